@@ -1,0 +1,312 @@
+"""The lifecycle: both charts, their guards, and the facts that guards read.
+
+This file is the only copy of what may happen to a session and to a batch. The machine runs these
+tables, the diagrams draw them, the explorer proves things about them, the documentation and the test
+kit read them.
+
+The rules that every chart here obeys are checked when this module is imported (see ``Chart``):
+
+* Rule 1. One initial phase; every phase can be reached from it.
+* Rule 2. From every phase a final phase can be reached.
+* Rule 3. No edge leaves a final phase.
+* Rule 4. No two edges for one (phase, trigger, guards): what happens is never a matter of order.
+
+Source: sections 3.1 to 3.3 of the design.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+
+from attrs import field, frozen
+
+
+class Phase(StrEnum):
+    """Where a session stands."""
+
+    IDLE = "idle"
+    UPLOADING = "uploading"
+    DOWNLOADING = "downloading"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+    DONE = "done"
+
+
+class BatchPhase(StrEnum):
+    """Where a batch stands."""
+
+    OPEN = "open"
+    WAITING = "waiting"
+    IN_FLIGHT = "in_flight"
+    RECEIVED = "received"
+    COMMITTED = "committed"
+    ABORTED = "aborted"
+
+
+class Trigger(StrEnum):
+    """What moves a session."""
+
+    START = "start"
+    OPEN_BATCH = "open_batch"
+    COMMIT_BATCH = "commit_batch"
+    ABORT_BATCH = "abort_batch"
+    FINISH_UPLOAD = "finish_upload"
+    FINISH_DOWNLOAD = "finish_download"
+    CANCEL = "cancel"
+    SETTLE = "settle"
+    FAIL = "fail"
+
+
+class BatchTrigger(StrEnum):
+    """What moves a batch."""
+
+    SEND = "send"
+    RECEIVE = "receive"
+    RETRY = "retry"
+    COMMIT = "commit"
+    ABORT = "abort"
+
+
+AnyPhase = Phase | BatchPhase
+AnyTrigger = Trigger | BatchTrigger
+
+
+@frozen
+class Facts:
+    """All that a guard may know at the moment a trigger is fired.
+
+    The defaults describe a session that has just begun: nothing open, nothing drained, nothing wrong.
+    """
+
+    batch: BatchPhase | None = None
+    """The phase of the open batch; None when no batch is open."""
+    cancelling: bool = False
+    """The session is in the phase ``cancelling``."""
+    request_ended: bool = False
+    """No request of the open batch is under way."""
+    deadline_passed: bool = False
+    """The time that ``cancel(grace=…)`` gave the drain is over."""
+    outbox_drained: bool = False
+    """No change up to the session's horizon is left to send."""
+    feed_drained: bool = False
+    """The hub said that no more pages follow."""
+    in_doubt: bool = False
+    """An upload batch was sent and ended without the hub's answer."""
+    retryable: bool = False
+    """The failure of the last request may go away by itself."""
+    attempts_left: bool = False
+    """The open batch may be sent once more."""
+
+
+@frozen
+class Guard:
+    """A named predicate over the facts; an edge is taken only if all of its guards hold.
+
+    ``meaning`` completes the sentence "refused, because it does not hold that …".
+    """
+
+    name: str
+    meaning: str
+    holds: Callable[[Facts], bool] = field(repr=False, eq=False)
+
+
+NO_BATCH_OPEN = Guard("no_batch_open", "no batch is open", lambda facts: facts.batch is None)
+BATCH_RECEIVED = Guard(
+    "batch_received",
+    "the open batch has its answer",
+    lambda facts: facts.batch is BatchPhase.RECEIVED,
+)
+BATCH_OPEN = Guard("batch_open", "a batch is open", lambda facts: facts.batch is not None)
+REQUEST_OVER = Guard(
+    "request_over",
+    "the batch's request has ended or its drain deadline has passed",
+    lambda facts: facts.request_ended or facts.deadline_passed,
+)
+OUTBOX_DRAINED = Guard(
+    "outbox_drained",
+    "the outbox is drained up to the session's horizon",
+    lambda facts: facts.outbox_drained,
+)
+FEED_DRAINED = Guard("feed_drained", "the hub's feed is drained", lambda facts: facts.feed_drained)
+NOTHING_IN_DOUBT = Guard("nothing_in_doubt", "no batch is in doubt", lambda facts: not facts.in_doubt)
+NOT_CANCELLING = Guard("not_cancelling", "the session is not cancelling", lambda facts: not facts.cancelling)
+RETRYABLE = Guard("retryable", "the failure can be retried", lambda facts: facts.retryable)
+ATTEMPTS_LEFT = Guard("attempts_left", "attempts are left", lambda facts: facts.attempts_left)
+
+
+@frozen
+class Edge:
+    """``trigger`` leads from ``source`` to ``target`` if every guard holds."""
+
+    trigger: AnyTrigger
+    source: AnyPhase
+    target: AnyPhase
+    guards: tuple[Guard, ...] = ()
+
+    def refused_by(self, facts: Facts) -> Guard | None:
+        """Return the first guard that does not hold, or None if the edge may be taken."""
+        return next((guard for guard in self.guards if not guard.holds(facts)), None)
+
+    def __str__(self) -> str:
+        guards = " and ".join(guard.name for guard in self.guards)
+        return f"{self.trigger}: {self.source} -> {self.target}" + (f" if {guards}" if guards else "")
+
+
+class BrokenChart(Exception):
+    """A chart breaks one of the four rules at the top of this module."""
+
+
+@frozen
+class Chart:
+    """One lifecycle as data: its phases are those that its edges name.
+
+    Making a chart checks the four rules at the top of this module and raises ``BrokenChart`` if one
+    does not hold.
+    """
+
+    name: str
+    initial: AnyPhase
+    finals: frozenset[AnyPhase]
+    edges: tuple[Edge, ...]
+
+    def __attrs_post_init__(self) -> None:
+        """Check the rules."""
+        _check_final_phases(self)
+        _check_reachable(self)
+        _check_ways_out(self)
+        _check_unambiguous(self)
+
+    @property
+    def phases(self) -> tuple[AnyPhase, ...]:
+        """Every phase, in the order of its definition."""
+        return tuple(type(self.initial))
+
+    @property
+    def triggers(self) -> tuple[AnyTrigger, ...]:
+        """Every trigger that an edge names, in the order of its definition."""
+        return tuple(dict.fromkeys(edge.trigger for edge in self.edges))
+
+    def edges_of(self, phase: AnyPhase, trigger: AnyTrigger) -> tuple[Edge, ...]:
+        """Return the edges that ``trigger`` may take in ``phase``; none means that it is illegal."""
+        return tuple(edge for edge in self.edges if edge.source is phase and edge.trigger is trigger)
+
+    def legal(self, phase: AnyPhase) -> tuple[AnyTrigger, ...]:
+        """Return the triggers that have an edge out of ``phase``, whatever the guards say."""
+        return tuple(dict.fromkeys(edge.trigger for edge in self.edges if edge.source is phase))
+
+    def is_final(self, phase: AnyPhase) -> bool:
+        """Tell whether ``phase`` is an end."""
+        return phase in self.finals
+
+
+def _edges(
+    trigger: AnyTrigger, sources: Iterable[AnyPhase], target: AnyPhase | None, *guards: Guard
+) -> tuple[Edge, ...]:
+    """Return an edge from each source; a target of None stays where it is."""
+    return tuple(Edge(trigger, source, target or source, guards) for source in sources)
+
+
+def _reach(start: AnyPhase, steps: dict[AnyPhase, set[AnyPhase]]) -> set[AnyPhase]:
+    seen, frontier = {start}, [start]
+    while frontier:
+        new = steps.get(frontier.pop(), set()) - seen
+        seen |= new
+        frontier += new
+    return seen
+
+
+def _check_final_phases(chart: Chart) -> None:
+    for edge in chart.edges:
+        if edge.source in chart.finals:
+            raise BrokenChart(f"{chart.name}: {edge} leaves a final phase")
+    if not chart.finals or chart.initial in chart.finals:
+        raise BrokenChart(f"{chart.name}: the initial phase must not be final, and a final one is needed")
+
+
+def _check_reachable(chart: Chart) -> None:
+    forward: dict[AnyPhase, set[AnyPhase]] = {}
+    for edge in chart.edges:
+        forward.setdefault(edge.source, set()).add(edge.target)
+    for phase in chart.phases:
+        if phase not in _reach(chart.initial, forward):
+            raise BrokenChart(f"{chart.name}: {phase} cannot be reached from {chart.initial}")
+
+
+def _check_ways_out(chart: Chart) -> None:
+    backward: dict[AnyPhase, set[AnyPhase]] = {}
+    for edge in chart.edges:
+        backward.setdefault(edge.target, set()).add(edge.source)
+    can_end = set().union(*(_reach(final, backward) for final in chart.finals))
+    for phase in chart.phases:
+        if phase not in can_end:
+            raise BrokenChart(f"{chart.name}: no way leads from {phase} to a final phase")
+
+
+def _check_unambiguous(chart: Chart) -> None:
+    seen: set[tuple[AnyPhase, AnyTrigger, frozenset[str]]] = set()
+    for edge in chart.edges:
+        key = (edge.source, edge.trigger, frozenset(guard.name for guard in edge.guards))
+        if key in seen:
+            raise BrokenChart(f"{chart.name}: {edge} stands twice")
+        seen.add(key)
+
+
+_RUNNING = (Phase.UPLOADING, Phase.DOWNLOADING)
+_WITH_BATCH = (*_RUNNING, Phase.CANCELLING)
+
+SESSION = Chart(
+    name="session",
+    initial=Phase.IDLE,
+    finals=frozenset({Phase.CANCELLED, Phase.FAILED, Phase.DONE}),
+    edges=(
+        *_edges(Trigger.START, [Phase.IDLE], Phase.UPLOADING),
+        *_edges(Trigger.OPEN_BATCH, _RUNNING, None, NO_BATCH_OPEN),
+        *_edges(Trigger.COMMIT_BATCH, _WITH_BATCH, None, BATCH_RECEIVED),
+        *_edges(Trigger.ABORT_BATCH, _WITH_BATCH, None, BATCH_OPEN, REQUEST_OVER),
+        *_edges(Trigger.FINISH_UPLOAD, [Phase.UPLOADING], Phase.DOWNLOADING, NO_BATCH_OPEN, OUTBOX_DRAINED),
+        *_edges(Trigger.FINISH_DOWNLOAD, [Phase.DOWNLOADING], Phase.DONE, NO_BATCH_OPEN, FEED_DRAINED),
+        *_edges(Trigger.CANCEL, [Phase.IDLE], Phase.CANCELLED),
+        *_edges(Trigger.CANCEL, _RUNNING, Phase.CANCELLING),
+        *_edges(Trigger.SETTLE, [Phase.CANCELLING], Phase.CANCELLED, NO_BATCH_OPEN, NOTHING_IN_DOUBT),
+        *_edges(Trigger.FAIL, [Phase.IDLE, *_WITH_BATCH], Phase.FAILED, NO_BATCH_OPEN),
+    ),
+)
+
+_UNSENT = (BatchPhase.OPEN, BatchPhase.WAITING)
+
+BATCH = Chart(
+    name="batch",
+    initial=BatchPhase.OPEN,
+    finals=frozenset({BatchPhase.COMMITTED, BatchPhase.ABORTED}),
+    edges=(
+        *_edges(BatchTrigger.SEND, _UNSENT, BatchPhase.IN_FLIGHT, NOT_CANCELLING),
+        *_edges(BatchTrigger.RECEIVE, [BatchPhase.IN_FLIGHT], BatchPhase.RECEIVED),
+        *_edges(
+            BatchTrigger.RETRY,
+            [BatchPhase.IN_FLIGHT],
+            BatchPhase.WAITING,
+            RETRYABLE,
+            ATTEMPTS_LEFT,
+            NOT_CANCELLING,
+        ),
+        *_edges(BatchTrigger.COMMIT, [BatchPhase.RECEIVED], BatchPhase.COMMITTED),
+        *_edges(BatchTrigger.ABORT, [*_UNSENT, BatchPhase.RECEIVED], BatchPhase.ABORTED),
+        *_edges(BatchTrigger.ABORT, [BatchPhase.IN_FLIGHT], BatchPhase.ABORTED, REQUEST_OVER),
+    ),
+)
+
+LINKED = {
+    Trigger.COMMIT_BATCH: BatchTrigger.COMMIT,
+    Trigger.ABORT_BATCH: BatchTrigger.ABORT,
+}
+"""Session triggers that move the open batch with them (rule 5 of section 3.3).
+
+``open_batch`` is linked too: it puts a new batch into the batch chart's initial phase.
+"""
+
+
+def chart_of(trigger: AnyTrigger) -> Chart:
+    """Return the chart that ``trigger`` belongs to."""
+    return SESSION if isinstance(trigger, Trigger) else BATCH

@@ -1,0 +1,143 @@
+"""What travels between device and hub: the shapes of section 6 of the design, and nothing else.
+
+Records travel as the JSON text that their device wrote (``msgspec.Raw``); whoever only passes a record
+on does not decode it. These are msgspec structs, not attrs values, because every record of every page
+passes through them.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+MAX_KEY_LENGTH = 255
+"""Characters that a record's key may have."""
+
+
+class Change(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One record that a device offers. ``base`` is the version that it had seen; 0 is none."""
+
+    object: str
+    key: str
+    op: Literal["upsert", "delete"]
+    base: int
+    data: msgspec.Raw | None = None
+
+
+class Push(msgspec.Struct, frozen=True):
+    """One upload batch.
+
+    ``number`` follows the client's receipt; the same number with the same ``batch`` is a repeat.
+    ``hub`` and ``epoch`` are what the device believes, None before its first answer; the hub refuses the
+    batch, and applies nothing, where they are not its own.
+    """
+
+    client: str
+    number: int
+    batch: str
+    hub: str | None
+    epoch: str | None
+    changes: msgspec.Raw
+    """A JSON list of ``Change``."""
+
+
+class Accepted(msgspec.Struct, frozen=True, tag_field="status", tag="accepted"):
+    """The hub wrote the change under ``version``."""
+
+    version: int
+
+
+class Conflict(msgspec.Struct, frozen=True, tag_field="status", tag="conflict"):
+    """Somebody else wrote the record since ``base``: this is what the hub has."""
+
+    version: int
+    deleted: bool = False
+    data: msgspec.Raw | None = None
+
+
+class Rejected(msgspec.Struct, frozen=True, tag_field="status", tag="rejected"):
+    """The hub will not take this record."""
+
+    code: str
+    message: str
+
+
+Verdict = Accepted | Conflict | Rejected
+
+
+class PushAnswer(msgspec.Struct, frozen=True):
+    """One verdict for each change of the batch, in its order."""
+
+    hub: str
+    epoch: str
+    head: int
+    results: list[Verdict]
+
+
+class Feed(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How one object is to be read.
+
+    ``cursor`` is the version up to which it has been applied. ``own`` asks for the client's own writes
+    too, which a re-read needs. ``filter`` maps a field to the values that it may have: a record that
+    does not match travels as deleted.
+    """
+
+    cursor: int
+    own: bool = False
+    filter: dict[str, list[str | int | float | bool | None]] | None = None
+
+
+class Pull(msgspec.Struct, frozen=True):
+    """Ask for one page; ``number`` is the client's last acknowledged batch, ``limit`` 0 the hub's choice."""
+
+    client: str
+    number: int
+    hub: str | None
+    epoch: str | None
+    objects: dict[str, Feed]
+    limit: int
+
+
+class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One record of a page; ``data`` is None for a deleted one."""
+
+    object: str
+    key: str
+    version: int
+    deleted: bool = False
+    data: msgspec.Raw | None = None
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Records in the order of their versions, and the cursors to save with them."""
+
+    hub: str
+    epoch: str
+    head: int
+    changes: list[Entry]
+    cursors: dict[str, int]
+    more: bool
+
+
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why a request was refused; ``epoch`` and ``number`` tell how to go on after ``epoch_changed``."""
+
+    code: str
+    message: str
+    hub: str | None = None
+    epoch: str | None = None
+    number: int | None = None
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """The body of every answer that is not a success."""
+
+    error: Problem
+
+
+# The refusals that a device answers by adapting itself, not by failing.
+CLIENT_FORKED = "client_forked"
+EPOCH_CHANGED = "epoch_changed"
+HORIZON_PASSED = "horizon_passed"
+WRONG_HUB = "wrong_hub"
