@@ -1,0 +1,1 @@
+"""Offline-first data sync whose session lifecycle is a formal state machine."""
