@@ -1,0 +1,277 @@
+"""The values that the library takes and gives: options, progress, statistics, results, history."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from attrs import Attribute, Factory, field, frozen
+
+from statesync.conflicts import POLICIES, Policy, Record, merge_fields
+from statesync.errors import BadOptions
+from statesync.lifecycle import AnyPhase, AnyTrigger, BatchPhase, Phase
+
+Scalar = str | int | float | bool | None
+
+
+class Direction(StrEnum):
+    """Which way a batch goes."""
+
+    UPLOAD = "upload"
+    DOWNLOAD = "download"
+
+
+class SyncType(StrEnum):
+    """Which directions a session goes through; the other is passed without a batch."""
+
+    FULL = "full"
+    UPLOAD_ONLY = "upload_only"
+    DOWNLOAD_ONLY = "download_only"
+
+
+class Reason(StrEnum):
+    """Why a session was cancelled (K11). A failed session carries its error's ``reason`` instead."""
+
+    USER = "user"
+    SHUTDOWN = "shutdown"
+    DEADLINE = "deadline"
+
+
+def _at_least(least: int) -> Callable[[Any, Attribute[Any], Any], None]:
+    def check(_: Any, attribute: Attribute[Any], value: Any) -> None:
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise BadOptions(f"{attribute.name} must be a whole number of at least {least}, not {value!r}")
+
+    return check
+
+
+def _sync_type(value: object) -> SyncType:
+    try:
+        return SyncType(str(value))
+    except ValueError:
+        raise BadOptions(f"sync_type must be one of {', '.join(SyncType)}, not {value!r}") from None
+
+
+def _policy(value: object) -> Policy:
+    chosen = POLICIES.get(value) if isinstance(value, str) else value
+    if not callable(chosen):
+        raise BadOptions(
+            f"conflict_policy must be one of {', '.join(POLICIES)}, or a callable that takes "
+            f"(base, local, remote), not {value!r}"
+        )
+    policy: Policy = chosen
+    return policy
+
+
+def _timeout(_: Any, attribute: Attribute[Any], value: Any) -> None:
+    if value is not None and not (isinstance(value, int | float) and value > 0):
+        raise BadOptions(f"{attribute.name} must be a number of seconds above 0 or None, not {value!r}")
+
+
+def _filter(value: Any) -> dict[str, dict[str, tuple[Scalar, ...]]]:
+    if not isinstance(value, Mapping) or not all(isinstance(fields, Mapping) for fields in value.values()):
+        raise BadOptions(f"filter must map an object's name to {{field: value or values}}, not {value!r}")
+    return {
+        name: {
+            column: tuple(wanted) if isinstance(wanted, list | tuple | set | frozenset) else (wanted,)
+            for column, wanted in fields.items()
+        }
+        for name, fields in value.items()
+    }
+
+
+@frozen(kw_only=True)
+class SyncOptions:
+    """How one session runs. Values out of range raise ``BadOptions`` when the options are made.
+
+    ``download_batch_size`` and ``upload_batch_size`` are records a batch; 0 for the download takes pages
+    as the hub gives them. ``filter`` narrows the download: ``{"Airport": {"country": ["IS", "NO"]}}``.
+    ``remove_after_upload`` deletes a record from the device once the hub has it. ``max_attempts`` is how
+    often one batch is sent; ``timeout`` the seconds after which the session cancels itself.
+    """
+
+    download_batch_size: int = field(default=500, validator=_at_least(0))
+    upload_batch_size: int = field(default=50, validator=_at_least(1))
+    sync_type: SyncType = field(default=SyncType.FULL, converter=_sync_type)
+    get_sync_stats: bool = False
+    filter: dict[str, dict[str, tuple[Scalar, ...]]] = field(default=Factory(dict), converter=_filter)
+    remove_after_upload: bool = False
+    conflict_policy: Policy = field(default=merge_fields, converter=_policy)
+    max_attempts: int = field(default=5, validator=_at_least(1))
+    timeout: float | None = field(default=None, validator=_timeout)
+
+    @property
+    def uploads(self) -> bool:
+        """Whether the session sends changes."""
+        return self.sync_type is not SyncType.DOWNLOAD_ONLY
+
+    @property
+    def downloads(self) -> bool:
+        """Whether the session fetches records."""
+        return self.sync_type is not SyncType.UPLOAD_ONLY
+
+
+class Part(StrEnum):
+    """What a progress event is about."""
+
+    SYNC = "sync"
+    UPLOAD = "upload"
+    DOWNLOAD = "download"
+
+
+class State(StrEnum):
+    """How far it has come."""
+
+    STARTED = "started"
+    IN_PROGRESS = "in_progress"
+    ENDED = "ended"
+    CANCELLING = "cancelling"
+
+
+@frozen
+class Progress:
+    """One step of a session.
+
+    ``batch`` is the number of the batch within the session (None for the session itself), ``records``
+    how many records of this direction are committed so far, ``total`` how many there are where that is
+    known. The last event of a session is sync/ended and carries its ``outcome``.
+    """
+
+    part: Part
+    state: State
+    batch: int | None = None
+    records: int = 0
+    total: int | None = None
+    outcome: Phase | None = None
+
+
+@frozen
+class BatchStats:
+    """One committed batch: ``records`` in it, and seconds spent in each step."""
+
+    number: int
+    direction: Direction
+    records: int
+    request: float
+    parsing: float
+    storing: float
+
+
+@frozen
+class SyncStats:
+    """A fold over the journal: it says what is durable (K4). Times in seconds, counts in records.
+
+    ``batches`` is filled where the options ask for it with ``get_sync_stats``.
+    """
+
+    started: datetime
+    elapsed: float
+    uploaded: int
+    downloaded: int
+    batches: tuple[BatchStats, ...] = ()
+
+
+@frozen
+class RecordError:
+    """One record that could not be synced, and why."""
+
+    object: str
+    key: str
+    code: str
+    message: str
+
+
+@frozen
+class ConflictEntry:
+    """One entry of the conflict log: the three sides, and what was kept. None stands for a delete."""
+
+    session: str
+    at: datetime
+    object: str
+    key: str
+    base: Record | None
+    local: Record | None
+    remote: Record | None
+    kept: Record | None
+
+
+@frozen
+class SyncErrors:
+    """Records that were left out: rejected uploads, and downloads that ended orphaned."""
+
+    upload: tuple[RecordError, ...] = ()
+    download: tuple[RecordError, ...] = ()
+
+
+@frozen
+class SyncResult:
+    """What a session did. ``conflicts`` holds the first 1000; the store's conflict log has all."""
+
+    session: str
+    phase: Phase
+    stats: SyncStats
+    errors: SyncErrors
+    conflicts: tuple[ConflictEntry, ...]
+
+
+@frozen
+class JournalEntry:
+    """One transition that was taken.
+
+    ``batch`` is the batch's number within the session for transitions of the batch chart and for session
+    triggers linked to a batch, else None. ``at`` is the wall clock's time, for people; ``elapsed`` the
+    seconds since the session was made, by a monotonic clock. ``detail`` holds figures of the step.
+    """
+
+    session: str
+    number: int
+    chart: str
+    batch: int | None
+    trigger: AnyTrigger
+    source: AnyPhase
+    target: AnyPhase
+    at: datetime
+    elapsed: float
+    detail: Mapping[str, Any]
+
+
+@frozen
+class BatchInfo:
+    """One batch of a recorded session."""
+
+    number: int
+    direction: Direction
+    phase: BatchPhase
+    records: int
+    attempts: int
+    in_doubt: bool
+
+
+@frozen
+class SessionInfo:
+    """One session of the history. ``reason`` and ``error`` say why it did not end in ``done``."""
+
+    id: str
+    space: str
+    objects: tuple[str, ...]
+    phase: Phase
+    reason: str | None
+    error: str | None
+    started: datetime
+    stats: SyncStats
+    batches: Sequence[BatchInfo] = ()
+
+
+@frozen
+class PendingChange:
+    """One net change that waits in the outbox. ``operation`` is insert, update or delete."""
+
+    object: str
+    key: str
+    operation: str
+    base: int
+    revision: int
+    deferred: bool
+    error: str | None
