@@ -14,9 +14,22 @@ import msgspec
 MAX_KEY_LENGTH = 255
 """Characters that a record's key may have."""
 
+MAX_RECORD_BYTES = 8 << 20
+"""Bytes of JSON that a device sends of one record; a hub may allow less, and rejects it then."""
+
+MAX_BATCH_BYTES = 8 << 20
+"""Bytes of JSON at which a device closes a batch; a hub takes bodies of twice that, and some more."""
+
 
 class Change(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One record that a device offers. ``base`` is the version that it had seen; 0 is none."""
+    """One record that a device offers.
+
+    ``base`` is the version up to which the device had seen the hub when the record was first changed. 0
+    means that it knows of no such record on any hub: that is in conflict with a living record of another
+    writer, not with a tombstone. 1 and more: in conflict with a newer version of another writer, tombstones
+    included, and, where the hub has nothing under this key and the base is below its horizon, with the
+    tombstone that was purged.
+    """
 
     object: str
     key: str

@@ -1,0 +1,105 @@
+"""The device database: connections, transactions, and the one border where SQLite's errors become ours."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from peewee import PeeweeException, SqliteDatabase
+
+from statesync.errors import (
+    StoreCorrupt,
+    StoreError,
+    StoreFull,
+    StoreLocked,
+    StoreReadOnly,
+    UsageError,
+)
+
+_PRAGMAS = {
+    "journal_mode": "wal",
+    "synchronous": "full",  # the outbox must survive a power cut
+    "foreign_keys": 1,
+    "cache_size": -16_000,  # KiB
+}
+
+# What SQLite says, in the order in which it is looked for.
+_MEANINGS: tuple[tuple[str, type[StoreError], str], ...] = (
+    ("is full", StoreFull, "free some space and sync again"),
+    ("locked", StoreLocked, "another program is writing to it for too long; try again when it is done"),
+    ("readonly", StoreReadOnly, "make the file and its folder writable"),
+    ("read-only", StoreReadOnly, "make the file and its folder writable"),
+    ("unable to open", StoreReadOnly, "check that its folder exists and can be written"),
+    ("not a database", StoreCorrupt, "check the path, or restore the file from a backup"),
+    ("malformed", StoreCorrupt, "restore the file from a backup"),
+    ("disk I/O error", StoreError, "check the disk"),
+)
+
+
+class Database:
+    """One SQLite file. Every thread that uses it has a connection of its own.
+
+    ``busy_timeout`` is how many seconds a write waits for another writer before it fails with
+    ``StoreLocked``.
+    """
+
+    def __init__(self, path: str | Path, busy_timeout: float = 5.0) -> None:
+        self.path = Path(path)
+        if str(path) == ":memory:" or not str(path):
+            raise UsageError(
+                "a store needs a file, because its threads and sessions share it; give it a path"
+            )
+        self.peewee = SqliteDatabase(str(path), pragmas=_PRAGMAS, timeout=busy_timeout, lock_type="IMMEDIATE")
+
+    def __str__(self) -> str:
+        return self.path.name
+
+    @contextmanager
+    def errors_mapped(self) -> Iterator[None]:
+        """Turn what SQLite and Peewee raise inside the block into a ``StoreError``."""
+        try:
+            yield
+        except (sqlite3.Error, PeeweeException) as error:
+            raise self._meaning(error) from error
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Run the block as one write transaction; an error rolls it back. Nested, it joins the outer one."""
+        with self.errors_mapped():
+            if self.peewee.in_transaction():
+                yield self.raw()
+            else:
+                with self.peewee.atomic():
+                    yield self.raw()
+
+    @contextmanager
+    def connection(self, *, foreign_keys: bool = True) -> Iterator[sqlite3.Connection]:
+        """Give the calling thread a connection for the length of the block, and close it afterwards."""
+        with self.errors_mapped():
+            self.peewee.connect(reuse_if_open=True)
+            if not foreign_keys:
+                self.raw().execute("PRAGMA foreign_keys = OFF")
+        try:
+            yield self.raw()
+        finally:
+            self.peewee.close()
+
+    def raw(self) -> sqlite3.Connection:
+        """Return the calling thread's sqlite3 connection, opened if need be."""
+        with self.errors_mapped():
+            connection: sqlite3.Connection = self.peewee.connection()  # type: ignore[no-untyped-call]
+            return connection
+
+    def close(self) -> None:
+        """Close the calling thread's connection."""
+        if not self.peewee.is_closed():
+            self.peewee.close()
+
+    def _meaning(self, error: Exception) -> StoreError:
+        said = str(error)
+        for words, kind, advice in _MEANINGS:
+            if words in said:
+                return kind(f"{self}: {said}; {advice}")
+        return StoreError(f"{self}: {said}")

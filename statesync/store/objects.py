@@ -1,0 +1,284 @@
+"""What the store knows of each tracked object: its table, key, columns and references.
+
+A description is made from a Peewee model and kept in the database, so that a session can be run without
+the program's models. It also writes the SQL that depends on the columns.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from typing import Any
+
+import msgspec
+from attrs import define, field, frozen
+from peewee import (
+    BigIntegerField,
+    BinaryUUIDField,
+    BlobField,
+    BooleanField,
+    CompositeKey,
+    Field,
+    ForeignKeyField,
+    IntegerField,
+    Model,
+    TextField,
+    UUIDField,
+)
+from peewee import _StringField as StringField
+
+from statesync.conflicts import Record
+from statesync.errors import UnsupportedModel
+
+SCALAR, BOOLEAN, BLOB = "scalar", "boolean", "blob"
+
+
+@frozen
+class Column:
+    """One column besides the key. ``kind`` says how it travels: scalar, boolean or blob."""
+
+    name: str
+    kind: str
+
+
+@frozen
+class Reference:
+    """A foreign key: ``column`` names the key of ``parent``, an object or a table."""
+
+    column: str
+    parent_table: str
+    parent_column: str
+
+
+def quoted(name: str) -> str:
+    """Return ``name`` as an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+@define(eq=True, slots=False)
+class TrackedObject:
+    """One object: its ``name`` on the wire, its ``table``, the ``key`` column and the other columns.
+
+    ``uniques`` are the column groups with a unique index: a write may replace another record there.
+    """
+
+    name: str
+    table: str
+    key: str
+    columns: tuple[Column, ...]
+    references: tuple[Reference, ...] = ()
+    uniques: tuple[tuple[str, ...], ...] = field(default=())
+
+    # -- as text -------------------------------------------------------------------------------------
+
+    def to_json(self) -> str:
+        """Return the description that is kept in the database."""
+        return json.dumps(
+            {
+                "table": self.table,
+                "key": self.key,
+                "columns": [[column.name, column.kind] for column in self.columns],
+                "references": [[r.column, r.parent_table, r.parent_column] for r in self.references],
+                "uniques": self.uniques,
+            }
+        )
+
+    @classmethod
+    def from_json(cls, name: str, text: str) -> TrackedObject:
+        """Read a description that ``to_json`` wrote."""
+        raw = json.loads(text)
+        return cls(
+            name=name,
+            table=raw["table"],
+            key=raw["key"],
+            columns=tuple(Column(*column) for column in raw["columns"]),
+            references=tuple(Reference(*reference) for reference in raw["references"]),
+            uniques=tuple(tuple(group) for group in raw["uniques"]),
+        )
+
+    # -- statements ----------------------------------------------------------------------------------
+
+    @cached_property
+    def column_names(self) -> tuple[str, ...]:
+        """The names of the columns besides the key."""
+        return tuple(column.name for column in self.columns)
+
+    @cached_property
+    def upsert_sql(self) -> str:
+        """Insert or update one record by (key, *columns)."""
+        return self.upsert_of(self.column_names)
+
+    def upsert_of(self, columns: tuple[str, ...]) -> str:
+        """Insert or update (key, *columns), leaving other columns of a known record as they are."""
+        names = ", ".join(quoted(name) for name in (self.key, *columns))
+        marks = ", ".join("?" * (len(columns) + 1))
+        updates = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in columns)
+        action = f"UPDATE SET {updates}" if updates else "NOTHING"
+        key, table = quoted(self.key), quoted(self.table)
+        return f"INSERT INTO {table} ({names}) VALUES ({marks}) ON CONFLICT ({key}) DO {action}"
+
+    @cached_property
+    def delete_sql(self) -> str:
+        """Delete one record by its key."""
+        return f"DELETE FROM {quoted(self.table)} WHERE {quoted(self.key)} = ?"
+
+    @cached_property
+    def select_sql(self) -> str:
+        """Select (key, *columns) of the records whose keys are in a JSON list."""
+        names = ", ".join(quoted(name) for name in (self.key, *self.column_names))
+        return (
+            f"SELECT {names} FROM {quoted(self.table)} "
+            f"WHERE {quoted(self.key)} IN (SELECT value FROM json_each(?))"
+        )
+
+    def image_sql(self, row: str) -> str:
+        """Return the expression for a record's image: JSON, exact for every value that SQLite can hold.
+
+        JSON text of SQLite's own would round floats to 15 digits and refuse blobs, so a float is
+        ``[digits]`` and a blob ``[null, hex]``.
+        """
+        parts = []
+        for name in self.column_names:
+            value = f"{row}{quoted(name)}"
+            parts.append(
+                f"'{name.replace(chr(39), chr(39) * 2)}', CASE typeof({value}) "
+                f"WHEN 'real' THEN json_array(printf('%!.20e', {value})) "
+                f"WHEN 'blob' THEN json_array(NULL, hex({value})) ELSE {value} END"
+            )
+        return f"json_object({', '.join(parts)})"
+
+    # -- records -------------------------------------------------------------------------------------
+
+    @cached_property
+    def row_type(self) -> type[msgspec.Struct]:
+        """The shape of this object's records on the wire: one field a column, each may be missing."""
+        fields = [
+            (f"c{index}", _WIRE_TYPES[column.kind] | msgspec.UnsetType, msgspec.UNSET)
+            for index, column in enumerate(self.columns)
+        ]
+        names = {f"c{index}": column.name for index, column in enumerate(self.columns)}
+        return msgspec.defstruct(f"{self.name}Row", fields, rename=names, frozen=True)
+
+    @cached_property
+    def _decoder(self) -> msgspec.json.Decoder[Any]:
+        return msgspec.json.Decoder(self.row_type)
+
+    @cached_property
+    def list_decoder(self) -> msgspec.json.Decoder[Any]:
+        """Decode a JSON list of records into rows."""
+        return msgspec.json.Decoder(list[self.row_type])  # type: ignore[name-defined]
+
+    @cached_property
+    def _booleans(self) -> tuple[int, ...]:
+        return tuple(index for index, column in enumerate(self.columns) if column.kind == BOOLEAN)
+
+    def wire_text(self, values: tuple[Any, ...]) -> bytes:
+        """Return a record, given as its column values, as the JSON text that travels."""
+        if self._booleans:
+            changed = list(values)
+            for index in self._booleans:
+                if changed[index] is not None:
+                    changed[index] = bool(changed[index])
+            values = tuple(changed)
+        return msgspec.json.encode(self.row_type(*values))
+
+    def read_wire(self, text: bytes | msgspec.Raw) -> Record:
+        """Return a record that travelled as JSON text; columns unknown to this device are left out.
+
+        Raises ``msgspec.ValidationError`` for a text of another shape.
+        """
+        values = msgspec.structs.astuple(self._decoder.decode(text))
+        return {
+            name: int(value) if isinstance(value, bool) else value
+            for name, value in zip(self.column_names, values, strict=True)
+            if value is not msgspec.UNSET
+        }
+
+    def record_of(self, values: tuple[Any, ...]) -> Record:
+        """Return column values, in order, as a record."""
+        return dict(zip(self.column_names, values, strict=True))
+
+
+def image_of(record: Record | None) -> str | None:
+    """Return a record's image: the same text form that ``TrackedObject.image_sql`` makes."""
+    return None if record is None else json.dumps({name: _wrapped(value) for name, value in record.items()})
+
+
+def record_of_image(image: str | None) -> Record | None:
+    """Read an image back into the values that SQLite stores."""
+    return None if image is None else {name: _unwrapped(value) for name, value in json.loads(image).items()}
+
+
+def _wrapped(value: Any) -> Any:
+    if isinstance(value, float):
+        return [repr(value)]
+    return [None, value.hex()] if isinstance(value, bytes) else value
+
+
+def _unwrapped(value: Any) -> Any:
+    if not isinstance(value, list):
+        return value
+    return float(value[0]) if len(value) == 1 else bytes.fromhex(value[1])
+
+
+_WIRE_TYPES: dict[str, Any] = {
+    SCALAR: str | int | float | bool | None,
+    BOOLEAN: str | int | float | bool | None,
+    BLOB: bytes | None,
+}
+
+
+def describe(model: type[Model], name: str | None = None) -> TrackedObject:
+    """Describe a Peewee model. Raises ``UnsupportedModel`` for one whose key cannot be synced."""
+    meta = model._meta
+    key = _checked_key(model)
+    fields = [other for other in meta.sorted_fields if other is not key]
+    return TrackedObject(
+        name=name or model.__name__,
+        table=meta.table_name,
+        key=key.column_name,
+        columns=tuple(Column(other.column_name, _kind(other)) for other in fields),
+        references=tuple(_reference(other) for other in fields if isinstance(other, ForeignKeyField)),
+        uniques=_unique_groups(model, fields),
+    )
+
+
+def _checked_key(model: type[Model]) -> Field:
+    name = model.__name__
+    key: Field = model._meta.primary_key
+    if not key or isinstance(key, CompositeKey):
+        raise UnsupportedModel(f"{name} has no single key column; give it one text or UUID key")
+    kind = key
+    while isinstance(kind, ForeignKeyField):
+        kind = kind.rel_field
+    if isinstance(kind, IntegerField | BigIntegerField):
+        raise UnsupportedModel(
+            f"{name}.{key.name} is a number that each device would count for itself, so two devices would "
+            "use the same key for different records; derive the model from store.Model, or give it a "
+            "CharField or UUIDField as primary_key with a UUID as default"
+        )
+    if isinstance(kind, BinaryUUIDField) or not isinstance(kind, StringField | UUIDField | TextField):
+        raise UnsupportedModel(f"{name}.{key.name} is no text or UUID key; use CharField or UUIDField")
+    return key
+
+
+def _kind(column: Field) -> str:
+    while isinstance(column, ForeignKeyField):
+        column = column.rel_field
+    if isinstance(column, BooleanField):
+        return BOOLEAN
+    return BLOB if isinstance(column, BlobField | BinaryUUIDField) else SCALAR
+
+
+def _reference(column: ForeignKeyField) -> Reference:
+    return Reference(column.column_name, column.rel_model._meta.table_name, column.rel_field.column_name)
+
+
+def _unique_groups(model: type[Model], fields: list[Field]) -> tuple[tuple[str, ...], ...]:
+    single = [(column.column_name,) for column in fields if column.unique]
+    combined = [
+        tuple(model._meta.combined[name].column_name for name in names)
+        for names, is_unique in (index for index in model._meta.indexes if isinstance(index, tuple))
+        if is_unique
+    ]
+    return (*single, *combined)

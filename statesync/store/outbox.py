@@ -1,0 +1,260 @@
+"""The outbox: net changes that the hub has not accepted yet.
+
+Writes are logged by triggers; ``fold`` turns the log into one net change a record. Whoever reads the
+outbox, or moves a cursor, folds first. So a change's base version is the object's cursor at the time of
+the write: what this device had seen of the hub when the record was first changed. Base 0 is kept for
+records that, as far as this device knows, no hub has ever seen; 1 is a known record of unknown version.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from math import isfinite
+
+from attrs import frozen
+
+from statesync.store.objects import TrackedObject, quoted
+from statesync.values import PendingChange
+from statesync.wire import MAX_BATCH_BYTES, MAX_KEY_LENGTH, MAX_RECORD_BYTES
+
+Objects = dict[str, TrackedObject]
+
+
+def fold(connection: sqlite3.Connection, objects: Objects) -> None:
+    """Fold what was logged into net changes; does nothing, cheaply, if nothing was. In a transaction.
+
+    insert + update is an insert, insert + delete is nothing, delete + insert is an update. A change that
+    is under way to the hub stays even if insert + delete would make it nothing: the hub may have it.
+    """
+    logged = connection.execute("SELECT DISTINCT object FROM statesync_log").fetchall()
+    if not logged:
+        return
+    for (name,) in logged:
+        if name in objects:
+            _fold_object(connection, objects[name])
+    connection.execute("DELETE FROM statesync_log")
+
+
+def _fold_object(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
+    # SQLite takes the bare column `image` from the row that min() found: the first image of the record.
+    connection.execute(
+        f"""
+        INSERT INTO statesync_change (object, key, operation, image, base, revision)
+        SELECT :object, logged.key,
+               CASE WHEN now.{quoted(tracked.key)} IS NULL THEN 'delete'
+                    WHEN logged.image IS NULL THEN 'insert' ELSE 'update' END,
+               logged.image,
+               CASE WHEN logged.image IS NULL THEN 0 ELSE max(1, coalesce(
+                   (SELECT cursor FROM statesync_cursor WHERE object = :object), 1)) END,
+               logged.writes
+        FROM (SELECT key, image, min(rowid) AS first, count(*) AS writes, max(changed) AS changed
+              FROM statesync_log WHERE object = :object GROUP BY key) AS logged
+        LEFT JOIN {quoted(tracked.table)} AS now ON now.{quoted(tracked.key)} = logged.key
+        WHERE logged.changed OR now.{quoted(tracked.key)} IS NULL
+        ORDER BY logged.first
+        ON CONFLICT (object, key) DO UPDATE SET
+            revision = revision + excluded.revision,
+            operation = CASE WHEN excluded.operation = 'delete' THEN 'delete'
+                             WHEN image IS NULL THEN 'insert' ELSE 'update' END
+        """,
+        {"object": tracked.name},
+    )
+    drop_empty(connection, tracked.name)
+
+
+def drop_empty(connection: sqlite3.Connection, name: str) -> None:
+    """Forget changes that came to nothing: made and deleted here, and never sent."""
+    connection.execute(
+        "DELETE FROM statesync_change "
+        "WHERE object = ? AND operation = 'delete' AND image IS NULL AND batch IS NULL",
+        (name,),
+    )
+
+
+# -- what waits ------------------------------------------------------------------------------------
+
+
+def horizon(connection: sqlite3.Connection) -> int:
+    """Return the position up to which a session that starts now uploads."""
+    row = connection.execute("SELECT max(position) FROM statesync_change").fetchone()
+    return int(row[0] or 0)
+
+
+def count_waiting(connection: sqlite3.Connection, names: Iterable[str]) -> int:
+    """Return how many changes of these objects the next session would send."""
+    row = connection.execute(
+        "SELECT count(*) FROM statesync_change "
+        "WHERE deferred = 0 AND object IN (SELECT value FROM json_each(?))",
+        (json.dumps(list(names)),),
+    ).fetchone()
+    return int(row[0])
+
+
+def pending(connection: sqlite3.Connection, names: Iterable[str]) -> list[PendingChange]:
+    """Return the net changes of these objects in the order in which they were first made."""
+    rows = connection.execute(
+        "SELECT object, key, operation, base, revision, deferred, error FROM statesync_change "
+        "WHERE object IN (SELECT value FROM json_each(?)) ORDER BY position",
+        (json.dumps(list(names)),),
+    )
+    return [
+        PendingChange(name, key, operation, base, revision, bool(deferred), error)
+        for name, key, operation, base, revision, deferred, error in rows
+    ]
+
+
+def set_deferred(connection: sqlite3.Connection, name: str, keys: Sequence[str], *, deferred: bool) -> int:
+    """Hold changes back from uploads, or let them go; return how many there were."""
+    return connection.execute(
+        "UPDATE statesync_change SET deferred = ? "
+        "WHERE object = ? AND key IN (SELECT value FROM json_each(?))",
+        (int(deferred), name, json.dumps(list(keys))),
+    ).rowcount
+
+
+# -- the next batch --------------------------------------------------------------------------------
+
+
+@frozen
+class Outgoing:
+    """An upload batch that stands ready: the exact payload, and what it was made from.
+
+    ``changes`` are (object, key, revision); ``through`` is the position of the last one looked at.
+    """
+
+    payload: bytes
+    changes: tuple[tuple[str, str, int], ...]
+    through: int
+
+
+@frozen
+class _Waiting:
+    position: int
+    name: str
+    key: str
+    operation: str
+    base: int
+    revision: int
+
+
+def next_batch(
+    connection: sqlite3.Connection,
+    objects: Objects,
+    *,
+    after: int,
+    up_to: int,
+    limit: int,
+    session: str,
+    skip_failed: bool,
+) -> Outgoing | None:
+    """Return the next batch of at most ``limit`` records and ``MAX_BATCH_BYTES``, or None if none waits.
+
+    A record that no hub could take is marked with its error and left out. Folds first; runs in a
+    transaction.
+    """
+    fold(connection, objects)
+    while waiting := _waiting(connection, objects, after, up_to, limit, skip_failed=skip_failed):
+        batch, failed = _compose(connection, objects, waiting)
+        for change, code, message in failed:
+            mark_failed(connection, change.name, change.key, f"{code}: {message}", session)
+        if batch.changes:
+            return batch
+        after = batch.through
+    return None
+
+
+def mark_failed(connection: sqlite3.Connection, name: str, key: str, error: str, session: str) -> None:
+    """Keep a change in the outbox with its error; the next session tries it again."""
+    connection.execute(
+        "UPDATE statesync_change SET error = ?, failed_in = ?, batch = NULL, sent = NULL "
+        "WHERE object = ? AND key = ?",
+        (error, session, name, key),
+    )
+
+
+def _waiting(
+    connection: sqlite3.Connection, objects: Objects, after: int, up_to: int, limit: int, *, skip_failed: bool
+) -> list[_Waiting]:
+    rows = connection.execute(
+        "SELECT position, object, key, operation, base, revision FROM statesync_change "
+        "WHERE position > ? AND position <= ? AND deferred = 0 "
+        f"{'AND error IS NULL ' if skip_failed else ''}"
+        "AND object IN (SELECT value FROM json_each(?)) ORDER BY position LIMIT ?",
+        (after, up_to, json.dumps(list(objects)), limit),
+    )
+    return [_Waiting(*row) for row in rows]
+
+
+def _compose(
+    connection: sqlite3.Connection, objects: Objects, waiting: list[_Waiting]
+) -> tuple[Outgoing, list[tuple[_Waiting, str, str]]]:
+    texts = _record_texts(connection, objects, waiting)
+    parts: list[bytes] = []
+    taken: list[tuple[str, str, int]] = []
+    failed: list[tuple[_Waiting, str, str]] = []
+    size, through = 0, 0
+    for change in waiting:
+        text = texts.get((change.name, change.key))
+        problem = _unsendable(change, text)
+        if problem:
+            failed.append((change, *problem))
+        else:
+            part = _change_text(change, text if isinstance(text, bytes) else None)
+            size += len(part)
+            if parts and size > MAX_BATCH_BYTES:
+                break
+            parts.append(part)
+            taken.append((change.name, change.key, change.revision))
+        through = change.position
+    return Outgoing(b"[" + b",".join(parts) + b"]", tuple(taken), through), failed
+
+
+def _record_texts(
+    connection: sqlite3.Connection, objects: Objects, waiting: list[_Waiting]
+) -> dict[tuple[str, str], bytes | str]:
+    """Return each record's JSON text, or as ``str`` the name of a column that JSON cannot hold."""
+    keys: dict[str, list[str]] = {}
+    for change in waiting:
+        if change.operation != "delete":
+            keys.setdefault(change.name, []).append(change.key)
+    texts: dict[tuple[str, str], bytes | str] = {}
+    for name, wanted in keys.items():
+        tracked = objects[name]
+        for key, *values in connection.execute(tracked.select_sql, (json.dumps(wanted),)):
+            odd = _without_json(tracked, values)
+            texts[name, key] = odd or tracked.wire_text(tuple(values))
+    return texts
+
+
+def _without_json(tracked: TrackedObject, values: Sequence[object]) -> str | None:
+    for name, value in zip(tracked.column_names, values, strict=True):
+        if isinstance(value, float) and not isfinite(value):
+            return name
+    return None
+
+
+def _unsendable(change: _Waiting, text: bytes | str | None) -> tuple[str, str] | None:
+    if not 0 < len(change.key) <= MAX_KEY_LENGTH:
+        return (
+            "key_too_long",
+            f"its key has {len(change.key)} characters, 1 to {MAX_KEY_LENGTH} can be synced",
+        )
+    if isinstance(text, str):
+        return "not_a_number", f"{text} is infinite, which JSON cannot hold"
+    if text is not None and len(text) > MAX_RECORD_BYTES:
+        return "record_too_large", f"it has {len(text)} bytes as JSON, {MAX_RECORD_BYTES} can be synced"
+    return None
+
+
+def _change_text(change: _Waiting, text: bytes | None) -> bytes:
+    head = json.dumps(
+        {
+            "object": change.name,
+            "key": change.key,
+            "op": "delete" if text is None else "upsert",
+            "base": change.base,
+        }
+    ).encode()
+    return head if text is None else head[:-1] + b', "data": ' + text + b"}"

@@ -1,0 +1,182 @@
+"""The store's own tables, as numbered migrations.
+
+``MIGRATIONS[n]`` leads from format n to n + 1. A migration and the record of it are one transaction. A
+database of a higher format than this version knows is refused, never guessed at.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from statesync.errors import StoreTooNew
+from statesync.store.database import Database
+
+_FORMAT_1 = """
+CREATE TABLE statesync_meta (
+    key TEXT PRIMARY KEY,
+    value
+) WITHOUT ROWID;
+INSERT INTO statesync_meta VALUES ('format', 0), ('tracking', 1);
+
+-- How each tracked object looks, so that the database can be synced without the program's models.
+CREATE TABLE statesync_object (
+    name TEXT PRIMARY KEY,
+    description TEXT NOT NULL
+) WITHOUT ROWID;
+
+-- What the triggers append to: every write, unfolded. image is the record before the write; a row with
+-- changed = 0 only keeps an image for a write that may follow (INSERT OR REPLACE).
+CREATE TABLE statesync_log (
+    object TEXT NOT NULL,
+    key TEXT NOT NULL,
+    changed INTEGER NOT NULL,
+    image TEXT
+);
+
+-- The outbox: one net change a record. theirs is the hub's newer record that a download left aside.
+CREATE TABLE statesync_change (
+    position INTEGER PRIMARY KEY AUTOINCREMENT,
+    object TEXT NOT NULL,
+    key TEXT NOT NULL,
+    operation TEXT NOT NULL,
+    image TEXT,
+    base INTEGER NOT NULL,
+    revision INTEGER NOT NULL,
+    deferred INTEGER NOT NULL DEFAULT 0,
+    error TEXT,
+    failed_in TEXT,
+    theirs TEXT,
+    batch TEXT,
+    sent INTEGER,
+    UNIQUE (object, key)
+);
+CREATE INDEX statesync_change_batch ON statesync_change (batch) WHERE batch IS NOT NULL;
+CREATE INDEX statesync_change_failed ON statesync_change (failed_in) WHERE failed_in IS NOT NULL;
+
+-- Where the device stands with a space: who it is there, and which hub it knows.
+CREATE TABLE statesync_space (
+    name TEXT PRIMARY KEY,
+    client TEXT NOT NULL,
+    number INTEGER NOT NULL DEFAULT 0,
+    hub TEXT,
+    epoch TEXT
+) WITHOUT ROWID;
+
+-- How far each object's feed has been applied. rereading says why it is being read from the start again;
+-- reread_from is the cursor that it had before.
+CREATE TABLE statesync_cursor (
+    object TEXT PRIMARY KEY,
+    space TEXT NOT NULL,
+    cursor INTEGER NOT NULL DEFAULT 0,
+    filter TEXT,
+    rereading TEXT,
+    reread_from INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+
+-- The keys that a read from the start has met so far.
+CREATE TABLE statesync_seen (
+    object TEXT NOT NULL,
+    key TEXT NOT NULL,
+    PRIMARY KEY (object, key)
+) WITHOUT ROWID;
+
+CREATE TABLE statesync_session (
+    id TEXT PRIMARY KEY,
+    space TEXT NOT NULL,
+    objects TEXT NOT NULL,
+    phase TEXT NOT NULL,
+    reason TEXT,
+    error TEXT,
+    started REAL NOT NULL,
+    horizon INTEGER NOT NULL DEFAULT 0
+) WITHOUT ROWID;
+CREATE INDEX statesync_session_running ON statesync_session (id)
+    WHERE phase NOT IN ('done', 'cancelled', 'failed');
+
+CREATE TABLE statesync_batch (
+    session TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    direction TEXT NOT NULL,
+    phase TEXT NOT NULL,
+    records INTEGER NOT NULL DEFAULT 0,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    space TEXT NOT NULL,
+    wire_id TEXT,
+    wire_number INTEGER,
+    payload BLOB,
+    doubt INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (session, number)
+);
+CREATE INDEX statesync_batch_doubt ON statesync_batch (space) WHERE doubt = 1;
+
+CREATE TABLE statesync_transition (
+    session TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    chart TEXT NOT NULL,
+    batch INTEGER,
+    "trigger" TEXT NOT NULL,
+    source TEXT NOT NULL,
+    target TEXT NOT NULL,
+    at REAL NOT NULL,
+    elapsed REAL NOT NULL,
+    detail TEXT NOT NULL,
+    PRIMARY KEY (session, number)
+) WITHOUT ROWID;
+
+CREATE TABLE statesync_conflict (
+    id INTEGER PRIMARY KEY,
+    session TEXT NOT NULL,
+    at REAL NOT NULL,
+    object TEXT NOT NULL,
+    key TEXT NOT NULL,
+    base TEXT,
+    local TEXT,
+    remote TEXT,
+    kept TEXT
+);
+CREATE INDEX statesync_conflict_session ON statesync_conflict (session);
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FORMAT_1,)
+FORMAT = len(MIGRATIONS)
+
+
+def migrate(database: Database) -> None:
+    """Bring the store's tables to ``FORMAT``. Raises ``StoreTooNew``, and changes nothing then."""
+    with database.errors_mapped():
+        found = _format_of(database.raw())
+    if found > FORMAT:
+        raise StoreTooNew(
+            f"{database} was written by a newer statesync (format {found}, this one knows {FORMAT}); "
+            "install that version or a later one"
+        )
+    for number in range(found, FORMAT):
+        with database.transaction() as connection:
+            for statement in _statements(MIGRATIONS[number]):
+                connection.execute(statement)
+            connection.execute("UPDATE statesync_meta SET value = ? WHERE key = 'format'", (number + 1,))
+
+
+def is_store(connection: sqlite3.Connection) -> bool:
+    """Tell whether the database has been set up as a store."""
+    return _format_of(connection) > 0
+
+
+def _format_of(connection: sqlite3.Connection) -> int:
+    known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'statesync_meta'").fetchone()
+    if known is None:
+        return 0
+    row = connection.execute("SELECT value FROM statesync_meta WHERE key = 'format'").fetchone()
+    return int(row[0])
+
+
+def _statements(script: str) -> list[str]:
+    """Split a migration: ``executescript`` would commit behind our back."""
+    statements: list[str] = []
+    rest = ""
+    for part in script.split(";"):
+        rest += part + ";"
+        if sqlite3.complete_statement(rest):
+            statements.append(rest)
+            rest = ""
+    return statements
