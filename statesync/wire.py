@@ -35,7 +35,7 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     key: str
     op: Literal["upsert", "delete"]
     base: int
-    data: msgspec.Raw | None = None
+    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class Push(msgspec.Struct, frozen=True):
@@ -66,7 +66,7 @@ class Conflict(msgspec.Struct, frozen=True, tag_field="status", tag="conflict"):
 
     version: int
     deleted: bool = False
-    data: msgspec.Raw | None = None
+    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class Rejected(msgspec.Struct, frozen=True, tag_field="status", tag="rejected"):
@@ -113,13 +113,13 @@ class Pull(msgspec.Struct, frozen=True):
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One record of a page; ``data`` is None for a deleted one."""
+    """One record of a page; ``data`` is left out of a deleted one."""
 
     object: str
     key: str
     version: int
     deleted: bool = False
-    data: msgspec.Raw | None = None
+    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class Page(msgspec.Struct, frozen=True):

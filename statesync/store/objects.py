@@ -245,8 +245,8 @@ def describe(model: type[Model], name: str | None = None) -> TrackedObject:
 
 def _checked_key(model: type[Model]) -> Field:
     name = model.__name__
-    key: Field = model._meta.primary_key
-    if not key or isinstance(key, CompositeKey):
+    key = model._meta.primary_key
+    if not isinstance(key, Field) or isinstance(key, CompositeKey):
         raise UnsupportedModel(f"{name} has no single key column; give it one text or UUID key")
     kind = key
     while isinstance(kind, ForeignKeyField):
