@@ -1,0 +1,34 @@
+"""The hub: the server that devices exchange records with.
+
+Make its tables once with ``prepare(url)``, open a ``Hub(url)``, and serve it: over HTTP with ``serve`` or
+``serving``, to any ASGI server with ``application``, or in the same process with ``LocalRemote``.
+"""
+
+from statesync.hub.core import Hub, prepare
+from statesync.hub.errors import BadDatabase, HubError, HubNotReady, HubTooNew, Refused
+from statesync.hub.limits import HubLimits
+from statesync.hub.local import LocalRemote
+from statesync.hub.rights import Right, Rights
+from statesync.hub.serving import serve, serving
+from statesync.hub.tokens import create_token, list_tokens, revoke_token
+from statesync.hub.web import application
+
+__all__ = [
+    "BadDatabase",
+    "Hub",
+    "HubError",
+    "HubLimits",
+    "HubNotReady",
+    "HubTooNew",
+    "LocalRemote",
+    "Refused",
+    "Right",
+    "Rights",
+    "application",
+    "create_token",
+    "list_tokens",
+    "prepare",
+    "revoke_token",
+    "serve",
+    "serving",
+]

@@ -1,0 +1,151 @@
+"""The hub itself, without HTTP: requests go in as bytes, answers come out as bytes, ``Refused`` is raised."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+
+import peewee
+from playhouse.pool import MaxConnectionsExceeded  # type: ignore[import-untyped]
+
+from statesync.hub import offers, pulling, pushing, schema, spaces, tokens
+from statesync.hub.database import Database, open_database
+from statesync.hub.errors import Refused, epoch_changed, refused
+from statesync.hub.limits import HubLimits
+from statesync.hub.rights import ALL_RIGHTS, Right, Rights
+from statesync.wire import Pull
+
+
+def prepare(url: str) -> int:
+    """Make the hub's tables in the database at ``url``, or bring them to this version.
+
+    Returns the number of migrations that ran. Raises ``BadDatabase`` and ``HubTooNew``.
+    """
+    database = open_database(url)
+    try:
+        return schema.prepare(database)
+    finally:
+        database.close()
+
+
+class Hub:
+    """The hub over the database at ``url``; it holds no state of its own, so run as many as you like.
+
+    ``without_tokens`` lets everybody do everything. ``objects`` are the names of the objects that records
+    may belong to (None: any). ``connections`` is how many transactions run at once, ``patience`` how many
+    seconds a request waits for its turn.
+
+    Raises ``BadDatabase``, ``HubNotReady`` and ``HubTooNew``. All methods may be called from any thread.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        without_tokens: bool = False,
+        limits: HubLimits | None = None,
+        objects: Iterable[str] | None = None,
+        connections: int = 8,
+        patience: float = 10.0,
+    ) -> None:
+        self.limits = limits or HubLimits()
+        self.connections = connections
+        self._without_tokens = without_tokens
+        self._objects = None if objects is None else frozenset(objects)
+        self.database: Database = open_database(url, connections=connections, patience=patience)
+        try:
+            schema.check(self.database)
+        except BaseException:
+            self.database.close()
+            raise
+
+    def admit(self, space: str, token: str | None, right: Right) -> Rights:
+        """Return what ``token`` allows in ``space``, or raise ``Refused``: 401, or 403 without ``right``."""
+        if self._without_tokens:
+            spaces.check_name(space)
+            return ALL_RIGHTS
+        with _database_errors():
+            rights = tokens.admit(self.database, space, token)
+        rights.require_somewhere(right)
+        return rights
+
+    def push(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS) -> bytes:
+        """Apply the batch in ``body`` (a ``wire.Push``) whole or not at all; return a ``wire.PushAnswer``.
+
+        Raises ``Refused``; nothing was applied then, unless its code is ``outcome_unknown``.
+        """
+        offer = offers.read_push(body, self.limits)
+        rights.require(Right.WRITE, {change.object for change in offer.changes})
+        rejections = {
+            place: rejection
+            for place, change in enumerate(offer.changes)
+            if (rejection := offers.rejection(change, self._objects, self.limits))
+        }
+        with _database_errors(), self.database.writing():
+            standing = spaces.lock(self.database, space, offer.push.client, self.limits.spaces)
+            outcome = pushing.push(self.database, space, standing, offer, rejections)
+        if isinstance(outcome, Refused):
+            raise outcome
+        return outcome.encode()
+
+    def pull(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS) -> bytes:
+        """Return the page (a ``wire.Page``) that follows the request in ``body`` (a ``wire.Pull``).
+
+        Raises ``Refused``.
+        """
+        request = offers.read_pull(body, self.limits)
+        rights.require(Right.READ, request.objects)
+        with _database_errors():
+            page = self._page(space, request)
+            if page is None:
+                self._settle(space, request)
+                page = self._page(space, request)
+        if page is None:
+            raise refused(503, "busy", f"the space {space!r} is being changed; try again", 1)
+        return page
+
+    def check_ready(self) -> None:
+        """Raise ``Refused`` (503) if the database cannot be reached."""
+        with _database_errors(), self.database.reading():
+            self.database.run("SELECT 1").fetchone()
+
+    def close(self) -> None:
+        """Close the database; requests that are under way fail."""
+        self.database.close()
+
+    def _page(self, space: str, request: Pull) -> bytes | None:
+        """Return the page, or None if the space has to be written first: it is new, or was restored."""
+        with self.database.reading():
+            standing = spaces.look(self.database, space, request.client)
+            if standing is None:
+                return None
+            pulling.check_pull(standing, request)
+            if pulling.is_ahead(standing, request):
+                return None
+            pulling.check_horizon(standing, request)
+            return pulling.read_page(self.database, space, standing, request, self.limits)
+
+    def _settle(self, space: str, request: Pull) -> None:
+        """Make a new space; begin a new epoch for a reader that is ahead of it, and raise that refusal."""
+        epoch = None
+        with self.database.writing():
+            standing = spaces.lock(self.database, space, request.client, self.limits.spaces)
+            pulling.check_pull(standing, request)
+            if pulling.is_ahead(standing, request):
+                epoch = spaces.begin_epoch(self.database, space)
+        if epoch is not None:
+            raise epoch_changed(standing.hub, epoch, standing.number)
+
+
+@contextmanager
+def _database_errors() -> Generator[None]:
+    """Turn a database that is busy or away into a 503; the transaction has been rolled back."""
+    try:
+        yield
+    except MaxConnectionsExceeded as error:
+        raise refused(503, "busy", "the hub has too many requests under way; try again", 1) from error
+    except (peewee.OperationalError, peewee.InterfaceError, sqlite3.OperationalError) as error:
+        raise refused(
+            503, "database_unavailable", "the hub's database is busy or away; try again", 1
+        ) from error

@@ -1,0 +1,87 @@
+"""What the hub says no with: ``Refused`` to a device, ``HubError`` to whoever runs the hub.
+
+Every refusal that a device can get is made here, so that status, code and words have one home. Whatever
+is refused has not been applied, but for ``outcome_unknown``, which says so.
+"""
+
+from __future__ import annotations
+
+from statesync.wire import CLIENT_FORKED, EPOCH_CHANGED, HORIZON_PASSED, WRONG_HUB, Problem
+
+OUTCOME_UNKNOWN = "outcome_unknown"
+"""The database was lost during a commit: the batch may have been applied. A repeat is safe and tells."""
+
+
+class HubError(Exception):
+    """The hub cannot run as it is set up; the message says what to do."""
+
+
+class HubNotReady(HubError):
+    """The database has no hub schema, or an older one: ``statesync hub init`` has to run."""
+
+
+class HubTooNew(HubError):
+    """A newer version of this library made the database's schema."""
+
+
+class BadDatabase(HubError):
+    """The address of the database is none that the hub can use."""
+
+
+class Refused(Exception):
+    """A request that is answered with ``status`` and ``problem``; ``retry_after`` is in seconds."""
+
+    def __init__(self, status: int, problem: Problem, retry_after: float | None = None) -> None:
+        super().__init__(f"{status} {problem.code}: {problem.message}")
+        self.status = status
+        self.problem = problem
+        self.retry_after = retry_after
+
+
+def refused(status: int, code: str, message: str, retry_after: float | None = None) -> Refused:
+    """Return the refusal of a request for a reason that needs no more than words."""
+    return Refused(status, Problem(code, message), retry_after)
+
+
+def malformed(why: str) -> Refused:
+    """Return the refusal of a body that is not the document the route asks for."""
+    return refused(400, "malformed", f"the request cannot be read: {why}")
+
+
+def too_large(code: str, what: str, limit: int) -> Refused:
+    """Return the 413 for ``what``, which is over its limit."""
+    return refused(413, code, f"{what}; the limit is {limit}")
+
+
+def wrong_hub(mine: str) -> Refused:
+    """Return the refusal of a device whose records came from another hub."""
+    message = "this space is not the one that the device's records came from; check the address"
+    return Refused(409, Problem(WRONG_HUB, message, hub=mine))
+
+
+def epoch_changed(hub: str, epoch: str, number: int) -> Refused:
+    """Return the refusal that makes a device read everything again, keeping its pending changes."""
+    message = "this space has begun a new epoch, because it was restored; read everything again"
+    return Refused(409, Problem(EPOCH_CHANGED, message, hub=hub, epoch=epoch, number=number))
+
+
+def client_forked(number: int) -> Refused:
+    """Return the refusal of a device that is a copy, or was restored, of one that went on."""
+    message = f"another device with this identity has gone on to batch {number}; take a new identity"
+    return Refused(409, Problem(CLIENT_FORKED, message, number=number))
+
+
+def horizon_passed(horizon: int) -> Refused:
+    """Return the refusal of a cursor that is older than the deletes which are still known."""
+    message = f"deletes up to version {horizon} are no longer kept; read everything again"
+    return Refused(410, Problem(HORIZON_PASSED, message))
+
+
+def unauthorized(message: str = "a valid bearer token is needed") -> Refused:
+    """Return the 401; it says the same whether a space exists or not."""
+    return refused(401, "unauthorized", message)
+
+
+def forbidden(message: str = "the token does not allow this") -> Refused:
+    """Return the 403; it says the same whether a space exists or not."""
+    return refused(403, "forbidden", message)

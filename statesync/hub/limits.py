@@ -1,0 +1,42 @@
+"""The limits of a hub, in one value."""
+
+from __future__ import annotations
+
+from attrs import Attribute, field, frozen
+
+from statesync.wire import MAX_KEY_LENGTH
+
+
+def _positive(_owner: object, option: Attribute[int], value: int) -> None:
+    if value < 1:
+        raise ValueError(f"{option.name} is {value}; it has to be at least 1")
+
+
+def _limit(default: int) -> int:
+    return field(default=default, validator=_positive)
+
+
+@frozen(kw_only=True)
+class HubLimits:
+    """What a hub accepts. Raises ``ValueError`` for a limit below 1."""
+
+    body: int = _limit(32 << 20)
+    """Bytes of a request's body, after decompression."""
+    record: int = _limit(1 << 20)
+    """Bytes of one record's JSON text."""
+    key: int = _limit(MAX_KEY_LENGTH)
+    """Characters of a record's key, and of an object's name."""
+    batch: int = _limit(10_000)
+    """Changes in one push."""
+    page: int = _limit(10_000)
+    """Records in one page."""
+    default_page: int = _limit(1000)
+    """Records in one page for a device that leaves the choice to the hub."""
+    page_bytes: int = _limit(8 << 20)
+    """Bytes of records in one page, but for a single record that is larger."""
+    objects: int = _limit(200)
+    """Objects that one pull may ask for."""
+    nesting: int = _limit(64)
+    """Levels of lists and objects in a request's body."""
+    spaces: int = _limit(100_000)
+    """Spaces on this hub."""

@@ -1,0 +1,57 @@
+"""A hub in the same process, as a remote: no HTTP, the same hub code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import msgspec
+
+from statesync.hub.core import Hub
+from statesync.hub.errors import Refused
+from statesync.hub.rights import Right, Rights
+from statesync.remote import refusal
+from statesync.wire import Page, Pull, Push, PushAnswer
+
+_Answer = TypeVar("_Answer", PushAnswer, Page)
+
+
+class LocalRemote:
+    """A ``statesync.remote.Remote`` that calls ``hub`` directly; it has no connection that could break."""
+
+    def __init__(self, hub: Hub, space: str, token: str | None = None) -> None:
+        self._hub = hub
+        self._space = space
+        self._token = token
+
+    @property
+    def space(self) -> str:
+        """The space on the hub that this remote speaks to."""
+        return self._space
+
+    def push(self, request: Push) -> PushAnswer:
+        """Offer one upload batch; see ``Remote.push``."""
+        return self._ask(request, Right.WRITE, self._hub.push, PushAnswer)
+
+    def pull(self, request: Pull) -> Page:
+        """Fetch one page; see ``Remote.pull``."""
+        return self._ask(request, Right.READ, self._hub.pull, Page)
+
+    def interrupt(self) -> None:
+        """Do nothing: a call into the hub ends by itself, soon."""
+
+    def close(self) -> None:
+        """Do nothing: the hub is not this remote's to close."""
+
+    def _ask(
+        self,
+        request: Push | Pull,
+        right: Right,
+        work: Callable[[str, bytes, Rights], bytes],
+        kind: type[_Answer],
+    ) -> _Answer:
+        try:
+            rights = self._hub.admit(self._space, self._token, right)
+            return msgspec.json.decode(work(self._space, msgspec.json.encode(request), rights), type=kind)
+        except Refused as error:
+            raise refusal(error.status, error.problem, error.retry_after) from error

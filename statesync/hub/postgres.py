@@ -1,0 +1,67 @@
+"""The hub on PostgreSQL: many writers, each of which holds its own space's row alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from playhouse.pool import PooledPostgresqlDatabase  # type: ignore[import-untyped]
+
+from statesync.hub.database import Database, Pool, Read, Statement, Stored, Written
+
+_FIND = """
+SELECT record.object, record.key, record.version, record.writer, record.deleted, record.data
+FROM unnest(%s::text[], %s::text[]) AS wanted (object, key)
+JOIN record ON record.space = %s AND record.object = wanted.object AND record.key = wanted.key
+"""
+_WRITE = """
+INSERT INTO record (space, object, key, version, writer, deleted, data)
+SELECT %s, new.object, new.key, new.version, %s, new.deleted, new.data
+FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::boolean[], %s::text[])
+    AS new (object, key, version, deleted, data)
+ON CONFLICT (space, object, key) DO UPDATE SET
+    version = excluded.version, writer = excluded.writer, deleted = excluded.deleted, data = excluded.data
+"""
+# The sums run over the records before a row, so a page ends with the record that passes the limit.
+_PAGE = """
+SELECT object, key, version, deleted, data, found FROM (
+    SELECT object, key, version, deleted, data, count(*) OVER () AS found,
+        coalesce(sum(octet_length(data)) OVER (
+            ORDER BY version ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS size,
+        row_number() OVER (ORDER BY version) AS place
+    FROM ({statement} LIMIT %s) AS feed
+) AS page WHERE place <= %s AND size < %s ORDER BY version
+"""
+
+
+class PostgresDialect:
+    """Whole batches in one statement: each costs a round trip, so arrays travel instead of rows."""
+
+    read_mode: str = "REPEATABLE READ"
+    write_mode: str | None = None
+    row_lock: str = " FOR UPDATE"
+
+    def find(
+        self, pool: Pool, space: str, keys: Sequence[tuple[str, str]]
+    ) -> Mapping[tuple[str, str], Stored]:
+        """Look up all records at once."""
+        names, texts = [name for name, _ in keys], [key for _, key in keys]
+        rows = pool.execute_sql(_FIND, (names, texts, space))
+        return {(row[0], row[1]): Stored(*row[2:]) for row in rows}
+
+    def write(self, pool: Pool, space: str, writer: str, records: Sequence[Written]) -> None:
+        """Upsert all records at once."""
+        columns = [list(column) for column in zip(*records, strict=True)]
+        pool.execute_sql(_WRITE, (space, writer, *columns))
+
+    def page(self, pool: Pool, statement: Statement, limit: int, max_bytes: int) -> tuple[list[Read], bool]:
+        """Let the server cut the page, so that no record travels that does not fit."""
+        sql, parameters = statement
+        query = _PAGE.format(statement=sql.replace("?", "%s"))
+        rows = pool.execute_sql(query, (*parameters, limit + 1, limit, max_bytes)).fetchall()
+        return [Read(*row[:5]) for row in rows], bool(rows) and rows[0][5] > len(rows)
+
+
+def open_postgres(url: str, connections: int, patience: float) -> Database:
+    """Return the hub database at a ``postgresql://`` address, which libpq reads."""
+    pool = PooledPostgresqlDatabase(url, prefer_psycopg3=True, max_connections=connections, timeout=patience)
+    return Database(pool, PostgresDialect())

@@ -1,0 +1,97 @@
+"""A pull: one page of the feeds that a device reads, in the order of their versions.
+
+A page is read together with the space's head in one state of the database, so a cursor never passes
+a write that the page could not see. Records travel as their stored texts; they are decoded for a filter only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from statesync.hub.database import Database, Read, Statement
+from statesync.hub.errors import horizon_passed
+from statesync.hub.limits import HubLimits
+from statesync.hub.offers import fields_of
+from statesync.hub.spaces import Standing, check_beliefs, check_not_forked
+from statesync.wire import Entry, Feed, Page, Pull
+
+_Value = str | int | float | bool | None
+
+_ARM = """
+SELECT object, key, version, deleted, data FROM record
+WHERE space = ? AND object = ? AND version > ? AND version <= ?"""
+
+
+def is_ahead(standing: Standing, request: Pull) -> bool:
+    """Tell whether the device has seen more of this space than there is: a backup was restored."""
+    cursors = (feed.cursor for feed in request.objects.values())
+    return request.number > standing.number or any(cursor > standing.head for cursor in cursors)
+
+
+def check_pull(standing: Standing, request: Pull) -> None:
+    """Raise the refusal of a device that is somewhere else than it believes, or behind its receipt."""
+    check_beliefs(standing, request)
+    check_not_forked(standing, request.number)
+
+
+def check_horizon(standing: Standing, request: Pull) -> None:
+    """Raise the 410 if deletes that follow one of the cursors are no longer kept."""
+    if any(0 < feed.cursor < standing.horizon for feed in request.objects.values()):
+        raise horizon_passed(standing.horizon)
+
+
+def read_page(database: Database, space: str, standing: Standing, request: Pull, limits: HubLimits) -> bytes:
+    """Return the page that follows the request's cursors, as JSON, from the open transaction."""
+    behind = {name: feed for name, feed in request.objects.items() if feed.cursor < standing.head}
+    rows: list[Read] = []
+    more = False
+    if behind:
+        limit = min(request.limit or limits.default_page, limits.page)
+        statement = _statement(space, request.client, behind, standing.head)
+        rows, more = database.dialect.page(database.pool, statement, limit, limits.page_bytes)
+    reached = rows[-1].version if more else standing.head
+    cursors = {name: max(feed.cursor, reached) for name, feed in request.objects.items()}
+    entries = [entry for row in rows if (entry := _entry(row, request.objects[row.object])) is not None]
+    return msgspec.json.encode(Page(standing.hub, standing.epoch, standing.head, entries, cursors, more))
+
+
+def _statement(space: str, client: str, feeds: Mapping[str, Feed], head: int) -> Statement:
+    """Return the query that merges the feeds by version, each read through its own stretch of the index."""
+    arms: list[str] = []
+    parameters: list[object] = []
+    for name, feed in feeds.items():
+        arm = _ARM
+        parameters += [space, name, feed.cursor, head]
+        if feed.cursor == 0:
+            arm += " AND NOT deleted"  # who has nothing yet has nothing to delete
+        if not feed.own:
+            arm += " AND writer <> ?"
+            parameters.append(client)
+        arms.append(arm)
+    return f"{' UNION ALL '.join(arms)} ORDER BY version", parameters
+
+
+def _entry(row: Read, feed: Feed) -> Entry | None:
+    if row.deleted or row.data is None:
+        return Entry(row.object, row.key, row.version, deleted=True)
+    text = row.data.encode()
+    if feed.filter is not None and not matches(text, feed.filter):
+        return Entry(row.object, row.key, row.version, deleted=True) if feed.cursor else None
+    return Entry(row.object, row.key, row.version, data=msgspec.Raw(text))
+
+
+def matches(text: bytes, wanted: Mapping[str, list[_Value]]) -> bool:
+    """Tell whether each field of ``wanted`` has one of its values; a field that is not there is null."""
+    fields = fields_of(text) or {}
+    return all(_is_among(fields.get(name), values) for name, values in wanted.items())
+
+
+def _is_among(field: msgspec.Raw | None, values: list[_Value]) -> bool:
+    try:
+        value = None if field is None else msgspec.json.decode(field)
+    except msgspec.MsgspecError:
+        return False  # a number that is out of range equals nothing that can be asked for
+    # In Python true equals 1, in JSON it does not.
+    return any(value == other and isinstance(value, bool) == isinstance(other, bool) for other in values)

@@ -1,0 +1,123 @@
+"""The hub's own tables, as numbered migrations: ``prepare`` runs what is missing, ``check`` refuses.
+
+Every table of records and clients is keyed by its space first, so that the space can be what a distributed
+database shards by. ``hub_meta`` alone belongs to the database as a whole.
+"""
+
+from __future__ import annotations
+
+import peewee
+
+from statesync.hub.database import Database
+from statesync.hub.errors import HubNotReady, HubTooNew
+
+_FIRST = """
+CREATE TABLE space (
+    space TEXT NOT NULL PRIMARY KEY,
+    hub TEXT NOT NULL,
+    epoch TEXT NOT NULL,
+    head BIGINT NOT NULL,
+    horizon BIGINT NOT NULL,
+    created TEXT NOT NULL
+);
+CREATE TABLE record (
+    space TEXT NOT NULL,
+    object TEXT NOT NULL,
+    key TEXT NOT NULL,
+    version BIGINT NOT NULL,
+    writer TEXT NOT NULL,
+    deleted BOOLEAN NOT NULL,
+    data TEXT,
+    PRIMARY KEY (space, object, key)
+);
+CREATE UNIQUE INDEX record_feed ON record (space, object, version);
+CREATE TABLE receipt (
+    space TEXT NOT NULL,
+    client TEXT NOT NULL,
+    number BIGINT NOT NULL,
+    batch TEXT NOT NULL,
+    answer TEXT NOT NULL,
+    PRIMARY KEY (space, client)
+);
+CREATE TABLE reader (
+    space TEXT NOT NULL,
+    client TEXT NOT NULL,
+    object TEXT NOT NULL,
+    horizon BIGINT NOT NULL,
+    PRIMARY KEY (space, client, object)
+);
+CREATE TABLE token (
+    space TEXT NOT NULL,
+    id TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    rights TEXT NOT NULL,
+    label TEXT NOT NULL,
+    created BIGINT NOT NULL,
+    expires BIGINT,
+    revoked BIGINT,
+    PRIMARY KEY (space, id)
+)
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST,)
+"""What each version of the schema adds to the one before: statements that every database here understands."""
+
+_META = "CREATE TABLE IF NOT EXISTS hub_meta (name TEXT NOT NULL PRIMARY KEY, value BIGINT NOT NULL)"
+
+
+def prepare(database: Database) -> int:
+    """Bring the database's schema to this version and return how many migrations that took.
+
+    Each migration and its record are one transaction. Raises ``HubTooNew`` for the schema of a newer one.
+    """
+    with database.writing():
+        database.run(_META)
+        for name in ("schema", "spaces"):
+            database.run("INSERT INTO hub_meta VALUES (?, 0) ON CONFLICT DO NOTHING", name)
+    done = 0
+    while _migrate(database):
+        done += 1
+    return done
+
+
+def check(database: Database) -> None:
+    """Raise ``HubNotReady`` or ``HubTooNew`` unless the database's schema is that of this version."""
+    try:
+        with database.reading():
+            version = _version(database)
+    except (peewee.OperationalError, peewee.ProgrammingError) as error:
+        raise HubNotReady(
+            f"the database has no hub in it or cannot be reached ({str(error).strip()}); "
+            "make one with: statesync hub init --database URL"
+        ) from error
+    _refuse_newer(version)
+    if version < len(MIGRATIONS):
+        raise HubNotReady(
+            f"the database has schema {version} and this version needs {len(MIGRATIONS)}; "
+            "stop every hub on it, make a backup, and run: statesync hub init --database URL"
+        )
+
+
+def _migrate(database: Database) -> bool:
+    with database.writing():
+        version = _version(database, database.dialect.row_lock)
+        _refuse_newer(version)
+        if version == len(MIGRATIONS):
+            return False
+        for statement in MIGRATIONS[version].split(";"):
+            database.run(statement)
+        database.run("UPDATE hub_meta SET value = ? WHERE name = 'schema'", version + 1)
+    return True
+
+
+def _version(database: Database, row_lock: str = "") -> int:
+    row = database.run(f"SELECT value FROM hub_meta WHERE name = 'schema'{row_lock}").fetchone()
+    return int(row[0])
+
+
+def _refuse_newer(version: int) -> None:
+    if version > len(MIGRATIONS):
+        raise HubTooNew(
+            f"the database has schema {version}, made by a newer statesync; this one "
+            f"knows {len(MIGRATIONS)}. Upgrade statesync, or use another database"
+        )

@@ -1,0 +1,104 @@
+"""A space's own row: its identity, its epoch and its head, and where each client stands in it."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from statesync.hub.database import Database
+from statesync.hub.errors import client_forked, epoch_changed, refused, wrong_hub
+from statesync.wire import Pull, Push
+
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+_LOOK = """
+SELECT space.hub, space.epoch, space.head, space.horizon, receipt.number, receipt.batch, receipt.answer
+FROM space LEFT JOIN receipt ON receipt.space = space.space AND receipt.client = ?
+WHERE space.space = ?
+"""
+
+
+class Standing(NamedTuple):
+    """A space, and one client's receipt in it (number 0 where it has none)."""
+
+    hub: str
+    epoch: str
+    head: int
+    horizon: int
+    number: int
+    batch: str | None
+    answer: str | None
+
+
+def check_name(space: str) -> None:
+    """Raise the 422 for a name that no space can have."""
+    if not _NAME.fullmatch(space):
+        raise refused(
+            422, "bad_space", "a space's name is 1 to 64 letters, digits, dots, dashes and underscores"
+        )
+
+
+def look(database: Database, space: str, client: str) -> Standing | None:
+    """Return where ``client`` stands in ``space``, or None if there is no such space."""
+    row = database.run(_LOOK, client, space).fetchone()
+    return None if row is None else Standing(row[0], row[1], row[2], row[3], row[4] or 0, row[5], row[6])
+
+
+def lock(database: Database, space: str, client: str, most_spaces: int) -> Standing:
+    """Take the space's row for this transaction, making the space if it is new, and return the standing.
+
+    Whoever holds the row is the space's only writer, so its versions become visible in commit order.
+    Raises the 422 for a new space on a hub that has ``most_spaces`` already.
+    """
+    take = f"SELECT 1 FROM space WHERE space = ?{database.dialect.row_lock}"
+    database.run(take, space)
+    standing = look(database, space, client)
+    if standing is not None:
+        return standing
+    _make(database, space, most_spaces)
+    return lock(database, space, client, most_spaces)
+
+
+def begin_epoch(database: Database, space: str) -> str:
+    """Give the locked space a new epoch and return it; receipts stay."""
+    epoch = str(uuid.uuid4())
+    database.run("UPDATE space SET epoch = ? WHERE space = ?", epoch, space)
+    return epoch
+
+
+def check_beliefs(standing: Standing, request: Push | Pull) -> None:
+    """Raise the refusal of a device that believes in another hub or another epoch than this one."""
+    if request.hub not in (None, standing.hub):
+        raise wrong_hub(standing.hub)
+    if request.epoch not in (None, standing.epoch):
+        raise epoch_changed(standing.hub, standing.epoch, standing.number)
+
+
+def check_not_forked(standing: Standing, last: int) -> None:
+    """Raise the refusal of a client whose ``last`` acknowledged batch is behind its receipt."""
+    if last < standing.number:
+        raise client_forked(standing.number)
+
+
+def _make(database: Database, space: str, most_spaces: int) -> None:
+    made = database.run(
+        "INSERT INTO space (space, hub, epoch, head, horizon, created) VALUES (?, ?, ?, 0, 0, ?) "
+        "ON CONFLICT DO NOTHING",
+        space,
+        str(uuid.uuid4()),
+        str(uuid.uuid4()),
+        datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    if made.rowcount == 1:
+        _count(database, most_spaces)
+
+
+def _count(database: Database, most_spaces: int) -> None:
+    """Count the space that was made; a counter in one row is exact where counting rows would not be."""
+    counted = database.run(
+        "UPDATE hub_meta SET value = value + 1 WHERE name = 'spaces' AND value < ?", most_spaces
+    )
+    if counted.rowcount != 1:
+        raise refused(422, "too_many_spaces", f"this hub has its {most_spaces} spaces; it makes no more")

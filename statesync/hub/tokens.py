@@ -1,0 +1,134 @@
+"""Tokens: who holds one may do in its space what it grants.
+
+A token reads ``space~id~secret``: it names its own space, so that it is found by a key that begins with
+the space. The secret has 256 random bits; only its hash is kept, so it can be shown once and never again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+import time
+from collections.abc import Mapping
+
+import msgspec
+from attrs import frozen
+
+from statesync.hub.database import Database
+from statesync.hub.errors import forbidden, unauthorized
+from statesync.hub.rights import Right, Rights
+
+_TOKEN = re.compile(r"([A-Za-z0-9._-]{1,64})~([A-Za-z0-9_-]{8,32})~([A-Za-z0-9_-]{43})")
+_ABSENT = hashlib.sha256(b"no token has this digest").hexdigest()
+
+
+@frozen
+class TokenRow:
+    """What the hub keeps of a token; times are seconds since 1970, None for never."""
+
+    space: str
+    id: str
+    rights: Mapping[str, frozenset[Right]]
+    label: str
+    created: int
+    expires: int | None
+    revoked: int | None
+
+    def is_valid(self, now: float) -> bool:
+        """Tell whether the token opens anything at ``now``."""
+        return self.revoked is None and (self.expires is None or now < self.expires)
+
+
+def create_token(
+    database: Database,
+    space: str,
+    rights: Mapping[str, frozenset[Right]],
+    *,
+    label: str = "",
+    expires: int | None = None,
+) -> str:
+    """Make a token for ``space`` and return its text, which cannot be had again."""
+    identifier, secret = secrets.token_urlsafe(9), secrets.token_urlsafe(32)
+    granted = {name: sorted(some) for name, some in rights.items()}
+    with database.writing():
+        database.run(
+            "INSERT INTO token (space, id, digest, rights, label, created, expires, revoked) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, NULL)",
+            space,
+            identifier,
+            _digest(secret),
+            msgspec.json.encode(granted).decode(),
+            label,
+            int(time.time()),
+            expires,
+        )
+    return f"{space}~{identifier}~{secret}"
+
+
+def revoke_token(database: Database, space: str, identifier: str) -> bool:
+    """End a token at once; return False if the space has no such token that was still good."""
+    with database.writing():
+        done = database.run(
+            "UPDATE token SET revoked = ? WHERE space = ? AND id = ? AND revoked IS NULL",
+            int(time.time()),
+            space,
+            identifier,
+        )
+        return bool(done.rowcount == 1)
+
+
+def list_tokens(database: Database, space: str) -> list[TokenRow]:
+    """Return the space's tokens, oldest first; secrets are not among what is kept."""
+    with database.reading():
+        rows = database.run(
+            "SELECT space, id, rights, label, created, expires, revoked FROM token "
+            "WHERE space = ? ORDER BY created, id",
+            space,
+        ).fetchall()
+    return [TokenRow(row[0], row[1], _rights(row[2]), *row[3:]) for row in rows]
+
+
+def admit(database: Database, space: str, token: str | None) -> Rights:
+    """Return what ``token`` allows in ``space``.
+
+    Raises the 401 for no token and for one that is unknown, wrong, expired or revoked, all in the same
+    words, and the 403 for a good one of another space.
+    """
+    parts = _TOKEN.fullmatch(token or "")
+    if parts is None:
+        raise unauthorized()
+    home, identifier, secret = parts.groups()
+    found = _find(database, home, identifier)
+    digest = _ABSENT if found is None else found[1]
+    is_right = hmac.compare_digest(digest, _digest(secret))
+    if found is None or not is_right or not found[0].is_valid(time.time()):
+        raise unauthorized()
+    if home != space:
+        raise forbidden()
+    return Rights(found[0].rights, holder=f"{home}~{identifier}")
+
+
+def _find(database: Database, space: str, identifier: str) -> tuple[TokenRow, str] | None:
+    with database.reading():
+        row = database.run(
+            "SELECT space, id, rights, label, created, expires, revoked, digest FROM token "
+            "WHERE space = ? AND id = ?",
+            space,
+            identifier,
+        ).fetchone()
+    if row is None:
+        return None
+    return TokenRow(row[0], row[1], _rights(row[2]), *row[3:7]), row[7]
+
+
+def _digest(secret: str) -> str:
+    # A plain hash will do: there is no guessing 256 random bits, so nothing has to be slow.
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _rights(text: str) -> Mapping[str, frozenset[Right]]:
+    return {
+        name: frozenset(some) for name, some in msgspec.json.decode(text, type=dict[str, set[Right]]).items()
+    }

@@ -1,0 +1,114 @@
+"""The hub over HTTP: an ASGI application whose every answer that is no success is a ``wire.Refusal``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import anyio
+import msgspec
+from anyio.to_thread import run_sync
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from statesync.hub.bodies import read_body
+from statesync.hub.core import Hub
+from statesync.hub.errors import Refused, refused
+from statesync.hub.rights import Right, Rights
+from statesync.wire import Refusal
+
+_log = logging.getLogger(__name__)
+
+_Work = Callable[[str, bytes, Rights], bytes]
+
+
+def application(hub: Hub) -> Starlette:
+    """Return the ASGI application that serves ``hub``."""
+    desk = _Desk(hub)
+    return Starlette(
+        routes=[
+            Route("/v1/spaces/{space}/push", desk.push, methods=["POST"]),
+            Route("/v1/spaces/{space}/pull", desk.pull, methods=["POST"]),
+            Route("/healthz", desk.health, methods=["GET"]),
+            Route("/readyz", desk.ready, methods=["GET"]),
+        ],
+        exception_handlers={
+            Refused: _answer_refused,
+            HTTPException: _answer_http_error,
+            Exception: _answer_defect,
+        },
+    )
+
+
+class _Desk:
+    """The routes. What takes time runs in threads, no more of them than there are connections."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._threads = anyio.CapacityLimiter(hub.connections)
+
+    async def push(self, request: Request) -> Response:
+        return await self._serve(request, Right.WRITE, self._hub.push)
+
+    async def pull(self, request: Request) -> Response:
+        return await self._serve(request, Right.READ, self._hub.pull)
+
+    async def health(self, _request: Request) -> Response:
+        """Answer that the process runs; it says nothing about the database."""
+        return _json(b'{"status":"ok"}')
+
+    async def ready(self, _request: Request) -> Response:
+        """Answer whether requests can be served now."""
+        await run_sync(self._hub.check_ready, limiter=self._threads)
+        return _json(b'{"status":"ready"}')
+
+    async def _serve(self, request: Request, right: Right, work: _Work) -> Response:
+        space = request.path_params["space"]
+        rights = await run_sync(self._hub.admit, space, _token(request), right, limiter=self._threads)
+        body = await read_body(request, self._hub.limits)
+        return _json(await run_sync(work, space, body, rights, limiter=self._threads))
+
+
+def _token(request: Request) -> str | None:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
+
+
+def _json(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(body, status, headers, media_type="application/json")
+
+
+def _refusal(error: Refused, headers: dict[str, str] | None = None) -> Response:
+    headers = dict(headers or {})
+    if error.retry_after is not None:
+        headers["Retry-After"] = f"{error.retry_after:g}"
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return _json(msgspec.json.encode(Refusal(error.problem)), error.status, headers)
+
+
+async def _answer_refused(_request: Request, error: Exception) -> Response:
+    return _refusal(_as_refused(error))
+
+
+async def _answer_http_error(request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    codes = {404: "not_found", 405: "method_not_allowed"}
+    message = f"{request.method} {request.url.path}: {error.detail}"
+    answer = refused(error.status_code, codes.get(error.status_code, "refused"), message)
+    return _refusal(answer, dict(error.headers or {}))
+
+
+async def _answer_defect(request: Request, error: Exception) -> Response:
+    _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return _refusal(refused(500, "internal_error", "the hub failed; nothing was applied"))
+
+
+def _as_refused(error: Exception) -> Refused:
+    if not isinstance(error, Refused):
+        raise error
+    return error
