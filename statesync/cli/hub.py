@@ -57,12 +57,12 @@ def init(url: str) -> None:
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8710, show_default=True)
 @click.option("--open", "is_open", is_flag=True, help="Serve without tokens: on loopback only.")
-def serve_command(url: str, host: str, port: int, is_open: bool) -> None:  # noqa: FBT001
+def serve_command(url: str, host: str, port: int, is_open: bool) -> None:
     """Serve the hub until it is told to end (SIGTERM, Ctrl-C)."""
     if is_open and not is_loopback(host):
         raise click.UsageError(
-            f"--open lets everybody read and write everything, so it is for loopback only, and {host} is not; "
-            "make tokens with: statesync hub token create"
+            f"--open lets everybody read and write everything, so it is for loopback only, and {host} "
+            "is not; make tokens with: statesync hub token create"
         )
     with _plain_errors():
         opened = Hub(url, without_tokens=is_open, limits=HubLimits())

@@ -49,6 +49,7 @@ class Hub:
         connections: int = 8,
         patience: float = 10.0,
     ) -> None:
+        self.url = url
         self.limits = limits or HubLimits()
         self.connections = connections
         self._without_tokens = without_tokens

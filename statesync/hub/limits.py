@@ -25,7 +25,7 @@ class HubLimits:
     record: int = _limit(1 << 20)
     """Bytes of one record's JSON text."""
     key: int = _limit(MAX_KEY_LENGTH)
-    """Characters of a record's key, and of an object's name."""
+    """Characters of a record's key."""
     batch: int = _limit(10_000)
     """Changes in one push."""
     page: int = _limit(10_000)

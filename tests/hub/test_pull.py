@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from statesync.hub import Hub, HubLimits
+
+from .devices import Device, Service, apply, delete, upsert
+
+
+def keys(page: dict[str, Any]) -> list[str]:
+    return [entry["key"] for entry in page["changes"]]
+
+
+def test_nothing_new_is_an_empty_page_at_the_head(device: Device, other: Device) -> None:
+    device.push(upsert("a", {}))
+    page = other.pull({"Airport": {"cursor": 1}, "Country": {"cursor": 0}})
+    assert (page["changes"], page["cursors"], page["more"], page["head"]) == (
+        [], {"Airport": 1, "Country": 1}, False, 1,
+    )  # fmt: skip
+
+
+def test_a_space_that_nobody_has_written_can_be_read(device: Device) -> None:
+    page = device.pull({"Airport": {"cursor": 0}})
+    assert (page["changes"], page["cursors"], page["more"]) == ([], {"Airport": 0}, False)
+
+
+def test_feeds_are_merged_by_version_each_from_its_own_cursor(device: Device, other: Device) -> None:
+    device.push(*(upsert(f"{n}", {}, name="Airport" if n % 2 else "Country") for n in range(1, 9)))
+    page = other.pull({"Airport": {"cursor": 4}, "Country": {"cursor": 0}, "Other": {"cursor": 0}}, limit=4)
+    assert (keys(page), page["more"]) == (["2", "4", "5", "6"], True)
+    assert page["cursors"] == {"Airport": 6, "Country": 6, "Other": 6}
+    page = other.pull({name: {"cursor": at} for name, at in page["cursors"].items()}, limit=2)
+    assert (keys(page), page["more"], page["cursors"]) == (
+        ["7", "8"],
+        False,
+        dict.fromkeys(page["cursors"], 8),
+    )
+
+
+def test_a_cursor_never_goes_back(device: Device, other: Device) -> None:
+    device.push(*(upsert(f"{n}", {}) for n in range(5)))
+    page = other.pull({"Airport": {"cursor": 0}, "Country": {"cursor": 4}}, limit=2)
+    assert page["cursors"] == {"Airport": 2, "Country": 4}
+
+
+def test_more_is_true_only_if_a_record_follows(device: Device, other: Device) -> None:
+    device.push(*(upsert(f"{n}", {}) for n in range(4)))
+    assert other.pull({"Airport": {"cursor": 0}}, limit=3)["more"] is True
+    assert other.pull({"Airport": {"cursor": 0}}, limit=4)["more"] is False
+    other.push(upsert("own", {}))
+    page = other.pull({"Airport": {"cursor": 0}}, limit=4)
+    assert (page["more"], page["cursors"]) == (False, {"Airport": 5})
+
+
+def test_own_writes_come_only_if_asked_for(device: Device, other: Device) -> None:
+    device.push(upsert("mine", {}))
+    other.push(upsert("yours", {}))
+    assert keys(device.pull({"Airport": {"cursor": 0}})) == ["yours"]
+    assert keys(device.pull({"Airport": {"cursor": 0, "own": True}})) == ["mine", "yours"]
+
+
+def test_a_record_written_twice_comes_once_as_it_is_now(device: Device, other: Device) -> None:
+    device.push(upsert("a", {"n": 1}), upsert("b", {}))
+    device.push(upsert("a", {"n": 2}))
+    page = other.pull({"Airport": {"cursor": 0}})
+    assert [(entry["key"], entry["version"], entry["data"]) for entry in page["changes"]] == [
+        ("b", 2, {}), ("a", 3, {"n": 2}),
+    ]  # fmt: skip
+
+
+def test_a_first_read_has_no_deletes_and_a_later_one_has_them(device: Device, other: Device) -> None:
+    device.push(upsert("a", {}), upsert("b", {}))
+    device.push(delete("a"))
+    assert keys(other.pull({"Airport": {"cursor": 0}})) == ["b"]
+    assert other.pull({"Airport": {"cursor": 2}})["changes"] == [
+        {"object": "Airport", "key": "a", "version": 3, "deleted": True}
+    ]
+
+
+def test_a_delete_during_a_first_read_is_seen(device: Device, other: Device) -> None:
+    device.push(*(upsert(f"{n}", {}) for n in range(6)))
+    held: dict[str, Any] = {}
+    page = other.pull({"Airport": {"cursor": 0}}, limit=2)
+    apply(held, page)
+    device.push(delete("0"), delete("5"))
+    while page["more"]:
+        page = other.pull({"Airport": {"cursor": page["cursors"]["Airport"]}}, limit=2)
+        apply(held, page)
+    assert set(held) == {f"Airport/{n}" for n in (1, 2, 3, 4)}
+
+
+def test_a_filter_makes_what_does_not_match_a_delete_and_a_first_read_leaves_it_out(
+    device: Device, other: Device
+) -> None:
+    device.push(*(upsert(f"{n}", {"kind": "even" if n % 2 == 0 else "odd"}) for n in range(6)))
+    feed = {"cursor": 0, "filter": {"kind": ["even"]}}
+    page = other.pull({"Airport": feed}, limit=3)
+    assert (keys(page), page["cursors"], page["more"]) == (["0", "2"], {"Airport": 3}, True)
+    page = other.pull({"Airport": {**feed, "cursor": 3}}, limit=3)
+    assert [(entry["key"], entry.get("deleted", False)) for entry in page["changes"]] == [
+        ("3", True), ("4", False), ("5", True),
+    ]  # fmt: skip
+    assert (page["cursors"], page["more"]) == ({"Airport": 6}, False)
+
+
+def test_a_page_that_a_filter_empties_still_moves_the_cursor(device: Device, other: Device) -> None:
+    device.push(*(upsert(f"{n}", {"n": n}) for n in range(4)))
+    page = other.pull({"Airport": {"cursor": 0, "filter": {"n": [3]}}}, limit=2)
+    assert (page["changes"], page["cursors"], page["more"]) == ([], {"Airport": 2}, True)
+
+
+def test_a_filter_compares_as_json_does(device: Device, other: Device) -> None:
+    values: dict[str, Any] = {"true": True, "one": 1, "float": 1.0, "text": "1", "null": None, "list": [1]}
+    device.push(*(upsert(key, {"v": value}) for key, value in values.items()), upsert("absent", {}))
+
+    def matching(*allowed: object) -> set[str]:
+        return set(keys(other.pull({"Airport": {"cursor": 0, "filter": {"v": list(allowed)}}})))
+
+    assert matching(True) == {"true"}
+    assert matching(1) == {"one", "float"}
+    assert matching("1", None) == {"text", "null", "absent"}
+    assert matching() == set()
+
+
+def test_a_cursor_past_the_head_shows_a_restored_hub(device: Device) -> None:
+    device.push(upsert("a", {}))
+    status, answer = device.send("pull", device.pull_document({"Airport": {"cursor": 2}}))
+    error = answer["error"]
+    assert (status, error["code"], error["hub"], error["number"]) == (409, "epoch_changed", device.hub, 1)
+    assert error["epoch"] != device.epoch
+    again = device.send("pull", device.pull_document({"Airport": {"cursor": 2}}))
+    assert again[1]["error"]["epoch"] == error["epoch"], "one restored backup, one new epoch"
+
+
+def test_a_pull_ahead_of_its_receipt_shows_a_restored_hub(device: Device) -> None:
+    status, answer = device.send("pull", device.pull_document({"Airport": {"cursor": 0}}, number=1))
+    assert (status, answer["error"]["code"], answer["error"]["number"]) == (409, "epoch_changed", 0)
+
+
+def test_limit_zero_is_the_hubs_choice_and_no_limit_is_above_its_own(service: Service, space: str) -> None:
+    limits = HubLimits(default_page=2, page=3)
+    hub = Hub(service.database, without_tokens=True, limits=limits)
+    device = service.device(space)
+    device.push(*(upsert(f"{n}", {}) for n in range(5)))
+
+    def count(limit: int) -> int:
+        document = service.device(space).pull_document({"Airport": {"cursor": 0}}, limit)
+        return len(json.loads(hub.pull(space, json.dumps(document).encode()))["changes"])
+
+    assert [count(limit) for limit in (0, 1, 3, 4, 1000)] == [2, 1, 3, 3, 3]
+    hub.close()
+
+
+def test_large_records_make_short_pages_and_none_is_lost(device: Device, other: Device) -> None:
+    text = "x" * (1 << 19)
+    for n in range(0, 24, 4):
+        device.push(*(upsert(f"{n + i}", {"text": text}) for i in range(4)))
+    page = other.pull({"Airport": {"cursor": 0}}, limit=1000)
+    assert page["more"] is True
+    assert len(page["changes"]) * (1 << 19) <= (8 << 20) + (1 << 20)
+    assert len(other.read_all("Airport", limit=1000)[0]) == 24
