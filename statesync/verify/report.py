@@ -1,0 +1,86 @@
+"""What an exploration found, as a value and in words."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from statesync.verify.explore import Scope
+from statesync.verify.moves import Step
+
+
+@frozen
+class Explored:
+    """How much was seen of one exploration."""
+
+    scope: Scope
+    configurations: int
+    transitions: int
+
+
+@frozen
+class Verdict:
+    """One property, and whether it holds in every exploration that it is judged in."""
+
+    name: str
+    statement: str
+    holds: bool
+
+
+@frozen
+class Violation:
+    """A property that does not hold, and a shortest way (``path``) to where it breaks.
+
+    An empty path means that it breaks where sessions begin.
+    """
+
+    name: str
+    statement: str
+    scope: Scope
+    path: tuple[Step, ...]
+
+    def text(self) -> str:
+        """Return the counterexample, one numbered step a line."""
+        steps = [f"  {number}. {step}" for number, step in enumerate(self.path, start=1)]
+        return "\n".join(
+            [f"violated in the {self.scope}: {self.statement}", "  where sessions begin", *steps]
+        )
+
+    def mermaid(self) -> str:
+        """Return the counterexample as a mermaid state diagram."""
+        lines = ["stateDiagram-v2", f"    %% violated in the {self.scope}: {self.statement}"]
+        starts = [self.path[0].source] if self.path else []
+        for number, configuration in enumerate([*starts, *(step.target for step in self.path)]):
+            words = str(configuration).replace(", ", "<br/>")
+            lines.append(f'    state "{words}" as s{number}')
+        if self.path:
+            lines.append("    [*] --> s0")
+        for number, step in enumerate(self.path, start=1):
+            lines.append(f"    s{number - 1} --> s{number}: {number}. {step.cause}")
+        lines += ["    classDef broken fill:#f8d7da,stroke:#b02a37", f"    class s{len(self.path)} broken"]
+        return "\n".join(lines) + "\n"
+
+
+@frozen
+class Report:
+    """What ``check`` saw and found. ``configurations`` and ``transitions`` add up all explorations."""
+
+    configurations: int
+    transitions: int
+    properties: tuple[Verdict, ...]
+    violations: tuple[Violation, ...]
+    explorations: tuple[Explored, ...] = ()
+
+    @property
+    def holds(self) -> bool:
+        """Whether every property holds."""
+        return not self.violations
+
+    def text(self) -> str:
+        """Return the report as lines for people."""
+        seen = [
+            f"{part.scope:<15}{part.configurations:>6} configurations {part.transitions:>7} transitions"
+            for part in self.explorations
+        ]
+        total = f"{'together':<15}{self.configurations:>6} configurations {self.transitions:>7} transitions"
+        verdicts = [f"{'holds ' if each.holds else 'BROKEN'}  {each.statement}" for each in self.properties]
+        return "\n".join([*seen, total, "", *verdicts, *("\n" + each.text() for each in self.violations)])
