@@ -63,6 +63,16 @@ class SessionMachine:
         self._batch_chart = batch
         self._has_batch = False
 
+    @classmethod
+    def standing_at(cls, phase: Phase, batch: BatchPhase | None) -> SessionMachine:
+        """Return a machine in the phases that a journal says, for the recovery of an interrupted session."""
+        machine = cls()
+        machine._session.real.state = str(phase)
+        machine._has_batch = batch is not None
+        if batch is not None:
+            machine._batch.real.state = str(batch)
+        return machine
+
     @property
     def phase(self) -> Phase:
         """The session's phase."""

@@ -114,6 +114,17 @@ def set_deferred(connection: sqlite3.Connection, name: str, keys: Sequence[str],
     ).rowcount
 
 
+def offer_all(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
+    """Put every record of an object into the outbox, as new: for a hub that has none of them."""
+    connection.execute("DELETE FROM statesync_change WHERE object = ?", (tracked.name,))
+    connection.execute(
+        "INSERT INTO statesync_change (object, key, operation, base, revision) "
+        f"SELECT ?, {quoted(tracked.key)}, 'insert', 0, 1 FROM {quoted(tracked.table)} "
+        f"ORDER BY {quoted(tracked.key)}",
+        (tracked.name,),
+    )
+
+
 # -- the next batch --------------------------------------------------------------------------------
 
 
@@ -171,6 +182,16 @@ def mark_failed(connection: sqlite3.Connection, name: str, key: str, error: str,
         "UPDATE statesync_change SET error = ?, failed_in = ?, batch = NULL, sent = NULL "
         "WHERE object = ? AND key = ?",
         (error, session, name, key),
+    )
+
+
+def mark_sent(
+    connection: sqlite3.Connection, wire_id: str, revisions: Sequence[tuple[str, str, int]]
+) -> None:
+    """Note which revision of each change goes up with the batch ``wire_id``."""
+    connection.executemany(
+        "UPDATE statesync_change SET batch = ?, sent = ? WHERE object = ? AND key = ?",
+        [(wire_id, revision, name, key) for name, key, revision in revisions],
     )
 
 

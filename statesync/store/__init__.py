@@ -1,0 +1,1 @@
+"""The device database: tables, tracking, outbox, pages, verdicts, journal, recovery."""

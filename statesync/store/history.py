@@ -1,0 +1,166 @@
+"""Reading the journal: statistics as a fold over it (K4), sessions, batches, conflicts."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from statesync.errors import UnknownObject
+from statesync.lifecycle import AnyPhase, AnyTrigger, BatchPhase, BatchTrigger, Phase, Trigger
+from statesync.store.objects import record_of_image
+from statesync.values import (
+    BatchInfo,
+    BatchStats,
+    ConflictEntry,
+    Direction,
+    JournalEntry,
+    RecordError,
+    SessionInfo,
+    SyncStats,
+)
+
+
+def journal(connection: sqlite3.Connection, session: str) -> list[JournalEntry]:
+    """Return every transition of a session, in order."""
+    rows = connection.execute(
+        'SELECT session, number, chart, batch, "trigger", source, target, at, elapsed, detail '
+        "FROM statesync_transition WHERE session = ? ORDER BY number",
+        (session,),
+    )
+    return [_entry(*row) for row in rows]
+
+
+def _entry(
+    session: str,
+    number: int,
+    chart: str,
+    batch: int | None,
+    trigger: str,
+    source: str,
+    target: str,
+    at: float,
+    elapsed: float,
+    detail: str,
+) -> JournalEntry:
+    triggers: type[AnyTrigger] = Trigger if chart == "session" else BatchTrigger
+    phases: type[AnyPhase] = Phase if chart == "session" else BatchPhase
+    return JournalEntry(
+        session,
+        number,
+        chart,
+        batch,
+        triggers(trigger),
+        phases(source),
+        phases(target),
+        _time(at),
+        elapsed,
+        json.loads(detail),
+    )
+
+
+def _time(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def fold_stats(started: datetime, entries: Iterable[JournalEntry], *, with_batches: bool) -> SyncStats:
+    """Fold a session's journal into its statistics: only what was committed is in them."""
+    uploaded = downloaded = 0
+    elapsed = 0.0
+    batches: list[BatchStats] = []
+    for entry in entries:
+        elapsed = entry.elapsed
+        if entry.trigger is not Trigger.COMMIT_BATCH or entry.batch is None:
+            continue
+        direction, records = Direction(entry.detail["direction"]), int(entry.detail["records"])
+        uploaded += records if direction is Direction.UPLOAD else 0
+        downloaded += records if direction is Direction.DOWNLOAD else 0
+        batches.append(
+            BatchStats(
+                entry.batch,
+                direction,
+                records,
+                entry.detail["request"],
+                entry.detail["parsing"],
+                entry.detail["storing"],
+            )
+        )
+    return SyncStats(started, elapsed, uploaded, downloaded, tuple(batches) if with_batches else ())
+
+
+def sessions(connection: sqlite3.Connection, limit: int) -> list[SessionInfo]:
+    """Return the newest ``limit`` sessions, oldest first."""
+    rows = connection.execute(f"{_SESSION} ORDER BY id DESC LIMIT ?", (limit,)).fetchall()
+    return [_session(connection, row) for row in reversed(rows)]
+
+
+def session(connection: sqlite3.Connection, session: str) -> SessionInfo:
+    """Return one session by its id, or by the only id that begins like that; else ``UnknownObject``."""
+    rows = connection.execute(
+        f"{_SESSION} WHERE id >= ? AND id < ? LIMIT 2", (session, session + "\U0010ffff")
+    ).fetchall()
+    if len(rows) != 1:
+        what = "there is no session" if not rows else "more than one session's id begins with"
+        raise UnknownObject(f"{what} {session!r}; `statesync sessions` lists them")
+    return _session(connection, rows[0])
+
+
+_SESSION = "SELECT id, space, objects, phase, reason, error, started FROM statesync_session"
+
+
+def _session(connection: sqlite3.Connection, row: tuple[str, str, str, str, str, str, float]) -> SessionInfo:
+    id_, space, objects, phase, reason, error, started = row
+    return SessionInfo(
+        id=id_,
+        space=space,
+        objects=tuple(json.loads(objects)),
+        phase=Phase(phase),
+        reason=reason,
+        error=error,
+        started=_time(started),
+        stats=fold_stats(_time(started), journal(connection, id_), with_batches=True),
+        batches=_batches(connection, id_),
+    )
+
+
+def _batches(connection: sqlite3.Connection, session: str) -> tuple[BatchInfo, ...]:
+    rows = connection.execute(
+        "SELECT number, direction, phase, records, attempts, doubt FROM statesync_batch "
+        "WHERE session = ? ORDER BY number",
+        (session,),
+    )
+    return tuple(
+        BatchInfo(number, Direction(direction), BatchPhase(phase), records, attempts, bool(doubt))
+        for number, direction, phase, records, attempts, doubt in rows
+    )
+
+
+def conflicts(
+    connection: sqlite3.Connection,
+    *,
+    session: str | None = None,
+    objects: Iterable[str] | None = None,
+    limit: int = 1000,
+) -> list[ConflictEntry]:
+    """Return the newest entries of the conflict log, oldest first; of a session, of objects, or all."""
+    names = None if objects is None else json.dumps(list(objects))
+    rows = connection.execute(
+        "SELECT session, at, object, key, base, local, remote, kept FROM statesync_conflict "
+        "WHERE (:session IS NULL OR session = :session) "
+        "AND (:names IS NULL OR object IN (SELECT value FROM json_each(:names))) "
+        "ORDER BY id DESC LIMIT :limit",
+        {"session": session, "names": names, "limit": limit},
+    ).fetchall()
+    return [
+        ConflictEntry(of, _time(at), name, key, *(record_of_image(side) for side in sides))
+        for of, at, name, key, *sides in reversed(rows)
+    ]
+
+
+def upload_errors(connection: sqlite3.Connection, session: str) -> list[RecordError]:
+    """Return the records that a session could not upload, with the reasons."""
+    rows = connection.execute(
+        "SELECT object, key, error FROM statesync_change WHERE failed_in = ? ORDER BY position", (session,)
+    )
+    return [RecordError(name, key, *error.split(": ", 1)) for name, key, error in rows]

@@ -1,0 +1,208 @@
+"""Applying one page of the feed: the hot path of every download. One statement a step, not one a record.
+
+A record with a pending change is never overwritten: the hub's record is kept beside the change, which
+stays in conflict until it is uploaded.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from operator import ge
+
+import msgspec
+from attrs import frozen
+
+from statesync.errors import BadAnswer
+from statesync.store.objects import TrackedObject, image_of
+from statesync.store.outbox import Objects, fold
+from statesync.store.standing import EPOCH, Cursor, cursors, finish_reread, move_cursors, note_seen
+from statesync.wire import MAX_KEY_LENGTH, Entry, Page, Pull
+
+Row = tuple[object, ...]
+
+
+@frozen
+class ObjectPage:
+    """One object's part of a page, decoded into rows of (key, *columns); None marks a missing column."""
+
+    tracked: TrackedObject
+    entries: tuple[Entry, ...]
+    rows: tuple[Row, ...]
+    deleted: tuple[str, ...]
+
+
+@frozen
+class Applied:
+    """What became of a page: records stored or deleted, and records left aside for a pending change."""
+
+    stored: int
+    left_aside: int
+
+
+def check(request: Pull, page: Page) -> None:
+    """Raise ``BadAnswer`` for a page that no hub could have meant as the answer to ``request``."""
+    asked = request.objects
+    versions = [entry.version for entry in page.changes]
+    fault = None
+    if page.cursors.keys() != asked.keys():
+        fault = "cursors for other objects than were asked for"
+    elif any(page.cursors[name] < feed.cursor for name, feed in asked.items()):
+        fault = "a cursor that goes backward"
+    elif request.limit and len(versions) > request.limit:
+        fault = f"{len(versions)} records where {request.limit} were asked for"
+    elif any(map(ge, versions, versions[1:])):
+        fault = "records that are not in the order of their versions"
+    elif page.more and all(page.cursors[name] == feed.cursor for name, feed in asked.items()):
+        fault = "a page that leads nowhere"
+    elif not page.cursors.keys() >= {entry.object for entry in page.changes}:
+        fault = "records of an object that was not asked for"
+    elif not all(_is_sound(entry) for entry in page.changes):
+        fault = "a record without a key or data"
+    if fault:
+        raise BadAnswer(f"the hub sent {fault}; nothing of the page was stored")
+
+
+def _is_sound(entry: Entry) -> bool:
+    return 0 < len(entry.key) <= MAX_KEY_LENGTH and (entry.deleted or entry.data is not msgspec.UNSET)
+
+
+def decode(page: Page, objects: Objects) -> list[ObjectPage]:
+    """Decode a page into rows. Raises ``BadAnswer`` for a record that does not fit its table."""
+    return [_decode_object(objects[name], entries) for name, entries in _by_object(page.changes).items()]
+
+
+def _by_object(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
+    parts: dict[str, list[Entry]] = {}
+    for entry in entries:
+        parts.setdefault(entry.object, []).append(entry)
+    return parts
+
+
+def _decode_object(tracked: TrackedObject, entries: list[Entry]) -> ObjectPage:
+    living = [entry for entry in entries if not entry.deleted]
+    text = b"[" + b",".join([entry.data for entry in living]) + b"]"  # type: ignore[misc]
+    try:
+        decoded = tracked.list_decoder.decode(text)
+    except msgspec.MsgspecError as error:
+        raise BadAnswer(f"the hub sent a record that does not fit {tracked.name}: {error}") from error
+    astuple = msgspec.structs.astuple
+    rows = [(entry.key, *astuple(row)) for entry, row in zip(living, decoded, strict=True)]
+    deleted = [entry.key for entry in entries if entry.deleted]
+    return ObjectPage(tracked, tuple(entries), tuple(rows), tuple(deleted))
+
+
+def apply(
+    connection: sqlite3.Connection, page: Page, parts: Sequence[ObjectPage], objects: Objects
+) -> Applied:
+    """Store a decoded page and its cursors. In a transaction, with tracking off.
+
+    ``objects`` are those of the scope. Folds first, so that every change made until now keeps the cursor of
+    its time as its base.
+    """
+    fold(connection, objects)
+    positions = cursors(connection, objects)
+    stored = left_aside = 0
+    for part in parts:
+        applied = _apply_object(connection, part, positions[part.tracked.name])
+        stored += applied.stored
+        left_aside += applied.left_aside
+    move_cursors(connection, page.cursors)
+    if not page.more:
+        for cursor in positions.values():
+            if cursor.rereading is not None:
+                finish_reread(connection, objects[cursor.object], cursor)
+    return Applied(stored, left_aside)
+
+
+def _apply_object(connection: sqlite3.Connection, part: ObjectPage, cursor: Cursor) -> Applied:
+    tracked = part.tracked
+    keys = [entry.key for entry in part.entries]
+    aside = _pending_keys(connection, tracked.name, keys)
+    if cursor.rereading is not None:
+        note_seen(connection, tracked.name, keys)
+    if aside:
+        _leave_aside(connection, part, aside)
+    if cursor.rereading == EPOCH:
+        aside |= _offer_newer(connection, part, cursor.reread_from, aside)
+    rows = [row for row in part.rows if row[0] not in aside] if aside else part.rows
+    deleted = [key for key in part.deleted if key not in aside] if aside else part.deleted
+    _write(connection, tracked, rows)
+    connection.executemany(tracked.delete_sql, [(key,) for key in deleted])
+    return Applied(len(rows) + len(deleted), len(aside))
+
+
+def _write(connection: sqlite3.Connection, tracked: TrackedObject, rows: Sequence[Row]) -> None:
+    """Upsert rows; those of an older program, which miss columns, column group by column group."""
+    partial: dict[tuple[int, ...], list[Row]] = {}
+    complete: Sequence[Row] = rows
+    if any(msgspec.UNSET in row for row in rows):
+        complete = [row for row in rows if msgspec.UNSET not in row]
+        for row in rows:
+            if msgspec.UNSET in row:
+                present = tuple(index for index, value in enumerate(row) if value is not msgspec.UNSET)
+                partial.setdefault(present, []).append(tuple(row[index] for index in present))
+    connection.executemany(tracked.upsert_sql, complete)
+    for present, some in partial.items():
+        names = tuple(tracked.column_names[index - 1] for index in present[1:])
+        connection.executemany(tracked.upsert_of(names), some)
+
+
+def _pending_keys(connection: sqlite3.Connection, name: str, keys: list[str]) -> set[str]:
+    if (
+        connection.execute("SELECT 1 FROM statesync_change WHERE object = ? LIMIT 1", (name,)).fetchone()
+        is None
+    ):
+        return set()
+    rows = connection.execute(
+        "SELECT key FROM statesync_change WHERE object = ? AND key IN (SELECT value FROM json_each(?))",
+        (name, json.dumps(keys)),
+    )
+    return {key for (key,) in rows}
+
+
+def _leave_aside(connection: sqlite3.Connection, part: ObjectPage, aside: set[str]) -> None:
+    theirs = _hub_images(part, aside)
+    connection.executemany(
+        "UPDATE statesync_change SET theirs = ? WHERE object = ? AND key = ?",
+        [(image or "null", part.tracked.name, key) for key, image in theirs.items()],
+    )
+
+
+def _hub_images(part: ObjectPage, keys: set[str]) -> dict[str, str | None]:
+    """Return the images of the hub's records, None for a deleted one."""
+    return {
+        entry.key: None if entry.deleted else image_of(part.tracked.read_wire(entry.data))  # type: ignore[arg-type]
+        for entry in part.entries
+        if entry.key in keys
+    }
+
+
+def _offer_newer(
+    connection: sqlite3.Connection, part: ObjectPage, seen_until: int, pending: set[str]
+) -> set[str]:
+    """After a restored backup: offer again what this device had seen of a newer kind than the hub has now.
+
+    A record whose version is not above the cursor of the old epoch was seen here in that version or a
+    later one; where ours differs, the hub has lost a write.
+    """
+    tracked = part.tracked
+    old = {e.key: e for e in part.entries if e.version <= seen_until and e.key not in pending}
+    ours = {
+        key: tracked.record_of(tuple(values))
+        for key, *values in connection.execute(tracked.select_sql, (json.dumps(list(old)),))
+    }
+    images = _hub_images(part, set(old))
+    offered: set[str] = set()
+    for key, record in ours.items():
+        entry = old[key]
+        theirs = None if entry.deleted else tracked.read_wire(entry.data)  # type: ignore[arg-type]
+        if theirs is None or any(record.get(column) != value for column, value in theirs.items()):
+            connection.execute(
+                "INSERT INTO statesync_change (object, key, operation, image, base, revision) "
+                "VALUES (?, ?, ?, ?, ?, 1)",
+                (tracked.name, key, "update" if theirs else "insert", images[key], entry.version),
+            )
+            offered.add(key)
+    return offered

@@ -1,0 +1,284 @@
+"""Storing what the hub said of an upload batch: accepted, in conflict, rejected; all in one transaction.
+
+Conflicts are resolved before the transaction (``resolve``: a policy is the program's code, and no such
+code runs while a transaction is open) and stored by compare and set on the revision that was seen then.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterable, Sequence
+from logging import getLogger
+
+import msgspec
+from attrs import frozen
+
+from statesync.conflicts import Policy, Record
+from statesync.store.objects import TrackedObject, image_of, record_of_image
+from statesync.store.outbox import Objects, drop_empty, fold, mark_failed
+from statesync.wire import Accepted, Change, Conflict, Rejected, Verdict
+
+logger = getLogger(__name__)
+
+_CHANGES = msgspec.json.Decoder(list[Change])
+
+
+@frozen
+class Resolution:
+    """What becomes of one record in conflict.
+
+    ``revision`` is the one that was looked at: if the record was edited since, nothing is stored and the
+    conflict comes up again. ``problem`` is why the policy could not decide.
+    """
+
+    tracked: TrackedObject
+    key: str
+    revision: int
+    version: int
+    base: Record | None
+    local: Record | None
+    remote: Record | None
+    kept: Record | None
+    problem: str | None = None
+
+    @property
+    def goes_up(self) -> bool:
+        """Whether what is kept has to be sent to the hub."""
+        return self.problem is None and self.kept != self.remote
+
+    @property
+    def is_conflict(self) -> bool:
+        """Whether anything was at stake at all: equal records are no conflict."""
+        return self.local != self.remote
+
+
+@frozen
+class Outcome:
+    """How many records of a batch were accepted, in conflict and rejected, and how many go up again."""
+
+    accepted: int
+    conflicts: int
+    rejected: int
+    resend: int
+
+
+def changes_of(payload: bytes) -> list[Change]:
+    """Return the changes of an upload batch from its payload."""
+    return _CHANGES.decode(payload)
+
+
+def resolve(
+    connection: sqlite3.Connection,
+    changes: Sequence[Change],
+    verdicts: Sequence[Verdict],
+    objects: Objects,
+    policy: Policy,
+) -> list[Resolution]:
+    """Ask the policy about every conflict.
+
+    Raises ``msgspec.ValidationError`` for a hub's record that does not fit its table.
+    """
+    resolutions = []
+    for change, verdict in zip(changes, verdicts, strict=True):
+        if isinstance(verdict, Conflict) and change.object in objects:
+            resolution = _resolve(connection, objects[change.object], change.key, verdict, policy)
+            if resolution is not None:
+                resolutions.append(resolution)
+    return resolutions
+
+
+def _resolve(
+    connection: sqlite3.Connection, tracked: TrackedObject, key: str, verdict: Conflict, policy: Policy
+) -> Resolution | None:
+    row = connection.execute(
+        "SELECT revision, image FROM statesync_change WHERE object = ? AND key = ?", (tracked.name, key)
+    ).fetchone()
+    if row is None:  # rolled back meanwhile: there is nothing left to keep
+        return None
+    base, local = record_of_image(row[1]), _local(connection, tracked, key)
+    remote = None
+    if not verdict.deleted and verdict.data is not msgspec.UNSET:
+        remote = tracked.read_wire(verdict.data)
+    kept, problem = _ask(policy, base, local, remote, tracked)
+    return Resolution(tracked, key, row[0], verdict.version, base, local, remote, kept, problem)
+
+
+def _local(connection: sqlite3.Connection, tracked: TrackedObject, key: str) -> Record | None:
+    row = connection.execute(tracked.select_sql, (json.dumps([key]),)).fetchone()
+    return None if row is None else tracked.record_of(tuple(row[1:]))
+
+
+def _ask(
+    policy: Policy, base: Record | None, local: Record | None, remote: Record | None, tracked: TrackedObject
+) -> tuple[Record | None, str | None]:
+    if local == remote:
+        return remote, None
+    try:
+        kept = policy(*(None if side is None else dict(side) for side in (base, local, remote)))
+        if kept is not None and not kept.keys() <= set(tracked.column_names):
+            odd = sorted(kept.keys() - set(tracked.column_names))
+            return local, f"policy_failed: it returned columns that {tracked.name} has not: {odd}"
+    except Exception as error:  # the program's code may raise anything; this one record waits for it
+        logger.warning("the conflict policy failed for %s", tracked.name, exc_info=True)
+        return local, f"policy_failed: {type(error).__name__}: {error}"
+    return kept, None
+
+
+# -- storing ---------------------------------------------------------------------------------------
+
+
+def store(
+    connection: sqlite3.Connection,
+    session: str,
+    wire_id: str,
+    changes: Sequence[Change],
+    verdicts: Sequence[Verdict],
+    resolutions: Iterable[Resolution],
+    objects: Objects,
+    *,
+    remove_accepted: bool,
+) -> Outcome:
+    """Store the verdicts of one batch. In a transaction, with tracking off. Folds first."""
+    fold(connection, objects)
+    rejected = _store_rejected(connection, session, changes, verdicts)
+    resend = sum(_store_resolution(connection, session, resolution) for resolution in resolutions)
+    # A conflict that was not stored (edited since) is free again and comes up in the next round.
+    _release_conflicts(connection, changes, verdicts)
+    accepted = _store_accepted(
+        connection, wire_id, changes, verdicts, objects, remove_accepted=remove_accepted
+    )
+    conflicts = len(changes) - accepted - rejected
+    return Outcome(accepted, conflicts, rejected, resend)
+
+
+def _store_rejected(
+    connection: sqlite3.Connection, session: str, changes: Sequence[Change], verdicts: Sequence[Verdict]
+) -> int:
+    count = 0
+    for change, verdict in zip(changes, verdicts, strict=True):
+        if isinstance(verdict, Rejected):
+            error = f"{verdict.code}: {verdict.message}"
+            mark_failed(connection, change.object, change.key, error, session)
+            count += 1
+    return count
+
+
+def _store_resolution(connection: sqlite3.Connection, session: str, resolution: Resolution) -> bool:
+    """Store one resolution; tell whether the record goes up again in this session."""
+    tracked, key = resolution.tracked, resolution.key
+    where = "WHERE object = ? AND key = ? AND revision = ?"
+    seen = (tracked.name, key, resolution.revision)
+    if connection.execute(f"SELECT 1 FROM statesync_change {where}", seen).fetchone() is None:
+        return True
+    if resolution.problem is not None:
+        mark_failed(connection, tracked.name, key, resolution.problem, session)
+        return False
+    if resolution.is_conflict:
+        _log(connection, session, resolution)
+        _write(connection, tracked, key, resolution.kept)
+    if not resolution.goes_up:
+        connection.execute(f"DELETE FROM statesync_change {where}", seen)
+        return False
+    connection.execute(
+        "UPDATE statesync_change SET image = ?, base = ?, operation = ?, revision = revision + 1, "
+        f"theirs = NULL, error = NULL, failed_in = NULL {where}",
+        (image_of(resolution.remote), max(resolution.version, 1), _operation(resolution), *seen),
+    )
+    return True
+
+
+def _operation(resolution: Resolution) -> str:
+    if resolution.kept is None:
+        return "delete"
+    return "insert" if resolution.remote is None else "update"
+
+
+def _write(connection: sqlite3.Connection, tracked: TrackedObject, key: str, kept: Record | None) -> None:
+    if kept is None:
+        connection.execute(tracked.delete_sql, (key,))
+    else:
+        connection.execute(tracked.upsert_of(tuple(kept)), (key, *kept.values()))
+
+
+def _log(connection: sqlite3.Connection, session: str, resolution: Resolution) -> None:
+    sides = (resolution.base, resolution.local, resolution.remote, resolution.kept)
+    connection.execute(
+        "INSERT INTO statesync_conflict (session, at, object, key, base, local, remote, kept) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (session, time.time(), resolution.tracked.name, resolution.key, *map(image_of, sides)),
+    )
+
+
+def _release_conflicts(
+    connection: sqlite3.Connection, changes: Sequence[Change], verdicts: Sequence[Verdict]
+) -> None:
+    connection.executemany(
+        "UPDATE statesync_change SET batch = NULL, sent = NULL WHERE object = ? AND key = ?",
+        [
+            (change.object, change.key)
+            for change, verdict in zip(changes, verdicts, strict=True)
+            if isinstance(verdict, Conflict)
+        ],
+    )
+
+
+def _store_accepted(
+    connection: sqlite3.Connection,
+    wire_id: str,
+    changes: Sequence[Change],
+    verdicts: Sequence[Verdict],
+    objects: Objects,
+    *,
+    remove_accepted: bool,
+) -> int:
+    """Take accepted changes out of the outbox, by compare and set; those edited since stay, rebased."""
+    accepted = {
+        (change.object, change.key): (change, verdict.version)
+        for change, verdict in zip(changes, verdicts, strict=True)
+        if isinstance(verdict, Accepted)
+    }
+    if remove_accepted:
+        _remove(connection, wire_id, objects)
+    connection.execute("DELETE FROM statesync_change WHERE batch = ? AND revision = sent", (wire_id,))
+    edited = connection.execute(
+        "SELECT object, key FROM statesync_change WHERE batch = ?", (wire_id,)
+    ).fetchall()
+    for name, key in edited:
+        if name in objects and (name, key) in accepted:
+            _rebase(connection, objects[name], *accepted[name, key])
+    return len(accepted)
+
+
+def _remove(connection: sqlite3.Connection, wire_id: str, objects: Objects) -> None:
+    for name, tracked in objects.items():
+        keys = connection.execute(
+            "SELECT key FROM statesync_change WHERE batch = ? AND revision = sent AND object = ?",
+            (wire_id, name),
+        ).fetchall()
+        connection.executemany(tracked.delete_sql, keys)
+
+
+def _rebase(connection: sqlite3.Connection, tracked: TrackedObject, change: Change, version: int) -> None:
+    """Keep an edit that was made while its record was under way: an update of what the hub now has.
+
+    It moves to the end of the outbox, past the session's horizon, so it waits for the next session.
+    """
+    sent = None if change.data is msgspec.UNSET else tracked.read_wire(change.data)
+    exists = _local(connection, tracked, change.key) is not None
+    operation = "delete" if not exists else "insert" if sent is None else "update"
+    connection.execute(
+        "UPDATE statesync_change SET image = ?, base = ?, operation = ?, batch = NULL, sent = NULL, "
+        "theirs = NULL, error = NULL, failed_in = NULL WHERE object = ? AND key = ?",
+        (image_of(sent), max(version, 1), operation, tracked.name, change.key),
+    )
+    connection.execute(
+        "UPDATE statesync_change SET position = 1 + (SELECT seq FROM sqlite_sequence "
+        "WHERE name = 'statesync_change') WHERE object = ? AND key = ?",
+        (tracked.name, change.key),
+    )
+    connection.execute(
+        "UPDATE sqlite_sequence SET seq = seq + 1 WHERE name = 'statesync_change'",
+    )
+    drop_empty(connection, tracked.name)

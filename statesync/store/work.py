@@ -1,0 +1,364 @@
+"""One session's work on the store: what its transactions write, what it sends, what it was answered.
+
+``Work`` is the driver's hand on the store. It holds what is staged between two transitions (the next
+batch, a decoded page, resolved conflicts) and nothing that must survive: that is in the database.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import msgspec
+from attrs import define, evolve
+
+from statesync.errors import BadAnswer, UsageError
+from statesync.lifecycle import AnyTrigger, Trigger
+from statesync.machine import Move
+from statesync.messages import (
+    Adapt,
+    Answered,
+    BeginSession,
+    DropBatch,
+    Effect,
+    EndSession,
+    StoreAnswer,
+    StoreAttempt,
+    StoreBatch,
+    StoreDoubt,
+)
+from statesync.store import history, journal, orphans, outbox, pages, standing, verdicts
+from statesync.store.core import Core
+from statesync.store.tracking import untracked
+from statesync.values import Direction, RecordError, SyncErrors, SyncOptions, SyncResult
+from statesync.wire import Change, Page, Pull, Push, PushAnswer, Rejected
+
+
+@define(eq=False)
+class Upload:
+    """The upload batch that stands ready or is under way."""
+
+    wire_id: str
+    wire_number: int
+    payload: bytes
+    changes: list[Change]
+    through: int
+    revisions: tuple[tuple[str, str, int], ...] = ()
+    replayed: tuple[str, int] | None = None
+    answer: PushAnswer | None = None
+    resolutions: list[verdicts.Resolution] | None = None
+
+
+@define(eq=False)
+class Download:
+    """The page that has come, decoded."""
+
+    page: Page
+    parts: list[pages.ObjectPage]
+
+
+@define
+class Timing:
+    """Seconds spent on the open batch."""
+
+    request: float = 0.0
+    parsing: float = 0.0
+
+
+class Work:
+    """The store as one session sees it. Used by the session's thread alone, inside ``connected``."""
+
+    def __init__(
+        self, core: Core, session: str, space: str, names: tuple[str, ...], options: SyncOptions
+    ) -> None:
+        self._core = core
+        self._session = session
+        self._space = space
+        self._objects = {name: core.objects[name] for name in names}
+        self._options = options
+        self._watched = orphans.watched(self._objects)
+        self._journal = journal.JournalWriter(session, began=time.monotonic())
+        self._horizon = 0
+        self._looked_through = 0
+        self._round = 0
+        self._batch: int | None = None
+        self._upload: Upload | None = None
+        self._download: Download | None = None
+        self._orphans: list[RecordError] = []
+        self._details: dict[AnyTrigger, journal.Detail] = {}
+        self.timing = Timing()
+
+    def create(self) -> None:
+        """Record the session in the phase idle. Raises ``UsageError`` for an object of another space."""
+        with self._core.database.transaction() as connection:
+            elsewhere = standing.belongs(connection, self._objects, self._space)
+            if elsewhere is not None:
+                raise UsageError(
+                    f"{elsewhere} belongs to another space than {self._space!r}, and an object is synced "
+                    "with one space of one hub; reset() it first"
+                )
+            standing.apply_filters(connection, self._objects, self._options.filter)
+            journal.create_session(connection, self._session, self._space, self._objects)
+            journal.prune(connection, self._core.keep_sessions)
+
+    @contextmanager
+    def connected(self) -> Iterator[None]:
+        """Give the session's thread its connection.
+
+        Foreign keys are not enforced on it: children can precede their parents in a feed.
+        """
+        with self._core.database.connection(foreign_keys=False) as connection:
+            orphans.begin(connection)
+            yield
+
+    # -- what to send --------------------------------------------------------------------------------
+
+    def has_doubt(self) -> bool:
+        """Tell whether a batch of an earlier session is in doubt in this space."""
+        return journal.batch_in_doubt(self._raw(), self._space) is not None
+
+    def prepare(self, round_: int) -> int:
+        """Stage the next upload batch and return its records, 0 if none waits. Round 0 is the replay."""
+        if round_ == 0:
+            self._upload = self._staged_replay()
+        else:
+            if round_ != self._round:
+                self._round, self._looked_through = round_, 0
+            self._upload = self._staged_batch()
+        return len(self._upload.changes) if self._upload else 0
+
+    def _staged_replay(self) -> Upload | None:
+        doubtful = journal.batch_in_doubt(self._raw(), self._space)
+        if doubtful is None:
+            return None
+        session, number, wire_id, wire_number, payload = doubtful
+        return Upload(
+            wire_id,
+            wire_number,
+            payload,
+            verdicts.changes_of(payload),
+            through=0,
+            replayed=(session, number),
+        )
+
+    def _staged_batch(self) -> Upload | None:
+        with self._core.database.transaction() as connection:
+            ready = outbox.next_batch(
+                connection,
+                self._objects,
+                after=self._looked_through,
+                up_to=self._horizon,
+                limit=self._options.upload_batch_size,
+                session=self._session,
+                skip_failed=self._round > 1,
+            )
+            here = standing.standing(connection, self._space)
+        if ready is None:
+            return None
+        return Upload(
+            str(uuid.uuid4()),
+            here.number + 1,
+            ready.payload,
+            verdicts.changes_of(ready.payload),
+            ready.through,
+            revisions=ready.changes,
+        )
+
+    def push_request(self) -> Push:
+        """Return the request of the staged upload batch."""
+        upload, here = self._staged_upload(), standing.standing(self._raw(), self._space)
+        return Push(
+            here.client, upload.wire_number, upload.wire_id, here.hub, here.epoch, msgspec.Raw(upload.payload)
+        )
+
+    def pull_request(self) -> Pull:
+        """Return the request for the next page of the scope's feeds."""
+        here = standing.standing(self._raw(), self._space)
+        feeds = standing.feeds(self._raw(), self._objects, self._options.filter)
+        limit = self._options.download_batch_size
+        return Pull(here.client, here.number, here.hub, here.epoch, feeds, limit)
+
+    def waiting(self) -> int:
+        """Return how many changes the session has before it."""
+        return outbox.count_waiting(self._raw(), self._objects)
+
+    # -- what was answered ---------------------------------------------------------------------------
+
+    def take_push(self, answer: PushAnswer) -> Answered:
+        """Check a push's answer and resolve its conflicts. Raises ``BadAnswer``; writes nothing."""
+        upload = self._staged_upload()
+        if len(answer.results) != len(upload.changes):
+            raise BadAnswer(
+                f"the hub answered {len(answer.results)} verdicts to {len(upload.changes)} changes",
+                maybe_applied=True,
+            )
+        try:
+            upload.resolutions = verdicts.resolve(
+                self._raw(), upload.changes, answer.results, self._core.objects, self._options.conflict_policy
+            )
+        except msgspec.MsgspecError as error:
+            raise BadAnswer(
+                f"the hub's record in a conflict does not fit its table: {error}", maybe_applied=True
+            ) from error
+        upload.answer = answer
+        rejected = sum(isinstance(verdict, Rejected) for verdict in answer.results)
+        resend = sum(resolution.goes_up for resolution in upload.resolutions)
+        return Answered(len(upload.changes), rejected=rejected, resend=resend)
+
+    def take_page(self, request: Pull, page: Page) -> Answered:
+        """Check and decode a page. Raises ``BadAnswer``; writes nothing."""
+        pages.check(request, page)
+        self._download = Download(page, pages.decode(page, self._objects))
+        return Answered(len(page.changes), more=page.more)
+
+    # -- transactions --------------------------------------------------------------------------------
+
+    def commit(
+        self,
+        moves: tuple[Move, ...],
+        effects: tuple[Effect, ...],
+        details: Mapping[AnyTrigger, journal.Detail],
+    ) -> None:
+        """Write effects and journal rows in one transaction: the ``Commit`` of the machine.
+
+        ``details`` are kept in the journal rows of their triggers.
+        """
+        self._details = dict(details)
+        with self._core.database.transaction() as connection:
+            for effect in effects:
+                self._write(connection, effect)
+            last = self._journal.write(connection, moves, self._batch, self._details)
+        self._journal.last = last
+
+    def _write(self, connection: sqlite3.Connection, effect: Effect) -> None:
+        match effect:
+            case BeginSession():
+                outbox.fold(connection, self._core.objects)
+                self._horizon = outbox.horizon(connection)
+                journal.set_horizon(connection, self._session, self._horizon)
+            case StoreBatch():
+                self._store_batch(connection, effect)
+            case StoreAttempt():
+                journal.note_attempt(connection, self._session, effect.number, effect.attempt)
+            case StoreAnswer(direction=Direction.UPLOAD):
+                self._store_verdicts(connection, effect.number)
+            case StoreAnswer():
+                self._store_page(connection, effect.number)
+            case StoreDoubt():
+                journal.set_doubt(connection, self._session, effect.number, doubtful=effect.doubtful)
+            case DropBatch():
+                self._drop_batch(connection, effect)
+            case Adapt():
+                objects = standing.objects_of(connection, self._space, self._core.objects)
+                standing.adapt(connection, self._space, objects, effect.problem)
+            case EndSession():
+                message = effect.error.message if effect.error else None
+                journal.end_session(connection, self._session, effect.reason, message)
+                self._details[Trigger.FAIL] = {"reason": effect.reason, "error": message}
+
+    def _store_batch(self, connection: sqlite3.Connection, effect: StoreBatch) -> None:
+        self._batch = effect.number
+        self.timing = Timing()
+        journal.create_batch(connection, self._session, effect.number, effect.direction, self._space)
+        if effect.direction is Direction.UPLOAD:
+            upload = self._staged_upload()
+            journal.stage_upload(
+                connection,
+                self._session,
+                effect.number,
+                upload.wire_id,
+                upload.wire_number,
+                upload.payload,
+                len(upload.changes),
+            )
+            if upload.replayed is not None:  # the doubt moves on to the batch that settles it
+                journal.set_doubt(connection, *upload.replayed, doubtful=False)
+            outbox.mark_sent(connection, upload.wire_id, upload.revisions)
+
+    def _store_verdicts(self, connection: sqlite3.Connection, number: int) -> None:
+        upload = self._staged_upload()
+        answer = upload.answer
+        if answer is None:
+            raise UsageError("no answer of the batch is staged")
+        began = time.monotonic()
+        with untracked(self._core.database):
+            outcome = verdicts.store(
+                connection,
+                self._session,
+                upload.wire_id,
+                upload.changes,
+                answer.results,
+                upload.resolutions or [],
+                self._core.objects,
+                remove_accepted=self._options.remove_after_upload,
+            )
+        here = standing.standing(connection, self._space)
+        standing.learn(connection, here, answer.hub, answer.epoch)
+        standing.acknowledge(connection, self._space, upload.wire_number)
+        journal.set_doubt(connection, self._session, number, doubtful=False)
+        self._looked_through = max(self._looked_through, upload.through)
+        self._note_commit(Direction.UPLOAD, outcome.accepted, time.monotonic() - began)
+        self._details[Trigger.COMMIT_BATCH] = {
+            **self._details[Trigger.COMMIT_BATCH],
+            "conflicts": outcome.conflicts,
+            "rejected": outcome.rejected,
+        }
+
+    def _store_page(self, connection: sqlite3.Connection, number: int) -> None:
+        download = self._download
+        if download is None:
+            raise UsageError("no page is staged")
+        began = time.monotonic()
+        here = standing.standing(connection, self._space)
+        standing.learn(connection, here, download.page.hub, download.page.epoch)
+        with untracked(self._core.database):
+            applied = pages.apply(connection, download.page, download.parts, self._objects)
+        for part in download.parts:
+            if part.tracked.name in self._watched:
+                orphans.note(connection, part.tracked, (entry.key for entry in part.entries))
+        if self._watched and not download.page.more:
+            self._orphans = orphans.find(connection, self._objects)
+        journal.set_records(connection, self._session, number, applied.stored)
+        self._note_commit(Direction.DOWNLOAD, applied.stored, time.monotonic() - began)
+
+    def _note_commit(self, direction: Direction, records: int, storing: float) -> None:
+        self._details[Trigger.COMMIT_BATCH] = {
+            "direction": direction,
+            "records": records,
+            "request": self.timing.request,
+            "parsing": self.timing.parsing,
+            "storing": storing,
+        }
+
+    def _drop_batch(self, connection: sqlite3.Connection, effect: DropBatch) -> None:
+        journal.set_doubt(connection, self._session, effect.number, doubtful=effect.doubtful)
+        if not effect.doubtful:
+            journal.release_batch(connection, self._session, effect.number)
+        self._upload = self._download = None
+
+    # -- what came of it -----------------------------------------------------------------------------
+
+    def result(self) -> SyncResult:
+        """Return what the session did, as the database has it."""
+        info = history.session(self._raw(), self._session)
+        return SyncResult(
+            session=self._session,
+            phase=info.phase,
+            stats=info.stats if self._options.get_sync_stats else evolve(info.stats, batches=()),
+            errors=SyncErrors(
+                upload=tuple(history.upload_errors(self._raw(), self._session)),
+                download=tuple(self._orphans),
+            ),
+            conflicts=tuple(history.conflicts(self._raw(), session=self._session)),
+        )
+
+    def _staged_upload(self) -> Upload:
+        if self._upload is None:
+            raise UsageError("no upload batch is staged")
+        return self._upload
+
+    def _raw(self) -> sqlite3.Connection:
+        return self._core.database.raw()
