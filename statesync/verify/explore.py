@@ -32,9 +32,9 @@ class Scope(StrEnum):
     by that chart's own guards, and not because the other one happens to refuse the step as well.
     """
 
+    PRODUCT = "product"
     SESSION = "session chart"
     BATCH = "batch chart"
-    PRODUCT = "product"
 
 
 _OPEN_PHASES = tuple(phase for phase in BatchPhase if phase not in BATCH.finals)
@@ -79,6 +79,14 @@ LAWLESS_BATCH = Chart(
 
 
 @frozen
+class Way:
+    """Steps that follow each other, from ``start``, where a session begins."""
+
+    start: Configuration
+    steps: tuple[Step, ...]
+
+
+@frozen
 class Space:
     """All that was explored: ``steps`` out of every configuration, in the order of their discovery.
 
@@ -94,13 +102,13 @@ class Space:
         """How many steps lead from one configuration to another or to itself."""
         return sum(len(steps) for steps in self.steps.values())
 
-    def path_to(self, configuration: Configuration) -> tuple[Step, ...]:
-        """Return a shortest way from where sessions begin to ``configuration``."""
-        path: list[Step] = []
+    def way_to(self, configuration: Configuration, *last: Step) -> Way:
+        """Return a shortest way from where a session begins to ``configuration``, and then ``last``."""
+        path = [*reversed(last)]
         while step := self.reached_by.get(configuration):
             path.append(step)
             configuration = step.source
-        return tuple(reversed(path))
+        return Way(configuration, tuple(reversed(path)))
 
     def that_can_reach(
         self, goal: Callable[[Step], bool], *, using: Callable[[Step], bool]

@@ -8,7 +8,7 @@ from typing import Protocol
 from attrs import frozen
 
 from statesync.verify.configuration import Configuration
-from statesync.verify.explore import Scope, Space
+from statesync.verify.explore import Scope, Space, Way
 from statesync.verify.moves import Step
 
 SESSION_ALONE = frozenset({Scope.SESSION, Scope.PRODUCT})
@@ -32,7 +32,7 @@ class Property(Protocol):
     def scopes(self) -> frozenset[Scope]:
         """The explorations that it is judged in."""
 
-    def broken_by(self, space: Space) -> tuple[Step, ...] | None:
+    def broken_by(self, space: Space) -> Way | None:
         """Return a shortest way to a violation, or None if the property holds in ``space``."""
 
 
@@ -45,10 +45,10 @@ class Never:
     scopes: frozenset[Scope]
     bad: Callable[[Configuration], bool]
 
-    def broken_by(self, space: Space) -> tuple[Step, ...] | None:
+    def broken_by(self, space: Space) -> Way | None:
         """See ``Property``."""
         found = next(filter(self.bad, space.steps), None)
-        return None if found is None else space.path_to(found)
+        return None if found is None else space.way_to(found)
 
 
 @frozen
@@ -60,11 +60,11 @@ class NeverStep:
     scopes: frozenset[Scope]
     bad: Callable[[Step], bool]
 
-    def broken_by(self, space: Space) -> tuple[Step, ...] | None:
+    def broken_by(self, space: Space) -> Way | None:
         """See ``Property``."""
         every_step = (step for steps in space.steps.values() for step in steps)
         found = next(filter(self.bad, every_step), None)
-        return None if found is None else (*space.path_to(found.source), found)
+        return None if found is None else space.way_to(found.source, found)
 
 
 @frozen
@@ -77,11 +77,11 @@ class Possible:
     when: Callable[[Configuration], bool]
     goal: Callable[[Step], bool]
 
-    def broken_by(self, space: Space) -> tuple[Step, ...] | None:
+    def broken_by(self, space: Space) -> Way | None:
         """See ``Property``."""
         for now, steps in space.steps.items():
             if self.when(now) and not any(map(self.goal, steps)):
-                return space.path_to(now)
+                return space.way_to(now)
         return None
 
 
@@ -96,8 +96,8 @@ class Reachable:
     goal: Callable[[Step], bool]
     using: Callable[[Step], bool]
 
-    def broken_by(self, space: Space) -> tuple[Step, ...] | None:
+    def broken_by(self, space: Space) -> Way | None:
         """See ``Property``."""
         fine = space.that_can_reach(self.goal, using=self.using)
         found = next((now for now in space.steps if self.when(now) and now not in fine), None)
-        return None if found is None else space.path_to(found)
+        return None if found is None else space.way_to(found)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from statesync.verify.explore import Scope
-from statesync.verify.moves import Step
+from statesync.verify.explore import Scope, Way
 
 
 @frozen
@@ -28,19 +27,16 @@ class Verdict:
 
 @frozen
 class Violation:
-    """A property that does not hold, and a shortest way (``path``) to where it breaks.
-
-    An empty path means that it breaks where sessions begin.
-    """
+    """A property that does not hold, and a shortest ``way`` to where it breaks."""
 
     name: str
     statement: str
     scope: Scope
-    path: tuple[Step, ...]
+    way: Way
 
     def text(self) -> str:
         """Return the counterexample, one numbered step a line."""
-        steps = [f"  {number}. {step}" for number, step in enumerate(self.path, start=1)]
+        steps = [f"  {number}. {step}" for number, step in enumerate(self.way.steps, start=1)]
         return "\n".join(
             [f"violated in the {self.scope}: {self.statement}", "  where sessions begin", *steps]
         )
@@ -48,15 +44,13 @@ class Violation:
     def mermaid(self) -> str:
         """Return the counterexample as a mermaid state diagram."""
         lines = ["stateDiagram-v2", f"    %% violated in the {self.scope}: {self.statement}"]
-        starts = [self.path[0].source] if self.path else []
-        for number, configuration in enumerate([*starts, *(step.target for step in self.path)]):
-            words = str(configuration).replace(", ", "<br/>")
-            lines.append(f'    state "{words}" as s{number}')
-        if self.path:
-            lines.append("    [*] --> s0")
-        for number, step in enumerate(self.path, start=1):
+        for number, now in enumerate([self.way.start, *(step.target for step in self.way.steps)]):
+            lines.append(f'    state "{str(now).replace(", ", "<br/>")}" as s{number}')
+        lines.append("    [*] --> s0")
+        for number, step in enumerate(self.way.steps, start=1):
             lines.append(f"    s{number - 1} --> s{number}: {number}. {step.cause}")
-        lines += ["    classDef broken fill:#f8d7da,stroke:#b02a37", f"    class s{len(self.path)} broken"]
+        lines.append("    classDef broken fill:#f8d7da,stroke:#b02a37")
+        lines.append(f"    class s{len(self.way.steps)} broken")
         return "\n".join(lines) + "\n"
 
 
