@@ -37,9 +37,8 @@ class Violation:
     def text(self) -> str:
         """Return the counterexample, one numbered step a line."""
         steps = [f"  {number}. {step}" for number, step in enumerate(self.way.steps, start=1)]
-        return "\n".join(
-            [f"violated in the {self.scope}: {self.statement}", "  where sessions begin", *steps]
-        )
+        title = f"violated in the {self.scope}: {self.statement}"
+        return "\n".join([title, f"  0. a session begins: {self.way.start}", *steps])
 
     def mermaid(self) -> str:
         """Return the counterexample as a mermaid state diagram."""
