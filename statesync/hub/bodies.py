@@ -10,7 +10,7 @@ from statesync.hub.offers import body_too_large
 
 
 async def read_body(request: Request, limits: HubLimits) -> bytes:
-    """Return the body, or refuse it as soon as it shows that it is over the limit."""
+    """Return the body as it came, or refuse it as soon as it shows that it is over the limit."""
     announced = request.headers.get("content-length", "0")
     if not announced.isdecimal() or int(announced) > limits.body:
         raise body_too_large(limits)

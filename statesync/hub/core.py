@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import peewee
 from playhouse.pool import MaxConnectionsExceeded  # type: ignore[import-untyped]
@@ -13,8 +14,13 @@ from statesync.hub import offers, pulling, pushing, schema, spaces, tokens
 from statesync.hub.database import Database, open_database
 from statesync.hub.errors import Refused, epoch_changed, refused
 from statesync.hub.limits import HubLimits
+from statesync.hub.pulling import Reading
+from statesync.hub.rates import Rates
 from statesync.hub.rights import ALL_RIGHTS, Right, Rights
 from statesync.wire import Pull
+
+if TYPE_CHECKING:
+    from statesync.hub.identity import Issuer
 
 
 def prepare(url: str) -> int:
@@ -33,8 +39,9 @@ class Hub:
     """The hub over the database at ``url``; it holds no state of its own, so run as many as you like.
 
     ``without_tokens`` lets everybody do everything. ``objects`` are the names of the objects that records
-    may belong to (None: any). ``connections`` is how many transactions run at once, ``patience`` how many
-    seconds a request waits for its turn.
+    may belong to (None: any). ``issuer`` is an identity provider whose tokens are good here too.
+    ``connections`` is how many transactions run at once, ``patience`` how many seconds a request waits for
+    its turn.
 
     Raises ``BadDatabase``, ``HubNotReady`` and ``HubTooNew``. All methods may be called from any thread.
     """
@@ -46,6 +53,7 @@ class Hub:
         without_tokens: bool = False,
         limits: HubLimits | None = None,
         objects: Iterable[str] | None = None,
+        issuer: Issuer | None = None,
         connections: int = 8,
         patience: float = 10.0,
     ) -> None:
@@ -53,6 +61,8 @@ class Hub:
         self.limits = limits or HubLimits()
         self.connections = connections
         self._without_tokens = without_tokens
+        self._issuer = issuer
+        self._rates = Rates()
         self._objects = None if objects is None else frozenset(objects)
         self.database: Database = open_database(url, connections=connections, patience=patience)
         try:
@@ -62,13 +72,14 @@ class Hub:
             raise
 
     def admit(self, space: str, token: str | None, right: Right) -> Rights:
-        """Return what ``token`` allows in ``space``, or raise ``Refused``: 401, or 403 without ``right``."""
-        if self._without_tokens:
-            spaces.check_name(space)
-            return ALL_RIGHTS
-        with _database_errors():
-            rights = tokens.admit(self.database, space, token)
+        """Return what ``token`` allows in ``space``.
+
+        Raises ``Refused``: 401 for no good token, 403 without ``right``, 429 for too many requests.
+        """
+        rights = ALL_RIGHTS if self._without_tokens else self._identify(space, token)
         rights.require_somewhere(right)
+        spaces.check_name(space)
+        self._rates.spend(rights.holder, self.limits)
         return rights
 
     def push(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS) -> bytes:
@@ -98,13 +109,23 @@ class Hub:
         request = offers.read_pull(body, self.limits)
         rights.require(Right.READ, request.objects)
         with _database_errors():
-            page = self._page(space, request)
-            if page is None:
+            reading = self._read(space, request)
+            if reading is None:
                 self._settle(space, request)
-                page = self._page(space, request)
-        if page is None:
-            raise refused(503, "busy", f"the space {space!r} is being changed; try again", 1)
-        return page
+                reading = self._read(space, request)
+            if reading is None:
+                raise refused(503, "busy", f"the space {space!r} is being changed; try again", 1)
+            if reading.first_reads:
+                self._remember(space, request, reading)
+        return reading.page
+
+    def purge(self, space: str, through: int) -> int:
+        """Forget the deletes up to the version ``through``; return how many there were.
+
+        Devices whose cursors are older have to read everything again.
+        """
+        with _database_errors(), self.database.writing():
+            return spaces.purge(self.database, space, through)
 
     def check_ready(self) -> None:
         """Raise ``Refused`` (503) if the database cannot be reached."""
@@ -115,7 +136,13 @@ class Hub:
         """Close the database; requests that are under way fail."""
         self.database.close()
 
-    def _page(self, space: str, request: Pull) -> bytes | None:
+    def _identify(self, space: str, token: str | None) -> Rights:
+        if self._issuer is not None and token is not None and tokens.MARK not in token:
+            return self._issuer.admit(space, token)
+        with _database_errors():
+            return tokens.admit(self.database, space, token)
+
+    def _read(self, space: str, request: Pull) -> Reading | None:
         """Return the page, or None if the space has to be written first: it is new, or was restored."""
         with self.database.reading():
             standing = spaces.look(self.database, space, request.client)
@@ -124,8 +151,14 @@ class Hub:
             pulling.check_pull(standing, request)
             if pulling.is_ahead(standing, request):
                 return None
-            pulling.check_horizon(standing, request)
+            pulling.check_horizon(self.database, space, standing, request)
             return pulling.read_page(self.database, space, standing, request, self.limits)
+
+    def _remember(self, space: str, request: Pull, reading: Reading) -> None:
+        with self.database.writing():
+            pulling.remember_first_reads(
+                self.database, space, request.client, reading.first_reads, reading.horizon
+            )
 
     def _settle(self, space: str, request: Pull) -> None:
         """Make a new space; begin a new epoch for a reader that is ahead of it, and raise that refusal."""

@@ -12,6 +12,11 @@ def _positive(_owner: object, option: Attribute[int], value: int) -> None:
         raise ValueError(f"{option.name} is {value}; it has to be at least 1")
 
 
+def _not_negative(_owner: object, option: Attribute[float], value: float) -> None:
+    if value < 0:
+        raise ValueError(f"{option.name} is {value}; it cannot be negative")
+
+
 def _limit(default: int) -> int:
     return field(default=default, validator=_positive)
 
@@ -21,7 +26,7 @@ class HubLimits:
     """What a hub accepts. Raises ``ValueError`` for a limit below 1."""
 
     body: int = _limit(32 << 20)
-    """Bytes of a request's body, after decompression."""
+    """Bytes of a request's body, as it comes and after decompression."""
     record: int = _limit(1 << 20)
     """Bytes of one record's JSON text."""
     key: int = _limit(MAX_KEY_LENGTH)
@@ -38,5 +43,13 @@ class HubLimits:
     """Objects that one pull may ask for."""
     nesting: int = _limit(64)
     """Levels of lists and objects in a request's body."""
+    ratio: int = _limit(100)
+    """How many times its size a compressed body may have after decompression, from 64 KB on."""
     spaces: int = _limit(100_000)
     """Spaces on this hub."""
+    under_way: int = _limit(256)
+    """Requests that one process works on or keeps waiting at a time."""
+    rate: float = field(default=0.0, validator=_not_negative)
+    """Requests a second that one token may make of one process, on average; 0 is any number."""
+    burst: int = _limit(100)
+    """Requests that a token may make at once before ``rate`` holds it back."""

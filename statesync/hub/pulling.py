@@ -6,9 +6,10 @@ a write that the page could not see. Records travel as their stored texts; they 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
+from attrs import frozen
 
 from statesync.hub.database import Database, Read, Statement
 from statesync.hub.errors import horizon_passed
@@ -23,6 +24,12 @@ _ARM = """
 SELECT object, key, version, deleted, data FROM record
 WHERE space = ? AND object = ? AND version > ? AND version <= ?"""
 
+_FIRST_READS = "SELECT object FROM reader WHERE space = ? AND client = ? AND horizon = ?"
+_REMEMBER = """
+INSERT INTO reader (space, client, object, horizon) VALUES (?, ?, ?, ?)
+ON CONFLICT (space, client, object) DO UPDATE SET horizon = excluded.horizon
+"""
+
 
 def is_ahead(standing: Standing, request: Pull) -> bool:
     """Tell whether the device has seen more of this space than there is: a backup was restored."""
@@ -36,14 +43,38 @@ def check_pull(standing: Standing, request: Pull) -> None:
     check_not_forked(standing, request.number)
 
 
-def check_horizon(standing: Standing, request: Pull) -> None:
-    """Raise the 410 if deletes that follow one of the cursors are no longer kept."""
-    if any(0 < feed.cursor < standing.horizon for feed in request.objects.values()):
-        raise horizon_passed(standing.horizon)
+def check_horizon(database: Database, space: str, standing: Standing, request: Pull) -> None:
+    """Raise the 410 if deletes that follow one of the cursors are no longer kept.
+
+    A first read that is still below the horizon, and that began when it stood there, has missed nothing.
+    """
+    horizon = standing.horizon
+    below = {name for name, feed in request.objects.items() if 0 < feed.cursor < horizon}
+    if below and not below <= _first_reads(database, space, request.client, horizon):
+        raise horizon_passed(horizon)
 
 
-def read_page(database: Database, space: str, standing: Standing, request: Pull, limits: HubLimits) -> bytes:
-    """Return the page that follows the request's cursors, as JSON, from the open transaction."""
+def remember_first_reads(
+    database: Database, space: str, client: str, names: Iterable[str], horizon: int
+) -> None:
+    """Note that the client began to read these objects from the start when the horizon stood there."""
+    for name in names:
+        database.run(_REMEMBER, space, client, name, horizon)
+
+
+@frozen
+class Reading:
+    """A page as JSON, the horizon that it was read at, and the first reads that it leaves below that."""
+
+    page: bytes
+    horizon: int
+    first_reads: tuple[str, ...]
+
+
+def read_page(
+    database: Database, space: str, standing: Standing, request: Pull, limits: HubLimits
+) -> Reading:
+    """Return the page that follows the request's cursors, from the open transaction."""
     behind = {name: feed for name, feed in request.objects.items() if feed.cursor < standing.head}
     rows: list[Read] = []
     more = False
@@ -54,7 +85,15 @@ def read_page(database: Database, space: str, standing: Standing, request: Pull,
     reached = rows[-1].version if more else standing.head
     cursors = {name: max(feed.cursor, reached) for name, feed in request.objects.items()}
     entries = [entry for row in rows if (entry := _entry(row, request.objects[row.object])) is not None]
-    return msgspec.json.encode(Page(standing.hub, standing.epoch, standing.head, entries, cursors, more))
+    page = msgspec.json.encode(Page(standing.hub, standing.epoch, standing.head, entries, cursors, more))
+    begun = (name for name, feed in request.objects.items() if feed.cursor == 0)
+    first_reads = tuple(name for name in begun if 0 < cursors[name] < standing.horizon)
+    return Reading(page, standing.horizon, first_reads)
+
+
+def _first_reads(database: Database, space: str, client: str, horizon: int) -> set[str]:
+    rows = database.run(_FIRST_READS, space, client, horizon)
+    return {row[0] for row in rows}
 
 
 def _statement(space: str, client: str, feeds: Mapping[str, Feed], head: int) -> Statement:

@@ -49,7 +49,7 @@ def push(
     if request.number > standing.number + 1:
         return epoch_changed(standing.hub, begin_epoch(database, space), standing.number)
     stored = _find(database, space, offer.changes, rejections)
-    settlement = settle(offer.changes, rejections, stored, request.client, standing.head)
+    settlement = settle(offer.changes, rejections, stored, request.client, standing)
     return _record(database, space, standing, offer, settlement)
 
 
@@ -58,22 +58,31 @@ def settle(
     rejections: Mapping[int, Rejected],
     stored: Mapping[tuple[str, str], Stored],
     client: str,
-    head: int,
+    standing: Standing,
 ) -> Settlement:
-    """Decide every change of a batch against what is ``stored``; versions follow ``head``."""
-    settlement = Settlement(head)
+    """Decide every change of a batch against what is ``stored``; versions follow the space's head."""
+    settlement = Settlement(standing.head)
     for place, change in enumerate(changes):
         old = stored.get((change.object, change.key))
-        verdict = rejections.get(place) or _conflict(change, old, client) or _accept(change, old, settlement)
+        verdict = (
+            rejections.get(place)
+            or _conflict(change, old, client, standing.horizon)
+            or _accept(change, old, settlement)
+        )
         settlement.verdicts.append(verdict)
     return settlement
 
 
-def _conflict(change: Change, old: Stored | None, client: str) -> Conflict | None:
-    if old is None or old.version <= change.base or old.writer == client:
+def _conflict(change: Change, old: Stored | None, client: str, horizon: int) -> Conflict | None:
+    if change.op == "delete" and (old is None or old.deleted):
+        return None
+    if old is None:
+        # A device that knew the record can only have missed its delete, which is no longer kept.
+        return Conflict(horizon, deleted=True) if 0 < change.base < horizon else None
+    if old.version <= change.base or old.writer == client:
         return None
     if old.deleted:
-        return None if change.op == "delete" else Conflict(old.version, deleted=True)
+        return Conflict(old.version, deleted=True) if change.base else None
     return Conflict(old.version, data=msgspec.Raw((old.data or "{}").encode()))
 
 

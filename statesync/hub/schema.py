@@ -31,6 +31,7 @@ CREATE TABLE record (
     PRIMARY KEY (space, object, key)
 );
 CREATE UNIQUE INDEX record_feed ON record (space, object, version);
+CREATE INDEX record_deleted ON record (space, version) WHERE deleted;
 CREATE TABLE receipt (
     space TEXT NOT NULL,
     client TEXT NOT NULL,

@@ -82,6 +82,19 @@ def check_not_forked(standing: Standing, last: int) -> None:
         raise client_forked(standing.number)
 
 
+def purge(database: Database, space: str, through: int) -> int:
+    """Delete the tombstones up to ``through``, move the horizon to the last of them, and count them."""
+    take = f"SELECT horizon FROM space WHERE space = ?{database.dialect.row_lock}"
+    if database.run(take, space).fetchone() is None:
+        return 0
+    doomed = "FROM record WHERE space = ? AND deleted AND version <= ?"
+    last, count = database.run(f"SELECT max(version), count(*) {doomed}", space, through).fetchone()
+    if count:
+        database.run(f"DELETE {doomed}", space, through)
+        database.run("UPDATE space SET horizon = ? WHERE space = ? AND horizon < ?", last, space, last)
+    return int(count)
+
+
 def _make(database: Database, space: str, most_spaces: int) -> None:
     made = database.run(
         "INSERT INTO space (space, hub, epoch, head, horizon, created) VALUES (?, ?, ?, 0, 0, ?) "

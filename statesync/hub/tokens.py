@@ -19,6 +19,10 @@ from attrs import frozen
 from statesync.hub.database import Database
 from statesync.hub.errors import forbidden, unauthorized
 from statesync.hub.rights import Right, Rights
+from statesync.hub.spaces import check_name
+
+MARK = "~"
+"""What stands between the parts of a token, and in no JWT."""
 
 _TOKEN = re.compile(r"([A-Za-z0-9._-]{1,64})~([A-Za-z0-9_-]{8,32})~([A-Za-z0-9_-]{43})")
 _ABSENT = hashlib.sha256(b"no token has this digest").hexdigest()
@@ -49,7 +53,12 @@ def create_token(
     label: str = "",
     expires: int | None = None,
 ) -> str:
-    """Make a token for ``space`` and return its text, which cannot be had again."""
+    """Make a token for ``space`` and return its text, which cannot be had again.
+
+    ``rights`` are granted by object, ``*`` being every object without an entry of its own. ``expires`` is in
+    seconds since 1970, None for never. Raises ``Refused`` for a name that no space can have.
+    """
+    check_name(space)
     identifier, secret = secrets.token_urlsafe(9), secrets.token_urlsafe(32)
     granted = {name: sorted(some) for name, some in rights.items()}
     with database.writing():

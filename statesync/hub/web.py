@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 
 import anyio
 import msgspec
@@ -15,8 +16,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from statesync.hub.bodies import read_body
+from statesync.hub.compression import pack, unpack
 from statesync.hub.core import Hub
 from statesync.hub.errors import Refused, refused
+from statesync.hub.openapi import document
 from statesync.hub.rights import Right, Rights
 from statesync.wire import Refusal
 
@@ -34,6 +37,7 @@ def application(hub: Hub) -> Starlette:
             Route("/v1/spaces/{space}/pull", desk.pull, methods=["POST"]),
             Route("/healthz", desk.health, methods=["GET"]),
             Route("/readyz", desk.ready, methods=["GET"]),
+            Route("/openapi.json", desk.openapi, methods=["GET"]),
         ],
         exception_handlers={
             Refused: _answer_refused,
@@ -49,6 +53,7 @@ class _Desk:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._threads = anyio.CapacityLimiter(hub.connections)
+        self._under_way = 0
 
     async def push(self, request: Request) -> Response:
         return await self._serve(request, Right.WRITE, self._hub.push)
@@ -65,11 +70,34 @@ class _Desk:
         await run_sync(self._hub.check_ready, limiter=self._threads)
         return _json(b'{"status":"ready"}')
 
+    async def openapi(self, _request: Request) -> Response:
+        return _json(document())
+
     async def _serve(self, request: Request, right: Right, work: _Work) -> Response:
-        space = request.path_params["space"]
-        rights = await run_sync(self._hub.admit, space, _token(request), right, limiter=self._threads)
-        body = await read_body(request, self._hub.limits)
-        return _json(await run_sync(work, space, body, rights, limiter=self._threads))
+        with self._a_place():
+            space = request.path_params["space"]
+            rights = await run_sync(self._hub.admit, space, _token(request), right, limiter=self._threads)
+            body = await read_body(request, self._hub.limits)
+            return await run_sync(self._answer, request, body, rights, work, limiter=self._threads)
+
+    def _answer(self, request: Request, body: bytes, rights: Rights, work: _Work) -> Response:
+        coding = request.headers.get("content-encoding", "").strip().lower()
+        plain = unpack(body, coding, self._hub.limits)
+        answer = work(request.path_params["space"], plain, rights)
+        packed, coding = pack(answer, request.headers.get("accept-encoding", ""))
+        headers = {"Vary": "Accept-Encoding"} | ({"Content-Encoding": coding} if coding else {})
+        return _json(packed, headers=headers)
+
+    @contextmanager
+    def _a_place(self) -> Generator[None]:
+        most = self._hub.limits.under_way
+        if self._under_way >= most:
+            raise refused(503, "busy", f"the hub has {most} requests under way, which is its limit", 1)
+        self._under_way += 1
+        try:
+            yield
+        finally:
+            self._under_way -= 1
 
 
 def _token(request: Request) -> str | None:
@@ -91,7 +119,9 @@ def _refusal(error: Refused, headers: dict[str, str] | None = None) -> Response:
 
 
 async def _answer_refused(_request: Request, error: Exception) -> Response:
-    return _refusal(_as_refused(error))
+    if not isinstance(error, Refused):
+        raise error
+    return _refusal(error)
 
 
 async def _answer_http_error(request: Request, error: Exception) -> Response:
@@ -106,9 +136,3 @@ async def _answer_http_error(request: Request, error: Exception) -> Response:
 async def _answer_defect(request: Request, error: Exception) -> Response:
     _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     return _refusal(refused(500, "internal_error", "the hub failed; nothing was applied"))
-
-
-def _as_refused(error: Exception) -> Refused:
-    if not isinstance(error, Refused):
-        raise error
-    return error

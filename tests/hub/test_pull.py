@@ -160,3 +160,50 @@ def test_large_records_make_short_pages_and_none_is_lost(device: Device, other: 
     assert page["more"] is True
     assert len(page["changes"]) * (1 << 19) <= (8 << 20) + (1 << 20)
     assert len(other.read_all("Airport", limit=1000)[0]) == 24
+
+
+def code(answer: tuple[int, dict[str, Any]]) -> tuple[int, str]:
+    return answer[0], answer[1]["error"]["code"]
+
+
+def test_a_cursor_below_the_horizon_has_to_read_everything_again(
+    service: Service, device: Device, other: Device
+) -> None:
+    device.push(*(upsert(f"{n}", {}) for n in range(4)))
+    device.push(delete("0"), delete("1"))
+    assert service.hub.purge(device.space, through=5) == 1
+    assert code(other.send("pull", other.pull_document({"Airport": {"cursor": 4}}))) == (
+        410,
+        "horizon_passed",
+    )
+    assert [entry["key"] for entry in other.pull({"Airport": {"cursor": 5}})["changes"]] == ["1"]
+    assert set(other.read_all("Airport")[0]) == {"Airport/2", "Airport/3"}
+
+
+def test_a_first_read_that_begins_below_the_horizon_gets_to_its_end(
+    service: Service, device: Device, other: Device
+) -> None:
+    device.push(*(upsert(f"{n}", {}) for n in range(9)))
+    device.push(delete("0"))
+    service.hub.purge(device.space, through=10)
+    held, cursors = other.read_all("Airport", "Country", limit=2)
+    assert (set(held), cursors) == ({f"Airport/{n}" for n in range(1, 9)}, {"Airport": 10, "Country": 10})
+
+
+def test_a_purge_during_a_first_read_starts_it_again(service: Service, device: Device, other: Device) -> None:
+    device.push(*(upsert(f"{n}", {}) for n in range(6)))
+    page = other.pull({"Airport": {"cursor": 0}}, limit=2)
+    device.push(delete("0"))
+    service.hub.purge(device.space, through=7)
+    document = other.pull_document({"Airport": {"cursor": page["cursors"]["Airport"]}})
+    assert code(other.send("pull", document)) == (410, "horizon_passed")
+
+
+def test_an_upsert_of_a_record_whose_delete_was_purged_is_a_conflict(
+    service: Service, device: Device, other: Device
+) -> None:
+    device.push(upsert("a", {}))
+    device.push(delete("a"))
+    service.hub.purge(device.space, through=2)
+    assert other.push(upsert("a", {}, base=1)) == [{"status": "conflict", "version": 2, "deleted": True}]
+    assert other.push(upsert("a", {}, base=2)) == [{"status": "accepted", "version": 3}]

@@ -139,3 +139,9 @@ def test_another_hubs_records_are_refused(device: Device) -> None:
     status, answer = device.send("pull", device.pull_document({"Airport": {"cursor": 0}}, hub="another"))
     assert (status, answer["error"]["code"]) == (409, "wrong_hub")
     assert device.read_all("Airport", own=True)[1] == {"Airport": 1}
+
+
+def test_who_never_saw_a_record_is_not_in_conflict_with_its_delete(device: Device, other: Device) -> None:
+    device.push(upsert("a", {"old": 1}))
+    device.push(delete("a"))
+    assert other.push(upsert("a", {"new": 1})) == [accepted(3)]
