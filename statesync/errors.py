@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from statesync.lifecycle import AnyPhase, AnyTrigger, Guard
 from statesync.wire import Problem
@@ -21,6 +21,7 @@ class SyncError(Exception):
 
     ``code`` is a number for programs, ``reason`` a word for the journal, ``phase`` the phase in which
     the session was left (None where there is no session), ``trigger`` the trigger that was refused.
+    ``result`` is the ``SyncResult`` of a session that ended with this error, else None.
     """
 
     code: ClassVar[int] = 2400
@@ -33,6 +34,7 @@ class SyncError(Exception):
         self.message = message
         self.phase = phase
         self.trigger = trigger
+        self.result: Any = None
 
     def __reduce__(self) -> tuple[object, ...]:
         """Let the error cross a process border with everything that it carries."""

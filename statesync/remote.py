@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+from functools import partial
 from typing import Protocol, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -27,7 +28,7 @@ from statesync.errors import (
     Unreachable,
     WrongHub,
 )
-from statesync.wire import WRONG_HUB, Page, Problem, Pull, Push, PushAnswer, Refusal
+from statesync.wire import OUTCOME_UNKNOWN, WRONG_HUB, Page, Problem, Pull, Push, PushAnswer, Refusal
 
 _Answer = TypeVar("_Answer", PushAnswer, Page)
 
@@ -63,7 +64,10 @@ class Remote(Protocol):
 
 
 def refusal(status: int, problem: Problem, retry_after: float | None = None) -> RemoteError:
-    """Return the error for a hub's own refusal. Whatever the hub refuses, it has not applied."""
+    """Return the error for a hub's own refusal.
+
+    What a hub refuses it has not applied, unless it says itself that it does not know.
+    """
     kind = RemoteError
     if status in (401, 403):
         kind = Unauthorized
@@ -74,6 +78,7 @@ def refusal(status: int, problem: Problem, retry_after: float | None = None) -> 
         status=status,
         problem=problem,
         retryable=status in _RETRYABLE or status >= 500,
+        maybe_applied=status == 500 or problem.code == OUTCOME_UNKNOWN,
         retry_after=retry_after,
     )
 
@@ -105,7 +110,8 @@ class HttpRemote:
         self._max_answer = max_answer
         self._wire = _Wire()
         timeout = urllib3.Timeout(connect=connect_timeout, read=read_timeout)
-        self._pool = _open_pool(url, self._wire, timeout, ca_certs)
+        self._open = partial(_open_pool, url, self._wire, timeout, ca_certs)
+        self._pool = self._open()
         self._path = f"{urlsplit(url).path.rstrip('/')}/v1/spaces/{quote(space, safe='')}"
         self._headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if token is not None:
@@ -129,8 +135,9 @@ class HttpRemote:
         self._wire.cut()
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection; the next request opens a new one."""
         self._pool.close()
+        self._pool = self._open()
         self._wire.forget()
 
     def _ask(self, verb: str, request: Push | Pull, kind: type[_Answer]) -> _Answer:

@@ -70,6 +70,11 @@ def _timeout(_: Any, attribute: Attribute[Any], value: Any) -> None:
         raise BadOptions(f"{attribute.name} must be a number of seconds above 0 or None, not {value!r}")
 
 
+def _grace(_: Any, attribute: Attribute[Any], value: Any) -> None:
+    if value is not None and not (isinstance(value, int | float) and value >= 0):
+        raise BadOptions(f"{attribute.name} must be a number of seconds from 0 or None, not {value!r}")
+
+
 def _filter(value: Any) -> dict[str, dict[str, tuple[Scalar, ...]]]:
     if not isinstance(value, Mapping) or not all(isinstance(fields, Mapping) for fields in value.values()):
         raise BadOptions(f"filter must map an object's name to {{field: value or values}}, not {value!r}")
@@ -113,6 +118,13 @@ class SyncOptions:
         return self.sync_type is not SyncType.UPLOAD_ONLY
 
 
+@frozen(kw_only=True)
+class CancelOptions:
+    """How a session is cancelled: ``grace`` bounds the seconds that the batch in flight may take (K7)."""
+
+    grace: float | None = field(default=None, validator=_grace)
+
+
 class Part(StrEnum):
     """What a progress event is about."""
 
@@ -128,23 +140,6 @@ class State(StrEnum):
     IN_PROGRESS = "in_progress"
     ENDED = "ended"
     CANCELLING = "cancelling"
-
-
-@frozen
-class Progress:
-    """One step of a session.
-
-    ``batch`` is the number of the batch within the session (None for the session itself), ``records``
-    how many records of this direction are committed so far, ``total`` how many there are where that is
-    known. The last event of a session is sync/ended and carries its ``outcome``.
-    """
-
-    part: Part
-    state: State
-    batch: int | None = None
-    records: int = 0
-    total: int | None = None
-    outcome: Phase | None = None
 
 
 @frozen
@@ -171,6 +166,24 @@ class SyncStats:
     uploaded: int
     downloaded: int
     batches: tuple[BatchStats, ...] = ()
+
+
+@frozen
+class Progress:
+    """One step of a session.
+
+    ``batch`` is the number of the batch within the session (None for the session itself), ``records``
+    how many records of this direction are committed so far, ``total`` how many there are where that is
+    known. The last event of a session is sync/ended and carries its ``outcome`` and ``stats``.
+    """
+
+    part: Part
+    state: State
+    batch: int | None = None
+    records: int = 0
+    total: int | None = None
+    outcome: Phase | None = None
+    stats: SyncStats | None = None
 
 
 @frozen

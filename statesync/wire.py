@@ -154,3 +154,6 @@ CLIENT_FORKED = "client_forked"
 EPOCH_CHANGED = "epoch_changed"
 HORIZON_PASSED = "horizon_passed"
 WRONG_HUB = "wrong_hub"
+
+OUTCOME_UNKNOWN = "outcome_unknown"
+"""The refusal of a hub that lost its database while it committed: the batch may have been applied."""

@@ -168,8 +168,9 @@ class Selection:
 
     def _address(self, record: Model) -> tuple[str, str]:
         name = self._name(type(record))
-        key = type(record)._meta.primary_key
-        return name, str(key.db_value(record.get_id()))
+        tracked = self._core.objects[name]
+        key = type(record)._meta.columns[tracked.key]
+        return name, str(key.db_value(getattr(record, key.name)))
 
     @contextmanager
     def _folded(self) -> Iterator[sqlite3.Connection]:

@@ -90,6 +90,8 @@ class Work:
         self._orphans: list[RecordError] = []
         self._details: dict[AnyTrigger, journal.Detail] = {}
         self.timing = Timing()
+        self.committed = 0
+        """Records of the batch that was committed last."""
 
     def create(self) -> None:
         """Record the session in the phase idle. Raises ``UsageError`` for an object of another space."""
@@ -325,6 +327,7 @@ class Work:
         self._note_commit(Direction.DOWNLOAD, applied.stored, time.monotonic() - began)
 
     def _note_commit(self, direction: Direction, records: int, storing: float) -> None:
+        self.committed = records
         self._details[Trigger.COMMIT_BATCH] = {
             "direction": direction,
             "records": records,

@@ -1,0 +1,306 @@
+"""The threaded driver: runs one conversation with a real clock, a real store and a real remote.
+
+One thread fires: the loop takes events from one mailbox and fires triggers; requests run beside it. No
+callback is called while a transaction is open.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import deque
+from collections.abc import Callable
+from logging import getLogger
+
+from attrs import define, field
+
+from statesync.errors import InternalError, RemoteError, StaleRunner, SyncError, SyncFailed
+from statesync.lifecycle import AnyTrigger, BatchTrigger, Phase, Trigger
+from statesync.machine import Move, SessionMachine
+from statesync.mailbox import Cancel, Letter, Mailbox, Reply, Worker
+from statesync.messages import (
+    Action,
+    BackoffOver,
+    Begin,
+    Broke,
+    CancelRequested,
+    Conversation,
+    Decision,
+    Drain,
+    Event,
+    Finish,
+    GoOn,
+    GraceOver,
+    Interrupt,
+    Prepare,
+    Prepared,
+    Proceed,
+    Send,
+    Stuck,
+    Wait,
+)
+from statesync.protocol import decide
+from statesync.remote import Remote
+from statesync.store.work import Work
+from statesync.values import Direction, Part, Progress, Reason, State, SyncOptions
+from statesync.wire import Page, Pull, PushAnswer
+
+logger = getLogger(__name__)
+
+BACKOFF_CAP = 30.0
+"""Seconds that one back-off takes at most, unless the hub asks for more."""
+
+PATIENCE = 1.0
+"""Seconds that the end of a session waits for a request that was interrupted."""
+
+
+def backoff(attempt: int, at_least: float | None) -> float:
+    """Return the seconds to wait before ``attempt`` (2 is the first retry): exponential, full jitter."""
+    delay = random.uniform(0.0, min(BACKOFF_CAP, 0.25 * 2.0**attempt))  # noqa: S311 - jitter is no secret
+    return max(delay, at_least or 0.0)
+
+
+@define(eq=False)
+class Timers:
+    """When what is waited for is over, in monotonic seconds; None: it is not waited for."""
+
+    backoff: float | None = None
+    grace: float | None = None
+    session: float | None = None
+
+    def next(self) -> float | None:
+        """Return the time of the one that ends first."""
+        return min((at for at in (self.backoff, self.grace, self.session) if at is not None), default=None)
+
+
+@define(eq=False)
+class Driver:
+    """Runs one session from ``idle`` to its end, in the calling thread.
+
+    ``tell`` gets every progress event. After ``run`` the outcome is in ``error`` (None: done).
+    """
+
+    work: Work
+    remote: Remote
+    options: SyncOptions
+    mailbox: Mailbox
+    tell: Callable[[Progress], None]
+    clock: Callable[[], float] = time.monotonic
+    machine: SessionMachine = field(factory=SessionMachine)
+    error: SyncError | None = None
+    _now: Conversation = field(init=False)
+    _worker: Worker = field(init=False)
+    _timers: Timers = field(init=False, factory=Timers)
+    _next: deque[Event] = field(init=False, factory=deque)
+    _grace: float | None = field(init=False, default=None)
+    _over: bool = field(init=False, default=False)
+    _is_stuck: bool = field(init=False, default=False)
+    _records: dict[Direction, int] = field(init=False)
+    _total: int | None = field(init=False, default=None)
+
+    def __attrs_post_init__(self) -> None:
+        """Begin with the conversation that the options ask for."""
+        self._now = Conversation(
+            uploads=self.options.uploads,
+            downloads=self.options.downloads,
+            max_attempts=self.options.max_attempts,
+        )
+        self._worker = Worker(self.remote, self.mailbox.post)
+        self._records = {Direction.UPLOAD: 0, Direction.DOWNLOAD: 0}
+
+    def run(self) -> None:
+        """Converse until the session is over, then release worker and connection. Raises nothing."""
+        if self.options.timeout is not None:
+            self._timers.session = self.clock() + self.options.timeout
+        try:
+            self._next.append(Begin(replay=self.work.has_doubt()))
+            while not self._over:
+                self._handle(self._next_event())
+        except StaleRunner as error:  # somebody else runs the session: nothing may be written any more
+            self._finish(error)
+        except Exception as error:  # a defect: the session must end all the same, and say so
+            logger.exception("a defect ended a session")
+            failure = InternalError(f"a defect of statesync: {type(error).__name__}: {error}")
+            failure.__cause__ = error
+            self._get_stuck(failure)
+        finally:
+            self._release()
+
+    def _release(self) -> None:
+        if not self._worker.stop(PATIENCE):
+            logger.warning("a request did not end when it was interrupted; its thread is left behind")
+        if self.machine.phase is not Phase.DONE:
+            self.remote.close()
+
+    # -- events --------------------------------------------------------------------------------------
+
+    def _next_event(self) -> Event:
+        """Return what happens next: a cancel before everything else, then our own, then what comes."""
+        cancel = self.mailbox.take_cancel()
+        if cancel is not None:
+            return self._read(cancel)
+        if self._next:
+            return self._next.popleft()
+        until = self._timers.next()
+        letter = self.mailbox.take(None if until is None else max(0.0, until - self.clock()))
+        return self._timer_event() if letter is None else self._read(letter)
+
+    def _timer_event(self) -> Event:
+        timers, now = self._timers, self.clock()
+        if timers.session is not None and now >= timers.session:
+            timers.session = None
+            return CancelRequested(Reason.DEADLINE)
+        if timers.grace is not None and now >= timers.grace:
+            timers.grace = None
+            return GraceOver()
+        if timers.backoff is not None and now >= timers.backoff:
+            timers.backoff = None
+            return BackoffOver()
+        return self._next_event()
+
+    def _read(self, letter: Letter) -> Event:
+        if isinstance(letter, Cancel):
+            return self._read_cancel(letter)
+        return self._read_reply(letter)
+
+    def _read_cancel(self, cancel: Cancel) -> Event:
+        self._timers.backoff = self._timers.session = None
+        if cancel.grace is not None:
+            self._grace = cancel.grace if self._grace is None else min(self._grace, cancel.grace)
+            if self._now.phase is Phase.CANCELLING:
+                self._start_grace()
+        return CancelRequested(cancel.reason)
+
+    def _read_reply(self, reply: Reply) -> Event:
+        """Check and stage an answer; nothing is stored yet, so a cancel that came meanwhile goes first."""
+        self.work.timing.request += reply.seconds
+        if isinstance(reply.error, InternalError):
+            return Stuck(reply.error)
+        if reply.error is not None:
+            return Broke(reply.error)
+        self._report(State.IN_PROGRESS)
+        began = self.clock()
+        try:
+            if isinstance(reply.answer, PushAnswer):
+                event: Event = self.work.take_push(reply.answer)
+            elif isinstance(reply.answer, Page) and isinstance(reply.request, Pull):
+                event = self.work.take_page(reply.request, reply.answer)
+        except RemoteError as error:
+            return Broke(error)
+        except SyncFailed as error:
+            return Stuck(error)
+        self.work.timing.parsing += self.clock() - began
+        self._next.appendleft(event)
+        return self._next_event()
+
+    # -- decisions -----------------------------------------------------------------------------------
+
+    def _handle(self, event: Event) -> None:
+        decision = decide(self._now, event)
+        moves: tuple[Move, ...] = ()
+        if decision.triggers:
+            try:
+                moves = self._fire(decision)
+            except SyncFailed as error:
+                self._get_stuck(error)
+                return
+        self._now = decision.conversation.at(self.machine.phase, self.machine.batch)
+        self._report_moves(moves, decision)
+        for action in decision.then:
+            self._do(action)
+
+    def _fire(self, decision: Decision) -> tuple[Move, ...]:
+        details = self._details(decision)
+        return self.machine.fire(
+            *decision.triggers,
+            facts=decision.facts,
+            commit=lambda moves: self.work.commit(moves, decision.effects, details),
+        )
+
+    def _details(self, decision: Decision) -> dict[AnyTrigger, dict[str, str]]:
+        reason = decision.conversation.cancelled_by
+        return {Trigger.CANCEL: {"reason": reason}} if reason is not None else {}
+
+    def _get_stuck(self, error: SyncFailed) -> None:
+        """End the session after a transaction was rolled back; if not even that can be written, just end.
+
+        What the journal shows as running then is ended as interrupted by whoever opens the store next.
+        """
+        if self._is_stuck:
+            self._finish(self.error or error)
+            return
+        self._is_stuck, self.error = True, error
+        self._next.clear()
+        self._worker.stop(PATIENCE)
+        self._handle(Stuck(error))
+
+    # -- actions -------------------------------------------------------------------------------------
+
+    def _do(self, action: Action) -> None:
+        match action:
+            case Prepare():
+                self._prepare(action.round)
+            case Send():
+                self._send(action.direction)
+            case Wait():
+                self._timers.backoff = self.clock() + backoff(action.attempt, action.at_least)
+            case Drain():
+                self._start_grace()
+            case GoOn():
+                self._next.append(Proceed())
+            case Interrupt():
+                self.remote.interrupt()
+            case Finish():
+                self._finish(action.error)
+
+    def _prepare(self, round_: int) -> None:
+        try:
+            self._next.append(Prepared(self.work.prepare(round_)))
+        except SyncFailed as error:
+            self._next.append(Stuck(error))
+
+    def _send(self, direction: Direction) -> None:
+        upload = direction is Direction.UPLOAD
+        try:
+            self._worker.send(self.work.push_request() if upload else self.work.pull_request())
+        except SyncFailed as error:
+            self._next.append(Stuck(error))
+
+    def _start_grace(self) -> None:
+        if self._grace is not None:
+            self._timers.grace = self.clock() + self._grace
+
+    def _finish(self, error: SyncError | None) -> None:
+        self.error, self._over = error, True
+
+    # -- progress ------------------------------------------------------------------------------------
+
+    def _report_moves(self, moves: tuple[Move, ...], decision: Decision) -> None:
+        for move in moves:
+            match move.trigger:
+                case Trigger.START:
+                    self._total = self.work.waiting() if self.options.uploads else None
+                    self.tell(Progress(Part.SYNC, State.STARTED, total=self._total))
+                case Trigger.CANCEL if move.target is Phase.CANCELLING:
+                    self.tell(Progress(Part.SYNC, State.CANCELLING))
+                case BatchTrigger.SEND:
+                    self._report(State.STARTED)
+                case Trigger.COMMIT_BATCH:
+                    self._report_committed(decision)
+
+    def _report(self, state: State) -> None:
+        batch = self._now.batch
+        if batch is not None:
+            self._tell_batch(state, batch.direction, batch.number)
+
+    def _report_committed(self, decision: Decision) -> None:
+        batch = decision.conversation.batch
+        if batch is not None:
+            self._records[batch.direction] += self.work.committed
+            self._tell_batch(State.ENDED, batch.direction, batch.number)
+
+    def _tell_batch(self, state: State, direction: Direction, number: int) -> None:
+        upload = direction is Direction.UPLOAD
+        part = Part.UPLOAD if upload else Part.DOWNLOAD
+        total = self._total if upload else None
+        self.tell(Progress(part, state, number, self._records[direction], total))

@@ -1,0 +1,141 @@
+"""The one mailbox of a session's loop, and the worker that does its requests beside it.
+
+``post`` is a single put into a ``SimpleQueue``, which is reentrant: it may be called from any thread and
+from a signal handler, and returns at once.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from logging import getLogger
+from queue import Empty, SimpleQueue
+
+from attrs import frozen
+
+from statesync.errors import InternalError, RemoteError
+from statesync.remote import Remote
+from statesync.values import Reason
+from statesync.wire import Page, Pull, Push, PushAnswer
+
+logger = getLogger(__name__)
+
+Failure = RemoteError | InternalError
+
+
+@frozen
+class Cancel:
+    """Somebody asks for the end; ``grace`` are the seconds left to the batch in flight, None for no bound."""
+
+    reason: Reason
+    grace: float | None
+
+
+@frozen
+class Reply:
+    """A request has ended, after ``seconds``, with an answer or an error."""
+
+    request: Push | Pull
+    answer: PushAnswer | Page | None
+    error: Failure | None
+    seconds: float
+
+
+Letter = Cancel | Reply
+
+
+class Mailbox:
+    """Letters in the order in which they came, but for cancels, which go first."""
+
+    def __init__(self) -> None:
+        self._queue: SimpleQueue[Letter] = SimpleQueue()
+        self._letters: deque[Letter] = deque()
+
+    def post(self, letter: Letter) -> None:
+        """Leave a letter; from any thread, or a signal handler."""
+        self._queue.put(letter)
+
+    def take_cancel(self) -> Cancel | None:
+        """Return the cancel that waits, or None; never waits itself."""
+        self._fetch(0.0)
+        return self._pop_cancel()
+
+    def take(self, timeout: float | None) -> Letter | None:
+        """Wait up to ``timeout`` seconds (None: for ever) for a letter."""
+        if not self._letters:
+            self._fetch(timeout)
+        return self._pop() if self._letters else None
+
+    def _fetch(self, timeout: float | None) -> None:
+        try:
+            letter = self._queue.get(timeout=timeout) if timeout != 0.0 else self._queue.get_nowait()
+            while True:
+                self._letters.append(letter)
+                letter = self._queue.get_nowait()
+        except Empty:
+            return
+
+    def _pop_cancel(self) -> Cancel | None:
+        for letter in self._letters:
+            if isinstance(letter, Cancel):
+                self._letters.remove(letter)
+                return letter
+        return None
+
+    def _pop(self) -> Letter:
+        return self._pop_cancel() or self._letters.popleft()
+
+
+class Worker:
+    """A thread that does one request at a time and posts its end.
+
+    It begins with the first request. ``stop`` waits for it; a remote that does not let go of its request
+    within ``patience`` seconds is left to end by itself.
+    """
+
+    def __init__(self, remote: Remote, post: Callable[[Reply], None]) -> None:
+        self._remote = remote
+        self._post = post
+        self._requests: SimpleQueue[Push | Pull | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self.is_busy = False
+
+    def send(self, request: Push | Pull) -> None:
+        """Start a request; its end comes as a ``Reply``."""
+        self.is_busy = True
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="statesync-request", daemon=True)
+            self._thread.start()
+        self._requests.put(request)
+
+    def stop(self, patience: float) -> bool:
+        """End the thread and whatever it is doing; tell whether it has ended."""
+        if self._thread is None:
+            return True
+        self._requests.put(None)
+        if self.is_busy:
+            self._remote.interrupt()
+        self._thread.join(patience)
+        return not self._thread.is_alive()
+
+    def _work(self) -> None:
+        while (request := self._requests.get()) is not None:
+            began = time.monotonic()
+            answer, error = self._ask(request)
+            self.is_busy = False
+            self._post(Reply(request, answer, error, time.monotonic() - began))
+
+    def _ask(self, request: Push | Pull) -> tuple[PushAnswer | Page | None, Failure | None]:
+        try:
+            if isinstance(request, Push):
+                return self._remote.push(request), None
+            return self._remote.pull(request), None
+        except RemoteError as error:
+            return None, error
+        except Exception as error:  # a remote of the program's own may raise anything; the loop must hear
+            logger.exception("a remote raised something that is no RemoteError")
+            failure = InternalError(f"the remote raised {type(error).__name__}: {error}")
+            failure.__cause__ = error
+            return None, failure

@@ -1,0 +1,182 @@
+"""The API: ``Store`` and ``Scope``, and the sessions that they start (section 8 of the design)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from peewee import Model, SqliteDatabase
+
+from statesync.aio import follow
+from statesync.errors import NothingToCancel, UnknownObject
+from statesync.remote import Remote
+from statesync.session import OnFailure, OnProgress, OnSuccess, Session
+from statesync.store import history
+from statesync.store.core import Core, model_base
+from statesync.store.selection import Selection
+from statesync.values import CancelOptions, JournalEntry, Reason, SessionInfo, SyncOptions, SyncResult
+
+
+class Store(Selection):
+    """A device database at ``path`` whose tracked records can be synced with a hub.
+
+    ``busy_timeout`` is how many seconds a write waits for another program's. ``keep_sessions`` is how
+    many sessions the history keeps. Define models on ``store.Model`` or give them to ``track``, then call
+    ``setup()``.
+    """
+
+    def __init__(self, path: str | Path, *, busy_timeout: float = 5.0, keep_sessions: int = 1000) -> None:
+        super().__init__(Core(path, busy_timeout, keep_sessions), None)
+        self.Model = model_base(self._core)
+        self._running = _Running()
+
+    @classmethod
+    def open(cls, path: str | Path) -> Store:
+        """Open a device database that a program has set up, without that program's models.
+
+        Raises ``StoreNotReady`` for a file that is none, ``StoreTooNew``, ``StoreCorrupt``, and so on.
+        """
+        store = cls(path)
+        store._core.open_existing()
+        return store
+
+    @property
+    def database(self) -> SqliteDatabase:
+        """The Peewee database."""
+        return self._core.database.peewee
+
+    def track(self, model: type[Model], *, name: str | None = None) -> type[Model]:
+        """Track any Peewee model with a text or UUID key; ``name`` is its name on the wire.
+
+        Binds the model to this store's database. Takes effect with ``setup()``. Can be used as a decorator.
+        Raises ``UnsupportedModel`` for a key that two devices would both make up.
+        """
+        self._core.register(model, name)
+        model.bind(self.database)
+        return model
+
+    def setup(self) -> None:
+        """Create tables and triggers, migrate, and end interrupted sessions (K8). May be called again.
+
+        Raises ``StoreTooNew``, ``StoreCorrupt``, ``StoreReadOnly``, ``StoreFull`` or ``StoreLocked``, each
+        with what to do.
+        """
+        self._core.setup()
+
+    def scope(self, remote: Remote, *models: type[Model]) -> Scope:
+        """Return what a session with ``remote`` syncs: these models, or every tracked one.
+
+        Raises ``UnknownObject`` for a model that is not tracked.
+        """
+        names = tuple(self._core.name_of(model) for model in models)
+        return Scope(self._core, self._running, remote, names or None)
+
+    def session(self, session_id: str) -> SessionInfo:
+        """Return one session of the history by its id or the beginning of it; else ``UnknownObject``."""
+        with self._core.database.errors_mapped():
+            return history.session(self._core.database.raw(), session_id)
+
+    def journal(self, session_id: str) -> list[JournalEntry]:
+        """Return every transition of a session, in the order in which it was taken."""
+        with self._core.database.errors_mapped():
+            return history.journal(self._core.database.raw(), self.session(session_id).id)
+
+    def close(self) -> None:
+        """Cancel a running session, wait for its end, and close the calling thread's connection."""
+        session = self._running.session
+        if session is not None and not session.done():
+            session.cancel(reason=Reason.SHUTDOWN)
+            session.wait()
+        self._core.database.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Scope(Selection):
+    """What one session syncs with one remote. Made by ``Store.scope``."""
+
+    def __init__(self, core: Core, running: _Running, remote: Remote, names: tuple[str, ...] | None) -> None:
+        super().__init__(core, names)
+        self.remote = remote
+        self._running = running
+
+    def start_sync(
+        self,
+        options: SyncOptions | None = None,
+        on_success: OnSuccess | None = None,
+        on_failure: OnFailure | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Session:
+        """Start a session and return it at once.
+
+        ``on_success`` gets the ``SyncResult``, ``on_failure`` the error, ``on_progress`` each ``Progress``.
+        What is wrong before a session exists is raised here: ``SyncInProgress``, ``UsageError``,
+        ``StoreError``.
+        """
+        chosen = options if options is not None else SyncOptions()
+        _check_filter(chosen, self.objects)
+        self._core.acquire()
+        try:
+            session = Session(
+                self._core, self.remote, self.objects, chosen, on_success, on_failure, on_progress
+            )
+            self._running.session = session
+            session.start()
+        except BaseException:
+            self._core.release()
+            raise
+        return session
+
+    def cancel_sync(
+        self,
+        options: CancelOptions | None = None,
+        on_success: Callable[[object], object] | None = None,
+        on_failure: OnFailure | None = None,
+    ) -> None:
+        """Cancel the running session of these objects; returns at once.
+
+        ``on_success`` is called when the session has ended in ``cancelled``, ``on_failure`` when it ended
+        otherwise. With nothing to cancel, ``on_failure`` gets ``NothingToCancel``; without it, it is raised.
+        """
+        session = self._running.session
+        mine = session is not None and set(session.objects) & set(self.objects)
+        if session is None or not mine or not session.on_cancel(on_success, on_failure):
+            nothing = NothingToCancel(f"no sync of {', '.join(self.objects)} is running")
+            if on_failure is None:
+                raise nothing
+            on_failure(nothing)
+            return
+        session.cancel(options.grace if options else None)
+
+    def sync(self, options: SyncOptions | None = None, on_progress: OnProgress | None = None) -> SyncResult:
+        """Run one session and wait for it. A ``KeyboardInterrupt`` cancels it and waits for the drain."""
+        session = self.start_sync(options, on_progress=on_progress)
+        try:
+            return session.result()
+        except KeyboardInterrupt:
+            session.cancel()
+            session.wait()
+            raise
+
+    async def sync_async(
+        self, options: SyncOptions | None = None, on_progress: OnProgress | None = None
+    ) -> SyncResult:
+        """Run one session beside the event loop. Cancelling the task cancels it and waits for the drain."""
+        return await follow(self.start_sync(options, on_progress=on_progress))
+
+
+class _Running:
+    """The session that this store started last."""
+
+    def __init__(self) -> None:
+        self.session: Session | None = None
+
+
+def _check_filter(options: SyncOptions, names: tuple[str, ...]) -> None:
+    for name in options.filter:
+        if name not in names:
+            raise UnknownObject(f"the filter names {name}, which is not in this scope: {', '.join(names)}")

@@ -1,0 +1,196 @@
+"""A running session as the program holds it: a future whose cancel drains."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from logging import getLogger
+
+from statesync.driver import Driver
+from statesync.errors import NothingToCancel, StoreError, SyncCancelled, SyncError, UsageError
+from statesync.lifecycle import Phase
+from statesync.mailbox import Cancel, Mailbox
+from statesync.remote import Remote
+from statesync.store.core import Core, new_key
+from statesync.store.work import Work
+from statesync.values import Part, Progress, Reason, State, SyncOptions, SyncResult
+
+logger = getLogger(__name__)
+
+OnSuccess = Callable[[SyncResult], object]
+OnFailure = Callable[[SyncError], object]
+OnProgress = Callable[[Progress], object]
+
+
+class Session:
+    """One run of the lifecycle. Made by ``start_sync``; it runs in a thread of its own.
+
+    Callbacks get one value and are called one after the other in that thread, never while a transaction
+    is open; one that raises is logged and hurts nothing.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        remote: Remote,
+        names: tuple[str, ...],
+        options: SyncOptions,
+        on_success: OnSuccess | None,
+        on_failure: OnFailure | None,
+        on_progress: OnProgress | None,
+    ) -> None:
+        self.id = new_key()
+        self.objects = names
+        self._core = core
+        self._on_success, self._on_failure, self._on_progress = on_success, on_failure, on_progress
+        self._mailbox = Mailbox()
+        self._events: list[Progress] = []
+        self._news = threading.Condition()
+        self._cancellers: list[tuple[Callable[[object], object] | None, OnFailure | None]] = []
+        self._result: SyncResult | None = None
+        self._error: SyncError | None = None
+        self._has_outcome = False
+        self._finished = threading.Event()
+        self._work = Work(core, self.id, remote.space, names, options)
+        self._driver = Driver(self._work, remote, options, self._mailbox, self._tell)
+        self._thread = threading.Thread(target=self._run, name="statesync-session", daemon=True)
+
+    def __repr__(self) -> str:
+        return f"<Session {self.id} {self.phase}>"
+
+    def start(self) -> None:
+        """Record the session and run it. The caller holds the store's lock; the session gives it back."""
+        self._core.recover()
+        self._work.create()
+        self._thread.start()
+
+    # -- what the program asks -----------------------------------------------------------------------
+
+    @property
+    def phase(self) -> Phase:
+        """The phase that the session is in; final ones are announced once everything is released (K3)."""
+        return self._driver.machine.phase
+
+    def done(self) -> bool:
+        """Tell whether the session has ended, however it did."""
+        return self._has_outcome
+
+    def cancelled(self) -> bool:
+        """Tell whether the session has ended in ``cancelled``."""
+        return self._has_outcome and isinstance(self._error, SyncCancelled)
+
+    def cancel(self, grace: float | None = None, *, reason: Reason = Reason.USER) -> None:
+        """Ask the session to end: nothing new is begun, the batch in flight gets a recorded end (K1, K2).
+
+        Returns at once, and may be called from any thread, any number of times, and from a signal handler.
+        ``grace`` bounds the seconds that the batch in flight may take (K7). A session that has ended, or
+        that commits its last batch first, is not changed by it (K6).
+        """
+        self._mailbox.post(Cancel(reason, grace))
+
+    def result(self, timeout: float | None = None) -> SyncResult:
+        """Wait for the end and return what was done.
+
+        Raises ``SyncCancelled`` or ``SyncFailed`` for a session that ended so (its ``result`` says what was
+        done until then), ``TimeoutError`` after ``timeout`` seconds, and ``UsageError`` in a callback of
+        this very session while it runs: it would wait for itself.
+        """
+        error = self.exception(timeout)
+        if error is not None:
+            raise error
+        if self._result is None:
+            raise StoreError("the session is done, but its history could not be read")
+        return self._result
+
+    def exception(self, timeout: float | None = None) -> SyncError | None:
+        """Wait for the end and return the error that ``result`` would raise, or None."""
+        self.wait(timeout)
+        return self._error
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait for the end, up to ``timeout`` seconds; raises ``TimeoutError`` after that."""
+        if threading.current_thread() is self._thread:
+            if not self._has_outcome:
+                raise UsageError("a callback cannot wait for the session that called it")
+        elif not self._finished.wait(timeout):
+            raise TimeoutError(f"session {self.id} is still {self.phase} after {timeout} seconds")
+
+    def events(self) -> Iterator[Progress]:
+        """Return every progress event from the first to the last, waiting for those to come."""
+        at = 0
+        while True:
+            with self._news:
+                self._news.wait_for(lambda: len(self._events) > at)  # noqa: B023 - called before at moves
+                event = self._events[at]
+            at += 1
+            yield event
+            if event.outcome is not None:
+                return
+
+    def on_cancel(self, on_success: Callable[[object], object] | None, on_failure: OnFailure | None) -> bool:
+        """Call one of the two when the session has ended; False if it has ended already."""
+        with self._news:
+            if self._has_outcome:
+                return False
+            self._cancellers.append((on_success, on_failure))
+            return True
+
+    # -- the thread ----------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            with self._work.connected():
+                self._driver.run()
+                self._error = self._driver.error
+                self._read_result()
+        except StoreError as error:  # not even the connection could be opened
+            self._error = self._driver.error or error
+        finally:
+            self._core.release()
+            self._announce()
+
+    def _read_result(self) -> None:
+        try:
+            self._result = self._work.result()
+        except StoreError:
+            logger.exception("the history of session %s cannot be read", self.id)
+
+    def _announce(self) -> None:
+        """Tell the outcome: everything is released by now (K3)."""
+        if self._error is not None:
+            self._error.phase, self._error.result = self.phase, self._result
+        with self._news:
+            self._has_outcome = True
+        stats = self._result.stats if self._result else None
+        self._tell(Progress(Part.SYNC, State.ENDED, outcome=self.phase, stats=stats))
+        if self._error is not None:
+            _call(self._on_failure, self._error)
+        elif self._result is not None:
+            _call(self._on_success, self._result)
+        for on_success, on_failure in self._cancellers:
+            self._answer_canceller(on_success, on_failure)
+        self._finished.set()
+
+    def _answer_canceller(
+        self, on_success: Callable[[object], object] | None, on_failure: OnFailure | None
+    ) -> None:
+        if isinstance(self._error, SyncCancelled):
+            _call(on_success, self._result)
+        else:
+            ended = NothingToCancel(f"the session was {self.phase} before the cancel could take effect")
+            _call(on_failure, self._error or ended)
+
+    def _tell(self, event: Progress) -> None:
+        with self._news:
+            self._events.append(event)
+            self._news.notify_all()
+        _call(self._on_progress, event)
+
+
+def _call(callback: Callable[..., object] | None, value: object) -> None:
+    if callback is None:
+        return
+    try:
+        callback(value)
+    except Exception:  # the program's code: whatever it raises must not hurt the session
+        logger.exception("a callback of a session raised")
