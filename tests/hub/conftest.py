@@ -81,6 +81,16 @@ def hub(new_database: Callable[[], str]) -> Iterator[Hub]:
 
 
 @pytest.fixture
+def postgres_hub(postgres: str) -> Iterator[Hub]:
+    """A hub of the test's own on PostgreSQL, for what only PostgreSQL can do."""
+    url = _empty_schema(postgres)
+    prepare(url)
+    own = Hub(url, without_tokens=True)
+    yield own
+    own.close()
+
+
+@pytest.fixture
 def space() -> str:
     """The name of a space that nobody has used."""
     return f"space-{uuid.uuid4().hex}"

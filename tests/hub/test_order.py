@@ -1,0 +1,114 @@
+"""Versions become visible in commit order, whatever runs at the same time."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from statesync.hub import Hub, Refused, spaces
+
+from .crowd import LateCommits, read, write
+from .devices import Device, upsert
+
+WRITERS, READERS = 8, 4
+
+
+def run_crowd(url: str, kind: type[Hub], batches: int, size: int) -> tuple[set[str], list[list[str]]]:
+    """Run the crowd; return what was written, and what each reader saw in its order."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([write.__module__])
+    finished = context.Event()
+    names = [f"writer{n}" for n in range(WRITERS)]
+    writers = [context.Process(target=write, args=(url, kind, name, batches, size)) for name in names]
+    pipes = [context.Pipe(duplex=False) for _ in range(READERS)]
+    readers = [
+        context.Process(target=read, args=(url, f"reader{n}", finished, sender))
+        for n, (_, sender) in enumerate(pipes)
+    ]
+    for process in readers + writers:
+        process.start()
+    for process in writers:
+        process.join()
+    finished.set()
+    seen = [receiver.recv() for receiver, _ in pipes]
+    for process in readers + writers:
+        process.join()
+        assert process.exitcode == 0
+        process.close()
+    for receiver, sender in pipes:
+        receiver.close()
+        sender.close()
+    return {f"{name}-{key}" for name in names for key in range(batches * size)}, seen
+
+
+def test_no_reader_passes_a_late_commit(new_database: Callable[[], str]) -> None:
+    written, seen = run_crowd(new_database(), Hub, batches=100, size=125)
+    assert len(written) == 100_000
+    for keys in seen:
+        assert len(keys) == len(written), "each record is seen once, and none is passed"
+        assert set(keys) == written
+
+
+def test_an_order_that_is_broken_on_purpose_is_caught(new_database: Callable[[], str]) -> None:
+    written, seen = run_crowd(new_database(), LateCommits, batches=20, size=10)
+    assert any(set(keys) != written for keys in seen)
+
+
+@pytest.fixture
+def body(device: Device) -> bytes:
+    return json.dumps(device.push_document(upsert("a", {}))).encode()
+
+
+def test_spaces_do_not_wait_for_each_other(postgres_hub: Hub, body: bytes) -> None:
+    postgres_hub.push("busy", body)
+    postgres_hub.push("free", body)
+    with postgres_hub.database.writing():
+        spaces.lock(postgres_hub.database, "busy", "client", 10)
+        elapsed = in_thread(lambda: postgres_hub.push("free", body))
+    assert elapsed < 1, "the other space's push ended while this one's lock was held"
+
+
+def test_readers_do_not_wait_for_a_writer(hub: Hub, body: bytes, device: Device) -> None:
+    hub.push("busy", body)
+    pull = json.dumps(device.pull_document({"Airport": {"cursor": 0}}, client="reader")).encode()
+    with hub.database.writing():
+        spaces.lock(hub.database, "busy", "client", 10)
+        elapsed = in_thread(lambda: hub.pull("busy", pull))
+    assert elapsed < 1
+
+
+def test_a_batch_is_read_and_checked_before_the_lock_is_asked_for(hub: Hub, device: Device) -> None:
+    bad = json.dumps(device.push_document(upsert("a", {}), upsert("a", {}))).encode()
+
+    def push() -> None:
+        with pytest.raises(Refused, match="duplicate_key"):
+            hub.push("busy", bad)
+
+    with hub.database.writing():
+        spaces.lock(hub.database, "busy", "client", 10)
+        assert in_thread(push) < 1
+
+
+def in_thread(work: Callable[[], object]) -> float:
+    """Run ``work`` in a thread to its end, within ten seconds, and return how many it took."""
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            failures.append(error)
+
+    begun = time.monotonic()
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(10)
+    elapsed = time.monotonic() - begun
+    assert not thread.is_alive()
+    assert not failures, failures
+    return elapsed
