@@ -28,9 +28,20 @@ from statesync.errors import (
     Unreachable,
     WrongHub,
 )
-from statesync.wire import OUTCOME_UNKNOWN, WRONG_HUB, Page, Problem, Pull, Push, PushAnswer, Refusal
+from statesync.wire import (
+    OUTCOME_UNKNOWN,
+    WRONG_HUB,
+    Page,
+    Problem,
+    Pull,
+    Push,
+    PushAnswer,
+    Refusal,
+    Survey,
+    SurveyAnswer,
+)
 
-_Answer = TypeVar("_Answer", PushAnswer, Page)
+_Answer = TypeVar("_Answer", PushAnswer, Page, SurveyAnswer)
 
 _RETRYABLE = frozenset({408, 429})
 _CHUNK = 1 << 18
@@ -130,6 +141,10 @@ class HttpRemote:
         """Fetch one page; see ``Remote.pull``."""
         return self._ask("pull", request, Page)
 
+    def survey(self, request: Survey) -> SurveyAnswer:
+        """Ask what the hub has of one object; raises ``RemoteError``."""
+        return self._ask("survey", request, SurveyAnswer)
+
     def interrupt(self) -> None:
         """Shut the connection under a waiting request; see ``Remote.interrupt``."""
         self._wire.cut()
@@ -140,7 +155,7 @@ class HttpRemote:
         self._pool = self._open()
         self._wire.forget()
 
-    def _ask(self, verb: str, request: Push | Pull, kind: type[_Answer]) -> _Answer:
+    def _ask(self, verb: str, request: Push | Pull | Survey, kind: type[_Answer]) -> _Answer:
         status, retry_after, body = self._exchange(f"{self._path}/{verb}", msgspec.json.encode(request))
         if status != 200:
             raise self._refused(status, retry_after, body)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 from peewee import Model, SqliteDatabase
 
 from statesync.aio import follow
-from statesync.errors import NothingToCancel, UnknownObject
+from statesync.diagnosis import Diagnosis, SurveyRemote, diagnose
+from statesync.errors import NothingToCancel, UnknownObject, UsageError
 from statesync.remote import Remote
 from statesync.session import OnFailure, OnProgress, OnSuccess, Session
-from statesync.store import history
+from statesync.store import history, standing
 from statesync.store.core import Core, model_base
 from statesync.store.selection import Selection
 from statesync.values import CancelOptions, JournalEntry, Reason, SessionInfo, SyncOptions, SyncResult
@@ -161,6 +163,18 @@ class Scope(Selection):
             session.cancel()
             session.wait()
             raise
+
+    def diagnose(self) -> Diagnosis:
+        """Compare the device with the hub by checksums, down to the records that differ; changes nothing.
+
+        Cheap enough to run daily: where all is equal it is one small request an object. Raises
+        ``RemoteError``, and ``UsageError`` for a remote that cannot be asked.
+        """
+        if not hasattr(self.remote, "survey"):
+            raise UsageError(f"{type(self.remote).__name__} has no survey(); it cannot be compared with")
+        with self._folded() as connection:
+            filters = standing.stored_filters(connection, self.objects)
+        return diagnose(connection, cast(SurveyRemote, self.remote), self._tracked(), filters)
 
     async def sync_async(
         self, options: SyncOptions | None = None, on_progress: OnProgress | None = None

@@ -133,6 +133,51 @@ class Page(msgspec.Struct, frozen=True):
     more: bool
 
 
+class Survey(msgspec.Struct, frozen=True):
+    """Ask what the hub has of one object, for a comparison with what the device has.
+
+    ``columns`` are those that count for a record's digest (see ``digest``). ``bounds`` cut the keys into
+    ranges: each begins at its bound and ends before the next; the last one ends before ``until`` (None: at
+    the end). ``listed`` asks for the records themselves, not for a tally of each range.
+    """
+
+    client: str
+    hub: str | None
+    epoch: str | None
+    object: str
+    columns: list[str]
+    bounds: list[str]
+    until: str | None = None
+    listed: bool = False
+    filter: dict[str, list[str | int | float | bool | None]] | None = None
+
+
+class Tally(msgspec.Struct, frozen=True):
+    """How many records a range of keys has, and the sum of their digests in hexadecimal."""
+
+    count: int
+    digest: str
+
+
+class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One record that the hub has, or the tombstone of one (no digest)."""
+
+    key: str
+    version: int
+    digest: str | None = None
+
+
+class SurveyAnswer(msgspec.Struct, frozen=True):
+    """A tally for each range, or records in the order of their keys; more of them from ``goes_on_at``."""
+
+    hub: str
+    epoch: str
+    head: int
+    tallies: list[Tally]
+    records: list[Finding]
+    goes_on_at: str | None = None
+
+
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     """Why a request was refused; ``epoch`` and ``number`` tell how to go on after ``epoch_changed``."""
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import peewee
 from playhouse.pool import MaxConnectionsExceeded  # type: ignore[import-untyped]
 
-from statesync.hub import offers, pulling, pushing, schema, spaces, tokens
+from statesync.hub import offers, pulling, pushing, schema, spaces, surveying, tokens
 from statesync.hub.database import Database, open_database
 from statesync.hub.errors import Refused, epoch_changed, refused
 from statesync.hub.limits import HubLimits
@@ -118,6 +118,19 @@ class Hub:
             if reading.first_reads:
                 self._remember(space, request, reading)
         return reading.page
+
+    def survey(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS) -> bytes:
+        """Return what the hub has (a ``wire.SurveyAnswer``) of what ``body`` (a ``wire.Survey``) asks for.
+
+        Raises ``Refused``.
+        """
+        request = offers.read_survey(body, self.limits)
+        rights.require(Right.READ, {request.object})
+        with _database_errors(), self.database.reading():
+            standing = spaces.look(self.database, space, request.client)
+            if standing is None:
+                raise refused(404, "nothing_here", "nothing was ever synced with this space")
+            return surveying.survey(self.database, space, standing, request)
 
     def purge(self, space: str, through: int) -> int:
         """Forget the deletes up to the version ``through``; return how many there were.

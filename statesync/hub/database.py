@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import peewee
 from attrs import define
 
-from statesync.hub.errors import OUTCOME_UNKNOWN, BadDatabase, refused
+from statesync.hub.errors import BadDatabase, outcome_unknown
 
 
 class Stored(NamedTuple):
@@ -77,8 +77,12 @@ class Dialect(Protocol):
     """How a transaction begins in which all statements see one state."""
     write_mode: str | None
     """How a transaction begins that writes."""
+    text_type: str
+    """The type of texts, which compare by their code points."""
     row_lock: str
     """What makes a SELECT hold its row until the transaction ends."""
+    key_order: str
+    """The expression by which keys compare as the device's do: by their code points."""
 
     def find(
         self, pool: Pool, space: str, keys: Sequence[tuple[str, str]]
@@ -126,9 +130,7 @@ class Database:
         except (peewee.OperationalError, peewee.InterfaceError) as error:
             if not ended:
                 raise
-            raise refused(
-                503, OUTCOME_UNKNOWN, "the database was lost during a commit; send the same again", 1
-            ) from error
+            raise outcome_unknown() from error
 
     def close(self) -> None:
         """Close every connection."""

@@ -6,10 +6,14 @@ is refused has not been applied, but for ``outcome_unknown``, which says so.
 
 from __future__ import annotations
 
-from statesync.wire import CLIENT_FORKED, EPOCH_CHANGED, HORIZON_PASSED, WRONG_HUB, Problem
-
-OUTCOME_UNKNOWN = "outcome_unknown"
-"""The database was lost during a commit: the batch may have been applied. A repeat is safe and tells."""
+from statesync.wire import (
+    CLIENT_FORKED,
+    EPOCH_CHANGED,
+    HORIZON_PASSED,
+    OUTCOME_UNKNOWN,
+    WRONG_HUB,
+    Problem,
+)
 
 
 class HubError(Exception):
@@ -75,6 +79,12 @@ def horizon_passed(horizon: int) -> Refused:
     """Return the refusal of a cursor that is older than the deletes which are still known."""
     message = f"deletes up to version {horizon} are no longer kept; read everything again"
     return Refused(410, Problem(HORIZON_PASSED, message))
+
+
+def outcome_unknown() -> Refused:
+    """Return the refusal of a batch that may have been applied: a repeat is safe, and tells."""
+    message = "the database was lost during a commit; send the same again"
+    return refused(503, OUTCOME_UNKNOWN, message, 1)
 
 
 def unauthorized(message: str = "a valid bearer token is needed") -> Refused:

@@ -11,9 +11,9 @@ from statesync.hub.core import Hub
 from statesync.hub.errors import Refused
 from statesync.hub.rights import Right, Rights
 from statesync.remote import refusal
-from statesync.wire import Page, Pull, Push, PushAnswer
+from statesync.wire import Page, Pull, Push, PushAnswer, Survey, SurveyAnswer
 
-_Answer = TypeVar("_Answer", PushAnswer, Page)
+_Answer = TypeVar("_Answer", PushAnswer, Page, SurveyAnswer)
 
 
 class LocalRemote:
@@ -37,6 +37,10 @@ class LocalRemote:
         """Fetch one page; see ``Remote.pull``."""
         return self._ask(request, Right.READ, self._hub.pull, Page)
 
+    def survey(self, request: Survey) -> SurveyAnswer:
+        """Ask what the hub has of one object; raises ``RemoteError``."""
+        return self._ask(request, Right.READ, self._hub.survey, SurveyAnswer)
+
     def interrupt(self) -> None:
         """Do nothing: a call into the hub ends by itself, soon."""
 
@@ -45,7 +49,7 @@ class LocalRemote:
 
     def _ask(
         self,
-        request: Push | Pull,
+        request: Push | Pull | Survey,
         right: Right,
         work: Callable[[str, bytes, Rights], bytes],
         kind: type[_Answer],

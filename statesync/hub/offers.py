@@ -10,12 +10,13 @@ from attrs import frozen
 
 from statesync.hub.errors import Refused, malformed, refused, too_large
 from statesync.hub.limits import HubLimits
-from statesync.wire import MAX_KEY_LENGTH, Change, Pull, Push, Rejected
+from statesync.wire import MAX_KEY_LENGTH, Change, Pull, Push, Rejected, Survey
 
 Fields = dict[str, msgspec.Raw]
 
 _PUSH = msgspec.json.Decoder(Push)
 _PULL = msgspec.json.Decoder(Pull)
+_SURVEY = msgspec.json.Decoder(Survey)
 _CHANGES = msgspec.json.Decoder(list[Change])
 _FIELDS = msgspec.json.Decoder(Fields)
 
@@ -62,6 +63,20 @@ def read_pull(body: bytes, limits: HubLimits) -> Pull:
     _check_identity(pull.client)
     _check_feeds(pull, limits)
     return pull
+
+
+def read_survey(body: bytes, limits: HubLimits) -> Survey:
+    """Return the request in ``body``; raise the refusal of what is malformed or over a limit."""
+    _check_body(body, limits)
+    try:
+        body.decode()
+        survey = _SURVEY.decode(body)
+    except _UNREADABLE as error:
+        raise malformed(str(error)) from error
+    _check_identity(survey.client)
+    if any("\0" in name or len(name) > limits.key for name in (survey.object, *survey.columns)):
+        raise malformed(f"a name has at most {limits.key} characters and no NUL")
+    return survey
 
 
 def rejection(change: Change, known: frozenset[str] | None, limits: HubLimits) -> Rejected | None:

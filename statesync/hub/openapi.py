@@ -37,6 +37,14 @@ class Pull(wire.Pull, frozen=True):
     limit: _Count
 
 
+class Survey(wire.Survey, frozen=True):
+    """Ask what the hub has of one object."""
+
+    client: _Text
+    object: _Name
+    columns: list[_Name]
+
+
 class Health(msgspec.Struct, frozen=True):
     """What the health and readiness routes answer."""
 
@@ -64,7 +72,7 @@ _OF_EVERY_ROUTE = (404, 405, 500)
 @cache
 def document() -> bytes:
     """Return the OpenAPI document as JSON."""
-    shapes = [Push, wire.PushAnswer, Pull, wire.Page, wire.Refusal, Health]
+    shapes = [Push, wire.PushAnswer, Pull, wire.Page, Survey, wire.SurveyAnswer, wire.Refusal, Health]
     _, schemas = msgspec.json.schema_components(shapes, ref_template="#/components/schemas/{name}")
     return msgspec.json.encode(
         {
@@ -93,6 +101,10 @@ def _paths() -> dict[str, Any]:
         "/v1/spaces/{space}/pull": {
             "parameters": [_space()],
             "post": _operation("pull", "Fetch one page", "Pull", "Page"),
+        },
+        "/v1/spaces/{space}/survey": {
+            "parameters": [_space()],
+            "post": _operation("survey", "Ask what the hub has, to compare", "Survey", "SurveyAnswer"),
         },
         "/healthz": {"get": _question("health", "Does the process run?", ())},
         "/readyz": {"get": _question("ready", "Can requests be served now?", (503,))},

@@ -5,13 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from playhouse.pool import PooledPostgresqlDatabase  # type: ignore[import-untyped]
+from psycopg.conninfo import conninfo_to_dict
 
 from statesync.hub.database import Database, Pool, Read, Statement, Stored, Written
 
+# Every statement of the hub is a walk along an index in its order. Before a table has statistics the planner
+# may see no harm in another index and a sort, and reads a whole object for each key; so it gets no choice.
+_ALWAYS_BY_INDEX = " ".join(
+    f"-c enable_{way}=off" for way in ("seqscan", "bitmapscan", "sort", "hashjoin", "mergejoin")
+)
+
+# "The first key from here on" can only be read in the order of the primary key.
 _FIND = """
-SELECT record.object, record.key, record.version, record.writer, record.deleted, record.data
+SELECT found.object, found.key, found.version, found.writer, found.deleted, found.data
 FROM unnest(%s::text[], %s::text[]) AS wanted (object, key)
-JOIN record ON record.space = %s AND record.object = wanted.object AND record.key = wanted.key
+CROSS JOIN LATERAL (
+    SELECT * FROM record WHERE space = %s AND object = wanted.object AND key >= wanted.key
+    ORDER BY key LIMIT 1
+) AS found WHERE found.key = wanted.key
 """
 _WRITE = """
 INSERT INTO record (space, object, key, version, writer, deleted, data)
@@ -38,7 +49,9 @@ class PostgresDialect:
 
     read_mode: str = "REPEATABLE READ"
     write_mode: str | None = None
+    text_type: str = 'TEXT COLLATE "C"'
     row_lock: str = " FOR UPDATE"
+    key_order: str = 'key COLLATE "C"'
 
     def find(
         self, pool: Pool, space: str, keys: Sequence[tuple[str, str]]
@@ -63,5 +76,12 @@ class PostgresDialect:
 
 def open_postgres(url: str, connections: int, patience: float) -> Database:
     """Return the hub database at a ``postgresql://`` address, which libpq reads."""
-    pool = PooledPostgresqlDatabase(url, prefer_psycopg3=True, max_connections=connections, timeout=patience)
+    given = conninfo_to_dict(url).get("options") or ""
+    pool = PooledPostgresqlDatabase(
+        url,
+        prefer_psycopg3=True,
+        max_connections=connections,
+        timeout=patience,
+        options=f"{_ALWAYS_BY_INDEX} {given}",
+    )
     return Database(pool, PostgresDialect())

@@ -106,7 +106,7 @@ def _migrate(database: Database) -> bool:
         if version == len(MIGRATIONS):
             return False
         for statement in MIGRATIONS[version].split(";"):
-            database.run(statement)
+            database.run(statement.replace("TEXT", database.dialect.text_type))
         database.run("UPDATE hub_meta SET value = ? WHERE name = 'schema'", version + 1)
     return True
 

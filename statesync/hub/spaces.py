@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from statesync.hub.database import Database
 from statesync.hub.errors import client_forked, epoch_changed, refused, wrong_hub
-from statesync.wire import Pull, Push
+from statesync.wire import Pull, Push, Survey
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -68,7 +68,7 @@ def begin_epoch(database: Database, space: str) -> str:
     return epoch
 
 
-def check_beliefs(standing: Standing, request: Push | Pull) -> None:
+def check_beliefs(standing: Standing, request: Push | Pull | Survey) -> None:
     """Raise the refusal of a device that believes in another hub or another epoch than this one."""
     if request.hub not in (None, standing.hub):
         raise wrong_hub(standing.hub)

@@ -24,7 +24,9 @@ class SqliteDialect:
 
     read_mode: str = "DEFERRED"
     write_mode: str | None = "IMMEDIATE"
+    text_type: str = "TEXT"
     row_lock: str = ""  # BEGIN IMMEDIATE already holds the whole file
+    key_order: str = "key"
 
     def find(
         self, pool: Pool, space: str, keys: Sequence[tuple[str, str]]

@@ -35,6 +35,7 @@ def application(hub: Hub) -> Starlette:
         routes=[
             Route("/v1/spaces/{space}/push", desk.push, methods=["POST"]),
             Route("/v1/spaces/{space}/pull", desk.pull, methods=["POST"]),
+            Route("/v1/spaces/{space}/survey", desk.survey, methods=["POST"]),
             Route("/healthz", desk.health, methods=["GET"]),
             Route("/readyz", desk.ready, methods=["GET"]),
             Route("/openapi.json", desk.openapi, methods=["GET"]),
@@ -60,6 +61,9 @@ class _Desk:
 
     async def pull(self, request: Request) -> Response:
         return await self._serve(request, Right.READ, self._hub.pull)
+
+    async def survey(self, request: Request) -> Response:
+        return await self._serve(request, Right.READ, self._hub.survey)
 
     async def health(self, _request: Request) -> Response:
         """Answer that the process runs; it says nothing about the database."""

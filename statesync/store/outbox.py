@@ -92,6 +92,12 @@ def count_waiting(connection: sqlite3.Connection, names: Iterable[str]) -> int:
     return int(row[0])
 
 
+def count_pending(connection: sqlite3.Connection, name: str) -> int:
+    """Return how many changes of one object wait, deferred ones included."""
+    row = connection.execute("SELECT count(*) FROM statesync_change WHERE object = ?", (name,)).fetchone()
+    return int(row[0])
+
+
 def pending(connection: sqlite3.Connection, names: Iterable[str]) -> list[PendingChange]:
     """Return the net changes of these objects in the order in which they were first made."""
     rows = connection.execute(

@@ -105,6 +105,21 @@ def cursors(connection: sqlite3.Connection, objects: Iterable[str]) -> dict[str,
     return {name: Cursor(name, position, why, before) for name, position, why, before in rows}
 
 
+def filter_on_the_wire(wanted: Filter | None) -> dict[str, list[str | int | float | bool | None]] | None:
+    """Return a filter as it travels."""
+    return {column: list(values) for column, values in wanted.items()} if wanted else None
+
+
+def stored_filters(connection: sqlite3.Connection, objects: Iterable[str]) -> dict[str, Filter]:
+    """Return the filters with which these objects are being read."""
+    rows = connection.execute(
+        "SELECT object, filter FROM statesync_cursor "
+        "WHERE filter IS NOT NULL AND object IN (SELECT value FROM json_each(?))",
+        (json.dumps(list(objects)),),
+    )
+    return {name: json.loads(text) for name, text in rows}
+
+
 def feeds(
     connection: sqlite3.Connection, objects: Iterable[str], filters: Mapping[str, Filter]
 ) -> dict[str, Feed]:
@@ -113,9 +128,7 @@ def feeds(
         name: Feed(
             cursor.position,
             own=cursor.rereading is not None,
-            filter={column: list(values) for column, values in filters[name].items()}
-            if name in filters
-            else None,
+            filter=filter_on_the_wire(filters.get(name)),
         )
         for name, cursor in cursors(connection, objects).items()
     }

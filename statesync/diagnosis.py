@@ -1,0 +1,204 @@
+"""Consistency on demand: compare what the device has with what the hub has, and say who is behind.
+
+First one tally of each object; where it differs, tallies of key ranges; where those differ, the records.
+So what travels follows the differences, not the data. Nothing is changed on either side.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from typing import Protocol
+
+from attrs import frozen
+
+from statesync import digest
+from statesync.errors import BadAnswer, WrongHub
+from statesync.remote import Remote
+from statesync.store import inventory, outbox, standing
+from statesync.store.objects import TrackedObject
+from statesync.wire import Finding, Survey, SurveyAnswer
+
+_RANGE = 1000
+
+
+class SurveyRemote(Remote, Protocol):
+    """A remote that can also be asked what the hub has."""
+
+    def survey(self, request: Survey) -> SurveyAnswer:
+        """Return tallies or records of one object. Raises ``RemoteError``."""
+
+
+class Difference(StrEnum):
+    """How a record differs, and so which side is behind."""
+
+    NOT_DOWNLOADED = "not_downloaded"
+    """The hub has a newer version than the device has read: the next sync brings it."""
+    MISSING_HERE = "missing_here"
+    """The device has read past it and does not have it."""
+    MISSING_THERE = "missing_there"
+    """The device has it, clean, and the hub has not, not even as deleted."""
+    DELETED_THERE = "deleted_there"
+    """The device has read past its delete and still has it."""
+    DIVERGED = "diverged"
+    """Both have it, the device has read past the hub's version, and they say different things."""
+
+
+@frozen
+class RecordDifference:
+    """One record that differs; ``version`` is the hub's, None where it has none."""
+
+    object: str
+    key: str
+    kind: Difference
+    version: int | None
+
+
+@frozen
+class ObjectDiagnosis:
+    """One object: how many records the hub is believed to have and has, what waits, and what differs."""
+
+    object: str
+    here: int
+    there: int
+    pending: int
+    differences: tuple[RecordDifference, ...]
+
+
+@frozen
+class Diagnosis:
+    """The comparison of a scope. ``requests`` is how many it took."""
+
+    objects: tuple[ObjectDiagnosis, ...]
+    requests: int
+
+    @property
+    def differences(self) -> tuple[RecordDifference, ...]:
+        """Everything that differs."""
+        return tuple(difference for one in self.objects for difference in one.differences)
+
+    def is_consistent(self) -> bool:
+        """Tell whether nothing differs but for what the next sync brings anyway."""
+        return all(one.kind is Difference.NOT_DOWNLOADED for one in self.differences)
+
+
+def diagnose(
+    connection: sqlite3.Connection,
+    remote: SurveyRemote,
+    objects: Mapping[str, TrackedObject],
+    filters: Mapping[str, standing.Filter],
+) -> Diagnosis:
+    """Compare ``objects`` with the hub. Raises ``RemoteError``; changes nothing."""
+    inquiry = _Inquiry(connection, remote)
+    found = tuple(inquiry.examine(tracked, filters.get(name)) for name, tracked in objects.items())
+    return Diagnosis(found, inquiry.requests)
+
+
+class _Inquiry:
+    def __init__(self, connection: sqlite3.Connection, remote: SurveyRemote) -> None:
+        self._connection = connection
+        self._remote = remote
+        self._standing = standing.standing(connection, remote.space)
+        self.requests = 0
+
+    def examine(self, tracked: TrackedObject, wanted: standing.Filter | None) -> ObjectDiagnosis:
+        whole = self._unequal(tracked, wanted, [""])
+        differences: list[RecordDifference] = []
+        if whole.unequal:
+            bounds = inventory.keys_cut(self._connection, tracked, _RANGE)
+            for low, until in self._unequal(tracked, wanted, bounds).unequal:
+                differences += self._compare(tracked, wanted, low, until)
+        waiting = outbox.count_pending(self._connection, tracked.name)
+        return ObjectDiagnosis(tracked.name, whole.here, whole.there, waiting, tuple(differences))
+
+    def _unequal(
+        self, tracked: TrackedObject, wanted: standing.Filter | None, bounds: list[str]
+    ) -> _Comparison:
+        answer = self._ask(tracked, wanted, bounds, None, listed=False)
+        if len(answer.tallies) != len(bounds):
+            raise BadAnswer(
+                f"the hub tallied {len(answer.tallies)} ranges where {len(bounds)} were asked for"
+            )
+        ours = inventory.tallies(self._connection, tracked, bounds)
+        ends = [*bounds[1:], None]
+        unequal = tuple(
+            (low, until)
+            for low, until, here, there in zip(bounds, ends, ours, answer.tallies, strict=True)
+            if not here.matches(there.count, there.digest)
+        )
+        return _Comparison(sum(s.count for s in ours), sum(t.count for t in answer.tallies), unequal)
+
+    def _compare(
+        self, tracked: TrackedObject, wanted: standing.Filter | None, low: str, until: str | None
+    ) -> Iterator[RecordDifference]:
+        there = {record.key: record for record in self._list(tracked, wanted, low, until)}
+        here = dict(inventory.digests(self._connection, tracked, low, until))
+        cursor = standing.cursors(self._connection, [tracked.name]).get(tracked.name)
+        read = cursor.position if cursor else 0
+        for key in sorted(here.keys() | there.keys()):
+            kind = _kind(here.get(key), there.get(key), read)
+            if kind is not None:
+                record = there.get(key)
+                yield RecordDifference(tracked.name, key, kind, record.version if record else None)
+
+    def _list(
+        self, tracked: TrackedObject, wanted: standing.Filter | None, low: str, until: str | None
+    ) -> Iterator[Finding]:
+        while True:
+            answer = self._ask(tracked, wanted, [low], until, listed=True)
+            yield from answer.records
+            if answer.goes_on_at is None:
+                return
+            if answer.goes_on_at <= low:
+                raise BadAnswer("the hub's list of records leads nowhere")
+            low = answer.goes_on_at
+
+    def _ask(
+        self,
+        tracked: TrackedObject,
+        wanted: standing.Filter | None,
+        bounds: list[str],
+        until: str | None,
+        *,
+        listed: bool,
+    ) -> SurveyAnswer:
+        self.requests += 1
+        known = self._standing
+        answer = self._remote.survey(
+            Survey(
+                known.client,
+                known.hub,
+                known.epoch,
+                tracked.name,
+                list(tracked.column_names),
+                bounds,
+                until,
+                listed,
+                standing.filter_on_the_wire(wanted),
+            )
+        )
+        if known.hub not in (None, answer.hub):
+            raise WrongHub(f"hub {answer.hub} answered, but the records here belong to hub {known.hub}")
+        return answer
+
+
+@frozen
+class _Comparison:
+    here: int
+    there: int
+    unequal: tuple[tuple[str, str | None], ...]
+
+
+def _kind(here: int | None, there: Finding | None, read: int) -> Difference | None:
+    if there is None:
+        return None if here is None else Difference.MISSING_THERE
+    if there.digest is None and here is None:
+        return None
+    if here is not None and there.digest == digest.as_text(here):
+        return None
+    if there.version > read:
+        return Difference.NOT_DOWNLOADED
+    if here is None:
+        return Difference.MISSING_HERE
+    return Difference.DELETED_THERE if there.digest is None else Difference.DIVERGED

@@ -1,0 +1,84 @@
+"""What the device believes that the hub has: its records, with pending changes taken back.
+
+A pending change is no difference to be found, it is known; so its record counts as it was before.
+"""
+
+from __future__ import annotations
+
+import base64
+import sqlite3
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from statesync import digest
+from statesync.store.objects import BLOB, BOOLEAN, TrackedObject, quoted, record_of_image
+
+
+def keys_cut(connection: sqlite3.Connection, tracked: TrackedObject, size: int) -> list[str]:
+    """Return the keys at which ranges of about ``size`` records begin, the first one being empty."""
+    key, table = quoted(tracked.key), quoted(tracked.table)
+    rows = connection.execute(
+        f"SELECT key FROM (SELECT {key} AS key, row_number() OVER (ORDER BY {key}) AS place FROM {table}) "
+        "WHERE place % ? = 0 ORDER BY key",
+        (size,),
+    )
+    return ["", *(found for (found,) in rows)]
+
+
+def tallies(
+    connection: sqlite3.Connection, tracked: TrackedObject, bounds: Sequence[str]
+) -> list[digest.Sum]:
+    """Return the tally of each range of keys, the last one open at its end."""
+    placed = (
+        (bisect_right(bounds, key) - 1, found) for key, found in digests(connection, tracked, bounds[0], None)
+    )
+    return digest.sums(len(bounds), placed)
+
+
+def digests(
+    connection: sqlite3.Connection, tracked: TrackedObject, low: str, until: str | None
+) -> Iterator[tuple[str, int]]:
+    """Return (key, digest) of the records from ``low`` to before ``until``, as the hub should have them."""
+    key = quoted(tracked.key)
+    names = ", ".join(quoted(name) for name in (tracked.key, *tracked.column_names))
+    within = f"{key} >= :low AND (:until IS NULL OR {key} < :until)"
+    bounds = {"low": low, "until": until, "object": tracked.name}
+    taken_back = _taken_back(connection, bounds)
+    shown = _shown_as(tracked)
+    for found, *values in connection.execute(
+        f"SELECT {names} FROM {quoted(tracked.table)} WHERE {within}", bounds
+    ):
+        if found not in taken_back:
+            yield found, digest.of_record(found, shown(values))
+    for found, record in taken_back.items():
+        if record is not None:
+            yield found, digest.of_record(found, shown([record.get(name) for name in tracked.column_names]))
+
+
+def _taken_back(connection: sqlite3.Connection, bounds: dict[str, Any]) -> dict[str, dict[str, Any] | None]:
+    rows = connection.execute(
+        "SELECT key, coalesce(theirs, image) FROM statesync_change "
+        "WHERE object = :object AND key >= :low AND (:until IS NULL OR key < :until)",
+        bounds,
+    )
+    return {key: None if image in (None, "null") else record_of_image(image) for key, image in rows}
+
+
+def _shown_as(tracked: TrackedObject) -> Any:
+    """Return what makes values those that travel: booleans as such, blobs in base64."""
+    blobs = [place for place, column in enumerate(tracked.columns) if column.kind == BLOB]
+    booleans = [place for place, column in enumerate(tracked.columns) if column.kind == BOOLEAN]
+    if not blobs and not booleans:
+        return lambda values: values
+
+    def shown(values: list[Any]) -> list[Any]:
+        for place in blobs:
+            if isinstance(values[place], bytes):
+                values[place] = base64.b64encode(values[place]).decode()
+        for place in booleans:
+            if values[place] is not None:
+                values[place] = bool(values[place])
+        return values
+
+    return shown
