@@ -1,0 +1,47 @@
+"""One function a format, from a chart and, where something happened, its marks."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+from statesync.diagram.drawing import NO_MARKS, Marks, drawing_of
+from statesync.diagram.graphviz_text import write_dot
+from statesync.diagram.mermaid_text import write_mermaid
+from statesync.diagram.picture import picture
+from statesync.lifecycle import Chart
+
+
+def mermaid(chart: Chart, marks: Marks = NO_MARKS) -> str:
+    """Return ``chart`` as mermaid, which GitHub and many editors show by themselves."""
+    return write_mermaid(drawing_of(chart, marks))
+
+
+def dot(chart: Chart, marks: Marks = NO_MARKS) -> str:
+    """Return ``chart`` as a text for graphviz."""
+    return write_dot(drawing_of(chart, marks))
+
+
+def svg(chart: Chart, marks: Marks = NO_MARKS) -> str:
+    """Return ``chart`` as SVG; raises ``DiagramsMissing`` without ``statesync[diagrams]``.
+
+    Versions of graphviz place things a little differently, so the picture names the text that it was drawn
+    from: see ``source_of``.
+    """
+    graph = dot(chart, marks)
+    image = picture(graph, "svg").decode()
+    head, tag, rest = image.partition("<svg")
+    return f"{head}<!-- {source_of(graph)} -->\n{tag}{rest}"
+
+
+def png(chart: Chart, marks: Marks = NO_MARKS) -> bytes:
+    """Return ``chart`` as PNG; raises ``DiagramsMissing`` without ``statesync[diagrams]``.
+
+    The source is named after the end of the image, where programs that show it do not look.
+    """
+    graph = dot(chart, marks)
+    return picture(graph, "png") + source_of(graph).encode()
+
+
+def source_of(graph: str) -> str:
+    """Return the words by which a picture names the graphviz text that it was drawn from."""
+    return f"drawn from dot sha256:{sha256(graph.encode()).hexdigest()}"
