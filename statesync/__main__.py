@@ -1,0 +1,5 @@
+"""``python -m statesync`` is the command ``statesync``."""
+
+from statesync.cli import main
+
+main()

@@ -1,0 +1,19 @@
+"""The command line. ``main`` is the command ``statesync``; its commands are listed in ``commands.py``."""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+
+def main() -> NoReturn:
+    """Run the command line on the program's arguments and exit: 0 done, 1 failed, 2 wrong usage."""
+    try:
+        from statesync.cli.commands import commands
+    except ModuleNotFoundError as error:
+        if error.name != "click":
+            raise
+        sys.stderr.write("statesync: the command line is an extra; run: pip install 'statesync[cli]'\n")
+        sys.exit(2)
+    commands.main(prog_name="statesync")
+    sys.exit(0)

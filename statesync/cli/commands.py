@@ -1,0 +1,118 @@
+"""The commands by name, loaded when they are called, and the one place where errors become one line.
+
+``--help`` must be quick and must work without the extras that a command needs, so what it shows of each
+command stands here.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any, NoReturn
+
+import click
+from attrs import frozen
+
+from statesync.errors import BadOptions, SyncError
+
+
+@frozen
+class Listed:
+    """Where a command lives: ``place`` is module:attribute, ``extra`` is what has to be installed for it."""
+
+    place: str
+    extra: str
+    summary: str
+
+    def load(self) -> click.Command:
+        """Import the command."""
+        module, attribute = self.place.split(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+
+LISTED: dict[str, Listed] = {
+    "demo": Listed("statesync.cli.demo:demo", "demo", "Show the whole story on real records, hub included."),
+    "hub": Listed("statesync.cli.hub:hub", "hub", "The server that devices exchange records with."),
+    "sync": Listed("statesync.cli.sync:sync", "cli", "Sync a device database with a hub."),
+    "sessions": Listed("statesync.cli.history:sessions", "cli", "List the sessions of a device database."),
+    "session": Listed("statesync.cli.history:session", "cli", "Show all that one session did."),
+    "pending": Listed("statesync.cli.outbox:pending", "cli", "List the changes that wait for the hub."),
+    "conflicts": Listed("statesync.cli.outbox:conflicts", "cli", "List the conflicts and what was kept."),
+}
+
+
+class MissingExtra(click.ClickException):
+    """A command was called whose extra is not installed."""
+
+    exit_code = 2
+
+
+class Commands(click.Group):
+    """A group that imports a command when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the names in the order in which people meet them."""
+        return list(LISTED)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import the command. Raises ``MissingExtra`` where a library that it needs is not there."""
+        listed = LISTED.get(cmd_name)
+        if listed is None:
+            return None
+        try:
+            return listed.load()
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.partition(".")[0] == "statesync":
+                raise
+            raise MissingExtra(
+                f"`{cmd_name}` needs {error.name}, which is not installed; "
+                f"run: pip install 'statesync[{listed.extra}]'"
+            ) from None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write the list of commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, listed.summary) for name, listed in LISTED.items()])
+
+    def main(self, args: Sequence[str] | None = None, *more: Any, **named: Any) -> NoReturn:
+        """Run and exit. Whatever goes wrong is one line on standard error."""
+        given = sys.argv[1:] if args is None else list(args)
+        named["standalone_mode"] = False
+        try:
+            sys.exit(super().main(given or ["--help"], *more, **named) or 0)
+        except click.Abort:
+            _fail("stopped", 1)
+        except click.UsageError as error:
+            path = error.ctx.command_path if error.ctx else "statesync"
+            _fail(f"{error.format_message()} See: {path} --help", error.exit_code)
+        except click.ClickException as error:
+            _fail(error.format_message(), error.exit_code)
+        except BadOptions as error:
+            _fail(error.message, 2)
+        except SyncError as error:
+            _fail(error.message, 1)
+        except OSError as error:
+            _fail(_plainly(error), 1)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(version("statesync"), prog_name="statesync")
+def commands() -> None:
+    """Work offline on a local database, exchange records with a hub when you can.
+
+    DB is always the path of a device database: the SQLite file that your program gave to Store(…). Every
+    command tells more with --help, and its exit code is 0 only if it did what it was asked to do.
+    """
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    click.echo("statesync: " + " ".join(message.split()), err=True)
+    sys.exit(code)
+
+
+def _plainly(error: OSError) -> str:
+    what = error.strerror or str(error)
+    return f"{error.filename}: {what}" if error.filename else what

@@ -1,0 +1,40 @@
+"""Ctrl-C during a session: the first cancels it, the second kills the program."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from statesync.session import Session
+
+_SHOW_CURSOR = "\x1b[?25h"
+
+
+@contextmanager
+def cancelled_by_interrupt(session: Session, grace: float | None) -> Iterator[None]:
+    """Cancel ``session`` on the first SIGINT inside the block, and die of the second.
+
+    Whoever is killed so leaves a session that the next command shows as failed (interrupted) (K8).
+    """
+
+    def cancel(_number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, _die)
+        session.cancel(grace)
+
+    before = signal.signal(signal.SIGINT, cancel)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _die(_number: int, _frame: FrameType | None) -> None:
+    """Die of the signal itself, so that a shell sees an interrupt; a bar may have hidden the cursor."""
+    if sys.stderr.isatty():
+        os.write(sys.stderr.fileno(), _SHOW_CURSOR.encode())
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGINT)

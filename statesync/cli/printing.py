@@ -1,0 +1,50 @@
+"""How the commands print: values as JSON for machines, tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from statesync.values import SessionInfo
+
+PLAIN_WIDTH = 200
+"""Characters a line where the output is no terminal: wide enough that nothing is cut."""
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+database_argument = click.argument("database", metavar="DB")
+
+
+def print_json(value: object) -> None:
+    """Print attrs values, mappings and lists of them as JSON."""
+    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
+
+
+def print_table(table: Table) -> None:
+    """Print a table as wide as the terminal, or so wide that nothing is cut where there is none."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=PLAIN_WIDTH)
+    console.print(table)
+
+
+def plain_table(*columns: str, right: Iterable[str] = ()) -> Table:
+    """Return an empty table; the columns in ``right`` are aligned to the right."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return table
+
+
+def local_time(at: datetime) -> str:
+    """Return a time as people here read it, to the second."""
+    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def ending(session: SessionInfo) -> str:
+    """Return how a session ended, with the reason where it was not done."""
+    return f"{session.phase} ({session.reason})" if session.reason else str(session.phase)

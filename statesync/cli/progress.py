@@ -1,0 +1,57 @@
+"""The progress bar of a session, on standard error."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+from statesync import values
+from statesync.values import Part, State
+
+_CANCELLING = "cancelling: waiting for the end of the batch in flight; Ctrl-C again kills"
+
+
+class SessionBar:
+    """Shows a session's progress events. ``quiet`` shows the cancel alone, and no bar."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._bar = records_bar(self._console, hidden=quiet or not self._console.is_terminal)
+        self._tasks: dict[Part, TaskID] = {}
+
+    def __enter__(self) -> SessionBar:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def show(self, event: values.Progress) -> None:
+        """Bring the bar up to date."""
+        if event.state is State.CANCELLING:
+            self._console.print(_CANCELLING, soft_wrap=True)
+        elif event.part is not Part.SYNC:
+            if event.part not in self._tasks:
+                self._tasks[event.part] = self._bar.add_task(event.part, total=event.total)
+            self._bar.update(self._tasks[event.part], completed=event.records, total=event.total)
+
+
+def records_bar(console: Console, *, hidden: bool = False) -> Progress:
+    """Return a bar that counts records and is gone when it is stopped; its tasks may have no total."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:>9,} records"),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=hidden,
+    )

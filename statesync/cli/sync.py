@@ -1,0 +1,135 @@
+"""``statesync sync``: one session over a device database. Exit code 0 done, 1 failed, 3 cancelled."""
+
+from __future__ import annotations
+
+import click
+from attrs import frozen
+
+from statesync.cli.devices import opened
+from statesync.cli.interrupt import cancelled_by_interrupt
+from statesync.cli.printing import database_argument, json_option, print_json
+from statesync.cli.progress import SessionBar
+from statesync.conflicts import POLICIES
+from statesync.errors import SyncCancelled, SyncError
+from statesync.remote import HttpRemote
+from statesync.scope import Store
+from statesync.session import Session
+from statesync.values import CancelOptions, SyncOptions, SyncResult, SyncType
+
+CANCELLED = 3
+"""The exit code of a session that was cancelled."""
+
+
+@click.command()
+@database_argument
+@click.option("--remote", "url", required=True, help="The hub's address, such as http://hub:8710.")
+@click.option("--space", required=True, help="The set of records on the hub.")
+@click.option("--token", envvar="STATESYNC_TOKEN", show_envvar=True, help="What the hub knows you by.")
+@click.option("--upload-only", is_flag=True, help="Send changes, fetch nothing.")
+@click.option("--download-only", is_flag=True, help="Fetch records, send nothing.")
+@click.option("--batch-size", type=click.IntRange(1), help="Records a batch; without it, 50 up and 500 down.")
+@click.option(
+    "--conflicts",
+    type=click.Choice(list(POLICIES)),
+    default="merge_fields",
+    show_default=True,
+    help="What is kept of a record that both sides changed.",
+)
+@click.option(
+    "--attempts", type=click.IntRange(1), default=5, show_default=True, help="How often one batch is sent."
+)
+@click.option(
+    "--grace",
+    type=float,
+    help="Seconds that the batch in flight gets after Ctrl-C; without it, all it needs.",
+)
+@json_option
+def sync(
+    database: str,
+    url: str,
+    space: str,
+    token: str | None,
+    upload_only: bool,
+    download_only: bool,
+    batch_size: int | None,
+    conflicts: str,
+    attempts: int,
+    grace: float | None,
+    as_json: bool,
+) -> None:
+    """Sync the device database DB with a hub, without the program that it belongs to.
+
+    Changes made here go up, what others changed comes down. Ctrl-C cancels: the batch in flight is brought
+    to its end, what was saved stays, and the next sync goes on from there. A second Ctrl-C kills. The exit
+    code is 0 if the session is done, 1 if it failed, 3 if it was cancelled.
+    """
+    if upload_only and download_only:
+        raise click.UsageError("--upload-only and --download-only exclude each other.")
+    usual = SyncOptions()
+    options = SyncOptions(
+        upload_batch_size=batch_size or usual.upload_batch_size,
+        download_batch_size=batch_size or usual.download_batch_size,
+        sync_type=_direction(upload_only=upload_only, download_only=download_only),
+        conflict_policy=conflicts,
+        max_attempts=attempts,
+        get_sync_stats=as_json,
+    )
+    cancel = CancelOptions(grace=grace)
+    with opened(database) as store:
+        session = store.scope(HttpRemote(url, space, token)).start_sync(options)
+        ended = _follow(session, cancel, quiet=as_json)
+        _report(database, store, session, ended, as_json=as_json)
+
+
+def _direction(*, upload_only: bool, download_only: bool) -> SyncType:
+    if upload_only:
+        return SyncType.UPLOAD_ONLY
+    return SyncType.DOWNLOAD_ONLY if download_only else SyncType.FULL
+
+
+def _follow(session: Session, cancel: CancelOptions, *, quiet: bool) -> SyncError | None:
+    """Show the session until it has ended, and return its error."""
+    with cancelled_by_interrupt(session, cancel.grace), SessionBar(quiet=quiet) as bar:
+        for event in session.events():
+            bar.show(event)
+        return session.exception()
+
+
+@frozen
+class _Outcome:
+    """What ``--json`` prints of a session."""
+
+    session: str
+    phase: str
+    code: int | None
+    reason: str | None
+    message: str | None
+    result: SyncResult | None
+
+
+def _report(database: str, store: Store, session: Session, error: SyncError | None, *, as_json: bool) -> None:
+    result: SyncResult | None = session.result() if error is None else error.result
+    if as_json:
+        info = store.session(session.id)
+        code = error.code if error else None
+        print_json(_Outcome(session.id, info.phase, code, info.reason, info.error, result))
+    elif result is not None:
+        _print_summary(database, result)
+    if isinstance(error, SyncCancelled):
+        click.echo(f"statesync: {error.message}; sync again to go on", err=True)
+        raise click.exceptions.Exit(CANCELLED)
+    if error is not None:
+        raise error
+
+
+def _print_summary(database: str, result: SyncResult) -> None:
+    stats = result.stats
+    click.echo(
+        f"{result.phase}: {stats.uploaded:,} records up, {stats.downloaded:,} down, in {stats.elapsed:.1f} s"
+    )
+    if result.conflicts:
+        click.echo(f"conflicts: {len(result.conflicts)}; see: statesync conflicts {database}")
+    if result.errors.upload:
+        click.echo(f"rejected: {len(result.errors.upload)}; see: statesync pending {database}")
+    for orphan in result.errors.download:
+        click.echo(f"orphaned: {orphan.object} {orphan.key}: {orphan.message}")
