@@ -18,7 +18,7 @@ _ALWAYS_BY_INDEX = " ".join(
 # "The first key from here on" can only be read in the order of the primary key.
 _FIND = """
 SELECT found.object, found.key, found.version, found.writer, found.deleted, found.data
-FROM unnest(%s::text[], %s::text[]) AS wanted (object, key)
+FROM unnest(%b::text[], %b::text[]) AS wanted (object, key)
 CROSS JOIN LATERAL (
     SELECT * FROM record WHERE space = %s AND object = wanted.object AND key >= wanted.key
     ORDER BY key LIMIT 1
@@ -27,7 +27,7 @@ CROSS JOIN LATERAL (
 _WRITE = """
 INSERT INTO record (space, object, key, version, writer, deleted, data)
 SELECT %s, new.object, new.key, new.version, %s, new.deleted, new.data
-FROM unnest(%s::text[], %s::text[], %s::bigint[], %s::boolean[], %s::text[])
+FROM unnest(%b::text[], %b::text[], %b::bigint[], %b::boolean[], %b::text[])
     AS new (object, key, version, deleted, data)
 ON CONFLICT (space, object, key) DO UPDATE SET
     version = excluded.version, writer = excluded.writer, deleted = excluded.deleted, data = excluded.data
