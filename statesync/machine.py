@@ -14,6 +14,7 @@ One thread fires: two threads that fire from one state would both succeed in ``t
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from attrs import evolve, frozen
 from transitions import EventData, MachineError
@@ -156,7 +157,8 @@ def _writer(commit: Commit, moves: tuple[Move, ...]) -> Callable[[], None]:
 class _Model:
     """What ``transitions`` moves: it needs a plain object with a ``state``."""
 
-    state: str
+    def __init__(self, state: str) -> None:
+        self.state = state
 
 
 class _Runner:
@@ -165,18 +167,8 @@ class _Runner:
     def __init__(self, chart: Chart) -> None:
         self._chart = chart
         self._phases = {str(phase): phase for phase in chart.phases}
-        self.real, self.rehearsal = _Model(), _Model()
-        self._engine = Engine(
-            model=[self.real, self.rehearsal],
-            states=[str(phase) for phase in chart.phases],
-            initial=str(chart.initial),
-            transitions=[_transition(edge) for edge in chart.edges],
-            before_state_change=[_write],
-            auto_transitions=False,
-            send_event=True,
-            queued=False,
-            ignore_invalid_triggers=False,
-        )
+        self.real, self.rehearsal = _Model(str(chart.initial)), _Model(str(chart.initial))
+        self._engine = _engine(chart)
 
     def rehearse(self, trigger: AnyTrigger, facts: Facts) -> Move:
         """Move the rehearsal model, or say no in our own words: the one place where that happens."""
@@ -196,6 +188,22 @@ class _Runner:
     def _refusing_guard(self, source: AnyPhase, trigger: AnyTrigger, facts: Facts) -> Guard:
         refusals = (edge.refused_by(facts) for edge in self._chart.edges_of(source, trigger))
         return next(guard for guard in refusals if guard is not None)
+
+
+@lru_cache(maxsize=8)
+def _engine(chart: Chart) -> Engine:
+    """Return the chart's engine. It holds no state (the models do), so all sessions share it."""
+    return Engine(
+        model=None,
+        states=[str(phase) for phase in chart.phases],
+        initial=str(chart.initial),
+        transitions=[_transition(edge) for edge in chart.edges],
+        before_state_change=[_write],
+        auto_transitions=False,
+        send_event=True,
+        queued=False,
+        ignore_invalid_triggers=False,
+    )
 
 
 def _transition(edge: Edge) -> dict[str, object]:
