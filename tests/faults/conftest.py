@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .day import prepare_day
+
+_MEMORY = Path("/dev/shm")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """An empty folder, in memory where there is one: what these tests end is a process, not the power."""
+    if not _MEMORY.is_dir():
+        yield tmp_path
+        return
+    made = Path(tempfile.mkdtemp(prefix="statesync-", dir=_MEMORY))
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.fixture(scope="session")
+def morning(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of the day as they are before the first sync; for copying."""
+    made = tmp_path_factory.mktemp("morning")
+    prepare_day(made)
+    return made
