@@ -200,14 +200,15 @@ def _broke(now: Conversation, event: Broke) -> Decision:
     if batch is None or batch.request_ended:
         return Decision(now)
     doubtful = batch.direction is Direction.UPLOAD and (batch.doubtful or event.error.maybe_applied)
-    broken = evolve(now, batch=evolve(batch, request_ended=True, doubtful=doubtful))
+    ended = evolve(batch, request_ended=True, doubtful=doubtful)
+    broken = evolve(now, batch=ended)
     if now.phase is Phase.CANCELLING:
-        return _abandon(broken, evolve(batch, doubtful=doubtful))
+        return _abandon(broken, ended)
     problem = event.error.problem
     if problem is not None and problem.code in _ADAPTABLE and now.adaptations < MAX_ADAPTATIONS:
         return _adapt(broken, batch, problem)
     if event.error.retryable and batch.attempts < now.max_attempts:
-        return _retry(broken, evolve(batch, doubtful=doubtful), event.error)
+        return _retry(broken, ended, event.error)
     return _fail(broken, event.error)
 
 

@@ -7,6 +7,7 @@ its holder, so a session that the journal shows as running while the lock is fre
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -43,7 +44,9 @@ class Core:
         self.keep_sessions = keep_sessions
         self._models: dict[str, type[peewee.Model]] = {}
         self._objects: dict[str, TrackedObject] | None = None
+        # A file lock lets its own holder in again, so threads of this process need one more.
         self._lock = FileLock(f"{path}.lock", thread_local=False)
+        self._in_use = threading.Lock()
 
     # -- objects -------------------------------------------------------------------------------------
 
@@ -132,18 +135,22 @@ class Core:
 
     def acquire(self) -> None:
         """Take the store for one session. Raises ``SyncInProgress`` if somebody else has it."""
+        busy = f"another session is using {self.database}; wait for it, or cancel it"
+        if not self._in_use.acquire(blocking=False):
+            raise SyncInProgress(busy)
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
-            raise SyncInProgress(
-                f"another session is using {self.database}; wait for it, or cancel it"
-            ) from None
+            self._in_use.release()
+            raise SyncInProgress(busy) from None
         except OSError as error:
+            self._in_use.release()
             raise StoreReadOnly(f"the lock beside {self.database} cannot be written: {error}") from error
 
     def release(self) -> None:
         """Give the store back."""
         self._lock.release()
+        self._in_use.release()
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fleet import Device, device_at
+from gate import Gate, gate_before
+
+from statesync import driver
+from statesync.hub import Hub, prepare, serving
+
+
+@pytest.fixture(scope="session")
+def live_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Hub, str]]:
+    """A hub on a real file that lets everybody in, and its address; tests keep apart by their spaces."""
+    url = f"sqlite:///{tmp_path_factory.mktemp('hub')}/hub.db"
+    prepare(url)
+    hub = Hub(url, without_tokens=True)
+    with serving(hub) as address:
+        yield hub, address
+    hub.close()
+
+
+@pytest.fixture
+def address(live_hub: tuple[Hub, str]) -> str:
+    """The address of the hub."""
+    return live_hub[1]
+
+
+@pytest.fixture
+def space() -> str:
+    """The name of a space that nobody has used."""
+    return f"space-{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def gate(address: str) -> Iterator[Gate]:
+    """A gate in front of the hub."""
+    with gate_before(address) as opened:
+        yield opened
+
+
+@pytest.fixture
+def new_device(tmp_path: Path, address: str, space: str) -> Iterator[Callable[..., Device]]:
+    """Open another device in the test's space: ``new_device(name, url=…)``."""
+    with ExitStack() as stack:
+
+        def make(name: str, url: str = address, **remote: Any) -> Device:
+            return stack.enter_context(device_at(tmp_path / f"{name}.db", url, space, **remote))
+
+        yield make
+
+
+@pytest.fixture
+def here(new_device: Callable[..., Device], gate: Gate) -> Device:
+    """The device that a test is about: it reaches the hub through the gate."""
+    return new_device("here", gate.url)
+
+
+@pytest.fixture
+def there(new_device: Callable[..., Device]) -> Device:
+    """Another device in the same space, with a way of its own to the hub."""
+    return new_device("there")
+
+
+@pytest.fixture
+def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retry at once."""
+    monkeypatch.setattr(driver, "BACKOFF_CAP", 0.0)
+
+
+@pytest.fixture
+def long_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait an hour before a retry: longer than any test."""
+    monkeypatch.setattr(driver, "backoff", lambda attempt, at_least: 3600.0)
