@@ -153,7 +153,7 @@ def drawing_of(chart: Chart, marks: Marks = NO_MARKS) -> Drawing:
     Shared edges are drawn one by one when there are marks, since each of them has its own.
     """
     grouped = tuple(phase for phase in chart.phases if _is_grouped(chart, phase))
-    shared = _shared(chart, grouped) if marks is NO_MARKS else ()
+    shared = _shared(chart, grouped) if marks == NO_MARKS else ()
     return Drawing(
         name=chart.name,
         boxes=tuple(_box(chart, phase, marks) for phase in chart.phases),

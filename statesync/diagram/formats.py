@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from hashlib import sha256
+from struct import pack
+from zlib import crc32
 
 from statesync.diagram.drawing import NO_MARKS, Marks, drawing_of
 from statesync.diagram.graphviz_text import write_dot
 from statesync.diagram.mermaid_text import write_mermaid
 from statesync.diagram.picture import picture
 from statesync.lifecycle import Chart
+
+_PNG_END = 12
+"""Bytes of the chunk that ends every PNG; a comment goes before it."""
 
 
 def mermaid(chart: Chart, marks: Marks = NO_MARKS) -> str:
@@ -36,10 +41,13 @@ def svg(chart: Chart, marks: Marks = NO_MARKS) -> str:
 def png(chart: Chart, marks: Marks = NO_MARKS) -> bytes:
     """Return ``chart`` as PNG; raises ``DiagramsMissing`` without ``statesync[diagrams]``.
 
-    The source is named after the end of the image, where programs that show it do not look.
+    Its comment names the text that it was drawn from: see ``source_of``.
     """
     graph = dot(chart, marks)
-    return picture(graph, "png") + source_of(graph).encode()
+    image = picture(graph, "png")
+    comment = b"tEXtComment\0" + source_of(graph).encode()
+    chunk = pack(">I", len(comment) - 4) + comment + pack(">I", crc32(comment))
+    return image[:-_PNG_END] + chunk + image[-_PNG_END:]
 
 
 def source_of(graph: str) -> str:

@@ -83,10 +83,10 @@ _ENDS = (Trigger.COMMIT_BATCH, Trigger.ABORT_BATCH)
 
 
 def _caption(session: SessionInfo) -> tuple[str, ...]:
-    stats = session.stats
+    stats, count = session.stats, len(session.batches)
     return (
         f"session {session.id} of {session.started:%Y-%m-%d %H:%M:%S} UTC: {session.phase} "
         f"after {stats.elapsed:.2f} s",
         f"{', '.join(session.objects)} in space {session.space}: {stats.uploaded} records up, "
-        f"{stats.downloaded} down, in {len(session.batches)} batches",
+        f"{stats.downloaded} down, in {count} {'batch' if count == 1 else 'batches'}",
     )

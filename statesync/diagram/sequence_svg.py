@@ -39,7 +39,7 @@ def sequence_svg(journal: Sequence[JournalEntry], session: SessionInfo) -> str:
         '<rect width="100%" height="100%" fill="white"/>',
         *_title(session),
         *_lifeline(_DEVICE, "device", bottom),
-        *_lifeline(_HUB, f"hub, space {session.space}", bottom),
+        *_lifeline(_HUB, "hub", bottom),
         *_phases(lines),
         *(part for number, line in enumerate(lines) for part in _drawn(line, _TOP + _STEP * number)),
         "</svg>",
@@ -59,7 +59,15 @@ def _text(
 def _title(session: SessionInfo) -> list[str]:
     words = f"session {session.id}: {session.phase}"
     why = f" ({session.reason})" if session.reason else ""
-    return [_text(14, 22, f"{words}{why} after {session.stats.elapsed:.2f} s", anchor="start", size=13)]
+    return [
+        _text(
+            14,
+            22,
+            f"{words}{why} after {session.stats.elapsed:.2f} s, space {session.space}",
+            anchor="start",
+            size=13,
+        )
+    ]
 
 
 def _lifeline(x: int, name: str, bottom: int) -> list[str]:
@@ -96,7 +104,9 @@ def _drawn(line: Line, y: int) -> list[str]:
 def _note(line: Line, y: int) -> list[str]:
     fill, color = _ALARM if line.say is Say.ALARM else ("#fff9db", _DARK)
     width = max(120, 7.2 * len(line.text) + 20)
-    x = (_DEVICE + _HUB) / 2 - width / 2 if line.say is Say.ALARM else _DEVICE - 60
+    x = _DEVICE - 60
+    if line.say is Say.ALARM:  # it concerns both sides
+        x, width = x - 10, _HUB - _DEVICE + 140
     box = (
         f'<rect x="{x:g}" y="{y - 12}" width="{width:g}" height="24" rx="4" fill="{fill}" stroke="{color}"/>'
     )
