@@ -73,6 +73,11 @@ class Device:
         """Return every key, in order."""
         return sorted(self.rows())
 
+    def execute(self, sql: str, *values: object) -> Any:
+        """Run one statement of SQL, past Peewee's models."""
+        database: Any = self.store.database
+        return database.execute_sql(sql, values)
+
     def operations(self) -> dict[str, str]:
         """Return what waits in the outbox: the operation by the key."""
         return {change.key: change.operation for change in self.store.pending()}

@@ -145,6 +145,9 @@ class Gate:
         self._pool.clear()
 
 
+_KEPT = ("Authorization", "Content-Type")
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     gate: Gate
@@ -165,7 +168,7 @@ class _Handler(BaseHTTPRequestHandler):
         finally:
             gate.connections.discard(self.connection)
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         kept = {
             name: self.headers[name] for name in ("Authorization", "Content-Type") if name in self.headers

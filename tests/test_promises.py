@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
@@ -18,7 +17,6 @@ from gate import PATIENCE, Gate, lose_answer, lose_request, refuse, wait_for
 
 from statesync import (
     GuardRefused,
-    HttpRemote,
     IllegalTransition,
     InDoubt,
     Interrupted,
@@ -30,7 +28,6 @@ from statesync import (
     SyncCancelled,
     SyncError,
     SyncFailed,
-    SyncInProgress,
     SyncOptions,
     Trigger,
     Unauthorized,
@@ -186,7 +183,7 @@ def test_k2_the_end_of_a_batch_is_one_transaction(
     held = gate.hold()
     session = start(here)
     held.wait()
-    here.store.database.execute_sql(
+    here.execute(
         "CREATE TRIGGER refuse BEFORE INSERT ON statesync_transition WHEN NEW.\"trigger\" = 'settle' "
         "BEGIN SELECT RAISE(ABORT, 'refused by the test'); END"
     )
@@ -233,7 +230,7 @@ def test_k3_the_connection_to_the_hub_is_closed(here: Device, gate: Gate, waitin
     held = gate.hold()
     session = start(here)
     held.wait()
-    (connection,) = gate.connections
+    assert gate.connections
     session.cancel()
     held.release()
     end_of(session)
@@ -290,9 +287,7 @@ def test_k4_what_was_rolled_back_is_not_counted(here: Device, gate: Gate, waitin
     held = gate.hold()
     session = start(here, get_sync_stats=True)
     held.wait()
-    here.store.database.execute_sql(
-        "CREATE TRIGGER refuse BEFORE INSERT ON airport BEGIN SELECT RAISE(ABORT, 'refused'); END"
-    )
+    here.execute("CREATE TRIGGER refuse BEFORE INSERT ON airport BEGIN SELECT RAISE(ABORT, 'refused'); END")
     held.release()
     error = end_of(session)
     assert isinstance(error, SyncFailed)
