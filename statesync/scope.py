@@ -13,8 +13,10 @@ from statesync.diagnosis import Diagnosis, SurveyRemote, diagnose
 from statesync.errors import NothingToCancel, UnknownObject, UsageError
 from statesync.remote import Remote
 from statesync.session import OnFailure, OnProgress, OnSuccess, Session
-from statesync.store import history, standing
+from statesync.store import doctor, history, standing
 from statesync.store.core import Core, model_base
+from statesync.store.doctor import Complaint
+from statesync.store.repair import mend
 from statesync.store.selection import Selection
 from statesync.values import CancelOptions, JournalEntry, Reason, SessionInfo, SyncOptions, SyncResult
 
@@ -82,6 +84,23 @@ class Store(Selection):
         """Return every transition of a session, in the order in which it was taken."""
         with self._core.database.errors_mapped():
             return history.journal(self._core.database.raw(), self.session(session_id).id)
+
+    def examine(self) -> list[Complaint]:
+        """Hold file, triggers, outbox, cursors and journal against each other; return what is wrong.
+
+        An empty list is a sound store. Reads the whole file, so its time follows the database's size.
+        """
+        return doctor.examine(self._core.database.raw(), self._core.objects)
+
+    def repair(self) -> list[Complaint]:
+        """Mend what ``examine`` finds and return what could not be mended. No pending change is lost.
+
+        What has to come from the hub comes with the next sync. A damaged file is kept beside the mended
+        one, with ``.damaged`` at its end. Raises ``SyncInProgress`` while a session runs, and
+        ``StoreCorrupt`` for a file of which nothing can be read.
+        """
+        with self._core.held():
+            return mend(self._core, self.examine())
 
     def close(self) -> None:
         """Cancel a running session, wait for its end, and close the calling thread's connection."""

@@ -6,6 +6,7 @@ database of a higher format than this version knows is refused, never guessed at
 
 from __future__ import annotations
 
+import re
 import sqlite3
 
 from statesync.errors import StoreTooNew
@@ -155,6 +156,11 @@ def migrate(database: Database) -> None:
             for statement in _statements(MIGRATIONS[number]):
                 connection.execute(statement)
             connection.execute("UPDATE statesync_meta SET value = ? WHERE key = 'format'", (number + 1,))
+
+
+def tables() -> list[str]:
+    """Return the names of the store's own tables."""
+    return re.findall(r"CREATE TABLE (\w+)", "".join(MIGRATIONS))
 
 
 def is_store(connection: sqlite3.Connection) -> bool:

@@ -1,0 +1,78 @@
+"""``statesync doctor`` and ``statesync diagnose``: is the file sound, and does it say what the hub says?"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from statesync.cli.printing import database_argument, json_option, plain_table, print_json, print_table
+from statesync.diagnosis import ObjectDiagnosis
+from statesync.remote import HttpRemote
+from statesync.scope import Store
+from statesync.store.doctor import Complaint
+
+
+@click.command()
+@database_argument
+@click.option("--repair", is_flag=True, help="Mend what can be mended; no pending change is lost.")
+@json_option
+def doctor(database: str, repair: bool, as_json: bool) -> None:
+    """Check the device database DB: the file, the triggers, the outbox, the cursors and the journal.
+
+    Says what is wrong in plain words; exit code 1 if anything is. With --repair it mends what can be
+    mended: what has to come from the hub comes with the next sync. Stop the program that uses the
+    database first.
+    """
+    with Store.open(database) as store:
+        found = store.examine()
+        left = store.repair() if repair and found else found
+    if as_json:
+        print_json({"found": found, "left": left})
+    else:
+        _report(found, left, repaired=repair)
+    sys.exit(1 if left else 0)
+
+
+def _report(found: list[Complaint], left: list[Complaint], *, repaired: bool) -> None:
+    if not found:
+        click.echo("the store is sound")
+    for complaint in found:
+        click.echo(f"{complaint.about}: {complaint.message}")
+    if found and repaired:
+        click.echo(f"mended {len(found) - len(left)} of {len(found)}; sync to fetch what comes from the hub")
+    elif any(complaint.repair for complaint in found):
+        click.echo("run it again with --repair to mend that")
+
+
+@click.command()
+@database_argument
+@click.option("--remote", required=True, metavar="URL", help="The hub's address, such as http://hub:8710.")
+@click.option("--space", required=True, help="The space on the hub.")
+@click.option("--token", envvar="STATESYNC_TOKEN", help="The hub's token.  [env: STATESYNC_TOKEN]")
+@json_option
+def diagnose(database: str, remote: str, space: str, token: str | None, as_json: bool) -> None:
+    """Compare the device database DB with the hub by checksums, down to the records that differ.
+
+    Changes nothing on either side. Exit code 1 if anything differs that the next sync would not bring.
+    """
+    hub = HttpRemote(remote, space, token)
+    try:
+        with Store.open(database) as store:
+            found = store.scope(hub).diagnose()
+    finally:
+        hub.close()
+    if as_json:
+        print_json(found)
+    else:
+        _print_diagnosis(found.objects)
+    sys.exit(0 if found.is_consistent() else 1)
+
+
+def _print_diagnosis(objects: tuple[ObjectDiagnosis, ...]) -> None:
+    table = plain_table("object", "here", "on the hub", "pending", "differ", right=("here", "on the hub"))
+    for one in objects:
+        table.add_row(one.object, str(one.here), str(one.there), str(one.pending), str(len(one.differences)))
+    print_table(table)
+    for difference in (difference for one in objects for difference in one.differences):
+        click.echo(f"{difference.object} {difference.key}: {difference.kind.replace('_', ' ')}")

@@ -1,0 +1,145 @@
+"""``diagnose`` finds every difference between device and hub, and says who is behind."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from click.testing import CliRunner
+from fleet import Device, device_at
+from gate import Gate, Reply
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from statesync import digest
+from statesync.cli.care import diagnose
+from statesync.diagnosis import Difference
+
+
+def differences(device: Device) -> dict[str, Difference]:
+    return {found.key: found.kind for found in device.scope.diagnose().differences}
+
+
+def test_devices_that_agree_with_the_hub_are_found_equal_in_one_request(
+    here: Device, there: Device, gate: Gate
+) -> None:
+    there.add(500)
+    there.sync()
+    here.sync()
+    gate.seen.clear()
+    found = here.scope.diagnose()
+    assert (found.is_consistent(), found.differences) == (True, ())
+    assert (found.objects[0].here, found.objects[0].there) == (500, 500)
+    assert gate.verbs() == ["survey"]
+
+
+def test_each_kind_of_difference_is_told_from_the_others(here: Device, there: Device) -> None:
+    there.add(3000)
+    there.sync()
+    here.sync()
+    with here.store.untracked():
+        here.edit("k00001", name="changed behind our back")
+        here.delete("k00002")
+        here.add(1, first=9000)
+    here.edit("k00003", name="pending")
+    there.edit("k00004", name="newer")
+    there.delete("k00005")
+    there.add(1, first=8000)
+    there.sync()
+    assert differences(here) == {
+        "k00001": Difference.DIVERGED,
+        "k00002": Difference.MISSING_HERE,
+        "k09000": Difference.MISSING_THERE,
+        "k00004": Difference.NOT_DOWNLOADED,
+        "k00005": Difference.NOT_DOWNLOADED,
+        "k08000": Difference.NOT_DOWNLOADED,
+    }
+    assert here.scope.diagnose().objects[0].pending == 1
+    assert not here.scope.diagnose().is_consistent()
+
+
+def test_what_the_next_sync_brings_is_no_inconsistency(here: Device, there: Device) -> None:
+    there.add(10)
+    there.sync()
+    here.sync()
+    there.edit("k00001", name="newer")
+    there.sync()
+    assert differences(here) == {"k00001": Difference.NOT_DOWNLOADED}
+    assert here.scope.diagnose().is_consistent()
+
+
+def test_an_empty_device_finds_everything_not_downloaded_however_much_it_is(
+    here: Device, there: Device
+) -> None:
+    there.add(12_000)
+    there.sync(upload_batch_size=4000)
+    found = differences(here)
+    assert len(found) == 12_000
+    assert set(found.values()) == {Difference.NOT_DOWNLOADED}
+
+
+def test_floats_booleans_nulls_and_blobs_are_equal_where_they_were_synced(
+    here: Device, there: Device
+) -> None:
+    values = [0.1 + 0.2, 1.0, -0.0, 1e300, None, 5e-324, 123456789.123456789]
+    for number, value in enumerate(values):
+        there.airport.create(
+            id=f"f{number}",
+            name='é\n\0"',
+            latitude=value,
+            is_open=number % 2,
+            plan=b"\x00\xff" * number or None,
+        )
+    there.sync()
+    here.sync()
+    assert differences(here) == differences(there) == {}
+
+
+def test_the_command_prints_the_comparison_and_its_exit_code_tells(
+    tmp_path: Path, address: str, space: str
+) -> None:
+    with device_at(tmp_path / "one.db", address, space) as device:
+        device.add(5)
+        device.sync()
+        arguments = [str(tmp_path / "one.db"), "--remote", address, "--space", space]
+        assert CliRunner().invoke(diagnose, arguments).exit_code == 0
+        with device.store.untracked():
+            device.delete("k00002")
+        found = CliRunner().invoke(diagnose, arguments)
+    assert found.exit_code == 1
+    assert "Airport k00002: missing here" in found.output
+
+
+def test_a_hundred_thousand_equal_records_cost_less_than_100_kb_of_traffic(
+    here: Device, there: Device, gate: Gate
+) -> None:
+    connection = sqlite3.connect(there.store.database.database)
+    with connection:
+        connection.executemany(
+            "INSERT INTO airport (id, name, is_open) VALUES (?, ?, 1)",
+            [(f"k{n:06}", f"name {n}") for n in range(100_000)],
+        )
+    connection.close()
+    there.sync(upload_batch_size=5000)
+    here.sync(download_batch_size=5000)
+    traffic = []
+
+    def counted(through: Gate, path: str, body: bytes, headers: dict[str, str]) -> Reply | None:
+        reply = through.ask_hub(path, body, headers)
+        traffic.append(len(body) + len(reply[2]))
+        return reply
+
+    gate.plan(*[counted] * 10)
+    assert here.scope.diagnose().objects[0].there == 100_000
+    assert 0 < sum(traffic) < 100_000
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.one_of(st.none(), st.booleans(), st.integers(), st.text(), st.floats(allow_nan=False))))
+def test_a_digest_depends_on_the_values_and_not_on_how_a_number_is_written(values: list[object]) -> None:
+    as_floats = [float(value) if isinstance(value, int) and abs(value) < 2**50 else value for value in values]
+    finite = [value for value in as_floats if value not in (float("inf"), float("-inf"))]
+    others = [value for value in values if value not in (float("inf"), float("-inf"))]
+    assert digest.of_record("k", finite) == digest.of_record("k", others)
+    assert digest.of_record("k", others) != digest.of_record("l", others)
+    assert digest.of_record("k", [*others, 1]) != digest.of_record("k", [*others, 2])
