@@ -88,7 +88,7 @@ def _read(database: str, session_id: str) -> tuple[list[JournalEntry], SessionIn
 def _put(picture: str | bytes, output: Path | None) -> None:
     content = picture.encode() if isinstance(picture, str) else picture
     if output is None:
-        click.get_binary_stream("stdout").write(content)
+        click.echo(content, nl=False)
         return
     try:
         output.write_bytes(content)

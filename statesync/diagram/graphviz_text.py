@@ -24,7 +24,7 @@ LINES = {
 }
 """Colour and width of every weight."""
 
-_WIDTH = 30
+_WIDTH = 26
 _FONT = 'fontname="DejaVu Sans,Helvetica,sans-serif"'
 
 
@@ -57,7 +57,7 @@ def _group(drawing: Drawing) -> list[str]:
     return [
         "  subgraph cluster_running {",
         f'    label="{drawing.group}"; labelloc=t; labeljust=l; style="rounded,dashed"; color="#7b8794";',
-        '    bgcolor="#f8fafc"; fontcolor="#52606d"; fontsize=11; margin=14;',
+        '    bgcolor="#f8fafc"; fontcolor="#52606d"; fontsize=11; margin=20;',
         *(f"    {_box(box)}" for box in drawing.boxes if box.phase in drawing.grouped),
         "  }",
     ]
