@@ -132,7 +132,7 @@ def sequence_mermaid(journal: Sequence[JournalEntry], session: SessionInfo) -> s
     lines = [
         "sequenceDiagram",
         "    participant device",
-        f"    participant hub as hub, space {session.space}",
+        "    participant hub",
     ]
     arrows = {Say.REQUEST: "device->>hub", Say.ANSWER: "hub-->>device", Say.LOST: "hub--xdevice"}
     for line in conversation(journal, session):
