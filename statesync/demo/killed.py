@@ -1,0 +1,101 @@
+"""The fourth act: a program is killed in the middle of a download, opened again, and synced.
+
+Run as a module this is that program: it downloads until enough is saved, then stands still with a batch
+under way until somebody kills it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from statesync.demo.report import Play
+from statesync.demo.stage import Device
+from statesync.lifecycle import Phase
+from statesync.values import Part, Progress, SessionInfo, State, SyncOptions
+
+READY = "ready"
+"""What the program says when it may be killed."""
+
+
+def kill_while_downloading(play: Play, options: SyncOptions) -> None:
+    """Kill device C's program, open its database again, and check what is left and what is fetched."""
+    total = len(play.stage.hub.records())
+    with play.teller.transfer("C downloads", total) as show:
+        signal = _run_and_kill(play, total // 3, options, show)
+    fetched_before = len(play.stage.hub.sent)
+    c = play.stage.device("C")
+    _check_interrupted(play, c.last_session(), c.count(), total, signal)
+    saved = c.records()
+    with play.teller.transfer("C goes on", total - len(saved)) as show:
+        c.scope.sync(options, on_progress=show)
+    again = saved.keys() & set(play.stage.hub.keys_sent_to(c, since=fetched_before))
+    play.teller.say(f"C's second session fetched {c.last_session().stats.downloaded:,} records")
+    play.expect(
+        "C holds what the hub holds", c.records() == play.stage.hub.records(), f"{c.count():,} records"
+    )
+    play.expect(
+        "nothing that was saved was sent again",
+        not again,
+        f"{len(again)} of {len(saved):,} records",
+    )
+
+
+def _run_and_kill(play: Play, at: int, options: SyncOptions, show: Callable[[Progress], None]) -> int:
+    """Run the program until it is in the middle, kill it, and return the signal that it died of."""
+    command = [
+        *(sys.executable, "-m", "statesync.demo.killed"),
+        *(str(play.stage.path("C")), play.stage.address, str(at), str(options.download_batch_size)),
+    ]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as program:  # noqa: S603
+        try:
+            for line in program.stdout or ():
+                if line.strip() == READY:
+                    break
+                show(Progress(Part.DOWNLOAD, State.ENDED, records=int(line)))
+        finally:
+            program.kill()
+        return -program.wait()
+
+
+def _check_interrupted(play: Play, session: SessionInfo, held: int, total: int, signal: int) -> None:
+    play.teller.say(f"C was killed by signal {signal} and opened again: {held:,} records are saved")
+    play.expect(
+        "its session is failed (interrupted)",
+        session.phase is Phase.FAILED and session.reason == "interrupted",
+        f"its history says: {session.phase} ({session.reason})",
+    )
+    whole = session.stats.downloaded == sum(batch.records for batch in session.stats.batches) == held
+    play.expect(
+        "only whole batches are saved",
+        whole and 0 < held < total,
+        f"{held:,} in the table, {session.stats.downloaded:,} in the journal",
+    )
+
+
+def _download_until_killed(path: str, address: str, at: str, batch_size: str) -> None:
+    device = Device.open("C", Path(path), address)
+
+    def stand_still(event: Progress) -> None:
+        if event.part is not Part.DOWNLOAD:
+            return
+        if event.state is State.ENDED:
+            _tell(str(event.records))
+        elif event.state is State.STARTED and event.records >= int(at):
+            _tell(READY)
+            sys.stdin.read()  # ends only if the one who is to kill this program is gone
+
+    device.scope.sync(SyncOptions(download_batch_size=int(batch_size)), on_progress=stand_still)
+
+
+def _tell(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    _download_until_killed(*sys.argv[1:])
