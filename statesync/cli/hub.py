@@ -5,16 +5,21 @@ from __future__ import annotations
 import ipaddress
 import re
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from attrs import fields
 
 from statesync.hub import (
+    Address,
     Hub,
     HubError,
     HubLimits,
     Right,
+    Setup,
     create_token,
     list_tokens,
     prepare,
@@ -24,6 +29,11 @@ from statesync.hub import (
 from statesync.hub.database import Database, open_database
 from statesync.hub.rights import EVERY_OBJECT
 from statesync.hub.tokens import TokenRow
+
+if TYPE_CHECKING:
+    from statesync.hub.identity import Issuer
+
+Command = TypeVar("Command", bound=Callable[..., object])
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -45,11 +55,26 @@ def hub() -> None:
 
 @hub.command()
 @_database
-def init(url: str) -> None:
+@click.option("--distribute", is_flag=True, help="Spread the tables by their space (PostgreSQL with Citus).")
+def init(url: str, distribute: bool) -> None:
     """Make the hub's tables, or bring those of an older version up to date."""
     with _plain_errors():
-        done = prepare(url)
+        done = prepare(url, distributed=distribute)
     click.echo(f"{done} migrations ran; the database is ready" if done else "the database is up to date")
+
+
+def _limit_options(command: Command) -> Command:
+    """Give the command an option for each limit of the hub."""
+    for limit in reversed(fields(HubLimits)):
+        option = click.option(
+            f"--limit-{limit.name.replace('_', '-')}",
+            type=type(limit.default),
+            default=limit.default,
+            show_default=True,
+            help=limit.metadata["counts"],
+        )
+        command = option(command)
+    return command
 
 
 @hub.command(name="serve")
@@ -57,18 +82,46 @@ def init(url: str) -> None:
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8710, show_default=True)
 @click.option("--open", "is_open", is_flag=True, help="Serve without tokens: on loopback only.")
-def serve_command(url: str, host: str, port: int, is_open: bool) -> None:
+@click.option("--workers", default=1, show_default=True, help="Processes; SIGHUP replaces one by one.")
+@click.option("--connections", default=8, show_default=True, help="Of each process to the database.")
+@click.option("--tls-certificate", type=click.Path(exists=True), help="A PEM file; with it, serve HTTPS.")
+@click.option("--tls-key", type=click.Path(exists=True), help="The certificate's key, in PEM.")
+@click.option(
+    "--jwt-key", type=click.Path(exists=True), help="Take tokens signed with this public key (PEM)."
+)
+@click.option("--jwt-audience", help="The audience that such a token has to name.")
+@click.option("--jwt-issuer", help="The issuer that such a token has to name.")
+@_limit_options
+def serve_command(url: str, host: str, port: int, is_open: bool, workers: int, **more: Any) -> None:
     """Serve the hub until it is told to end (SIGTERM, Ctrl-C)."""
     if is_open and not is_loopback(host):
         raise click.UsageError(
             f"--open lets everybody read and write everything, so it is for loopback only, and {host} "
             "is not; make tokens with: statesync hub token create"
         )
+    limits = {name.removeprefix("limit_"): more[name] for name in more if name.startswith("limit_")}
     with _plain_errors():
-        opened = Hub(url, without_tokens=is_open, limits=HubLimits())
-        click.echo(f"serving {url} at http://{host}:{port}")
+        setup = Setup(
+            url=url,
+            without_tokens=is_open,
+            limits=HubLimits(**limits),
+            issuer=_issuer(more["jwt_key"], more["jwt_audience"], more["jwt_issuer"]),
+            connections=more["connections"],
+        )
+        address = Address(host=host, port=port, certificate=more["tls_certificate"], key=more["tls_key"])
+        serve(setup, address, workers=workers)
+
+
+@hub.command()
+@_database
+@click.option("--space", required=True)
+@click.option("--through", required=True, type=int, help="The version of the last delete to forget.")
+def purge(url: str, space: str, through: int) -> None:
+    """Forget old deletes. Devices that have not synced since then read everything again."""
+    with _plain_errors():
+        opened = Hub(url)
         try:
-            serve(opened, host, port)
+            click.echo(f"{opened.purge(space, through)} deletes are forgotten")
         finally:
             opened.close()
 
@@ -133,7 +186,7 @@ def is_loopback(host: str) -> bool:
 def _plain_errors() -> Generator[None]:
     try:
         yield
-    except (HubError, OSError) as error:
+    except (HubError, OSError, ValueError) as error:
         raise click.ClickException(str(error)) from error
 
 
@@ -144,6 +197,15 @@ def _opened(url: str) -> Generator[Database]:
         yield opened
     finally:
         opened.close()
+
+
+def _issuer(key: str | None, audience: str | None, issuer: str | None) -> Issuer | None:
+    if key is None:
+        return None
+    # PyJWT is an extra that only a hub with an identity provider needs.
+    from statesync.hub.identity import Issuer
+
+    return Issuer(Path(key).read_text(), audience, issuer)
 
 
 def _rights(text: str) -> frozenset[Right]:

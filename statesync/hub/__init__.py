@@ -9,11 +9,12 @@ from statesync.hub.errors import BadDatabase, HubError, HubNotReady, HubTooNew, 
 from statesync.hub.limits import HubLimits
 from statesync.hub.local import LocalRemote
 from statesync.hub.rights import Right, Rights
-from statesync.hub.serving import serve, serving
+from statesync.hub.serving import Address, Setup, serve, serving
 from statesync.hub.tokens import create_token, list_tokens, revoke_token
 from statesync.hub.web import application
 
 __all__ = [
+    "Address",
     "BadDatabase",
     "Hub",
     "HubError",
@@ -24,6 +25,7 @@ __all__ = [
     "Refused",
     "Right",
     "Rights",
+    "Setup",
     "application",
     "create_token",
     "list_tokens",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import peewee
 from playhouse.pool import MaxConnectionsExceeded  # type: ignore[import-untyped]
 
-from statesync.hub import offers, pulling, pushing, schema, spaces, surveying, tokens
+from statesync.hub import distribution, offers, pulling, pushing, schema, spaces, surveying, tokens
 from statesync.hub.database import Database, open_database
 from statesync.hub.errors import Refused, epoch_changed, refused
 from statesync.hub.limits import HubLimits
@@ -23,14 +23,19 @@ if TYPE_CHECKING:
     from statesync.hub.identity import Issuer
 
 
-def prepare(url: str) -> int:
+def prepare(url: str, *, distributed: bool = False) -> int:
     """Make the hub's tables in the database at ``url``, or bring them to this version.
 
-    Returns the number of migrations that ran. Raises ``BadDatabase`` and ``HubTooNew``.
+    Returns the number of migrations that ran. With ``distributed`` the tables are spread by their space
+    over the machines of a PostgreSQL with the Citus extension. Raises ``BadDatabase``, ``HubTooNew`` and
+    ``CannotDistribute``; after the last the tables are there, undistributed.
     """
     database = open_database(url)
     try:
-        return schema.prepare(database)
+        done = schema.prepare(database)
+        if distributed:
+            distribution.distribute(database)
+        return done
     finally:
         database.close()
 

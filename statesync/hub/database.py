@@ -46,6 +46,7 @@ class Read(NamedTuple):
 
 
 Statement = tuple[str, list[object]]
+"""A query with ``?`` for each of its parameters."""
 
 
 class Pool(Protocol):
@@ -92,8 +93,16 @@ class Dialect(Protocol):
     def write(self, pool: Pool, space: str, writer: str, records: Sequence[Written]) -> None:
         """Insert or replace ``records``."""
 
-    def page(self, pool: Pool, statement: Statement, limit: int, max_bytes: int) -> tuple[list[Read], bool]:
-        """Return the first records of ``statement``, and whether it has more of them.
+    def merged(self, feeds: Sequence[Statement], limit: int) -> Statement:
+        """Return the query of the first ``limit`` records of all ``feeds``, in the order of their versions.
+
+        It reads no further than that into any feed.
+        """
+
+    def page(
+        self, pool: Pool, feeds: Sequence[Statement], limit: int, max_bytes: int
+    ) -> tuple[list[Read], bool]:
+        """Return the first records of ``feeds``, and whether they have more.
 
         At most ``limit`` records, and none that begins past ``max_bytes`` of the records before it.
         """

@@ -32,6 +32,10 @@ class BadDatabase(HubError):
     """The address of the database is none that the hub can use."""
 
 
+class CannotDistribute(HubError):
+    """The database cannot spread its tables over several machines."""
+
+
 class Refused(Exception):
     """A request that is answered with ``status`` and ``problem``; ``retry_after`` is in seconds."""
 

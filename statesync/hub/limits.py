@@ -1,6 +1,8 @@
-"""The limits of a hub, in one value."""
+"""The limits of a hub, in one value; each says in its metadata what it counts, which the options show."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from attrs import Attribute, field, frozen
 
@@ -17,39 +19,29 @@ def _not_negative(_owner: object, option: Attribute[float], value: float) -> Non
         raise ValueError(f"{option.name} is {value}; it cannot be negative")
 
 
-def _limit(default: int) -> int:
-    return field(default=default, validator=_positive)
+def _limit(default: int, counts: str) -> Any:
+    return field(default=default, validator=_positive, metadata={"counts": counts})
+
+
+def _rate(counts: str) -> Any:
+    return field(default=0.0, validator=_not_negative, metadata={"counts": counts})
 
 
 @frozen(kw_only=True)
 class HubLimits:
-    """What a hub accepts. Raises ``ValueError`` for a limit below 1."""
+    """What a hub accepts. Raises ``ValueError`` for a limit below 1 (``rate``: below 0)."""
 
-    body: int = _limit(32 << 20)
-    """Bytes of a request's body, as it comes and after decompression."""
-    record: int = _limit(1 << 20)
-    """Bytes of one record's JSON text."""
-    key: int = _limit(MAX_KEY_LENGTH)
-    """Characters of a record's key."""
-    batch: int = _limit(10_000)
-    """Changes in one push."""
-    page: int = _limit(10_000)
-    """Records in one page."""
-    default_page: int = _limit(1000)
-    """Records in one page for a device that leaves the choice to the hub."""
-    page_bytes: int = _limit(8 << 20)
-    """Bytes of records in one page, but for a single record that is larger."""
-    objects: int = _limit(200)
-    """Objects that one pull may ask for."""
-    nesting: int = _limit(64)
-    """Levels of lists and objects in a request's body."""
-    ratio: int = _limit(100)
-    """How many times its size a compressed body may have after decompression, from 64 KB on."""
-    spaces: int = _limit(100_000)
-    """Spaces on this hub."""
-    under_way: int = _limit(256)
-    """Requests that one process works on or keeps waiting at a time."""
-    rate: float = field(default=0.0, validator=_not_negative)
-    """Requests a second that one token may make of one process, on average; 0 is any number."""
-    burst: int = _limit(100)
-    """Requests that a token may make at once before ``rate`` holds it back."""
+    body: int = _limit(32 << 20, "Bytes of a request's body, as it comes and after decompression.")
+    record: int = _limit(1 << 20, "Bytes of one record's JSON text.")
+    key: int = _limit(MAX_KEY_LENGTH, "Characters of a record's key.")
+    batch: int = _limit(10_000, "Changes in one push.")
+    page: int = _limit(10_000, "Records in one page.")
+    default_page: int = _limit(1000, "Records in a page for a device that leaves the choice to the hub.")
+    page_bytes: int = _limit(8 << 20, "Bytes of records in one page, but for a single larger record.")
+    objects: int = _limit(200, "Objects that one pull may ask for.")
+    nesting: int = _limit(64, "Levels of lists and objects in a request's body.")
+    ratio: int = _limit(100, "Times its size that a packed body may have when unpacked, from 64 KB on.")
+    spaces: int = _limit(100_000, "Spaces on this hub.")
+    under_way: int = _limit(256, "Requests that one process works on or keeps waiting.")
+    rate: float = _rate("Requests a second that one token may make, on average; 0 is any number.")
+    burst: int = _limit(100, "Requests that a token may make at once before its rate holds it back.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 from playhouse.pool import PooledPostgresqlDatabase  # type: ignore[import-untyped]
 from psycopg.conninfo import conninfo_to_dict
@@ -16,7 +17,7 @@ _ALWAYS_BY_INDEX = " ".join(
 )
 
 # "The first key from here on" can only be read in the order of the primary key.
-_FIND = """
+FIND = """
 SELECT found.object, found.key, found.version, found.writer, found.deleted, found.data
 FROM unnest(%b::text[], %b::text[]) AS wanted (object, key)
 CROSS JOIN LATERAL (
@@ -39,7 +40,7 @@ SELECT object, key, version, deleted, data, found FROM (
         coalesce(sum(octet_length(data)) OVER (
             ORDER BY version ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS size,
         row_number() OVER (ORDER BY version) AS place
-    FROM ({statement} LIMIT %s) AS feed
+    FROM ({feeds}) AS feed
 ) AS page WHERE place <= %s AND size < %s ORDER BY version
 """
 
@@ -58,7 +59,7 @@ class PostgresDialect:
     ) -> Mapping[tuple[str, str], Stored]:
         """Look up all records at once."""
         names, texts = [name for name, _ in keys], [key for _, key in keys]
-        rows = pool.execute_sql(_FIND, (names, texts, space))
+        rows = pool.execute_sql(FIND, (names, texts, space))
         return {(row[0], row[1]): Stored(*row[2:]) for row in rows}
 
     def write(self, pool: Pool, space: str, writer: str, records: Sequence[Written]) -> None:
@@ -66,11 +67,21 @@ class PostgresDialect:
         columns = [list(column) for column in zip(*records, strict=True)]
         pool.execute_sql(_WRITE, (space, writer, *columns))
 
-    def page(self, pool: Pool, statement: Statement, limit: int, max_bytes: int) -> tuple[list[Read], bool]:
+    def merged(self, feeds: Sequence[Statement], limit: int) -> Statement:
+        """Ask for each feed in its order: without a limit of its own a feed is not known to have one."""
+        sql = " UNION ALL ".join(
+            f"SELECT * FROM ({sql} ORDER BY version LIMIT ?) AS feed" for sql, _ in feeds
+        )
+        parameters = [*chain.from_iterable((*some, limit) for _, some in feeds), limit]
+        return f"{sql} ORDER BY version LIMIT ?", parameters
+
+    def page(
+        self, pool: Pool, feeds: Sequence[Statement], limit: int, max_bytes: int
+    ) -> tuple[list[Read], bool]:
         """Let the server cut the page, so that no record travels that does not fit."""
-        sql, parameters = statement
-        query = _PAGE.format(statement=sql.replace("?", "%s"))
-        rows = pool.execute_sql(query, (*parameters, limit + 1, limit, max_bytes)).fetchall()
+        sql, parameters = self.merged(feeds, limit + 1)
+        query = _PAGE.format(feeds=sql).replace("?", "%s")
+        rows = pool.execute_sql(query, (*parameters, limit, max_bytes)).fetchall()
         return [Read(*row[:5]) for row in rows], bool(rows) and rows[0][5] > len(rows)
 
 

@@ -20,7 +20,7 @@ from statesync.wire import Entry, Feed, Page, Pull
 
 _Value = str | int | float | bool | None
 
-_ARM = """
+_FEED = """
 SELECT object, key, version, deleted, data FROM record
 WHERE space = ? AND object = ? AND version > ? AND version <= ?"""
 
@@ -80,8 +80,10 @@ def read_page(
     more = False
     if behind:
         limit = min(request.limit or limits.default_page, limits.page)
-        statement = _statement(space, request.client, behind, standing.head)
-        rows, more = database.dialect.page(database.pool, statement, limit, limits.page_bytes)
+        feeds = [
+            feed_query(space, request.client, name, feed, standing.head) for name, feed in behind.items()
+        ]
+        rows, more = database.dialect.page(database.pool, feeds, limit, limits.page_bytes)
     reached = rows[-1].version if more else standing.head
     cursors = {name: max(feed.cursor, reached) for name, feed in request.objects.items()}
     entries = [entry for row in rows if (entry := _entry(row, request.objects[row.object])) is not None]
@@ -96,20 +98,16 @@ def _first_reads(database: Database, space: str, client: str, horizon: int) -> s
     return {row[0] for row in rows}
 
 
-def _statement(space: str, client: str, feeds: Mapping[str, Feed], head: int) -> Statement:
-    """Return the query that merges the feeds by version, each read through its own stretch of the index."""
-    arms: list[str] = []
-    parameters: list[object] = []
-    for name, feed in feeds.items():
-        arm = _ARM
-        parameters += [space, name, feed.cursor, head]
-        if feed.cursor == 0:
-            arm += " AND NOT deleted"  # who has nothing yet has nothing to delete
-        if not feed.own:
-            arm += " AND writer <> ?"
-            parameters.append(client)
-        arms.append(arm)
-    return f"{' UNION ALL '.join(arms)} ORDER BY version", parameters
+def feed_query(space: str, client: str, name: str, feed: Feed, head: int) -> Statement:
+    """Return the query of one feed up to ``head``: a stretch of its own in the index."""
+    sql = _FEED
+    parameters: list[object] = [space, name, feed.cursor, head]
+    if feed.cursor == 0:
+        sql += " AND NOT deleted"  # who has nothing yet has nothing to delete
+    if not feed.own:
+        sql += " AND writer <> ?"
+        parameters.append(client)
+    return sql, parameters
 
 
 def _entry(row: Read, feed: Feed) -> Entry | None:

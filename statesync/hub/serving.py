@@ -4,13 +4,94 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
+from attrs import evolve, field, frozen
+from starlette.applications import Starlette
+from uvicorn.supervisors import Multiprocess
 
 from statesync.hub.core import Hub
+from statesync.hub.limits import HubLimits
 from statesync.hub.web import application
+
+if TYPE_CHECKING:
+    from statesync.hub.identity import Issuer
+
+_DRAIN_SECONDS = 30
+
+
+@frozen(kw_only=True)
+class Setup:
+    """All that a process needs to open the hub by itself; the fields are the parameters of ``Hub``."""
+
+    url: str
+    without_tokens: bool = False
+    limits: HubLimits = field(factory=HubLimits)
+    issuer: Issuer | None = None
+    connections: int = 8
+    patience: float = 10.0
+
+    def open(self) -> Hub:
+        """Return the hub; raises what ``Hub`` raises."""
+        return Hub(
+            self.url,
+            without_tokens=self.without_tokens,
+            limits=self.limits,
+            issuer=self.issuer,
+            connections=self.connections,
+            patience=self.patience,
+        )
+
+    def __call__(self) -> Starlette:
+        """Return the application of a worker: it closes its hub when the last request has ended."""
+        hub = self.open()
+
+        @asynccontextmanager
+        async def lifespan(_app: Starlette) -> AsyncGenerator[None]:
+            yield
+            hub.close()
+
+        app = application(hub)
+        app.router.lifespan_context = lifespan
+        return app
+
+
+@frozen(kw_only=True)
+class Address:
+    """Where to listen; with ``certificate`` and ``key`` (files in PEM) it is TLS."""
+
+    host: str = "127.0.0.1"
+    port: int = 8710
+    certificate: str | None = None
+    key: str | None = None
+
+
+def serve(setup: Setup, address: Address, *, workers: int = 1) -> None:
+    """Serve the hub in ``workers`` processes until SIGTERM or SIGINT.
+
+    Requests that are under way are finished then, and nothing new is taken. With two workers and more,
+    SIGHUP replaces one after the other. Raises what ``Hub`` raises, and ``OSError`` if it cannot listen.
+    """
+    setup.open().close()  # what is wrong with the set-up shows here, once, and not in every worker
+    if setup.limits.rate:
+        setup = evolve(setup, limits=evolve(setup.limits, rate=setup.limits.rate / workers))
+    config = uvicorn.Config(
+        setup,
+        factory=True,
+        workers=workers,
+        ssl_certfile=address.certificate,
+        ssl_keyfile=address.key,
+        timeout_graceful_shutdown=_DRAIN_SECONDS,
+        **_always(),
+    )
+    listener = listen(address.host, address.port)
+    if workers == 1:
+        uvicorn.Server(config).run([listener])
+    else:
+        Multiprocess(config, [listener]).run()
 
 
 @contextmanager
@@ -20,7 +101,7 @@ def serving(hub: Hub, *, port: int = 0) -> Generator[str]:
     Requests that are under way at the end are finished. The hub is not closed.
     """
     listener = listen("127.0.0.1", port)
-    server = uvicorn.Server(configuration(hub))
+    server = uvicorn.Server(uvicorn.Config(application(hub), lifespan="off", log_config=None, **_always()))
     # The listener takes connections from here on, so nobody has to wait until the server has started.
     thread = threading.Thread(target=server.run, args=([listener],), name="statesync-hub")
     thread.start()
@@ -29,16 +110,6 @@ def serving(hub: Hub, *, port: int = 0) -> Generator[str]:
     finally:
         server.should_exit = True
         thread.join()
-
-
-def serve(hub: Hub, host: str, port: int) -> None:
-    """Serve ``hub`` until SIGTERM or SIGINT: what is under way is finished, nothing new is taken."""
-    uvicorn.Server(configuration(hub)).run([listen(host, port)])
-
-
-def configuration(hub: Hub) -> uvicorn.Config:
-    """Return what uvicorn needs to serve ``hub`` inside a process that logs as it likes."""
-    return uvicorn.Config(application(hub), lifespan="off", ws="none", log_config=None, access_log=False)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -54,3 +125,7 @@ def listen(host: str, port: int) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def _always() -> dict[str, Any]:
+    return {"ws": "none", "access_log": False, "server_header": False}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 from playhouse.pool import PooledSqliteDatabase  # type: ignore[import-untyped]
 
@@ -50,10 +51,16 @@ class SqliteDialect:
             ),
         )
 
-    def page(self, pool: Pool, statement: Statement, limit: int, max_bytes: int) -> tuple[list[Read], bool]:
-        """Step through the statement until the page is full: rows past it are never read."""
-        sql, parameters = statement
-        rows = pool.cursor().execute(f"{sql} LIMIT ?", [*parameters, limit + 1])
+    def merged(self, feeds: Sequence[Statement], limit: int) -> Statement:
+        """Leave the merging to SQLite, which reads the feeds side by side."""
+        sql = " UNION ALL ".join(sql for sql, _ in feeds)
+        return f"{sql} ORDER BY version LIMIT ?", [*chain.from_iterable(some for _, some in feeds), limit]
+
+    def page(
+        self, pool: Pool, feeds: Sequence[Statement], limit: int, max_bytes: int
+    ) -> tuple[list[Read], bool]:
+        """Step through the feeds until the page is full: rows past it are never read."""
+        rows = pool.cursor().execute(*self.merged(feeds, limit + 1))
         return cut((Read(row[0], row[1], row[2], bool(row[3]), row[4]) for row in rows), limit, max_bytes)
 
 
