@@ -54,7 +54,7 @@ class TerminalTeller:
     def transfer(self, what: str, total: int) -> Iterator[Callable[[Progress], None]]:
         """Show a bar for the length of the block."""
         with records_bar(self._console, hidden=not self._console.is_terminal) as bar:
-            task = bar.add_task(f"   {what}", total=total)
+            task = bar.add_task(what, total=total)
 
             def show(event: Progress) -> None:
                 if event.part is not Part.SYNC and event.records:
@@ -98,7 +98,7 @@ def show_ending(report: Report, kept: Path | None) -> None:
     console.print(f"   {verdict}: {held} of {len(report.checks)}, in {report.seconds:.0f} seconds")
     if kept is not None:
         console.print(
-            f"   the databases are in {kept}; try: statesync session {kept}/device-b.db", soft_wrap=True
+            f"   the databases are in {kept}; try: statesync sessions {kept}/device-b.db", soft_wrap=True
         )
 
 

@@ -49,9 +49,13 @@ def _run_and_kill(play: Play, at: int, options: SyncOptions, show: Callable[[Pro
         *(sys.executable, "-m", "statesync.demo.killed"),
         *(str(play.stage.path("C")), play.stage.address, str(at), str(options.download_batch_size)),
     ]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
-    ) as program:  # noqa: S603
+    with subprocess.Popen(  # noqa: S603 - it is this very module
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # Ctrl-C is for the demonstration, which kills the program then
+    ) as program:
         try:
             for line in program.stdout or ():
                 if line.strip() == READY:
