@@ -86,6 +86,21 @@ class Database:
         finally:
             self.peewee.close()
 
+    @contextmanager
+    def without_foreign_keys(self) -> Iterator[None]:
+        """Enforce no foreign keys on the calling thread's connection for the length of the block.
+
+        Raises ``UsageError`` inside a transaction, where SQLite would not listen.
+        """
+        if self.peewee.in_transaction():
+            raise UsageError("this cannot be done inside a transaction; end it first")
+        (before,) = self.raw().execute("PRAGMA foreign_keys").fetchone()
+        self.raw().execute("PRAGMA foreign_keys = OFF")
+        try:
+            yield
+        finally:
+            self.raw().execute(f"PRAGMA foreign_keys = {before}")
+
     def raw(self) -> sqlite3.Connection:
         """Return the calling thread's sqlite3 connection, opened if need be."""
         with self.errors_mapped():

@@ -38,7 +38,8 @@ def fold(connection: sqlite3.Connection, objects: Objects) -> None:
 
 
 def _fold_object(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
-    # SQLite takes the bare column `image` from the row that min() found: the first image of the record.
+    # SQLite takes the bare column `image` from the row that min() found, the first image of the record,
+    # as long as no other min() or max() stands beside it.
     connection.execute(
         f"""
         INSERT INTO statesync_change (object, key, operation, image, base, revision)
@@ -49,7 +50,7 @@ def _fold_object(connection: sqlite3.Connection, tracked: TrackedObject) -> None
                CASE WHEN logged.image IS NULL THEN 0 ELSE max(1, coalesce(
                    (SELECT cursor FROM statesync_cursor WHERE object = :object), 1)) END,
                logged.writes
-        FROM (SELECT key, image, min(rowid) AS first, count(*) AS writes, max(changed) AS changed
+        FROM (SELECT key, image, min(rowid) AS first, count(*) AS writes, sum(changed) AS changed
               FROM statesync_log WHERE object = :object GROUP BY key) AS logged
         LEFT JOIN {quoted(tracked.table)} AS now ON now.{quoted(tracked.key)} = logged.key
         WHERE logged.changed OR now.{quoted(tracked.key)} IS NULL

@@ -15,6 +15,9 @@ from statesync.store.objects import TrackedObject, quoted, record_of_image
 from statesync.store.outbox import Objects
 from statesync.values import ConflictEntry, PendingChange, SessionInfo
 
+_Row = tuple[str, str, str | None, str | None, str | None]
+"""A change: object, key, image, the hub's newer record, and the batch that it went up with."""
+
 
 class Selection:
     """Some or all objects of a store, and what can be done with their records.
@@ -65,7 +68,7 @@ class Selection:
     @contextmanager
     def untracked(self) -> Iterator[None]:
         """Make the block's writes local only: one transaction that leaves no pending changes."""
-        with tracking.untracked(self._core.database):
+        with self._folded(), tracking.untracked(self._core.database):
             yield
 
     def rollback(self, what: Model | type[Model] | None = None) -> int:
@@ -73,21 +76,25 @@ class Selection:
 
         Each record gets back what it was before its first change, or what the hub has sent since. Returns
         how many records were set back. Raises ``UsageError``, and sets none back, where one of them may have
-        reached the hub already: sync first.
+        reached the hub already (sync first), and inside a transaction.
         """
-        with self._folded(), tracking.untracked(self._core.database) as connection:
+        database = self._core.database
+        # Setting a record back must not cascade into records that nobody has changed.
+        with database.without_foreign_keys(), self._folded(), tracking.untracked(database) as connection:
             rows = self._changes(connection, what)
-            for name, key, image, theirs, batch in rows:
-                if batch is not None:
-                    raise UsageError(
-                        f"the change of {name} {key} may have reached the hub; sync to settle that first"
-                    )
+            _refuse_unsettled(rows)
+            self._make_room(connection, rows)
+            for name, key, image, theirs, _ in rows:
                 _set_back(connection, self._core.objects[name], key, theirs or image)
             return len(rows)
 
-    def _changes(
-        self, connection: sqlite3.Connection, what: Model | type[Model] | None
-    ) -> list[tuple[str, str, str | None, str | None, str | None]]:
+    def _make_room(self, connection: sqlite3.Connection, rows: list[_Row]) -> None:
+        """Delete what would be in the way: values that must be unique may have moved between the records."""
+        for name, key, *_ in rows:
+            if self._core.objects[name].uniques:
+                connection.execute(self._core.objects[name].delete_sql, (key,))
+
+    def _changes(self, connection: sqlite3.Connection, what: Model | type[Model] | None) -> list[_Row]:
         select = "SELECT object, key, image, theirs, batch FROM statesync_change WHERE object = ?"
         if isinstance(what, Model):
             return connection.execute(f"{select} AND key = ?", self._address(what)).fetchall()
@@ -178,6 +185,14 @@ class Selection:
         with self._core.database.transaction() as connection:
             outbox.fold(connection, objects)
             yield connection
+
+
+def _refuse_unsettled(rows: list[_Row]) -> None:
+    for name, key, _, _, batch in rows:
+        if batch is not None:
+            raise UsageError(
+                f"the change of {name} {key} may have reached the hub; sync to settle that first"
+            )
 
 
 def _set_back(connection: sqlite3.Connection, tracked: TrackedObject, key: str, image: str | None) -> None:

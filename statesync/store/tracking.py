@@ -22,16 +22,21 @@ from contextlib import contextmanager
 from statesync.store.database import Database
 from statesync.store.objects import TrackedObject, quoted
 
-_ON = "(SELECT value FROM statesync_meta WHERE key = 'tracking')"
+_ON = "SELECT value FROM statesync_meta WHERE key = 'tracking'"
+_SET = "UPDATE statesync_meta SET value = ? WHERE key = 'tracking'"
 
 
 @contextmanager
 def untracked(database: Database) -> Iterator[sqlite3.Connection]:
-    """Run the block as one transaction whose writes are not tracked."""
-    with database.transaction() as connection:
-        connection.execute("UPDATE statesync_meta SET value = 0 WHERE key = 'tracking'")
+    """Run the block as one transaction, or as a part of the open one, whose writes are not tracked.
+
+    A block that raises is undone, flag included, even where the program goes on with its transaction.
+    """
+    with database.transaction() as connection, database.peewee.atomic():
+        (before,) = connection.execute(_ON).fetchone()
+        connection.execute(_SET, (0,))
         yield connection
-        connection.execute("UPDATE statesync_meta SET value = 1 WHERE key = 'tracking'")
+        connection.execute(_SET, (before,))
 
 
 def install(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
@@ -98,9 +103,7 @@ def _triggers(tracked: TrackedObject) -> Iterator[tuple[str, str]]:
 
 def _trigger(tracked: TrackedObject, what: str, when: str, also: str, body: str) -> tuple[str, str]:
     name = f"statesync_{tracked.name}_{what}"
-    sql = (
-        f"CREATE TRIGGER {quoted(name)} {when} ON {quoted(tracked.table)} WHEN {_ON} {also} BEGIN {body} END"
-    )
+    sql = f"CREATE TRIGGER {quoted(name)} {when} ON {quoted(tracked.table)} WHEN ({_ON}) {also} BEGIN {body} END"
     return name, sql
 
 
