@@ -6,7 +6,6 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
 
 from attrs import frozen
 from peewee import BooleanField, IntegerField, Model, TextField
@@ -98,17 +97,15 @@ def device(path: Path) -> Iterator[Device]:
         opened.store.close()
 
 
-def rows_of(path: Path, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
-    """Ask a database file by a plain connection."""
-    with closing(sqlite3.connect(path)) as database:
-        return database.execute(query, parameters).fetchall()
+@contextmanager
+def evidence(folder: Path) -> Iterator[sqlite3.Connection]:
+    """Look into the files of device a and the hub by a plain connection of the tests' own."""
+    with closing(sqlite3.connect(folder / "a.db")) as database:
+        database.execute("ATTACH ? AS hub", (str(folder / "hub.db"),))
+        yield database
 
 
-def hub_rows(path: Path) -> Rows:
-    """Return the living records of a hub's database."""
-    found = rows_of(
-        path,
-        "SELECT key, data ->> '$.text', data ->> '$.number' FROM record WHERE NOT deleted AND space = ?",
-        SPACE,
-    )
-    return {key: (text, number) for key, text, number in found}
+def hub_rows(found: sqlite3.Connection) -> Rows:
+    """Return the living records of the hub."""
+    rows = found.execute("SELECT key, data ->> '$.text', data ->> '$.number' FROM record WHERE NOT deleted")
+    return {key: (text, number) for key, text, number in rows}

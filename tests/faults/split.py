@@ -1,0 +1,22 @@
+"""Many independent checks, shared out among processes of their own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import TypeVar
+
+_Item = TypeVar("_Item")
+
+
+def shared_out(work: Callable[[Sequence[_Item]], None], items: Sequence[_Item]) -> None:
+    """Give each processor a share of ``items`` to ``work`` on; raise the first failure.
+
+    ``work`` is a function of a module, or a partial of one.
+    """
+    shares = max(1, len(os.sched_getaffinity(0)))
+    with ProcessPoolExecutor(shares, multiprocessing.get_context("fork")) as processes:
+        for done in [processes.submit(work, items[start::shares]) for start in range(shares)]:
+            done.result()
