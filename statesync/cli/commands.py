@@ -43,6 +43,12 @@ LISTED: dict[str, Listed] = {
     "doctor": Listed("statesync.cli.care:doctor", "cli", "Check a device database, and mend it."),
     "diagnose": Listed("statesync.cli.care:diagnose", "cli", "Compare a device database with its hub."),
     "conflicts": Listed("statesync.cli.outbox:conflicts", "cli", "List the conflicts and what was kept."),
+    "doctor": Listed("statesync.cli.care:doctor", "cli", "Check a device database, and mend it."),
+    "diagnose": Listed("statesync.cli.care:diagnose", "cli", "Compare a device database with the hub."),
+    "diagram": Listed(
+        "statesync.cli.charts:diagram", "cli", "Draw the lifecycle, or the way one session took."
+    ),
+    "verify": Listed("statesync.cli.charts:verify", "cli", "Explore the lifecycle and prove its promises."),
 }
 
 
