@@ -1,0 +1,74 @@
+"""Triggers taken without the machine: the charts as a pure function, linked triggers included."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from attrs import evolve, frozen
+
+from statesync.lifecycle import (
+    BATCH,
+    LINKED,
+    SESSION,
+    AnyTrigger,
+    BatchPhase,
+    BatchTrigger,
+    Chart,
+    Edge,
+    Facts,
+    Phase,
+    Trigger,
+)
+
+
+class NotTaken(Exception):
+    """A trigger is illegal or a guard refuses it."""
+
+
+@frozen
+class Standing:
+    """The phases of a session and of the batch that it has open."""
+
+    phase: Phase
+    batch: BatchPhase | None = None
+
+
+def take(
+    standing: Standing,
+    triggers: Sequence[AnyTrigger],
+    facts: Facts,
+    session: Chart = SESSION,
+    batch: Chart = BATCH,
+) -> tuple[Standing, tuple[Edge, ...]]:
+    """Return where ``triggers``, one after the other, lead, and the edges taken. Raises ``NotTaken``."""
+    taken: list[Edge] = []
+    for trigger in triggers:
+        standing, edge = _take_one(standing, trigger, facts, session, batch)
+        taken.append(edge)
+        if isinstance(trigger, Trigger) and trigger in LINKED:
+            standing, edge = _take_one(standing, LINKED[trigger], facts, session, batch)
+            taken.append(edge)
+    return standing, tuple(taken)
+
+
+def _take_one(
+    standing: Standing, trigger: AnyTrigger, facts: Facts, session: Chart, batch: Chart
+) -> tuple[Standing, Edge]:
+    known = evolve(facts, batch=standing.batch, cancelling=standing.phase is Phase.CANCELLING)
+    if isinstance(trigger, BatchTrigger):
+        if standing.batch is None:
+            raise NotTaken(f"{trigger}, but no batch is open")
+        edge = _edge(batch, standing.batch, trigger, known)
+        left = None if batch.is_final(edge.target) else BatchPhase(edge.target)
+        return Standing(standing.phase, left), edge
+    edge = _edge(session, standing.phase, trigger, known)
+    opened = BatchPhase(batch.initial) if trigger is Trigger.OPEN_BATCH else standing.batch
+    return Standing(Phase(edge.target), opened), edge
+
+
+def _edge(chart: Chart, phase: Phase | BatchPhase, trigger: AnyTrigger, facts: Facts) -> Edge:
+    edges = chart.edges_of(phase, trigger)
+    allowed = next((edge for edge in edges if edge.refused_by(facts) is None), None)
+    if allowed is None:
+        raise NotTaken(f"{trigger} in {phase}: " + ("a guard refuses it" if edges else "it is illegal"))
+    return allowed
