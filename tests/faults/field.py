@@ -6,9 +6,10 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 from attrs import frozen
-from peewee import BooleanField, IntegerField, Model, TextField
+from peewee import BooleanField, IntegerField, TextField
 
 from statesync import Remote, Store
 from statesync.hub import Hub, HubLimits, LocalRemote, prepare
@@ -17,7 +18,7 @@ SPACE = "field"
 Rows = dict[str, tuple[str | None, int | None]]
 
 _AUDIT = """
-CREATE TABLE audit (place INTEGER PRIMARY KEY, key TEXT, version INTEGER, writer TEXT, deleted INTEGER, data TEXT);
+CREATE TABLE audit (key TEXT, version INTEGER, writer TEXT, deleted INTEGER, data TEXT);
 CREATE TRIGGER audit_insert AFTER INSERT ON record BEGIN
     INSERT INTO audit (key, version, writer, deleted, data)
     VALUES (NEW.key, NEW.version, NEW.writer, NEW.deleted, NEW.data);
@@ -56,7 +57,7 @@ class Device:
     """A store with one object."""
 
     store: Store
-    Note: type[Model]
+    Note: Any
 
     def rows(self) -> Rows:
         return {row.id: (row.text, row.number) for row in self.Note.select()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -11,6 +12,7 @@ import pytest
 
 from statesync.testing import CrashPoints, Point
 
+from .crash_pairs import run_pairs
 from .recovery import check_after_crash, naming, restore, the_day
 from .split import shared_out
 
@@ -42,3 +44,7 @@ def end_at_each(morning: Path, around: Path, points: Sequence[Point]) -> None:
             program.crash(point)
             with naming(point):
                 check_after_crash(own, with_other=point.kind != "statement")
+
+
+def test_nothing_is_lost_if_the_recovery_crashes_too(folder: Path) -> None:
+    assert run_pairs(folder, random.Random(20), seconds=2.0) > 1
