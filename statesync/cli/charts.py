@@ -14,6 +14,7 @@ from statesync.lifecycle import BATCH, SESSION, Chart
 from statesync.scope import Store
 from statesync.values import JournalEntry, SessionInfo
 from statesync.verify import check as check_charts
+from statesync.verify.system import Budget, check_system
 
 _CHARTS = {chart.name: chart for chart in (SESSION, BATCH)}
 _DRAWN: dict[str, Callable[[Chart, pictures.Marks], str | bytes]] = {
@@ -104,14 +105,31 @@ def _check(folder: Path) -> None:
 
 
 @click.command()
-def verify() -> None:
+@click.option(
+    "--system",
+    is_flag=True,
+    help="Explore the conversation as well: two devices, a hub, and accidents wherever they can happen.",
+)
+@click.option(
+    "--times",
+    type=click.IntRange(0, 3),
+    default=1,
+    show_default=True,
+    help="With --system: how often each accident may happen in one run. 2 takes half a minute.",
+)
+def verify(system: bool, times: int) -> None:
     """Explore both charts and their product, and print what is proved of them.
 
     Exit code 1 and a shortest way to the violation if a property does not hold.
     """
     report = check_charts()
     click.echo(report.text())
-    if not report.holds:
-        for violation in report.violations:
-            click.echo(f"\n{violation.mermaid()}")
+    for violation in report.violations:
+        click.echo(f"\n{violation.mermaid()}")
+    holds = report.holds
+    if system:
+        explored = check_system(Budget(times, times, times, times, times))
+        click.echo(f"\n{explored.text()}")
+        holds = holds and explored.holds
+    if not holds:
         raise SystemExit(1)

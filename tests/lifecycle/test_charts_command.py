@@ -13,6 +13,7 @@ from statesync.cli.charts import diagram as diagram_command
 from statesync.cli.charts import verify as verify_command
 from statesync.lifecycle import BATCH, SESSION
 from statesync.verify import check
+from statesync.verify.system import check_system
 
 from .mutants import mutants_of
 
@@ -85,3 +86,11 @@ def test_verify_fails_with_the_way_to_a_violation(monkeypatch: pytest.MonkeyPatc
     assert "BROKEN  done is reached only with both directions drained" in result.output
     assert "finish_download: session done" in result.output
     assert "stateDiagram-v2" in result.output
+
+
+def test_verify_system_prints_runs_and_states() -> None:
+    result = CliRunner().invoke(verify_command, ["--system"])
+    explored = check_system()
+    assert result.exit_code == 0
+    assert f"{explored.runs} runs through {explored.states} states" in result.output
+    assert "holds   no local change is lost" in result.output
