@@ -83,6 +83,14 @@ def horizon(connection: sqlite3.Connection) -> int:
     return int(row[0] or 0)
 
 
+def has_waiting(connection: sqlite3.Connection, *, after: int, up_to: int) -> bool:
+    """Tell whether any change stands between two positions; folds nothing, needs no transaction."""
+    found = connection.execute(
+        "SELECT 1 FROM statesync_change WHERE position > ? AND position <= ? LIMIT 1", (after, up_to)
+    )
+    return found.fetchone() is not None
+
+
 def count_waiting(connection: sqlite3.Connection, names: Iterable[str]) -> int:
     """Return how many changes of these objects the next session would send."""
     row = connection.execute(

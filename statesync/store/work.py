@@ -113,7 +113,8 @@ class Work:
         Foreign keys are not enforced on it: children can precede their parents in a feed.
         """
         with self._core.database.connection(foreign_keys=False) as connection:
-            orphans.begin(connection)
+            if self._watched:
+                orphans.begin(connection)
             yield
 
     # -- what to send --------------------------------------------------------------------------------
@@ -147,6 +148,8 @@ class Work:
         )
 
     def _staged_batch(self) -> Upload | None:
+        if not outbox.has_waiting(self._raw(), after=self._looked_through, up_to=self._horizon):
+            return None
         with self._core.database.transaction() as connection:
             ready = outbox.next_batch(
                 connection,
