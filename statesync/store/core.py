@@ -10,7 +10,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -109,8 +109,9 @@ class Core:
         if not self.database.path.is_file():
             raise StoreNotReady(f"there is no file {self.database.path}; give the path of a device database")
         self._check_file()
-        with self.database.errors_mapped():
-            if not schema.is_store(self.database.raw()):
+        # A connection of the store's own would leave its journal mode in a file that belongs to others.
+        with self.database.errors_mapped(), closing(sqlite3.connect(self.database.path)) as plain:
+            if not schema.is_store(plain):
                 raise StoreNotReady(f"{self.database} has never been set up as a store by a program")
         schema.migrate(self.database)
         with self.database.errors_mapped():
