@@ -18,6 +18,7 @@ from statesync.hub import (
     Hub,
     HubError,
     HubLimits,
+    Refused,
     Right,
     Setup,
     create_token,
@@ -186,7 +187,7 @@ def is_loopback(host: str) -> bool:
 def _plain_errors() -> Generator[None]:
     try:
         yield
-    except (HubError, OSError, ValueError) as error:
+    except (HubError, Refused, OSError, ValueError) as error:
         raise click.ClickException(str(error)) from error
 
 

@@ -1,0 +1,197 @@
+"""The hub as processes: what is under way is finished, and no acknowledged request is lost."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import peewee
+import urllib3
+from attrs import define, field
+
+from statesync import HttpRemote, Store
+from statesync.hub import Hub, spaces
+
+from .devices import Device, Service, upsert
+
+PATIENCE = 30.0
+
+
+def wait_for(question: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not question():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+@define(eq=False)
+class Server:
+    """``statesync hub serve`` in a process of its own, and what it has logged."""
+
+    process: subprocess.Popen[str]
+    port: int
+    lines: list[str] = field(factory=list)
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def count(self, what: str) -> int:
+        return sum(what in line for line in self.lines)
+
+    def is_listening(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+@contextmanager
+def running(url: str, *options: str, workers: int = 1) -> Iterator[Server]:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "statesync", "hub", "serve", "--database", url, "--port", str(port)]
+    process = subprocess.Popen(
+        [*command, "--workers", str(workers), *options], stderr=subprocess.PIPE, text=True
+    )
+    server = Server(process, port)
+    assert process.stderr is not None
+    reader = threading.Thread(target=lambda: server.lines.extend(iter(process.stderr.readline, "")))  # type: ignore[union-attr]
+    reader.start()
+    try:
+        wait_for(lambda: server.count("Application startup complete") >= workers, "the hub did not start")
+        yield server
+    finally:
+        process.terminate()
+        process.wait(PATIENCE)
+        reader.join(PATIENCE)
+        process.stderr.close()
+
+
+def test_sigterm_finishes_what_is_under_way_and_takes_nothing_new(new_database: Callable[[], str]) -> None:
+    url = new_database()
+    hub = Hub(url, without_tokens=True)
+    with running(url, "--open") as server, Service(server.address, hub, url) as service:
+        device = service.device("acme")
+        device.push(upsert("before", {}))
+        with ThreadPoolExecutor(1) as background:
+            with hub.database.writing():
+                spaces.lock(hub.database, "acme", "test", 1)
+                under_way = background.submit(device.push, upsert("during", {}))
+                wait_for(lambda: service.ask("GET", "/healthz").status == 200, "the hub is alive")
+                assert not under_way.done()
+                server.process.send_signal(signal.SIGTERM)
+                wait_for(lambda: not server.is_listening(), "the hub still takes connections")
+            assert under_way.result(PATIENCE) == [{"status": "accepted", "version": 2}]
+        assert server.process.wait(PATIENCE) in (0, -signal.SIGTERM)
+    hub.close()
+
+
+def sync_until(stop: threading.Event, path: Path, address: str) -> set[str]:
+    """Be a device that writes a record and syncs, again and again; return the names that are up."""
+    store = Store(path)
+
+    class Airport(store.Model):  # type: ignore[name-defined, misc]
+        name = peewee.TextField()
+
+    store.setup()
+    remote = HttpRemote(address, space="acme")
+    scope = store.scope(remote)
+    names: set[str] = set()
+    while not stop.is_set():
+        name = f"{path.stem}-{len(names)}"
+        Airport.create(name=name)
+        scope.sync()
+        names.add(name)
+    remote.close()
+    store.close()
+    return names
+
+
+def test_a_rolling_restart_loses_no_acknowledged_request(
+    new_database: Callable[[], str], tmp_path: Path
+) -> None:
+    url = new_database()
+    stop = threading.Event()
+    with running(url, "--open", workers=2) as server, ThreadPoolExecutor(3) as pool:
+        paths = [tmp_path / f"device{n}.db" for n in range(3)]
+        devices = [pool.submit(sync_until, stop, path, server.address) for path in paths]
+        try:
+            server.process.send_signal(signal.SIGHUP)
+            wait_for(lambda: server.count("Finished server process") >= 2, "the workers were not replaced")
+        finally:
+            stop.set()
+        told = [device.result(PATIENCE) for device in devices]
+    hub = Hub(url, without_tokens=True)
+    kept = names_in(hub)
+    hub.close()
+    assert all(told)
+    assert sorted(kept) == sorted(set().union(*told)), "all that was acknowledged is there, and is there once"
+
+
+def names_in(hub: Hub) -> list[str]:
+    with hub.database.reading():
+        rows = hub.database.run("SELECT data FROM record WHERE space = ?", "acme").fetchall()
+    return [match[1] for row in rows if (match := re.search(r'"name":\s*"([^"]+)"', row[0]))]
+
+
+def test_many_workers_are_one_hub(new_database: Callable[[], str]) -> None:
+    url = new_database()
+    hub = Hub(url, without_tokens=True)
+    with running(url, "--open", workers=2) as server:
+        for number in range(10):  # each connects anew, so that both workers are met
+            with Service(server.address, hub, url) as service:
+                Device(service, "acme").push(upsert(f"{number}", {}))
+    with hub.database.reading():
+        standing = spaces.look(hub.database, "acme", "anybody")
+    hub.close()
+    assert standing is not None
+    assert standing.head == 10
+
+
+def test_tls_by_options(new_database: Callable[[], str], tmp_path: Path) -> None:
+    certificate, key = make_certificate(tmp_path)
+    with running(new_database(), "--tls-certificate", certificate, "--tls-key", key) as server:
+        trust = ssl.create_default_context(cafile=certificate)
+        with urllib3.PoolManager(ssl_context=trust) as http:
+            answer = http.request(
+                "GET", f"https://localhost:{server.port}/readyz", headers={"Connection": "close"}
+            )
+            assert answer.status == 200
+
+
+def make_certificate(folder: Path) -> tuple[str, str]:
+    """Make a certificate of localhost that signs itself."""
+    import datetime
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    files = folder / "certificate.pem", folder / "key.pem"
+    files[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    files[1].write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    return str(files[0]), str(files[1])
