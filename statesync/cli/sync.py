@@ -10,7 +10,15 @@ from statesync.cli.interrupt import cancelled_by_interrupt
 from statesync.cli.printing import database_argument, json_option, print_json
 from statesync.cli.progress import SessionBar
 from statesync.conflicts import POLICIES
-from statesync.errors import SyncCancelled, SyncError
+from statesync.errors import (
+    AllRejected,
+    ConnectionLost,
+    RemoteError,
+    SyncCancelled,
+    SyncError,
+    Unauthorized,
+    Unreachable,
+)
 from statesync.remote import HttpRemote
 from statesync.scope import Store
 from statesync.session import Session
@@ -119,7 +127,22 @@ def _report(database: str, store: Store, session: Session, error: SyncError | No
         click.echo(f"statesync: {error.message}; sync again to go on", err=True)
         raise click.exceptions.Exit(CANCELLED)
     if error is not None:
-        raise error
+        raise click.ClickException(f"{error.message}{_what_next(database, error)}")
+
+
+def _what_next(database: str, error: SyncError) -> str:
+    """Return the advice that the error's own message cannot give: it knows no command line."""
+    match error:
+        case Unreachable():
+            return "; check the address and the network, then sync again"
+        case Unauthorized():
+            return "; give a token of this space with --token or in STATESYNC_TOKEN"
+        case AllRejected():
+            return f"; see: statesync pending {database}"
+        case ConnectionLost() | RemoteError(retryable=True):
+            return "; what was saved stays, sync again to go on"
+        case _:
+            return ""
 
 
 def _print_summary(database: str, result: SyncResult) -> None:

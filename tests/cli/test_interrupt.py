@@ -1,0 +1,78 @@
+"""Ctrl-C during ``statesync sync``, in a real process: once cancels, twice kills."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from fleet import Device
+from gate import Gate, Hold
+
+from .shell import call, end_of, start
+
+
+@pytest.fixture
+def held(there: Device, gate: Gate) -> Hold:
+    """30 records wait on the hub; the answer with the second ten of them is held at the gate."""
+    there.add(30)
+    there.sync()
+    gate.plan(lambda gate, path, body, headers: gate.ask_hub(path, body, headers))
+    return gate.hold()
+
+
+@pytest.fixture
+def syncing(here: Device, tmp_path: Path, gate: Gate, held: Hold, space: str) -> subprocess.Popen[str]:
+    """The command, which waits for that answer."""
+    database = tmp_path / "here.db"
+    process = start("sync", database, "--remote", gate.url, "--space", space, "--batch-size", 10)
+    held.wait()
+    return process
+
+
+def interrupted(process: subprocess.Popen[str]) -> str:
+    """Press Ctrl-C and return the line that the command answers it with."""
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    return process.stderr.readline()
+
+
+def test_the_first_cancels_and_waits_for_the_batch_in_flight(
+    syncing: subprocess.Popen[str], held: Hold, here: Device, gate: Gate
+) -> None:
+    assert interrupted(syncing).startswith("cancelling")
+    assert syncing.poll() is None
+    held.release()
+    ran = end_of(syncing)
+    assert ran.code == 3
+    assert ran.out.startswith("cancelled: 0 records up, 20 down")
+    assert ran.err == (
+        "statesync: the session was cancelled on request; what was committed stays; sync again to go on\n"
+    )
+    assert len(here.rows()) == 20
+    assert gate.verbs() == ["pull", "pull"]
+
+
+def test_the_second_kills_and_the_session_is_interrupted(
+    syncing: subprocess.Popen[str], here: Device, tmp_path: Path
+) -> None:
+    interrupted(syncing)
+    syncing.send_signal(signal.SIGINT)
+    ran = end_of(syncing)
+    assert ran.code == -signal.SIGINT
+    assert "Traceback" not in ran.err
+    assert len(here.rows()) == 10
+    assert "failed (interrupted)" in call("sessions", tmp_path / "here.db").out
+
+
+def test_a_grace_bounds_the_wait(here: Device, tmp_path: Path, gate: Gate, held: Hold, space: str) -> None:
+    where = (tmp_path / "here.db", "--remote", gate.url, "--space", space, "--batch-size", 10)
+    process = start("sync", *where, "--grace", 0.2, "--json")
+    held.wait()
+    process.send_signal(signal.SIGINT)
+    ran = end_of(process)
+    assert ran.code == 3
+    assert ran.json()["result"]["stats"]["downloaded"] == 10
+    assert (ran.json()["phase"], ran.json()["reason"]) == ("cancelled", "user")
+    assert not held.released.is_set()
