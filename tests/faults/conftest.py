@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from .day import prepare_day
+from .served import Network, network_of
 
 _MEMORY = Path("/dev/shm")
 
@@ -21,6 +22,13 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     made = Path(tempfile.mkdtemp(prefix="statesync-", dir=_MEMORY))
     yield made
     shutil.rmtree(made)
+
+
+@pytest.fixture(scope="session")
+def network() -> Iterator[Network]:
+    """``network(folder)`` puts the hub of a folder behind HTTP and a proxy."""
+    with network_of() as made:
+        yield made
 
 
 @pytest.fixture(scope="session")
