@@ -17,6 +17,7 @@ from statesync.hub.limits import HubLimits
 from statesync.hub.pulling import Reading
 from statesync.hub.rates import Rates
 from statesync.hub.rights import ALL_RIGHTS, Right, Rights
+from statesync.hub.spaces import Standing
 from statesync.wire import Pull
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ class Hub:
 
     def check_ready(self) -> None:
         """Raise ``Refused`` (503) if the database cannot be reached."""
-        with _database_errors(), self.database.reading():
+        with _database_errors(), self.database.asking():
             self.database.run("SELECT 1").fetchone()
 
     def close(self) -> None:
@@ -162,15 +163,23 @@ class Hub:
 
     def _read(self, space: str, request: Pull) -> Reading | None:
         """Return the page, or None if the space has to be written first: it is new, or was restored."""
+        with self.database.asking():
+            standing = self._look(space, request)
+        if standing is not None and not pulling.is_behind(standing, request):
+            return pulling.empty_page(standing, request)  # the commonest pull is one statement
         with self.database.reading():
-            standing = spaces.look(self.database, space, request.client)
+            standing = self._look(space, request)
             if standing is None:
-                return None
-            pulling.check_pull(standing, request)
-            if pulling.is_ahead(standing, request):
                 return None
             pulling.check_horizon(self.database, space, standing, request)
             return pulling.read_page(self.database, space, standing, request, self.limits)
+
+    def _look(self, space: str, request: Pull) -> Standing | None:
+        standing = spaces.look(self.database, space, request.client)
+        if standing is None:
+            return None
+        pulling.check_pull(standing, request)
+        return None if pulling.is_ahead(standing, request) else standing
 
     def _remember(self, space: str, request: Pull, reading: Reading) -> None:
         with self.database.writing():

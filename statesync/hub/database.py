@@ -120,6 +120,12 @@ class Database:
         return self.pool.execute_sql(sql.replace("?", self.pool.param), parameters)
 
     @contextmanager
+    def asking(self) -> Generator[None]:
+        """Take a connection for single statements, each of which sees a state of its own."""
+        with self.pool.connection_context():
+            yield
+
+    @contextmanager
     def reading(self) -> Generator[None]:
         """Open a transaction that sees one state of the database from its first statement on."""
         with self.pool.connection_context(), self.pool.atomic(self.dialect.read_mode):

@@ -37,6 +37,11 @@ def is_ahead(standing: Standing, request: Pull) -> bool:
     return request.number > standing.number or any(cursor > standing.head for cursor in cursors)
 
 
+def is_behind(standing: Standing, request: Pull) -> bool:
+    """Tell whether there may be something that the device has not seen."""
+    return any(feed.cursor < standing.head for feed in request.objects.values())
+
+
 def check_pull(standing: Standing, request: Pull) -> None:
     """Raise the refusal of a device that is somewhere else than it believes, or behind its receipt."""
     check_beliefs(standing, request)
@@ -75,15 +80,24 @@ def read_page(
     database: Database, space: str, standing: Standing, request: Pull, limits: HubLimits
 ) -> Reading:
     """Return the page that follows the request's cursors, from the open transaction."""
-    behind = {name: feed for name, feed in request.objects.items() if feed.cursor < standing.head}
-    rows: list[Read] = []
-    more = False
-    if behind:
-        limit = min(request.limit or limits.default_page, limits.page)
-        feeds = [
-            feed_query(space, request.client, name, feed, standing.head) for name, feed in behind.items()
-        ]
-        rows, more = database.dialect.page(database.pool, feeds, limit, limits.page_bytes)
+    limit = min(request.limit or limits.default_page, limits.page)
+    feeds = [
+        feed_query(space, request.client, name, feed, standing.head)
+        for name, feed in request.objects.items()
+        if feed.cursor < standing.head
+    ]
+    rows, more = (
+        database.dialect.page(database.pool, feeds, limit, limits.page_bytes) if feeds else ([], False)
+    )
+    return _reading(standing, request, rows, more=more)
+
+
+def empty_page(standing: Standing, request: Pull) -> Reading:
+    """Return the page of a device that has everything."""
+    return _reading(standing, request, [], more=False)
+
+
+def _reading(standing: Standing, request: Pull, rows: list[Read], *, more: bool) -> Reading:
     reached = rows[-1].version if more else standing.head
     cursors = {name: max(feed.cursor, reached) for name, feed in request.objects.items()}
     entries = [entry for row in rows if (entry := _entry(row, request.objects[row.object])) is not None]

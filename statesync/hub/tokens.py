@@ -120,7 +120,7 @@ def admit(database: Database, space: str, token: str | None) -> Rights:
 
 
 def _find(database: Database, space: str, identifier: str) -> tuple[TokenRow, str] | None:
-    with database.reading():
+    with database.asking():
         row = database.run(
             "SELECT space, id, rights, label, created, expires, revoked, digest FROM token "
             "WHERE space = ? AND id = ?",
