@@ -141,6 +141,7 @@ class Scope(Selection):
         chosen = options if options is not None else SyncOptions()
         _check_filter(chosen, self.objects)
         self._core.acquire()
+        before = self._running.session
         try:
             session = Session(
                 self._core, self.remote, self.objects, chosen, on_success, on_failure, on_progress
@@ -148,6 +149,7 @@ class Scope(Selection):
             self._running.session = session
             session.start()
         except BaseException:
+            self._running.session = before
             self._core.release()
             raise
         return session

@@ -15,6 +15,14 @@ from statesync import HttpRemote, Remote, Scope, Store, SyncOptions, SyncResult
 Rows = dict[str, tuple[Any, ...]]
 
 
+def quick_store(path: Path) -> Store:
+    """Return a store that does not wait for the disk: no test cuts the power."""
+    store = Store(path)
+    database: Any = store.database
+    database.pragma("synchronous", "off", permanent=True)
+    return store
+
+
 def airport_model(store: Store) -> Any:
     """Define the model that most tests use."""
 
@@ -86,7 +94,7 @@ class Device:
 @contextmanager
 def device_at(path: Path, url: str, space: str, **remote: Any) -> Iterator[Device]:
     """Open a device at ``path`` that syncs with the hub at ``url``."""
-    store = Store(path)
+    store = quick_store(path)
     airport = airport_model(store)
     store.setup()
     link = HttpRemote(url, space, **remote)

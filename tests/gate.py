@@ -115,6 +115,10 @@ class Gate:
         """Say what becomes of the next requests, one step for each."""
         self._steps.extend(steps)
 
+    def forget_plans(self) -> None:
+        """Let every later request pass."""
+        self._steps.clear()
+
     def hold(self, then: Step = pass_on, *, before_hub: bool = False) -> Hold:
         """Hold the next request that has no plan yet."""
         held = Hold(then, before_hub)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from child import start_child
 from fleet import Device, airport_model
 from gate import PATIENCE, Gate
 
-from statesync import Store, SyncInProgress
+from statesync import HttpRemote, NothingToCancel, Store, SyncInProgress, UsageError
 
 # -- one session at a time ---------------------------------------------------------------------------
 
@@ -88,3 +89,19 @@ def test_clearing_is_refused_while_a_session_runs(here: Device, gate: Gate) -> N
             forbidden()
     held.release()
     session.result(PATIENCE)
+
+
+# -- what is wrong before a session exists -------------------------------------------------------------
+
+
+def test_a_session_that_could_not_begin_leaves_nothing_to_cancel_or_to_wait_for(
+    here: Device, gate: Gate
+) -> None:
+    here.sync()
+    with closing(HttpRemote(gate.url, "another-space")) as elsewhere:
+        with pytest.raises(UsageError, match="another space"):
+            here.store.scope(elsewhere).start_sync()
+        with pytest.raises(NothingToCancel):
+            here.store.scope(elsewhere).cancel_sync()
+    here.sync()
+    here.store.close()

@@ -209,7 +209,9 @@ def test_k3_everything_is_released_before_cancelled_is_announced(
     def look(error: SyncError) -> None:
         path = here.store.database.database
         found["stored"] = len(ask(path, "SELECT id FROM airport"))
-        found["workers"] = [thread.name for thread in threading.enumerate() if "request" in thread.name]
+        found["workers"] = [
+            thread.name for thread in threading.enumerate() if "statesync-request" in thread.name
+        ]
         with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             found["writable"] = True

@@ -314,7 +314,7 @@ def test_two_stores_live_in_one_process(new_device: Callable[..., Device]) -> No
 
 def test_a_table_that_was_there_before_is_tracked_from_its_setup_on(tmp_path: Path) -> None:
     path = tmp_path / "old.db"
-    database = SqliteDatabase(path)
+    database = SqliteDatabase(str(path))
 
     class Old(Model):
         code = TextField(primary_key=True)

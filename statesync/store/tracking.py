@@ -103,8 +103,8 @@ def _triggers(tracked: TrackedObject) -> Iterator[tuple[str, str]]:
 
 def _trigger(tracked: TrackedObject, what: str, when: str, also: str, body: str) -> tuple[str, str]:
     name = f"statesync_{tracked.name}_{what}"
-    sql = f"CREATE TRIGGER {quoted(name)} {when} ON {quoted(tracked.table)} WHEN ({_ON}) {also} BEGIN {body} END"
-    return name, sql
+    only = f"WHEN ({_ON}) {also}"
+    return name, f"CREATE TRIGGER {quoted(name)} {when} ON {quoted(tracked.table)} {only} BEGIN {body} END"
 
 
 def _literal(text: str) -> str:

@@ -117,13 +117,31 @@ def _ask(
         return remote, None
     try:
         kept = policy(*(None if side is None else dict(side) for side in (base, local, remote)))
-        if kept is not None and not kept.keys() <= set(tracked.column_names):
-            odd = sorted(kept.keys() - set(tracked.column_names))
-            return local, f"policy_failed: it returned columns that {tracked.name} has not: {odd}"
+        return _whole(kept, local, remote, tracked), None
     except Exception as error:  # the program's code may raise anything; this one record waits for it
         logger.warning("the conflict policy failed for %s", tracked.name, exc_info=True)
         return local, f"policy_failed: {type(error).__name__}: {error}"
-    return kept, None
+
+
+def _whole(
+    kept: Record | None, local: Record | None, remote: Record | None, tracked: TrackedObject
+) -> Record | None:
+    """Return what a policy kept with the fields that it left open; raise ``ValueError`` for no record."""
+    if kept is None or kept == remote:
+        return kept
+    odd = sorted(kept.keys() - set(tracked.column_names))
+    if odd:
+        raise ValueError(f"it returned columns that {tracked.name} has not: {odd}")
+    unfit = sorted(name for name, value in kept.items() if not _is_storable(value))
+    if unfit:
+        raise ValueError(f"it returned values that SQLite cannot hold: {unfit}")
+    return {**(local or {}), **(remote or {}), **kept}
+
+
+def _is_storable(value: object) -> bool:
+    if isinstance(value, int):
+        return -(2**63) <= value < 2**63
+    return value is None or isinstance(value, float | str | bytes)
 
 
 # -- storing ---------------------------------------------------------------------------------------
@@ -176,8 +194,12 @@ def _store_resolution(connection: sqlite3.Connection, session: str, resolution: 
         mark_failed(connection, tracked.name, key, resolution.problem, session)
         return False
     if resolution.is_conflict:
+        try:
+            _write(connection, tracked, key, resolution.kept)
+        except sqlite3.IntegrityError as error:  # the statement is undone, the transaction goes on
+            mark_failed(connection, tracked.name, key, f"does_not_fit: {error}", session)
+            return False
         _log(connection, session, resolution)
-        _write(connection, tracked, key, resolution.kept)
     if not resolution.goes_up:
         connection.execute(f"DELETE FROM statesync_change {where}", seen)
         return False
