@@ -15,7 +15,7 @@ from logging import getLogger
 from attrs import define, field
 
 from statesync.errors import InternalError, RemoteError, StaleRunner, SyncError, SyncFailed
-from statesync.lifecycle import AnyTrigger, BatchTrigger, Phase, Trigger
+from statesync.lifecycle import SESSION, AnyTrigger, BatchTrigger, Phase, Trigger
 from statesync.machine import Move, SessionMachine
 from statesync.mailbox import Cancel, Letter, Mailbox, Reply, Worker
 from statesync.messages import (
@@ -54,10 +54,14 @@ PATIENCE = 1.0
 """Seconds that the end of a session waits for a request that was interrupted."""
 
 
+LONGEST_WAIT = 300.0
+"""Seconds that a hub can make a session wait at most, whatever it asks for with Retry-After."""
+
+
 def backoff(attempt: int, at_least: float | None) -> float:
     """Return the seconds to wait before ``attempt`` (2 is the first retry): exponential, full jitter."""
     delay = random.uniform(0.0, min(BACKOFF_CAP, 0.25 * 2.0**attempt))  # noqa: S311 - jitter is no secret
-    return max(delay, at_least or 0.0)
+    return max(delay, min(at_least or 0.0, LONGEST_WAIT))
 
 
 @define(eq=False)
@@ -88,6 +92,8 @@ class Driver:
     clock: Callable[[], float] = time.monotonic
     machine: SessionMachine = field(factory=SessionMachine)
     error: SyncError | None = None
+    running_phase: Phase = Phase.IDLE
+    """The last phase that was not final."""
     _now: Conversation = field(init=False)
     _worker: Worker = field(init=False)
     _timers: Timers = field(init=False, factory=Timers)
@@ -205,6 +211,8 @@ class Driver:
                 self._get_stuck(error)
                 return
         self._now = decision.conversation.at(self.machine.phase, self.machine.batch)
+        if not SESSION.is_final(self.machine.phase):
+            self.running_phase = self.machine.phase
         self._report_moves(moves, decision)
         for action in decision.then:
             self._do(action)

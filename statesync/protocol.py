@@ -65,6 +65,9 @@ MAX_ADAPTATIONS = 3
 
 _ADAPTABLE = frozenset({CLIENT_FORKED, EPOCH_CHANGED, HORIZON_PASSED})
 
+_UNACCEPTABLE = frozenset({400, 413, 422})
+"""Statuses that say that a request will never be taken as it is, such as one over a limit."""
+
 
 def decide(now: Conversation, event: Event) -> Decision:
     """Return what to do about ``event``. Pure: the same in, the same out.
@@ -207,6 +210,8 @@ def _broke(now: Conversation, event: Broke) -> Decision:
     problem = event.error.problem
     if problem is not None and problem.code in _ADAPTABLE and now.adaptations < MAX_ADAPTATIONS:
         return _adapt(broken, batch, problem)
+    if now.replaying and event.error.status in _UNACCEPTABLE:
+        return _offer_anew(broken, batch)
     if event.error.retryable and batch.attempts < now.max_attempts:
         return _retry(broken, ended, event.error)
     return _fail(broken, event.error)
@@ -217,6 +222,15 @@ def _adapt(now: Conversation, batch: OpenBatch, problem: Problem) -> Decision:
     adapted = evolve(now, adaptations=now.adaptations + 1, replaying=False)
     effects = (DropBatch(batch.number, doubtful=False), Adapt(problem))
     return _decision(adapted, (Trigger.ABORT_BATCH,), effects, GoOn())
+
+
+def _offer_anew(now: Conversation, batch: OpenBatch) -> Decision:
+    """Let go of a batch in doubt that the hub will not even look at: its changes go up as new batches.
+
+    Nothing is applied twice by that: a hub that had applied it knows its number, and calls us forked.
+    """
+    freed = evolve(now, replaying=False)
+    return _decision(freed, (Trigger.ABORT_BATCH,), (DropBatch(batch.number, doubtful=False),), GoOn())
 
 
 def _retry(now: Conversation, batch: OpenBatch, error: RemoteError) -> Decision:

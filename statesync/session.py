@@ -68,8 +68,8 @@ class Session:
 
     @property
     def phase(self) -> Phase:
-        """The phase that the session is in; final ones are announced once everything is released (K3)."""
-        return self._driver.machine.phase
+        """The phase that the session is in; a final one shows once everything is released (K3)."""
+        return self._driver.machine.phase if self._has_outcome else self._driver.running_phase
 
     def done(self) -> bool:
         """Tell whether the session has ended, however it did."""
@@ -157,10 +157,10 @@ class Session:
 
     def _announce(self) -> None:
         """Tell the outcome: everything is released by now (K3)."""
-        if self._error is not None:
-            self._error.phase, self._error.result = self.phase, self._result
         with self._news:
             self._has_outcome = True
+        if self._error is not None:
+            self._error.phase, self._error.result = self.phase, self._result
         stats = self._result.stats if self._result else None
         self._tell(Progress(Part.SYNC, State.ENDED, outcome=self.phase, stats=stats))
         if self._error is not None:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 
 from attrs import frozen
 
-from statesync.errors import WrongHub
+from statesync.errors import BadAnswer, WrongHub
 from statesync.store.objects import TrackedObject, quoted
 from statesync.store.outbox import Objects, fold
 from statesync.wire import CLIENT_FORKED, EPOCH_CHANGED, Feed, Problem
@@ -60,7 +60,11 @@ def standing(connection: sqlite3.Connection, space: str) -> Standing:
 
 
 def learn(connection: sqlite3.Connection, known: Standing, hub: str, epoch: str) -> None:
-    """Remember the hub that answered first. Raises ``WrongHub`` for another one than the known."""
+    """Remember the hub that answered first.
+
+    Raises ``WrongHub`` for another one than the known, and ``BadAnswer`` for an epoch that is not the one
+    that was asked in: a hub refuses that, since the cursors would mean nothing.
+    """
     if known.hub == hub and known.epoch == epoch:
         return
     if known.hub not in (None, hub):
@@ -68,6 +72,8 @@ def learn(connection: sqlite3.Connection, known: Standing, hub: str, epoch: str)
             f"hub {hub} answered, but the records of space {known.space!r} here belong to hub {known.hub}; "
             "check the address, or reset() the store first"
         )
+    if known.epoch not in (None, epoch):
+        raise BadAnswer(f"the hub answered for epoch {epoch}, but was asked for {known.epoch}")
     connection.execute(
         "UPDATE statesync_space SET hub = ?, epoch = ? WHERE name = ?", (hub, epoch, known.space)
     )
@@ -85,13 +91,23 @@ def objects_of(connection: sqlite3.Connection, space: str, objects: Objects) -> 
 
 
 def belongs(connection: sqlite3.Connection, objects: Iterable[str], space: str) -> str | None:
-    """Return the first of ``objects`` that belongs to another space, or None; claims the others."""
+    """Return the first of ``objects`` that belongs to another space, or None; claims the others.
+
+    A space that has never answered, such as a mistyped one, owns nothing.
+    """
     for name in objects:
-        row = connection.execute("SELECT space FROM statesync_cursor WHERE object = ?", (name,)).fetchone()
+        row = connection.execute(
+            "SELECT space, hub FROM statesync_cursor LEFT JOIN statesync_space ON name = space "
+            "WHERE object = ?",
+            (name,),
+        ).fetchone()
         if row is None:
             connection.execute("INSERT INTO statesync_cursor (object, space) VALUES (?, ?)", (name, space))
         elif row[0] != space:
-            return name
+            if row[1] is not None:
+                return name
+            settle_doubts(connection, row[0])
+            connection.execute("UPDATE statesync_cursor SET space = ? WHERE object = ?", (space, name))
     return None
 
 
