@@ -16,6 +16,7 @@ from statesync.hub.errors import Refused, epoch_changed, refused
 from statesync.hub.limits import HubLimits
 from statesync.hub.pulling import Reading
 from statesync.hub.rates import Rates
+from statesync.hub.retention import Retention
 from statesync.hub.rights import ALL_RIGHTS, Right, Rights
 from statesync.hub.spaces import Standing
 from statesync.wire import Pull
@@ -62,11 +63,13 @@ class Hub:
         issuer: Issuer | None = None,
         connections: int = 8,
         patience: float = 10.0,
+        retention: Retention | None = None,
     ) -> None:
         self.url = url
         self.limits = limits or HubLimits()
         self.connections = connections
         self._without_tokens = without_tokens
+        self._retention = retention or Retention()
         self._issuer = issuer
         self._rates = Rates()
         self._objects = None if objects is None else frozenset(objects)
@@ -102,7 +105,9 @@ class Hub:
         }
         with _database_errors(), self.database.writing():
             standing = spaces.lock(self.database, space, offer.push.client, self.limits.spaces)
-            outcome = pushing.push(self.database, space, standing, offer, rejections)
+            outcome = pushing.push(
+                self.database, space, standing, offer, rejections, self._retention
+            )
         if isinstance(outcome, Refused):
             raise outcome
         return outcome.encode()

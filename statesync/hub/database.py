@@ -7,11 +7,11 @@ looked up and written, how a page is read) is a ``Dialect``.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple, Protocol
 
 import peewee
-from attrs import define
+from attrs import define, field
 
 from statesync.hub.errors import BadDatabase, outcome_unknown
 
@@ -114,6 +114,8 @@ class Database:
 
     pool: Pool
     dialect: Dialect
+    turn: AbstractContextManager[object] = field(factory=nullcontext)
+    """What a writer of this process waits for before it asks the database."""
 
     def run(self, sql: str, *parameters: object) -> Any:
         """Run one statement inside the transaction that is open; placeholders are ``?``."""
@@ -139,7 +141,7 @@ class Database:
         """
         ended = False
         try:
-            with self.pool.connection_context(), self.pool.atomic(self.dialect.write_mode):
+            with self.turn, self.pool.connection_context(), self.pool.atomic(self.dialect.write_mode):
                 yield
                 ended = True
         except (peewee.OperationalError, peewee.InterfaceError) as error:

@@ -13,6 +13,7 @@ from attrs import define, field
 from statesync.hub.database import Database, Stored, Written
 from statesync.hub.errors import Refused, epoch_changed
 from statesync.hub.offers import Offer, fields_of, text_of
+from statesync.hub.retention import Retention
 from statesync.hub.spaces import Standing, begin_epoch, check_beliefs, check_not_forked
 from statesync.wire import Accepted, Change, Conflict, PushAnswer, Rejected, Verdict
 
@@ -33,7 +34,12 @@ class Settlement:
 
 
 def push(
-    database: Database, space: str, standing: Standing, offer: Offer, rejections: Mapping[int, Rejected]
+    database: Database,
+    space: str,
+    standing: Standing,
+    offer: Offer,
+    rejections: Mapping[int, Rejected],
+    retention: Retention,
 ) -> str | Refused:
     """Apply a batch in the open transaction, which holds the space's row; return the answer's text.
 
@@ -50,6 +56,8 @@ def push(
         return epoch_changed(standing.hub, begin_epoch(database, space), standing.number)
     stored = _find(database, space, offer.changes, rejections)
     settlement = settle(offer.changes, rejections, stored, request.client, standing)
+    if any(written.deleted for written in settlement.writes):
+        retention.keep(database, space, settlement.head)
     return _record(database, space, standing, offer, settlement)
 
 

@@ -60,7 +60,16 @@ CREATE TABLE token (
 )
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST,)
+_MARKS = """
+CREATE TABLE mark (
+    space TEXT NOT NULL,
+    day BIGINT NOT NULL,
+    head BIGINT NOT NULL,
+    PRIMARY KEY (space, day)
+)
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _MARKS)
 """What each version of the schema adds to the one before: statements that every database here understands."""
 
 _META = "CREATE TABLE IF NOT EXISTS hub_meta (name TEXT NOT NULL PRIMARY KEY, value BIGINT NOT NULL)"

@@ -15,6 +15,7 @@ from uvicorn.supervisors import Multiprocess
 
 from statesync.hub.core import Hub
 from statesync.hub.limits import HubLimits
+from statesync.hub.retention import Retention
 from statesync.hub.web import application
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Setup:
     issuer: Issuer | None = None
     connections: int = 8
     patience: float = 10.0
+    retention: Retention = field(factory=Retention)
 
     def open(self) -> Hub:
         """Return the hub; raises what ``Hub`` raises."""
@@ -43,6 +45,7 @@ class Setup:
             issuer=self.issuer,
             connections=self.connections,
             patience=self.patience,
+            retention=self.retention,
         )
 
     def __call__(self) -> Starlette:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from itertools import chain
 
+from attrs import define, field
 from playhouse.pool import PooledSqliteDatabase  # type: ignore[import-untyped]
 
 from statesync.hub.database import Database, Pool, Read, Statement, Stored, Written, cut
+from statesync.hub.errors import refused
 
 # synchronous=FULL: what a device was told is accepted has to survive a power cut.
 _PRAGMAS = {"journal_mode": "wal", "synchronous": "full", "cache_size": -65536, "wal_autocheckpoint": 8000}
@@ -73,4 +76,23 @@ def open_sqlite(path: str, connections: int, patience: float) -> Database:
         timeout=patience,
         check_same_thread=False,  # the pool hands a connection from thread to thread, to one at a time
     )
-    return Database(pool, SqliteDialect())
+    return Database(pool, SqliteDialect(), _Turn(patience))
+
+
+@define(eq=False)
+class _Turn:
+    """One writer of a process after the other.
+
+    SQLite would let them all ask again and again, with pauses: of eight writers the unluckiest waited half a
+    second where in line it waits 30 ms.
+    """
+
+    patience: float
+    lock: threading.Lock = field(factory=threading.Lock)
+
+    def __enter__(self) -> None:
+        if not self.lock.acquire(timeout=self.patience):
+            raise refused(503, "busy", "the hub has too many writes under way; try again", 1)
+
+    def __exit__(self, *_error: object) -> None:
+        self.lock.release()

@@ -26,7 +26,7 @@ from statesync.wire import Feed
 
 from .devices import Device, delete, upsert
 
-TABLES = ["space", "record", "receipt", "reader", "token"]
+TABLES = ["space", "record", "receipt", "reader", "token", "mark"]
 
 
 @pytest.mark.parametrize(
