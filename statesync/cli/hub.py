@@ -28,6 +28,7 @@ from statesync.hub import (
     serve,
 )
 from statesync.hub.database import Database, open_database
+from statesync.hub.retention import Retention
 from statesync.hub.rights import EVERY_OBJECT
 from statesync.hub.tokens import TokenRow
 
@@ -92,6 +93,7 @@ def _limit_options(command: Command) -> Command:
 )
 @click.option("--jwt-audience", help="The audience that such a token has to name.")
 @click.option("--jwt-issuer", help="The issuer that such a token has to name.")
+@click.option("--retention", default="90d", show_default=True, help="How long deletes are remembered.")
 @_limit_options
 def serve_command(url: str, host: str, port: int, is_open: bool, workers: int, **more: Any) -> None:
     """Serve the hub until it is told to end (SIGTERM, Ctrl-C)."""
@@ -108,6 +110,7 @@ def serve_command(url: str, host: str, port: int, is_open: bool, workers: int, *
             limits=HubLimits(**limits),
             issuer=_issuer(more["jwt_key"], more["jwt_audience"], more["jwt_issuer"]),
             connections=more["connections"],
+            retention=Retention(_seconds(more["retention"])),
         )
         address = Address(host=host, port=port, certificate=more["tls_certificate"], key=more["tls_key"])
         serve(setup, address, workers=workers)

@@ -8,6 +8,7 @@ from statesync.hub.core import Hub, prepare
 from statesync.hub.errors import BadDatabase, HubError, HubNotReady, HubTooNew, Refused
 from statesync.hub.limits import HubLimits
 from statesync.hub.local import LocalRemote
+from statesync.hub.retention import Retention
 from statesync.hub.rights import Right, Rights
 from statesync.hub.serving import Address, Setup, serve, serving
 from statesync.hub.tokens import create_token, list_tokens, revoke_token
@@ -23,6 +24,7 @@ __all__ = [
     "HubTooNew",
     "LocalRemote",
     "Refused",
+    "Retention",
     "Right",
     "Rights",
     "Setup",

@@ -48,7 +48,7 @@ class Hub:
     ``without_tokens`` lets everybody do everything. ``objects`` are the names of the objects that records
     may belong to (None: any). ``issuer`` is an identity provider whose tokens are good here too.
     ``connections`` is how many transactions run at once, ``patience`` how many seconds a request waits for
-    its turn.
+    its turn, ``retention`` how long deletes are remembered.
 
     Raises ``BadDatabase``, ``HubNotReady`` and ``HubTooNew``. All methods may be called from any thread.
     """
@@ -105,9 +105,7 @@ class Hub:
         }
         with _database_errors(), self.database.writing():
             standing = spaces.lock(self.database, space, offer.push.client, self.limits.spaces)
-            outcome = pushing.push(
-                self.database, space, standing, offer, rejections, self._retention
-            )
+            outcome = pushing.push(self.database, space, standing, offer, rejections, self._retention)
         if isinstance(outcome, Refused):
             raise outcome
         return outcome.encode()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from statesync.hub.database import Database
 from statesync.hub.errors import CannotDistribute
 
-_TABLES = ("space", "record", "receipt", "reader", "token")
+_TABLES = ("space", "record", "receipt", "reader", "token", "mark")
 
 
 def distribute(database: Database) -> int:
