@@ -43,17 +43,26 @@ def take(
     """Return where ``triggers``, one after the other, lead, and the edges taken. Raises ``NotTaken``."""
     taken: list[Edge] = []
     for trigger in triggers:
-        standing, edge = _take_one(standing, trigger, facts, session, batch)
-        taken.append(edge)
-        if isinstance(trigger, Trigger) and trigger in LINKED:
-            standing, edge = _take_one(standing, LINKED[trigger], facts, session, batch)
+        for each in (trigger, *linked_to(trigger)):
+            standing, edge = take_one(standing, each, facts, session, batch)
             taken.append(edge)
     return standing, tuple(taken)
 
 
-def _take_one(
-    standing: Standing, trigger: AnyTrigger, facts: Facts, session: Chart, batch: Chart
+def linked_to(trigger: AnyTrigger) -> tuple[BatchTrigger, ...]:
+    """Return the batch trigger that moves with a session trigger, if there is one."""
+    linked = LINKED.get(trigger) if isinstance(trigger, Trigger) else None
+    return () if linked is None else (linked,)
+
+
+def take_one(
+    standing: Standing,
+    trigger: AnyTrigger,
+    facts: Facts,
+    session: Chart = SESSION,
+    batch: Chart = BATCH,
 ) -> tuple[Standing, Edge]:
+    """Return where ``trigger`` alone leads, and the edge taken. Raises ``NotTaken``."""
     known = evolve(facts, batch=standing.batch, cancelling=standing.phase is Phase.CANCELLING)
     if isinstance(trigger, BatchTrigger):
         if standing.batch is None:

@@ -1,0 +1,171 @@
+"""Which parts of the charts a test run has exercised: edges, pairs of edges, and what guards said.
+
+``with watching() as coverage:`` counts every session machine that runs meanwhile, in any thread, and
+recovery too. ``coverage.text()`` is the report, ``coverage.marks(SESSION)`` the picture: give it to
+``diagram.svg``. For a whole test run there is ``pytest -p statesync.testing.plugin --statesync-coverage``.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from weakref import WeakKeyDictionary
+
+from attrs import Factory, define, evolve, field, frozen
+
+from statesync.diagram.drawing import Mark, Marks, Weight
+from statesync.lifecycle import (
+    BATCH,
+    SESSION,
+    AnyTrigger,
+    BatchPhase,
+    BatchTrigger,
+    Chart,
+    Edge,
+    Facts,
+    Phase,
+    chart_of,
+)
+from statesync.machine import Commit, Move, SessionMachine
+from statesync.verify.firing import NotTaken, Standing, linked_to, take_one
+
+CHARTS = (SESSION, BATCH)
+
+
+@frozen
+class Outcome:
+    """What one guard of one chart said."""
+
+    chart: str
+    guard: str
+    held: bool
+
+    def __str__(self) -> str:
+        return f"{self.chart}: {self.guard} {'holds' if self.held else 'refuses'}"
+
+
+@define(eq=False)
+class ChartCoverage:
+    """What was exercised, with counts. ``pairs`` are edges that one machine took right after each other."""
+
+    edges: Counter[Edge] = field(factory=Counter)
+    pairs: Counter[tuple[Edge, Edge]] = field(factory=Counter)
+    outcomes: Counter[Outcome] = field(factory=Counter)
+    _last: WeakKeyDictionary[SessionMachine, dict[str, Edge]] = field(factory=WeakKeyDictionary)
+    _lock: threading.Lock = Factory(threading.Lock)
+
+    def missing_edges(self, chart: Chart) -> list[Edge]:
+        """Return the edges of ``chart`` that were never taken."""
+        return [edge for edge in chart.edges if not self.edges[edge]]
+
+    def missing_outcomes(self, chart: Chart) -> list[Outcome]:
+        """Return what guards of ``chart`` never said: each has to hold once and to refuse once."""
+        names = dict.fromkeys(guard.name for edge in chart.edges for guard in edge.guards)
+        every = [Outcome(chart.name, name, held) for name in names for held in (True, False)]
+        return [outcome for outcome in every if not self.outcomes[outcome]]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every edge was taken and every guard was seen to hold and to refuse."""
+        return not any(self.missing_edges(chart) or self.missing_outcomes(chart) for chart in CHARTS)
+
+    def marks(self, chart: Chart) -> Marks:
+        """Return the marks of the picture: how often each edge was taken, and alarm where never."""
+        return Marks(
+            edges={
+                edge: Mark(f"{self.edges[edge]} times", Weight.STRONG)
+                if self.edges[edge]
+                else Mark("never taken", Weight.ALARM)
+                for edge in chart.edges
+            },
+            caption=(self._line(chart),),
+        )
+
+    def text(self) -> str:
+        """Return the report as lines for people."""
+        lines: list[str] = []
+        for chart in CHARTS:
+            lines.append(self._line(chart))
+            lines += [f"  never taken: {edge}" for edge in self.missing_edges(chart)]
+            lines += [f"  never seen: {outcome}" for outcome in self.missing_outcomes(chart)]
+        return "\n".join(lines)
+
+    def _line(self, chart: Chart) -> str:
+        taken = len(chart.edges) - len(self.missing_edges(chart))
+        pairs = [(one, other) for one in chart.edges for other in chart.edges if one.target is other.source]
+        followed = sum(bool(self.pairs[pair]) for pair in pairs)
+        said = sum(outcome.chart == chart.name for outcome in self.outcomes)
+        guards = len({guard.name for edge in chart.edges for guard in edge.guards})
+        return (
+            f"{chart.name} chart: {taken} of {len(chart.edges)} edges, {followed} of {len(pairs)} pairs of "
+            f"edges, {said} of {2 * guards} guard outcomes"
+        )
+
+    def note_moves(self, machine: SessionMachine, moves: tuple[Move, ...]) -> None:
+        """Count what ``machine`` took."""
+        with self._lock:
+            before = self._last.setdefault(machine, {})
+            for move in moves:
+                edge = _edge(move)
+                last = before.get(move.chart)
+                self.edges[edge] += 1
+                if last is not None and last.target is edge.source:
+                    self.pairs[last, edge] += 1
+                before[move.chart] = edge
+
+    def note_guards(self, chart: Chart, edge: Edge, facts: Facts) -> None:
+        """Count what the guards of ``edge`` said, up to the first that refused."""
+        with self._lock:
+            for guard in edge.guards:
+                held = guard.holds(facts)
+                self.outcomes[Outcome(chart.name, guard.name, held)] += 1
+                if not held:
+                    return
+
+
+def _edge(move: Move) -> Edge:
+    chart = SESSION if move.chart == SESSION.name else BATCH
+    edges = chart.edges_of(move.source, move.trigger)
+    return next(edge for edge in edges if edge.target is move.target)
+
+
+def _asked(
+    phase: Phase, batch: BatchPhase | None, triggers: tuple[AnyTrigger, ...], facts: Facts
+) -> Iterator[tuple[Chart, Edge, Facts]]:
+    """Yield the edges whose guards are asked when ``triggers`` are fired together, with what they know."""
+    standing = Standing(phase, batch)
+    for trigger in triggers:
+        for each in (trigger, *linked_to(trigger)):
+            chart = chart_of(each)
+            here = standing.batch if isinstance(each, BatchTrigger) else standing.phase
+            known = evolve(facts, batch=standing.batch, cancelling=standing.phase is Phase.CANCELLING)
+            if here is not None:
+                yield from ((chart, edge, known) for edge in chart.edges_of(here, each))
+            try:
+                standing, _ = take_one(standing, each, facts)
+            except NotTaken:
+                return
+
+
+@contextmanager
+def watching() -> Iterator[ChartCoverage]:
+    """Count what every session machine does inside the block."""
+    coverage = ChartCoverage()
+    fire = SessionMachine.fire
+
+    def watched(
+        self: SessionMachine, *triggers: AnyTrigger, facts: Facts, commit: Commit
+    ) -> tuple[Move, ...]:
+        for chart, edge, known in _asked(self.phase, self.batch, triggers, facts):
+            coverage.note_guards(chart, edge, known)
+        moves = fire(self, *triggers, facts=facts, commit=commit)
+        coverage.note_moves(self, moves)
+        return moves
+
+    SessionMachine.fire = watched  # type: ignore[method-assign]
+    try:
+        yield coverage
+    finally:
+        SessionMachine.fire = fire  # type: ignore[method-assign]

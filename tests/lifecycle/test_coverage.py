@@ -1,0 +1,115 @@
+"""The coverage of the charts counts what machines really do, and the report tells what is missing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from statesync import diagram
+from statesync.errors import GuardRefused
+from statesync.lifecycle import BATCH, SESSION, BatchTrigger, Facts, Phase, Trigger
+from statesync.machine import Move, SessionMachine
+from statesync.testing.coverage import ChartCoverage, Outcome, watching
+
+ROOT = Path(__file__).parents[2]
+
+
+def nothing(moves: tuple[Move, ...]) -> None:
+    """Commit."""
+
+
+@pytest.fixture
+def counted() -> ChartCoverage:
+    """A session whose first batch was sent, and which was not allowed to fail with it open."""
+    with watching() as coverage:
+        machine = SessionMachine()
+        machine.fire(Trigger.START, facts=Facts(), commit=nothing)
+        machine.fire(Trigger.OPEN_BATCH, BatchTrigger.SEND, facts=Facts(), commit=nothing)
+        with pytest.raises(GuardRefused):
+            machine.fire(Trigger.FAIL, facts=Facts(), commit=nothing)
+    return coverage
+
+
+def test_edges_are_counted(counted: ChartCoverage) -> None:
+    assert {str(edge): count for edge, count in counted.edges.items()} == {
+        "start: idle -> uploading": 1,
+        "open_batch: uploading -> uploading if no_batch_open": 1,
+        "send: open -> in_flight if not_cancelling": 1,
+    }
+
+
+def test_pairs_of_edges_are_counted(counted: ChartCoverage) -> None:
+    assert [(str(one.trigger), str(other.trigger)) for one, other in counted.pairs] == [
+        ("start", "open_batch")
+    ]
+
+
+def test_both_outcomes_of_guards_are_counted(counted: ChartCoverage) -> None:
+    assert set(counted.outcomes) == {
+        Outcome("session", "no_batch_open", held=True),
+        Outcome("session", "no_batch_open", held=False),
+        Outcome("batch", "not_cancelling", held=True),
+    }
+
+
+def test_the_report_names_what_is_missing(counted: ChartCoverage) -> None:
+    assert not counted.is_complete
+    assert "session chart: 2 of 19 edges" in counted.text()
+    assert "batch chart: 1 of 9 edges" in counted.text()
+    assert "  never taken: settle: cancelling -> cancelled" in counted.text()
+    assert "  never seen: batch: not_cancelling refuses" in counted.text()
+    assert "  never seen: session: no_batch_open refuses" not in counted.text()
+
+
+def test_the_picture_marks_what_was_never_taken(counted: ChartCoverage) -> None:
+    drawn = diagram.mermaid(SESSION, counted.marks(SESSION))
+    assert "1 times<br/>start" in drawn
+    assert "never taken<br/>settle" in drawn
+    assert diagram.png(BATCH, counted.marks(BATCH)).startswith(b"\x89PNG")
+
+
+def test_nothing_is_counted_outside_the_block(counted: ChartCoverage) -> None:
+    before = counted.edges.copy()
+    SessionMachine().fire(Trigger.START, facts=Facts(), commit=nothing)
+    assert counted.edges == before
+
+
+def test_recovery_of_an_interrupted_session_is_counted() -> None:
+    with watching() as coverage:
+        machine = SessionMachine.standing_at(Phase.UPLOADING, None)
+        machine.fire(Trigger.FAIL, facts=Facts(), commit=nothing)
+    assert [str(edge.trigger) for edge in coverage.edges] == ["fail"]
+
+
+def run_pytest(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    (folder / "test_one.py").write_text(
+        "from statesync.lifecycle import Facts, Trigger\n"
+        "from statesync.machine import SessionMachine\n"
+        "def test_one(statesync_coverage):\n"
+        "    SessionMachine().fire(Trigger.START, facts=Facts(), commit=lambda moves: None)\n"
+        "    assert len(statesync_coverage.edges) == 1\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-p", "statesync.testing.plugin", "-p", "no:cacheprovider"]
+    return subprocess.run(
+        [*command, *options, str(folder)],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={"PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+
+
+def test_the_plugin_reports_a_run(tmp_path: Path) -> None:
+    done = run_pytest(tmp_path, "--statesync-coverage", f"--statesync-coverage-pictures={tmp_path / 'out'}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "session chart: 1 of 19 edges" in done.stdout
+    assert "never taken<br/>settle" in (tmp_path / "out" / "session-coverage.mmd").read_text()
+
+
+def test_the_plugin_can_require_that_everything_is_exercised(tmp_path: Path) -> None:
+    assert run_pytest(tmp_path, "--statesync-coverage=require").returncode == 1
+    assert run_pytest(tmp_path).returncode == 0
