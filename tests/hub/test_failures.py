@@ -1,0 +1,122 @@
+"""What a device is told when the hub or its database is in trouble, and that the trouble passes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from statesync.hub import Hub, HubLimits, Refused, prepare, serving, spaces
+
+from .devices import Service, upsert
+
+
+def push(hub: Hub, number: int = 1) -> int:
+    """Push one record to the space acme as one and the same client; return the head."""
+    envelope = {"client": "me", "number": number, "batch": f"{number}", "hub": None, "epoch": None}
+    body = json.dumps(envelope | {"changes": [upsert(f"{number}", {})]})
+    head: int = json.loads(hub.push("acme", body.encode()))["head"]
+    return head
+
+
+def kill_connection(hub: Hub, postgres: str) -> None:
+    """End the open transaction's connection from outside, as a server that fails does."""
+    process = hub.database.run("SELECT pg_backend_pid()").fetchone()[0]
+    with psycopg.connect(postgres) as other:
+        other.execute("SELECT pg_terminate_backend(%s, 5000)", (process,))
+
+
+def test_a_database_lost_before_the_commit_has_applied_nothing(
+    postgres_hub: Hub, postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dialect = postgres_hub.database.dialect
+    write = dialect.write
+
+    def write_and_die(*arguments: Any) -> None:
+        write(*arguments)
+        kill_connection(postgres_hub, postgres)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dialect, "write", write_and_die)
+        with pytest.raises(Refused) as caught:
+            push(postgres_hub)
+    assert (caught.value.status, caught.value.problem.code) == (503, "database_unavailable")
+    assert caught.value.retry_after
+    assert push(postgres_hub) == 1
+
+
+def test_a_connection_that_died_in_the_pool_is_not_used(postgres_hub: Hub, postgres: str) -> None:
+    with postgres_hub.database.asking():
+        kill_connection(postgres_hub, postgres)
+    assert push(postgres_hub) == 1
+
+
+def test_a_database_lost_in_the_commit_leaves_the_outcome_unknown(postgres_hub: Hub, postgres: str) -> None:
+    with pytest.raises(Refused) as caught, postgres_hub.database.writing():
+        kill_connection(postgres_hub, postgres)
+    assert (caught.value.status, caught.value.problem.code) == (503, "outcome_unknown")
+    assert push(postgres_hub) == 1
+
+
+def test_a_database_that_another_program_holds_is_busy_and_then_free(tmp_path: Path) -> None:
+    prepare(f"sqlite:///{tmp_path}/hub.db")
+    hub = Hub(f"sqlite:///{tmp_path}/hub.db", without_tokens=True, patience=0.05)
+    holder = sqlite3.connect(f"{tmp_path}/hub.db", isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    with pytest.raises(Refused) as caught:
+        push(hub)
+    assert (caught.value.status, caught.value.problem.code) == (503, "database_unavailable")
+    holder.execute("ROLLBACK")
+    holder.close()
+    assert push(hub) == 1
+    hub.close()
+
+
+def test_a_push_that_waits_too_long_for_its_turn_is_told_to_come_again(
+    new_database: Callable[[], str],
+) -> None:
+    hub = Hub(new_database(), without_tokens=True, connections=1, patience=1)
+    with hub.database.writing(), ThreadPoolExecutor(1) as background, pytest.raises(Refused) as caught:
+        background.submit(push, hub).result(30)
+    assert (caught.value.status, caught.value.problem.code) == (503, "busy")
+    assert push(hub) == 1
+    hub.close()
+
+
+def test_no_more_requests_are_under_way_than_the_limit(new_database: Callable[[], str]) -> None:
+    url = new_database()
+    hub = Hub(url, without_tokens=True, limits=HubLimits(under_way=1))
+    with serving(hub) as address, Service(address, hub, url) as service, ThreadPoolExecutor(2) as background:
+        with hub.database.writing():
+            spaces.lock(hub.database, "acme", "test", 9)
+            devices = [service.device("acme") for _ in range(2)]
+            answers = [background.submit(one.send, "push", one.push_document()) for one in devices]
+            refused = next(as_completed(answers, timeout=30)).result()
+            assert (refused[0], refused[1]["error"]["code"]) == (503, "busy")
+            assert "1" in refused[1]["error"]["message"]
+        assert sorted(answer.result(30)[0] for answer in answers) == [200, 503]
+    hub.close()
+
+
+def test_a_defect_of_the_hub_is_a_refusal_document_too(
+    new_database: Callable[[], str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = new_database()
+    hub = Hub(url, without_tokens=True)
+
+    def defect(*_arguments: object) -> bytes:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(hub, "push", defect)
+    with caplog.at_level(logging.CRITICAL), serving(hub) as address, Service(address, hub, url) as service:
+        device = service.device("acme")
+        status, answer = device.send("push", device.push_document())
+    hub.close()
+    assert (status, answer["error"]["code"]) == (500, "internal_error")
