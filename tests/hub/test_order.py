@@ -32,6 +32,8 @@ def run_crowd(url: str, kind: type[Hub], batches: int, size: int) -> tuple[set[s
     ]
     for process in readers + writers:
         process.start()
+    for _, sender in pipes:
+        sender.close()  # so that a reader that dies is the end of its pipe, not a wait for ever
     for process in writers:
         process.join()
     finished.set()
@@ -40,9 +42,8 @@ def run_crowd(url: str, kind: type[Hub], batches: int, size: int) -> tuple[set[s
         process.join()
         assert process.exitcode == 0
         process.close()
-    for receiver, sender in pipes:
+    for receiver, _ in pipes:
         receiver.close()
-        sender.close()
     return {f"{name}-{key}" for name in names for key in range(batches * size)}, seen
 
 
