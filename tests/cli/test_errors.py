@@ -128,3 +128,9 @@ def test_an_address_that_is_none_is_wrong_usage(database: Path) -> None:
 def test_an_operating_system_error_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert_one_line(run("demo", "--keep", tmp_path / "file" / "below"), "Not a directory")
+
+
+def test_records_of_another_space(here: Device, database: Path, address: str) -> None:
+    here.sync()
+    ran = run("sync", database, "--remote", address, "--space", "elsewhere")
+    assert_one_line(ran, "belongs to another space", "reset()")
