@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from logging import getLogger
 
 from statesync.driver import Driver
-from statesync.errors import NothingToCancel, StoreError, SyncCancelled, SyncError, UsageError
+from statesync.errors import InternalError, NothingToCancel, StoreError, SyncCancelled, SyncError, UsageError
 from statesync.lifecycle import Phase
 from statesync.mailbox import Cancel, Mailbox
 from statesync.remote import Remote
@@ -96,10 +96,8 @@ class Session:
         this very session while it runs: it would wait for itself.
         """
         error = self.exception(timeout)
-        if error is not None:
-            raise error
-        if self._result is None:
-            raise StoreError("the session is done, but its history could not be read")
+        if error is not None or self._result is None:
+            raise error or UsageError("the session has no result yet")
         return self._result
 
     def exception(self, timeout: float | None = None) -> SyncError | None:
@@ -155,8 +153,17 @@ class Session:
         except StoreError:
             logger.exception("the history of session %s cannot be read", self.id)
 
+    def _fault(self) -> SyncError | None:
+        """Return what keeps a session without an error from being a success."""
+        if self._driver.machine.phase is not Phase.DONE:
+            return InternalError("a defect of statesync ended the session's thread; its log says which")
+        if self._result is None:
+            return StoreError("the session is done, but its history cannot be read; run: statesync doctor")
+        return None
+
     def _announce(self) -> None:
         """Tell the outcome: everything is released by now (K3)."""
+        self._error = self._error or self._fault()
         with self._news:
             self._has_outcome = True
         if self._error is not None:
