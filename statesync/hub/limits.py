@@ -8,10 +8,15 @@ from attrs import Attribute, field, frozen
 
 from statesync.wire import MAX_KEY_LENGTH
 
+_SQLITE_ARMS = 500
+"""SELECTs that SQLite can merge in one statement."""
 
-def _positive(_owner: object, option: Attribute[int], value: int) -> None:
-    if value < 1:
-        raise ValueError(f"{option.name} is {value}; it has to be at least 1")
+
+def _in_range(_owner: object, option: Attribute[int], value: int) -> None:
+    most = option.metadata["most"]
+    if value < 1 or (most is not None and value > most):
+        allowed = "at least 1" if most is None else f"1 to {most}"
+        raise ValueError(f"{option.name} is {value}; it has to be {allowed}")
 
 
 def _not_negative(_owner: object, option: Attribute[float], value: float) -> None:
@@ -19,8 +24,8 @@ def _not_negative(_owner: object, option: Attribute[float], value: float) -> Non
         raise ValueError(f"{option.name} is {value}; it cannot be negative")
 
 
-def _limit(default: int, counts: str) -> Any:
-    return field(default=default, validator=_positive, metadata={"counts": counts})
+def _limit(default: int, counts: str, most: int | None = None) -> Any:
+    return field(default=default, validator=_in_range, metadata={"counts": counts, "most": most})
 
 
 def _rate(counts: str) -> Any:
@@ -29,16 +34,16 @@ def _rate(counts: str) -> Any:
 
 @frozen(kw_only=True)
 class HubLimits:
-    """What a hub accepts. Raises ``ValueError`` for a limit below 1 (``rate``: below 0)."""
+    """What a hub accepts. Raises ``ValueError`` for a limit out of its range."""
 
     body: int = _limit(32 << 20, "Bytes of a request's body, as it comes and after decompression.")
     record: int = _limit(1 << 20, "Bytes of one record's JSON text.")
-    key: int = _limit(MAX_KEY_LENGTH, "Characters of a record's key.")
+    key: int = _limit(MAX_KEY_LENGTH, "Characters of a record's key.", most=MAX_KEY_LENGTH)
     batch: int = _limit(10_000, "Changes in one push.")
     page: int = _limit(10_000, "Records in one page.")
     default_page: int = _limit(1000, "Records in a page for a device that leaves the choice to the hub.")
     page_bytes: int = _limit(8 << 20, "Bytes of records in one page, but for a single larger record.")
-    objects: int = _limit(200, "Objects that one pull may ask for.")
+    objects: int = _limit(200, "Objects that one pull may ask for.", most=_SQLITE_ARMS)
     nesting: int = _limit(64, "Levels of lists and objects in a request's body.")
     ratio: int = _limit(100, "Times its size that a packed body may have when unpacked, from 64 KB on.")
     spaces: int = _limit(100_000, "Spaces on this hub.")

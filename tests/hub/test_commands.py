@@ -42,6 +42,7 @@ def test_every_limit_is_an_option_that_is_checked(url: str) -> None:
     refused = run("serve", "--database", url, "--limit-body", "0")
     assert refused.exit_code == 1
     assert "body is 0" in refused.output
+    assert "1 to 255" in run("serve", "--database", url, "--limit-key", "256").output
 
 
 def test_init_says_what_it_did(url: str) -> None:

@@ -207,3 +207,14 @@ def test_an_upsert_of_a_record_whose_delete_was_purged_is_a_conflict(
     service.hub.purge(device.space, through=2)
     assert other.push(upsert("a", {}, base=1)) == [{"status": "conflict", "version": 2, "deleted": True}]
     assert other.push(upsert("a", {}, base=2)) == [{"status": "accepted", "version": 3}]
+
+
+def test_as_many_objects_as_can_be_allowed_come_in_one_page(hub: Hub, device: Device) -> None:
+    hub.limits = HubLimits(objects=500)
+    names = [f"Object{n}" for n in range(500)]
+    document = device.push_document(*(upsert("a", {}, name=name) for name in names))
+    hub.push("wide", json.dumps(document).encode())
+    pull = device.pull_document({name: {"cursor": 0} for name in names}, 499, client="reader")
+    page = json.loads(hub.pull("wide", json.dumps(pull).encode()))
+    assert [entry["object"] for entry in page["changes"]] == names[:499]
+    assert page["more"] is True
