@@ -79,12 +79,18 @@ def _filter(value: Any) -> dict[str, dict[str, tuple[Scalar, ...]]]:
     if not isinstance(value, Mapping) or not all(isinstance(fields, Mapping) for fields in value.values()):
         raise BadOptions(f"filter must map an object's name to {{field: value or values}}, not {value!r}")
     return {
-        name: {
-            column: tuple(wanted) if isinstance(wanted, list | tuple | set | frozenset) else (wanted,)
-            for column, wanted in fields.items()
-        }
-        for name, fields in value.items()
+        name: {column: _wanted(wanted) for column, wanted in fields.items()} for name, fields in value.items()
     }
+
+
+def _wanted(values: Any) -> tuple[Scalar, ...]:
+    """Return the values in one order, so that the same filter always looks the same."""
+    several = values if isinstance(values, list | tuple | set | frozenset) else (values,)
+    for value in several:
+        if not (value is None or isinstance(value, str | int | float)):
+            raise BadOptions(f"a filter can ask for text, numbers, booleans and None, not {value!r}")
+    unique = {(type(value).__name__, str(value)): value for value in several}
+    return tuple(unique[name] for name in sorted(unique))
 
 
 @frozen(kw_only=True)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from child import Child, start_child
 from fleet import Device, airport_model
-from gate import PATIENCE, Gate, lose_answer, lose_request, refuse, wait_for
+from gate import PATIENCE, Gate, lose_answer, lose_request, pass_on, refuse, wait_for
 
 from statesync import (
     GuardRefused,
@@ -261,7 +261,7 @@ def test_k4_the_terminal_statistics_equal_what_is_durable(
     here: Device, gate: Gate, waiting: list[str]
 ) -> None:
     here.add(5, first=100)
-    gate.plan(*[lambda *request: gate.ask_hub(*request[1:])] * 4)
+    gate.plan(*[pass_on] * 4)
     held = gate.hold()
     session = start(here, upload_batch_size=2, download_batch_size=10, get_sync_stats=True)
     held.wait()
@@ -549,7 +549,7 @@ def test_k9_after_cancelled_nothing_is_staged_and_the_next_session_goes_on(
 def test_k9_after_failed_nothing_is_staged_and_the_next_session_goes_on(
     here: Device, gate: Gate, waiting: list[str]
 ) -> None:
-    gate.plan(lambda *request: gate.ask_hub(*request[1:]), refuse(403, "forbidden"))
+    gate.plan(pass_on, refuse(403, "forbidden"))
     here.add(4, first=100)
     session = start(here, upload_batch_size=2)
     assert isinstance(end_of(session), Unauthorized)

@@ -7,6 +7,8 @@ the program's models. It also writes the SQL that depends on the columns.
 from __future__ import annotations
 
 import json
+from datetime import date
+from decimal import Decimal
 from functools import cached_property
 from typing import Any
 
@@ -35,10 +37,14 @@ SCALAR, BOOLEAN, BLOB = "scalar", "boolean", "blob"
 
 @frozen
 class Column:
-    """One column besides the key. ``kind`` says how it travels: scalar, boolean or blob."""
+    """One column besides the key. ``kind`` says how it travels: scalar, boolean or blob.
+
+    ``default`` is what a new record gets whose writer does not know the column.
+    """
 
     name: str
     kind: str
+    default: str | int | float | None = None
 
 
 @frozen
@@ -53,6 +59,10 @@ class Reference:
 def quoted(name: str) -> str:
     """Return ``name`` as an SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def _literal(value: object) -> str:
+    return repr(value) if isinstance(value, int | float) else "'" + str(value).replace("'", "''") + "'"
 
 
 @define(eq=True, slots=False)
@@ -77,7 +87,7 @@ class TrackedObject:
             {
                 "table": self.table,
                 "key": self.key,
-                "columns": [[column.name, column.kind] for column in self.columns],
+                "columns": [[column.name, column.kind, column.default] for column in self.columns],
                 "references": [[r.column, r.parent_table, r.parent_column] for r in self.references],
                 "uniques": self.uniques,
             }
@@ -109,9 +119,13 @@ class TrackedObject:
         return self.upsert_of(self.column_names)
 
     def upsert_of(self, columns: tuple[str, ...]) -> str:
-        """Insert or update (key, *columns), leaving other columns of a known record as they are."""
-        names = ", ".join(quoted(name) for name in (self.key, *columns))
-        marks = ", ".join("?" * (len(columns) + 1))
+        """Insert or update (key, *columns), leaving other columns of a known record as they are.
+
+        A new record gets the defaults of the other columns.
+        """
+        unset = [c for c in self.columns if c.name not in columns and c.default is not None]
+        names = ", ".join(quoted(name) for name in (self.key, *columns, *(c.name for c in unset)))
+        marks = ", ".join(["?"] * (len(columns) + 1) + [_literal(c.default) for c in unset])
         updates = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in columns)
         action = f"UPDATE SET {updates}" if updates else "NOTHING"
         key, table = quoted(self.key), quoted(self.table)
@@ -237,7 +251,7 @@ def describe(model: type[Model], name: str | None = None) -> TrackedObject:
         name=name or model.__name__,
         table=meta.table_name,
         key=key.column_name,
-        columns=tuple(Column(other.column_name, _kind(other)) for other in fields),
+        columns=tuple(Column(other.column_name, _kind(other), _default(other)) for other in fields),
         references=tuple(_reference(other) for other in fields if isinstance(other, ForeignKeyField)),
         uniques=_unique_groups(model, fields),
     )
@@ -268,6 +282,17 @@ def _kind(column: Field) -> str:
     if isinstance(column, BooleanField):
         return BOOLEAN
     return BLOB if isinstance(column, BlobField | BinaryUUIDField) else SCALAR
+
+
+def _default(column: Field) -> str | int | float | None:
+    """Return what the model gives to a new record; what is computed anew each time, only if it must be."""
+    default = column.default
+    if callable(default):
+        default = None if column.null else default()
+    stored = None if default is None else column.db_value(default)  # type: ignore[no-untyped-call]
+    if isinstance(stored, date | Decimal):
+        return str(stored)
+    return stored if isinstance(stored, str | int | float) else None
 
 
 def _reference(column: ForeignKeyField) -> Reference:

@@ -175,14 +175,18 @@ def apply_filters(connection: sqlite3.Connection, objects: Objects, filters: Map
 
 
 def reread(connection: sqlite3.Connection, objects: Objects, why: str) -> None:
-    """Begin to read these objects from the start. Pending changes stay, their bases become unknown."""
+    """Begin to read these objects from the start. Pending changes stay, their bases become unknown.
+
+    A read after a new epoch that has not ended stays one: it alone offers again what the hub has lost.
+    """
     fold(connection, objects)
     for name in objects:
         connection.execute("DELETE FROM statesync_seen WHERE object = ?", (name,))
         connection.execute(
-            "UPDATE statesync_cursor SET cursor = 0, rereading = ?, reread_from = max(cursor, reread_from) "
-            "WHERE object = ?",
-            (why, name),
+            "UPDATE statesync_cursor SET cursor = 0, reread_from = max(cursor, reread_from), "
+            "rereading = CASE WHEN rereading = :epoch AND :why <> :all THEN :epoch ELSE :why END "
+            "WHERE object = :name",
+            {"why": why, "name": name, "epoch": EPOCH, "all": EVERYTHING},
         )
         if why == EPOCH:
             connection.execute(

@@ -102,7 +102,8 @@ class Work:
                     f"{elsewhere} belongs to another space than {self._space!r}, and an object is synced "
                     "with one space of one hub; reset() it first"
                 )
-            standing.apply_filters(connection, self._objects, self._options.filter)
+            if self._options.downloads:
+                standing.apply_filters(connection, self._objects, self._options.filter)
             journal.create_session(connection, self._session, self._space, self._objects)
             journal.prune(connection, self._core.keep_sessions)
 
