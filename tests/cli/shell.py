@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from statesync.cli.commands import commands
 
-PATIENCE = 30.0
+PATIENCE = 100.0
 """Seconds after which a process that does not end has failed its test."""
 
 
@@ -43,7 +43,11 @@ def start(*arguments: object, **environment: str) -> subprocess.Popen[str]:
 
 def end_of(process: subprocess.Popen[str]) -> Ran:
     """Wait for the end of a process."""
-    out, err = process.communicate(timeout=PATIENCE)
+    with process:
+        try:
+            out, err = process.communicate(timeout=PATIENCE)
+        finally:
+            process.kill()  # one that has ended is not hurt
     return Ran(process.returncode, out, err)
 
 

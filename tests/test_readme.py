@@ -1,0 +1,119 @@
+"""The README does what it says: its example runs, its commands are real, its links lead somewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+
+from statesync.cli.commands import LISTED
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_example_runs_and_prints_what_the_readme_says(tmp_path: Path) -> None:
+    example = blocks("python")[0]
+    promised = re.search(r"It prints `(.+)`\.", README)
+    assert promised is not None
+    ran = subprocess.run(
+        [sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert (ran.stdout.strip(), ran.stderr) == (promised[1], "")
+
+
+def test_the_example_is_short_enough_to_read() -> None:
+    assert 15 <= len([line for line in blocks("python")[0].splitlines() if line.strip()]) <= 22
+
+
+@pytest.mark.parametrize(("extra", "ends_with"), [("demo", "statesync demo"), ("test", "pytest")])
+def test_each_set_up_is_one_line_in_an_environment_of_its_own(extra: str, ends_with: str) -> None:
+    (command,) = [block.strip() for block in blocks("sh") if f"'.[{extra}]'" in block]
+    assert "\n" not in command
+    assert command.startswith("python3 -m venv .venv && .venv/bin/pip install ")
+    assert command.endswith(f"&& .venv/bin/{ends_with}")
+
+
+def test_the_extras_that_the_readme_names_exist() -> None:
+    config = ConfigParser(interpolation=None)
+    config.read(ROOT / "setup.cfg", encoding="utf-8")
+    named = set(re.findall(r"\[([a-z]+)\][`']", README))
+    assert {"hub", "cli", "demo", "test"} <= named
+    assert named <= set(config["options.extras_require"])
+
+
+def test_every_command_is_in_the_readme_and_none_besides() -> None:
+    table = README.split("| command | does |")[1].split("\n\n")[0]
+    named = set(re.findall(r"`(?:statesync )?([a-z]+)", re.sub(r"`--\w+`", "", table)))
+    assert named == set(LISTED)
+
+
+def test_every_link_leads_to_a_file() -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / target).is_file(), target
+
+
+PYTHON = """#!/bin/sh
+mkdir -p "$3/bin"
+for tool in pip pytest ruff mypy; do
+  ln -s "{tool}" "$3/bin/$tool"
+done
+"""
+
+TOOL = """#!/bin/sh
+called="$(basename "$0") $*"
+echo "$called" >> "{record}"
+case "$called" in "$FAILS"*) exit 1;; esac
+"""
+
+
+def fake_environment(folder: Path) -> dict[str, str]:
+    """Make a ``python3`` whose virtual environments hold tools that only say that they were called."""
+    scripts = {"tool": TOOL.format(record=folder / "called"), "python3": PYTHON.format(tool=folder / "tool")}
+    for name, script in scripts.items():
+        (folder / name).write_text(script)
+        (folder / name).chmod(0o755)
+    return {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
+
+
+def run_ci(folder: Path, fails: str) -> tuple[int, str, list[str]]:
+    environment = {**fake_environment(folder), "FAILS": fails}
+    ran = subprocess.run([ROOT / ".ci" / "run"], env=environment, capture_output=True, text=True, timeout=60)
+    called = [line.strip() for line in (folder / "called").read_text().splitlines()]
+    return ran.returncode, ran.stdout.strip().splitlines()[-1], called
+
+
+def test_ci_runs_the_readme_s_test_command_and_the_linters(tmp_path: Path) -> None:
+    code, said, called = run_ci(tmp_path, "nothing")
+    assert (code, said) == (0, "every step passed")
+    assert called == [
+        "pip install .[test]",
+        "pytest",
+        "ruff check .",
+        "ruff format --check .",
+        "mypy --strict",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fails", "step"),
+    [
+        ("pip install", "install and test"),
+        ("pytest", "install and test"),
+        ("ruff check", "ruff check"),
+        ("ruff format", "ruff format"),
+        ("mypy --strict", "mypy --strict"),
+    ],
+)
+def test_ci_fails_and_names_the_step_that_failed(fails: str, step: str, tmp_path: Path) -> None:
+    code, said, _ = run_ci(tmp_path, fails)
+    assert (code, said) == (1, f"failed: [{step}]")
