@@ -25,11 +25,14 @@ from statesync.messages import (
     StoreDoubt,
 )
 from statesync.protocol import decide
-from statesync.verify.system import Budget, SystemReport, check_system, promises, steps
+from statesync.verify.system import Budget, SystemReport, check_system, driver, promises, steps
 from statesync.verify.system import hub as modelled_hub
 from statesync.verify.system import store as modelled_store
-from statesync.verify.system.explore import first_world
+from statesync.verify.system.explore import first_worlds
 from statesync.verify.system.world import Accepted, Hub, Upload, Verdicts, World
+
+ENOUGH = Budget(cancels=1, crashes=0, lost_requests=1, lost_answers=1, edits=0)
+"""What is needed to notice most defects, and quick."""
 
 Sabotage = Callable[[Conversation, Event, Decision], Decision]
 
@@ -51,7 +54,7 @@ def test_every_promise_holds_in_every_interleaving(
 def test_the_bounds_are_as_wide_as_promised(report: SystemReport) -> None:
     """Two upload batches, two pages, three records, two devices; every accident once, anywhere."""
     assert Budget() == Budget(cancels=1, crashes=1, lost_requests=1, lost_answers=1, edits=1)
-    world = first_world("server_wins", Budget())
+    world = first_worlds("server_wins", Budget())[0]
     assert [device.name for device in world.devices] == ["a", "b"]
     assert len(world.devices[0].outbox) == 2 * modelled_store.BATCH_SIZE
     unseen = [record for record in world.hub.records if record.version > world.devices[0].cursor]
@@ -62,8 +65,8 @@ def test_the_bounds_are_as_wide_as_promised(report: SystemReport) -> None:
 
 def worlds(budget: Budget) -> set[World]:
     """Every world that an exploration meets."""
-    first = first_world("client_wins", budget)
-    seen, frontier = {first}, [first]
+    frontier = [*first_worlds("client_wins", budget)]
+    seen = set(frontier)
     while frontier:
         new = {step.target for step in steps.steps(frontier.pop())} - seen
         seen |= new
@@ -80,8 +83,14 @@ def test_every_outcome_is_met() -> None:
     assert any(world.is_over for world in seen)
 
 
-def test_without_accidents_there_is_one_run_a_policy() -> None:
-    assert check_system(Budget(0, 0, 0, 0, 0)).runs == 2
+def test_runs_begin_with_and_without_a_batch_in_doubt() -> None:
+    clean, unheard, applied = first_worlds("server_wins", Budget())
+    assert [world.devices[0].in_doubt for world in (clean, unheard, applied)] == [False, True, True]
+    assert [len(world.hub.receipts) for world in (clean, unheard, applied)] == [0, 0, 1]
+
+
+def test_without_accidents_there_is_one_run_from_every_beginning() -> None:
+    assert check_system(Budget(0, 0, 0, 0, 0)).runs == 2 * 3
 
 
 def forget_doubt(now: Conversation, event: Event, decision: Decision) -> Decision:
@@ -167,9 +176,9 @@ def test_a_broken_conversation_is_noticed(
     def broken_decide(now: Conversation, event: Event) -> Decision:
         return sabotage(now, event, decide(now, event))
 
-    monkeypatch.setattr(steps, "decide", broken_decide)
+    monkeypatch.setattr(driver, "decide", broken_decide)
     monkeypatch.setattr(promises, "decide", broken_decide)
-    found = {violation.statement: violation for violation in check_system().violations}
+    found = {violation.statement: violation for violation in check_system(ENOUGH).violations}
     assert broken in found
     assert f"violated ({found[broken].policy}): {broken}" in found[broken].text()
 
@@ -182,7 +191,8 @@ def test_an_edit_during_the_upload_that_is_forgotten_is_noticed(monkeypatch: pyt
         return acknowledge(device, sent, sent, verdict)
 
     monkeypatch.setattr(modelled_store, "_acknowledge", careless)
-    statements = {violation.statement for violation in check_system().violations}
+    edits = evolve(ENOUGH, edits=1)
+    statements = {violation.statement for violation in check_system(edits).violations}
     assert promises.NOTHING_LOST in statements or promises.AGREED in statements
 
 
@@ -197,13 +207,15 @@ def test_a_hub_without_receipts_is_noticed(monkeypatch: pytest.MonkeyPatch) -> N
         return hub, tuple(verdicts)
 
     monkeypatch.setattr(steps, "push", forgetful)
-    monkeypatch.setattr(steps, "pull", lambda hub, ask: modelled_hub.pull(hub, evolve(ask, number=0)))
-    assert promises.ONCE in {violation.statement for violation in check_system().violations}
+    monkeypatch.setattr(
+        steps, "pull", lambda hub, ask: modelled_hub.pull(evolve(hub, receipts=()), evolve(ask, number=0))
+    )
+    assert promises.ONCE in {violation.statement for violation in check_system(ENOUGH).violations}
 
 
 def test_a_violation_comes_with_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steps, "decide", lambda now, event: settle_in_doubt(now, event, decide(now, event)))
-    (found,) = (each for each in check_system().violations if each.statement == promises.TRUTHFUL)
+    monkeypatch.setattr(driver, "decide", lambda now, event: settle_in_doubt(now, event, decide(now, event)))
+    (found,) = (each for each in check_system(ENOUGH).violations if each.statement == promises.TRUTHFUL)
     assert found.way[0].startswith("a begins a session")
     assert "the user cancels (cancel)" in found.way
     assert found.way[-1].startswith("the grace is over")

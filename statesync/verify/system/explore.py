@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from statesync.verify.system import promises
-from statesync.verify.system.steps import Step, begin, steps
-from statesync.verify.system.store import edit
+from statesync.verify.system.driver import Step, begin
+from statesync.verify.system.hub import push
+from statesync.verify.system.steps import steps
+from statesync.verify.system.store import edit, next_upload
 from statesync.verify.system.world import Budget, Device, Hub, Record, World
 
 POLICIES = ("client_wins", "server_wins")
@@ -51,11 +53,12 @@ class SystemReport:
         return "\n".join([seen, "", *verdicts, *("\n" + each.text() for each in self.violations)])
 
 
-def first_world(policy: str, budget: Budget) -> World:
-    """Return two devices and a hub with three records.
+def first_worlds(policy: str, budget: Budget) -> tuple[World, ...]:
+    """Return the worlds that runs begin in: two devices and a hub with three records.
 
     Device a has edited x and y; device b has edited y and z, and the hub has that already. So two upload
-    batches and up to two pages lie before a, and y is in conflict.
+    batches and up to two pages lie before a, and y is in conflict. In the second and the third world x is in
+    doubt from an earlier session; in the third the hub has applied it.
     """
     records = [("x", 1, "x", "seed"), ("y", 4, "y of b", "b"), ("z", 5, "z of b", "b")]
     hub = Hub(
@@ -66,16 +69,24 @@ def first_world(policy: str, budget: Budget) -> World:
     before = (("x", "x"), ("y", "y"), ("z", "z"))
     a = edit(edit(Device("a", before, cursor=3), "x", "x of a"), "y", "y of a")
     b = Device("b", (("x", "x"), ("y", "y of b"), ("z", "z of b")), cursor=5)
-    return begin(World(hub, (a, b), policy, stage=0, budget=budget, talk=None))
+    clean = World(hub, (a, b), policy, stage=0, budget=budget, talk=None)
+    upload = next_upload(a, looked_through=0, horizon=a.positions)
+    if upload is None:
+        raise ValueError("there is nothing to be in doubt of")
+    unsure = evolve(a, upload=upload, in_doubt=True, batches_made=1)
+    unheard = evolve(clean, devices=(unsure, b))
+    return begin(clean), begin(unheard), begin(evolve(unheard, hub=push(hub, upload)[0]))
 
 
 def check_system(budget: Budget | None = None, policies: Iterable[str] = POLICIES) -> SystemReport:
     """Run the real conversation through every interleaving within ``budget``, and judge the promises.
 
     ``budget`` says how many accidents of each kind may happen, at every point where they can; by default
-    one cancel, one crash, one lost request, one lost answer and one edit. Each policy is a world of its own.
+    one cancel, one crash, one lost request, one lost answer and one edit. See ``first_worlds`` for where the
+    runs begin; each policy has worlds of its own.
     """
-    explored = [_Explored(first_world(policy, budget or Budget())) for policy in policies]
+    worlds = [world for policy in policies for world in first_worlds(policy, budget or Budget())]
+    explored = [_Explored(world) for world in worlds]
     broken: dict[str, SystemViolation] = {}
     for each in explored:
         for violation in each.violations:

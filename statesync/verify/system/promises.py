@@ -107,9 +107,12 @@ def broken_by_device(device: Device) -> str | None:
     return None
 
 
-def broken_by_end(device: Device, phase: Phase) -> str | None:
-    """Return the promise that the end of a session breaks, or None."""
-    if device.in_doubt and phase is not Phase.FAILED:
+def broken_by_end(device: Device, phase: Phase, *, has_begun: bool = True) -> str | None:
+    """Return the promise that the end of a session breaks, or None.
+
+    A session that was cancelled before it began leaves the doubt of an earlier one as it was.
+    """
+    if device.in_doubt and phase is not Phase.FAILED and has_begun:
         return TRUTHFUL
     if device.upload is not None and not device.in_doubt:
         return NOTHING_STAGED
