@@ -218,3 +218,20 @@ def test_as_many_objects_as_can_be_allowed_come_in_one_page(hub: Hub, device: De
     page = json.loads(hub.pull("wide", json.dumps(pull).encode()))
     assert [entry["object"] for entry in page["changes"]] == names[:499]
     assert page["more"] is True
+
+
+def test_a_record_larger_than_a_page_comes_alone(hub: Hub, device: Device) -> None:
+    hub.limits = HubLimits(page_bytes=10)
+    document = device.push_document(
+        *(upsert(f"{n}", {"text": "x" * size}) for n, size in enumerate([50, 50, 1]))
+    )
+    hub.push("large", json.dumps(document).encode())
+    cursor, pages = 0, []
+    while True:
+        pull = device.pull_document({"Airport": {"cursor": cursor}}, client="reader")
+        page = json.loads(hub.pull("large", json.dumps(pull).encode()))
+        pages.append(keys(page))
+        cursor = page["cursors"]["Airport"]
+        if not page["more"]:
+            break
+    assert pages == [["0"], ["1"], ["2"]]
