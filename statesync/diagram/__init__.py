@@ -15,10 +15,9 @@ SVG and PNG need ``statesync[diagrams]`` and raise ``DiagramsMissing`` without i
 from __future__ import annotations
 
 from statesync.diagram.drawing import Mark, Marks, Weight, drawing_of
-from statesync.diagram.formats import dot, mermaid, png, svg
+from statesync.diagram.formats import DiagramsMissing, dot, mermaid, png, svg
 from statesync.diagram.history import taken
 from statesync.diagram.notebook import Shown, show, show_session
-from statesync.diagram.picture import DiagramsMissing
 from statesync.diagram.sequence import sequence_mermaid
 from statesync.diagram.sequence_svg import sequence_svg
 from statesync.diagram.tables import markdown, scxml

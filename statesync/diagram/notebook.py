@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from attrs import frozen
 
 from statesync.diagram.drawing import NO_MARKS, Marks
-from statesync.diagram.formats import mermaid, svg
+from statesync.diagram.formats import DiagramsMissing, mermaid, svg
 from statesync.diagram.history import taken
-from statesync.diagram.picture import DiagramsMissing
 from statesync.lifecycle import SESSION, Chart
 from statesync.values import JournalEntry, SessionInfo
 
