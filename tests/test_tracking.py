@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from peewee import CharField, ForeignKeyField, IntegerField, Model, SqliteDatabase, TextField, UUIDField
 
-from statesync import Store, UnsupportedModel
+from statesync import HttpRemote, Store, UnsupportedModel
 
 KNOWN = ["k00000", "k00001", "k00002"]
 
@@ -256,6 +256,15 @@ def test_a_rollback_of_a_parent_does_not_take_children_along(family: Family) -> 
     family.parent.update(name="changed").execute()
     family.store.rollback()
     assert family.cascading.get_by_id("c").parent_id == "p"
+
+
+@pytest.mark.parametrize("what", ["clear", "drop", "reset"])
+def test_emptying_one_object_takes_no_record_of_another_along(family: Family, what: str) -> None:
+    with closing(HttpRemote("http://127.0.0.1:9", "s")) as remote:
+        getattr(family.store.scope(remote, family.parent), what)()
+    assert [row.id for row in family.cascading.select()] == ["c"]
+    assert family.loosened.get_by_id("l").parent_id == "p"
+    assert family.operations() == {}
 
 
 def test_any_model_with_a_text_or_uuid_key_can_be_tracked(tmp_path: Path) -> None:

@@ -78,9 +78,7 @@ class Selection:
         how many records were set back. Raises ``UsageError``, and sets none back, where one of them may have
         reached the hub already (sync first), and inside a transaction.
         """
-        database = self._core.database
-        # Setting a record back must not cascade into records that nobody has changed.
-        with database.without_foreign_keys(), self._folded(), tracking.untracked(database) as connection:
+        with self._quietly() as connection:
             rows = self._changes(connection, what)
             _refuse_unsettled(rows)
             self._make_room(connection, rows)
@@ -108,7 +106,7 @@ class Selection:
 
         The hub's records stay. Raises ``SyncInProgress`` while a session runs.
         """
-        with self._core.held(), tracking.untracked(self._core.database) as connection:
+        with self._alone() as connection:
             self._empty(connection)
             standing.reread(connection, self._tracked(), standing.EVERYTHING)
 
@@ -118,8 +116,7 @@ class Selection:
         Records and pending changes are deleted from the device; with ``keep_records`` they stay, and all
         of them are offered to the next hub. Raises ``SyncInProgress`` while a session runs.
         """
-        with self._core.held(), tracking.untracked(self._core.database) as connection:
-            outbox.fold(connection, self._core.objects)
+        with self._alone() as connection:
             if keep_records:
                 for tracked in self._tracked().values():
                     outbox.offer_all(connection, tracked)
@@ -132,7 +129,7 @@ class Selection:
 
         Raises ``SyncInProgress`` while a session runs.
         """
-        with self._core.held(), tracking.untracked(self._core.database) as connection:
+        with self._alone() as connection:
             self._empty(connection)
             standing.forget(connection, self.objects)
             for tracked in self._tracked().values():
@@ -142,8 +139,6 @@ class Selection:
         self._core.forget(self.objects)
 
     def _empty(self, connection: sqlite3.Connection) -> None:
-        outbox.fold(connection, self._core.objects)
-        connection.execute("PRAGMA defer_foreign_keys = ON")
         for tracked in self._tracked().values():
             connection.execute(f"DELETE FROM {quoted(tracked.table)}")
             connection.execute("DELETE FROM statesync_change WHERE object = ?", (tracked.name,))
@@ -178,6 +173,19 @@ class Selection:
         tracked = self._core.objects[name]
         key = type(record)._meta.columns[tracked.key]
         return name, str(key.db_value(getattr(record, key.name)))
+
+    @contextmanager
+    def _quietly(self) -> Iterator[sqlite3.Connection]:
+        """Write untracked and without foreign keys, so that nothing cascades into other records."""
+        database = self._core.database
+        with database.without_foreign_keys(), self._folded(), tracking.untracked(database) as connection:
+            yield connection
+
+    @contextmanager
+    def _alone(self) -> Iterator[sqlite3.Connection]:
+        """Write quietly what no session may run beside."""
+        with self._core.held(), self._quietly() as connection:
+            yield connection
 
     @contextmanager
     def _folded(self) -> Iterator[sqlite3.Connection]:
