@@ -14,6 +14,8 @@ from statesync.lifecycle import BATCH, SESSION, AnyPhase, AnyTrigger, Chart
 from statesync.verify.properties import PROPERTIES
 from statesync.verify.system.promises import STATEMENTS
 
+from .example import SESSION_INFO, journal
+
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "lifecycle.md"
 
@@ -59,6 +61,8 @@ def generated() -> dict[str, str]:
         "invariants": _invariants(),
         "system": _system(),
         "promises": _promises(),
+        "example way": _mermaid(diagram.mermaid(SESSION, diagram.taken(journal(), SESSION_INFO))),
+        "example conversation": _mermaid(diagram.sequence_mermaid(journal(), SESSION_INFO)),
     }
 
 
@@ -82,6 +86,10 @@ def named_tests(text: str) -> list[str]:
 def _table(head: list[str], rows: list[list[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _mermaid(text: str) -> str:
+    return f"```mermaid\n{text}```"
 
 
 def _pairs(chart: Chart, designed: str, taken: str) -> str:
