@@ -111,12 +111,15 @@ class CrashPoints:
 
     def crash(self, at: Point | int) -> None:
         """Run the program in a process of its own that ends at point ``at``."""
-        number = at if isinstance(at, int) else at.number
-        status, report = self._run(number)
-        if status == _FAILED:
-            raise ProgramFailed(f"the program failed before {at}:\n{report}")
-        if status != _CRASHED:
-            raise ProgramFailed(f"the program ended (exit code {status}) and never came to {at}")
+        if not self.run_to(at):
+            raise ProgramFailed(f"the program ended and never came to {at}")
+
+    def run_to(self, at: Point | int) -> bool:
+        """Run the program as ``crash`` does, and tell whether it came to that point; else it ended before."""
+        status, report = self._run(at if isinstance(at, int) else at.number)
+        if status not in (0, _CRASHED):
+            raise ProgramFailed(f"the program failed before {at} (exit code {status}):\n{report}")
+        return status == _CRASHED
 
     def _run(self, end_at: int | None) -> tuple[int, str]:
         reading, writing = os.pipe()

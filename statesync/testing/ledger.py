@@ -1,0 +1,73 @@
+"""A ledger of what people wrote on their devices, to be settled in the end: nothing may be lost.
+
+Every local write is a *claim*: these columns were given these values, or the record was deleted. A claim is
+settled if the hub once held it, if the device's conflict log tells that it lost, or if it still waits in the
+outbox. A write to a record whose last change had not gone up yet takes that claim over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from attrs import define, field
+
+from statesync.conflicts import Record
+from statesync.testing.sites import WorldDevice, WorldHub
+
+Place = tuple[str, str, str]
+
+
+@define(eq=False)
+class Ledger:
+    """The claims of every device, by (device, object, key); a claim of None is a delete."""
+
+    _claims: dict[Place, list[Record | None]] = field(factory=dict)
+
+    def note(
+        self,
+        device: WorldDevice,
+        name: str,
+        key: str,
+        before: Record | None,
+        after: Record | None,
+        *,
+        was_pending: bool,
+    ) -> None:
+        """Enter one write that made ``before`` into ``after``; None is a record that is not there."""
+        if before == after:
+            return
+        claims = self._claims.setdefault((device.name, name, key), [])
+        earlier = claims.pop() if was_pending and claims else None
+        if after is None:
+            claims.append(None)
+        else:
+            changed = {
+                column: value for column, value in after.items() if (before or {}).get(column) != value
+            }
+            still = {column: after[column] for column in earlier or {}}
+            claims.append(still | changed if before is not None else after)
+
+    def lost(self, devices: dict[str, WorldDevice], hub: WorldHub) -> list[str]:
+        """Return a line for every claim that was lost."""
+        return list(self._lost(devices, hub))
+
+    def _lost(self, devices: dict[str, WorldDevice], hub: WorldHub) -> Iterator[str]:
+        for (who, name, key), claims in self._claims.items():
+            device = devices[who]
+            held = hub.history(device.objects[name], key)
+            logged = [local for _, local, _, _ in device.conflicts(name, key)]
+            waits = (name, key) in device.pending_keys()
+            for claim in claims:
+                if not waits and not _is_settled(claim, held, logged):
+                    said = "the delete" if claim is None else f"{claim}"
+                    yield f"{who} wrote {said} to {name} {key}, and that was lost"
+
+
+def _is_settled(claim: Record | None, held: list[Record | None], logged: list[Record | None]) -> bool:
+    if claim is None:
+        return None in logged or not held or None in held
+    return any(_contains(record, claim) for record in (*held, *logged))
+
+
+def _contains(record: Record | None, claim: Record) -> bool:
+    return record is not None and all(record.get(column) == value for column, value in claim.items())

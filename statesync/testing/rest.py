@@ -1,0 +1,63 @@
+"""What must hold of a device whenever no session runs, and of a world once everybody has synced."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from statesync.lifecycle import Phase
+from statesync.testing.sites import WorldDevice, WorldHub
+from statesync.values import SessionInfo
+
+_ENDED = {Phase.DONE, Phase.CANCELLED, Phase.FAILED}
+
+
+def check_at_rest(device: WorldDevice) -> None:
+    """Hold a device to K4, K8, K9 and to rule 2: a transition is a transaction."""
+    with device.looking() as found:
+        assert found.execute("PRAGMA quick_check").fetchall() == [("ok",)], f"{device.name} is damaged"
+        assert found.execute("SELECT value FROM statesync_meta WHERE key = 'tracking'").fetchone() == (1,)
+        staged = found.execute(
+            "SELECT count(*) FROM statesync_batch WHERE doubt = 0 AND payload IS NOT NULL"
+        ).fetchone()
+        assert staged == (0,), f"{device.name} keeps a payload of a batch that is settled"
+    for session in device.store.sessions():
+        assert session.phase in _ENDED, f"{device.name} has a session without an end: {session}"
+        check_session(device, session)
+
+
+def check_session(device: WorldDevice, session: SessionInfo) -> None:
+    """Hold a session's phase and statistics to its journal."""
+    sums: Counter[str] = Counter()
+    phase: str = Phase.IDLE
+    for entry in device.store.journal(session.id):
+        if entry.chart == "session":
+            assert entry.source == phase, f"the journal of {session.id} has a gap before {entry}"
+            phase = entry.target
+        if entry.trigger == "commit_batch":
+            sums[entry.detail["direction"]] += entry.detail["records"]
+    assert phase == session.phase, f"the journal of {session.id} ends in {phase}, not in {session.phase}"
+    assert (sums["upload"], sums["download"]) == (session.stats.uploaded, session.stats.downloaded)
+
+
+def check_feed(device: WorldDevice, hub: WorldHub) -> None:
+    """Hold a device to whole pages: up to its cursor it has what others wrote, but for its own changes."""
+    with device.looking() as found:
+        client = found.execute("SELECT client FROM statesync_space").fetchone()
+        cursors = dict(found.execute("SELECT object, cursor FROM statesync_cursor WHERE rereading IS NULL"))
+    if client is None or not cursors:
+        return
+    records, aside = device.records(), device.set_aside()
+    for name, key, version, text in hub.foreign(client[0]):
+        if (name, key) not in aside and version <= cursors.get(name, 0):
+            expected = None if text is None else device.objects[name].read_wire(text.encode())
+            assert records.get((name, key)) == expected, (
+                f"{device.name} has not what its cursor says: {name} {key}"
+            )
+
+
+def check_converged(devices: Sequence[WorldDevice], hub: WorldHub) -> None:
+    """Hold a world in which everybody has synced to one truth."""
+    for device in devices:
+        assert device.pending_keys() == set(), f"{device.name} has changes that did not go up"
+        assert device.records() == hub.records(device.objects), f"{device.name} and the hub differ"

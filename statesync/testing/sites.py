@@ -1,0 +1,166 @@
+"""The places of a simulated world: a hub that remembers all it wrote, and devices on the user's models."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import peewee
+
+from statesync.conflicts import Record
+from statesync.hub import Hub, LocalRemote, prepare
+from statesync.scope import Scope, Store
+from statesync.store.objects import TrackedObject, describe, record_of_image
+from statesync.testing.crashes import Watch
+from statesync.testing.faults import FaultyRemote
+
+SPACE = "world"
+
+_AUDIT = """
+CREATE TABLE audit (object TEXT, key TEXT, deleted INTEGER, data TEXT);
+CREATE INDEX audit_key ON audit (object, key);
+CREATE TRIGGER audit_insert AFTER INSERT ON record BEGIN
+    INSERT INTO audit VALUES (NEW.object, NEW.key, NEW.deleted, NEW.data);
+END;
+CREATE TRIGGER audit_update AFTER UPDATE ON record BEGIN
+    INSERT INTO audit VALUES (NEW.object, NEW.key, NEW.deleted, NEW.data);
+END;
+CREATE TABLE audit_receipt (
+    client TEXT, number INTEGER, batch TEXT, UNIQUE (client, batch), UNIQUE (client, number)
+);
+CREATE TRIGGER audit_receipt_insert AFTER INSERT ON receipt BEGIN
+    INSERT INTO audit_receipt VALUES (NEW.client, NEW.number, NEW.batch);
+END;
+CREATE TRIGGER audit_receipt_update AFTER UPDATE ON receipt BEGIN
+    INSERT INTO audit_receipt VALUES (NEW.client, NEW.number, NEW.batch);
+END;
+"""
+
+Known = dict[tuple[str, str], Record]
+"""Records by (object, key)."""
+
+
+class WorldHub:
+    """A hub on a file of its own, whose triggers keep every write, and refuse to apply a batch twice."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        prepare(self._url)
+        with closing(sqlite3.connect(path)) as database:
+            database.executescript(_AUDIT)
+        self.open()
+
+    @property
+    def _url(self) -> str:
+        return f"sqlite:///{self._path}"
+
+    def open(self) -> None:
+        """Open the hub; it was closed, or is new."""
+        self.hub = Hub(self._url, without_tokens=True)
+
+    def remote(self) -> LocalRemote:
+        """Return a new way to the hub."""
+        return LocalRemote(self.hub, SPACE)
+
+    def records(self, objects: dict[str, TrackedObject]) -> Known:
+        """Return the living records, as a device would store them."""
+        rows = self._ask("SELECT object, key, data FROM record WHERE NOT deleted")
+        return {(name, key): objects[name].read_wire(data.encode()) for name, key, data in rows}
+
+    def history(self, tracked: TrackedObject, key: str) -> list[Record | None]:
+        """Return everything that was ever written to a record; None is a delete."""
+        rows = self._ask(
+            "SELECT deleted, data FROM audit WHERE object = ? AND key = ? ORDER BY rowid", tracked.name, key
+        )
+        return [None if deleted else tracked.read_wire(data.encode()) for deleted, data in rows]
+
+    def foreign(self, client: str) -> list[tuple[str, str, int, str | None]]:
+        """Return (object, key, version, data) that others than ``client`` wrote; no data is a delete."""
+        return self._ask("SELECT object, key, version, data FROM record WHERE writer <> ?", client)
+
+    def close(self) -> None:
+        """Close the hub."""
+        self.hub.close()
+
+    def _ask(self, query: str, *parameters: Any) -> list[Any]:
+        with closing(sqlite3.connect(self._path)) as database:
+            return database.execute(query, parameters).fetchall()
+
+
+class WorldDevice:
+    """One store on the user's models. The models are bound to it within ``bound()`` alone."""
+
+    def __init__(self, name: str, path: Path, models: Sequence[type[peewee.Model]]) -> None:
+        self.name = name
+        self.path = path
+        self.models = tuple(models)
+        self.objects = {described.name: described for described in map(describe, models)}
+
+    def open(self, hub: WorldHub, watch: Watch | None = None) -> None:
+        """Open store and scope, as a program does when it starts."""
+        self.store = Store(self.path)
+        self.remote = FaultyRemote(hub.remote(), rates={}, delay=0.001)
+        if watch is not None:
+            watch.database(self.store.database)
+        self._set_up()
+        self.scope: Scope = self.store.scope(watch.remote(self.remote) if watch else self.remote)
+
+    def _set_up(self) -> None:
+        with self.bound():
+            for model in self.models:
+                self.store.track(model)
+            self.store.setup()
+
+    @contextmanager
+    def bound(self) -> Iterator[None]:
+        """Let the models mean this device's records for the length of the block."""
+        with self.store.database.bind_ctx(self.models):
+            yield
+
+    def close(self) -> None:
+        """Close the store."""
+        self.store.close()
+
+    def records(self) -> Known:
+        """Return all records, as the database has them."""
+        with self.looking() as found:
+            return {
+                (name, key): tracked.record_of(tuple(values))
+                for name, tracked in self.objects.items()
+                for key, *values in found.execute(_select_all(tracked))
+            }
+
+    @contextmanager
+    def looking(self) -> Iterator[sqlite3.Connection]:
+        """Look into the database by a plain connection."""
+        with closing(sqlite3.connect(self.path)) as found:
+            yield found
+
+    def set_aside(self) -> set[tuple[str, str]]:
+        """Return the records that were changed here, and so need not be as the hub has them."""
+        with self.looking() as found:
+            return set(
+                found.execute(
+                    "SELECT object, key FROM statesync_change UNION SELECT object, key FROM statesync_log"
+                )
+            )
+
+    def pending_keys(self) -> set[tuple[str, str]]:
+        """Return the records with a change that waits for the hub."""
+        return {(change.object, change.key) for change in self.store.pending()}
+
+    def conflicts(self, name: str, key: str) -> list[tuple[Record | None, ...]]:
+        """Return (base, local, remote, kept) of every conflict that was logged for a record."""
+        with self.looking() as found:
+            rows = found.execute(
+                "SELECT base, local, remote, kept FROM statesync_conflict WHERE object = ? AND key = ?",
+                (name, key),
+            ).fetchall()
+        return [tuple(map(record_of_image, row)) for row in rows]
+
+
+def _select_all(tracked: TrackedObject) -> str:
+    return tracked.select_sql.split(" WHERE ")[0]

@@ -1,0 +1,309 @@
+"""``SyncWorld``: a property test of a whole world of devices and a hub, on the user's own models.
+
+Needs the extra ``testing``, and ``os.fork`` for the crashes.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any, ClassVar, cast
+from unittest import mock
+from uuid import UUID
+
+import peewee
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from uuid_utils import uuid7
+
+from statesync import driver
+from statesync.errors import InDoubt, RemoteError, SyncCancelled
+from statesync.store import core
+from statesync.testing.crashes import CrashPoints, Watch
+from statesync.testing.faults import Fault
+from statesync.testing.ledger import Ledger
+from statesync.testing.rest import check_at_rest, check_converged, check_feed
+from statesync.testing.rows import Row, record_strategy
+from statesync.testing.sites import WorldDevice, WorldHub
+from statesync.values import Part, Progress, State, SyncOptions
+
+_MEMORY = Path("/dev/shm")
+_YEAR = 365.25 * 86_400
+
+Write = Callable[[], object]
+
+_sites = st.integers(0, 7)
+_faults = st.lists(st.none() | st.sampled_from(Fault), max_size=4)
+
+
+class SyncWorld(RuleBasedStateMachine):
+    """A hub and devices with real databases, to which everything happens: subclass it and name your models.
+
+    ::
+
+        from statesync.testing import SyncWorld
+
+        class World(SyncWorld):
+            models = [Airport, Runway]
+
+        TestWorld = World.TestCase
+
+    Hypothesis then makes up histories of creates, edits, deletes, bulk SQL writes and syncs on several
+    devices, with cancels and crashes at any point, lost requests and answers, and jumps of the clock. After
+    each step every device at rest must be sound: no session without an end, a journal that agrees with
+    the phases and the statistics, whole pages only. In the end the faults cease, everybody syncs, and all
+    must hold the same, no batch may have been applied twice, and no write may be lost: each was on the hub,
+    or is in a conflict log.
+
+    Override ``rows`` for rows with rules of their own, and add rules and invariants as in any
+    ``RuleBasedStateMachine``. ``TestCase.settings`` is Hypothesis' way to say how many histories are tried.
+    """
+
+    models: ClassVar[Sequence[type[peewee.Model]]] = ()
+    """Your models. They need not be set up, and are bound to each device while it uses them."""
+    device_count: ClassVar[int] = 2
+    """How many devices there are, up to 8."""
+    options: ClassVar[SyncOptions] = SyncOptions(upload_batch_size=2, download_batch_size=3, max_attempts=2)
+    """How the devices sync: small batches, so that few records already make several."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stack = ExitStack()
+        self._shift = 0.0
+        self._pass_no_time()
+        self.folder = Path(tempfile.mkdtemp(prefix="statesync-", dir=_MEMORY if _MEMORY.is_dir() else None))
+        self._stack.callback(shutil.rmtree, self.folder)
+        self.hub = WorldHub(self.folder / "hub.db")
+        self.devices = [
+            WorldDevice(f"device {number}", self.folder / f"{number}.db", self.models)
+            for number in range(self.device_count)
+        ]
+        for device in self.devices:
+            device.open(self.hub)
+        self.ledger = Ledger()
+        self._touched: set[WorldDevice] = set()
+
+    def rows(self, model: type[peewee.Model], device: WorldDevice) -> st.SearchStrategy[Row]:
+        """Return the strategy for new rows; foreign keys name rows that are on the device."""
+        parents = {
+            field.name: st.sampled_from(keys) if not field.null else st.none() | st.sampled_from(keys)
+            for field in model._meta.sorted_fields
+            if isinstance(field, peewee.ForeignKeyField) and (keys := self.keys(field.rel_model, device))
+        }
+        return record_strategy(model, **parents)
+
+    def keys(self, model: type[peewee.Model], device: WorldDevice) -> list[Any]:
+        """Return the keys of the rows of ``model`` on ``device``, in order."""
+        with device.bound():
+            key = _key_of(model)
+            return [row[0] for row in cast(Iterable[Any], model.select(key).order_by(key).tuples())]
+
+    # -- what people do ------------------------------------------------------------------------------
+
+    @rule(site=_sites, data=st.data())
+    def create(self, site: int, data: st.DataObject) -> None:
+        """Somebody makes a record."""
+        device, model = self._device(site), self._model(data)
+        row = data.draw(self.rows(model, device))
+        self._write(device, lambda: model.insert(row).execute())
+
+    @rule(site=_sites, data=st.data())
+    def edit(self, site: int, data: st.DataObject) -> None:
+        """Somebody changes some fields of a record."""
+        device = self._device(site)
+        self._write(device, self._some_edit(device, data))
+
+    @rule(site=_sites, data=st.data())
+    def replace(self, site: int, data: st.DataObject) -> None:
+        """A program overwrites a record with INSERT OR REPLACE."""
+        device, model = self._device(site), self._model(data)
+        if keys := self.keys(model, device):
+            row = data.draw(self.rows(model, device)) | {
+                _key_of(model).name: data.draw(st.sampled_from(keys))
+            }
+            self._write(device, lambda: model.insert(row).on_conflict_replace().execute())
+
+    @rule(site=_sites, data=st.data())
+    def write_in_bulk(self, site: int, data: st.DataObject) -> None:
+        """One SQL statement changes some columns of every record."""
+        device, model = self._device(site), self._model(data)
+        changes = self._some_fields(device, model, data)
+        self._write(device, lambda: model.update(changes).execute())
+
+    @rule(site=_sites, data=st.data())
+    def delete(self, site: int, data: st.DataObject) -> None:
+        """Somebody deletes a record."""
+        device, model = self._device(site), self._model(data)
+        if keys := self.keys(model, device):
+            key = data.draw(st.sampled_from(keys))
+            self._write(device, lambda: model.delete().where(_key_of(model) == key).execute())
+
+    # -- what programs and networks do ---------------------------------------------------------------
+
+    @rule(site=_sites, faults=_faults, cancel_at=st.none() | st.integers(1, 12))
+    def sync(self, site: int, faults: list[Fault | None], cancel_at: int | None) -> None:
+        """A device syncs; requests suffer ``faults``, and event number ``cancel_at`` makes it cancel."""
+        self._sync(self._device(site), faults, cancel_at)
+
+    @rule(site=_sites, faults=_faults, data=st.data())
+    def sync_and_edit(self, site: int, faults: list[Fault | None], data: st.DataObject) -> None:
+        """A device syncs, and somebody changes a record while the first upload is on its way."""
+        device = self._device(site)
+        write = self._some_edit(device, data)
+        self._sync(device, faults, None, lambda: self._write(device, write))
+
+    @rule(site=_sites, at=st.integers(1, 400), faults=_faults)
+    def crash(self, site: int, at: int, faults: list[Fault | None]) -> None:
+        """A program that opens its store and syncs ends at its point number ``at``, if it has so many."""
+        device = self._device(site)
+        self._close_all()
+        CrashPoints(lambda watch: self._live(device, faults, watch)).run_to(at)
+        self._open_all()
+
+    @rule(site=_sites)
+    def reopen(self, site: int) -> None:
+        """A program ends, and is started again."""
+        device = self._device(site)
+        device.close()
+        device.open(self.hub)
+
+    @rule(years=st.sampled_from([-10, 0, 10]))
+    def jump(self, years: int) -> None:
+        """The wall clock jumps, to so many years off."""
+        self._shift = years * _YEAR
+
+    # -- what must hold ------------------------------------------------------------------------------
+
+    @invariant()
+    def every_device_is_sound(self) -> None:
+        """Hold every device to what must be true whenever no session runs."""
+        while self._touched:
+            device = self._touched.pop()
+            check_at_rest(device)
+            check_feed(device, self.hub)
+
+    def teardown(self) -> None:
+        """End the faults, let everybody sync, and hold the world to its promises."""
+        try:
+            for device in self.devices:
+                device.remote.calm()
+            for _ in range(2):
+                for device in self.devices:
+                    device.scope.sync(self.options)
+            check_converged(self.devices, self.hub)
+            lost = self.ledger.lost({device.name: device for device in self.devices}, self.hub)
+            assert not lost, "\n".join(lost)
+        finally:
+            self._close_all()
+            self._stack.close()
+
+    # -- how -----------------------------------------------------------------------------------------
+
+    def _pass_no_time(self) -> None:
+        """Let back-offs wait for nothing, and let the wall clock be ours."""
+        real = time.time
+        self._stack.enter_context(mock.patch.object(driver, "BACKOFF_CAP", 0.0))
+        self._stack.enter_context(mock.patch.object(time, "time", lambda: real() + self._shift))
+        self._stack.enter_context(mock.patch.object(core, "uuid7", self._uuid7))
+
+    def _uuid7(self) -> UUID:
+        """Return a UUIDv7 of our clock: its first 48 bits are milliseconds."""
+        return UUID(int=uuid7().int + (int(self._shift * 1000) << 80))
+
+    def _device(self, site: int) -> WorldDevice:
+        device = self.devices[site % len(self.devices)]
+        self._touched.add(device)
+        return device
+
+    def _model(self, data: st.DataObject) -> type[peewee.Model]:
+        return data.draw(st.sampled_from(list(self.models)))
+
+    def _some_fields(self, device: WorldDevice, model: type[peewee.Model], data: st.DataObject) -> Row:
+        row = data.draw(self.rows(model, device))
+        names = sorted(row.keys() - {_key_of(model).name})
+        chosen = data.draw(st.lists(st.sampled_from(names), min_size=1, unique=True))
+        return {name: row[name] for name in chosen}
+
+    def _some_edit(self, device: WorldDevice, data: st.DataObject) -> Write:
+        """Return what changes a record, or does nothing where there is none."""
+        model = self._model(data)
+        keys = self.keys(model, device)
+        if not keys:
+            return lambda: None
+        key, changes = data.draw(st.sampled_from(keys)), self._some_fields(device, model, data)
+        return lambda: model.update(changes).where(_key_of(model) == key).execute()
+
+    def _write(self, device: WorldDevice, write: Write) -> None:
+        """Let a write happen, and enter what it did to which records into the ledger."""
+        before, pending = device.records(), device.pending_keys()
+        with device.bound(), suppress(peewee.IntegrityError):
+            write()
+        after = device.records()
+        for name, key in before.keys() | after.keys():
+            self.ledger.note(
+                device,
+                name,
+                key,
+                before.get((name, key)),
+                after.get((name, key)),
+                was_pending=(name, key) in pending,
+            )
+
+    def _sync(
+        self,
+        device: WorldDevice,
+        faults: list[Fault | None],
+        cancel_at: int | None,
+        meanwhile: Write | None = None,
+    ) -> None:
+        device.remote.inject(*faults)
+        follow = _Follower(device, cancel_at, meanwhile)
+        with suppress(SyncCancelled, RemoteError, InDoubt):
+            device.scope.sync(self.options, follow)
+        device.remote.calm()
+
+    def _live(self, device: WorldDevice, faults: list[Fault | None], watch: Watch) -> None:
+        """Be the program of ``device``, in a process of its own."""
+        self.hub.open()
+        device.open(self.hub, watch)
+        self._sync(device, faults, None)
+        device.close()
+        self.hub.close()
+
+    def _close_all(self) -> None:
+        for device in self.devices:
+            device.close()
+        self.hub.close()
+
+    def _open_all(self) -> None:
+        self.hub.open()
+        for device in self.devices:
+            device.open(self.hub)
+
+
+def _key_of(model: type[peewee.Model]) -> peewee.Field:
+    key = model._meta.primary_key
+    assert isinstance(key, peewee.Field), f"{model.__name__} has no single key column"
+    return key
+
+
+class _Follower:
+    """Follows a session: cancels it at one of its events, and does something in its first upload."""
+
+    def __init__(self, device: WorldDevice, cancel_at: int | None, meanwhile: Write | None) -> None:
+        self._device = device
+        self._left = cancel_at
+        self._meanwhile = meanwhile
+
+    def __call__(self, event: Progress) -> None:
+        if self._meanwhile and (event.part, event.state) == (Part.UPLOAD, State.STARTED):
+            meanwhile, self._meanwhile = self._meanwhile, None
+            meanwhile()
+        if self._left is not None:
+            self._left -= 1
+            if self._left == 0:
+                self._device.scope.cancel_sync(on_failure=lambda _: None)
