@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
@@ -23,6 +23,10 @@ _DRAWN: dict[str, Callable[[Chart, pictures.Marks], str | bytes]] = {
     "svg": pictures.svg,
     "png": pictures.png,
 }
+_SPOKEN: dict[str, Callable[[Sequence[JournalEntry], SessionInfo], str]] = {
+    "mermaid": pictures.sequence_mermaid,
+    "svg": pictures.sequence_svg,
+}
 _WRITTEN: dict[str, Callable[[Chart], str]] = {"markdown": pictures.markdown, "scxml": pictures.scxml}
 
 
@@ -39,6 +43,11 @@ _WRITTEN: dict[str, Callable[[Chart], str]] = {"markdown": pictures.markdown, "s
     metavar="DB ID",
     help="Draw the way that one recorded session took: ID is its id or the beginning of it.",
 )
+@click.option(
+    "--sequence",
+    is_flag=True,
+    help="With --session: what device and hub said to each other, as mermaid or svg.",
+)
 @click.option("--check", is_flag=True, help="Compare the committed pictures with the charts.")
 @click.option("--write", is_flag=True, help="Draw the committed pictures again.")
 @click.option(
@@ -53,6 +62,7 @@ def diagram(
     form: str,
     output: Path | None,
     recorded: tuple[str, str] | None,
+    sequence: bool,
     check: bool,
     write: bool,
     folder: Path,
@@ -63,6 +73,8 @@ def diagram(
             click.echo("\n".join(f"wrote {path}" for path in committed.write(folder)))
         elif check:
             _check(folder)
+        elif sequence:
+            _put(_converse(form, recorded), output)
         else:
             _put(_draw(_CHARTS[chart], form, recorded), output)
     except SyncError as error:
@@ -78,6 +90,12 @@ def _draw(chart: Chart, form: str, recorded: tuple[str, str] | None) -> str | by
     if recorded is not None:
         marks = pictures.taken(*_read(*recorded), chart)
     return _DRAWN[form](chart, marks)
+
+
+def _converse(form: str, recorded: tuple[str, str] | None) -> str:
+    if recorded is None or form not in _SPOKEN:
+        raise click.UsageError(f"--sequence needs --session DB ID, and {' or '.join(_SPOKEN)} as --format")
+    return _SPOKEN[form](*_read(*recorded))
 
 
 def _read(database: str, session_id: str) -> tuple[list[JournalEntry], SessionInfo]:

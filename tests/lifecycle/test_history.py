@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
 
 import pytest
 from click.testing import CliRunner
@@ -198,3 +199,21 @@ def test_the_command_draws_the_way_of_a_session(cancelled: Recorded, here: Devic
     result = CliRunner().invoke(diagram_command, command)
     assert result.exit_code == 0
     assert result.output == diagram.mermaid(SESSION, taken(*cancelled))
+
+
+@pytest.mark.parametrize(
+    ("form", "draw"), [("mermaid", diagram.sequence_mermaid), ("svg", diagram.sequence_svg)]
+)
+def test_the_command_draws_the_conversation(
+    cancelled: Recorded, here: Device, form: str, draw: Callable[..., str]
+) -> None:
+    database, session_id = str(here.store.database.database), cancelled[1].id
+    command = ["--session", database, session_id, "--sequence", "--format", form]
+    result = CliRunner().invoke(diagram_command, command)
+    assert (result.exit_code, result.output) == (0, draw(*cancelled))
+
+
+def test_a_conversation_needs_a_session() -> None:
+    result = CliRunner().invoke(diagram_command, ["--sequence"])
+    assert result.exit_code == 2
+    assert "--sequence needs --session DB ID" in result.output
