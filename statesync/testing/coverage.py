@@ -75,8 +75,8 @@ class ChartCoverage:
         """Return the marks of the picture: how often each edge was taken, and alarm where never."""
         return Marks(
             edges={
-                edge: Mark(f"{self.edges[edge]} times", Weight.STRONG)
-                if self.edges[edge]
+                edge: Mark(f"taken {count} times" if count > 1 else "taken once", Weight.STRONG)
+                if (count := self.edges[edge])
                 else Mark("never taken", Weight.ALARM)
                 for edge in chart.edges
             },

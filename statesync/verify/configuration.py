@@ -79,7 +79,8 @@ class Configuration:
             return [f"last batch {self.last_end}"] if self.last_end else []
         words = f"{self.batch.direction} batch {self.batch.phase}"
         if self.batch.request is not Request.NONE:
-            words += f" (request {self.batch.request}, attempt {self.batch.attempts})"
+            request = self.batch.request.replace("_", " ")
+            words += f" (request {request} at attempt {self.batch.attempts})"
         return [words]
 
     def _world_words(self) -> list[str]:

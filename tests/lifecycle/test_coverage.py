@@ -66,7 +66,7 @@ def test_the_report_names_what_is_missing(counted: ChartCoverage) -> None:
 
 def test_the_picture_marks_what_was_never_taken(counted: ChartCoverage) -> None:
     drawn = diagram.mermaid(SESSION, counted.marks(SESSION))
-    assert "1 times<br/>start" in drawn
+    assert "taken once<br/>start" in drawn
     assert "never taken<br/>settle" in drawn
     assert diagram.png(BATCH, counted.marks(BATCH)).startswith(b"\x89PNG")
 

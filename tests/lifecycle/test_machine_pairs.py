@@ -8,6 +8,7 @@ from attrs import evolve, frozen
 from statesync.errors import GuardRefused, IllegalTransition
 from statesync.lifecycle import AnyTrigger, BatchPhase, BatchTrigger, Facts, Phase, Trigger
 from statesync.machine import Move, SessionMachine
+from statesync.verify.firing import NotTaken, Standing, take
 
 from .matrix import BATCH_MATRIX, SESSION_MATRIX, Pair
 
@@ -57,14 +58,21 @@ def unkind(pair: Pair, guard: str) -> Scene:
 
 
 def fire(scene: Scene, trigger: AnyTrigger) -> tuple[SessionMachine, list[tuple[Move, ...]]]:
-    """Fire at a machine in the scene; a machine that says no must stand where it stood, nothing written."""
+    """Fire at a machine in the scene; a machine that says no must stand where it stood, nothing written.
+
+    The explorer's pure form of the same step must agree.
+    """
+    here = Standing(scene.phase, scene.batch)
     machine = SessionMachine.standing_at(scene.phase, scene.batch)
     written: list[tuple[Move, ...]] = []
     try:
         machine.fire(trigger, facts=scene.facts, commit=written.append)
     except (IllegalTransition, GuardRefused):
         assert (machine.phase, machine.batch, written) == (scene.phase, scene.batch, [])
+        with pytest.raises(NotTaken):
+            take(here, [trigger], scene.facts)
         raise
+    assert take(here, [trigger], scene.facts)[0] == Standing(machine.phase, machine.batch)
     return machine, written
 
 
