@@ -32,7 +32,7 @@ from statesync.messages import (
 )
 from statesync.store import history, journal, orphans, outbox, pages, standing, verdicts
 from statesync.store.core import Core
-from statesync.store.tracking import untracked
+from statesync.store.tracking import switched_off
 from statesync.values import Direction, RecordError, SyncErrors, SyncOptions, SyncResult
 from statesync.wire import Change, Page, Pull, Push, PushAnswer, Rejected
 
@@ -290,7 +290,7 @@ class Work:
         if answer is None:
             raise UsageError("no answer of the batch is staged")
         began = time.monotonic()
-        with untracked(self._core.database):
+        with switched_off(connection):
             outcome = verdicts.store(
                 connection,
                 self._session,
@@ -320,7 +320,7 @@ class Work:
         began = time.monotonic()
         here = standing.standing(connection, self._space)
         standing.learn(connection, here, download.page.hub, download.page.epoch)
-        with untracked(self._core.database):
+        with switched_off(connection):
             applied = pages.apply(connection, download.page, download.parts, self._objects)
         for part in download.parts:
             if part.tracked.name in self._watched:
