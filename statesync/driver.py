@@ -17,9 +17,10 @@ from attrs import define, field
 from statesync.errors import InternalError, RemoteError, StaleRunner, SyncError, SyncFailed
 from statesync.lifecycle import SESSION, AnyTrigger, BatchTrigger, Phase, Trigger
 from statesync.machine import Move, SessionMachine
-from statesync.mailbox import Cancel, Letter, Mailbox, Reply, Worker
+from statesync.mailbox import Cancel, Letter, Mailbox, Reply, Requests, Worker
 from statesync.messages import (
     Action,
+    Answered,
     BackoffOver,
     Begin,
     Broke,
@@ -96,6 +97,7 @@ class Driver:
     """The last phase that was not final."""
     _now: Conversation = field(init=False)
     _worker: Worker = field(init=False)
+    _requests: Requests = field(init=False)
     _timers: Timers = field(init=False, factory=Timers)
     _next: deque[Event] = field(init=False, factory=deque)
     _grace: float | None = field(init=False, default=None)
@@ -112,6 +114,7 @@ class Driver:
             max_attempts=self.options.max_attempts,
         )
         self._worker = Worker(self.remote, self.mailbox.post)
+        self._requests = Requests(self._worker, self.mailbox.post)
         self._records = {Direction.UPLOAD: 0, Direction.DOWNLOAD: 0}
 
     def run(self) -> None:
@@ -167,7 +170,7 @@ class Driver:
     def _read(self, letter: Letter) -> Event:
         if isinstance(letter, Cancel):
             return self._read_cancel(letter)
-        return self._read_reply(letter)
+        return self._read_reply(letter) if self._requests.is_awaited(letter) else self._next_event()
 
     def _read_cancel(self, cancel: Cancel) -> Event:
         self._timers.backoff = self._timers.session = None
@@ -203,6 +206,8 @@ class Driver:
 
     def _handle(self, event: Event) -> None:
         decision = decide(self._now, event)
+        if isinstance(event, Answered) and event.more and self._now.phase is Phase.DOWNLOADING:
+            self._requests.read_ahead(self.work.pull_ahead())
         moves: tuple[Move, ...] = ()
         if decision.triggers:
             try:
@@ -270,7 +275,7 @@ class Driver:
     def _send(self, direction: Direction) -> None:
         upload = direction is Direction.UPLOAD
         try:
-            self._worker.send(self.work.push_request() if upload else self.work.pull_request())
+            self._requests.send(self.work.push_request() if upload else self.work.pull_request())
         except SyncFailed as error:
             self._next.append(Stuck(error))
 

@@ -100,11 +100,16 @@ class Worker:
         self._post = post
         self._requests: SimpleQueue[Push | Pull | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
-        self.is_busy = False
+        self._begun = self._ended = 0
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request is under way."""
+        return self._begun != self._ended
 
     def send(self, request: Push | Pull) -> None:
-        """Start a request; its end comes as a ``Reply``."""
-        self.is_busy = True
+        """Start a request, after those that are under way; its end comes as a ``Reply``."""
+        self._begun += 1
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="statesync-request", daemon=True)
             self._thread.start()
@@ -124,7 +129,7 @@ class Worker:
         while (request := self._requests.get()) is not None:
             began = time.monotonic()
             answer, error = self._ask(request)
-            self.is_busy = False
+            self._ended += 1
             self._post(Reply(request, answer, error, time.monotonic() - began))
 
     def _ask(self, request: Push | Pull) -> tuple[PushAnswer | Page | None, Failure | None]:
@@ -139,3 +144,41 @@ class Worker:
             failure = InternalError(f"the remote raised {type(error).__name__}: {error}")
             failure.__cause__ = error
             return None, failure
+
+
+class Requests:
+    """What the session has asked for: the open batch's answer, and the next page, read ahead of its batch.
+
+    A page is read ahead while the one before it is stored. It becomes the answer of the next batch once
+    that is open and asks for the very same; nobody looks at it otherwise.
+    """
+
+    def __init__(self, worker: Worker, post: Callable[[Reply], None]) -> None:
+        self._worker = worker
+        self._post = post
+        self._awaited: Push | Pull | None = None
+        self._ahead: Pull | None = None
+        self._early: Reply | None = None
+
+    def send(self, request: Push | Pull) -> None:
+        """Ask for the open batch's answer, unless it has been read ahead."""
+        ahead, early = self._ahead, self._early
+        self._ahead = self._early = None
+        if ahead is None or request != ahead:
+            self._awaited = request
+            self._worker.send(request)
+        else:
+            self._awaited = ahead
+            if early is not None:
+                self._post(early)
+
+    def read_ahead(self, request: Pull) -> None:
+        """Ask for the page of a batch that is not open yet."""
+        self._ahead = request
+        self._worker.send(request)
+
+    def is_awaited(self, reply: Reply) -> bool:
+        """Tell whether ``reply`` is the open batch's; one that came early is kept for its batch."""
+        if reply.request is self._ahead:
+            self._early = reply
+        return reply.request is self._awaited

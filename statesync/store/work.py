@@ -54,8 +54,9 @@ class Upload:
 
 @define(eq=False)
 class Download:
-    """The page that has come, decoded."""
+    """The page that has come in answer to ``request``, decoded."""
 
+    request: Pull
     page: Page
     parts: list[pages.ObjectPage]
 
@@ -187,6 +188,16 @@ class Work:
         limit = self._options.download_batch_size
         return Pull(here.client, here.number, here.hub, here.epoch, feeds, limit)
 
+    def pull_ahead(self) -> Pull:
+        """Return what ``pull_request`` will return once the page that has come is stored."""
+        download = self._staged_page()
+        asked, page = download.request, download.page
+        feeds = {
+            name: msgspec.structs.replace(feed, cursor=page.cursors[name])
+            for name, feed in asked.objects.items()
+        }
+        return Pull(asked.client, asked.number, page.hub, page.epoch, feeds, asked.limit)
+
     def waiting(self) -> int:
         """Return how many changes the session has before it."""
         return outbox.count_waiting(self._raw(), self._objects)
@@ -217,7 +228,7 @@ class Work:
     def take_page(self, request: Pull, page: Page) -> Answered:
         """Check and decode a page. Raises ``BadAnswer``; writes nothing."""
         pages.check(request, page)
-        self._download = Download(page, pages.decode(page, self._objects))
+        self._download = Download(request, page, pages.decode(page, self._objects))
         return Answered(len(page.changes), more=page.more)
 
     # -- transactions --------------------------------------------------------------------------------
@@ -314,9 +325,7 @@ class Work:
         }
 
     def _store_page(self, connection: sqlite3.Connection, number: int) -> None:
-        download = self._download
-        if download is None:
-            raise UsageError("no page is staged")
+        download = self._staged_page()
         began = time.monotonic()
         here = standing.standing(connection, self._space)
         standing.learn(connection, here, download.page.hub, download.page.epoch)
@@ -366,6 +375,11 @@ class Work:
         if self._upload is None:
             raise UsageError("no upload batch is staged")
         return self._upload
+
+    def _staged_page(self) -> Download:
+        if self._download is None:
+            raise UsageError("no page is staged")
+        return self._download
 
     def _raw(self) -> sqlite3.Connection:
         return self._core.database.raw()

@@ -1,0 +1,86 @@
+"""Reading ahead: the next page is asked for while one is stored, and dropped when the session is cancelled.
+
+Source: section 4 of the design, and K1.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+import pytest
+from fleet import Device
+from gate import PATIENCE, Gate, pass_on, refuse, wait_for
+
+from statesync import Phase, Session, SyncCancelled, SyncOptions
+
+
+@pytest.fixture
+def waiting(there: Device) -> list[str]:
+    """The keys of 30 records that wait on the hub."""
+    keys = there.add(30)
+    there.sync()
+    return keys
+
+
+@contextmanager
+def storing_held_up(device: Device) -> Iterator[None]:
+    """Keep the session from storing anything, as another program does that writes for a long time."""
+    with closing(sqlite3.connect(device.store.database.database, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
+
+
+def start(device: Device) -> Session:
+    return device.scope.start_sync(SyncOptions(download_batch_size=10))
+
+
+def cursors(gate: Gate) -> list[int]:
+    """The cursors that the pulls so far asked from."""
+    return [seen.body["objects"]["Airport"]["cursor"] for seen in gate.seen]
+
+
+def test_the_next_page_is_asked_for_before_the_page_that_came_is_stored(
+    here: Device, gate: Gate, waiting: list[str]
+) -> None:
+    first = gate.hold()
+    session = start(here)
+    first.wait()
+    with storing_held_up(here):
+        first.release()
+        assert wait_for(lambda: len(gate.seen) == 2)
+        assert here.rows() == {}
+    assert session.result(PATIENCE).phase is Phase.DONE
+    assert sorted(here.rows()) == waiting
+    assert cursors(gate) == [0, 10, 20], "no page is asked for twice"
+
+
+def test_k1_a_page_read_ahead_is_dropped_by_a_cancel_and_its_batch_is_never_opened(
+    here: Device, gate: Gate, waiting: list[str]
+) -> None:
+    first, second = gate.hold(), gate.hold()
+    session = start(here)
+    first.wait()
+    with storing_held_up(here):
+        first.release()
+        second.wait()
+        session.cancel()
+    assert isinstance(session.exception(PATIENCE), SyncCancelled)
+    assert sorted(here.rows()) == waiting[:10]
+    assert [batch.records for batch in here.store.session(session.id).batches] == [10]
+    second.release()
+    here.sync()
+    assert cursors(gate) == [0, 10, 10], "the next session goes on from the last committed batch"
+
+
+@pytest.mark.usefixtures("no_backoff")
+def test_a_page_that_could_not_be_read_ahead_is_tried_again_by_its_own_batch(
+    here: Device, gate: Gate, waiting: list[str]
+) -> None:
+    gate.plan(pass_on, refuse(503, "busy"))
+    session = start(here)
+    assert session.result(PATIENCE).phase is Phase.DONE
+    assert sorted(here.rows()) == waiting
+    assert [batch.attempts for batch in here.store.session(session.id).batches] == [1, 2, 1]
