@@ -8,6 +8,14 @@ from statesync.hub.errors import malformed
 from statesync.hub.limits import HubLimits
 from statesync.hub.offers import body_too_large
 
+_SHORT = 1 << 16
+
+
+def is_short(request: Request) -> bool:
+    """Tell whether the body is announced to be so short that reading it costs nothing."""
+    announced = request.headers.get("content-length", "")
+    return announced.isdecimal() and int(announced) <= _SHORT
+
 
 async def read_body(request: Request, limits: HubLimits) -> bytes:
     """Return the body as it came, or refuse it as soon as it shows that it is over the limit."""

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from statesync.hub.bodies import read_body
+from statesync.hub.bodies import is_short, read_body
 from statesync.hub.compression import pack, unpack
 from statesync.hub.core import Hub
 from statesync.hub.errors import Refused, refused
@@ -79,12 +79,19 @@ class _Desk:
 
     async def _serve(self, request: Request, right: Right, work: _Work) -> Response:
         with self._a_place():
-            space = request.path_params["space"]
-            rights = await run_sync(self._hub.admit, space, _token(request), right, limiter=self._threads)
+            rights = None
+            if not is_short(request):  # no stranger gets to send much
+                rights = await run_sync(self._admit, request, right, limiter=self._threads)
             body = await read_body(request, self._hub.limits)
-            return await run_sync(self._answer, request, body, rights, work, limiter=self._threads)
+            return await run_sync(self._answer, request, body, right, rights, work, limiter=self._threads)
 
-    def _answer(self, request: Request, body: bytes, rights: Rights, work: _Work) -> Response:
+    def _admit(self, request: Request, right: Right) -> Rights:
+        return self._hub.admit(request.path_params["space"], _token(request), right)
+
+    def _answer(
+        self, request: Request, body: bytes, right: Right, rights: Rights | None, work: _Work
+    ) -> Response:
+        rights = rights or self._admit(request, right)
         coding = request.headers.get("content-encoding", "").strip().lower()
         plain = unpack(body, coding, self._hub.limits)
         answer = work(request.path_params["space"], plain, rights)
