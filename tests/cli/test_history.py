@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from gate import Gate, refuse
 
 from statesync import SyncOptions
 
-from .shell import call
+from .shell import call, end_of, start
 
 
 @pytest.fixture
@@ -117,21 +116,17 @@ def test_a_deleted_side_is_named(here: Device, there: Device, database: Path) ->
 
 
 def test_a_session_that_a_crash_left_is_shown_as_interrupted(
-    here: Device, there: Device, database: Path, gate: Gate, new_device: Callable[..., Device]
+    here: Device, there: Device, database: Path, gate: Gate, space: str
 ) -> None:
     """K8: the process ends while a request is under way; the next command says what became of it."""
     there.add(2)
     there.sync()
     held = gate.hold()
-    here.store.close()
-    child = os.fork()
-    if child == 0:
-        crashing = new_device("here", gate.url)
-        crashing.scope.start_sync(SyncOptions()).wait()
-        os._exit(1)
+    crashing = start("sync", database, "--remote", gate.url, "--space", space)
     held.wait()
-    os.kill(child, 9)
-    os.waitpid(child, 0)
-    held.release()
+    (row,) = call("sessions", database, "--json").json()
+    assert (row["phase"], row["reason"]) == ("downloading", None)
+    crashing.kill()
+    assert end_of(crashing).code == -signal.SIGKILL
     (row,) = call("sessions", database, "--json").json()
     assert (row["phase"], row["reason"]) == ("failed", "interrupted")

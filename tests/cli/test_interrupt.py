@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,13 +23,24 @@ def held(there: Device, gate: Gate) -> Hold:
     return gate.hold()
 
 
+Sync = Callable[..., subprocess.Popen[str]]
+
+
 @pytest.fixture
-def syncing(here: Device, tmp_path: Path, gate: Gate, held: Hold, space: str) -> subprocess.Popen[str]:
-    """The command, which waits for that answer."""
-    database = tmp_path / "here.db"
-    process = start("sync", database, "--remote", gate.url, "--space", space, "--batch-size", 10)
-    held.wait()
-    return process
+def sync(here: Device, tmp_path: Path, gate: Gate, held: Hold, space: str) -> Iterator[Sync]:
+    """Start the command; when it is returned it waits for that answer."""
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(*more: object) -> subprocess.Popen[str]:
+        where = (tmp_path / "here.db", "--remote", gate.url, "--space", space)
+        started.append(start("sync", *where, "--batch-size", 10, *more))
+        held.wait()
+        return started[-1]
+
+    yield begin
+    for process in started:
+        with process:
+            process.kill()
 
 
 def interrupted(process: subprocess.Popen[str]) -> str:
@@ -39,8 +51,9 @@ def interrupted(process: subprocess.Popen[str]) -> str:
 
 
 def test_the_first_cancels_and_waits_for_the_batch_in_flight(
-    syncing: subprocess.Popen[str], held: Hold, here: Device, gate: Gate
+    sync: Sync, held: Hold, here: Device, gate: Gate
 ) -> None:
+    syncing = sync()
     assert interrupted(syncing).startswith("cancelling")
     assert syncing.poll() is None
     held.release()
@@ -54,9 +67,8 @@ def test_the_first_cancels_and_waits_for_the_batch_in_flight(
     assert gate.verbs() == ["pull", "pull"]
 
 
-def test_the_second_kills_and_the_session_is_interrupted(
-    syncing: subprocess.Popen[str], here: Device, tmp_path: Path
-) -> None:
+def test_the_second_kills_and_the_session_is_interrupted(sync: Sync, here: Device, tmp_path: Path) -> None:
+    syncing = sync()
     interrupted(syncing)
     syncing.send_signal(signal.SIGINT)
     ran = end_of(syncing)
@@ -66,12 +78,10 @@ def test_the_second_kills_and_the_session_is_interrupted(
     assert "failed (interrupted)" in call("sessions", tmp_path / "here.db").out
 
 
-def test_a_grace_bounds_the_wait(here: Device, tmp_path: Path, gate: Gate, held: Hold, space: str) -> None:
-    where = (tmp_path / "here.db", "--remote", gate.url, "--space", space, "--batch-size", 10)
-    process = start("sync", *where, "--grace", 0.2, "--json")
-    held.wait()
-    process.send_signal(signal.SIGINT)
-    ran = end_of(process)
+def test_a_grace_bounds_the_wait(sync: Sync, held: Hold) -> None:
+    syncing = sync("--grace", 0.2, "--json")
+    syncing.send_signal(signal.SIGINT)
+    ran = end_of(syncing)
     assert ran.code == 3
     assert ran.json()["result"]["stats"]["downloaded"] == 10
     assert (ran.json()["phase"], ran.json()["reason"]) == ("cancelled", "user")
