@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from operator import ge
 
 import msgspec
@@ -58,14 +58,17 @@ def check(request: Pull, page: Page) -> None:
         fault = "a page that leads nowhere"
     elif not page.cursors.keys() >= {entry.object for entry in page.changes}:
         fault = "records of an object that was not asked for"
-    elif not all(_is_sound(entry) for entry in page.changes):
+    elif not _are_sound(page.changes):
         fault = "a record without a key or data"
     if fault:
         raise BadAnswer(f"the hub sent {fault}; nothing of the page was stored")
 
 
-def _is_sound(entry: Entry) -> bool:
-    return 0 < len(entry.key) <= MAX_KEY_LENGTH and (entry.deleted or entry.data is not msgspec.UNSET)
+def _are_sound(entries: list[Entry]) -> bool:
+    lengths = [len(entry.key) for entry in entries]
+    if lengths and not 0 < min(lengths) <= max(lengths) <= MAX_KEY_LENGTH:
+        return False
+    return not [entry for entry in entries if entry.data is msgspec.UNSET and not entry.deleted]
 
 
 def decode(page: Page, objects: Objects) -> list[ObjectPage]:
@@ -73,7 +76,10 @@ def decode(page: Page, objects: Objects) -> list[ObjectPage]:
     return [_decode_object(objects[name], entries) for name, entries in _by_object(page.changes).items()]
 
 
-def _by_object(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
+def _by_object(entries: list[Entry]) -> dict[str, list[Entry]]:
+    names = {entry.object for entry in entries}
+    if len(names) == 1:
+        return {names.pop(): entries}
     parts: dict[str, list[Entry]] = {}
     for entry in entries:
         parts.setdefault(entry.object, []).append(entry)
@@ -137,12 +143,12 @@ def _write(connection: sqlite3.Connection, tracked: TrackedObject, rows: Sequenc
     """Upsert rows; those of an older program, which miss columns, column group by column group."""
     partial: dict[tuple[int, ...], list[Row]] = {}
     complete: Sequence[Row] = rows
-    if any(msgspec.UNSET in row for row in rows):
+    incomplete = [row for row in rows if msgspec.UNSET in row]
+    if incomplete:
         complete = [row for row in rows if msgspec.UNSET not in row]
-        for row in rows:
-            if msgspec.UNSET in row:
-                present = tuple(index for index, value in enumerate(row) if value is not msgspec.UNSET)
-                partial.setdefault(present, []).append(tuple(row[index] for index in present))
+        for row in incomplete:
+            present = tuple(index for index, value in enumerate(row) if value is not msgspec.UNSET)
+            partial.setdefault(present, []).append(tuple(row[index] for index in present))
     connection.executemany(tracked.upsert_sql, complete)
     for present, some in partial.items():
         names = tuple(tracked.column_names[index - 1] for index in present[1:])
