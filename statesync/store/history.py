@@ -91,7 +91,7 @@ def fold_stats(started: datetime, entries: Iterable[JournalEntry], *, with_batch
 
 def sessions(connection: sqlite3.Connection, limit: int) -> list[SessionInfo]:
     """Return the newest ``limit`` sessions, oldest first."""
-    rows = connection.execute(f"{_SESSION} ORDER BY id DESC LIMIT ?", (limit,)).fetchall()
+    rows = connection.execute(f"{_SESSION} ORDER BY rowid DESC LIMIT ?", (limit,)).fetchall()
     return [_session(connection, row) for row in reversed(rows)]
 
 

@@ -126,7 +126,7 @@ def prune(connection: sqlite3.Connection, keep: int) -> None:
     """Forget all but the newest ``keep`` sessions, except one with a batch in doubt."""
     old = connection.execute(
         "SELECT id FROM statesync_session WHERE id NOT IN "
-        "(SELECT session FROM statesync_batch WHERE doubt = 1) ORDER BY id DESC LIMIT -1 OFFSET ?",
+        "(SELECT session FROM statesync_batch WHERE doubt = 1) ORDER BY rowid DESC LIMIT -1 OFFSET ?",
         (keep,),
     ).fetchall()
     for table, column in (
@@ -216,7 +216,7 @@ def batch_in_doubt(connection: sqlite3.Connection, space: str) -> tuple[str, int
     """Return (session, number, wire id, wire number, payload) of the space's batch in doubt, or None."""
     row: tuple[str, int, str, int, bytes] | None = connection.execute(
         "SELECT session, number, wire_id, wire_number, payload FROM statesync_batch "
-        "WHERE space = ? AND doubt = 1 ORDER BY session DESC LIMIT 1",
+        "WHERE space = ? AND doubt = 1 ORDER BY rowid DESC LIMIT 1",
         (space,),
     ).fetchone()
     return row

@@ -81,6 +81,8 @@ CREATE TABLE statesync_seen (
     PRIMARY KEY (object, key)
 ) WITHOUT ROWID;
 
+-- With a rowid: sessions are in the order in which they were made, whatever the clock said (ids begin with
+-- its time).
 CREATE TABLE statesync_session (
     id TEXT PRIMARY KEY,
     space TEXT NOT NULL,
@@ -90,7 +92,7 @@ CREATE TABLE statesync_session (
     error TEXT,
     started REAL NOT NULL,
     horizon INTEGER NOT NULL DEFAULT 0
-) WITHOUT ROWID;
+);
 CREATE INDEX statesync_session_running ON statesync_session (id)
     WHERE phase NOT IN ('done', 'cancelled', 'failed');
 
