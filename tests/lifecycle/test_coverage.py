@@ -64,6 +64,14 @@ def test_the_report_names_what_is_missing(counted: ChartCoverage) -> None:
     assert "  never seen: session: no_batch_open refuses" not in counted.text()
 
 
+def test_only_pairs_that_can_happen_are_asked_for(counted: ChartCoverage) -> None:
+    missing = {(str(one.trigger), str(other.trigger)) for one, other in counted.missing_pairs(SESSION)}
+    assert ("open_batch", "commit_batch") in missing
+    assert ("start", "open_batch") not in missing  # it was taken
+    assert ("open_batch", "open_batch") not in missing  # no batch may be open
+    assert ("start", "commit_batch") not in missing  # there is no batch yet
+
+
 def test_the_picture_marks_what_was_never_taken(counted: ChartCoverage) -> None:
     drawn = diagram.mermaid(SESSION, counted.marks(SESSION))
     assert "taken once<br/>start" in drawn
