@@ -81,13 +81,13 @@ def refusal(status: int, problem: Problem, retry_after: float | None = None) -> 
 
     What a hub refuses it has not applied, unless it says itself that it does not know.
     """
-    kind = RemoteError
+    kind, advice = RemoteError, ""
     if status in (401, 403):
         kind = Unauthorized
     elif problem.code == WRONG_HUB:
-        kind = WrongHub
+        kind, advice = WrongHub, ", or reset() the store to begin anew with this hub"
     return kind(
-        f"the hub refused the request ({status} {problem.code}): {problem.message}",
+        f"the hub refused the request ({status} {problem.code}): {problem.message}{advice}",
         status=status,
         problem=problem,
         retryable=status in _RETRYABLE or status >= 500,

@@ -187,6 +187,14 @@ def set_doubt(connection: sqlite3.Connection, session: str, number: int, *, doub
     )
 
 
+def hand_over(connection: sqlite3.Connection, session: str, number: int) -> None:
+    """Take doubt and payload off a batch of an earlier session: both are with the batch that settles it."""
+    connection.execute(
+        "UPDATE statesync_batch SET doubt = 0, payload = NULL WHERE session = ? AND number = ?",
+        (session, number),
+    )
+
+
 def set_records(connection: sqlite3.Connection, session: str, number: int, records: int) -> None:
     """Record how many records a download batch brought."""
     connection.execute(

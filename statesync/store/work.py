@@ -291,8 +291,8 @@ class Work:
                 upload.payload,
                 len(upload.changes),
             )
-            if upload.replayed is not None:  # the doubt moves on to the batch that settles it
-                journal.set_doubt(connection, *upload.replayed, doubtful=False)
+            if upload.replayed is not None:
+                journal.hand_over(connection, *upload.replayed)
             outbox.mark_sent(connection, upload.wire_id, upload.revisions)
 
     def _store_verdicts(self, connection: sqlite3.Connection, number: int) -> None:

@@ -11,15 +11,31 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from statesync.testing.crashes import CrashPoints, Point, ProgramFailed, Watch
+    from statesync.testing.faults import Fault, FaultyRemote
+    from statesync.testing.rows import record_strategy
+    from statesync.testing.world import SyncWorld
 
 _HOMES = {
     "CrashPoints": "crashes",
+    "Fault": "faults",
+    "FaultyRemote": "faults",
     "Point": "crashes",
     "ProgramFailed": "crashes",
+    "SyncWorld": "world",
     "Watch": "crashes",
+    "record_strategy": "rows",
 }
 
-__all__ = ["CrashPoints", "Point", "ProgramFailed", "Watch"]
+__all__ = [
+    "CrashPoints",
+    "Fault",
+    "FaultyRemote",
+    "Point",
+    "ProgramFailed",
+    "SyncWorld",
+    "Watch",
+    "record_strategy",
+]
 
 
 def __getattr__(name: str) -> Any:
