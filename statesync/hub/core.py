@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
@@ -23,6 +24,9 @@ from statesync.wire import Pull
 
 if TYPE_CHECKING:
     from statesync.hub.identity import Issuer
+
+
+_log = logging.getLogger(__name__)
 
 
 def prepare(url: str, *, distributed: bool = False) -> int:
@@ -210,6 +214,7 @@ def _database_errors() -> Generator[None]:
     except MaxConnectionsExceeded as error:
         raise refused(503, "busy", "the hub has too many requests under way; try again", 1) from error
     except (peewee.OperationalError, peewee.InterfaceError, sqlite3.OperationalError) as error:
+        _log.warning("the database is busy or away: %s", error)
         raise refused(
             503, "database_unavailable", "the hub's database is busy or away; try again", 1
         ) from error

@@ -119,7 +119,10 @@ def process_of(url: str) -> Iterator[tuple[str, int]]:
     from .test_processes import running
 
     with running(url, "--open") as server:
-        yield server.address, server.process.pid
+        try:
+            yield server.address, server.process.pid
+        finally:
+            sys.stderr.writelines(line for line in server.lines if not line.startswith("INFO"))
 
 
 def measure(url: str) -> None:

@@ -7,10 +7,13 @@ import multiprocessing
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
+import peewee
 import pytest
 
 from statesync.hub import Hub, Refused, spaces
+from statesync.hub.database import Database
 
 from .crowd import LateCommits, read, write
 from .devices import Device, upsert
@@ -72,6 +75,32 @@ def test_spaces_do_not_wait_for_each_other(postgres_hub: Hub, body: bytes) -> No
         spaces.lock(postgres_hub.database, "busy", "client", 10)
         elapsed = in_thread(lambda: postgres_hub.push("free", body))
     assert elapsed < 1, "the other space's push ended while this one's lock was held"
+
+
+class Racing(Database):
+    """A database where another hub makes the space in the moment after it was found missing."""
+
+    other: Hub
+    body: bytes
+    raced = False
+
+    def run(self, sql: str, *parameters: object) -> Any:
+        cursor = super().run(sql, *parameters)
+        if sql.startswith("SELECT 1 FROM space") and not self.raced:
+            self.raced = True
+            self.other.push("new", self.body)
+        return cursor
+
+
+def test_a_space_that_comes_up_meanwhile_is_locked_all_the_same(postgres_hub: Hub, body: bytes) -> None:
+    other = Hub(postgres_hub.url, without_tokens=True)
+    racing = Racing(postgres_hub.database.pool, postgres_hub.database.dialect)
+    racing.other, racing.body = other, body
+    with racing.writing():
+        spaces.lock(racing, "new", "me", 10)
+        with pytest.raises(peewee.OperationalError, match="could not obtain lock"), other.database.writing():
+            other.database.run("SELECT 1 FROM space WHERE space = ? FOR UPDATE NOWAIT", "new")
+    other.close()
 
 
 def test_readers_do_not_wait_for_a_writer(hub: Hub, body: bytes, device: Device) -> None:
