@@ -11,6 +11,8 @@ import contextlib
 import gzip
 import socket
 import threading
+import time
+from collections.abc import Iterator
 from functools import partial
 from typing import Protocol, TypeVar
 from urllib.parse import quote, urlsplit
@@ -99,8 +101,9 @@ def refusal(status: int, problem: Problem, retry_after: float | None = None) -> 
 class HttpRemote:
     """A hub at ``url``, over HTTP or HTTPS with one connection that is kept alive.
 
-    ``space`` names the set of records, ``token`` is sent as a bearer token. ``connect_timeout`` and
-    ``read_timeout`` are seconds: to connect, and of silence while an answer is awaited. An answer of more
+    ``space`` names the set of records, ``token`` is sent as a bearer token. ``connect_timeout``,
+    ``read_timeout`` and ``request_timeout`` are seconds: to connect, of silence while an answer is awaited,
+    and for the whole request, however slowly its answer drips. An answer of more
     than ``max_answer`` bytes (after decompression) is refused as ``BadAnswer``. ``compress`` packs bodies
     both ways with gzip: worth it where the network is slower than the processor. ``ca_certs`` is a file
     of certificates to trust in place of the system's.
@@ -116,12 +119,14 @@ class HttpRemote:
         *,
         connect_timeout: float = 10.0,
         read_timeout: float = 60.0,
+        request_timeout: float = 600.0,
         max_answer: int = 64 << 20,
         compress: bool = False,
         ca_certs: str | None = None,
     ) -> None:
         self._space = space
         self._url = url
+        self._request_timeout = request_timeout
         self._max_answer = max_answer
         self._compress = compress
         self._wire = _Wire()
@@ -182,18 +187,12 @@ class HttpRemote:
         return gzip.compress(body, compresslevel=1, mtime=0), self._headers | {"Content-Encoding": "gzip"}
 
     def _exchange(self, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, float | None, bytes]:
+        until = time.monotonic() + self._request_timeout
         try:
-            with contextlib.closing(
-                self._pool.urlopen(
-                    "POST",
-                    path,
-                    body=body,
-                    headers=headers,
-                    retries=False,
-                    redirect=False,
-                    preload_content=False,
-                )
-            ) as answer:
+            with (
+                self._wire.cut_after(self._request_timeout),
+                contextlib.closing(self._post(path, body, headers)) as answer,
+            ):
                 content = self._read(answer)
                 answer.release_conn()
                 return answer.status, _seconds(answer.headers.get("Retry-After")), content
@@ -202,11 +201,19 @@ class HttpRemote:
                 f"{self._url} cannot be reached ({_plainly(error)}); nothing was sent", retryable=True
             ) from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
+            why = _plainly(error)
+            if time.monotonic() >= until:
+                why = f"it was not there after {self._request_timeout} seconds, the request's time-out"
             raise ConnectionLost(
-                f"the connection to {self._url} broke before the answer was there ({_plainly(error)})",
+                f"the connection to {self._url} broke before the answer was there ({why})",
                 retryable=True,
                 maybe_applied=True,
             ) from error
+
+    def _post(self, path: str, body: bytes, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
+        return self._pool.urlopen(
+            "POST", path, body=body, headers=headers, retries=False, redirect=False, preload_content=False
+        )
 
     def _read(self, answer: urllib3.BaseHTTPResponse) -> bytes:
         parts: list[bytes] = []
@@ -269,6 +276,17 @@ class _Wire:
             for link in self._sockets:
                 with contextlib.suppress(OSError):  # it was closed by itself: nothing is left to cut
                     link.shutdown(socket.SHUT_RDWR)
+
+    @contextlib.contextmanager
+    def cut_after(self, seconds: float) -> Iterator[None]:
+        """Cut what the block has under way if it takes longer: a peer that drips meets no other time-out."""
+        alarm = threading.Timer(seconds, self.cut)
+        alarm.daemon = True
+        alarm.start()
+        try:
+            yield
+        finally:
+            alarm.cancel()
 
     def forget(self) -> None:
         with self._lock:
