@@ -122,11 +122,14 @@ class Driver:
         if self.options.timeout is not None:
             self._timers.session = self.clock() + self.options.timeout
         try:
-            self._next.append(Begin(replay=self.work.has_doubt()))
-            while not self._over:
-                self._handle(self._next_event())
+            with self.work.errors_mapped():
+                self._next.append(Begin(replay=self.work.has_doubt()))
+                while not self._over:
+                    self._handle(self._next_event())
         except StaleRunner as error:  # somebody else runs the session: nothing may be written any more
             self._finish(error)
+        except SyncFailed as error:
+            self._get_stuck(error)
         except Exception as error:  # a defect: the session must end all the same, and say so
             logger.exception("a defect ended a session")
             failure = InternalError(f"a defect of statesync: {type(error).__name__}: {error}")

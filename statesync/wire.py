@@ -7,9 +7,12 @@ passes through them.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+"""A version, a cursor, a number of a batch: what a database can hold."""
 
 MAX_KEY_LENGTH = 255
 """Characters that a record's key may have."""
@@ -34,7 +37,7 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     object: str
     key: str
     op: Literal["upsert", "delete"]
-    base: int
+    base: Count
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -47,7 +50,7 @@ class Push(msgspec.Struct, frozen=True):
     """
 
     client: str
-    number: int
+    number: Count
     batch: str
     hub: str | None
     epoch: str | None
@@ -58,13 +61,13 @@ class Push(msgspec.Struct, frozen=True):
 class Accepted(msgspec.Struct, frozen=True, tag_field="status", tag="accepted"):
     """The hub wrote the change under ``version``."""
 
-    version: int
+    version: Count
 
 
 class Conflict(msgspec.Struct, frozen=True, tag_field="status", tag="conflict"):
     """Somebody else wrote the record since ``base``: this is what the hub has."""
 
-    version: int
+    version: Count
     deleted: bool = False
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
@@ -84,7 +87,7 @@ class PushAnswer(msgspec.Struct, frozen=True):
 
     hub: str
     epoch: str
-    head: int
+    head: Count
     results: list[Verdict]
 
 
@@ -96,7 +99,7 @@ class Feed(msgspec.Struct, frozen=True, omit_defaults=True):
     does not match travels as deleted.
     """
 
-    cursor: int
+    cursor: Count
     own: bool = False
     filter: dict[str, list[str | int | float | bool | None]] | None = None
 
@@ -105,11 +108,11 @@ class Pull(msgspec.Struct, frozen=True):
     """Ask for one page; ``number`` is the client's last acknowledged batch, ``limit`` 0 the hub's choice."""
 
     client: str
-    number: int
+    number: Count
     hub: str | None
     epoch: str | None
     objects: dict[str, Feed]
-    limit: int
+    limit: Count
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -117,7 +120,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
 
     object: str
     key: str
-    version: int
+    version: Count
     deleted: bool = False
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
@@ -127,9 +130,9 @@ class Page(msgspec.Struct, frozen=True):
 
     hub: str
     epoch: str
-    head: int
+    head: Count
     changes: list[Entry]
-    cursors: dict[str, int]
+    cursors: dict[str, Count]
     more: bool
 
 
@@ -155,7 +158,7 @@ class Survey(msgspec.Struct, frozen=True):
 class Tally(msgspec.Struct, frozen=True):
     """How many records a range of keys has, and the sum of their digests in hexadecimal."""
 
-    count: int
+    count: Count
     digest: str
 
 
@@ -163,7 +166,7 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
     """One record that the hub has, or the tombstone of one (no digest)."""
 
     key: str
-    version: int
+    version: Count
     digest: str | None = None
 
 
@@ -172,7 +175,7 @@ class SurveyAnswer(msgspec.Struct, frozen=True):
 
     hub: str
     epoch: str
-    head: int
+    head: Count
     tallies: list[Tally]
     records: list[Finding]
     goes_on_at: str | None = None
@@ -185,7 +188,7 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     message: str
     hub: str | None = None
     epoch: str | None = None
-    number: int | None = None
+    number: Count | None = None
 
 
 class Refusal(msgspec.Struct, frozen=True):

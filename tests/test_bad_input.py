@@ -23,6 +23,7 @@ from statesync import (
     ConnectionLost,
     HttpRemote,
     Phase,
+    Progress,
     RemoteError,
     Store,
     StoreError,
@@ -31,6 +32,7 @@ from statesync import (
     Unauthorized,
     UnknownObject,
     Unreachable,
+    UnsupportedModel,
     UsageError,
 )
 from statesync.errors import (
@@ -117,6 +119,16 @@ def test_a_record_over_the_limit_is_listed_and_hurts_no_other_record(here: Devic
     assert there.keys() == ["k00000"]
 
 
+@pytest.mark.parametrize("name", ['a "b"', "back\\slash", "line\nbreak"])
+def test_a_column_whose_name_cannot_travel_is_refused(tmp_path: Path, name: str) -> None:
+    class Odd(Model):
+        key = TextField(primary_key=True)
+        value = TextField(column_name=name)
+
+    with pytest.raises(UnsupportedModel, match=r"Odd\.value .* column_name"):
+        Store(tmp_path / "odd.db").track(Odd)
+
+
 # -- answers that are none -----------------------------------------------------------------------------
 
 PAGE = {"hub": "h", "epoch": "e", "head": 1, "changes": [], "cursors": {"Airport": 1}, "more": False}
@@ -150,6 +162,10 @@ def page(**changed: Any) -> bytes:
 
 BAD_PAGES = {
     "a record that does not fit": page(changes=[RECORD | {"data": {"name": ["a", "list"]}}]),
+    "a number that no database holds": page(changes=[RECORD | {"data": {"name": "n", "elevation": 2**70}}]),
+    "a version that no database holds": page(changes=[RECORD | {"version": 2**70}]),
+    "a cursor that no database holds": page(cursors={"Airport": 2**70}),
+    "a negative cursor": page(cursors={"Airport": -1}),
     "a record of another object": page(changes=[RECORD | {"object": "Country"}]),
     "a record without data": page(changes=[{"object": "Airport", "key": "k", "version": 1}]),
     "a record without a key": page(changes=[RECORD | {"key": ""}]),
@@ -428,6 +444,26 @@ def test_a_database_that_another_program_holds_is_locked(
         assert [change.key for change in store.pending()] == ["k"]
         store.scope(remote).sync()
         assert store.pending() == []
+
+
+def test_a_database_that_is_locked_where_it_is_only_read_is_locked_and_no_defect(
+    tmp_path: Path, address: str, space: str
+) -> None:
+    path = tmp_path / "held.db"
+    with (
+        Store(path, busy_timeout=0.05) as store,
+        closing(HttpRemote(address, space)) as remote,
+        closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other,
+    ):
+        airport_model(store)
+        store.setup()
+
+        def hold(progress: Progress) -> None:
+            if (progress.part, progress.state) == ("download", "started"):
+                other.execute("BEGIN IMMEDIATE")
+
+        session = store.scope(remote).start_sync(on_progress=hold)
+        assert isinstance(session.exception(PATIENCE), StoreLocked)
 
 
 def test_a_database_that_cannot_be_written_is_locked_or_read_only_before_a_session_exists(

@@ -339,6 +339,57 @@ def test_a_child_that_loses_its_parent_is_reported(new_program: NewProgram) -> N
     assert [(e.object, e.key) for e in result.errors.download] == [("City", "t")]
 
 
+def test_a_record_may_take_over_the_unique_value_of_one_that_was_deleted(new_program: NewProgram) -> None:
+    def models(store: Store) -> dict[str, Any]:
+        class Gate(store.Model):  # type: ignore[name-defined, misc]
+            code = TextField(unique=True)
+
+        return {"Gate": Gate}
+
+    one, two = new_program("one", models), new_program("two", models)
+    one.models["Gate"].create(id="a", code="A1")
+    one.sync()
+    two.sync()
+    one.models["Gate"].delete_by_id("a")
+    one.models["Gate"].create(id="b", code="A1")
+    one.sync()
+    two.sync()
+    assert [(gate.id, gate.code) for gate in two.models["Gate"].select()] == [("b", "A1")]
+
+
+ODD_KEYS = ["a'b", 'q"q', " lead", "line\nbreak", "ñ", "n\u0303", "%", "\\", "[1]", "null", "1", "1.0", "😀"]
+
+
+def test_odd_names_and_keys_travel_like_others(new_program: NewProgram) -> None:
+    def models(store: Store) -> dict[str, Any]:
+        class Odd(store.Model):  # type: ignore[name-defined, misc]
+            order = IntegerField(column_name="order")
+            text = TextField(column_name="it's a [text]", default="it's")
+
+            class Meta:
+                table_name = 'sel\'ect "all"'
+
+        class Bare(store.Model):  # type: ignore[name-defined, misc]
+            pass
+
+        return {"Odd": Odd, "Bare": Bare}
+
+    one, two = new_program("one", models), new_program("two", models)
+    for number, key in enumerate(ODD_KEYS):
+        one.models["Odd"].create(id=key, order=number)
+        one.models["Bare"].create(id=key)
+    one.sync()
+    two.sync()
+    two.models["Odd"].update(text="edited").execute()
+    two.models["Bare"].delete().execute()
+    two.sync()
+    one.sync()
+    assert {row.id: (row.order, row.text) for row in one.models["Odd"].select()} == {
+        key: (number, "edited") for number, key in enumerate(ODD_KEYS)
+    }
+    assert one.models["Bare"].select().count() == 0
+
+
 # -- filters -------------------------------------------------------------------------------------------
 
 

@@ -388,7 +388,7 @@ def test_a_session_whose_every_record_is_rejected_fails(picky: Device) -> None:
     [
         ("x" * 256, {"name": "long key"}, "key_too_long"),
         ("", {"name": "no key"}, "key_too_long"),
-        ("inf", {"name": "infinite", "latitude": float("inf")}, "not_a_number"),
+        ("inf", {"name": "infinite", "latitude": float("inf")}, "bad_value"),
         ("big", {"name": "x" * (9 << 20)}, "record_too_large"),
     ],
 )
@@ -402,3 +402,17 @@ def test_a_record_that_no_hub_could_take_is_not_sent_but_listed(
     assert here.operations() == {key: "insert"}
     there.sync()
     assert there.keys() == [KEY]
+
+
+@pytest.mark.parametrize(("column", "value"), [("plan", "text"), ("name", b"bytes"), ("elevation", b"1")])
+def test_a_value_that_is_not_what_its_model_stores_is_not_sent_but_listed(
+    here: Device, there: Device, column: str, value: object
+) -> None:
+    """It would arrive as something else, or keep every other device from reading on."""
+    here.add(2)
+    here.execute(f"UPDATE airport SET {column} = ? WHERE id = ?", value, KEY)
+    (error,) = here.sync().errors.upload
+    assert (error.key, error.code) == (KEY, "bad_value")
+    assert column in error.message
+    there.sync()
+    assert there.keys() == ["k00001"]

@@ -7,10 +7,11 @@ the program's models. It also writes the SQL that depends on the columns.
 from __future__ import annotations
 
 import json
+import re
 from datetime import date
 from decimal import Decimal
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from attrs import define, field, frozen
@@ -31,6 +32,8 @@ from peewee import _StringField as StringField
 
 from statesync.conflicts import Record
 from statesync.errors import UnsupportedModel
+
+_NAME = re.compile(r'[^"\\\x00-\x1f]+')
 
 SCALAR, BOOLEAN, BLOB = "scalar", "boolean", "blob"
 
@@ -235,9 +238,10 @@ def _unwrapped(value: Any) -> Any:
     return float(value[0]) if len(value) == 1 else bytes.fromhex(value[1])
 
 
+_Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 _WIRE_TYPES: dict[str, Any] = {
-    SCALAR: str | int | float | bool | None,
-    BOOLEAN: str | int | float | bool | None,
+    SCALAR: str | _Whole | float | bool | None,
+    BOOLEAN: str | _Whole | float | bool | None,
     BLOB: bytes | None,
 }
 
@@ -247,6 +251,12 @@ def describe(model: type[Model], name: str | None = None) -> TrackedObject:
     meta = model._meta
     key = _checked_key(model)
     fields = [other for other in meta.sorted_fields if other is not key]
+    for column in fields:
+        if not _NAME.fullmatch(column.column_name):
+            raise UnsupportedModel(
+                f"{model.__name__}.{column.name} is stored in a column called {column.column_name!r}, but names "
+                "cannot travel with quotes, backslashes or control characters; give it another column_name"
+            )
     return TrackedObject(
         name=name or model.__name__,
         table=meta.table_name,

@@ -15,7 +15,7 @@ from math import isfinite
 
 from attrs import frozen
 
-from statesync.store.objects import TrackedObject, quoted
+from statesync.store.objects import BLOB, TrackedObject, quoted
 from statesync.values import PendingChange
 from statesync.wire import MAX_BATCH_BYTES, MAX_KEY_LENGTH, MAX_RECORD_BYTES
 
@@ -250,7 +250,7 @@ def _compose(
 def _record_texts(
     connection: sqlite3.Connection, objects: Objects, waiting: list[_Waiting]
 ) -> dict[tuple[str, str], bytes | str]:
-    """Return each record's JSON text, or as ``str`` the name of a column that JSON cannot hold."""
+    """Return each record's JSON text, or as ``str`` what keeps it from travelling."""
     keys: dict[str, list[str]] = {}
     for change in waiting:
         if change.operation != "delete":
@@ -265,9 +265,11 @@ def _record_texts(
 
 
 def _without_json(tracked: TrackedObject, values: Sequence[object]) -> str | None:
-    for name, value in zip(tracked.column_names, values, strict=True):
+    for column, value in zip(tracked.columns, values, strict=True):
         if isinstance(value, float) and not isfinite(value):
-            return name
+            return f"{column.name} is infinite, which JSON cannot hold"
+        if value is not None and isinstance(value, bytes) != (column.kind == BLOB):
+            return f"{column.name} holds a {type(value).__name__}, which is not what its model stores there"
     return None
 
 
@@ -278,7 +280,7 @@ def _unsendable(change: _Waiting, text: bytes | str | None) -> tuple[str, str] |
             f"its key has {len(change.key)} characters, 1 to {MAX_KEY_LENGTH} can be synced",
         )
     if isinstance(text, str):
-        return "not_a_number", f"{text} is infinite, which JSON cannot hold"
+        return "bad_value", text
     if text is not None and len(text) > MAX_RECORD_BYTES:
         return "record_too_large", f"it has {len(text)} bytes as JSON, {MAX_RECORD_BYTES} can be synced"
     return None

@@ -134,8 +134,9 @@ def _apply_object(connection: sqlite3.Connection, part: ObjectPage, cursor: Curs
         aside |= _offer_newer(connection, part, cursor.reread_from, aside)
     rows = [row for row in part.rows if row[0] not in aside] if aside else part.rows
     deleted = [key for key in part.deleted if key not in aside] if aside else part.deleted
-    _write(connection, tracked, rows)
+    # Deletes go first: a record may have the unique value of one that is deleted.
     connection.executemany(tracked.delete_sql, [(key,) for key in deleted])
+    _write(connection, tracked, rows)
     return Applied(len(rows) + len(deleted), len(aside))
 
 

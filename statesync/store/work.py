@@ -10,7 +10,7 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import msgspec
 from attrs import define, evolve
@@ -118,6 +118,10 @@ class Work:
             if self._watched:
                 orphans.begin(connection)
             yield
+
+    def errors_mapped(self) -> AbstractContextManager[None]:
+        """Turn what SQLite raises inside the block, also by mere reading, into a ``StoreError``."""
+        return self._core.database.errors_mapped()
 
     # -- what to send --------------------------------------------------------------------------------
 
