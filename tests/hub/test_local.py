@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import msgspec
 import pytest
 
@@ -7,6 +9,8 @@ from statesync.errors import RemoteError, Unauthorized, WrongHub
 from statesync.hub import Hub, LocalRemote, serving
 from statesync.remote import HttpRemote, Remote
 from statesync.wire import Accepted, Change, Entry, Feed, Pull, Push
+
+from .devices import Device, Service, upsert
 
 
 def offer(number: int, *changes: Change, hub: str | None = None) -> Push:
@@ -40,3 +44,14 @@ def test_the_hub_in_process_asks_for_a_token_as_over_http(new_database: object, 
         with pytest.raises(Unauthorized):
             LocalRemote(closed, "space", token).push(offer(1))
     closed.close()
+
+
+def test_an_answer_is_not_held_back_by_the_network_stack(service: Service, device: Device) -> None:
+    device.push(upsert("a", {}))
+
+    def seconds() -> float:
+        begun = time.perf_counter()
+        device.pull({"Airport": {"cursor": 1}})
+        return time.perf_counter() - begun
+
+    assert min(seconds() for _ in range(20)) < 0.03, "Nagle's delay is 40 ms for each answer"
