@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-"""A version, a cursor, a number of a batch: what a database can hold."""
+"""A version, a cursor or a number that a hub answers: what a database can hold."""
 
 MAX_KEY_LENGTH = 255
 """Characters that a record's key may have."""
@@ -37,7 +37,7 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     object: str
     key: str
     op: Literal["upsert", "delete"]
-    base: Count
+    base: int
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -50,7 +50,7 @@ class Push(msgspec.Struct, frozen=True):
     """
 
     client: str
-    number: Count
+    number: int
     batch: str
     hub: str | None
     epoch: str | None
@@ -99,7 +99,7 @@ class Feed(msgspec.Struct, frozen=True, omit_defaults=True):
     does not match travels as deleted.
     """
 
-    cursor: Count
+    cursor: int
     own: bool = False
     filter: dict[str, list[str | int | float | bool | None]] | None = None
 
@@ -108,11 +108,11 @@ class Pull(msgspec.Struct, frozen=True):
     """Ask for one page; ``number`` is the client's last acknowledged batch, ``limit`` 0 the hub's choice."""
 
     client: str
-    number: Count
+    number: int
     hub: str | None
     epoch: str | None
     objects: dict[str, Feed]
-    limit: Count
+    limit: int
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
