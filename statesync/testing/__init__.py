@@ -11,30 +11,40 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from statesync.testing.crashes import CrashPoints, Point, ProgramFailed, Watch
+    from statesync.testing.coverage import ChartCoverage, watching
     from statesync.testing.faults import Fault, FaultyRemote
+    from statesync.testing.lifecycle import LifecycleMachine, lifecycle_machine
     from statesync.testing.rows import record_strategy
     from statesync.testing.world import SyncWorld
 
 _HOMES = {
+    "ChartCoverage": "coverage",
     "CrashPoints": "crashes",
     "Fault": "faults",
     "FaultyRemote": "faults",
+    "LifecycleMachine": "lifecycle",
     "Point": "crashes",
     "ProgramFailed": "crashes",
     "SyncWorld": "world",
     "Watch": "crashes",
+    "lifecycle_machine": "lifecycle",
     "record_strategy": "rows",
+    "watching": "coverage",
 }
 
 __all__ = [
+    "ChartCoverage",
     "CrashPoints",
     "Fault",
     "FaultyRemote",
+    "LifecycleMachine",
     "Point",
     "ProgramFailed",
     "SyncWorld",
     "Watch",
+    "lifecycle_machine",
     "record_strategy",
+    "watching",
 ]
 
 

@@ -2,7 +2,7 @@
 
 ``with watching() as coverage:`` counts every session machine that runs meanwhile, in any thread, and
 recovery too. ``coverage.text()`` is the report, ``coverage.marks(SESSION)`` the picture: give it to
-``diagram.svg``. For a whole test run there is ``pytest -p statesync.testing.plugin --statesync-coverage``.
+``diagram.svg``. For a whole test run there is ``pytest --statesync-coverage``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The pytest plugin: ``pytest -p statesync.testing.plugin --statesync-coverage``.
+"""The pytest plugin, which comes with the installation: ``pytest --statesync-coverage``.
 
 After the tests it prints which edges, pairs of edges and guard outcomes of the charts they have exercised.
 ``--statesync-coverage=require`` fails the run where an edge or an outcome is missing, and
