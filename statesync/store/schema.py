@@ -140,7 +140,13 @@ CREATE TABLE statesync_conflict (
 CREATE INDEX statesync_conflict_session ON statesync_conflict (session);
 """
 
-MIGRATIONS: tuple[str, ...] = (_FORMAT_1,)
+# What came to nothing is dropped after every fold: it is found without a look at all that waits.
+_FORMAT_2 = """
+CREATE INDEX statesync_change_empty ON statesync_change (object)
+    WHERE operation = 'delete' AND image IS NULL;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FORMAT_1, _FORMAT_2)
 FORMAT = len(MIGRATIONS)
 
 
