@@ -187,8 +187,11 @@ def set_doubt(connection: sqlite3.Connection, session: str, number: int, *, doub
     )
 
 
-def hand_over(connection: sqlite3.Connection, session: str, number: int) -> None:
-    """Take doubt and payload off a batch of an earlier session: both are with the batch that settles it."""
+def settle(connection: sqlite3.Connection, session: str, number: int) -> None:
+    """Take doubt and payload off a batch that is answered, or that another one settles now.
+
+    The payload goes at once, so that the next one takes its place in the file.
+    """
     connection.execute(
         "UPDATE statesync_batch SET doubt = 0, payload = NULL WHERE session = ? AND number = ?",
         (session, number),

@@ -296,7 +296,7 @@ class Work:
                 len(upload.changes),
             )
             if upload.replayed is not None:
-                journal.hand_over(connection, *upload.replayed)
+                journal.settle(connection, *upload.replayed)
             outbox.mark_sent(connection, upload.wire_id, upload.revisions)
 
     def _store_verdicts(self, connection: sqlite3.Connection, number: int) -> None:
@@ -319,7 +319,7 @@ class Work:
         here = standing.standing(connection, self._space)
         standing.learn(connection, here, answer.hub, answer.epoch)
         standing.acknowledge(connection, self._space, upload.wire_number)
-        journal.set_doubt(connection, self._session, number, doubtful=False)
+        journal.settle(connection, self._session, number)
         self._looked_through = max(self._looked_through, upload.through)
         self._note_commit(Direction.UPLOAD, outcome.accepted, time.monotonic() - began)
         self._details[Trigger.COMMIT_BATCH] = {
