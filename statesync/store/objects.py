@@ -189,6 +189,11 @@ class TrackedObject:
     def _booleans(self) -> tuple[int, ...]:
         return tuple(index for index, column in enumerate(self.columns) if column.kind == BOOLEAN)
 
+    @cached_property
+    def has_blobs(self) -> bool:
+        """Whether any column holds bytes."""
+        return any(column.kind == BLOB for column in self.columns)
+
     def wire_text(self, values: tuple[Any, ...]) -> bytes:
         """Return a record, given as its column values, as the JSON text that travels."""
         if self._booleans:

@@ -262,10 +262,14 @@ def _record_texts(
         tracked = objects[name]
         for key, *values in connection.execute(tracked.select_sql, (json.dumps(wanted),)):
             text = tracked.wire_text(tuple(values))
-            # What JSON has no word for is written as null, so only a text with a null needs another look.
-            odd = _without_json(tracked, values) if b"null" in text else None
+            odd = _without_json(tracked, values) if _needs_a_look(tracked, values, text) else None
             texts[name, key] = odd or text
     return texts
+
+
+def _needs_a_look(tracked: TrackedObject, values: Sequence[object], text: bytes) -> bool:
+    """Tell, quickly, whether a value may be odd: an infinite number has been written as null."""
+    return tracked.has_blobs or b"null" in text or bytes in map(type, values)
 
 
 def _without_json(tracked: TrackedObject, values: Sequence[object]) -> str | None:
