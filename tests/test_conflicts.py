@@ -209,10 +209,13 @@ def test_the_same_record_made_twice_is_no_conflict(
 
 @pytest.mark.usefixtures("shared")
 def test_the_same_edit_made_twice_is_no_conflict(here: Device, there: Device) -> None:
+    asked: list[Record | None] = []
     for device in (here, there):
         device.edit(KEY, name="same", is_open=False)
     there.sync()
-    assert here.sync().conflicts == ()
+    result = here.sync(conflict_policy=lambda base, local, remote: asked.append(local))
+    assert (result.conflicts, asked) == ((), [])
+    assert here.operations() == {}
 
 
 @pytest.mark.usefixtures("shared")

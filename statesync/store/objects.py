@@ -259,8 +259,8 @@ def describe(model: type[Model], name: str | None = None) -> TrackedObject:
     for column in fields:
         if not _NAME.fullmatch(column.column_name):
             raise UnsupportedModel(
-                f"{model.__name__}.{column.name} is stored in a column called {column.column_name!r}; names with "
-                "quotes, backslashes or control characters cannot travel, so give it another column_name"
+                f"{model.__name__}.{column.name} is stored in a column called {column.column_name!r}; names"
+                " with quotes, backslashes or control characters cannot travel: give it another column_name"
             )
     return TrackedObject(
         name=name or model.__name__,
