@@ -1,0 +1,82 @@
+"""W1 at a million, W6 and W7: what grows with the data, and what must not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+
+from tests.bench.hubs import Writer, hub
+from tests.bench.records import keys
+from tests.bench.runner import Result, run
+from tests.bench.sizes import Sizes
+
+
+def growth(folder: Path, sizes: Sizes) -> Iterator[Result]:
+    """W6: the same thousand changes on each side of ever more records, and a long history."""
+    times: list[float] = []
+    memory: list[float] = []
+    for count in sizes.growth:
+        with hub(f"sqlite:///{folder}/w6-{count}.db") as port:
+            writer = Writer(port, "w6")
+            writer.fill("random", count)
+            device = f"{folder}/w6-device-{count}.db"
+            memory.append(run("ours:download", path=device, port=port, space="w6", limit=1000)["memory"])
+            times.append(_exchanges(writer, device, port, count, sizes.repeat))
+    counts = [float(count) for count in sizes.growth]
+    yield Result(
+        "W6", f"1000 changes on each side of {sizes.growth[-1]:,} against {sizes.growth[0]:,}", times[-1],
+        times[0], "s", times[-1] / times[0], 1.5, {}, {"records": counts, "seconds": times, "memory": memory},
+    )  # fmt: skip
+    yield Result(
+        "W1", f"resident memory at {sizes.growth[-1]:,}", memory[-1], 64.0, "MB", memory[-1] / 64, 1.0
+    )
+    yield from _history(folder, sizes)
+    yield from _opening(folder, sizes)
+
+
+def _exchanges(writer: Writer, device: str, port: int, count: int, repeat: int) -> float:
+    """Return the median seconds of a sync with a thousand changes on each side."""
+    known = list(keys("random", count))
+    stride = count // 1000
+    seconds = []
+    for number in range(repeat):
+        writer.change(known[(2 * number) % stride :: stride][:1000], number)
+        done = run(
+            "ours:exchange", path=device, port=port, space=writer.space, limit=1000, changes=1000, seed=number
+        )
+        seconds.append(done["seconds"])
+    return median(seconds)
+
+
+def _history(folder: Path, sizes: Sizes) -> Iterator[Result]:
+    with hub(f"sqlite:///{folder}/w6-{sizes.growth[0]}.db") as port:
+        given = {"port": port, "space": "w6", "limit": 1000, "repeat": sizes.syncs}
+        device = f"{folder}/w6-device-{sizes.growth[0]}.db"
+        before = run("ours:nothing", path=device, keep=2 * sizes.sessions, **given)["seconds"]
+        run("ours:fill_history", path=device, sessions=sizes.sessions)
+        after = run("ours:nothing", path=device, keep=2 * sizes.sessions, **given)["seconds"]
+    what = f"a sync with nothing to do after {sizes.sessions:,} sessions"
+    yield Result("W6", what, after * 1000, before * 1000, "ms", after / before, 1.5)
+
+
+def _opening(folder: Path, sizes: Sizes) -> Iterator[Result]:
+    """W7: opening a store with everything in it, and the import."""
+    device = f"{folder}/w6-device-{sizes.growth[-1]}.db"
+    run("ours:fill_history", path=device, sessions=sizes.sessions)
+    seconds = median(run("ours:opening", path=device)["seconds"] for _ in range(sizes.repeat)) * 1000
+    what = f"open and setup() with {sizes.growth[-1]:,} records, {sizes.sessions:,} sessions"
+    yield Result("W7", what, seconds, 50.0, "ms", seconds / 50, 1.0)
+    importing = median(_import_seconds() for _ in range(sizes.repeat)) * 1000
+    yield Result("W7", "import statesync", importing, 150.0, "ms", importing / 150, 1.0)
+
+
+def _import_seconds() -> float:
+    """Time the import as on a device, where the hub's PostgreSQL driver is not installed."""
+    code = (
+        "import sys, time; sys.modules['psycopg'] = None; began = time.perf_counter(); "
+        "import statesync; print(time.perf_counter() - began)"
+    )
+    return float(subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True).stdout)

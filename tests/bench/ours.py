@@ -1,0 +1,198 @@
+"""The same work by statesync: what a measured process runs, on the public API alone."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import time
+from typing import Any
+
+from peewee import BooleanField, CharField, FloatField, IntegerField
+
+from statesync import HttpRemote, Scope, Store, SyncOptions
+from tests.bench.bare import change_some, insert, write_in_bulk
+from tests.bench.records import FIELDS, rows
+
+
+def open_store(path: str, keep: int = 1000) -> tuple[Store, Any]:
+    """Open a device's store with its one model; ``keep`` is how many sessions its history keeps."""
+    store = Store(path, keep_sessions=keep)
+
+    class Item(store.Model):  # type: ignore[misc, name-defined]
+        code = CharField(index=True)
+        name = CharField()
+        note = CharField()
+        quantity = IntegerField()
+        price = FloatField()
+        active = BooleanField()
+
+    store.setup()
+    return store, Item
+
+
+def scope_of(store: Store, port: int, space: str) -> Scope:
+    """Return everything in the store, to be synced with ``space``."""
+    return store.scope(HttpRemote(f"http://127.0.0.1:{port}", space=space))
+
+
+def options(limit: int) -> SyncOptions:
+    """Return the options of a measured session."""
+    return SyncOptions(download_batch_size=limit, upload_batch_size=limit)
+
+
+def raw(store: Store) -> sqlite3.Connection:
+    """Return the store's connection without Peewee around it."""
+    connection: sqlite3.Connection = store.database.connection()  # type: ignore[no-untyped-call]
+    return connection
+
+
+def _timed_sync(store: Store, port: int, space: str, limit: int) -> dict[str, float]:
+    scope, chosen = scope_of(store, port, space), options(limit)
+    began, cpu = time.perf_counter(), time.process_time()
+    stats = scope.sync(chosen).stats
+    figures = {
+        "seconds": time.perf_counter() - began,
+        "cpu": time.process_time() - cpu,
+        "records": stats.uploaded + stats.downloaded,
+    }
+    store.close()
+    return figures
+
+
+def download(path: str, port: int, space: str, limit: int) -> dict[str, float]:
+    """Fetch everything into an empty device."""
+    store, _ = open_store(path)
+    return _timed_sync(store, port, space, limit)
+
+
+def upload(path: str, port: int, space: str, limit: int, order: str, count: int) -> dict[str, float]:
+    """Send ``count`` records that were made on the device."""
+    store, _ = open_store(path)
+    insert(raw(store), list(rows(order, count, seed=2)))
+    return _timed_sync(store, port, space, limit)
+
+
+def exchange(path: str, port: int, space: str, limit: int, changes: int, seed: int) -> dict[str, float]:
+    """Change ``changes`` records of a device that has everything, then upload and download."""
+    store, _ = open_store(path)
+    change_some(raw(store), changes, seed)
+    return _timed_sync(store, port, space, limit)
+
+
+def nothing(path: str, port: int, space: str, limit: int, repeat: int, keep: int = 1000) -> dict[str, float]:
+    """Sync again and again with nothing to do: the median of one sync."""
+    store, _ = open_store(path, keep)
+    scope, chosen = scope_of(store, port, space), options(limit)
+    scope.sync(chosen)
+    times = []
+    for _ in range(repeat):
+        began = time.perf_counter()
+        scope.sync(chosen)
+        times.append(time.perf_counter() - began)
+    store.close()
+    return {"seconds": sorted(times)[len(times) // 2]}
+
+
+def upload_at(path: str, port: int, space: str, count: int, seed: int, start: float) -> dict[str, float]:
+    """Send ``count`` records in batches of 100, beginning at the time ``start``."""
+    store, _ = open_store(path)
+    insert(raw(store), list(rows("random", count, seed)))
+    scope = scope_of(store, port, f"{space}-{count}")
+    time.sleep(max(0.0, start - time.time()))
+    began = time.time()
+    stats = scope.sync(SyncOptions(upload_batch_size=100, sync_type="upload_only")).stats
+    ended = time.time()
+    store.close()
+    return {"began": began, "ended": ended, "records": stats.uploaded}
+
+
+def cancels(path: str, port: int, space: str, limit: int, times: int) -> dict[str, Any]:
+    """Cancel downloads at random moments: seconds from each cancel to the end, and those of whole batches."""
+    chosen = SyncOptions(download_batch_size=limit, get_sync_stats=True)
+    source = random.Random(4)
+    store, _ = open_store(f"{path}-0")
+    batches = scope_of(store, port, space).sync(chosen).stats.batches
+    latencies: list[float] = []
+    outcomes = {"cancelled": 0, "done": 0}
+    while len(latencies) < times:
+        store.close()
+        store, _ = open_store(f"{path}-{len(latencies) + 1}")
+        scope, is_done = scope_of(store, port, space), False
+        while not is_done and len(latencies) < times:
+            session = scope.start_sync(chosen)
+            time.sleep(source.uniform(0.0, 0.15))
+            asked = time.perf_counter()
+            session.cancel()
+            session.wait()
+            is_done = session.phase == "done"
+            outcomes[str(session.phase)] += 1
+            if not is_done:
+                latencies.append(time.perf_counter() - asked)
+    store.close()
+    whole = [batch.request + batch.parsing + batch.storing for batch in batches]
+    return {"latencies": latencies, "batches": whole, **outcomes}
+
+
+def writes(path: str, count: int) -> dict[str, float]:
+    """Write records in bulk under tracking: seconds of the inserts, updates and deletes."""
+    store, _ = open_store(path)
+    figures = write_in_bulk(raw(store), list(rows("random", count)))
+    store.close()
+    return figures
+
+
+def saves(path: str, count: int, tracked: bool) -> dict[str, float]:
+    """Save ``count`` records one by one by Peewee, new and changed, in one transaction each."""
+    store, model = open_store(path)
+    if not tracked:
+        connection = raw(store)
+        triggers = connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall()
+        for (name,) in triggers:
+            connection.execute(f'DROP TRIGGER "{name}"')
+    records = [dict(zip(FIELDS, row[1:], strict=True)) for row in rows("random", count)]
+    began = time.perf_counter()
+    with store.database.atomic():
+        made = [model(**values) for values in records]
+        for one in made:
+            one.save(force_insert=True)
+    with store.database.atomic():
+        for one in made:
+            one.quantity += 1
+            one.save()
+    seconds = time.perf_counter() - began
+    store.close()
+    return {"seconds": seconds}
+
+
+def opening(path: str) -> dict[str, float]:
+    """Open and set up a store that exists."""
+    began = time.perf_counter()
+    store, _ = open_store(path)
+    seconds = time.perf_counter() - began
+    store.close()
+    return {"seconds": seconds}
+
+
+def fill_history(path: str, sessions: int) -> dict[str, float]:
+    """Give a store ``sessions`` past sessions, by copying the last one's rows."""
+    store, _ = open_store(path)
+    connection = raw(store)
+    (last,) = connection.execute("SELECT max(id) FROM statesync_session").fetchone()
+    with store.database.atomic():
+        for table, column in (
+            ("statesync_session", "id"),
+            ("statesync_batch", "session"),
+            ("statesync_transition", "session"),
+        ):
+            names = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+            new = ", ".join(
+                "'00' || printf('%06d', n) || substr(:last, 9)" if n == column else f'"{n}"' for n in names
+            )
+            connection.execute(
+                "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers "
+                "WHERE n < :many) "
+                f"INSERT INTO {table} SELECT {new} FROM {table}, numbers WHERE {column} = :last",
+                {"last": last, "many": sessions},
+            )
+    store.close()
+    return {"sessions": sessions}
