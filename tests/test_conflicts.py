@@ -405,7 +405,7 @@ def put(device: Device, key: str, name: str, value: int) -> None:
     ).execute()
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=st.lists(moves, min_size=4, max_size=14))
 def test_whatever_three_devices_do_they_agree_in_the_end(
     live_hub: tuple[Hub, str], tmp_path_factory: pytest.TempPathFactory, history: list[Any]

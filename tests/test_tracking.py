@@ -482,7 +482,7 @@ def stored(other: sqlite3.Connection) -> dict[str, Row]:
 
 
 @pytest.mark.parametrize("recursive", ["OFF", "ON"])
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(start=starts, history=groups)
 def test_any_sequence_of_writes_folds_into_the_net_change(
     items: Store, recursive: str, start: dict[str, Row], history: list[tuple[str, list[Write]]]
@@ -529,7 +529,7 @@ anything = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=anything.filter(lambda value: value is not None), elevation=anything, plan=anything)
 def test_the_image_of_a_record_is_exact_for_every_value_that_sqlite_holds(
     exact: Device, name: Any, elevation: Any, plan: Any
