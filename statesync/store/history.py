@@ -147,7 +147,7 @@ def conflicts(
     names = None if objects is None else json.dumps(list(objects))
     rows = connection.execute(
         "SELECT session, at, object, key, base, local, remote, kept FROM statesync_conflict "
-        "WHERE (:session IS NULL OR session = :session) "
+        f"WHERE {'TRUE' if session is None else 'session = :session'} "
         "AND (:names IS NULL OR object IN (SELECT value FROM json_each(:names))) "
         "ORDER BY id DESC LIMIT :limit",
         {"session": session, "names": names, "limit": limit},

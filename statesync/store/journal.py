@@ -125,8 +125,9 @@ def end_session(connection: sqlite3.Connection, session: str, reason: str | None
 def prune(connection: sqlite3.Connection, keep: int) -> None:
     """Forget all but the newest ``keep`` sessions, except one with a batch in doubt."""
     old = connection.execute(
-        "SELECT id FROM statesync_session WHERE id NOT IN "
-        "(SELECT session FROM statesync_batch WHERE doubt = 1) ORDER BY rowid DESC LIMIT -1 OFFSET ?",
+        "SELECT id FROM statesync_session "
+        "WHERE rowid <= (SELECT max(rowid) FROM statesync_session) - ? "
+        "AND id NOT IN (SELECT session FROM statesync_batch WHERE doubt = 1)",
         (keep,),
     ).fetchall()
     for table, column in (
