@@ -119,5 +119,5 @@ def _throughput(folder: Path, port: int, devices: int, count: int, spaces: list[
     ]  # fmt: skip
     figures = [json.loads(process.communicate(timeout=300)[0].splitlines()[-1]) for process in processes]
     began = min(one["began"] for one in figures)
-    seconds: float = max(one["ended"] for one in figures) - began
-    return sum(one["records"] for one in figures) / seconds
+    seconds = max(one["ended"] for one in figures) - began
+    return float(sum(one["records"] for one in figures) / seconds)
