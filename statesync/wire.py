@@ -46,7 +46,8 @@ class Push(msgspec.Struct, frozen=True):
 
     ``number`` follows the client's receipt; the same number with the same ``batch`` is a repeat.
     ``hub`` and ``epoch`` are what the device believes, None before its first answer; the hub refuses the
-    batch, and applies nothing, where they are not its own.
+    batch, and applies nothing, where they are not its own. ``head`` is the highest head that the device has
+    been told of: a hub that is behind it was restored from a backup.
     """
 
     client: str
@@ -56,6 +57,7 @@ class Push(msgspec.Struct, frozen=True):
     epoch: str | None
     changes: msgspec.Raw
     """A JSON list of ``Change``."""
+    head: int = 0
 
 
 class Accepted(msgspec.Struct, frozen=True, tag_field="status", tag="accepted"):
@@ -105,7 +107,10 @@ class Feed(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Pull(msgspec.Struct, frozen=True):
-    """Ask for one page; ``number`` is the client's last acknowledged batch, ``limit`` 0 the hub's choice."""
+    """Ask for one page; ``number`` is the client's last acknowledged batch, ``limit`` 0 the hub's choice.
+
+    ``hub``, ``epoch`` and ``head`` are as in ``Push``.
+    """
 
     client: str
     number: int
@@ -113,6 +118,7 @@ class Pull(msgspec.Struct, frozen=True):
     epoch: str | None
     objects: dict[str, Feed]
     limit: int
+    head: int = 0
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):

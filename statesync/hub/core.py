@@ -201,7 +201,7 @@ class Hub:
             standing = spaces.lock(self.database, space, request.client, self.limits.spaces)
             pulling.check_pull(standing, request)
             if pulling.is_ahead(standing, request):
-                epoch = spaces.begin_epoch(self.database, space)
+                epoch = spaces.begin_epoch(self.database, space, pulling.seen_by(standing, request))
         if epoch is not None:
             raise epoch_changed(standing.hub, epoch, standing.number)
 

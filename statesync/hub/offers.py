@@ -24,6 +24,7 @@ _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _BRACES_TO_BRACKETS = bytes.maketrans(b"{}", b"[]")
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_MOST_VERSIONS = 1 << 62
 _TEXT = re.compile(r"[^\x00]{1,128}")
 
 
@@ -45,6 +46,7 @@ def read_push(body: bytes, limits: HubLimits) -> Offer:
     except _UNREADABLE as error:
         raise malformed(str(error)) from error
     _check_identity(push.client, push.batch)
+    _check_versions(push.head)
     if len(changes) > limits.batch:
         message = f"the batch has {len(changes)} changes; the limit is {limits.batch}"
         raise refused(422, "batch_too_large", message)
@@ -142,10 +144,17 @@ def _check_feeds(pull: Pull, limits: HubLimits) -> None:
     if len(pull.objects) > limits.objects:
         message = f"the pull asks for {len(pull.objects)} objects; the limit is {limits.objects}"
         raise refused(422, "too_many_objects", message)
-    if pull.limit < 0 or any(feed.cursor < 0 for feed in pull.objects.values()):
-        raise malformed("limit and cursors are not negative")
+    if pull.limit < 0:
+        raise malformed("limit is not negative")
+    _check_versions(pull.head, *(feed.cursor for feed in pull.objects.values()))
     if not all(map(_is_name, pull.objects)):
         raise malformed(f"an object's name has at most {MAX_KEY_LENGTH} characters, no NUL")
+
+
+def _check_versions(*versions: int) -> None:
+    """Refuse what no space can have come to: a lie about it must not drive a head out of its column."""
+    if not all(0 <= version <= _MOST_VERSIONS for version in versions):
+        raise malformed(f"cursors and head are from 0 to {_MOST_VERSIONS}")
 
 
 def _is_name(name: str) -> bool:

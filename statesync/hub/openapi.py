@@ -12,6 +12,7 @@ from statesync import wire
 
 _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern="^[^\\u0000]*$")]
 _Count = Annotated[int, msgspec.Meta(ge=0)]
+_Version = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
 _Name = Annotated[str, msgspec.Meta(max_length=wire.MAX_KEY_LENGTH, pattern="^[^\\u0000]*$")]
 
 
@@ -20,19 +21,21 @@ class Push(wire.Push, frozen=True):
 
     client: _Text
     batch: _Text
+    head: _Version = 0
     changes: list[wire.Change]  # type: ignore[assignment]
 
 
 class Feed(wire.Feed, frozen=True, omit_defaults=True):
     """How one object is to be read."""
 
-    cursor: _Count
+    cursor: _Version
 
 
 class Pull(wire.Pull, frozen=True):
     """Ask for one page of the records that follow the cursors."""
 
     client: _Text
+    head: _Version = 0
     objects: dict[_Name, Feed]  # type: ignore[assignment]
     limit: _Count
 

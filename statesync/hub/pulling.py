@@ -31,10 +31,15 @@ ON CONFLICT (space, client, object) DO UPDATE SET horizon = excluded.horizon
 """
 
 
+def seen_by(standing: Standing, request: Pull) -> int:
+    """Return the highest version that the space or the device knows of."""
+    cursors = (feed.cursor for feed in request.objects.values())
+    return max(standing.head, request.head, *cursors)
+
+
 def is_ahead(standing: Standing, request: Pull) -> bool:
     """Tell whether the device has seen more of this space than there is: a backup was restored."""
-    cursors = (feed.cursor for feed in request.objects.values())
-    return request.number > standing.number or any(cursor > standing.head for cursor in cursors)
+    return request.number > standing.number or seen_by(standing, request) > standing.head
 
 
 def is_behind(standing: Standing, request: Pull) -> bool:
@@ -55,8 +60,19 @@ def check_horizon(database: Database, space: str, standing: Standing, request: P
     """
     horizon = standing.horizon
     below = {name for name, feed in request.objects.items() if 0 < feed.cursor < horizon}
+    unread = any(feed.cursor == 0 and not feed.own for feed in request.objects.values())
+    if horizon and unread and standing.number:  # what it uploaded may have been deleted since
+        raise horizon_passed(horizon)
     if below and not below <= _first_reads(database, space, request.client, horizon):
         raise horizon_passed(horizon)
+
+
+def has_nothing(standing: Standing, feed: Feed) -> bool:
+    """Tell whether the device has no record of this feed, so that there is nothing to delete on it.
+
+    Who has uploaded may have records before it has read any, and so has who reads again from the start.
+    """
+    return feed.cursor == 0 and not feed.own and standing.number == 0
 
 
 def remember_first_reads(
@@ -82,7 +98,7 @@ def read_page(
     """Return the page that follows the request's cursors, from the open transaction."""
     limit = min(request.limit or limits.default_page, limits.page)
     feeds = [
-        feed_query(space, request.client, name, feed, standing.head)
+        feed_query(space, request.client, name, feed, standing)
         for name, feed in request.objects.items()
         if feed.cursor < standing.head
     ]
@@ -100,7 +116,9 @@ def empty_page(standing: Standing, request: Pull) -> Reading:
 def _reading(standing: Standing, request: Pull, rows: list[Read], *, more: bool) -> Reading:
     reached = rows[-1].version if more else standing.head
     cursors = {name: max(feed.cursor, reached) for name, feed in request.objects.items()}
-    entries = [entry for row in rows if (entry := _entry(row, request.objects[row.object])) is not None]
+    entries = [
+        entry for row in rows if (entry := _entry(row, request.objects[row.object], standing)) is not None
+    ]
     page = msgspec.json.encode(Page(standing.hub, standing.epoch, standing.head, entries, cursors, more))
     begun = (name for name, feed in request.objects.items() if feed.cursor == 0)
     first_reads = tuple(name for name in begun if 0 < cursors[name] < standing.horizon)
@@ -112,24 +130,24 @@ def _first_reads(database: Database, space: str, client: str, horizon: int) -> s
     return {row[0] for row in rows}
 
 
-def feed_query(space: str, client: str, name: str, feed: Feed, head: int) -> Statement:
-    """Return the query of one feed up to ``head``: a stretch of its own in the index."""
+def feed_query(space: str, client: str, name: str, feed: Feed, standing: Standing) -> Statement:
+    """Return the query of one feed up to the head: a stretch of its own in the index."""
     sql = _FEED
-    parameters: list[object] = [space, name, feed.cursor, head]
-    if feed.cursor == 0:
-        sql += " AND NOT deleted"  # who has nothing yet has nothing to delete
+    parameters: list[object] = [space, name, feed.cursor, standing.head]
+    if has_nothing(standing, feed):
+        sql += " AND NOT deleted"
     if not feed.own:
         sql += " AND writer <> ?"
         parameters.append(client)
     return sql, parameters
 
 
-def _entry(row: Read, feed: Feed) -> Entry | None:
+def _entry(row: Read, feed: Feed, standing: Standing) -> Entry | None:
     if row.deleted or row.data is None:
         return Entry(row.object, row.key, row.version, deleted=True)
     text = row.data.encode()
     if feed.filter is not None and not matches(text, feed.filter):
-        return Entry(row.object, row.key, row.version, deleted=True) if feed.cursor else None
+        return None if has_nothing(standing, feed) else Entry(row.object, row.key, row.version, deleted=True)
     return Entry(row.object, row.key, row.version, data=msgspec.Raw(text))
 
 

@@ -52,8 +52,9 @@ def push(
     if request.number == standing.number and request.batch == standing.batch and standing.answer:
         return standing.answer
     check_not_forked(standing, request.number - 1)
-    if request.number > standing.number + 1:
-        return epoch_changed(standing.hub, begin_epoch(database, space), standing.number)
+    if request.number > standing.number + 1 or request.head > standing.head:
+        epoch = begin_epoch(database, space, max(standing.head, request.head))
+        return epoch_changed(standing.hub, epoch, standing.number)
     stored = _find(database, space, offer.changes, rejections)
     settlement = settle(offer.changes, rejections, stored, request.client, standing)
     if any(written.deleted for written in settlement.writes):

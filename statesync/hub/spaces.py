@@ -13,6 +13,10 @@ from statesync.wire import Pull, Push, Survey
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
+EPOCH_LEAP = 1 << 32
+"""Versions between two epochs: more than are given out between a backup and its restoration, and few enough
+that two million epochs fit the integers that every JSON parser keeps exactly."""
+
 _LOOK = """
 SELECT space.hub, space.epoch, space.head, space.horizon, receipt.number, receipt.batch, receipt.answer
 FROM space LEFT JOIN receipt ON receipt.space = space.space AND receipt.client = ?
@@ -59,10 +63,14 @@ def lock(database: Database, space: str, client: str, most_spaces: int) -> Stand
     return cast(Standing, look(database, space, client))
 
 
-def begin_epoch(database: Database, space: str) -> str:
-    """Give the locked space a new epoch and return it; receipts stay."""
+def begin_epoch(database: Database, space: str, seen: int) -> str:
+    """Give the locked space a new epoch and return it; receipts stay.
+
+    ``seen`` is the highest version that is known to have been given out. The head leaps far past it, so no
+    version is given out twice: a device can tell by a record's version whether it has seen it before.
+    """
     epoch = str(uuid.uuid4())
-    database.run("UPDATE space SET epoch = ? WHERE space = ?", epoch, space)
+    database.run("UPDATE space SET epoch = ?, head = ? WHERE space = ?", epoch, seen + EPOCH_LEAP, space)
     return epoch
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
+from weakref import WeakValueDictionary
 
 import anyio
 import msgspec
@@ -54,6 +55,7 @@ class _Desk:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._threads = anyio.CapacityLimiter(hub.connections)
+        self._lines: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
         self._under_way = 0
 
     async def push(self, request: Request) -> Response:
@@ -83,7 +85,18 @@ class _Desk:
             if not is_short(request):  # no stranger gets to send much
                 rights = await run_sync(self._admit, request, right, limiter=self._threads)
             body = await read_body(request, self._hub.limits)
-            return await run_sync(self._answer, request, body, right, rights, work, limiter=self._threads)
+            async with self._line(request, right):
+                return await run_sync(self._answer, request, body, right, rights, work, limiter=self._threads)
+
+    def _line(self, request: Request, right: Right) -> AbstractAsyncContextManager[None]:
+        """Let in one push of a space at a time.
+
+        They would wait for each other in the database, each with a thread and a connection that the requests
+        to other spaces, and the readers of this one, could use.
+        """
+        if right is Right.READ:
+            return nullcontext()
+        return self._lines.setdefault(request.path_params["space"], anyio.Lock())
 
     def _admit(self, request: Request, right: Right) -> Rights:
         return self._hub.admit(request.path_params["space"], _token(request), right)

@@ -54,13 +54,15 @@ CREATE TABLE statesync_change (
 CREATE INDEX statesync_change_batch ON statesync_change (batch) WHERE batch IS NOT NULL;
 CREATE INDEX statesync_change_failed ON statesync_change (failed_in) WHERE failed_in IS NOT NULL;
 
--- Where the device stands with a space: who it is there, and which hub it knows.
+-- Where the device stands with a space: who it is there, which hub it knows, and the highest head it was
+-- told of, by which a hub learns that it was restored from a backup.
 CREATE TABLE statesync_space (
     name TEXT PRIMARY KEY,
     client TEXT NOT NULL,
     number INTEGER NOT NULL DEFAULT 0,
     hub TEXT,
-    epoch TEXT
+    epoch TEXT,
+    head INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 
 -- How far each object's feed has been applied. rereading says why it is being read from the start again;

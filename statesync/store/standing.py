@@ -25,13 +25,17 @@ EPOCH, HORIZON, EVERYTHING = "epoch", "horizon", "everything"
 
 @frozen
 class Standing:
-    """The device in one space. ``number`` counts its acknowledged batches; hub and epoch may be unknown."""
+    """The device in one space. ``number`` counts its acknowledged batches; hub and epoch may be unknown.
+
+    ``head`` is the highest head of the space that the hub has told in this epoch.
+    """
 
     space: str
     client: str
     number: int
     hub: str | None
     epoch: str | None
+    head: int = 0
 
 
 @frozen
@@ -50,7 +54,7 @@ Filter = Mapping[str, tuple[str | int | float | bool | None, ...]]
 def standing(connection: sqlite3.Connection, space: str) -> Standing:
     """Return the device's standing in ``space``; a new one is made up on the first call."""
     row = connection.execute(
-        "SELECT name, client, number, hub, epoch FROM statesync_space WHERE name = ?", (space,)
+        "SELECT name, client, number, hub, epoch, head FROM statesync_space WHERE name = ?", (space,)
     ).fetchone()
     if row is not None:
         return Standing(*row)
@@ -59,13 +63,13 @@ def standing(connection: sqlite3.Connection, space: str) -> Standing:
     return fresh
 
 
-def learn(connection: sqlite3.Connection, known: Standing, hub: str, epoch: str) -> None:
-    """Remember the hub that answered first.
+def learn(connection: sqlite3.Connection, known: Standing, hub: str, epoch: str, head: int) -> None:
+    """Remember the hub that answered first, and how far it has come.
 
     Raises ``WrongHub`` for another one than the known, and ``BadAnswer`` for an epoch that is not the one
     that was asked in: a hub refuses that, since the cursors would mean nothing.
     """
-    if known.hub == hub and known.epoch == epoch:
+    if (known.hub, known.epoch) == (hub, epoch) and head <= known.head:
         return
     if known.hub not in (None, hub):
         raise WrongHub(
@@ -75,7 +79,8 @@ def learn(connection: sqlite3.Connection, known: Standing, hub: str, epoch: str)
     if known.epoch not in (None, epoch):
         raise BadAnswer(f"the hub answered for epoch {epoch}, but was asked for {known.epoch}")
     connection.execute(
-        "UPDATE statesync_space SET hub = ?, epoch = ? WHERE name = ?", (hub, epoch, known.space)
+        "UPDATE statesync_space SET hub = ?, epoch = ?, head = max(head, ?) WHERE name = ?",
+        (hub, epoch, head, known.space),
     )
 
 
@@ -237,10 +242,13 @@ def adapt(connection: sqlite3.Connection, space: str, objects: Objects, problem:
         connection.execute(
             "UPDATE statesync_space SET client = ?, number = 0 WHERE name = ?", (str(uuid.uuid4()), space)
         )
+        # A hub spares those who are new to it the deletes; who uploaded under the old identity is not.
+        unread = {name for name, cursor in cursors(connection, objects).items() if cursor.position == 0}
+        reread(connection, {name: objects[name] for name in unread}, HORIZON)
     elif problem.code == EPOCH_CHANGED:
         settle_doubts(connection, space)
         connection.execute(
-            "UPDATE statesync_space SET epoch = ?, number = ? WHERE name = ?",
+            "UPDATE statesync_space SET epoch = ?, number = ?, head = 0 WHERE name = ?",
             (problem.epoch, problem.number or 0, space),
         )
         reread(connection, objects, EPOCH)

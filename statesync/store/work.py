@@ -181,16 +181,15 @@ class Work:
     def push_request(self) -> Push:
         """Return the request of the staged upload batch."""
         upload, here = self._staged_upload(), standing.standing(self._raw(), self._space)
-        return Push(
-            here.client, upload.wire_number, upload.wire_id, here.hub, here.epoch, msgspec.Raw(upload.payload)
-        )
+        payload = msgspec.Raw(upload.payload)
+        return Push(here.client, upload.wire_number, upload.wire_id, here.hub, here.epoch, payload, here.head)
 
     def pull_request(self) -> Pull:
         """Return the request for the next page of the scope's feeds."""
         here = standing.standing(self._raw(), self._space)
         feeds = standing.feeds(self._raw(), self._objects, self._options.filter)
         limit = self._options.download_batch_size
-        return Pull(here.client, here.number, here.hub, here.epoch, feeds, limit)
+        return Pull(here.client, here.number, here.hub, here.epoch, feeds, limit, here.head)
 
     def pull_ahead(self) -> Pull:
         """Return what ``pull_request`` will return once the page that has come is stored."""
@@ -200,7 +199,8 @@ class Work:
             name: msgspec.structs.replace(feed, cursor=page.cursors[name])
             for name, feed in asked.objects.items()
         }
-        return Pull(asked.client, asked.number, page.hub, page.epoch, feeds, asked.limit)
+        head = max(asked.head, page.head)
+        return Pull(asked.client, asked.number, page.hub, page.epoch, feeds, asked.limit, head)
 
     def waiting(self) -> int:
         """Return how many changes the session has before it."""
@@ -317,7 +317,7 @@ class Work:
                 remove_accepted=self._options.remove_after_upload,
             )
         here = standing.standing(connection, self._space)
-        standing.learn(connection, here, answer.hub, answer.epoch)
+        standing.learn(connection, here, answer.hub, answer.epoch, answer.head)
         standing.acknowledge(connection, self._space, upload.wire_number)
         journal.settle(connection, self._session, number)
         self._looked_through = max(self._looked_through, upload.through)
@@ -332,7 +332,8 @@ class Work:
         download = self._staged_page()
         began = time.monotonic()
         here = standing.standing(connection, self._space)
-        standing.learn(connection, here, download.page.hub, download.page.epoch)
+        page = download.page
+        standing.learn(connection, here, page.hub, page.epoch, page.head)
         with switched_off(connection):
             applied = pages.apply(connection, download.page, download.parts, self._objects)
         for part in download.parts:

@@ -10,8 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from statesync.testing.crashes import CrashPoints, Point, ProgramFailed, Watch
     from statesync.testing.coverage import ChartCoverage, watching
+    from statesync.testing.crashes import CrashPoints, Point, ProgramFailed, Watch
     from statesync.testing.faults import Fault, FaultyRemote
     from statesync.testing.lifecycle import LifecycleMachine, lifecycle_machine
     from statesync.testing.rows import record_strategy

@@ -54,14 +54,18 @@ class Model:
         self.records[name] = Record(self.head, client, data)
         return {"status": "accepted", "version": self.head}
 
-    def page(self, client: str, feeds: dict[str, Any], limit: int) -> tuple[list[Any], dict[str, int], bool]:
+    def page(
+        self, client: str, number: int, feeds: dict[str, Any], limit: int
+    ) -> tuple[list[Any], dict[str, int], bool]:
+        for feed in feeds.values():
+            feed["nothing_there"] = feed["cursor"] == 0 and not feed["own"] and number == 0
         rows = sorted(
             (record.version, name)
             for name, record in self.records.items()
             if name[0] in feeds
             and record.version > feeds[name[0]]["cursor"]
             and (record.writer != client or feeds[name[0]]["own"])
-            and (record.data is not None or feeds[name[0]]["cursor"] > 0)
+            and (record.data is not None or not feeds[name[0]]["nothing_there"])
         )
         more = len(rows) > limit
         end = rows[limit - 1][0] if more else self.head
@@ -81,7 +85,7 @@ class Model:
         wanted = "filter" not in feed or (record.data or {}).get("f") == 1
         if record.data is not None and wanted:
             return found | {"data": record.data}
-        return found | {"deleted": True} if record.data is None or feed["cursor"] else None
+        return None if record.data is not None and feed["nothing_there"] else found | {"deleted": True}
 
 
 @define
@@ -162,9 +166,16 @@ class SpaceMachine(RuleBasedStateMachine):
         }
         if any(0 < feed["cursor"] < self.model.horizon for feed in feeds.values()):
             return  # whether it may is a matter of what it has read before: see follow
+        number = self.clients[name].number
+        unread = not own and any(feed["cursor"] == 0 for feed in feeds.values())
+        behind = any(feed["cursor"] < self.model.head for feed in feeds.values())
+        if self.model.horizon and unread and number and behind:
+            with pytest.raises(Refused, match="horizon_passed"):
+                self.ask(name, feeds, limit)
+            return
         page = self.ask(name, feeds, limit)
         found = page["changes"], page["cursors"], page["more"]
-        assert found == self.model.page(name, feeds, limit)
+        assert found == self.model.page(name, number, feeds, limit)
 
     @rule(name=st.sampled_from(CLIENTS), limit=st.integers(1, 3))
     def follow(self, name: str, limit: int) -> None:

@@ -84,7 +84,10 @@ def test_numbers_beyond_every_database_are_answered(device: Device) -> None:
     assert code(device.send("push", device.push_document(number=10**30))) == (409, "epoch_changed")
     device.epoch = None
     document = device.pull_document({"Airport": {"cursor": 10**30}}, limit=10**30)
-    assert code(device.send("pull", document)) == (409, "epoch_changed")
+    assert code(device.send("pull", document)) == (400, "malformed")
+    for verb in ("push", "pull"):
+        document = device.push_document() | device.pull_document({}) | {"head": 10**30, "number": 1}
+        assert code(device.send(verb, document)) == (400, "malformed")
     assert len(device.pull({"Airport": {"cursor": 0, "own": True}}, limit=10**30)["changes"]) == 1
 
 

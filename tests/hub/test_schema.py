@@ -22,6 +22,7 @@ from statesync.hub import (
 )
 from statesync.hub.database import Database, open_database
 from statesync.hub.errors import BadDatabase, CannotDistribute
+from statesync.hub.spaces import Standing
 from statesync.wire import Feed
 
 from .devices import Device, delete, upsert
@@ -147,7 +148,7 @@ def test_every_statement_names_the_space(new_database: Callable[[], str], device
         with pytest.raises(Exception, match=r"epoch_changed|client_forked"):
             push(number=number)
     with pytest.raises(Exception, match="epoch_changed"):
-        pull(100)
+        pull(1 << 40)
     token = create_token(hub.database, "one", {"*": frozenset(Right)})
     hub.admit("one", token, Right.READ)
     list_tokens(hub.database, "one")
@@ -196,7 +197,8 @@ def filled(hub: Hub, device: Device) -> Hub:
 
 def test_a_page_is_read_in_the_order_of_its_index(filled: Hub) -> None:
     wanted = {"Airport": Feed(0), "Country": Feed(5, own=True)}
-    feeds = [pulling.feed_query("one", "client", name, feed, 3000) for name, feed in wanted.items()]
+    standing = Standing("hub", "epoch", 3000, 0, 0, None, None)
+    feeds = [pulling.feed_query("one", "client", name, feed, standing) for name, feed in wanted.items()]
     sql, parameters = filled.database.dialect.merged(feeds, 11)
     plan = plan_of(filled, sql.replace("?", filled.database.pool.param), parameters)
     assert plan.count("record_feed") == 2
