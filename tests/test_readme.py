@@ -97,7 +97,7 @@ def test_ci_runs_the_readme_s_test_command_and_the_linters(tmp_path: Path) -> No
     assert (code, said) == (0, "every step passed")
     assert called == [
         "pip install .[test]",
-        "pytest",
+        "pytest --statesync-coverage=require",
         "ruff check .",
         "ruff format --check .",
         "mypy --strict",
