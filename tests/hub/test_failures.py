@@ -107,20 +107,19 @@ def test_no_more_requests_are_under_way_than_the_limit(new_database: Callable[[]
 
 def test_a_busy_space_leaves_room_for_others(postgres_hub: Hub) -> None:
     hub = Hub(postgres_hub.url, without_tokens=True, connections=2)
-    with (
-        serving(hub) as address,
-        Service(address, hub, hub.url) as service,
-        ThreadPoolExecutor(4) as background,
-    ):
-        with postgres_hub.database.writing():
-            spaces.lock(postgres_hub.database, "busy", "test", 9)
-            writers = [service.device("busy") for _ in range(4)]
-            waiting = [background.submit(one.send, "push", one.push_document()) for one in writers]
-            free = service.device("free")
-            free.push(upsert("a", {}))
-            assert free.read_all("Airport", own=True)[0] == {"Airport/a": {}}
-            assert not any(one.done() for one in waiting)
-        assert [one.result(30)[0] for one in waiting] == [200] * 4
+    with serving(hub) as address, Service(address, hub, hub.url) as service:
+        free, busy = (service.device(name) for name in ("free", "busy"))
+        free.push()
+        busy.push()
+        with ThreadPoolExecutor(4) as background:
+            with postgres_hub.database.writing():
+                spaces.lock(postgres_hub.database, "busy", "test", 9)
+                writers = [service.device("busy") for _ in range(4)]
+                waiting = [background.submit(one.send, "push", one.push_document()) for one in writers]
+                free.push(upsert("a", {}))
+                assert free.read_all("Airport", own=True)[0] == {"Airport/a": {}}
+                assert not any(one.done() for one in waiting)
+            assert [one.result(30)[0] for one in waiting] == [200] * 4
     hub.close()
 
 
