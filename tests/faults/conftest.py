@@ -10,16 +10,15 @@ import pytest
 from .day import prepare_day
 from .served import Network, network_of
 
-_MEMORY = Path("/dev/shm")
+_SHARED = Path("/dev/shm")
+MEMORY = _SHARED if _SHARED.is_dir() else None
+"""Where folders are made: in memory, if there is such a place."""
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
+def folder() -> Iterator[Path]:
     """An empty folder, in memory where there is one: what these tests end is a process, not the power."""
-    if not _MEMORY.is_dir():
-        yield tmp_path
-        return
-    made = Path(tempfile.mkdtemp(prefix="statesync-", dir=_MEMORY))
+    made = Path(tempfile.mkdtemp(prefix="statesync-", dir=MEMORY))
     yield made
     shutil.rmtree(made)
 
