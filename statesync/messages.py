@@ -88,13 +88,15 @@ class Proceed:
 class Answered:
     """The open batch has its answer, checked but not stored yet.
 
-    ``records`` in it; for an upload how many the hub ``rejected`` and how many must be sent again after
-    their conflict was resolved (``resend``); for a download whether ``more`` pages follow.
+    ``records`` in it; for an upload how many the hub ``rejected``, how many must be sent again after
+    their conflict was resolved (``resend``), and whether it was the ``last`` that waited; for a download
+    whether ``more`` pages follow.
     """
 
     records: int
     rejected: int = 0
     resend: int = 0
+    last: bool = False
     more: bool = False
 
 

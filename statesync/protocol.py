@@ -58,7 +58,7 @@ from statesync.values import Direction, Reason
 from statesync.wire import CLIENT_FORKED, EPOCH_CHANGED, HORIZON_PASSED, Problem
 
 MAX_ROUNDS = 3
-"""How often a session sends a record again whose conflict it has resolved."""
+"""How often a session sends a record whose conflicts it resolves, the first time included."""
 
 MAX_ADAPTATIONS = 3
 """How often a session follows a hub that says its epoch, its horizon or our identity has changed."""
@@ -148,11 +148,17 @@ def _prepared(now: Conversation, event: Prepared) -> Decision:
 
 def _leave_upload(now: Conversation) -> Decision:
     """Finish the upload, and begin the download in the same transaction: no I/O lies between them."""
-    drained = evolve(now, outbox_drained=True, feed_drained=not now.downloads)
     if not now.downloads:
-        triggers = (Trigger.FINISH_UPLOAD, Trigger.FINISH_DOWNLOAD)
-        return _decision(drained, triggers, (EndSession(None),), Finish())
-    return _open(drained, Direction.DOWNLOAD, Trigger.FINISH_UPLOAD)
+        return _finish_without_download(now, (), ())
+    return _open(evolve(now, outbox_drained=True), Direction.DOWNLOAD, Trigger.FINISH_UPLOAD)
+
+
+def _finish_without_download(
+    now: Conversation, before: tuple[AnyTrigger, ...], effects: tuple[Effect, ...]
+) -> Decision:
+    drained = evolve(now, outbox_drained=True, feed_drained=True)
+    triggers = (*before, Trigger.FINISH_UPLOAD, Trigger.FINISH_DOWNLOAD)
+    return _decision(drained, triggers, (*effects, EndSession(None)), Finish())
 
 
 def _open(now: Conversation, direction: Direction, *before: Trigger) -> Decision:
@@ -182,6 +188,9 @@ def _answered(now: Conversation, event: Answered) -> Decision:
         return _settle(taken, triggers, effects)
     if taken.feed_drained:
         return _decision(taken, (*triggers, Trigger.FINISH_DOWNLOAD), (*effects, EndSession(None)), Finish())
+    if event.last and not taken.downloads and not taken.resend and taken.rejected < taken.sent:
+        # It is done with its last batch, so a cancel that comes now comes too late (K6).
+        return _finish_without_download(taken, triggers, effects)
     return _decision(taken, triggers, effects, GoOn())
 
 

@@ -13,7 +13,7 @@ from statesync.mailbox import Cancel, Mailbox
 from statesync.remote import Remote
 from statesync.store.core import Core, new_key
 from statesync.store.work import Work
-from statesync.values import Part, Progress, Reason, State, SyncOptions, SyncResult
+from statesync.values import CancelOptions, Part, Progress, Reason, State, SyncOptions, SyncResult
 
 logger = getLogger(__name__)
 
@@ -84,9 +84,10 @@ class Session:
 
         Returns at once, and may be called from any thread, any number of times, and from a signal handler.
         ``grace`` bounds the seconds that the batch in flight may take (K7). A session that has ended, or
-        that commits its last batch first, is not changed by it (K6).
+        that commits its last batch first, is not changed by it (K6). Raises ``BadOptions`` for a grace that
+        is no number of seconds.
         """
-        self._mailbox.post(Cancel(reason, grace))
+        self._mailbox.post(Cancel(reason, CancelOptions(grace=grace).grace))
 
     def result(self, timeout: float | None = None) -> SyncResult:
         """Wait for the end and return what was done.

@@ -29,6 +29,7 @@ from statesync import (
     SyncError,
     SyncFailed,
     SyncOptions,
+    SyncType,
     Trigger,
     Unauthorized,
 )
@@ -388,6 +389,23 @@ def test_k6_a_cancel_after_the_last_batch_leaves_the_session_done(
     assert session.result(PATIENCE).phase is Phase.DONE
     assert [type(error) for error in told] == [NothingToCancel]
     assert told[0].code == 2479
+
+
+@pytest.mark.parametrize(("records", "ends"), [(10, Phase.DONE), (11, Phase.CANCELLED)])
+def test_k6_a_cancel_after_the_last_upload_batch_is_too_late_where_nothing_is_downloaded(
+    here: Device, records: int, ends: Phase
+) -> None:
+    here.add(records)
+
+    def cancel_after_the_tenth(progress: Progress) -> None:
+        if (progress.part, progress.state, progress.records) == ("upload", "ended", 10):
+            here.scope.cancel_sync(on_failure=lambda error: None)
+
+    options = SyncOptions(sync_type=SyncType.UPLOAD_ONLY, upload_batch_size=5)
+    session = here.scope.start_sync(options, on_progress=cancel_after_the_tenth)
+    end_of(session)
+    assert session.phase is ends
+    assert len(here.operations()) == records - 10
 
 
 def test_k6_cancelling_twice_has_the_same_outcome(here: Device, gate: Gate, waiting: list[str]) -> None:

@@ -192,6 +192,16 @@ def next_batch(
     return None
 
 
+def has_more(connection: sqlite3.Connection, names: Iterable[str], *, after: int, up_to: int) -> bool:
+    """Tell whether a change of these objects waits between two positions."""
+    found = connection.execute(
+        "SELECT 1 FROM statesync_change WHERE position > ? AND position <= ? AND deferred = 0 "
+        "AND +object IN (SELECT value FROM json_each(?)) LIMIT 1",
+        (after, up_to, json.dumps(list(names))),
+    ).fetchone()
+    return found is not None
+
+
 def mark_failed(connection: sqlite3.Connection, name: str, key: str, error: str, session: str) -> None:
     """Keep a change in the outbox with its error; the next session tries it again."""
     connection.execute(

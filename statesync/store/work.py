@@ -227,7 +227,14 @@ class Work:
         upload.answer = answer
         rejected = sum(isinstance(verdict, Rejected) for verdict in answer.results)
         resend = sum(resolution.goes_up for resolution in upload.resolutions)
-        return Answered(len(upload.changes), rejected=rejected, resend=resend)
+        return Answered(len(upload.changes), rejected=rejected, resend=resend, last=self._is_last(upload))
+
+    def _is_last(self, upload: Upload) -> bool:
+        """Tell whether nothing waits behind this batch; a replay does not know what it stands before."""
+        if self._options.downloads or upload.replayed is not None:
+            return False
+        more = outbox.has_more(self._raw(), self._objects, after=upload.through, up_to=self._horizon)
+        return not more
 
     def take_page(self, request: Pull, page: Page) -> Answered:
         """Check and decode a page. Raises ``BadAnswer``; writes nothing."""

@@ -100,7 +100,7 @@ def run_pytest(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
         "    SessionMachine().fire(Trigger.START, facts=Facts(), commit=lambda moves: None)\n"
         "    assert len(statesync_coverage.edges) == 1\n"
     )
-    command = [sys.executable, "-m", "pytest", "-p", "statesync.testing.plugin", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
     return subprocess.run(
         [*command, *options, str(folder)],
         capture_output=True,
