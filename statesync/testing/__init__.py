@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from statesync.testing.conformance import HubConformance, RemoteConformance
     from statesync.testing.coverage import ChartCoverage, watching
     from statesync.testing.crashes import CrashPoints, Point, ProgramFailed, Watch
     from statesync.testing.faults import Fault, FaultyRemote
@@ -22,9 +23,11 @@ _HOMES = {
     "CrashPoints": "crashes",
     "Fault": "faults",
     "FaultyRemote": "faults",
+    "HubConformance": "conformance",
     "LifecycleMachine": "lifecycle",
     "Point": "crashes",
     "ProgramFailed": "crashes",
+    "RemoteConformance": "conformance",
     "SyncWorld": "world",
     "Watch": "crashes",
     "lifecycle_machine": "lifecycle",
@@ -37,9 +40,11 @@ __all__ = [
     "CrashPoints",
     "Fault",
     "FaultyRemote",
+    "HubConformance",
     "LifecycleMachine",
     "Point",
     "ProgramFailed",
+    "RemoteConformance",
     "SyncWorld",
     "Watch",
     "lifecycle_machine",

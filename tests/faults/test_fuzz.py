@@ -109,7 +109,7 @@ def test_a_lying_device_never_damages_the_hub(morning: Path, push: list[Lie], pu
         check_hub(folder)
         with local_hub(folder / "hub.db") as remote, device(folder / "b.db") as b, evidence(folder) as found:
             failure = b.store.scope(remote).start_sync(OPTIONS).exception()
-            assert not isinstance(failure, InternalError | StoreError), repr(failure)
+            assert not isinstance(failure, InternalError), repr(failure)  # a record may not fit its table
             check_sound(b, found)
 
 
