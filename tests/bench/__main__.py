@@ -14,10 +14,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.bench import device, growth, hub_load, report, transfers
-from tests.bench.plots import write_plots
-from tests.bench.runner import Result
-from tests.bench.sizes import FULL, QUICK, Sizes
+from . import device, growth, hub_load, report, transfers
+from .plots import write_plots
+from .runner import Result
+from .sizes import FULL, QUICK, Sizes
 
 Workload = Callable[[Path, Sizes], Iterator[Result]]
 

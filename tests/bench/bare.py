@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from tests.bench.records import FIELDS, OBJECT, Item, Row
+from .records import FIELDS, OBJECT, Item, Row
 
 _PRAGMAS = (
     "PRAGMA journal_mode = wal",
@@ -232,7 +232,7 @@ def download(path: str, port: int, space: str, limit: int) -> dict[str, float]:
 
 def upload(path: str, port: int, space: str, limit: int, order: str, count: int) -> dict[str, float]:
     """Send ``count`` records that were made on the device."""
-    from tests.bench.records import rows
+    from .records import rows
 
     create(path)
     connection = connect(path)
@@ -269,7 +269,10 @@ def change_some(connection: sqlite3.Connection, changes: int, seed: int) -> None
 
 
 def request(path: str, port: int, space: str, limit: int, repeat: int) -> dict[str, float]:
-    """Ask again and again whether there is anything new: the median of one request."""
+    """Ask again and again whether there is anything new: the median of one request, and of four commits.
+
+    Four commits are what the journal's promise costs: the session, its start, its request, its end.
+    """
     create(path)
     loop = Loop(path, port, space)
     loop.download(limit)
@@ -279,8 +282,21 @@ def request(path: str, port: int, space: str, limit: int, repeat: int) -> dict[s
         began = time.perf_counter()
         _page.decode(loop.ask("pull", body))
         times.append(time.perf_counter() - began)
+    commits = sorted(_four_commits(path) for _ in range(repeat))
     loop.close()
-    return {"seconds": sorted(times)[len(times) // 2]}
+    return {"seconds": sorted(times)[len(times) // 2], "commits": commits[len(commits) // 2]}
+
+
+def _four_commits(path: str) -> float:
+    connection = connect(path)
+    began = time.perf_counter()
+    for _ in range(4):
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("UPDATE standing SET number = number + 1")
+        connection.execute("COMMIT")
+    seconds = time.perf_counter() - began
+    connection.close()
+    return seconds
 
 
 def _figures(began: float, cpu: float, records: int) -> dict[str, float]:
@@ -310,7 +326,7 @@ def write_in_bulk(connection: sqlite3.Connection, rows: list[Row]) -> dict[str, 
 
 def writes(path: str, count: int) -> dict[str, float]:
     """Write records in bulk under hand-written triggers: key, operation and image."""
-    from tests.bench.records import rows
+    from .records import rows
 
     create(path)
     connection = connect(path)

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median, quantiles
 
-from tests.bench.hubs import Writer, hub
-from tests.bench.runner import Result, by_turns, run, run_raw
-from tests.bench.sizes import Sizes
+from .hubs import Writer, hub
+from .runner import Result, by_turns, run, run_raw
+from .sizes import Sizes
 
 
 def cancelling(folder: Path, sizes: Sizes) -> Iterator[Result]:

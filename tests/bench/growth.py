@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
-from tests.bench.hubs import Writer, hub
-from tests.bench.records import keys
-from tests.bench.runner import Result, run
-from tests.bench.sizes import Sizes
+from .hubs import Writer, hub
+from .records import keys
+from .runner import Result, run
+from .sizes import Sizes
+from .transfers import some_of
 
 
 def growth(folder: Path, sizes: Sizes) -> Iterator[Result]:
@@ -41,10 +42,9 @@ def growth(folder: Path, sizes: Sizes) -> Iterator[Result]:
 def _exchanges(writer: Writer, device: str, port: int, count: int, repeat: int) -> float:
     """Return the median seconds of a sync with a thousand changes on each side."""
     known = list(keys("random", count))
-    stride = count // 1000
     seconds = []
     for number in range(repeat):
-        writer.change(known[(2 * number) % stride :: stride][:1000], number)
+        writer.change(some_of(known, number), number)
         done = run(
             "ours:exchange", path=device, port=port, space=writer.space, limit=1000, changes=1000, seed=number
         )

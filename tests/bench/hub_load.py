@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import tempfile
 import time
 import uuid
@@ -13,9 +12,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tests.bench.hubs import Writer, hub
-from tests.bench.runner import Result, by_turns, run
-from tests.bench.sizes import Sizes
+from .hubs import Writer, hub
+from .runner import ROOT, Result, by_turns, module, run
+from .sizes import Sizes
 
 _KINDS = (
     ("pulls with nothing new", "load:pulls", {"cursor": 1 << 30, "limit": 1000}),
@@ -45,7 +44,7 @@ def hub_load(folder: Path, sizes: Sizes) -> Iterator[Result]:
         urls = {"SQLite": (f"sqlite:///{folder}/w8.db", f"sqlite:///{folder}/w8-bare.db")}
         if sizes.postgres:
             server = stack.enter_context(_postgres())
-            urls["PostgreSQL"] = (server, server.replace("/postgres", "/bare", 1))
+            urls["PostgreSQL"] = (server, server.replace("/postgres?", "/bare?"))
         for name, (ours, bare) in urls.items():
             with hub(ours) as port, hub(bare, "bare") as bare_port:
                 yield from _loads(name, port, bare_port, sizes)
@@ -99,24 +98,21 @@ def together(folder: Path, sizes: Sizes) -> Iterator[Result]:
 def _throughput(folder: Path, port: int, devices: int, count: int, spaces: list[str]) -> float:
     """Return the records a second of all devices together, from a common start to the last end."""
     start = time.time() + 1.0 + 0.8 * devices
+
+    def given(number: int) -> dict[str, object]:
+        path, space = f"{folder}/{uuid.uuid4()}.db", spaces[number % len(spaces)]
+        seed = 1000 + number
+        return {"path": path, "port": port, "space": space, "count": count, "seed": seed, "start": start}
+
     processes = [
         subprocess.Popen(
-            [
-                sys.executable, "-m", "tests.bench.child", "ours:upload_at",
-                json.dumps({
-                    "path": f"{folder}/{uuid.uuid4()}.db",
-                    "port": port,
-                    "space": spaces[number % len(spaces)],
-                    "count": count,
-                    "seed": 1000 + number,
-                    "start": start,
-                }),
-            ],
+            module("child", "ours:upload_at", json.dumps(given(number))),
+            cwd=ROOT,
             stdout=subprocess.PIPE,
             text=True,
         )
         for number in range(devices)
-    ]  # fmt: skip
+    ]
     figures = [json.loads(process.communicate(timeout=300)[0].splitlines()[-1]) for process in processes]
     began = min(one["began"] for one in figures)
     seconds = max(one["ended"] for one in figures) - began

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,8 @@ from itertools import islice
 import msgspec
 from attrs import define, field
 
-from tests.bench.records import OBJECT, items, keys
+from .records import OBJECT, items, keys
+from .runner import ROOT, module
 
 _BATCH = 5000
 
@@ -30,7 +30,8 @@ class _Answer(msgspec.Struct):
 def hub(url: str, kind: str = "hub") -> Iterator[int]:
     """Serve the database at ``url`` and give the port; ``kind`` is ``hub``, or ``bare`` for the limit."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.bench.serve", url, kind],
+        module("serve", url, kind),
+        cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -10,7 +10,7 @@ from http.client import HTTPConnection
 
 import msgspec
 
-from tests.bench.records import OBJECT, items, keys
+from .records import OBJECT, items, keys
 
 _CONNECTIONS = 3
 

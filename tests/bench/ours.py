@@ -10,8 +10,9 @@ from typing import Any
 from peewee import BooleanField, CharField, FloatField, IntegerField
 
 from statesync import HttpRemote, Scope, Store, SyncOptions
-from tests.bench.bare import change_some, insert, write_in_bulk
-from tests.bench.records import FIELDS, rows
+
+from .bare import change_some, insert, write_in_bulk
+from .records import FIELDS, rows
 
 
 def open_store(path: str, keep: int = 1000) -> tuple[Store, Any]:

@@ -7,7 +7,7 @@ from html import escape
 from math import log10
 from pathlib import Path
 
-from tests.bench.runner import Result
+from .runner import Result
 
 _WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 720, 320, 70, 40, 50
 _OURS, _LIMIT = "#2463a8", "#b0b7c0"

@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from tests.bench.runner import Result
+from .runner import Result
 
 _HEAD = ("", "workload", "measured", "limit", "unit", "figure", "to reach")
 

@@ -6,12 +6,22 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 from attrs import field, frozen
 
 Figures = dict[str, float]
+
+_PACKAGE = __name__.rpartition(".")[0]
+ROOT = Path(__file__).parents[_PACKAGE.count(".") + 1]
+"""The folder that the package is imported from: the benchmark's processes run in it."""
+
+
+def module(name: str, *arguments: str) -> list[str]:
+    """Return the command that runs a module of this package in a process of its own."""
+    return [sys.executable, "-m", f"{_PACKAGE}.{name}", *arguments]
 
 
 @frozen
@@ -47,7 +57,8 @@ def run(target: str, **arguments: object) -> Figures:
 def run_raw(target: str, **arguments: object) -> dict[str, Any]:
     """Run ``module:function`` of this package in a fresh process and return what it found."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.bench.child", target, json.dumps(arguments)],
+        module("child", target, json.dumps(arguments)),
+        cwd=ROOT,
         stdout=subprocess.PIPE,
         check=True,
         text=True,

@@ -9,6 +9,7 @@ from attrs import frozen
 class Sizes:
     """Numbers of records and of repetitions."""
 
+    orders: tuple[str, ...] = ("random", "ordered")
     records: int = 100_000
     uploads: int = 20_000
     writes: int = 20_000

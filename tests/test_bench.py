@@ -1,0 +1,82 @@
+"""A quick form of the benchmark: it fails on gross loss alone, by ratios with generous bounds.
+
+The times of a shared machine say nothing; the limit is measured beside every figure, so ratios do.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench import report, transfers
+from bench.device import tracking
+from bench.growth import growth
+from bench.plots import write_plots
+from bench.runner import Result
+from bench.sizes import Sizes
+
+TINY = Sizes(
+    orders=("ordered",),
+    records=3_000,
+    uploads=2_000,
+    writes=2_000,
+    repeat=2,
+    growth=(2_000, 6_000),
+)
+
+GROSS = 2.5
+"""How many times a target may be missed before it counts as lost: other work on the machine does not."""
+
+
+def shares(results: list[Result]) -> dict[str, float]:
+    """Each figure as a part of its target."""
+    return {one.what: one.ratio / one.reach for one in results}
+
+
+def test_a_download_an_upload_and_an_exchange_cost_little_more_than_a_bare_loop(tmp_path: Path) -> None:
+    results = [
+        result
+        for workload in (transfers.first_download, transfers.upload, transfers.exchange)
+        for result in workload(tmp_path, TINY)
+    ]
+    assert {what: share for what, share in shares(results).items() if share > GROSS} == {}
+
+
+def test_tracking_costs_little_more_than_hand_written_triggers(tmp_path: Path) -> None:
+    results = list(tracking(tmp_path, TINY))
+    assert {what: share for what, share in shares(results).items() if share > GROSS} == {}
+
+
+def test_the_cost_of_a_sync_follows_the_changes_and_not_the_records(tmp_path: Path) -> None:
+    result = next(growth(tmp_path, TINY))
+    assert result.workload == "W6"
+    assert shares([result])[result.what] <= GROSS
+
+
+def test_the_report_and_the_plots_say_what_was_measured(tmp_path: Path) -> None:
+    results = [
+        Result("W1", "a thing", 2.0, 1.0, "s", 2.0, 1.25),
+        Result(
+            "W6",
+            "more",
+            1.0,
+            1.0,
+            "s",
+            1.0,
+            1.5,
+            {},
+            {"records": [10, 100], "seconds": [1, 2], "memory": [3, 4]},
+        ),
+        Result("W4", "cancel", 1.0, 1.0, "ms", 1.0, 10.0, {}, {"latencies": [0.1, 0.2], "batches": [0.1]}),
+    ]
+    assert "≤ 1.25 NO" in report.table(results)
+    page = tmp_path / "performance.md"
+    page.write_text("before\n<!-- figures -->\nold\n<!-- end of figures -->\nafter\n")
+    report.into_page(page, results)
+    text = page.read_text()
+    assert "| W1 | a thing | 2 | 1 | s | 2.00 | ≤ 1.25 NO |" in text
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "old" not in text
+    assert [path.name for path in write_plots(results, tmp_path)] == [
+        "ratios.svg", "growth.svg", "memory.svg", "cancel.svg",
+    ]  # fmt: skip
