@@ -87,14 +87,14 @@ def _triggers(tracked: TrackedObject) -> Iterator[tuple[str, str]]:
         tracked,
         "update",
         "AFTER UPDATE",
-        f"AND OLD.{key} IS NEW.{key}",
+        f"OLD.{key} IS NEW.{key} AND",
         _append(tracked, f"OLD.{key}", _old(tracked)),
     )
     yield _trigger(
         tracked,
         "rekey",
         "AFTER UPDATE",
-        f"AND OLD.{key} IS NOT NEW.{key}",
+        f"OLD.{key} IS NOT NEW.{key} AND",
         _append(tracked, f"OLD.{key}", _old(tracked)) + _append(tracked, f"NEW.{key}", "NULL"),
     )
     if tracked.uniques:
@@ -105,14 +105,14 @@ def _triggers(tracked: TrackedObject) -> Iterator[tuple[str, str]]:
         tracked,
         "rekey_before",
         "BEFORE UPDATE",
-        f"AND OLD.{key} IS NOT NEW.{key}",
+        f"OLD.{key} IS NOT NEW.{key} AND",
         _keep_rows(tracked, f"{key} = NEW.{key}"),
     )
 
 
 def _trigger(tracked: TrackedObject, what: str, when: str, also: str, body: str) -> tuple[str, str]:
     name = f"statesync_{tracked.name}_{what}"
-    only = f"WHEN ({_ON}) {also}"
+    only = f"WHEN {also} ({_ON})"  # what costs least is asked first
     return name, f"CREATE TRIGGER {quoted(name)} {when} ON {quoted(tracked.table)} {only} BEGIN {body} END"
 
 
