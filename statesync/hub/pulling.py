@@ -116,13 +116,23 @@ def empty_page(standing: Standing, request: Pull) -> Reading:
 def _reading(standing: Standing, request: Pull, rows: list[Read], *, more: bool) -> Reading:
     reached = rows[-1].version if more else standing.head
     cursors = {name: max(feed.cursor, reached) for name, feed in request.objects.items()}
-    entries = [
-        entry for row in rows if (entry := _entry(row, request.objects[row.object], standing)) is not None
-    ]
+    entries = _entries(rows, request, standing)
     page = msgspec.json.encode(Page(standing.hub, standing.epoch, standing.head, entries, cursors, more))
     begun = (name for name, feed in request.objects.items() if feed.cursor == 0)
     first_reads = tuple(name for name in begun if 0 < cursors[name] < standing.horizon)
     return Reading(page, standing.horizon, first_reads)
+
+
+def _entries(rows: list[Read], request: Pull, standing: Standing) -> list[Entry]:
+    if any(feed.filter is not None for feed in request.objects.values()):
+        every = (_entry(row, request.objects[row.object], standing) for row in rows)
+        return [entry for entry in every if entry is not None]
+    return [
+        Entry(name, key, version, deleted=True)
+        if deleted or text is None
+        else Entry(name, key, version, data=msgspec.Raw(text))
+        for name, key, version, deleted, text in rows
+    ]
 
 
 def _first_reads(database: Database, space: str, client: str, horizon: int) -> set[str]:
