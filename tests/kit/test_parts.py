@@ -1,0 +1,207 @@
+"""The parts of the kit do what they say: a test that could not fail would prove nothing."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import peewee
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import run_state_machine_as_test
+
+from statesync import BadOptions, UnsupportedModel
+from statesync.errors import ConnectionLost, RemoteError
+from statesync.hub import Hub, LocalRemote, prepare
+from statesync.store import verdicts
+from statesync.testing import CrashPoints, Fault, FaultyRemote, Point, ProgramFailed, Watch, record_strategy
+from statesync.testing.peer import Peer
+
+from .shop import Article, Shelf
+from .test_world import QUICK, World
+
+
+@pytest.fixture
+def remote(tmp_path: Path) -> Iterator[FaultyRemote]:
+    url = f"sqlite:///{tmp_path}/hub.db"
+    prepare(url)
+    hub = Hub(url, without_tokens=True)
+    yield FaultyRemote(LocalRemote(hub, "parts"), rates={}, delay=0.2)
+    hub.close()
+
+
+# -- CrashPoints -----------------------------------------------------------------------------------
+
+
+def three_rows(path: Path) -> Any:
+    def program(watch: Watch) -> None:
+        database = peewee.SqliteDatabase(path)
+        watch.database(database)
+        with database:
+            for number in range(3):
+                database.execute_sql("INSERT INTO t VALUES (?)", (number,))  # type: ignore[no-untyped-call]
+        database.close()
+
+    return program
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    with closing(sqlite3.connect(tmp_path / "rows.db")) as made:
+        made.execute("CREATE TABLE t (n)")
+    return tmp_path / "rows.db"
+
+
+def count(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as found:
+        return int(found.execute("SELECT count(*) FROM t").fetchone()[0])
+
+
+def test_every_statement_and_commit_is_a_point(rows: Path) -> None:
+    points = CrashPoints(three_rows(rows)).listed()
+    assert [point.kind for point in points] == ["statement"] * 4 + ["commit"]
+    assert [point.number for point in points] == [1, 2, 3, 4, 5]
+    assert str(points[1]) == "point 2, statement: INSERT INTO t VALUES (?)"
+
+
+def test_a_program_that_ends_before_its_commit_leaves_nothing(rows: Path) -> None:
+    points = CrashPoints(three_rows(rows))
+    for number in range(1, 6):
+        points.crash(number)
+        assert count(rows) == 0
+    assert not points.run_to(6)
+    assert count(rows) == 3
+
+
+def test_a_program_that_fails_or_ends_too_early_is_told_of(rows: Path) -> None:
+    with pytest.raises(ProgramFailed, match="ZeroDivisionError"):
+        CrashPoints(lambda _: 1 / 0).listed()
+    with pytest.raises(ProgramFailed, match="never came to"):
+        CrashPoints(three_rows(rows)).crash(Point(99, "statement", "none"))
+
+
+def test_a_program_that_hangs_is_ended() -> None:
+    with pytest.raises(ProgramFailed, match="not over after"):
+        CrashPoints(lambda _: threading.Event().wait(), patience=0.2).listed()
+
+
+# -- FaultyRemote ----------------------------------------------------------------------------------
+
+
+def test_a_lost_request_is_not_heard_and_a_lost_answer_is(remote: FaultyRemote) -> None:
+    peer, reader = Peer(remote, "Thing"), Peer(remote, "Thing")
+    for fault, heard in ((Fault.LOSE_REQUEST, set[str]()), (Fault.LOSE_ANSWER, {"a"})):
+        remote.inject(fault)
+        with pytest.raises(ConnectionLost) as caught:
+            peer.push(peer.upsert("a", {}))
+        assert caught.value.maybe_applied
+        reader.pull_all()
+        assert reader.held.keys() == heard
+
+
+def test_a_repeat_is_heard_twice_and_applied_once(remote: FaultyRemote) -> None:
+    peer = Peer(remote, "Thing")
+    remote.inject(Fault.REPEAT)
+    peer.push(peer.upsert("a", {}))
+    assert peer.pull().head == 1
+
+
+def test_a_late_arrival_comes_before_the_next_request(remote: FaultyRemote) -> None:
+    peer, reader = Peer(remote, "Thing"), Peer(remote, "Thing")
+    remote.inject(Fault.ARRIVE_LATE)
+    with pytest.raises(ConnectionLost):
+        peer.push(peer.upsert("a", {}))
+    reader.pull_all()
+    assert reader.held == {"a": {}}
+
+
+def test_a_refusal_says_that_nothing_was_applied(remote: FaultyRemote) -> None:
+    peer = Peer(remote, "Thing")
+    remote.inject(Fault.REFUSE)
+    with pytest.raises(RemoteError) as caught:
+        peer.push(peer.upsert("a", {}))
+    assert (caught.value.retryable, caught.value.maybe_applied) == (True, False)
+
+
+def test_a_truncated_page_leads_to_the_same_records(remote: FaultyRemote) -> None:
+    peer, reader = Peer(remote, "Thing"), Peer(remote, "Thing")
+    peer.push(*(peer.upsert(f"{n}", {}) for n in range(5)))
+    remote.inject(Fault.TRUNCATE)
+    assert reader.pull().more
+    assert len(reader.held) == 2
+    reader.pull_all()
+    assert len(reader.held) == 5
+
+
+def test_the_same_seed_makes_the_same_faults(remote: FaultyRemote) -> None:
+    def faults(seed: int) -> list[Fault]:
+        one = FaultyRemote(remote, seed=seed, delay=0.0)
+        for _ in range(60):
+            try:
+                Peer(one, "Thing").pull()
+            except RemoteError:
+                continue
+        return one.happened
+
+    assert faults(7) == faults(7) != faults(8)
+
+
+def test_rates_that_are_no_probabilities_are_refused(remote: FaultyRemote) -> None:
+    with pytest.raises(BadOptions):
+        FaultyRemote(remote, rates={Fault.DELAY: 1.5})
+
+
+# -- record_strategy -------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=50)
+@given(row=record_strategy(Article))
+def test_every_row_of_a_strategy_fits_its_table_and_comes_back(row: dict[str, Any]) -> None:
+    database = peewee.SqliteDatabase(":memory:")
+    with database.bind_ctx([Shelf, Article]), database:
+        database.create_tables([Shelf, Article])
+        Article.create(**row)
+        found = Article.select().dicts().get()
+    assert found == row
+
+
+def test_a_foreign_key_that_must_be_needs_a_strategy() -> None:
+    class Part(peewee.Model):
+        id = peewee.CharField(primary_key=True)
+        whole = peewee.ForeignKeyField(Shelf)
+
+    with pytest.raises(UnsupportedModel, match="whole"):
+        record_strategy(Part)
+    record_strategy(Part, whole=st.just("here"))
+    with pytest.raises(UnsupportedModel, match="no field"):
+        record_strategy(Part, hole=st.just("here"))
+
+
+# -- SyncWorld: it finds what is broken ------------------------------------------------------------
+
+BROKEN = settings(QUICK, max_examples=400, report_multiple_bugs=False, phases=[Phase.generate])
+
+
+def test_a_world_notices_a_store_that_loses_what_was_edited_during_an_upload(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = verdicts._store_accepted
+
+    def forgetful(connection: sqlite3.Connection, wire_id: str, *rest: Any, **more: Any) -> int:
+        connection.execute("UPDATE statesync_change SET sent = revision WHERE batch = ?", (wire_id,))
+        return real(connection, wire_id, *rest, **more)
+
+    monkeypatch.setattr(verdicts, "_store_accepted", forgetful)
+    with pytest.raises(AssertionError):
+        run_state_machine_as_test(World, settings=BROKEN)
+
+
+def test_a_world_notices_a_policy_whose_losers_are_not_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verdicts, "_log", lambda *_: None)
+    with pytest.raises(AssertionError, match="lost"):
+        run_state_machine_as_test(World, settings=BROKEN)
