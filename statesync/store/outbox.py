@@ -149,11 +149,11 @@ def offer_all(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
 class Outgoing:
     """An upload batch that stands ready: the exact payload, and what it was made from.
 
-    ``changes`` are (object, key, revision); ``through`` is the position of the last one looked at.
+    ``revisions`` are (position, revision); ``through`` is the position of the last one looked at.
     """
 
     payload: bytes
-    changes: tuple[tuple[str, str, int], ...]
+    revisions: tuple[tuple[int, int], ...]
     through: int
 
 
@@ -186,7 +186,7 @@ def next_batch(
         batch, failed = _compose(connection, objects, waiting)
         for change, code, message in failed:
             mark_failed(connection, change.name, change.key, f"{code}: {message}", session)
-        if batch.changes:
+        if batch.revisions:
             return batch
         after = batch.through
     return None
@@ -211,13 +211,11 @@ def mark_failed(connection: sqlite3.Connection, name: str, key: str, error: str,
     )
 
 
-def mark_sent(
-    connection: sqlite3.Connection, wire_id: str, revisions: Sequence[tuple[str, str, int]]
-) -> None:
+def mark_sent(connection: sqlite3.Connection, wire_id: str, revisions: Sequence[tuple[int, int]]) -> None:
     """Note which revision of each change goes up with the batch ``wire_id``."""
     connection.executemany(
-        "UPDATE statesync_change SET batch = ?, sent = ? WHERE object = ? AND key = ?",
-        [(wire_id, revision, name, key) for name, key, revision in revisions],
+        "UPDATE statesync_change SET batch = ?, sent = ? WHERE position = ?",
+        [(wire_id, revision, position) for position, revision in revisions],
     )
 
 
@@ -240,7 +238,7 @@ def _compose(
 ) -> tuple[Outgoing, list[tuple[_Waiting, str, str]]]:
     texts = _record_texts(connection, objects, waiting)
     parts: list[bytes] = []
-    taken: list[tuple[str, str, int]] = []
+    taken: list[tuple[int, int]] = []
     failed: list[tuple[_Waiting, str, str]] = []
     size, through = 0, 0
     for change in waiting:
@@ -254,7 +252,7 @@ def _compose(
             if parts and size > MAX_BATCH_BYTES:
                 break
             parts.append(part)
-            taken.append((change.name, change.key, change.revision))
+            taken.append((change.position, change.revision))
         through = change.position
     return Outgoing(b"[" + b",".join(parts) + b"]", tuple(taken), through), failed
 

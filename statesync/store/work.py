@@ -46,7 +46,7 @@ class Upload:
     payload: bytes
     changes: list[Change]
     through: int
-    revisions: tuple[tuple[str, str, int], ...] = ()
+    revisions: tuple[tuple[int, int], ...] = ()
     replayed: tuple[str, int] | None = None
     answer: PushAnswer | None = None
     resolutions: list[verdicts.Resolution] | None = None
@@ -175,7 +175,7 @@ class Work:
             ready.payload,
             verdicts.changes_of(ready.payload),
             ready.through,
-            revisions=ready.changes,
+            revisions=ready.revisions,
         )
 
     def push_request(self) -> Push:
