@@ -142,6 +142,17 @@ class SyncWorld(RuleBasedStateMachine):
             key = data.draw(st.sampled_from(keys))
             self._write(device, lambda: model.delete().where(_key_of(model) == key).execute())
 
+    @rule(data=st.data())
+    def edit_apart(self, data: st.DataObject) -> None:
+        """The same record is changed on every device that has it, by people who do not know of each other."""
+        model = self._model(data)
+        keys = sorted({key for device in self.devices for key in self.keys(model, device)})
+        if keys:
+            key = data.draw(st.sampled_from(keys))
+            for site, device in enumerate(self.devices):
+                changes = self._some_fields(self._device(site), model, data)
+                self._write(device, _update(model, key, changes))
+
     # -- what programs and networks do ---------------------------------------------------------------
 
     @rule(site=_sites, faults=_faults, cancel_at=st.none() | st.integers(1, 12))
@@ -149,11 +160,17 @@ class SyncWorld(RuleBasedStateMachine):
         """A device syncs; requests suffer ``faults``, and event number ``cancel_at`` makes it cancel."""
         self._sync(self._device(site), faults, cancel_at)
 
+    @rule()
+    def sync_everybody(self) -> None:
+        """Every device syncs, and nothing comes in between."""
+        for site in range(self.device_count):
+            self._sync(self._device(site), [], None)
+
     @rule(site=_sites, faults=_faults, data=st.data())
     def sync_and_edit(self, site: int, faults: list[Fault | None], data: st.DataObject) -> None:
-        """A device syncs, and somebody changes a record while the first upload is on its way."""
+        """A device syncs, and somebody changes a record, rather one that goes up, during the first upload."""
         device = self._device(site)
-        write = self._some_edit(device, data)
+        write = self._some_edit(device, data, prefer_pending=True)
         self._sync(device, faults, None, lambda: self._write(device, write))
 
     @rule(site=_sites, at=st.integers(1, 400), faults=_faults)
@@ -228,14 +245,17 @@ class SyncWorld(RuleBasedStateMachine):
         chosen = data.draw(st.lists(st.sampled_from(names), min_size=1, unique=True))
         return {name: row[name] for name in chosen}
 
-    def _some_edit(self, device: WorldDevice, data: st.DataObject) -> Write:
+    def _some_edit(self, device: WorldDevice, data: st.DataObject, *, prefer_pending: bool = False) -> Write:
         """Return what changes a record, or does nothing where there is none."""
         model = self._model(data)
         keys = self.keys(model, device)
+        if prefer_pending:
+            pending = {key for _, key in device.pending_keys()}
+            keys = [key for key in keys if str(key) in pending] or keys
         if not keys:
             return lambda: None
         key, changes = data.draw(st.sampled_from(keys)), self._some_fields(device, model, data)
-        return lambda: model.update(changes).where(_key_of(model) == key).execute()
+        return _update(model, key, changes)
 
     def _write(self, device: WorldDevice, write: Write) -> None:
         """Let a write happen, and enter what it did to which records into the ledger."""
@@ -289,6 +309,10 @@ def _key_of(model: type[peewee.Model]) -> peewee.Field:
     key = model._meta.primary_key
     assert isinstance(key, peewee.Field), f"{model.__name__} has no single key column"
     return key
+
+
+def _update(model: type[peewee.Model], key: Any, changes: Row) -> Write:
+    return lambda: model.update(changes).where(_key_of(model) == key).execute()
 
 
 class _Follower:

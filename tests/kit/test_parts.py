@@ -40,7 +40,7 @@ def remote(tmp_path: Path) -> Iterator[FaultyRemote]:
 
 def three_rows(path: Path) -> Any:
     def program(watch: Watch) -> None:
-        database = peewee.SqliteDatabase(path)
+        database = peewee.SqliteDatabase(str(path))
         watch.database(database)
         with database:
             for number in range(3):
