@@ -18,20 +18,19 @@ from .transfers import some_of
 
 def growth(folder: Path, sizes: Sizes) -> Iterator[Result]:
     """W6: the same thousand changes on each side of ever more records, and a long history."""
-    times: list[float] = []
+    times: dict[str, list[float]] = {"ours": [], "bare": []}
     memory: list[float] = []
     for count in sizes.growth:
         with hub(f"sqlite:///{folder}/w6-{count}.db") as port:
-            writer = Writer(port, "w6")
-            writer.fill("random", count)
-            device = f"{folder}/w6-device-{count}.db"
-            memory.append(run("ours:download", path=device, port=port, space="w6", limit=1000)["memory"])
-            times.append(_exchanges(writer, device, port, count, sizes.repeat))
-    counts = [float(count) for count in sizes.growth]
-    yield Result(
-        "W6", f"1000 changes on each side of {sizes.growth[-1]:,} against {sizes.growth[0]:,}", times[-1],
-        times[0], "s", times[-1] / times[0], 1.5, {}, {"records": counts, "seconds": times, "memory": memory},
-    )  # fmt: skip
+            for side, seconds in times.items():
+                writer = Writer(port, f"w6-{side}")
+                writer.fill("random", count)
+                device = f"{folder}/w6-{side}-{count}.db"
+                loaded = run(f"{side}:download", path=device, port=port, space=writer.space, limit=1000)
+                seconds.append(_exchanges(side, writer, device, count, sizes.repeat))
+                if side == "ours":
+                    memory.append(loaded["memory"])
+    yield _grown(sizes, times, memory)
     yield Result(
         "W1", f"resident memory at {sizes.growth[-1]:,}", memory[-1], 64.0, "MB", memory[-1] / 64, 1.0
     )
@@ -39,23 +38,37 @@ def growth(folder: Path, sizes: Sizes) -> Iterator[Result]:
     yield from _opening(folder, sizes)
 
 
-def _exchanges(writer: Writer, device: str, port: int, count: int, repeat: int) -> float:
+def _grown(sizes: Sizes, times: dict[str, list[float]], memory: list[float]) -> Result:
+    ours, bare = times["ours"], times["bare"]
+    counts = [float(count) for count in sizes.growth]
+    return Result(
+        "W6",
+        f"1000 changes on each side of {sizes.growth[-1]:,} against {sizes.growth[0]:,}",
+        ours[-1],
+        ours[0],
+        "s",
+        ours[-1] / ours[0],
+        1.5,
+        {"the bare loop's growth": bare[-1] / bare[0], "over the bare loop": ours[-1] / bare[-1]},
+        {"records": counts, "seconds": ours, "bare seconds": bare, "memory": memory},
+    )
+
+
+def _exchanges(side: str, writer: Writer, device: str, count: int, repeat: int) -> float:
     """Return the median seconds of a sync with a thousand changes on each side."""
     known = list(keys("random", count))
     seconds = []
     for number in range(repeat):
         writer.change(some_of(known, number), number)
-        done = run(
-            "ours:exchange", path=device, port=port, space=writer.space, limit=1000, changes=1000, seed=number
-        )
-        seconds.append(done["seconds"])
+        given = {"path": device, "port": writer.port, "space": writer.space, "seed": number}
+        seconds.append(run(f"{side}:exchange", limit=1000, changes=1000, **given)["seconds"])
     return median(seconds)
 
 
 def _history(folder: Path, sizes: Sizes) -> Iterator[Result]:
     with hub(f"sqlite:///{folder}/w6-{sizes.growth[0]}.db") as port:
-        given = {"port": port, "space": "w6", "limit": 1000, "repeat": sizes.syncs}
-        device = f"{folder}/w6-device-{sizes.growth[0]}.db"
+        given = {"port": port, "space": "w6-ours", "limit": 1000, "repeat": sizes.syncs}
+        device = f"{folder}/w6-ours-{sizes.growth[0]}.db"
         before = run("ours:nothing", path=device, keep=2 * sizes.sessions, **given)["seconds"]
         run("ours:fill_history", path=device, sessions=sizes.sessions)
         after = run("ours:nothing", path=device, keep=2 * sizes.sessions, **given)["seconds"]
@@ -65,7 +78,7 @@ def _history(folder: Path, sizes: Sizes) -> Iterator[Result]:
 
 def _opening(folder: Path, sizes: Sizes) -> Iterator[Result]:
     """W7: opening a store with everything in it, and the import."""
-    device = f"{folder}/w6-device-{sizes.growth[-1]}.db"
+    device = f"{folder}/w6-ours-{sizes.growth[-1]}.db"
     run("ours:fill_history", path=device, sessions=sizes.sessions)
     seconds = median(run("ours:opening", path=device)["seconds"] for _ in range(sizes.repeat)) * 1000
     what = f"open and setup() with {sizes.growth[-1]:,} records, {sizes.sessions:,} sessions"

@@ -17,7 +17,9 @@ def write_plots(results: Sequence[Result], folder: Path) -> list[Path]:
     """Write the plots that the results have figures for, and return their files."""
     plots = {
         "ratios.svg": _ratios(results),
-        "growth.svg": _lines(results, "seconds", "seconds of one sync, 1000 changes on each side"),
+        "growth.svg": _lines(
+            results, "seconds", "seconds of one sync, 1000 changes on each side (grey: the bare loop)"
+        ),
         "memory.svg": _lines(results, "memory", "MB resident at most, first download"),
         "cancel.svg": _histogram(results),
     }
@@ -56,14 +58,18 @@ def _lines(results: Sequence[Result], name: str, title: str) -> str:
     found = [one.series for one in results if name in one.series]
     if not found or len(found[0]["records"]) < 2:
         return ""
-    across, up = found[0]["records"], found[0][name]
-    low, high, most = log10(across[0]), log10(across[-1]), max(up) * 1.25
+    across, up, bare = found[0]["records"], found[0][name], found[0].get(f"bare {name}", [])
+    low, high, most = log10(across[0]), log10(across[-1]), max([*up, *bare]) * 1.25
     width, height = _WIDTH - _LEFT - 30, _HEIGHT - _TOP - _BOTTOM
-    points = [
-        (_LEFT + width * (log10(x) - low) / (high - low), _TOP + height * (1 - y / most))
-        for x, y in zip(across, up, strict=True)
-    ]
-    parts = [*_axes(most), _polyline(points)]
+
+    def places(values: Sequence[float]) -> list[tuple[float, float]]:
+        return [
+            (_LEFT + width * (log10(x) - low) / (high - low), _TOP + height * (1 - y / most))
+            for x, y in zip(across, values, strict=False)
+        ]
+
+    points = places(up)
+    parts = [*_axes(most), _polyline(places(bare), _LIMIT), _polyline(points, _OURS)]
     for (x, y), count, value in zip(points, across, up, strict=True):
         parts += [_dot(x, y), _text(x, y - 9, f"{value:.3g}", "middle")]
         parts.append(_text(x, _HEIGHT - _BOTTOM + 18, f"{count:,.0f}", "middle"))
@@ -136,6 +142,6 @@ def _dot(x: float, y: float) -> str:
     return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{_OURS}"/>'
 
 
-def _polyline(points: Sequence[tuple[float, float]]) -> str:
+def _polyline(points: Sequence[tuple[float, float]], colour: str) -> str:
     drawn = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    return f'<polyline points="{drawn}" fill="none" stroke="{_OURS}" stroke-width="2"/>'
+    return f'<polyline points="{drawn}" fill="none" stroke="{colour}" stroke-width="2"/>'

@@ -12,7 +12,7 @@ import attrs
 
 from .runner import Result
 
-_HEAD = ("", "workload", "measured", "limit", "unit", "figure", "to reach")
+_HEAD = ("", "workload", "measured", "limit", "unit", "figure", "to reach", "processor")
 
 
 def machine() -> dict[str, Any]:
@@ -37,6 +37,7 @@ def line(result: Result) -> tuple[str, ...]:
         result.unit,
         f"{result.ratio:.2f}",
         f"{sign} {result.reach:g} {'yes' if result.reached else 'NO'}",
+        f"{result.details['cpu']:.2f}" if "cpu" in result.details else "",
     )
 
 
