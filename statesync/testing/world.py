@@ -173,7 +173,7 @@ class SyncWorld(RuleBasedStateMachine):
         write = self._some_edit(device, data, prefer_pending=True)
         self._sync(device, faults, None, lambda: self._write(device, write))
 
-    @rule(site=_sites, at=st.integers(1, 400), faults=_faults)
+    @rule(site=_sites, at=st.integers(1, 200), faults=_faults)
     def crash(self, site: int, at: int, faults: list[Fault | None]) -> None:
         """A program that opens its store and syncs ends at its point number ``at``, if it has so many."""
         device = self._device(site)

@@ -17,12 +17,12 @@ class World(SyncWorld):
 
 
 class CrowdedWorld(World):
-    device_count = 4
+    device_count = 3
 
 
 QUICK = settings(
     max_examples=150,
-    stateful_step_count=15,
+    stateful_step_count=12,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     database=None,
