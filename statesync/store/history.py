@@ -7,6 +7,8 @@ import sqlite3
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+from attrs import evolve
+
 from statesync.errors import UnknownObject
 from statesync.lifecycle import AnyPhase, AnyTrigger, BatchPhase, BatchTrigger, Phase, Trigger
 from statesync.store.objects import record_of_image
@@ -18,6 +20,8 @@ from statesync.values import (
     JournalEntry,
     RecordError,
     SessionInfo,
+    SyncErrors,
+    SyncResult,
     SyncStats,
 )
 
@@ -164,3 +168,17 @@ def upload_errors(connection: sqlite3.Connection, session: str) -> list[RecordEr
         "SELECT object, key, error FROM statesync_change WHERE failed_in = ? ORDER BY position", (session,)
     )
     return [RecordError(name, key, *error.split(": ", 1)) for name, key, error in rows]
+
+
+def result(
+    connection: sqlite3.Connection, session_id: str, orphans: Iterable[RecordError], *, with_batches: bool
+) -> SyncResult:
+    """Return what a session did, as the database has it; ``orphans`` are the downloads without a parent."""
+    info = session(connection, session_id)
+    return SyncResult(
+        session=session_id,
+        phase=info.phase,
+        stats=info.stats if with_batches else evolve(info.stats, batches=()),
+        errors=SyncErrors(tuple(upload_errors(connection, session_id)), tuple(orphans)),
+        conflicts=tuple(conflicts(connection, session=session_id)),
+    )

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 
 import msgspec
-from attrs import define, evolve
 
 from statesync.errors import BadAnswer, UsageError
 from statesync.lifecycle import AnyTrigger, Trigger
@@ -32,41 +31,10 @@ from statesync.messages import (
 )
 from statesync.store import history, journal, orphans, outbox, pages, standing, verdicts
 from statesync.store.core import Core
+from statesync.store.staging import Download, Timing, Upload
 from statesync.store.tracking import switched_off
-from statesync.values import Direction, RecordError, SyncErrors, SyncOptions, SyncResult
-from statesync.wire import Change, Page, Pull, Push, PushAnswer, Rejected
-
-
-@define(eq=False)
-class Upload:
-    """The upload batch that stands ready or is under way."""
-
-    wire_id: str
-    wire_number: int
-    payload: bytes
-    changes: list[Change]
-    through: int
-    revisions: tuple[tuple[int, int], ...] = ()
-    replayed: tuple[str, int] | None = None
-    answer: PushAnswer | None = None
-    resolutions: list[verdicts.Resolution] | None = None
-
-
-@define(eq=False)
-class Download:
-    """The page that has come in answer to ``request``, decoded."""
-
-    request: Pull
-    page: Page
-    parts: list[pages.ObjectPage]
-
-
-@define
-class Timing:
-    """Seconds spent on the open batch."""
-
-    request: float = 0.0
-    parsing: float = 0.0
+from statesync.values import Direction, RecordError, SyncOptions, SyncResult
+from statesync.wire import Page, Pull, Push, PushAnswer, Rejected
 
 
 class Work:
@@ -371,16 +339,8 @@ class Work:
 
     def result(self) -> SyncResult:
         """Return what the session did, as the database has it."""
-        info = history.session(self._raw(), self._session)
-        return SyncResult(
-            session=self._session,
-            phase=info.phase,
-            stats=info.stats if self._options.get_sync_stats else evolve(info.stats, batches=()),
-            errors=SyncErrors(
-                upload=tuple(history.upload_errors(self._raw(), self._session)),
-                download=tuple(self._orphans),
-            ),
-            conflicts=tuple(history.conflicts(self._raw(), session=self._session)),
+        return history.result(
+            self._raw(), self._session, self._orphans, with_batches=self._options.get_sync_stats
         )
 
     def _staged_upload(self) -> Upload:
