@@ -109,13 +109,13 @@ class SyncWorld(RuleBasedStateMachine):
         """Somebody makes a record."""
         device, model = self._device(site), self._model(data)
         row = data.draw(self.rows(model, device))
-        self._write(device, lambda: model.insert(row).execute())
+        self.write(device, lambda: model.insert(row).execute())
 
     @rule(site=_sites, data=st.data())
     def edit(self, site: int, data: st.DataObject) -> None:
         """Somebody changes some fields of a record."""
         device = self._device(site)
-        self._write(device, self._some_edit(device, data))
+        self.write(device, self._some_edit(device, data))
 
     @rule(site=_sites, data=st.data())
     def replace(self, site: int, data: st.DataObject) -> None:
@@ -125,14 +125,14 @@ class SyncWorld(RuleBasedStateMachine):
             row = data.draw(self.rows(model, device)) | {
                 _key_of(model).name: data.draw(st.sampled_from(keys))
             }
-            self._write(device, lambda: model.insert(row).on_conflict_replace().execute())
+            self.write(device, lambda: model.insert(row).on_conflict_replace().execute())
 
     @rule(site=_sites, data=st.data())
     def write_in_bulk(self, site: int, data: st.DataObject) -> None:
         """One SQL statement changes some columns of every record."""
         device, model = self._device(site), self._model(data)
         changes = self._some_fields(device, model, data)
-        self._write(device, lambda: model.update(changes).execute())
+        self.write(device, lambda: model.update(changes).execute())
 
     @rule(site=_sites, data=st.data())
     def delete(self, site: int, data: st.DataObject) -> None:
@@ -140,7 +140,7 @@ class SyncWorld(RuleBasedStateMachine):
         device, model = self._device(site), self._model(data)
         if keys := self.keys(model, device):
             key = data.draw(st.sampled_from(keys))
-            self._write(device, lambda: model.delete().where(_key_of(model) == key).execute())
+            self.write(device, lambda: model.delete().where(_key_of(model) == key).execute())
 
     @rule(data=st.data())
     def edit_apart(self, data: st.DataObject) -> None:
@@ -151,27 +151,27 @@ class SyncWorld(RuleBasedStateMachine):
             key = data.draw(st.sampled_from(keys))
             for site, device in enumerate(self.devices):
                 changes = self._some_fields(self._device(site), model, data)
-                self._write(device, _update(model, key, changes))
+                self.write(device, _update(model, key, changes))
 
     # -- what programs and networks do ---------------------------------------------------------------
 
     @rule(site=_sites, faults=_faults, cancel_at=st.none() | st.integers(1, 12))
     def sync(self, site: int, faults: list[Fault | None], cancel_at: int | None) -> None:
         """A device syncs; requests suffer ``faults``, and event number ``cancel_at`` makes it cancel."""
-        self._sync(self._device(site), faults, cancel_at)
+        self.let_sync(self._device(site), faults, cancel_at)
 
     @rule()
     def sync_everybody(self) -> None:
         """Every device syncs, and nothing comes in between."""
         for site in range(self.device_count):
-            self._sync(self._device(site), [], None)
+            self.let_sync(self._device(site), [], None)
 
     @rule(site=_sites, faults=_faults, data=st.data())
     def sync_and_edit(self, site: int, faults: list[Fault | None], data: st.DataObject) -> None:
         """A device syncs, and somebody changes a record, rather one that goes up, during the first upload."""
         device = self._device(site)
         write = self._some_edit(device, data, prefer_pending=True)
-        self._sync(device, faults, None, lambda: self._write(device, write))
+        self.let_sync(device, faults, None, lambda: self.write(device, write))
 
     @rule(site=_sites, at=st.integers(1, 200), faults=_faults)
     def crash(self, site: int, at: int, faults: list[Fault | None]) -> None:
@@ -257,7 +257,7 @@ class SyncWorld(RuleBasedStateMachine):
         key, changes = data.draw(st.sampled_from(keys)), self._some_fields(device, model, data)
         return _update(model, key, changes)
 
-    def _write(self, device: WorldDevice, write: Write) -> None:
+    def write(self, device: WorldDevice, write: Write) -> None:
         """Let a write happen, and enter what it did to which records into the ledger."""
         before, pending = device.records(), device.pending_keys()
         with device.bound(), suppress(peewee.IntegrityError):
@@ -273,13 +273,14 @@ class SyncWorld(RuleBasedStateMachine):
                 was_pending=(name, key) in pending,
             )
 
-    def _sync(
+    def let_sync(
         self,
         device: WorldDevice,
         faults: list[Fault | None],
         cancel_at: int | None,
         meanwhile: Write | None = None,
     ) -> None:
+        """Let a device sync; it suffers ``faults``, cancels at an event, and does something ``meanwhile``."""
         device.remote.inject(*faults)
         follow = _Follower(device, cancel_at, meanwhile)
         with suppress(SyncCancelled, RemoteError, InDoubt):
@@ -290,7 +291,7 @@ class SyncWorld(RuleBasedStateMachine):
         """Be the program of ``device``, in a process of its own."""
         self.hub.open()
         device.open(self.hub, watch)
-        self._sync(device, faults, None)
+        self.let_sync(device, faults, None)
         device.close()
         self.hub.close()
 
