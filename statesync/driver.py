@@ -51,7 +51,7 @@ logger = getLogger(__name__)
 BACKOFF_CAP = 30.0
 """Seconds that one back-off takes at most, unless the hub asks for more."""
 
-PATIENCE = 1.0
+PATIENCE = 0.5
 """Seconds that the end of a session waits for a request that was interrupted."""
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from statesync import HttpRemote, InDoubt, Phase, Session, SyncCancelled, SyncOptions, Unreachable
+from statesync import HttpRemote, InDoubt, Phase, Remote, Session, SyncCancelled, SyncOptions, Unreachable
 from statesync.errors import ConnectionLost
 from statesync.values import Part, State
+from statesync.wire import Page, Pull, Push, PushAnswer
 
 from .checks import check_journal, check_sessions
 from .day import OPTIONS
@@ -26,7 +27,7 @@ from .served import Network
 GRACE = 0.3
 
 
-def begin(a: Device, remote: HttpRemote, part: Part, options: SyncOptions = OPTIONS) -> Session:
+def begin(a: Device, remote: Remote, part: Part, options: SyncOptions = OPTIONS) -> Session:
     """Start a session and return it once the first request of ``part`` is on its way."""
     session = a.store.scope(remote).start_sync(options)
     for event in session.events():
@@ -150,3 +151,35 @@ def test_a_session_that_fails_with_an_upload_in_doubt_says_so(
         with pytest.raises(ConnectionLost):
             a.store.scope(HttpRemote(proxy.address, SPACE)).sync(SyncOptions(max_attempts=1))
         assert [batch.in_doubt for batch in a.store.sessions()[-1].batches] == [True]
+
+
+class Deaf:
+    """A remote that neither answers nor lets itself be interrupted."""
+
+    space = SPACE
+
+    def __init__(self) -> None:
+        self.let_go = threading.Event()
+
+    def push(self, request: Push) -> PushAnswer:
+        self.let_go.wait(30)
+        raise ConnectionLost("at last", maybe_applied=True)
+
+    def pull(self, request: Pull) -> Page:
+        raise AssertionError("a session in doubt must not go on")
+
+    def interrupt(self) -> None:
+        """Hear nothing."""
+
+    def close(self) -> None:
+        """Have nothing to close."""
+
+
+def test_a_cancel_ends_within_its_grace_though_the_remote_ignores_it(morning: Path, folder: Path) -> None:
+    restore(morning, folder)
+    remote = Deaf()
+    with device(folder / "a.db") as a:
+        session = begin(a, remote, Part.UPLOAD)
+        assert seconds_to_cancel(session, GRACE) < GRACE + 1
+        assert isinstance(session.exception(), InDoubt)
+        remote.let_go.set()
