@@ -41,10 +41,17 @@ def prepare(path: Path, gate: Gate, space: str, records: int) -> None:
         device.add(records, first=100)
 
 
-def kill_at(path: Path, gate: Gate, space: str, held: Hold, *, cancelling: bool = False) -> None:
-    """Sync in a child process, and kill it while the request is held."""
+def kill_at(
+    path: Path, gate: Gate, space: str, held: Hold, *, cancelling: bool = False, batch: int | None = None
+) -> None:
+    """Sync in a child process, and kill it while the request is held.
+
+    A page may be asked for before its batch begins: then the kill waits for ``batch`` to be in flight.
+    """
     with start_child(path, gate.url, space, upload_batch_size=2, download_batch_size=4) as child:
         held.wait()
+        if batch is not None:
+            assert wait_for(lambda: batch_on_disk(path) == (batch, "in_flight"))
         if cancelling:
             child.send_signal(2)
             assert wait_for(lambda: phase_on_disk(path) == "cancelling")
@@ -59,6 +66,13 @@ def phase_on_disk(path: Path) -> str:
         return phase
 
 
+def batch_on_disk(path: Path) -> tuple[int, str] | None:
+    with closing(sqlite3.connect(path)) as database:
+        last = "SELECT number, phase FROM statesync_batch ORDER BY session DESC, number DESC LIMIT 1"
+        row: tuple[int, str] | None = database.execute(last).fetchone()
+        return row
+
+
 def keys_pushed(gate: Gate) -> list[list[str]]:
     return [[change["key"] for change in seen.body["changes"]] for seen in gate.seen if seen.verb == "push"]
 
@@ -67,7 +81,7 @@ def test_killed_while_downloading(
     path: Path, gate: Gate, space: str, waiting: list[str], new_device: NewDevice
 ) -> None:
     gate.plan(pass_on)
-    kill_at(path, gate, space, gate.hold())
+    kill_at(path, gate, space, gate.hold(), batch=2)
     assert phase_on_disk(path) == "downloading"
     device = new_device("killed", gate.url)
     (session,) = device.store.sessions()

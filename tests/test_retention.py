@@ -13,7 +13,7 @@ import pytest
 from attrs import define, field
 from fleet import Device, device_at
 
-from statesync import Phase, SyncOptions
+from statesync import Phase, Progress, SyncOptions
 from statesync.hub import Hub, prepare, serving
 from statesync.hub.retention import DAY, Retention
 from statesync.lifecycle import Trigger
@@ -159,11 +159,15 @@ def test_a_deferred_edit_of_a_record_whose_delete_was_forgotten_stays_and_is_set
 
 def test_a_second_read_that_is_cancelled_goes_on_where_it_stopped(away: tuple[Device, Device]) -> None:
     home, device = away
-    events = device.scope.start_sync(SyncOptions(download_batch_size=3))
-    for event in events.events():
+    scope = device.scope
+
+    def cancel_after_the_third(event: Progress) -> None:
         if (event.batch, event.state) == (3, State.ENDED):
-            events.cancel()
-    assert events.cancelled()
+            scope.cancel_sync()
+
+    session = scope.start_sync(SyncOptions(download_batch_size=3), on_progress=cancel_after_the_third)
+    session.wait(30)
+    assert session.cancelled()
     assert 0 < len(device.rows()) <= 10
     device.sync()
     assert device.rows() == home.rows()
