@@ -54,6 +54,11 @@ def start(device: Device, **options: Any) -> Session:
     return device.scope.start_sync(SyncOptions(**options))
 
 
+def wait_for_start(session: Session, batch: int) -> None:
+    """Wait until the session says that a batch has begun."""
+    next(event for event in session.events() if (event.batch, event.state) == (batch, "started"))
+
+
 def triggers(device: Device, session: Session) -> list[str]:
     return [str(entry.trigger) for entry in device.store.journal(session.id)]
 
@@ -266,6 +271,7 @@ def test_k4_the_terminal_statistics_equal_what_is_durable(
     held = gate.hold()
     session = start(here, upload_batch_size=2, download_batch_size=10, get_sync_stats=True)
     held.wait()
+    wait_for_start(session, batch=5)  # its page may have been asked for ahead
     session.cancel()
     held.release()
     error = end_of(session)
