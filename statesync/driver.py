@@ -54,6 +54,8 @@ BACKOFF_CAP = 30.0
 PATIENCE = 0.5
 """Seconds that the end of a session waits for a request that was interrupted."""
 
+HEAD_START = 0.003
+"""Seconds in which an upload's request is left alone to be sent: two busy threads hold each other up."""
 
 LONGEST_WAIT = 300.0
 """Seconds that a hub can make a session wait at most, whatever it asks for with Retry-After."""
@@ -103,6 +105,7 @@ class Driver:
     _grace: float | None = field(init=False, default=None)
     _over: bool = field(init=False, default=False)
     _is_stuck: bool = field(init=False, default=False)
+    _has_sent_upload: bool = field(init=False, default=False)
     _records: dict[Direction, int] = field(init=False)
     _total: int | None = field(init=False, default=None)
 
@@ -153,9 +156,19 @@ class Driver:
             return self._read(cancel)
         if self._next:
             return self._next.popleft()
-        until = self._timers.next()
-        letter = self.mailbox.take(None if until is None else max(0.0, until - self.clock()))
+        letter = self._look_ahead() if self._has_sent_upload else None
+        if letter is None:
+            until = self._timers.next()
+            letter = self.mailbox.take(None if until is None else max(0.0, until - self.clock()))
         return self._timer_event() if letter is None else self._read(letter)
+
+    def _look_ahead(self) -> Letter | None:
+        """Use the time of an upload's request: compose the batch that follows it."""
+        self._has_sent_upload = False
+        letter = self.mailbox.take(HEAD_START)
+        if letter is None and self._now.phase is Phase.UPLOADING:
+            self.work.look_ahead()
+        return letter
 
     def _timer_event(self) -> Event:
         timers, now = self._timers, self.clock()
@@ -279,6 +292,7 @@ class Driver:
         upload = direction is Direction.UPLOAD
         try:
             self._requests.send(self.work.push_request() if upload else self.work.pull_request())
+            self._has_sent_upload = upload
         except SyncFailed as error:
             self._next.append(Stuck(error))
 

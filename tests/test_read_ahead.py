@@ -1,4 +1,4 @@
-"""Reading ahead: the next page is asked for while one is stored, and dropped when the session is cancelled.
+"""Working ahead: the next page is asked for while one is stored, the next upload composed while one is sent.
 
 Source: section 4 of the design, and K1.
 """
@@ -6,7 +6,8 @@ Source: section 4 of the design, and K1.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
 import pytest
@@ -14,6 +15,7 @@ from fleet import Device
 from gate import PATIENCE, Gate, pass_on, refuse, wait_for
 
 from statesync import Phase, Session, SyncCancelled, SyncOptions
+from statesync.store.work import Work
 
 
 @pytest.fixture
@@ -84,3 +86,69 @@ def test_a_page_that_could_not_be_read_ahead_is_tried_again_by_its_own_batch(
     assert session.result(PATIENCE).phase is Phase.DONE
     assert sorted(here.rows()) == waiting
     assert [batch.attempts for batch in here.store.session(session.id).batches] == [1, 2, 1]
+
+
+# -- composing ahead -------------------------------------------------------------------------------
+
+
+def after_composing_ahead(
+    here: Device, gate: Gate, monkeypatch: pytest.MonkeyPatch, write: Callable[[], object]
+) -> Session:
+    """Upload five records, two a batch; write when the second batch is composed, and the first under way."""
+    composed = threading.Event()
+    real = Work.look_ahead
+
+    def look_ahead(work: Work) -> None:
+        real(work)
+        composed.set()
+
+    monkeypatch.setattr(Work, "look_ahead", look_ahead)
+    here.add(5)
+    held = gate.hold()
+    session = here.scope.start_sync(SyncOptions(upload_batch_size=2))
+    held.wait()
+    assert composed.wait(PATIENCE)
+    write()
+    held.release()
+    assert session.result(PATIENCE).phase is Phase.DONE
+    return session
+
+
+def sent(gate: Gate) -> list[list[tuple[str, object]]]:
+    """The keys and names in each push."""
+    pushes = [seen.body["changes"] for seen in gate.seen if seen.verb == "push"]
+    return [[(change["key"], change.get("data", {}).get("name")) for change in push] for push in pushes]
+
+
+def test_a_batch_composed_ahead_goes_up_as_it_is(
+    here: Device, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    after_composing_ahead(here, gate, monkeypatch, lambda: None)
+    assert sent(gate) == [
+        [("k00000", "n0"), ("k00001", "n1")],
+        [("k00002", "n2"), ("k00003", "n3")],
+        [("k00004", "n4")],
+    ]
+    assert here.operations() == {}
+
+
+def test_an_edit_after_a_batch_was_composed_ahead_goes_up_with_it(
+    here: Device, there: Device, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    after_composing_ahead(here, gate, monkeypatch, lambda: here.edit("k00003", name="later"))
+    there.sync()
+    assert sent(gate)[1] == [("k00002", "n2"), ("k00003", "later")]
+    assert there.field("k00003", "name") == "later"
+    assert here.operations() == {}
+
+
+def test_what_is_taken_back_after_a_batch_was_composed_ahead_stays_here(
+    here: Device, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def take_back() -> None:
+        here.store.rollback(here.airport.get_by_id("k00002"))
+        here.store.defer(here.airport.get_by_id("k00003"))
+
+    after_composing_ahead(here, gate, monkeypatch, take_back)
+    assert sent(gate) == [[("k00000", "n0"), ("k00001", "n1")], [("k00004", "n4")]]
+    assert here.operations() == {"k00003": "insert"}

@@ -15,7 +15,7 @@ from math import isfinite
 from typing import NamedTuple
 
 import msgspec
-from attrs import frozen
+from attrs import evolve, frozen
 
 from statesync.store.objects import BLOB, TrackedObject, quoted
 from statesync.values import PendingChange
@@ -147,11 +147,12 @@ def offer_all(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
 
 @frozen
 class Outgoing:
-    """An upload batch that stands ready: the exact payload, and what it was made from.
+    """An upload batch that stands ready: its changes, their exact payload, and what it was made from.
 
     ``revisions`` are (position, revision); ``through`` is the position of the last one looked at.
     """
 
+    changes: list[Change]
     payload: bytes
     revisions: tuple[tuple[int, int], ...]
     through: int
@@ -166,30 +167,51 @@ class _Waiting(NamedTuple):
     revision: int
 
 
-def next_batch(
-    connection: sqlite3.Connection,
-    objects: Objects,
-    *,
-    after: int,
-    up_to: int,
-    limit: int,
-    session: str,
-    skip_failed: bool,
-) -> Outgoing | None:
-    """Return the next batch of at most ``limit`` records and ``MAX_BATCH_BYTES``, or None if none waits.
+@frozen
+class Window:
+    """Which changes may go into a batch: at most ``limit`` of those between two positions."""
 
-    A record that no hub could take is marked with its error and left out. Folds first; runs in a
-    transaction.
+    after: int
+    up_to: int
+    limit: int
+    skip_failed: bool
+
+
+@frozen
+class Draft:
+    """A batch as it was composed from what waited then, and the changes that no hub could take."""
+
+    waiting: list[_Waiting]
+    batch: Outgoing
+    failed: list[tuple[_Waiting, str, str]]
+
+
+def next_batch(
+    connection: sqlite3.Connection, objects: Objects, window: Window, session: str, drafted: Draft | None
+) -> Outgoing | None:
+    """Return the next batch of at most ``MAX_BATCH_BYTES``, or None if none waits.
+
+    ``drafted`` is taken as it is if nothing has happened to its changes: a write would have moved a
+    revision. A record that no hub could take is marked with its error and left out. Folds first; runs in
+    a transaction.
     """
     fold(connection, objects)
-    while waiting := _waiting(connection, objects, after, up_to, limit, skip_failed=skip_failed):
-        batch, failed = _compose(connection, objects, waiting)
-        for change, code, message in failed:
+    while waiting := _waiting(connection, objects, window):
+        draft = drafted
+        if draft is None or draft.waiting != waiting:
+            draft = _compose(connection, objects, waiting)
+        for change, code, message in draft.failed:
             mark_failed(connection, change.name, change.key, f"{code}: {message}", session)
-        if batch.revisions:
-            return batch
-        after = batch.through
+        if draft.batch.revisions:
+            return draft.batch
+        window = evolve(window, after=draft.batch.through)
     return None
+
+
+def draft(connection: sqlite3.Connection, objects: Objects, window: Window) -> Draft | None:
+    """Compose a batch ahead of its time, for ``next_batch``; writes nothing, folds nothing."""
+    waiting = _waiting(connection, objects, window)
+    return _compose(connection, objects, waiting) if waiting else None
 
 
 def has_more(connection: sqlite3.Connection, names: Iterable[str], *, after: int, up_to: int) -> bool:
@@ -219,24 +241,21 @@ def mark_sent(connection: sqlite3.Connection, wire_id: str, revisions: Sequence[
     )
 
 
-def _waiting(
-    connection: sqlite3.Connection, objects: Objects, after: int, up_to: int, limit: int, *, skip_failed: bool
-) -> list[_Waiting]:
+def _waiting(connection: sqlite3.Connection, objects: Objects, window: Window) -> list[_Waiting]:
     # The + keeps SQLite from reading, and sorting, all that waits of the object for every batch.
     rows = connection.execute(
         "SELECT position, object, key, operation, base, revision FROM statesync_change "
         "WHERE position > ? AND position <= ? AND deferred = 0 "
-        f"{'AND error IS NULL ' if skip_failed else ''}"
+        f"{'AND error IS NULL ' if window.skip_failed else ''}"
         "AND +object IN (SELECT value FROM json_each(?)) ORDER BY position LIMIT ?",
-        (after, up_to, json.dumps(list(objects)), limit),
+        (window.after, window.up_to, json.dumps(list(objects)), window.limit),
     )
     return list(map(_Waiting._make, rows))
 
 
-def _compose(
-    connection: sqlite3.Connection, objects: Objects, waiting: list[_Waiting]
-) -> tuple[Outgoing, list[tuple[_Waiting, str, str]]]:
+def _compose(connection: sqlite3.Connection, objects: Objects, waiting: list[_Waiting]) -> Draft:
     texts = _record_texts(connection, objects, waiting)
+    changes: list[Change] = []
     parts: list[bytes] = []
     taken: list[tuple[int, int]] = []
     failed: list[tuple[_Waiting, str, str]] = []
@@ -247,14 +266,17 @@ def _compose(
         if problem:
             failed.append((change, *problem))
         else:
-            part = _change_text(change, text if isinstance(text, bytes) else None)
+            offer = _offer(change, text if isinstance(text, bytes) else None)
+            part = msgspec.json.encode(offer)
             size += len(part)
             if parts and size > MAX_BATCH_BYTES:
                 break
+            changes.append(offer)
             parts.append(part)
             taken.append((change.position, change.revision))
         through = change.position
-    return Outgoing(b"[" + b",".join(parts) + b"]", tuple(taken), through), failed
+    payload = b"[" + b",".join(parts) + b"]"
+    return Draft(waiting, Outgoing(changes, payload, tuple(taken), through), failed)
 
 
 def _record_texts(
@@ -302,9 +324,7 @@ def _unsendable(change: _Waiting, text: bytes | str | None) -> tuple[str, str] |
     return None
 
 
-def _change_text(change: _Waiting, text: bytes | None) -> bytes:
+def _offer(change: _Waiting, text: bytes | None) -> Change:
     if text is None:
-        return msgspec.json.encode(Change(change.name, change.key, "delete", change.base))
-    return msgspec.json.encode(
-        Change(change.name, change.key, "upsert", change.base, msgspec.Raw(text)),
-    )
+        return Change(change.name, change.key, "delete", change.base)
+    return Change(change.name, change.key, "upsert", change.base, msgspec.Raw(text))

@@ -24,6 +24,8 @@ logger = getLogger(__name__)
 
 _CHANGES = msgspec.json.Decoder(list[Change])
 
+Pair = tuple[Change, Verdict]
+
 
 @frozen
 class Resolution:
@@ -160,22 +162,23 @@ def store(
 ) -> Outcome:
     """Store the verdicts of one batch. In a transaction, with tracking off. Folds first."""
     fold(connection, objects)
-    rejected = _store_rejected(connection, session, changes, verdicts)
+    refused = _not_accepted(changes, verdicts)
+    rejected = _store_rejected(connection, session, refused)
     resend = sum(_store_resolution(connection, session, resolution) for resolution in resolutions)
     # A conflict that was not stored (edited since) is free again and comes up in the next round.
-    _release_conflicts(connection, changes, verdicts)
-    accepted = _store_accepted(
-        connection, wire_id, changes, verdicts, objects, remove_accepted=remove_accepted
-    )
-    conflicts = len(changes) - accepted - rejected
-    return Outcome(accepted, conflicts, rejected, resend)
+    _release_conflicts(connection, refused)
+    _store_accepted(connection, wire_id, changes, verdicts, objects, remove_accepted=remove_accepted)
+    return Outcome(len(changes) - len(refused), len(refused) - rejected, rejected, resend)
 
 
-def _store_rejected(
-    connection: sqlite3.Connection, session: str, changes: Sequence[Change], verdicts: Sequence[Verdict]
-) -> int:
+def _not_accepted(changes: Sequence[Change], verdicts: Sequence[Verdict]) -> list[Pair]:
+    """Return the few changes that need a look each: most of a batch is accepted."""
+    return [pair for pair in zip(changes, verdicts, strict=True) if not isinstance(pair[1], Accepted)]
+
+
+def _store_rejected(connection: sqlite3.Connection, session: str, refused: list[Pair]) -> int:
     count = 0
-    for change, verdict in zip(changes, verdicts, strict=True):
+    for change, verdict in refused:
         if isinstance(verdict, Rejected):
             error = f"{verdict.code}: {verdict.message}"
             mark_failed(connection, change.object, change.key, error, session)
@@ -233,16 +236,10 @@ def _log(connection: sqlite3.Connection, session: str, resolution: Resolution) -
     )
 
 
-def _release_conflicts(
-    connection: sqlite3.Connection, changes: Sequence[Change], verdicts: Sequence[Verdict]
-) -> None:
+def _release_conflicts(connection: sqlite3.Connection, refused: list[Pair]) -> None:
     connection.executemany(
         "UPDATE statesync_change SET batch = NULL, sent = NULL WHERE object = ? AND key = ?",
-        [
-            (change.object, change.key)
-            for change, verdict in zip(changes, verdicts, strict=True)
-            if isinstance(verdict, Conflict)
-        ],
+        [(change.object, change.key) for change, verdict in refused if isinstance(verdict, Conflict)],
     )
 
 
@@ -254,23 +251,28 @@ def _store_accepted(
     objects: Objects,
     *,
     remove_accepted: bool,
-) -> int:
+) -> None:
     """Take accepted changes out of the outbox, by compare and set; those edited since stay, rebased."""
-    accepted = {
-        (change.object, change.key): (change, verdict.version)
-        for change, verdict in zip(changes, verdicts, strict=True)
-        if isinstance(verdict, Accepted)
-    }
     if remove_accepted:
         _remove(connection, wire_id, objects)
     connection.execute("DELETE FROM statesync_change WHERE batch = ? AND revision = sent", (wire_id,))
     edited = connection.execute(
         "SELECT object, key FROM statesync_change WHERE batch = ?", (wire_id,)
     ).fetchall()
+    accepted = _accepted(changes, verdicts) if edited else {}
     for name, key in edited:
         if name in objects and (name, key) in accepted:
             _rebase(connection, objects[name], *accepted[name, key])
-    return len(accepted)
+
+
+def _accepted(
+    changes: Sequence[Change], verdicts: Sequence[Verdict]
+) -> dict[tuple[str, str], tuple[Change, int]]:
+    return {
+        (change.object, change.key): (change, verdict.version)
+        for change, verdict in zip(changes, verdicts, strict=True)
+        if isinstance(verdict, Accepted)
+    }
 
 
 def _remove(connection: sqlite3.Connection, wire_id: str, objects: Objects) -> None:

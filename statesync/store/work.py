@@ -55,6 +55,7 @@ class Work:
         self._round = 0
         self._batch: int | None = None
         self._upload: Upload | None = None
+        self._draft: outbox.Draft | None = None
         self._download: Download | None = None
         self._orphans: list[RecordError] = []
         self._details: dict[AnyTrigger, journal.Detail] = {}
@@ -124,16 +125,9 @@ class Work:
     def _staged_batch(self) -> Upload | None:
         if not outbox.has_waiting(self._raw(), after=self._looked_through, up_to=self._horizon):
             return None
+        window = self._window(self._looked_through)
         with self._core.database.transaction() as connection:
-            ready = outbox.next_batch(
-                connection,
-                self._objects,
-                after=self._looked_through,
-                up_to=self._horizon,
-                limit=self._options.upload_batch_size,
-                session=self._session,
-                skip_failed=self._round > 1,
-            )
+            ready = outbox.next_batch(connection, self._objects, window, self._session, self._draft)
             here = standing.standing(connection, self._space)
         if ready is None:
             return None
@@ -141,10 +135,19 @@ class Work:
             str(uuid.uuid4()),
             here.number + 1,
             ready.payload,
-            verdicts.changes_of(ready.payload),
+            ready.changes,
             ready.through,
             revisions=ready.revisions,
         )
+
+    def _window(self, after: int) -> outbox.Window:
+        limit = self._options.upload_batch_size
+        return outbox.Window(after, self._horizon, limit, skip_failed=self._round > 1)
+
+    def look_ahead(self) -> None:
+        """Compose the batch that follows the one under way, to have it at hand; writes nothing."""
+        window = self._window(max(self._looked_through, self._staged_upload().through))
+        self._draft = outbox.draft(self._raw(), self._objects, window)
 
     def push_request(self) -> Push:
         """Return the request of the staged upload batch."""

@@ -209,9 +209,9 @@ def test_a_world_notices_a_store_that_loses_what_was_edited_during_an_upload(
 ) -> None:
     real = verdicts._store_accepted
 
-    def forgetful(connection: sqlite3.Connection, wire_id: str, *rest: Any, **more: Any) -> int:
+    def forgetful(connection: sqlite3.Connection, wire_id: str, *rest: Any, **more: Any) -> None:
         connection.execute("UPDATE statesync_change SET sent = revision WHERE batch = ?", (wire_id,))
-        return real(connection, wire_id, *rest, **more)
+        real(connection, wire_id, *rest, **more)
 
     monkeypatch.setattr(verdicts, "_store_accepted", forgetful)
     one = world.devices[0]
