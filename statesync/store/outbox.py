@@ -158,6 +158,9 @@ class Outgoing:
     through: int
 
 
+_Row = tuple[int, str, str, str, int, int]
+
+
 class _Waiting(NamedTuple):
     position: int
     name: str
@@ -181,7 +184,7 @@ class Window:
 class Draft:
     """A batch as it was composed from what waited then, and the changes that no hub could take."""
 
-    waiting: list[_Waiting]
+    waiting: list[_Row]
     batch: Outgoing
     failed: list[tuple[_Waiting, str, str]]
 
@@ -235,13 +238,16 @@ def mark_failed(connection: sqlite3.Connection, name: str, key: str, error: str,
 
 def mark_sent(connection: sqlite3.Connection, wire_id: str, revisions: Sequence[tuple[int, int]]) -> None:
     """Note which revision of each change goes up with the batch ``wire_id``."""
-    connection.executemany(
-        "UPDATE statesync_change SET batch = ?, sent = ? WHERE position = ?",
-        [(wire_id, revision, position) for position, revision in revisions],
+    positions: dict[int, list[int]] = {}
+    for position, revision in revisions:
+        positions.setdefault(revision, []).append(position)
+    connection.executemany(  # most records were changed once: this is one statement a batch, not a record
+        "UPDATE statesync_change SET batch = ?, sent = ? WHERE position IN (SELECT value FROM json_each(?))",
+        [(wire_id, revision, json.dumps(some)) for revision, some in positions.items()],
     )
 
 
-def _waiting(connection: sqlite3.Connection, objects: Objects, window: Window) -> list[_Waiting]:
+def _waiting(connection: sqlite3.Connection, objects: Objects, window: Window) -> list[_Row]:
     # The + keeps SQLite from reading, and sorting, all that waits of the object for every batch.
     rows = connection.execute(
         "SELECT position, object, key, operation, base, revision FROM statesync_change "
@@ -250,10 +256,11 @@ def _waiting(connection: sqlite3.Connection, objects: Objects, window: Window) -
         "AND +object IN (SELECT value FROM json_each(?)) ORDER BY position LIMIT ?",
         (window.after, window.up_to, json.dumps(list(objects)), window.limit),
     )
-    return list(map(_Waiting._make, rows))
+    return rows.fetchall()
 
 
-def _compose(connection: sqlite3.Connection, objects: Objects, waiting: list[_Waiting]) -> Draft:
+def _compose(connection: sqlite3.Connection, objects: Objects, rows: list[_Row]) -> Draft:
+    waiting = list(map(_Waiting._make, rows))
     texts = _record_texts(connection, objects, waiting)
     changes: list[Change] = []
     parts: list[bytes] = []
@@ -276,7 +283,7 @@ def _compose(connection: sqlite3.Connection, objects: Objects, waiting: list[_Wa
             taken.append((change.position, change.revision))
         through = change.position
     payload = b"[" + b",".join(parts) + b"]"
-    return Draft(waiting, Outgoing(changes, payload, tuple(taken), through), failed)
+    return Draft(rows, Outgoing(changes, payload, tuple(taken), through), failed)
 
 
 def _record_texts(

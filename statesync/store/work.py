@@ -175,7 +175,7 @@ class Work:
 
     def waiting(self) -> int:
         """Return how many changes the session has before it."""
-        return outbox.count_waiting(self._raw(), self._objects)
+        return outbox.count_waiting(self._raw(), self._objects) if self._horizon else 0
 
     # -- what was answered ---------------------------------------------------------------------------
 
