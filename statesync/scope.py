@@ -8,7 +8,6 @@ from typing import cast
 
 from peewee import Model, SqliteDatabase
 
-from statesync.aio import follow
 from statesync.diagnosis import Diagnosis, SurveyRemote, diagnose
 from statesync.errors import NothingToCancel, UnknownObject, UsageError
 from statesync.remote import Remote
@@ -201,6 +200,9 @@ class Scope(Selection):
         self, options: SyncOptions | None = None, on_progress: OnProgress | None = None
     ) -> SyncResult:
         """Run one session beside the event loop. Cancelling the task cancels it and waits for the drain."""
+        # asyncio is a tenth of what the import of statesync takes, and most programs have threads.
+        from statesync.aio import follow
+
         return await follow(self.start_sync(options, on_progress=on_progress))
 
 

@@ -22,7 +22,7 @@ PURE = {"lifecycle", "protocol", "messages", "conflicts", "values", "errors", "w
 ROOMS: tuple[set[str], ...] = (
     PURE,
     {"machine"},
-    {"remote"},
+    {"transport", "remote"},
     {"store"},
     {"diagnosis"},
     {"mailbox", "driver", "session", "aio"},
@@ -127,8 +127,8 @@ def test_peewee_is_the_stores_and_the_hubs(package: str) -> None:
     assert rooms <= {"store", "scope", "hub"}
 
 
-def test_urllib3_is_the_remotes() -> None:
-    assert users_of("urllib3") == {"remote"}
+def test_urllib3_is_the_transports() -> None:
+    assert users_of("urllib3") == {"transport"}
 
 
 # -- what is pure ------------------------------------------------------------------------------------------
@@ -188,6 +188,13 @@ def test_importing_the_package_imports_nothing_that_only_an_extra_needs() -> Non
     loaded = loaded_by("import sys, statesync") - loaded_by("import sys, peewee")
     assert "statesync" in loaded
     assert not loaded & EXTRAS
+
+
+def test_importing_the_package_loads_nothing_of_the_network_and_no_event_loop() -> None:
+    heavy = {"urllib3", "http", "ssl", "asyncio"}
+    loaded = loaded_by("import sys, statesync") - loaded_by("import sys, peewee")
+    assert not loaded & heavy
+    assert "urllib3" in loaded_by("import sys, statesync; statesync.HttpRemote('http://localhost', 'space')")
 
 
 def test_the_package_can_be_imported_where_no_extra_is_installed() -> None:
