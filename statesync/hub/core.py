@@ -172,14 +172,14 @@ class Hub:
         """Return the page, or None if the space has to be written first: it is new, or was restored."""
         with self.database.asking():
             standing = self._look(space, request)
-        if standing is not None and not pulling.is_behind(standing, request):
-            return pulling.empty_page(standing, request)  # the commonest pull is one statement
-        with self.database.reading():
-            standing = self._look(space, request)
-            if standing is None:
-                return None
-            pulling.check_horizon(self.database, space, standing, request)
-            return pulling.read_page(self.database, space, standing, request, self.limits)
+            if standing is not None and not pulling.is_behind(standing, request):
+                return pulling.empty_page(standing, request)  # the commonest pull is one statement
+            with self.database.one_state():
+                standing = self._look(space, request)
+                if standing is None:
+                    return None
+                pulling.check_horizon(self.database, space, standing, request)
+                return pulling.read_page(self.database, space, standing, request, self.limits)
 
     def _look(self, space: str, request: Pull) -> Standing | None:
         standing = spaces.look(self.database, space, request.client)

@@ -35,15 +35,11 @@ class Written(NamedTuple):
     data: str | None
 
 
-class Read(NamedTuple):
-    """What a page carries of a record."""
+Read = tuple[str, str, int, bool, str | None]
+"""What a page carries of a record: object, key, version, whether it is deleted, JSON text.
 
-    object: str
-    key: str
-    version: int
-    deleted: bool
-    data: str | None
-
+A plain tuple, as the drivers give it: every record of every page passes through it.
+"""
 
 Statement = tuple[str, list[object]]
 """A query with ``?`` for each of its parameters."""
@@ -130,8 +126,12 @@ class Database:
     @contextmanager
     def reading(self) -> Generator[None]:
         """Open a transaction that sees one state of the database from its first statement on."""
-        with self.pool.connection_context(), self.pool.atomic(self.dialect.read_mode):
+        with self.asking(), self.one_state():
             yield
+
+    def one_state(self) -> AbstractContextManager[Any]:
+        """Let what follows inside ``asking`` see one state of the database."""
+        return self.pool.atomic(self.dialect.read_mode)
 
     @contextmanager
     def writing(self) -> Generator[None]:
@@ -184,5 +184,5 @@ def cut(rows: Iterator[Read], limit: int, max_bytes: int) -> tuple[list[Read], b
         if len(taken) == limit or size >= max_bytes:
             return taken, True
         taken.append(row)
-        size += len(row.data or "")
+        size += len(row[4] or "")
     return taken, False

@@ -114,7 +114,7 @@ def empty_page(standing: Standing, request: Pull) -> Reading:
 
 
 def _reading(standing: Standing, request: Pull, rows: list[Read], *, more: bool) -> Reading:
-    reached = rows[-1].version if more else standing.head
+    reached = rows[-1][2] if more else standing.head
     cursors = {name: max(feed.cursor, reached) for name, feed in request.objects.items()}
     entries = _entries(rows, request, standing)
     page = msgspec.json.encode(Page(standing.hub, standing.epoch, standing.head, entries, cursors, more))
@@ -125,7 +125,7 @@ def _reading(standing: Standing, request: Pull, rows: list[Read], *, more: bool)
 
 def _entries(rows: list[Read], request: Pull, standing: Standing) -> list[Entry]:
     if any(feed.filter is not None for feed in request.objects.values()):
-        every = (_entry(row, request.objects[row.object], standing) for row in rows)
+        every = (_entry(row, request.objects[row[0]], standing) for row in rows)
         return [entry for entry in every if entry is not None]
     return [
         Entry(name, key, version, deleted=True)
@@ -153,12 +153,13 @@ def feed_query(space: str, client: str, name: str, feed: Feed, standing: Standin
 
 
 def _entry(row: Read, feed: Feed, standing: Standing) -> Entry | None:
-    if row.deleted or row.data is None:
-        return Entry(row.object, row.key, row.version, deleted=True)
-    text = row.data.encode()
+    name, key, version, deleted, data = row
+    if deleted or data is None:
+        return Entry(name, key, version, deleted=True)
+    text = data.encode()
     if feed.filter is not None and not matches(text, feed.filter):
-        return None if has_nothing(standing, feed) else Entry(row.object, row.key, row.version, deleted=True)
-    return Entry(row.object, row.key, row.version, data=msgspec.Raw(text))
+        return None if has_nothing(standing, feed) else Entry(name, key, version, deleted=True)
+    return Entry(name, key, version, data=msgspec.Raw(text))
 
 
 def matches(text: bytes, wanted: Mapping[str, list[_Value]]) -> bool:

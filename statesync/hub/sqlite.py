@@ -64,7 +64,7 @@ class SqliteDialect:
     ) -> tuple[list[Read], bool]:
         """Step through the feeds until the page is full: rows past it are never read."""
         rows = pool.cursor().execute(*self.merged(feeds, limit + 1))
-        return cut(map(Read._make, rows), limit, max_bytes)
+        return cut(rows, limit, max_bytes)
 
 
 def open_sqlite(path: str, connections: int, patience: float) -> Database:
