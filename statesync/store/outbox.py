@@ -97,7 +97,7 @@ def count_waiting(connection: sqlite3.Connection, names: Iterable[str]) -> int:
     """Return how many changes of these objects the next session would send."""
     row = connection.execute(
         "SELECT count(*) FROM statesync_change "
-        "WHERE deferred = 0 AND object IN (SELECT value FROM json_each(?))",
+        "WHERE deferred = 0 AND +object IN (SELECT value FROM json_each(?))",
         (json.dumps(list(names)),),
     ).fetchone()
     return int(row[0])
@@ -158,9 +158,6 @@ class Outgoing:
     through: int
 
 
-_Row = tuple[int, str, str, str, int, int]
-
-
 class _Waiting(NamedTuple):
     position: int
     name: str
@@ -182,9 +179,12 @@ class Window:
 
 @frozen
 class Draft:
-    """A batch as it was composed from what waited then, and the changes that no hub could take."""
+    """A batch as it was composed, and the changes that no hub could take.
 
-    waiting: list[_Row]
+    ``marks`` are position, revision and base of all that was looked at: what happens to a change moves one.
+    """
+
+    marks: list[tuple[int, int, int]]
     batch: Outgoing
     failed: list[tuple[_Waiting, str, str]]
 
@@ -194,26 +194,25 @@ def next_batch(
 ) -> Outgoing | None:
     """Return the next batch of at most ``MAX_BATCH_BYTES``, or None if none waits.
 
-    ``drafted`` is taken as it is if nothing has happened to its changes: a write would have moved a
-    revision. A record that no hub could take is marked with its error and left out. Folds first; runs in
-    a transaction.
+    ``drafted`` is taken as it is if nothing has happened to its changes. A record that no hub could take is
+    marked with its error and left out. Folds first; runs in a transaction.
     """
     fold(connection, objects)
-    while waiting := _waiting(connection, objects, window):
-        draft = drafted
-        if draft is None or draft.waiting != waiting:
-            draft = _compose(connection, objects, waiting)
-        for change, code, message in draft.failed:
+    if drafted is None or drafted.marks != _marks(connection, objects, window):
+        drafted = draft(connection, objects, window)
+    while drafted is not None:
+        for change, code, message in drafted.failed:
             mark_failed(connection, change.name, change.key, f"{code}: {message}", session)
-        if draft.batch.revisions:
-            return draft.batch
-        window = evolve(window, after=draft.batch.through)
+        if drafted.batch.revisions:
+            return drafted.batch
+        drafted = draft(connection, objects, evolve(window, after=drafted.batch.through))
     return None
 
 
 def draft(connection: sqlite3.Connection, objects: Objects, window: Window) -> Draft | None:
-    """Compose a batch ahead of its time, for ``next_batch``; writes nothing, folds nothing."""
-    waiting = _waiting(connection, objects, window)
+    """Compose the batch that waits, or return None; writes nothing, folds nothing."""
+    columns = "position, object, key, operation, base, revision"
+    waiting = list(map(_Waiting._make, _look(connection, objects, window, columns)))
     return _compose(connection, objects, waiting) if waiting else None
 
 
@@ -247,20 +246,21 @@ def mark_sent(connection: sqlite3.Connection, wire_id: str, revisions: Sequence[
     )
 
 
-def _waiting(connection: sqlite3.Connection, objects: Objects, window: Window) -> list[_Row]:
+def _marks(connection: sqlite3.Connection, objects: Objects, window: Window) -> list[tuple[int, int, int]]:
+    return _look(connection, objects, window, "position, revision, base").fetchall()
+
+
+def _look(connection: sqlite3.Connection, objects: Objects, window: Window, columns: str) -> sqlite3.Cursor:
     # The + keeps SQLite from reading, and sorting, all that waits of the object for every batch.
-    rows = connection.execute(
-        "SELECT position, object, key, operation, base, revision FROM statesync_change "
-        "WHERE position > ? AND position <= ? AND deferred = 0 "
+    return connection.execute(
+        f"SELECT {columns} FROM statesync_change WHERE position > ? AND position <= ? AND deferred = 0 "
         f"{'AND error IS NULL ' if window.skip_failed else ''}"
         "AND +object IN (SELECT value FROM json_each(?)) ORDER BY position LIMIT ?",
         (window.after, window.up_to, json.dumps(list(objects)), window.limit),
     )
-    return rows.fetchall()
 
 
-def _compose(connection: sqlite3.Connection, objects: Objects, rows: list[_Row]) -> Draft:
-    waiting = list(map(_Waiting._make, rows))
+def _compose(connection: sqlite3.Connection, objects: Objects, waiting: list[_Waiting]) -> Draft:
     texts = _record_texts(connection, objects, waiting)
     changes: list[Change] = []
     parts: list[bytes] = []
@@ -283,7 +283,8 @@ def _compose(connection: sqlite3.Connection, objects: Objects, rows: list[_Row])
             taken.append((change.position, change.revision))
         through = change.position
     payload = b"[" + b",".join(parts) + b"]"
-    return Draft(rows, Outgoing(changes, payload, tuple(taken), through), failed)
+    marks = [(change.position, change.revision, change.base) for change in waiting]
+    return Draft(marks, Outgoing(changes, payload, tuple(taken), through), failed)
 
 
 def _record_texts(
