@@ -15,7 +15,7 @@ from logging import getLogger
 from attrs import define, field
 
 from statesync.errors import InternalError, RemoteError, StaleRunner, SyncError, SyncFailed
-from statesync.lifecycle import SESSION, AnyTrigger, BatchTrigger, Phase, Trigger
+from statesync.lifecycle import SESSION, AnyTrigger, Phase, Trigger
 from statesync.machine import Move, SessionMachine
 from statesync.mailbox import Cancel, Letter, Mailbox, Reply, Requests, Worker
 from statesync.messages import (
@@ -126,7 +126,7 @@ class Driver:
             self._timers.session = self.clock() + self.options.timeout
         try:
             with self.work.errors_mapped():
-                self._next.append(Begin(replay=self.work.has_doubt()))
+                self._next.append(Begin(replay=self.work.has_doubt(), waiting=self.work.may_upload()))
                 while not self._over:
                     self._handle(self._next_event())
         except StaleRunner as error:  # somebody else runs the session: nothing may be written any more
@@ -289,10 +289,15 @@ class Driver:
             self._next.append(Stuck(error))
 
     def _send(self, direction: Direction) -> None:
+        """Ask for the open batch's answer, unless a cancel waits: then nobody needs it any more (K5)."""
+        if self.mailbox.has_cancel():
+            self._next.append(Broke(RemoteError("the session was cancelled before its request was sent")))
+            return
         upload = direction is Direction.UPLOAD
         try:
             self._requests.send(self.work.push_request() if upload else self.work.pull_request())
             self._has_sent_upload = upload
+            self._report(State.STARTED)
         except SyncFailed as error:
             self._next.append(Stuck(error))
 
@@ -313,8 +318,6 @@ class Driver:
                     self.tell(Progress(Part.SYNC, State.STARTED, total=self._total))
                 case Trigger.CANCEL if move.target is Phase.CANCELLING:
                     self.tell(Progress(Part.SYNC, State.CANCELLING))
-                case BatchTrigger.SEND:
-                    self._report(State.STARTED)
                 case Trigger.COMMIT_BATCH:
                     self._report_committed(decision)
 

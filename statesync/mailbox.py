@@ -57,6 +57,11 @@ class Mailbox:
         """Leave a letter; from any thread, or a signal handler."""
         self._queue.put(letter)
 
+    def has_cancel(self) -> bool:
+        """Tell whether a cancel waits; never waits itself."""
+        self._fetch(0.0)
+        return any(isinstance(letter, Cancel) for letter in self._letters)
+
     def take_cancel(self) -> Cancel | None:
         """Return the cancel that waits, or None; never waits itself."""
         self._fetch(0.0)

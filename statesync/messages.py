@@ -67,9 +67,13 @@ class Conversation:
 
 @frozen
 class Begin:
-    """The session may start. ``replay``: a batch in doubt waits to be settled."""
+    """The session may start.
+
+    ``replay``: a batch in doubt waits to be settled. ``waiting``: the outbox may hold something to upload.
+    """
 
     replay: bool = False
+    waiting: bool = True
 
 
 @frozen
@@ -142,7 +146,12 @@ Event = Begin | Prepared | Proceed | Answered | Broke | BackoffOver | CancelRequ
 
 @frozen
 class BeginSession:
-    """Fix the horizon: changes made after it wait for the next session."""
+    """Fix the horizon: changes made after it wait for the next session.
+
+    Without ``uploads`` it lies before every change: none waited when the session looked, or none shall go.
+    """
+
+    uploads: bool
 
 
 @frozen

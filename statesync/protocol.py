@@ -114,15 +114,16 @@ def _facts(now: Conversation) -> Facts:
 
 
 def _begin(now: Conversation, event: Begin) -> Decision:
-    begun = evolve(now, replaying=event.replay)
-    return _decision(begun, (Trigger.START,), (BeginSession(),), _next_look(begun))
+    uploads = now.uploads and event.waiting
+    begun, effects = evolve(now, replaying=event.replay), (BeginSession(uploads),)
+    if uploads or begun.replaying:
+        return _decision(begun, (Trigger.START,), effects, _next_look(begun))
+    return _leave_upload(begun, (Trigger.START,), effects)
 
 
 def _next_look(now: Conversation) -> Action:
-    """Return the action that finds out what to upload next, if anything is to be uploaded at all."""
-    if now.replaying:
-        return Prepare(round=0)
-    return Prepare(now.round) if now.uploads else GoOn()
+    """Return the action that finds out what to upload next."""
+    return Prepare(round=0 if now.replaying else now.round)
 
 
 def _proceed(now: Conversation) -> Decision:
@@ -130,7 +131,7 @@ def _proceed(now: Conversation) -> Decision:
         return _open(now, Direction.DOWNLOAD)
     if now.uploads or now.replaying:
         return Decision(now, then=(_next_look(now),))
-    return _leave_upload(now)
+    return _leave_upload(now, (), ())
 
 
 def _prepared(now: Conversation, event: Prepared) -> Decision:
@@ -143,14 +144,15 @@ def _prepared(now: Conversation, event: Prepared) -> Decision:
         return Decision(again, then=(Prepare(again.round),))
     if now.sent and now.rejected == now.sent:
         return _fail(now, AllRejected(f"the hub rejected all {now.sent} records that were sent"))
-    return _leave_upload(now)
+    return _leave_upload(now, (), ())
 
 
-def _leave_upload(now: Conversation) -> Decision:
+def _leave_upload(now: Conversation, before: tuple[AnyTrigger, ...], effects: tuple[Effect, ...]) -> Decision:
     """Finish the upload, and begin the download in the same transaction: no I/O lies between them."""
     if not now.downloads:
-        return _finish_without_download(now, (), ())
-    return _open(evolve(now, outbox_drained=True), Direction.DOWNLOAD, Trigger.FINISH_UPLOAD)
+        return _finish_without_download(now, before, effects)
+    drained = evolve(now, outbox_drained=True)
+    return _open(drained, Direction.DOWNLOAD, (*before, Trigger.FINISH_UPLOAD), effects)
 
 
 def _finish_without_download(
@@ -161,7 +163,12 @@ def _finish_without_download(
     return _decision(drained, triggers, (*effects, EndSession(None)), Finish())
 
 
-def _open(now: Conversation, direction: Direction, *before: Trigger) -> Decision:
+def _open(
+    now: Conversation,
+    direction: Direction,
+    before: tuple[AnyTrigger, ...] = (),
+    effects: tuple[Effect, ...] = (),
+) -> Decision:
     batch = OpenBatch(
         number=now.batches + 1,
         direction=direction,
@@ -173,7 +180,7 @@ def _open(now: Conversation, direction: Direction, *before: Trigger) -> Decision
     return _decision(
         opened,
         (*before, Trigger.OPEN_BATCH, BatchTrigger.SEND),
-        (StoreBatch(batch.number, direction, now.replaying), StoreAttempt(batch.number, 1)),
+        (*effects, StoreBatch(batch.number, direction, now.replaying), StoreAttempt(batch.number, 1)),
         Send(direction),
     )
 

@@ -9,7 +9,6 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from functools import partial
 from urllib.parse import urlsplit
 
@@ -18,6 +17,7 @@ from attrs import frozen
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from statesync.alarm import alarm
 from statesync.errors import BadAnswer, BadOptions, ConnectionLost, Unreachable
 
 _CHUNK = 1 << 18
@@ -56,7 +56,7 @@ class Transport:
         until = time.monotonic() + self._request_timeout
         try:
             with (
-                self._wire.cut_after(self._request_timeout),
+                alarm.after(self._request_timeout, self._wire.cut),
                 contextlib.closing(self._post(path, body, headers)) as answer,
             ):
                 content = self._read(answer)
@@ -139,17 +139,6 @@ class _Wire:
             for link in self._sockets:
                 with contextlib.suppress(OSError):  # it was closed by itself: nothing is left to cut
                     link.shutdown(socket.SHUT_RDWR)
-
-    @contextlib.contextmanager
-    def cut_after(self, seconds: float) -> Iterator[None]:
-        """Cut what the block has under way if it takes longer: a peer that drips meets no other time-out."""
-        alarm = threading.Timer(seconds, self.cut)
-        alarm.daemon = True
-        alarm.start()
-        try:
-            yield
-        finally:
-            alarm.cancel()
 
     def forget(self) -> None:
         with self._lock:

@@ -22,7 +22,7 @@ PURE = {"lifecycle", "protocol", "messages", "conflicts", "values", "errors", "w
 ROOMS: tuple[set[str], ...] = (
     PURE,
     {"machine"},
-    {"transport", "remote"},
+    {"alarm", "transport", "remote"},
     {"store"},
     {"diagnosis"},
     {"mailbox", "driver", "session", "aio"},

@@ -53,45 +53,40 @@ class JournalWriter:
         ``batch`` is the number of the batch that is open, ``details`` what is kept with a trigger. Raises
         ``StaleRunner`` where the persisted phase is not the one that the moves start from.
         """
-        number, at, elapsed = self.last, time.time(), self.now() - self.began
-        for move in moves:
-            number += 1
+        at, elapsed = time.time(), self.now() - self.began
+        rows: list[tuple[object, ...]] = []
+        ways: dict[str, tuple[Move, Move]] = {}
+        for number, move in enumerate(moves, self.last + 1):
             of_batch = batch if move.chart == "batch" or move.trigger in _LINKED_TO_BATCH else None
-            _persist_phase(connection, self.session, of_batch, move)
-            connection.execute(
-                _INSERT,
-                (
-                    self.session,
-                    number,
-                    move.chart,
-                    of_batch,
-                    move.trigger,
-                    move.source,
-                    move.target,
-                    at,
-                    elapsed,
-                    json.dumps(details.get(move.trigger, {}), separators=(",", ":")),
-                ),
-            )
-        return number
+            detail = json.dumps(details.get(move.trigger, {}), separators=(",", ":"))
+            step = (move.chart, of_batch, move.trigger, move.source, move.target)
+            rows.append((self.session, number, *step, at, elapsed, detail))
+            ways[move.chart] = (ways.get(move.chart, (move,))[0], move)
+        for first, last in ways.values():
+            _persist_phase(connection, self.session, batch, first, last)
+        connection.executemany(_INSERT, rows)
+        return self.last + len(rows)
 
 
-def _persist_phase(connection: sqlite3.Connection, session: str, batch: int | None, move: Move) -> None:
-    if move.chart == "session":
+def _persist_phase(
+    connection: sqlite3.Connection, session: str, batch: int | None, first: Move, last: Move
+) -> None:
+    """Lead the persisted phase of one chart to where the moves end, if it is where they begin."""
+    if first.chart == "session":
         changed = connection.execute(
             "UPDATE statesync_session SET phase = ? WHERE id = ? AND phase = ?",
-            (move.target, session, move.source),
+            (last.target, session, first.source),
         ).rowcount
     else:
         changed = connection.execute(
             "UPDATE statesync_batch SET phase = ? WHERE session = ? AND number = ? AND phase = ?",
-            (move.target, session, batch, move.source),
+            (last.target, session, batch, first.source),
         ).rowcount
     if changed != 1:
         raise StaleRunner(
-            f"session {session} is not in {move.source} any more: another process has taken the store over",
-            phase=move.source,
-            trigger=move.trigger,
+            f"session {session} is not in {first.source} any more: another process has taken the store over",
+            phase=first.source,
+            trigger=first.trigger,
         )
 
 

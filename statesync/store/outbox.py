@@ -85,6 +85,14 @@ def horizon(connection: sqlite3.Connection) -> int:
     return int(row[0] or 0)
 
 
+def is_in_use(connection: sqlite3.Connection) -> bool:
+    """Tell whether there is any change, folded or only logged; folds nothing, needs no transaction."""
+    found = connection.execute(
+        "SELECT EXISTS (SELECT 1 FROM statesync_log) OR EXISTS (SELECT 1 FROM statesync_change)"
+    )
+    return bool(found.fetchone()[0])
+
+
 def has_waiting(connection: sqlite3.Connection, *, after: int, up_to: int) -> bool:
     """Tell whether any change stands between two positions; folds nothing, needs no transaction."""
     found = connection.execute(

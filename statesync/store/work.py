@@ -98,6 +98,10 @@ class Work:
         """Tell whether a batch of an earlier session is in doubt in this space."""
         return journal.batch_in_doubt(self._raw(), self._space) is not None
 
+    def may_upload(self) -> bool:
+        """Tell whether anything may wait for the hub: what was logged may still come to nothing."""
+        return outbox.is_in_use(self._raw())
+
     def prepare(self, round_: int) -> int:
         """Stage the next upload batch and return its records, 0 if none waits. Round 0 is the replay."""
         if round_ == 0:
@@ -234,10 +238,12 @@ class Work:
 
     def _write(self, connection: sqlite3.Connection, effect: Effect) -> None:
         match effect:
-            case BeginSession():
+            case BeginSession(uploads=True):
                 outbox.fold(connection, self._core.objects)
                 self._horizon = outbox.horizon(connection)
                 journal.set_horizon(connection, self._session, self._horizon)
+            case BeginSession(uploads=False):
+                pass  # a session's horizon is 0 until it is fixed
             case StoreBatch():
                 self._store_batch(connection, effect)
             case StoreAttempt():

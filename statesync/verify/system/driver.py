@@ -64,8 +64,9 @@ class Step:
 
 def begin(world: World) -> World:
     """Return ``world`` with the next session about to begin."""
-    conversation = Conversation(max_attempts=MAX_ATTEMPTS)
-    return evolve(world, talk=Talk(conversation, awaits=Begin(replay=world.device.in_doubt)))
+    conversation, device = Conversation(max_attempts=MAX_ATTEMPTS), world.device
+    begin_ = Begin(replay=device.in_doubt, waiting=bool(device.outbox))
+    return evolve(world, talk=Talk(conversation, awaits=begin_))
 
 
 def driven(world: World, talk: Talk) -> Step:
@@ -128,8 +129,8 @@ def with_device(world: World, device: Device) -> World:
 
 def _written(device: Device, talk: Talk, effect: Effect, policy: str) -> tuple[Device, Talk]:
     match effect:
-        case BeginSession():
-            return device, evolve(talk, horizon=device.positions)
+        case BeginSession(uploads=uploads):
+            return device, evolve(talk, horizon=device.positions if uploads else 0)
         case StoreBatch(number=number, direction=direction):
             return _with_batch(device, talk, number, direction), talk
         case StoreAttempt():
