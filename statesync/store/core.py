@@ -6,6 +6,7 @@ its holder, so a session that the journal shows as running while the lock is fre
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import time
@@ -26,6 +27,7 @@ from statesync.errors import (
     SyncInProgress,
     UnknownObject,
     UnsupportedModel,
+    UsageError,
 )
 from statesync.lifecycle import AnyTrigger, BatchPhase, Facts, Phase, Trigger
 from statesync.machine import Move, SessionMachine
@@ -47,6 +49,7 @@ class Core:
         # A file lock lets its own holder in again, so threads of this process need one more.
         self._lock = FileLock(f"{path}.lock", thread_local=False)
         self._in_use = threading.Lock()
+        self._process = os.getpid()
 
     # -- objects -------------------------------------------------------------------------------------
 
@@ -135,7 +138,12 @@ class Core:
     # -- the lock ------------------------------------------------------------------------------------
 
     def acquire(self) -> None:
-        """Take the store for one session. Raises ``SyncInProgress`` if somebody else has it."""
+        """Take the store for one session. Raises ``SyncInProgress`` if somebody else has it.
+
+        Raises ``UsageError`` after a fork: neither SQLite's connections nor a file lock outlive one.
+        """
+        if os.getpid() != self._process:
+            raise UsageError(f"the process has forked since {self.database} was opened; make another Store")
         busy = f"another session is using {self.database}; wait for it, or cancel it"
         if not self._in_use.acquire(blocking=False):
             raise SyncInProgress(busy)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from peewee import PeeweeException, SqliteDatabase
+from peewee import PeeweeException
 
 from statesync.errors import (
     StoreCorrupt,
@@ -17,6 +17,7 @@ from statesync.errors import (
     StoreReadOnly,
     UsageError,
 )
+from statesync.store.connections import DeviceDatabase
 
 _PRAGMAS = {
     "journal_mode": "wal",
@@ -51,7 +52,7 @@ class Database:
             raise UsageError(
                 "a store needs a file, because its threads and sessions share it; give it a path"
             )
-        self.peewee = SqliteDatabase(str(path), pragmas=_PRAGMAS, timeout=busy_timeout, lock_type="IMMEDIATE")
+        self.peewee = DeviceDatabase(str(path), pragmas=_PRAGMAS, timeout=busy_timeout, lock_type="IMMEDIATE")
 
     def __str__(self) -> str:
         return self.path.name
@@ -75,12 +76,14 @@ class Database:
                     yield self.raw()
 
     @contextmanager
-    def connection(self, *, foreign_keys: bool = True) -> Iterator[sqlite3.Connection]:
-        """Give the calling thread a connection for the length of the block, and close it afterwards."""
+    def session_connection(self) -> Iterator[sqlite3.Connection]:
+        """Give a session's thread its connection for the length of the block.
+
+        Foreign keys are not enforced on it: children can precede their parents in a feed.
+        """
         with self.errors_mapped():
-            self.peewee.connect(reuse_if_open=True)
-            if not foreign_keys:
-                self.raw().execute("PRAGMA foreign_keys = OFF")
+            self.peewee.connect_session()
+            self.raw().execute("PRAGMA foreign_keys = OFF")
         try:
             yield self.raw()
         finally:
@@ -108,11 +111,13 @@ class Database:
             return connection
 
     def close(self) -> None:
-        """Close the calling thread's connection."""
+        """Close the calling thread's connection, and what the last session has left to the next."""
+        self.peewee.drop_spare()
         if not self.peewee.is_closed():
             self.peewee.close()
 
     def _meaning(self, error: Exception) -> StoreError:
+        self.peewee.distrust()
         said = str(error)
         for words, kind, advice in _MEANINGS:
             if words in said:

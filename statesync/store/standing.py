@@ -118,12 +118,9 @@ def belongs(connection: sqlite3.Connection, objects: Iterable[str], space: str) 
 
 def cursors(connection: sqlite3.Connection, objects: Iterable[str]) -> dict[str, Cursor]:
     """Return the cursors of these objects."""
-    rows = connection.execute(
-        "SELECT object, cursor, rereading, reread_from FROM statesync_cursor "
-        "WHERE object IN (SELECT value FROM json_each(?))",
-        (json.dumps(list(objects)),),
-    )
-    return {name: Cursor(name, position, why, before) for name, position, why, before in rows}
+    wanted = set(objects)
+    rows = connection.execute("SELECT object, cursor, rereading, reread_from FROM statesync_cursor")
+    return {row[0]: Cursor(*row) for row in rows if row[0] in wanted}
 
 
 def filter_on_the_wire(wanted: Filter | None) -> dict[str, list[str | int | float | bool | None]] | None:

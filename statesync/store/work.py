@@ -79,11 +79,8 @@ class Work:
 
     @contextmanager
     def connected(self) -> Iterator[None]:
-        """Give the session's thread its connection.
-
-        Foreign keys are not enforced on it: children can precede their parents in a feed.
-        """
-        with self._core.database.connection(foreign_keys=False) as connection:
+        """Give the session's thread its connection."""
+        with self._core.database.session_connection() as connection:
             if self._watched:
                 orphans.begin(connection)
             yield
