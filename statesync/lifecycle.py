@@ -158,7 +158,7 @@ class BrokenChart(Exception):
     """A chart breaks one of the four rules at the top of this module."""
 
 
-@frozen
+@frozen(cache_hash=True)
 class Chart:
     """One lifecycle as data: its phases are those that its edges name.
 

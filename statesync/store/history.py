@@ -68,29 +68,29 @@ def _time(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def fold_stats(started: datetime, entries: Iterable[JournalEntry], *, with_batches: bool) -> SyncStats:
+def _fold_stats(
+    connection: sqlite3.Connection, session: str, started: datetime, *, with_batches: bool
+) -> SyncStats:
     """Fold a session's journal into its statistics: only what was committed is in them."""
-    uploaded = downloaded = 0
+    rows = connection.execute(
+        'SELECT elapsed, batch, "trigger", detail FROM statesync_transition '
+        "WHERE session = ? ORDER BY number",
+        (session,),
+    )
+    records = {Direction.UPLOAD: 0, Direction.DOWNLOAD: 0}
     elapsed = 0.0
     batches: list[BatchStats] = []
-    for entry in entries:
-        elapsed = entry.elapsed
-        if entry.trigger is not Trigger.COMMIT_BATCH or entry.batch is None:
+    for seconds, batch, trigger, detail in rows:
+        elapsed = seconds
+        if trigger != Trigger.COMMIT_BATCH:
             continue
-        direction, records = Direction(entry.detail["direction"]), int(entry.detail["records"])
-        uploaded += records if direction is Direction.UPLOAD else 0
-        downloaded += records if direction is Direction.DOWNLOAD else 0
-        batches.append(
-            BatchStats(
-                entry.batch,
-                direction,
-                records,
-                entry.detail["request"],
-                entry.detail["parsing"],
-                entry.detail["storing"],
-            )
-        )
-    return SyncStats(started, elapsed, uploaded, downloaded, tuple(batches) if with_batches else ())
+        known = json.loads(detail)
+        direction = Direction(known["direction"])
+        records[direction] += known["records"]
+        if with_batches:
+            times = known["request"], known["parsing"], known["storing"]
+            batches.append(BatchStats(batch, direction, known["records"], *times))
+    return SyncStats(started, elapsed, records[Direction.UPLOAD], records[Direction.DOWNLOAD], tuple(batches))
 
 
 def sessions(connection: sqlite3.Connection, limit: int) -> list[SessionInfo]:
@@ -123,7 +123,7 @@ def _session(connection: sqlite3.Connection, row: tuple[str, str, str, str, str,
         reason=reason,
         error=error,
         started=_time(started),
-        stats=fold_stats(_time(started), journal(connection, id_), with_batches=True),
+        stats=_fold_stats(connection, id_, _time(started), with_batches=True),
         batches=_batches(connection, id_),
     )
 
