@@ -5,8 +5,8 @@ Two rules of section 3.3 live here:
 * Rule 2, a transition is a transaction. What a trigger writes is committed by ``commit`` *inside* the
   transition, before the phase moves: ``before_state_change`` is the one hook that is used. If ``commit``
   raises, the phase is what it was, and so is the database.
-* Rule 5, linked triggers. Triggers that are fired together are first rehearsed on a second model, which
-  writes nothing; so either all of them are legal and share one transaction, or none of them happens.
+* Rule 5, linked triggers. Triggers that are fired together are first looked up in the tables, one after the
+  other; so either all of them are legal and share one transaction, or none of them happens.
 
 One thread fires: two threads that fire from one state would both succeed in ``transitions``.
 """
@@ -17,10 +17,10 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from attrs import evolve, frozen
-from transitions import EventData, MachineError
+from transitions import EventData
 from transitions import Machine as Engine
 
-from statesync.errors import GuardRefused, IllegalTransition
+from statesync.errors import GuardRefused, IllegalTransition, InternalError
 from statesync.lifecycle import (
     BATCH,
     LINKED,
@@ -28,7 +28,6 @@ from statesync.lifecycle import (
     AnyPhase,
     AnyTrigger,
     BatchPhase,
-    BatchTrigger,
     Chart,
     Edge,
     Facts,
@@ -61,28 +60,25 @@ class SessionMachine:
     def __init__(self, session: Chart = SESSION, batch: Chart = BATCH) -> None:
         self._session = _Runner(session)
         self._batch = _Runner(batch)
-        self._batch_chart = batch
         self._has_batch = False
 
     @classmethod
     def standing_at(cls, phase: Phase, batch: BatchPhase | None) -> SessionMachine:
         """Return a machine in the phases that a journal says, for the recovery of an interrupted session."""
         machine = cls()
-        machine._session.real.state = str(phase)
-        machine._has_batch = batch is not None
-        if batch is not None:
-            machine._batch.real.state = str(batch)
+        machine._session.model.state = str(phase)
+        machine._set_batch(batch)
         return machine
 
     @property
     def phase(self) -> Phase:
         """The session's phase."""
-        return Phase(self._session.real.state)
+        return Phase(self._session.model.state)
 
     @property
     def batch(self) -> BatchPhase | None:
         """The open batch's phase, None when no batch is open."""
-        return BatchPhase(self._batch.real.state) if self._has_batch else None
+        return BatchPhase(self._batch.model.state) if self._has_batch else None
 
     def fire(self, *triggers: AnyTrigger, facts: Facts, commit: Commit) -> tuple[Move, ...]:
         """Fire ``triggers`` one after the other as one transaction, and return the moves taken.
@@ -92,53 +88,44 @@ class SessionMachine:
         ``GuardRefused`` before anything is written, and whatever ``commit`` raises; each leaves every
         phase as it was (K10).
         """
-        rehearsed = self._rehearse(triggers, facts)
-        moves = tuple(move for move, _ in rehearsed)
-        # The first transition writes for all; the others have been rehearsed and cannot be refused.
+        planned = self._plan(triggers, facts)
+        moves = tuple(move for move, _ in planned)
+        # The first transition writes for all; the others have been looked up and cannot be refused.
         write: Commit | None = commit
-        for move, known in rehearsed:
-            self._runner(move.trigger).take(move.trigger, known, write and _writer(write, moves))
-            self._follow_open(move, self._batch.real)
+        for move, known in planned:
+            self._runner(move.trigger).take(move, known, write and _writer(write, moves))
+            self._set_batch(self._batch_after(move, self.batch))
             write = None
-        self._has_batch = self._still_open(moves)
         return moves
 
-    def _rehearse(self, triggers: tuple[AnyTrigger, ...], facts: Facts) -> list[tuple[Move, Facts]]:
-        session, batch = self._session.rehearsal, self._batch.rehearsal
-        session.state, batch.state = self._session.real.state, self._batch.real.state
-        rehearsed: list[tuple[Move, Facts]] = []
-        is_open = self._has_batch
+    def _plan(self, triggers: tuple[AnyTrigger, ...], facts: Facts) -> list[tuple[Move, Facts]]:
+        phase, batch = self.phase, self.batch
+        planned: list[tuple[Move, Facts]] = []
         for trigger in _with_linked(triggers):
-            known = evolve(
-                facts,
-                batch=BatchPhase(batch.state) if is_open else None,
-                cancelling=session.state == Phase.CANCELLING,
-            )
-            if isinstance(trigger, BatchTrigger) and not is_open:
-                raise IllegalTransition(Phase(session.state), trigger, SESSION.legal(Phase(session.state)))
-            move = self._runner(trigger).rehearse(trigger, known)
-            self._follow_open(move, batch)
-            rehearsed.append((move, known))
-            is_open = self._is_open_after(move, is_open=is_open)
-        return rehearsed
+            known = evolve(facts, batch=batch, cancelling=phase is Phase.CANCELLING)
+            source = phase if isinstance(trigger, Trigger) else batch
+            if source is None:
+                raise IllegalTransition(phase, trigger, self._session.chart.legal(phase))
+            move = self._runner(trigger).look_up(trigger, source, known)
+            planned.append((move, known))
+            phase = move.target if isinstance(move.target, Phase) else phase
+            batch = self._batch_after(move, batch)
+        return planned
 
     def _runner(self, trigger: AnyTrigger) -> _Runner:
         return self._session if isinstance(trigger, Trigger) else self._batch
 
-    def _follow_open(self, move: Move, model: _Model) -> None:
-        if move.trigger is Trigger.OPEN_BATCH:
-            model.state = str(self._batch_chart.initial)
+    def _batch_after(self, move: Move, batch: BatchPhase | None) -> BatchPhase | None:
+        chart = self._batch.chart
+        target = chart.initial if move.trigger is Trigger.OPEN_BATCH else move.target
+        if not isinstance(target, BatchPhase):
+            return batch
+        return None if chart.is_final(target) else target
 
-    def _is_open_after(self, move: Move, *, is_open: bool) -> bool:
-        if move.trigger is Trigger.OPEN_BATCH:
-            return True
-        return is_open and not self._batch_chart.is_final(move.target)
-
-    def _still_open(self, moves: tuple[Move, ...]) -> bool:
-        is_open = self._has_batch
-        for move in moves:
-            is_open = self._is_open_after(move, is_open=is_open)
-        return is_open
+    def _set_batch(self, phase: BatchPhase | None) -> None:
+        self._has_batch = phase is not None
+        if phase is not None:
+            self._batch.model.state = str(phase)
 
 
 def _with_linked(triggers: tuple[AnyTrigger, ...]) -> list[AnyTrigger]:
@@ -162,32 +149,29 @@ class _Model:
 
 
 class _Runner:
-    """One chart in the hands of ``transitions``: a real model, and one to rehearse on."""
+    """One chart in the hands of ``transitions``."""
 
     def __init__(self, chart: Chart) -> None:
-        self._chart = chart
-        self._phases = {str(phase): phase for phase in chart.phases}
-        self.real, self.rehearsal = _Model(str(chart.initial)), _Model(str(chart.initial))
+        self.chart = chart
+        self.model = _Model(str(chart.initial))
         self._engine = _engine(chart)
 
-    def rehearse(self, trigger: AnyTrigger, facts: Facts) -> Move:
-        """Move the rehearsal model, or say no in our own words: the one place where that happens."""
-        source = self._phases[self.rehearsal.state]
-        try:
-            taken = self._engine.events[trigger].trigger(self.rehearsal, facts=facts, write=None)
-        except (MachineError, KeyError):
-            raise IllegalTransition(source, trigger, self._chart.legal(source)) from None
-        if not taken:
-            raise GuardRefused(source, trigger, self._refusing_guard(source, trigger, facts))
-        return Move(self._chart.name, trigger, source, self._phases[self.rehearsal.state])
+    def look_up(self, trigger: AnyTrigger, source: AnyPhase, facts: Facts) -> Move:
+        """Return where ``trigger`` leads, or say no in our own words: the one place where that happens."""
+        edges = self.chart.edges_of(source, trigger)
+        if not edges:
+            raise IllegalTransition(source, trigger, self.chart.legal(source))
+        refusals = [edge.refused_by(facts) for edge in edges]
+        for edge, refusal in zip(edges, refusals, strict=True):
+            if refusal is None:
+                return Move(self.chart.name, trigger, source, edge.target)
+        raise GuardRefused(source, trigger, next(guard for guard in refusals if guard is not None))
 
-    def take(self, trigger: AnyTrigger, facts: Facts, write: Callable[[], None] | None) -> None:
-        """Move the real model; ``write`` runs inside the transition, before the phase changes."""
-        self._engine.events[trigger].trigger(self.real, facts=facts, write=write)
-
-    def _refusing_guard(self, source: AnyPhase, trigger: AnyTrigger, facts: Facts) -> Guard:
-        refusals = (edge.refused_by(facts) for edge in self._chart.edges_of(source, trigger))
-        return next(guard for guard in refusals if guard is not None)
+    def take(self, move: Move, facts: Facts, write: Callable[[], None] | None) -> None:
+        """Move the model; ``write`` runs inside the transition, before the phase changes."""
+        taken = self._engine.events[move.trigger].trigger(self.model, facts=facts, write=write)
+        if not taken or self.model.state != move.target:
+            raise InternalError(f"transitions and the {self.chart.name} chart do not agree about {move}")
 
 
 @lru_cache(maxsize=8)

@@ -7,8 +7,6 @@ import sqlite3
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from attrs import evolve
-
 from statesync.errors import UnknownObject
 from statesync.lifecycle import AnyPhase, AnyTrigger, BatchPhase, BatchTrigger, Phase, Trigger
 from statesync.store.objects import record_of_image
@@ -174,11 +172,13 @@ def result(
     connection: sqlite3.Connection, session_id: str, orphans: Iterable[RecordError], *, with_batches: bool
 ) -> SyncResult:
     """Return what a session did, as the database has it; ``orphans`` are the downloads without a parent."""
-    info = session(connection, session_id)
+    phase, started = connection.execute(
+        "SELECT phase, started FROM statesync_session WHERE id = ?", (session_id,)
+    ).fetchone()
     return SyncResult(
         session=session_id,
-        phase=info.phase,
-        stats=info.stats if with_batches else evolve(info.stats, batches=()),
+        phase=Phase(phase),
+        stats=_fold_stats(connection, session_id, _time(started), with_batches=with_batches),
         errors=SyncErrors(tuple(upload_errors(connection, session_id)), tuple(orphans)),
         conflicts=tuple(conflicts(connection, session=session_id)),
     )

@@ -5,8 +5,18 @@ from __future__ import annotations
 import pytest
 from attrs import evolve, frozen
 
-from statesync.errors import GuardRefused, IllegalTransition
-from statesync.lifecycle import AnyTrigger, BatchPhase, BatchTrigger, Facts, Phase, Trigger
+from statesync import machine
+from statesync.errors import GuardRefused, IllegalTransition, InternalError
+from statesync.lifecycle import (
+    SESSION,
+    AnyTrigger,
+    BatchPhase,
+    BatchTrigger,
+    Facts,
+    Guard,
+    Phase,
+    Trigger,
+)
 from statesync.machine import Move, SessionMachine
 from statesync.verify.firing import NotTaken, Standing, take
 
@@ -128,3 +138,22 @@ def test_machine_refuses_this_pair_without_this_guard(pair: Pair, guard: str) ->
     with pytest.raises(GuardRefused) as refusal:
         fire(unkind(pair, guard), trigger)
     assert refusal.value.guard.name == guard
+
+
+def test_an_engine_that_disagrees_with_the_tables_is_a_defect_and_writes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fires_nothing = evolve(
+        SESSION,
+        edges=tuple(
+            evolve(edge, guards=(*edge.guards, Guard("never", "it is never", lambda _: False)))
+            for edge in SESSION.edges
+        ),
+    )
+    engine = machine._engine(fires_nothing)
+    monkeypatch.setattr(machine, "_engine", lambda _: engine)
+    written: list[object] = []
+    fired = SessionMachine()
+    with pytest.raises(InternalError, match="do not agree"):
+        fired.fire(Trigger.START, facts=Facts(), commit=written.append)
+    assert (fired.phase, written) == (Phase.IDLE, [])
