@@ -13,6 +13,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+LONGEST_SLEEP = 3600.0
+"""Seconds: a time-out may be longer than a system can wait, or infinite."""
+
 
 class Alarm:
     """Rings for blocks that take too long. Its thread ends when it wakes up and nothing is set."""
@@ -61,7 +64,7 @@ class Alarm:
                 late = [this for this, (due, _) in self._set.items() if due <= now]
                 if late:
                     return [self._set.pop(this)[1] for this in late]
-                self._wakes_at = min(due for due, _ in self._set.values())
+                self._wakes_at = min(now + LONGEST_SLEEP, *(due for due, _ in self._set.values()))
                 self._news.wait(self._wakes_at - now)
             self._wakes_at = None
             return []

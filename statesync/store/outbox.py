@@ -40,23 +40,22 @@ def fold(connection: sqlite3.Connection, objects: Objects) -> None:
 
 
 def _fold_object(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
-    # SQLite takes the bare column `image` from the row that min() found, the first image of the record,
-    # as long as no other min() or max() stands beside it.
+    before, key = horizon(connection), quoted(tracked.key)
+    # In the order of the writes: the first of a record brings its image and base, each adds a revision.
     connection.execute(
         f"""
         INSERT INTO statesync_change (object, key, operation, image, base, revision)
         SELECT :object, logged.key,
-               CASE WHEN now.{quoted(tracked.key)} IS NULL THEN 'delete'
+               CASE WHEN now.{key} IS NULL THEN 'delete'
                     WHEN logged.image IS NULL THEN 'insert' ELSE 'update' END,
                logged.image,
                CASE WHEN logged.image IS NULL THEN 0 ELSE max(1, coalesce(
                    (SELECT cursor FROM statesync_cursor WHERE object = :object), 1)) END,
-               logged.writes
-        FROM (SELECT key, image, min(rowid) AS first, count(*) AS writes, sum(changed) AS changed
-              FROM statesync_log WHERE object = :object GROUP BY key) AS logged
-        LEFT JOIN {quoted(tracked.table)} AS now ON now.{quoted(tracked.key)} = logged.key
-        WHERE logged.changed OR now.{quoted(tracked.key)} IS NULL
-        ORDER BY logged.first
+               logged.changed OR now.{key} IS NULL
+        FROM statesync_log AS logged
+        LEFT JOIN {quoted(tracked.table)} AS now ON now.{key} = logged.key
+        WHERE logged.object = :object
+        ORDER BY logged.rowid
         ON CONFLICT (object, key) DO UPDATE SET
             revision = revision + excluded.revision,
             operation = CASE WHEN excluded.operation = 'delete' THEN 'delete'
@@ -64,6 +63,8 @@ def _fold_object(connection: sqlite3.Connection, tracked: TrackedObject) -> None
         """,
         {"object": tracked.name},
     )
+    # Without a revision only an image was kept, for a write that did not follow.
+    connection.execute("DELETE FROM statesync_change WHERE position > ? AND revision = 0", (before,))
     drop_empty(connection, tracked.name)
 
 

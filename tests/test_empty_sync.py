@@ -1,0 +1,81 @@
+"""A sync with nothing to do: what it costs, and what happens to a write that comes just as it begins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fleet import Device
+from gate import Gate
+
+from statesync import Phase
+from statesync.store.work import Work
+
+
+@pytest.fixture
+def transactions(here: Device, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was committed on the device."""
+    committed: list[str] = []
+    database: Any = here.store.database
+    commit = database.commit
+
+    def count() -> Any:
+        committed.append("commit")
+        return commit()
+
+    monkeypatch.setattr(database, "commit", count)
+    return committed
+
+
+def test_a_sync_with_nothing_to_do_is_one_request_and_three_transactions(
+    here: Device, gate: Gate, transactions: list[str]
+) -> None:
+    here.sync()
+    gate.seen.clear()
+    transactions.clear()
+    session = here.scope.start_sync()
+    assert session.result(10).phase is Phase.DONE
+    assert gate.verbs() == ["pull"]
+    assert len(transactions) == 3, "the session, its request, its end"
+    assert [str(entry.trigger) for entry in here.store.journal(session.id)] == [
+        "start",
+        "finish_upload",
+        "open_batch",
+        "send",
+        "receive",
+        "commit_batch",
+        "commit",
+        "finish_download",
+    ]
+
+
+def test_an_upload_of_nothing_is_done_without_a_request(here: Device, gate: Gate) -> None:
+    assert here.sync(sync_type="upload_only").phase is Phase.DONE
+    assert gate.seen == []
+
+
+def test_a_write_just_as_the_session_begins_waits_for_the_next_and_is_not_overwritten(
+    here: Device, there: Device, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there.add(1)
+    there.sync()
+    here.sync()
+    there.edit("k00000", name="theirs")
+    there.sync()
+    look = Work.may_upload
+
+    def look_and_write(work: Work) -> bool:
+        found = look(work)
+        here.execute("UPDATE airport SET elevation = 7 WHERE id = 'k00000'")
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Work, "may_upload", look_and_write)
+        first = here.sync()
+    assert (first.phase, first.stats.uploaded) == (Phase.DONE, 0)
+    assert here.field("k00000", "elevation") == 7
+    assert here.operations() == {"k00000": "update"}
+    here.sync()
+    there.sync()
+    assert here.rows() == there.rows()
+    assert (there.field("k00000", "name"), there.field("k00000", "elevation")) == ("theirs", 7)
