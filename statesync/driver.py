@@ -224,6 +224,8 @@ class Driver:
         decision = decide(self._now, event)
         if isinstance(event, Answered) and event.more and self._now.phase is Phase.DOWNLOADING:
             self._requests.read_ahead(self.work.pull_ahead())
+        if any(isinstance(action, Finish) for action in decision.then):
+            self._worker.dismiss()  # it ends while the end of the session is written down
         moves: tuple[Move, ...] = ()
         if decision.triggers:
             try:

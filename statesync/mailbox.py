@@ -120,11 +120,15 @@ class Worker:
             self._thread.start()
         self._requests.put(request)
 
+    def dismiss(self) -> None:
+        """Let the thread end after what it does now: nothing else will be asked for. Waits for nothing."""
+        self._requests.put(None)
+
     def stop(self, patience: float) -> bool:
         """End the thread and whatever it is doing; tell whether it has ended."""
         if self._thread is None:
             return True
-        self._requests.put(None)
+        self.dismiss()
         if self.is_busy:
             self._remote.interrupt()
         self._thread.join(patience)

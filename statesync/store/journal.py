@@ -25,6 +25,7 @@ _INSERT = (
     'INSERT INTO statesync_transition (session, number, chart, batch, "trigger", source, target, at, '
     "elapsed, detail) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
+_text = json.JSONEncoder(separators=(",", ":")).encode
 _LINKED_TO_BATCH = frozenset({Trigger.OPEN_BATCH, Trigger.COMMIT_BATCH, Trigger.ABORT_BATCH})
 
 
@@ -58,7 +59,7 @@ class JournalWriter:
         ways: dict[str, tuple[Move, Move]] = {}
         for number, move in enumerate(moves, self.last + 1):
             of_batch = batch if move.chart == "batch" or move.trigger in _LINKED_TO_BATCH else None
-            detail = json.dumps(details.get(move.trigger, {}), separators=(",", ":"))
+            detail = _text(details.get(move.trigger, {}))
             step = (move.chart, of_batch, move.trigger, move.source, move.target)
             rows.append((self.session, number, *step, at, elapsed, detail))
             ways[move.chart] = (ways.get(move.chart, (move,))[0], move)
@@ -108,9 +109,10 @@ def set_horizon(connection: sqlite3.Connection, session: str, horizon: int) -> N
 
 def end_session(connection: sqlite3.Connection, session: str, reason: str | None, error: str | None) -> None:
     """Record why the session ended (K11) and clear the payloads of batches that are settled (K9)."""
-    connection.execute(
-        "UPDATE statesync_session SET reason = ?, error = ? WHERE id = ?", (reason, error, session)
-    )
+    if (reason, error) != (None, None):
+        connection.execute(
+            "UPDATE statesync_session SET reason = ?, error = ? WHERE id = ?", (reason, error, session)
+        )
     connection.execute(
         "UPDATE statesync_batch SET payload = NULL WHERE session = ? AND doubt = 0 AND payload IS NOT NULL",
         (session,),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Sequence
+from contextlib import nullcontext
 from operator import ge
 
 import msgspec
@@ -18,6 +19,7 @@ from statesync.errors import BadAnswer
 from statesync.store.objects import TrackedObject, image_of
 from statesync.store.outbox import Objects, fold
 from statesync.store.standing import EPOCH, Cursor, cursors, finish_reread, move_cursors, note_seen
+from statesync.store.tracking import switched_off
 from statesync.wire import MAX_KEY_LENGTH, Entry, Page, Pull
 
 Row = tuple[object, ...]
@@ -102,24 +104,21 @@ def _decode_object(tracked: TrackedObject, entries: list[Entry]) -> ObjectPage:
 def apply(
     connection: sqlite3.Connection, page: Page, parts: Sequence[ObjectPage], objects: Objects
 ) -> Applied:
-    """Store a decoded page and its cursors. In a transaction, with tracking off.
+    """Store a decoded page, untracked, and its cursors. In a transaction; writes nothing if nothing is new.
 
     ``objects`` are those of the scope. Folds first, so that every change made until now keeps the cursor of
     its time as its base.
     """
     fold(connection, objects)
     positions = cursors(connection, objects)
-    stored = left_aside = 0
-    for part in parts:
-        applied = _apply_object(connection, part, positions[part.tracked.name])
-        stored += applied.stored
-        left_aside += applied.left_aside
-    move_cursors(connection, page.cursors)
-    if not page.more:
-        for cursor in positions.values():
-            if cursor.rereading is not None:
-                finish_reread(connection, objects[cursor.object], cursor)
-    return Applied(stored, left_aside)
+    rereads = [] if page.more else [each for each in positions.values() if each.rereading is not None]
+    with switched_off(connection) if parts or rereads else nullcontext():
+        applied = [_apply_object(connection, part, positions[part.tracked.name]) for part in parts]
+        for cursor in rereads:
+            finish_reread(connection, objects[cursor.object], cursor)
+    moved = {name: at for name, at in page.cursors.items() if at != positions[name].position}
+    move_cursors(connection, moved)
+    return Applied(sum(each.stored for each in applied), sum(each.left_aside for each in applied))
 
 
 def _apply_object(connection: sqlite3.Connection, part: ObjectPage, cursor: Cursor) -> Applied:

@@ -315,14 +315,14 @@ class Work:
         here = standing.standing(connection, self._space)
         page = download.page
         standing.learn(connection, here, page.hub, page.epoch, page.head)
-        with switched_off(connection):
-            applied = pages.apply(connection, download.page, download.parts, self._objects)
+        applied = pages.apply(connection, download.page, download.parts, self._objects)
         for part in download.parts:
             if part.tracked.name in self._watched:
                 orphans.note(connection, part.tracked, (entry.key for entry in part.entries))
         if self._watched and not download.page.more:
             self._orphans = orphans.find(connection, self._objects)
-        journal.set_records(connection, self._session, number, applied.stored)
+        if applied.stored:
+            journal.set_records(connection, self._session, number, applied.stored)
         self._note_commit(Direction.DOWNLOAD, applied.stored, time.monotonic() - began)
 
     def _note_commit(self, direction: Direction, records: int, storing: float) -> None:
