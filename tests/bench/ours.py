@@ -9,7 +9,7 @@ from typing import Any
 
 from peewee import BooleanField, CharField, FloatField, IntegerField
 
-from statesync import HttpRemote, Scope, Store, SyncOptions
+from statesync import HttpRemote, Progress, Scope, Store, SyncOptions
 
 from .bare import change_some, insert, write_in_bulk
 from .records import FIELDS, rows
@@ -108,11 +108,23 @@ def upload_at(path: str, port: int, space: str, count: int, seed: int, start: fl
 
 
 def cancels(path: str, port: int, space: str, limit: int, times: int) -> dict[str, Any]:
-    """Cancel downloads at random moments: seconds from each cancel to the end, and those of whole batches."""
-    chosen = SyncOptions(download_batch_size=limit, get_sync_stats=True)
+    """Cancel downloads at random moments: seconds from each cancel to the end, and those of whole batches.
+
+    A batch is whole with its commit, which its statistics cannot hold: they are committed with it.
+    """
+    chosen = SyncOptions(download_batch_size=limit)
     source = random.Random(4)
     store, _ = open_store(f"{path}-0")
-    batches = scope_of(store, port, space).sync(chosen).stats.batches
+    began: dict[int, float] = {}
+    whole: list[float] = []
+
+    def note(event: Progress) -> None:
+        if event.batch is not None and event.state == "started":
+            began[event.batch] = time.perf_counter()
+        elif event.batch is not None and event.state == "ended":
+            whole.append(time.perf_counter() - began[event.batch])
+
+    scope_of(store, port, space).sync(chosen, on_progress=note)
     latencies: list[float] = []
     outcomes = {"cancelled": 0, "done": 0}
     while len(latencies) < times:
@@ -130,7 +142,6 @@ def cancels(path: str, port: int, space: str, limit: int, times: int) -> dict[st
             if not is_done:
                 latencies.append(time.perf_counter() - asked)
     store.close()
-    whole = [batch.request + batch.parsing + batch.storing for batch in batches]
     return {"latencies": latencies, "batches": whole, **outcomes}
 
 
