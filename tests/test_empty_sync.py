@@ -75,6 +75,10 @@ def test_a_write_just_as_the_session_begins_waits_for_the_next_and_is_not_overwr
     assert (first.phase, first.stats.uploaded) == (Phase.DONE, 0)
     assert here.field("k00000", "elevation") == 7
     assert here.operations() == {"k00000": "update"}
+    beyond = (
+        "SELECT horizon < position FROM statesync_session, statesync_change ORDER BY statesync_session.rowid"
+    )
+    assert here.execute(beyond).fetchall()[-1] == (1,), "the session has sent all up to its horizon"
     here.sync()
     there.sync()
     assert here.rows() == there.rows()

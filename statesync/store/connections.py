@@ -48,9 +48,9 @@ class DeviceDatabase(SqliteDatabase):
         self._session_thread, self._is_sound = threading.get_ident(), True
         try:
             self.connect()
-        except BaseException:
-            self._session_thread = None
-            raise
+        finally:
+            if self._session is None:
+                self._session_thread = None
 
     def distrust(self) -> None:
         """Leave the connection of the session that runs now to no other: an error has come of one."""
