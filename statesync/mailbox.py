@@ -6,7 +6,6 @@ from a signal handler, and returns at once.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from attrs import frozen
 
 from statesync.errors import InternalError, RemoteError
 from statesync.remote import Remote
+from statesync.threads import Task, threads
 from statesync.values import Reason
 from statesync.wire import Page, Pull, Push, PushAnswer
 
@@ -104,7 +104,7 @@ class Worker:
         self._remote = remote
         self._post = post
         self._requests: SimpleQueue[Push | Pull | None] = SimpleQueue()
-        self._thread: threading.Thread | None = None
+        self._task: Task | None = None
         self._begun = self._ended = 0
 
     @property
@@ -115,9 +115,9 @@ class Worker:
     def send(self, request: Push | Pull) -> None:
         """Start a request, after those that are under way; its end comes as a ``Reply``."""
         self._begun += 1
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="statesync-request", daemon=True)
-            self._thread.start()
+        if self._task is None:
+            self._task = Task(self._work, "statesync-request")
+            threads.start(self._task)
         self._requests.put(request)
 
     def dismiss(self) -> None:
@@ -126,13 +126,12 @@ class Worker:
 
     def stop(self, patience: float) -> bool:
         """End the thread and whatever it is doing; tell whether it has ended."""
-        if self._thread is None:
+        if self._task is None:
             return True
         self.dismiss()
         if self.is_busy:
             self._remote.interrupt()
-        self._thread.join(patience)
-        return not self._thread.is_alive()
+        return self._task.wait(patience)
 
     def _work(self) -> None:
         while (request := self._requests.get()) is not None:

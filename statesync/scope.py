@@ -139,7 +139,7 @@ class Scope(Selection):
         """
         chosen = options if options is not None else SyncOptions()
         _check_filter(chosen, self.objects)
-        self._core.acquire()
+        self._core.lock.acquire()
         before = self._running.session
         try:
             session = Session(
@@ -149,7 +149,7 @@ class Scope(Selection):
             session.start()
         except BaseException:
             self._running.session = before
-            self._core.release()
+            self._core.lock.release()
             raise
         return session
 

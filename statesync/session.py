@@ -13,6 +13,7 @@ from statesync.mailbox import Cancel, Mailbox
 from statesync.remote import Remote
 from statesync.store.core import Core, new_key
 from statesync.store.work import Work
+from statesync.threads import Task, threads
 from statesync.values import CancelOptions, Part, Progress, Reason, State, SyncOptions, SyncResult
 
 logger = getLogger(__name__)
@@ -50,10 +51,9 @@ class Session:
         self._result: SyncResult | None = None
         self._error: SyncError | None = None
         self._has_outcome = False
-        self._finished = threading.Event()
         self._work = Work(core, self.id, remote.space, names, options)
         self._driver = Driver(self._work, remote, options, self._mailbox, self._tell)
-        self._thread = threading.Thread(target=self._run, name="statesync-session", daemon=True)
+        self._task = Task(self._run, "statesync-session")
 
     def __repr__(self) -> str:
         return f"<Session {self.id} {self.phase}>"
@@ -62,7 +62,7 @@ class Session:
         """Record the session and run it. The caller holds the store's lock; the session gives it back."""
         self._core.recover()
         self._work.create()
-        self._thread.start()
+        threads.start(self._task)
 
     # -- what the program asks -----------------------------------------------------------------------
 
@@ -108,10 +108,10 @@ class Session:
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait for the end, up to ``timeout`` seconds; raises ``TimeoutError`` after that."""
-        if threading.current_thread() is self._thread:
+        if self._task.is_this_thread():
             if not self._has_outcome:
                 raise UsageError("a callback cannot wait for the session that called it")
-        elif not self._finished.wait(timeout):
+        elif not self._task.wait(timeout):
             raise TimeoutError(f"session {self.id} is still {self.phase} after {timeout} seconds")
 
     def events(self) -> Iterator[Progress]:
@@ -145,8 +145,9 @@ class Session:
         except StoreError as error:  # not even the connection could be opened
             self._error = self._driver.error or error
         finally:
-            self._core.release()
+            self._core.lock.release()
             self._announce()
+            self._core.database.leave()  # a callback that uses a model opens a connection
 
     def _read_result(self) -> None:
         try:
@@ -177,7 +178,6 @@ class Session:
             _call(self._on_success, self._result)
         for on_success, on_failure in self._cancellers:
             self._answer_canceller(on_success, on_failure)
-        self._finished.set()
 
     def _answer_canceller(
         self, on_success: Callable[[object], object] | None, on_failure: OnFailure | None

@@ -74,6 +74,17 @@ def test_a_session_that_outlives_the_programs_connection_closes_its_own(
     assert is_closed(opened[0])
 
 
+def test_a_connection_that_a_callback_opens_is_closed_after_it(here: Device) -> None:
+    here.add(2)
+    counted: list[int] = []
+    for _ in range(2):
+        session = here.scope.start_sync(on_success=lambda _: counted.append(here.airport.select().count()))
+        session.result(10)
+    here.store.database.close()
+    assert counted == [2, 2]
+    assert not Path(f"{here.store.database.database}-wal").exists()
+
+
 def test_a_function_that_is_registered_between_two_sessions_is_known_to_the_second(
     here: Device, there: Device
 ) -> None:

@@ -6,17 +6,14 @@ its holder, so a session that the journal shows as running while the lock is fre
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
 import peewee
-from filelock import FileLock, Timeout
 from uuid_utils import uuid7
 
 from statesync.errors import (
@@ -27,12 +24,12 @@ from statesync.errors import (
     SyncInProgress,
     UnknownObject,
     UnsupportedModel,
-    UsageError,
 )
 from statesync.lifecycle import AnyTrigger, BatchPhase, Facts, Phase, Trigger
 from statesync.machine import Move, SessionMachine
 from statesync.store import journal, schema, tracking
 from statesync.store.database import Database
+from statesync.store.lock import StoreLock
 from statesync.store.objects import TrackedObject, describe
 from statesync.store.outbox import fold
 from statesync.store.standing import HORIZON, reread
@@ -46,10 +43,7 @@ class Core:
         self.keep_sessions = keep_sessions
         self._models: dict[str, type[peewee.Model]] = {}
         self._objects: dict[str, TrackedObject] | None = None
-        # A file lock lets its own holder in again, so threads of this process need one more.
-        self._lock = FileLock(f"{path}.lock", thread_local=False)
-        self._in_use = threading.Lock()
-        self._process = os.getpid()
+        self.lock = StoreLock(self.database.path)
 
     # -- objects -------------------------------------------------------------------------------------
 
@@ -137,51 +131,21 @@ class Core:
 
     # -- the lock ------------------------------------------------------------------------------------
 
-    def acquire(self) -> None:
-        """Take the store for one session. Raises ``SyncInProgress`` if somebody else has it.
-
-        Raises ``UsageError`` after a fork: neither SQLite's connections nor a file lock outlive one.
-        """
-        if os.getpid() != self._process:
-            raise UsageError(f"the process has forked since {self.database} was opened; make another Store")
-        busy = f"another session is using {self.database}; wait for it, or cancel it"
-        if not self._in_use.acquire(blocking=False):
-            raise SyncInProgress(busy)
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            self._in_use.release()
-            raise SyncInProgress(busy) from None
-        except OSError as error:
-            self._in_use.release()
-            raise StoreReadOnly(f"the lock beside {self.database} cannot be written: {error}") from error
-
-    def release(self) -> None:
-        """Give the store back."""
-        self._lock.release()
-        self._in_use.release()
-
     @contextmanager
     def held(self) -> Iterator[None]:
         """Hold the store for the length of the block."""
-        self.acquire()
+        self.lock.acquire()
         try:
             yield
         finally:
-            self.release()
+            self.lock.release()
 
     # -- recovery ------------------------------------------------------------------------------------
 
     def recover_if_free(self) -> None:
         """End interrupted sessions, unless a live one holds the store."""
-        try:
-            self.acquire()
-        except SyncInProgress:
-            return
-        try:
+        with suppress(SyncInProgress), self.held():
             self.recover()
-        finally:
-            self.release()
 
     def recover(self) -> None:
         """End every session that the journal shows as running as ``failed``, interrupted (K8).

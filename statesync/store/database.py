@@ -113,6 +113,10 @@ class Database:
     def close(self) -> None:
         """Close the calling thread's connection, and what the last session has left to the next."""
         self.peewee.drop_spare()
+        self.leave()
+
+    def leave(self) -> None:
+        """Close the calling thread's connection, if it has one."""
         if not self.peewee.is_closed():
             self.peewee.close()
 

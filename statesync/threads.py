@@ -1,0 +1,94 @@
+"""Threads that are used again: starting one takes longer than a short session has to spare.
+
+A thread whose task has ended waits ``IDLE`` seconds for the next one, and ends. Idle, it holds nothing of
+what it did, and it keeps no program from ending.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from contextvars import Context
+from queue import Empty, SimpleQueue
+
+IDLE = 10.0
+"""Seconds that a thread waits for another task."""
+
+
+class Task:
+    """Work that is done once, in a thread that is called ``name`` meanwhile."""
+
+    def __init__(self, work: Callable[[], object], name: str) -> None:
+        self._work, self._name = work, name
+        self._thread: threading.Thread | None = None
+        self._ended = threading.Event()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for the end, up to ``timeout`` seconds; tell whether it has come."""
+        return self._ended.wait(timeout)
+
+    def is_this_thread(self) -> bool:
+        """Tell whether it is the task itself that asks."""
+        return threading.current_thread() is self._thread
+
+    def run(self) -> None:
+        """Do the work in the calling thread, with the variables of a new context."""
+        self._thread = threading.current_thread()
+        self._thread.name = self._name
+        Context().run(self._work)
+
+    def end(self) -> None:
+        """Let go of the thread, and tell whoever waits."""
+        self._thread = None
+        self._ended.set()
+
+
+class Threads:
+    """The threads of a process that wait for work."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew, without threads: a fork leaves them behind, in the parent."""
+        self._idle: list[SimpleQueue[Task]] = []
+
+    def start(self, task: Task) -> None:
+        """Run ``task`` in a daemon thread, one that is idle if there is one. From any thread."""
+        try:
+            inbox = self._idle.pop()
+        except IndexError:
+            threading.Thread(target=self._serve, args=(task,), daemon=True).start()
+        else:
+            inbox.put(task)
+
+    def _serve(self, first: Task) -> None:
+        inbox: SimpleQueue[Task] = SimpleQueue()
+        task: Task | None = first
+        while task is not None:
+            try:
+                task.run()
+                threading.current_thread().name = "statesync-idle"
+                self._idle.append(inbox)  # before the end: who waits for this task may want the thread
+            finally:
+                task.end()
+            task = self._next(inbox)
+
+    def _next(self, inbox: SimpleQueue[Task]) -> Task | None:
+        try:
+            return inbox.get(timeout=IDLE)
+        except Empty:
+            pass
+        try:
+            self._idle.remove(inbox)
+        except ValueError:  # somebody took it at the last moment, and has a task for it
+            return inbox.get()
+        return None
+
+
+threads = Threads()
+"""The process's idle threads."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=threads.forget)
