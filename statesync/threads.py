@@ -23,9 +23,15 @@ class Task:
         self._work, self._name = work, name
         self._thread: threading.Thread | None = None
         self._ended = threading.Event()
+        self._process = os.getpid()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait for the end, up to ``timeout`` seconds; tell whether it has come."""
+        """Wait for the end, up to ``timeout`` seconds; tell whether it has come.
+
+        A process that was forked meanwhile does not wait: the work is its parent's, and does not end there.
+        """
+        if os.getpid() != self._process:
+            return self._ended.is_set()
         return self._ended.wait(timeout)
 
     def is_this_thread(self) -> bool:

@@ -134,3 +134,18 @@ def test_a_fork_waits_for_no_thread_of_its_parent() -> None:
         finally:
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_fork_does_not_wait_for_what_its_parent_does() -> None:
+    go = threading.Event()
+    task = run(Threads(), lambda: go.wait(PATIENCE))
+    child = os.fork()
+    if child == 0:
+        os._exit(1 if task.wait(PATIENCE) else 0)
+    began = time.monotonic()
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    go.set()
+    assert status == 0
+    assert time.monotonic() - began < PATIENCE
+    assert task.wait(PATIENCE)

@@ -2,16 +2,26 @@
 
 Opening a connection reads the whole schema, and every statement is compiled anew on it: a sixth of what a
 sync with nothing to do takes. So a session leaves its connection to the next one.
+
+SQLite writes its log back into the file with the commit that makes it long. After much was stored that takes
+longer than the commit itself, so the last commit of such a session leaves it to a thread of its own.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import threading
+from contextlib import closing
 from copy import copy
+from logging import getLogger
+from pathlib import Path
 from typing import Any
 
 from peewee import SqliteDatabase
+
+from statesync.threads import Task, threads
+
+logger = getLogger(__name__)
 
 _SETTINGS = (
     "connect_params",
@@ -29,8 +39,8 @@ _SETTINGS = (
 class DeviceDatabase(SqliteDatabase):
     """Keeps the connection of a session that went well, as long as another thread has one open.
 
-    So a program that has closed its own connections has closed the file. ``_connect`` and ``_close`` are
-    called under Peewee's lock.
+    So a program that has closed its own connections has closed the file, and finds the whole of it there.
+    ``_connect`` and ``_close`` are called under Peewee's lock.
     """
 
     def __init__(self, path: str, **settings: Any) -> None:
@@ -41,6 +51,8 @@ class DeviceDatabase(SqliteDatabase):
         self._opened_with: tuple[object, ...] = ()
         self._others = 0
         self._is_sound = True
+        self._put_off: int | None = None
+        self._writing_back: Task | None = None
         super().__init__(path, **settings)
 
     def connect_session(self) -> None:
@@ -56,8 +68,21 @@ class DeviceDatabase(SqliteDatabase):
         """Leave the connection of the session that runs now to no other: an error has come of one."""
         self._is_sound = False
 
+    def put_off_checkpoint(self) -> None:
+        """Let the session that runs now end before SQLite's log is written back into the file.
+
+        A program that writes it back by itself, and has told SQLite so (0 pages), goes on doing that.
+        """
+        if self._session is not None:
+            (pages,) = self._session.execute("PRAGMA wal_autocheckpoint").fetchone()
+            self._session.execute("PRAGMA wal_autocheckpoint = 0")
+            self._put_off = pages or None
+
     def drop_spare(self) -> None:
-        """Close the connection that is kept for the next session, if there is one."""
+        """Close the connection that is kept for the next session, once the last one's log is written back."""
+        writing, self._writing_back = self._writing_back, None
+        if writing is not None:
+            writing.wait()
         spare = self._swap_spare(None)
         if spare is not None:
             spare.close()
@@ -95,6 +120,7 @@ class DeviceDatabase(SqliteDatabase):
     def _close(self, connection: sqlite3.Connection) -> None:
         if connection is self._session:
             self._session = self._session_thread = None
+            self._write_back(connection)
             if self._others and self._is_sound:
                 connection.execute("PRAGMA shrink_memory")
                 self._swap_spare(connection)
@@ -104,3 +130,22 @@ class DeviceDatabase(SqliteDatabase):
             if not self._others:
                 self.drop_spare()
         super()._close(connection)  # type: ignore[misc]
+
+    def _write_back(self, connection: sqlite3.Connection) -> None:
+        """Begin what was put off. Without another connection, closing this one does it."""
+        pages, self._put_off = self._put_off, None
+        if pages is None or not self._others:
+            return
+        connection.execute(f"PRAGMA wal_autocheckpoint = {pages}")
+        if self._writing_back is None or self._writing_back.wait(0):
+            self._writing_back = Task(lambda: _checkpoint(Path(self.database)), "statesync-checkpoint")
+            threads.start(self._writing_back)
+
+
+def _checkpoint(path: Path) -> None:
+    """Write the log back on a connection of its own, beside readers and writers; none of them waits."""
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+    except sqlite3.Error:  # nothing is lost: the next commit that finds the log long tries again
+        logger.warning("the log of %s could not be written back", path.name, exc_info=True)

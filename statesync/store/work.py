@@ -36,6 +36,9 @@ from statesync.store.tracking import switched_off
 from statesync.values import Direction, RecordError, SyncOptions, SyncResult
 from statesync.wire import Page, Pull, Push, PushAnswer, Rejected
 
+_MUCH = 100
+"""Records of a last batch from which on it makes SQLite's log long; its end does not wait for that."""
+
 
 class Work:
     """The store as one session sees it. Used by the session's thread alone, inside ``connected``."""
@@ -257,6 +260,8 @@ class Work:
                 objects = standing.objects_of(connection, self._space, self._core.objects)
                 standing.adapt(connection, self._space, objects, effect.problem)
             case EndSession():
+                if self.committed >= _MUCH:
+                    self._core.database.peewee.put_off_checkpoint()
                 message = effect.error.message if effect.error else None
                 journal.end_session(connection, self._session, effect.reason, message)
                 self._details[Trigger.FAIL] = {"reason": effect.reason, "error": message}
