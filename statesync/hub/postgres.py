@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import chain
+from itertools import accumulate, chain
 
 from playhouse.pool import PooledPostgresqlDatabase  # type: ignore[import-untyped]
 from psycopg.conninfo import conninfo_to_dict
@@ -33,19 +33,12 @@ FROM unnest(%b::text[], %b::text[], %b::bigint[], %b::boolean[], %b::text[])
 ON CONFLICT (space, object, key) DO UPDATE SET
     version = excluded.version, writer = excluded.writer, deleted = excluded.deleted, data = excluded.data
 """
-# How many records there are up to the limit, and how many bytes they have.
-_SIZE = "SELECT count(*), coalesce(sum(octet_length(data)), 0) FROM ({feeds}) AS feed"
-
-# How many of the records begin within the bytes. The sums run over the records before a row, so a page ends
-# with the record that passes the limit. Only lengths are carried through the windows: the records themselves
-# would take as long again.
-_FITTING = """
-SELECT count(*) FILTER (WHERE size < %s) FROM (
-    SELECT coalesce(sum(octet_length(data)) OVER (
-        ORDER BY version ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS size
-    FROM ({feeds}) AS feed
-) AS page
+# Records that are so small that a whole page of them fits come at once; of the others comes nothing yet.
+_SMALL = """
+SELECT object, key, version, deleted, CASE WHEN octet_length(data) <= %s THEN data END
+FROM ({feeds}) AS feed ORDER BY version
 """
+_LENGTHS = "SELECT coalesce(octet_length(data), 0) FROM ({feeds}) AS feed ORDER BY version"
 
 
 class PostgresDialect:
@@ -81,18 +74,23 @@ class PostgresDialect:
     def page(
         self, pool: Pool, feeds: Sequence[Statement], limit: int, max_bytes: int
     ) -> tuple[list[Read], bool]:
-        """Let the server cut the page, so that no record travels that does not fit."""
-        sql, parameters = self.merged(feeds, limit + 1)
-        sql = sql.replace("?", "%s")
-        found, size = pool.execute_sql(_SIZE.format(feeds=sql), parameters).fetchone()
-        taken = min(found, limit)
-        if size > max_bytes:  # the running sum takes three times as long, and few pages need it
-            query = _FITTING.format(feeds=sql)
-            (fitting,) = pool.execute_sql(query, (max_bytes, *parameters)).fetchone()
-            taken = min(fitting, limit)
-        sql, parameters = self.merged(feeds, taken)
-        rows = pool.execute_sql(sql.replace("?", "%s"), parameters).fetchall()
-        return rows, found > taken
+        """Ask once where all records are small, and for the lengths first where they are not.
+
+        So no record travels that does not fit, and most pages take one round trip.
+        """
+        feed, parameters = self._merged(feeds, limit + 1)
+        small = max_bytes // (limit + 1)
+        rows: list[Read] = pool.execute_sql(_SMALL.format(feeds=feed), (small, *parameters)).fetchall()
+        if all(data is not None or deleted for _, _, _, deleted, data in rows):
+            return rows[:limit], len(rows) > limit
+        lengths = pool.execute_sql(_LENGTHS.format(feeds=feed), parameters).fetchall()
+        before = accumulate((length for (length,) in lengths), initial=0)
+        taken = min(limit, sum(size < max_bytes for size, _ in zip(before, lengths, strict=False)))
+        return pool.execute_sql(*self._merged(feeds, taken)).fetchall(), len(rows) > taken
+
+    def _merged(self, feeds: Sequence[Statement], limit: int) -> Statement:
+        sql, parameters = self.merged(feeds, limit)
+        return sql.replace("?", "%s"), parameters
 
 
 def open_postgres(url: str, connections: int, patience: float) -> Database:

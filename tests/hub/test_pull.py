@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import json
+import uuid
 from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from statesync.hub import Hub, HubLimits
 
@@ -235,3 +239,35 @@ def test_a_record_larger_than_a_page_comes_alone(hub: Hub, device: Device) -> No
         if not page["more"]:
             break
     assert pages == [["0"], ["1"], ["2"]]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+# Few lengths (11, 20 and 51 bytes as JSON), so that records often end exactly where the page does.
+@given(
+    sizes=st.lists(st.sampled_from([0, 9, 40]), max_size=8),
+    limit=st.integers(1, 5),
+    most=st.sampled_from([1, 11, 20, 22, 31, 40, 51, 62, 100]),
+)
+def test_a_page_takes_what_begins_within_its_bytes_and_its_records(
+    service: Service, hub: Hub, sizes: list[int], limit: int, most: int
+) -> None:
+    hub.limits = HubLimits(page_bytes=most)
+    texts = {f"{n}": {"text": "x" * size} for n, size in enumerate(sizes)}
+    device, space = service.device("cut"), f"cut-{uuid.uuid4().hex}"
+    document = device.push_document(*(upsert(key, record) for key, record in texts.items()))
+    hub.push(space, json.dumps(document, separators=(",", ":")).encode())
+    expected: list[list[str]] = [[]]
+    size = 0
+    for key, record in texts.items():
+        if size >= most or len(expected[-1]) == limit:
+            expected.append([])
+            size = 0
+        expected[-1].append(key)
+        size += len(json.dumps(record, separators=(",", ":")))
+    pages, cursor, more = [], 0, True
+    while more:
+        pull = device.pull_document({"Airport": {"cursor": cursor}}, limit, client="reader")
+        page = json.loads(hub.pull(space, json.dumps(pull).encode()))
+        pages.append(keys(page))
+        cursor, more = page["cursors"]["Airport"], page["more"]
+    assert pages == expected
