@@ -246,10 +246,12 @@ def upload(path: str, port: int, space: str, limit: int, order: str, count: int)
     return _figures(began, cpu, sent)
 
 
-def exchange(path: str, port: int, space: str, limit: int, changes: int, seed: int) -> dict[str, float]:
-    """Change ``changes`` records of a device that has everything, then upload and download."""
+def exchange(
+    path: str, port: int, space: str, limit: int, changes: int, among: int, seed: int
+) -> dict[str, float]:
+    """Change ``changes`` of the newest records of a device that has everything, then upload and download."""
     connection = connect(path)
-    change_some(connection, changes, seed)
+    change_some(connection, changes, among, seed)
     connection.close()
     began, cpu = time.perf_counter(), time.process_time()
     loop = Loop(path, port, space)
@@ -258,13 +260,14 @@ def exchange(path: str, port: int, space: str, limit: int, changes: int, seed: i
     return _figures(began, cpu, moved)
 
 
-def change_some(connection: sqlite3.Connection, changes: int, seed: int) -> None:
-    """Change records here and there, by the first letters of their keys: not those that others change."""
+def change_some(connection: sqlite3.Connection, changes: int, among: int, seed: int) -> None:
+    """Change records here and there ``among`` the newest: not those that others change."""
     connection.execute("BEGIN IMMEDIATE")
     connection.execute(
         "UPDATE item SET quantity = quantity + 1, note = ? || substr(note, 5) WHERE rowid IN "
-        "(SELECT rowid FROM item WHERE rowid % 2 = 0 ORDER BY rowid * ? % 9973 LIMIT ?)",
-        (f"{seed % 10_000:04d}", seed * 2 + 1, changes),
+        "(SELECT rowid FROM item WHERE rowid % 2 = 0 AND rowid > (SELECT max(rowid) FROM item) - ? "
+        "ORDER BY rowid * ? % 9973 LIMIT ?)",
+        (f"{seed % 10_000:04d}", among, seed * 2 + 1, changes),
     )
     connection.execute("COMMIT")
 

@@ -6,8 +6,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from statistics import median
+
+from attrs import frozen
 
 from .hubs import Writer, hub
 from .records import keys
@@ -16,22 +19,39 @@ from .sizes import Sizes
 from .transfers import some_of
 
 
+@frozen
+class Course:
+    """Which records change: ``among`` how many of the newest, in a table with keys in this ``order``."""
+
+    name: str
+    order: str
+    among: int
+
+
+Times = dict[tuple[str, str], list[float]]
+"""Seconds of one sync by side and course, for ever more records."""
+
+
 def growth(folder: Path, sizes: Sizes) -> Iterator[Result]:
-    """W6: the same thousand changes on each side of ever more records, and a long history."""
-    times: dict[str, list[float]] = {"ours": [], "bare": []}
-    memory: list[float] = []
-    for count in sizes.growth:
-        with hub(f"sqlite:///{folder}/w6-{count}.db") as port:
-            for side, seconds in times.items():
-                writer = Writer(port, f"w6-{side}")
-                writer.fill("random", count)
-                device = f"{folder}/w6-{side}-{count}.db"
-                loaded = run(f"{side}:download", path=device, port=port, space=writer.space, limit=1000)
-                seconds.append(_exchanges(side, writer, device, count, sizes.repeat))
-                if side == "ours":
-                    memory.append(loaded["memory"])
-    yield _grown(sizes, times, memory)
-    yield _beside_bare(sizes, times)
+    """W6: the same thousand changes on each side of ever more records, and a long history.
+
+    Once among the newest records, as programs do it. And once scattered over all of them, where SQLite has
+    a page of its own to read and to write for each: that part grows for everybody, so the bare loop's
+    growth stands beside it.
+    """
+    times, memory = _exchanges(folder, sizes)
+    counts = f"{sizes.growth[-1]:,} against {sizes.growth[0]:,}"
+    yield _grown(f"1000 changes on each side among the newest of {counts}", times["ours", "near"])
+    series = {
+        "records": [float(count) for count in sizes.growth],
+        "memory": memory,
+        "seconds": times["ours", "far"],
+        "bare seconds": times["bare", "far"],
+        "near seconds": times["ours", "near"],
+    }
+    yield _grown(f"1000 changes on each side scattered over {counts}", times["ours", "far"], series)
+    yield _beside_bare("among the newest", times["ours", "near"], times["bare", "near"])
+    yield _beside_bare("scattered", times["ours", "far"], times["bare", "far"])
     yield Result(
         "W1", f"resident memory at {sizes.growth[-1]:,}", memory[-1], 64.0, "MB", memory[-1] / 64, 1.0
     )
@@ -39,44 +59,55 @@ def growth(folder: Path, sizes: Sizes) -> Iterator[Result]:
     yield from _opening(folder, sizes)
 
 
-def _grown(sizes: Sizes, times: dict[str, list[float]], memory: list[float]) -> Result:
-    ours, bare = times["ours"], times["bare"]
-    counts = [float(count) for count in sizes.growth]
-    return Result(
-        "W6",
-        f"1000 changes on each side of {sizes.growth[-1]:,} against {sizes.growth[0]:,}",
-        ours[-1],
-        ours[0],
-        "s",
-        ours[-1] / ours[0],
-        1.5,
-        {"the bare loop's growth": bare[-1] / bare[0], "over the bare loop": ours[-1] / bare[-1]},
-        {"records": counts, "seconds": ours, "bare seconds": bare, "memory": memory},
-    )
+def _exchanges(folder: Path, sizes: Sizes) -> tuple[Times, list[float]]:
+    """Return the seconds of every exchange, and the memory of our downloads, for ever more records."""
+    courses = (Course("near", "ordered", sizes.growth[0]), Course("far", "random", sizes.growth[-1]))
+    times: Times = {(side, course.name): [] for side in ("ours", "bare") for course in courses}
+    memory: list[float] = []
+    for count in sizes.growth:
+        with hub(f"sqlite:///{folder}/w6-{count}.db") as port:
+            for side, course in product(("ours", "bare"), courses):
+                loaded, seconds = _one(folder, port, side, course, count, sizes.repeat)
+                times[side, course.name].append(seconds)
+                if (side, course.name) == ("ours", "far"):
+                    memory.append(loaded)
+    return times, memory
 
 
-def _beside_bare(sizes: Sizes, times: dict[str, list[float]]) -> Result:
+def _grown(what: str, times: list[float], series: dict[str, list[float]] | None = None) -> Result:
+    return Result("W6", what, times[-1], times[0], "s", times[-1] / times[0], 1.5, {}, series or {})
+
+
+def _beside_bare(which: str, ours: list[float], bare: list[float]) -> Result:
     """Hold our growth against the bare loop's: what grows with a table is SQLite's, for everybody."""
-    ours, bare = (seconds[-1] / seconds[0] for seconds in (times["ours"], times["bare"]))
-    what = f"that growth beside the bare loop's, {sizes.growth[-1]:,} records"
-    return Result("W6", what, ours, bare, "times", ours / bare, 1.5)
+    mine, theirs = ours[-1] / ours[0], bare[-1] / bare[0]
+    what = f"that growth beside the bare loop's, {which}"
+    return Result("W6", what, mine, theirs, "times", mine / theirs, 1.5)
 
 
-def _exchanges(side: str, writer: Writer, device: str, count: int, repeat: int) -> float:
-    """Return the median seconds of a sync with a thousand changes on each side."""
-    known = list(keys("random", count))
+def _one(folder: Path, port: int, side: str, course: Course, count: int, repeat: int) -> tuple[float, float]:
+    """Fill a device; return its memory in MB, and the median seconds of a sync with changes on each side."""
+    writer, device = Writer(port, f"w6-{side}-{course.name}"), _device(folder, side, course.name, count)
+    writer.fill(course.order, count)
+    memory = run(f"{side}:download", path=device, port=port, space=writer.space, limit=1000)["memory"]
+    newest = list(keys(course.order, count))[-course.among :]
+    given = {"path": device, "port": port, "space": writer.space, "among": course.among}
     seconds = []
     for number in range(repeat):
-        writer.change(some_of(known, number), number)
-        given = {"path": device, "port": writer.port, "space": writer.space, "seed": number}
-        seconds.append(run(f"{side}:exchange", limit=1000, changes=1000, **given)["seconds"])
-    return median(seconds)
+        writer.change(some_of(newest, number), number)
+        figures = run(f"{side}:exchange", limit=1000, changes=1000, seed=number, **given)
+        seconds.append(figures["seconds"])
+    return memory, median(seconds)
+
+
+def _device(folder: Path, side: str, course: str, count: int) -> str:
+    return f"{folder}/w6-{side}-{course}-{count}.db"
 
 
 def _history(folder: Path, sizes: Sizes) -> Iterator[Result]:
     with hub(f"sqlite:///{folder}/w6-{sizes.growth[0]}.db") as port:
-        given = {"port": port, "space": "w6-ours", "limit": 1000, "repeat": sizes.syncs}
-        device = f"{folder}/w6-ours-{sizes.growth[0]}.db"
+        given = {"port": port, "space": "w6-ours-far", "limit": 1000, "repeat": sizes.syncs}
+        device = _device(folder, "ours", "far", sizes.growth[0])
         before = run("ours:nothing", path=device, keep=2 * sizes.sessions, **given)["seconds"]
         run("ours:fill_history", path=device, sessions=sizes.sessions)
         after = run("ours:nothing", path=device, keep=2 * sizes.sessions, **given)["seconds"]
@@ -86,7 +117,7 @@ def _history(folder: Path, sizes: Sizes) -> Iterator[Result]:
 
 def _opening(folder: Path, sizes: Sizes) -> Iterator[Result]:
     """W7: opening a store with everything in it, and the import."""
-    device = f"{folder}/w6-ours-{sizes.growth[-1]}.db"
+    device = _device(folder, "ours", "far", sizes.growth[-1])
     run("ours:fill_history", path=device, sessions=sizes.sessions)
     seconds = median(run("ours:opening", path=device)["seconds"] for _ in range(sizes.repeat)) * 1000
     what = f"open and setup() with {sizes.growth[-1]:,} records, {sizes.sessions:,} sessions"

@@ -73,10 +73,12 @@ def upload(path: str, port: int, space: str, limit: int, order: str, count: int)
     return _timed_sync(store, port, space, limit)
 
 
-def exchange(path: str, port: int, space: str, limit: int, changes: int, seed: int) -> dict[str, float]:
-    """Change ``changes`` records of a device that has everything, then upload and download."""
+def exchange(
+    path: str, port: int, space: str, limit: int, changes: int, among: int, seed: int
+) -> dict[str, float]:
+    """Change ``changes`` of the newest records of a device that has everything, then upload and download."""
     store, _ = open_store(path)
-    change_some(raw(store), changes, seed)
+    change_some(raw(store), changes, among, seed)
     return _timed_sync(store, port, space, limit)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from itertools import chain
 from math import log10
 from pathlib import Path
 
 from .runner import Result
 
 _WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 720, 320, 70, 40, 50
-_OURS, _LIMIT = "#2463a8", "#b0b7c0"
+_OURS, _LIGHT, _LIMIT = "#2463a8", "#7fb2e5", "#b0b7c0"
 
 
 def write_plots(results: Sequence[Result], folder: Path) -> list[Path]:
@@ -18,7 +19,10 @@ def write_plots(results: Sequence[Result], folder: Path) -> list[Path]:
     plots = {
         "ratios.svg": _ratios(results),
         "growth.svg": _lines(
-            results, "seconds", "seconds of one sync, 1000 changes on each side (grey: the bare loop)"
+            results,
+            "seconds",
+            "seconds of one sync, 1000 changes on each side: scattered, and (light) among the newest; "
+            "grey: the bare loop, scattered",
         ),
         "memory.svg": _lines(results, "memory", "MB resident at most, first download"),
         "cancel.svg": _histogram(results),
@@ -58,8 +62,9 @@ def _lines(results: Sequence[Result], name: str, title: str) -> str:
     found = [one.series for one in results if name in one.series]
     if not found or len(found[0]["records"]) < 2:
         return ""
-    across, up, bare = found[0]["records"], found[0][name], found[0].get(f"bare {name}", [])
-    low, high, most = log10(across[0]), log10(across[-1]), max([*up, *bare]) * 1.25
+    across, up = found[0]["records"], found[0][name]
+    others = {_LIMIT: found[0].get(f"bare {name}", []), _LIGHT: found[0].get(f"near {name}", [])}
+    low, high, most = log10(across[0]), log10(across[-1]), max(chain(up, *others.values())) * 1.25
     width, height = _WIDTH - _LEFT - 30, _HEIGHT - _TOP - _BOTTOM
 
     def places(values: Sequence[float]) -> list[tuple[float, float]]:
@@ -69,7 +74,8 @@ def _lines(results: Sequence[Result], name: str, title: str) -> str:
         ]
 
     points = places(up)
-    parts = [*_axes(most), _polyline(places(bare), _LIMIT), _polyline(points, _OURS)]
+    parts = [*_axes(most), *(_polyline(places(other), colour) for colour, other in others.items())]
+    parts.append(_polyline(points, _OURS))
     for (x, y), count, value in zip(points, across, up, strict=True):
         parts += [_dot(x, y), _text(x, y - 9, f"{value:.3g}", "middle")]
         parts.append(_text(x, _HEIGHT - _BOTTOM + 18, f"{count:,.0f}", "middle"))

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
-from uuid_utils import uuid7
 
 OBJECT = "Item"
 FIELDS = ("code", "name", "note", "quantity", "price", "active")
+_BEGIN = 1_700_000_000_000
+"""The first millisecond of ordered keys."""
 _LETTERS = "abcdefghijklmnopqrstuvwxyz      "
 
 
@@ -31,13 +32,14 @@ Row = tuple[Any, ...]
 
 
 def keys(order: str, count: int, seed: int = 0) -> Iterator[str]:
-    """Make ``count`` keys: ``random`` (the same for the same seed) or ``ordered``."""
+    """Make ``count`` keys, the same for the same seed: ``random``, or ``ordered`` as UUIDv7 are."""
     source = random.Random(seed)
-    for _ in range(count):
+    for millisecond in range(_BEGIN, _BEGIN + count):
+        key = str(uuid.UUID(int=source.getrandbits(128), version=4))
         if order == "ordered":
-            yield str(uuid7())
-        else:
-            yield str(uuid.UUID(int=source.getrandbits(128), version=4))
+            stamp = f"{millisecond:012x}"
+            key = f"{stamp[:8]}-{stamp[8:]}-7{key[15:]}"
+        yield key
 
 
 def items(count: int, seed: int = 0) -> Iterator[Item]:

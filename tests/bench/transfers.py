@@ -74,6 +74,7 @@ def exchange(folder: Path, sizes: Sizes) -> Iterator[Result]:
                 space=writers[side].space,
                 limit=1000,
                 changes=1000,
+                among=sizes.records,
                 seed=number,
             )
 
