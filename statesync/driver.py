@@ -167,7 +167,7 @@ class Driver:
         self._has_sent_upload = False
         letter = self.mailbox.take(HEAD_START)
         if letter is None and self._now.phase is Phase.UPLOADING:
-            self.work.look_ahead()
+            self.work.uploads.look_ahead()
         return letter
 
     def _timer_event(self) -> Event:
@@ -207,9 +207,9 @@ class Driver:
         began = self.clock()
         try:
             if isinstance(reply.answer, PushAnswer):
-                event: Event = self.work.take_push(reply.answer)
+                event: Event = self.work.uploads.take(reply.answer)
             elif isinstance(reply.answer, Page) and isinstance(reply.request, Pull):
-                event = self.work.take_page(reply.request, reply.answer)
+                event = self.work.downloads.take(reply.request, reply.answer)
         except RemoteError as error:
             return Broke(error)
         except SyncFailed as error:
@@ -223,7 +223,7 @@ class Driver:
     def _handle(self, event: Event) -> None:
         decision = decide(self._now, event)
         if isinstance(event, Answered) and event.more and self._now.phase is Phase.DOWNLOADING:
-            self._requests.read_ahead(self.work.pull_ahead())
+            self._requests.read_ahead(self.work.downloads.request_ahead())
         if any(isinstance(action, Finish) for action in decision.then):
             self._worker.dismiss()  # it ends while the end of the session is written down
         moves: tuple[Move, ...] = ()
@@ -286,7 +286,7 @@ class Driver:
 
     def _prepare(self, round_: int) -> None:
         try:
-            self._next.append(Prepared(self.work.prepare(round_)))
+            self._next.append(Prepared(self.work.uploads.prepare(round_)))
         except SyncFailed as error:
             self._next.append(Stuck(error))
 
@@ -297,7 +297,7 @@ class Driver:
             return
         upload = direction is Direction.UPLOAD
         try:
-            self._requests.send(self.work.push_request() if upload else self.work.pull_request())
+            self._requests.send(self.work.uploads.request() if upload else self.work.downloads.request())
             self._has_sent_upload = upload
             self._report(State.STARTED)
         except SyncFailed as error:
@@ -316,7 +316,7 @@ class Driver:
         for move in moves:
             match move.trigger:
                 case Trigger.START:
-                    self._total = self.work.waiting() if self.options.uploads else None
+                    self._total = self.work.uploads.waiting() if self.options.uploads else None
                     self.tell(Progress(Part.SYNC, State.STARTED, total=self._total))
                 case Trigger.CANCEL if move.target is Phase.CANCELLING:
                     self.tell(Progress(Part.SYNC, State.CANCELLING))

@@ -15,7 +15,7 @@ from fleet import Device
 from gate import PATIENCE, Gate, pass_on, refuse, wait_for
 
 from statesync import Phase, Session, SyncCancelled, SyncOptions
-from statesync.store.work import Work
+from statesync.store.uploads import Uploads
 
 
 @pytest.fixture
@@ -96,13 +96,13 @@ def after_composing_ahead(
 ) -> Session:
     """Upload five records, two a batch; write when the second batch is composed, and the first under way."""
     composed = threading.Event()
-    real = Work.look_ahead
+    real = Uploads.look_ahead
 
-    def look_ahead(work: Work) -> None:
-        real(work)
+    def look_ahead(uploads: Uploads) -> None:
+        real(uploads)
         composed.set()
 
-    monkeypatch.setattr(Work, "look_ahead", look_ahead)
+    monkeypatch.setattr(Uploads, "look_ahead", look_ahead)
     here.add(5)
     held = gate.hold()
     session = here.scope.start_sync(SyncOptions(upload_batch_size=2))

@@ -1,14 +1,34 @@
-"""What one session holds between two transitions: the batch that stands ready, and what was answered to it.
+"""What one session is told, and what it holds between two transitions.
 
 Nothing here must survive: what must is in the database.
 """
 
 from __future__ import annotations
 
-from attrs import define
+import sqlite3
+
+from attrs import define, frozen
 
 from statesync.store import pages, verdicts
+from statesync.store.core import Core
+from statesync.store.outbox import Objects
+from statesync.values import SyncOptions
 from statesync.wire import Change, Page, Pull, PushAnswer
+
+
+@frozen(eq=False)
+class Brief:
+    """What one session is told: who it is, which objects it syncs with which space, and how."""
+
+    core: Core
+    session: str
+    space: str
+    objects: Objects
+    options: SyncOptions
+
+    def raw(self) -> sqlite3.Connection:
+        """Return the calling thread's connection."""
+        return self.core.database.raw()
 
 
 @define(eq=False)

@@ -1,0 +1,83 @@
+"""The download batches of one session: what to ask for, and storing the page that came.
+
+Used by the session's thread alone. ``store`` writes, in the caller's transaction; nothing else here does.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+import msgspec
+
+from statesync.errors import UsageError
+from statesync.messages import Answered
+from statesync.store import journal, orphans, pages, standing
+from statesync.store.staging import Brief, Download
+from statesync.values import RecordError
+from statesync.wire import Page, Pull
+
+
+class Downloads:
+    """What one session fetches, page by page."""
+
+    def __init__(self, brief: Brief) -> None:
+        self._brief = brief
+        self._watched = orphans.watched(brief.objects)
+        self._download: Download | None = None
+        self.orphans: list[RecordError] = []
+        """Records without a parent; known once the feed is drained."""
+
+    def connect(self, connection: sqlite3.Connection) -> None:
+        """Make the session's connection ready."""
+        if self._watched:
+            orphans.begin(connection)
+
+    def request(self) -> Pull:
+        """Return the request for the next page of the scope's feeds."""
+        brief = self._brief
+        here = standing.standing(brief.raw(), brief.space)
+        feeds = standing.feeds(brief.raw(), brief.objects, brief.options.filter)
+        limit = brief.options.download_batch_size
+        return Pull(here.client, here.number, here.hub, here.epoch, feeds, limit, here.head)
+
+    def request_ahead(self) -> Pull:
+        """Return what ``request`` will return once the page that has come is stored."""
+        download = self._staged()
+        asked, page = download.request, download.page
+        feeds = {
+            name: msgspec.structs.replace(feed, cursor=page.cursors[name])
+            for name, feed in asked.objects.items()
+        }
+        head = max(asked.head, page.head)
+        return Pull(asked.client, asked.number, page.hub, page.epoch, feeds, asked.limit, head)
+
+    def take(self, request: Pull, page: Page) -> Answered:
+        """Check and decode a page. Raises ``BadAnswer``; writes nothing."""
+        pages.check(request, page)
+        self._download = Download(request, page, pages.decode(page, self._brief.objects))
+        return Answered(len(page.changes), more=page.more)
+
+    def store(self, connection: sqlite3.Connection, number: int) -> int:
+        """Store the page as the batch ``number``, with its cursors; return how many records it brought."""
+        download, brief = self._staged(), self._brief
+        page = download.page
+        here = standing.standing(connection, brief.space)
+        standing.learn(connection, here, page.hub, page.epoch, page.head)
+        applied = pages.apply(connection, page, download.parts, brief.objects)
+        for part in download.parts:
+            if part.tracked.name in self._watched:
+                orphans.note(connection, part.tracked, (entry.key for entry in part.entries))
+        if self._watched and not page.more:
+            self.orphans = orphans.find(connection, brief.objects)
+        if applied.stored:
+            journal.set_records(connection, brief.session, number, applied.stored)
+        return applied.stored
+
+    def drop(self) -> None:
+        """Let go of the page that has come."""
+        self._download = None
+
+    def _staged(self) -> Download:
+        if self._download is None:
+            raise UsageError("no page is staged")
+        return self._download
