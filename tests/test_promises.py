@@ -72,7 +72,7 @@ def ask(path: Any, sql: str, *values: object) -> list[Any]:
 def staged(device: Device) -> list[Any]:
     """What is staged for a batch: payloads, and changes that belong to one."""
     path = device.store.database.database
-    return ask(path, "SELECT wire_id FROM statesync_batch WHERE payload IS NOT NULL") + ask(
+    return ask(path, "SELECT session FROM statesync_payload") + ask(
         path, "SELECT key FROM statesync_change WHERE batch IS NOT NULL"
     )
 

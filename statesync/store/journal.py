@@ -108,14 +108,15 @@ def set_horizon(connection: sqlite3.Connection, session: str, horizon: int) -> N
 
 
 def end_session(connection: sqlite3.Connection, session: str, reason: str | None, error: str | None) -> None:
-    """Record why the session ended (K11) and clear the payloads of batches that are settled (K9)."""
+    """Record why the session ended (K11) and drop the payloads of batches that are settled (K9)."""
     if (reason, error) != (None, None):
         connection.execute(
             "UPDATE statesync_session SET reason = ?, error = ? WHERE id = ?", (reason, error, session)
         )
     connection.execute(
-        "UPDATE statesync_batch SET payload = NULL WHERE session = ? AND doubt = 0 AND payload IS NOT NULL",
-        (session,),
+        "DELETE FROM statesync_payload WHERE session = :session AND number IN "
+        "(SELECT number FROM statesync_batch WHERE session = :session AND doubt = 0)",
+        {"session": session},
     )
 
 
@@ -163,10 +164,11 @@ def stage_upload(
 ) -> None:
     """Keep the exact payload of an upload batch until the hub's answer is stored."""
     connection.execute(
-        "UPDATE statesync_batch SET wire_id = ?, wire_number = ?, payload = ?, records = ? "
+        "UPDATE statesync_batch SET wire_id = ?, wire_number = ?, records = ? "
         "WHERE session = ? AND number = ?",
-        (wire_id, wire_number, payload, records, session, number),
+        (wire_id, wire_number, records, session, number),
     )
+    connection.execute("INSERT INTO statesync_payload VALUES (?, ?, ?)", (session, number, payload))
 
 
 def note_attempt(connection: sqlite3.Connection, session: str, number: int, attempt: int) -> None:
@@ -190,10 +192,8 @@ def settle(connection: sqlite3.Connection, session: str, number: int) -> None:
 
     The payload goes at once, so that the next one takes its place in the file.
     """
-    connection.execute(
-        "UPDATE statesync_batch SET doubt = 0, payload = NULL WHERE session = ? AND number = ?",
-        (session, number),
-    )
+    set_doubt(connection, session, number, doubtful=False)
+    connection.execute("DELETE FROM statesync_payload WHERE session = ? AND number = ?", (session, number))
 
 
 def set_records(connection: sqlite3.Connection, session: str, number: int, records: int) -> None:
@@ -224,8 +224,9 @@ def release_settled(connection: sqlite3.Connection, session: str, number: int) -
 def batch_in_doubt(connection: sqlite3.Connection, space: str) -> tuple[str, int, str, int, bytes] | None:
     """Return (session, number, wire id, wire number, payload) of the space's batch in doubt, or None."""
     row: tuple[str, int, str, int, bytes] | None = connection.execute(
-        "SELECT session, number, wire_id, wire_number, payload FROM statesync_batch "
-        "WHERE space = ? AND doubt = 1 ORDER BY rowid DESC LIMIT 1",
+        "SELECT session, number, wire_id, wire_number, payload "
+        "FROM statesync_batch JOIN statesync_payload USING (session, number) "
+        "WHERE space = ? AND doubt = 1 ORDER BY statesync_batch.rowid DESC LIMIT 1",
         (space,),
     ).fetchone()
     return row

@@ -148,7 +148,40 @@ CREATE INDEX statesync_change_empty ON statesync_change (object)
     WHERE operation = 'delete' AND image IS NULL;
 """
 
-MIGRATIONS: tuple[str, ...] = (_FORMAT_1, _FORMAT_2)
+# A payload has a table of its own: in its batch's row it was written again whenever the batch's phase moved.
+# A table is not renamed, because SQLite refuses that where any view of the program's is broken.
+_FORMAT_3 = """
+CREATE TABLE statesync_payload (
+    session TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    payload BLOB NOT NULL,
+    PRIMARY KEY (session, number)
+);
+INSERT INTO statesync_payload
+    SELECT session, number, payload FROM statesync_batch WHERE payload IS NOT NULL ORDER BY rowid;
+CREATE TEMP TABLE statesync_batches AS
+    SELECT session, number, direction, phase, records, attempts, space, wire_id, wire_number, doubt
+    FROM statesync_batch ORDER BY rowid;
+DROP TABLE statesync_batch;
+CREATE TABLE statesync_batch (
+    session TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    direction TEXT NOT NULL,
+    phase TEXT NOT NULL,
+    records INTEGER NOT NULL DEFAULT 0,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    space TEXT NOT NULL,
+    wire_id TEXT,
+    wire_number INTEGER,
+    doubt INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (session, number)
+);
+INSERT INTO statesync_batch SELECT * FROM statesync_batches;
+DROP TABLE statesync_batches;
+CREATE INDEX statesync_batch_doubt ON statesync_batch (space) WHERE doubt = 1;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FORMAT_1, _FORMAT_2, _FORMAT_3)
 FORMAT = len(MIGRATIONS)
 
 
@@ -170,7 +203,7 @@ def migrate(database: Database) -> None:
 
 def tables() -> list[str]:
     """Return the names of the store's own tables."""
-    return re.findall(r"CREATE TABLE (\w+)", "".join(MIGRATIONS))
+    return list(dict.fromkeys(re.findall(r"CREATE TABLE (\w+)", "".join(MIGRATIONS))))
 
 
 def is_store(connection: sqlite3.Connection) -> bool:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from attrs import frozen
 
 from statesync.errors import BadAnswer, WrongHub
+from statesync.store.journal import release_batch, settle
 from statesync.store.objects import TrackedObject, quoted
 from statesync.store.outbox import Objects, fold
 from statesync.wire import CLIENT_FORKED, EPOCH_CHANGED, Feed, Problem
@@ -268,10 +269,9 @@ def forget(connection: sqlite3.Connection, objects: Iterable[str]) -> None:
 
 def settle_doubts(connection: sqlite3.Connection, space: str) -> None:
     """Let go of a batch in doubt: its changes are still pending, and are offered anew."""
-    rows = connection.execute(
-        "SELECT wire_id FROM statesync_batch WHERE space = ? AND doubt = 1", (space,)
+    batches = connection.execute(
+        "SELECT session, number FROM statesync_batch WHERE space = ? AND doubt = 1", (space,)
     ).fetchall()
-    connection.executemany("UPDATE statesync_change SET batch = NULL, sent = NULL WHERE batch = ?", rows)
-    connection.execute(
-        "UPDATE statesync_batch SET doubt = 0, payload = NULL WHERE space = ? AND doubt = 1", (space,)
-    )
+    for session, number in batches:
+        release_batch(connection, session, number)
+        settle(connection, session, number)

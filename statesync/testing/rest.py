@@ -20,7 +20,8 @@ def check_at_rest(device: WorldDevice) -> None:
         assert found.execute("PRAGMA quick_check").fetchall() == [("ok",)], f"{device.name} is damaged"
         assert found.execute("SELECT value FROM statesync_meta WHERE key = 'tracking'").fetchone() == (1,)
         staged = found.execute(
-            "SELECT count(*) FROM statesync_batch WHERE doubt = 0 AND payload IS NOT NULL"
+            "SELECT count(*) FROM statesync_payload LEFT JOIN statesync_batch USING (session, number) "
+            "WHERE doubt IS NOT 1"
         ).fetchone()
         assert staged == (0,), f"{device.name} keeps a payload of a batch that is settled"
     for session in device.store.sessions(_NEWEST):

@@ -49,7 +49,10 @@ def check_whole_pages(found: sqlite3.Connection) -> None:
 
 def check_whole_batches(found: sqlite3.Connection) -> None:
     """Of an upload batch in doubt, the hub has everything that it accepted, or nothing at all."""
-    in_doubt = found.execute("SELECT wire_id, payload FROM statesync_batch WHERE doubt = 1").fetchall()
+    in_doubt = found.execute(
+        "SELECT wire_id, payload FROM statesync_batch LEFT JOIN statesync_payload USING (session, number) "
+        "WHERE doubt = 1"
+    ).fetchall()
     answers = dict(found.execute("SELECT batch, answer FROM receipt"))
     written = dict(found.execute("SELECT version, key FROM audit"))
     for wire_id, payload in in_doubt:

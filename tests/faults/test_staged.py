@@ -23,7 +23,7 @@ def test_a_batch_in_doubt_leaves_nothing_behind_once_a_later_session_has_settled
         remote.inject(Fault.LOSE_ANSWER)
         with pytest.raises(ConnectionLost):
             a.store.scope(remote).sync(SyncOptions(max_attempts=1, upload_batch_size=3))
-        staged = "SELECT count(*) FROM statesync_batch WHERE payload IS NOT NULL"
+        staged = "SELECT count(*) FROM statesync_payload"
         assert found.execute(staged).fetchone() == (1,)
         finish_the_day(a, remote)
         assert found.execute(staged).fetchone() == (0,)
