@@ -3,8 +3,9 @@
 Opening a connection reads the whole schema, and every statement is compiled anew on it: a sixth of what a
 sync with nothing to do takes. So a session leaves its connection to the next one.
 
-SQLite writes its log back into the file with the commit that makes it long. After much was stored that takes
-longer than the commit itself, so the last commit of such a session leaves it to a thread of its own.
+SQLite writes its log back into the file with the commit that makes it long. Sessions let it become longer
+than the program does, which saves a tenth of a large download: what is written twice meanwhile is written
+back once. The last commit of a session that stored much leaves that to a thread of its own, so nobody waits.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ _SETTINGS = (
     "_attached",
 )
 """What Peewee opens a connection with."""
+
+_LOG_LENGTH = 4
+"""How many times longer than the program's own a session's log may become: 16 MB if the program sets none."""
 
 
 class DeviceDatabase(SqliteDatabase):
@@ -74,9 +78,8 @@ class DeviceDatabase(SqliteDatabase):
         A program that writes it back by itself, and has told SQLite so (0 pages), goes on doing that.
         """
         if self._session is not None:
-            (pages,) = self._session.execute("PRAGMA wal_autocheckpoint").fetchone()
-            self._session.execute("PRAGMA wal_autocheckpoint = 0")
-            self._put_off = pages or None
+            self._put_off = _log_limit(self._session) or None
+            _limit_log(self._session, 0)
 
     def drop_spare(self) -> None:
         """Close the connection that is kept for the next session, once the last one's log is written back."""
@@ -113,9 +116,10 @@ class DeviceDatabase(SqliteDatabase):
         self.connect_params = {**params, "check_same_thread": False}
         try:
             connection: sqlite3.Connection = super()._connect()  # type: ignore[misc]
-            return connection
         finally:
             self.connect_params = params
+        _limit_log(connection, _LOG_LENGTH * _log_limit(connection))
+        return connection
 
     def _close(self, connection: sqlite3.Connection) -> None:
         if connection is self._session:
@@ -136,10 +140,20 @@ class DeviceDatabase(SqliteDatabase):
         pages, self._put_off = self._put_off, None
         if pages is None or not self._others:
             return
-        connection.execute(f"PRAGMA wal_autocheckpoint = {pages}")
+        _limit_log(connection, pages)
         if self._writing_back is None or self._writing_back.wait(0):
             self._writing_back = Task(lambda: _checkpoint(Path(self.database)), "statesync-checkpoint")
             threads.start(self._writing_back)
+
+
+def _log_limit(connection: sqlite3.Connection) -> int:
+    """Return the pages from which on a commit on this connection writes the log back; 0: none does."""
+    (pages,) = connection.execute("PRAGMA wal_autocheckpoint").fetchone()
+    return int(pages)
+
+
+def _limit_log(connection: sqlite3.Connection, pages: int) -> None:
+    connection.execute(f"PRAGMA wal_autocheckpoint = {pages}")
 
 
 def _checkpoint(path: Path) -> None:

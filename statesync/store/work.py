@@ -34,7 +34,7 @@ from statesync.store.uploads import Uploads
 from statesync.values import Direction, SyncOptions, SyncResult
 
 _MUCH = 100
-"""Records of a last batch from which on it makes SQLite's log long; its end does not wait for that."""
+"""Records of a session from which on SQLite's log may be long, and is written back when it has ended."""
 
 
 class Work:
@@ -53,6 +53,7 @@ class Work:
         self.timing = Timing()
         self.committed = 0
         """Records of the batch that was committed last."""
+        self._stored = 0
 
     def create(self) -> None:
         """Record the session in the phase idle. Raises ``UsageError`` for an object of another space."""
@@ -156,6 +157,7 @@ class Work:
             only_uploads = {"conflicts": outcome.conflicts, "rejected": outcome.rejected}
         else:
             self.committed = self.downloads.store(connection, effect.number)
+        self._stored += self.committed
         self._details[Trigger.COMMIT_BATCH] = {
             "direction": effect.direction,
             "records": self.committed,
@@ -176,5 +178,5 @@ class Work:
         message = effect.error.message if effect.error else None
         journal.end_session(connection, self._brief.session, effect.reason, message)
         self._details[Trigger.FAIL] = {"reason": effect.reason, "error": message}
-        if self.committed >= _MUCH:
+        if self._stored >= _MUCH:
             self._brief.core.database.peewee.put_off_checkpoint()
