@@ -40,8 +40,8 @@ def growth(folder: Path, sizes: Sizes) -> Iterator[Result]:
     growth stands beside it.
     """
     times, memory = _exchanges(folder, sizes)
-    counts = f"{sizes.growth[-1]:,} against {sizes.growth[0]:,}"
-    yield _grown(f"1000 changes on each side among the newest of {counts}", times["ours", "near"])
+    counts = f"{sizes.growth[-1]:,} to {sizes.growth[0]:,}"
+    yield _grown(f"1000 changes a side: the newest of {counts}", times["ours", "near"])
     series = {
         "records": [float(count) for count in sizes.growth],
         "memory": memory,
@@ -49,8 +49,8 @@ def growth(folder: Path, sizes: Sizes) -> Iterator[Result]:
         "bare seconds": times["bare", "far"],
         "near seconds": times["ours", "near"],
     }
-    yield _grown(f"1000 changes on each side scattered over {counts}", times["ours", "far"], series)
-    yield _beside_bare("among the newest", times["ours", "near"], times["bare", "near"])
+    yield _grown(f"1000 changes a side: scattered over {counts}", times["ours", "far"], series)
+    yield _beside_bare("the newest", times["ours", "near"], times["bare", "near"])
     yield _beside_bare("scattered", times["ours", "far"], times["bare", "far"])
     yield Result(
         "W1", f"resident memory at {sizes.growth[-1]:,}", memory[-1], 64.0, "MB", memory[-1] / 64, 1.0

@@ -21,8 +21,7 @@ def write_plots(results: Sequence[Result], folder: Path) -> list[Path]:
         "growth.svg": _lines(
             results,
             "seconds",
-            "seconds of one sync, 1000 changes on each side: scattered, and (light) among the newest; "
-            "grey: the bare loop, scattered",
+            "seconds of one sync: scattered (blue), the newest (light), the bare loop scattered (grey)",
         ),
         "memory.svg": _lines(results, "memory", "MB resident at most, first download"),
         "cancel.svg": _histogram(results),
