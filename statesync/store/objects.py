@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Container
 from datetime import date
 from decimal import Decimal
 from functools import cached_property
@@ -68,6 +69,12 @@ def _literal(value: object) -> str:
     return repr(value) if isinstance(value, int | float) else "'" + str(value).replace("'", "''") + "'"
 
 
+def _is_unchanged(column: str) -> str:
+    """Compare to the byte, whatever the column's collation says: 1 is not 1.0, and a is not A."""
+    new = f"excluded.{column}"
+    return f"{column} COLLATE BINARY IS {new} AND typeof({column}) = typeof({new})"
+
+
 @define(eq=True, slots=False)
 class TrackedObject:
     """One object: its ``name`` on the wire, its ``table``, the ``key`` column and the other columns.
@@ -116,21 +123,21 @@ class TrackedObject:
         """The names of the columns besides the key."""
         return tuple(column.name for column in self.columns)
 
-    @cached_property
-    def upsert_sql(self) -> str:
-        """Insert or update one record by (key, *columns)."""
-        return self.upsert_of(self.column_names)
-
-    def upsert_of(self, columns: tuple[str, ...]) -> str:
+    def upsert_of(self, columns: tuple[str, ...], spared: Container[str] = ()) -> str:
         """Insert or update (key, *columns), leaving other columns of a known record as they are.
 
-        A new record gets the defaults of the other columns.
+        A new record gets the defaults of the other columns. ``spared`` columns of a known record are not
+        set; where one of them would change, the whole record is left as it is.
         """
         unset = [c for c in self.columns if c.name not in columns and c.default is not None]
         names = ", ".join(quoted(name) for name in (self.key, *columns, *(c.name for c in unset)))
         marks = ", ".join(["?"] * (len(columns) + 1) + [_literal(c.default) for c in unset])
-        updates = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in columns)
-        action = f"UPDATE SET {updates}" if updates else "NOTHING"
+        updates = ", ".join(
+            f"{quoted(name)} = excluded.{quoted(name)}" for name in columns if name not in spared
+        )
+        unchanged = " AND ".join(_is_unchanged(quoted(name)) for name in columns if name in spared)
+        where = f" WHERE {unchanged}" if unchanged else ""
+        action = f"UPDATE SET {updates}{where}" if updates else "NOTHING"
         key, table = quoted(self.key), quoted(self.table)
         return f"INSERT INTO {table} ({names}) VALUES ({marks}) ON CONFLICT ({key}) DO {action}"
 

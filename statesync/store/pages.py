@@ -16,13 +16,12 @@ import msgspec
 from attrs import frozen
 
 from statesync.errors import BadAnswer
+from statesync.store import upserts
 from statesync.store.objects import TrackedObject, image_of
 from statesync.store.outbox import Objects, fold
 from statesync.store.standing import EPOCH, Cursor, cursors, finish_reread, move_cursors, note_seen
 from statesync.store.tracking import switched_off
 from statesync.wire import MAX_KEY_LENGTH, Entry, Page, Pull
-
-Row = tuple[object, ...]
 
 
 @frozen
@@ -31,7 +30,7 @@ class ObjectPage:
 
     tracked: TrackedObject
     entries: tuple[Entry, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[upserts.Row, ...]
     deleted: tuple[str, ...]
 
 
@@ -135,24 +134,8 @@ def _apply_object(connection: sqlite3.Connection, part: ObjectPage, cursor: Curs
     deleted = [key for key in part.deleted if key not in aside] if aside else part.deleted
     # Deletes go first: a record may have the unique value of one that is deleted.
     connection.executemany(tracked.delete_sql, [(key,) for key in deleted])
-    _write(connection, tracked, rows)
+    upserts.write(connection, tracked, rows)
     return Applied(len(rows) + len(deleted), len(aside))
-
-
-def _write(connection: sqlite3.Connection, tracked: TrackedObject, rows: Sequence[Row]) -> None:
-    """Upsert rows; those of an older program, which miss columns, column group by column group."""
-    partial: dict[tuple[int, ...], list[Row]] = {}
-    complete: Sequence[Row] = rows
-    incomplete = [row for row in rows if msgspec.UNSET in row]
-    if incomplete:
-        complete = [row for row in rows if msgspec.UNSET not in row]
-        for row in incomplete:
-            present = tuple(index for index, value in enumerate(row) if value is not msgspec.UNSET)
-            partial.setdefault(present, []).append(tuple(row[index] for index in present))
-    connection.executemany(tracked.upsert_sql, complete)
-    for present, some in partial.items():
-        names = tuple(tracked.column_names[index - 1] for index in present[1:])
-        connection.executemany(tracked.upsert_of(names), some)
 
 
 def _pending_keys(connection: sqlite3.Connection, name: str, keys: list[str]) -> set[str]:

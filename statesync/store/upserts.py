@@ -1,0 +1,86 @@
+"""Writing the records of a page, with the indexes left alone whose columns stay as they are.
+
+SQLite takes an entry out of its index and puts it back whenever its column is set, even to the value that it
+has. In a large table that is a page more to read, and to write to the log, for each record and index, and
+most changes touch no indexed column. So a known record is set without them, as long as that goes well.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+import msgspec
+
+from statesync.store.objects import TrackedObject
+
+Row = tuple[object, ...]
+
+_INDEXED = r"""
+SELECT part.name, listed."unique" AND listed.origin <> 'pk'
+FROM pragma_index_list(:table) AS listed JOIN pragma_index_info(listed.name) AS part
+WHERE NOT EXISTS (
+    SELECT 1 FROM sqlite_master
+    WHERE type = 'trigger' AND tbl_name = :table COLLATE NOCASE AND name NOT LIKE 'statesync\_%' ESCAPE '\'
+)
+"""
+_TOGETHER = 50
+"""Rows that are written at once, and once more as a whole if an indexed column is new in one of them."""
+
+
+def write(connection: sqlite3.Connection, tracked: TrackedObject, rows: Sequence[Row]) -> None:
+    """Insert or update rows of (key, *columns), the last one of a key staying. In a transaction.
+
+    ``UNSET`` is a column that the record's writer did not know: it is left as it is, or gets its default.
+    """
+    if not rows:
+        return
+    spared = _spared(connection, tracked)
+    for columns, some in _by_columns(tracked, rows).items():
+        _write_columns(connection, tracked, columns, some, spared)
+
+
+def _by_columns(tracked: TrackedObject, rows: Sequence[Row]) -> dict[tuple[str, ...], Sequence[Row]]:
+    """Part rows by the columns that they have; those of an older program miss some."""
+    incomplete = [row for row in rows if msgspec.UNSET in row]
+    if not incomplete:
+        return {tracked.column_names: rows}
+    parts: dict[tuple[str, ...], Sequence[Row]] = {
+        tracked.column_names: [row for row in rows if msgspec.UNSET not in row]
+    }
+    partial: dict[tuple[int, ...], list[Row]] = {}
+    for row in incomplete:
+        present = tuple(index for index, value in enumerate(row) if value is not msgspec.UNSET)
+        partial.setdefault(present, []).append(tuple(row[index] for index in present))
+    for present, some in partial.items():
+        parts[tuple(tracked.column_names[index - 1] for index in present[1:])] = some
+    return parts
+
+
+def _write_columns(
+    connection: sqlite3.Connection,
+    tracked: TrackedObject,
+    columns: tuple[str, ...],
+    rows: Sequence[Row],
+    spared: frozenset[str],
+) -> None:
+    done = 0
+    if not spared.isdisjoint(columns):
+        sparing = tracked.upsert_of(columns, spared)
+        while some := rows[done : done + _TOGETHER]:
+            if connection.executemany(sparing, some).rowcount < len(some):
+                break
+            done += len(some)
+    connection.executemany(tracked.upsert_of(columns), rows[done:])
+
+
+def _spared(connection: sqlite3.Connection, tracked: TrackedObject) -> frozenset[str]:
+    """Return the indexed columns, or none where rows have to be written once, and in their order.
+
+    A record may take over the unique value of one that changes before it; a trigger of the program's would
+    see a row twice.
+    """
+    parts = connection.execute(_INDEXED, {"table": tracked.table}).fetchall()
+    if any(is_unique for _, is_unique in parts):
+        return frozenset()
+    return frozenset(name for name, _ in parts)
