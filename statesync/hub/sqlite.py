@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -15,7 +16,10 @@ from statesync.hub.errors import refused
 # synchronous=FULL: what a device was told is accepted has to survive a power cut.
 _PRAGMAS = {"journal_mode": "wal", "synchronous": "full", "cache_size": -65536, "wal_autocheckpoint": 8000}
 
-_FIND = "SELECT version, writer, deleted, data FROM record WHERE space = ? AND object = ? AND key = ?"
+_FIND = """
+SELECT object, record.key, version, writer, deleted, data FROM json_each(?) AS wanted
+CROSS JOIN record ON space = ? AND object = ? AND record.key = wanted.value
+"""
 _WRITE = """
 INSERT INTO record (space, object, key, version, writer, deleted, data) VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (space, object, key) DO UPDATE SET
@@ -35,14 +39,14 @@ class SqliteDialect:
     def find(
         self, pool: Pool, space: str, keys: Sequence[tuple[str, str]]
     ) -> Mapping[tuple[str, str], Stored]:
-        """Look up each record by its key."""
-        cursor = pool.cursor()
-        found = {}
+        """Look up all records of an object at once."""
+        wanted: dict[str, list[str]] = {}
         for name, key in keys:
-            row = cursor.execute(_FIND, (space, name, key)).fetchone()
-            if row is not None:
-                found[name, key] = Stored(row[0], row[1], bool(row[2]), row[3])
-        return found
+            wanted.setdefault(name, []).append(key)
+        rows = chain.from_iterable(
+            pool.cursor().execute(_FIND, (json.dumps(some), space, name)) for name, some in wanted.items()
+        )
+        return {(row[0], row[1]): Stored(row[2], row[3], bool(row[4]), row[5]) for row in rows}
 
     def write(self, pool: Pool, space: str, writer: str, records: Sequence[Written]) -> None:
         """Upsert all records with one prepared statement."""

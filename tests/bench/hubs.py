@@ -64,10 +64,16 @@ class Writer:
             self.push(batch)
 
     def change(self, known: list[str], seed: int) -> None:
-        """Push another version of each of the ``known`` records."""
+        """Push another version of each of the ``known`` records: what ``bare.change_some`` changes too."""
         self.push(
             [
-                {"object": OBJECT, "key": key, "op": "upsert", "base": 1 << 40, "data": item}
+                {
+                    "object": OBJECT,
+                    "key": key,
+                    "op": "upsert",
+                    "base": 1 << 40,
+                    "data": {"note": item.note, "quantity": item.quantity},
+                }
                 for key, item in zip(known, items(len(known), seed), strict=True)
             ]
         )
