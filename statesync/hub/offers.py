@@ -21,7 +21,6 @@ _CHANGES = msgspec.json.Decoder(list[Change])
 _FIELDS = msgspec.json.Decoder(Fields)
 
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-_STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _BRACES_TO_BRACKETS = bytes.maketrans(b"{}", b"[]")
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _MOST_VERSIONS = 1 << 62
@@ -112,9 +111,12 @@ def fields_of(text: bytes | str | msgspec.Raw) -> Fields | None:
 def is_deeper_than(body: bytes, levels: int) -> bool:
     """Tell whether ``body`` nests deeper than ``levels``, without parsing it.
 
-    Strings are taken out, then the innermost pairs of brackets, level by level.
+    Strings are taken out, then the innermost pairs of brackets, level by level. A backslash stands in
+    strings only: at any other the parser stops, and does not see what follows.
     """
-    brackets = _STRINGS.sub(b"", body).translate(_BRACES_TO_BRACKETS, _NOT_BRACKETS)
+    unescaped = body.replace(rb"\\", b"").replace(rb"\"", b"")
+    outside = b"".join(unescaped.split(b'"')[::2])
+    brackets = outside.translate(_BRACES_TO_BRACKETS, _NOT_BRACKETS)
     for _ in range(levels):
         outer = brackets.replace(b"[]", b"")
         if len(outer) == len(brackets):
