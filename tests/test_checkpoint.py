@@ -16,6 +16,7 @@ import pytest
 from fleet import Device
 
 from statesync import Progress, SyncCancelled, SyncOptions
+from statesync.checkpoint import write_back
 from statesync.store import connections
 from statesync.threads import Task, Threads
 
@@ -189,6 +190,6 @@ def test_a_log_that_cannot_be_written_back_is_told_of_and_makes_no_file(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        connections._checkpoint(tmp_path / "gone.db")
+        write_back(tmp_path / "gone.db")
     assert "the log of gone.db could not be written back" in caplog.text
     assert list(tmp_path.iterdir()) == []

@@ -22,7 +22,7 @@ PURE = {"lifecycle", "protocol", "messages", "conflicts", "values", "errors", "w
 ROOMS: tuple[set[str], ...] = (
     PURE,
     {"machine"},
-    {"threads", "alarm", "transport", "remote"},
+    {"threads", "alarm", "checkpoint", "transport", "remote"},
     {"store"},
     {"diagnosis"},
     {"mailbox", "driver", "session", "aio"},

@@ -6,7 +6,7 @@ looked up and written, how a page is read) is a ``Dialect``.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple, Protocol
 
@@ -112,6 +112,8 @@ class Database:
     dialect: Dialect
     turn: AbstractContextManager[object] = field(factory=nullcontext)
     """What a writer of this process waits for before it asks the database."""
+    end: Callable[[], None] = field(default=lambda: None)
+    """Ends what goes on beside the requests."""
 
     def run(self, sql: str, *parameters: object) -> Any:
         """Run one statement inside the transaction that is open; placeholders are ``?``."""
@@ -151,6 +153,7 @@ class Database:
 
     def close(self) -> None:
         """Close every connection."""
+        self.end()
         self.pool.close_all()
 
 

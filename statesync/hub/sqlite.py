@@ -10,11 +10,16 @@ from itertools import chain
 from attrs import define, field
 from playhouse.pool import PooledSqliteDatabase  # type: ignore[import-untyped]
 
+from statesync.hub.checkpoints import Checkpoints
 from statesync.hub.database import Database, Pool, Read, Statement, Stored, Written, cut
 from statesync.hub.errors import refused
 
-# synchronous=FULL: what a device was told is accepted has to survive a power cut.
-_PRAGMAS = {"journal_mode": "wal", "synchronous": "full", "cache_size": -65536, "wal_autocheckpoint": 8000}
+_PRAGMAS = {
+    "journal_mode": "wal",
+    "synchronous": "full",  # what a device was told is accepted has to survive a power cut
+    "cache_size": -65536,  # KiB
+    "wal_autocheckpoint": 32_000,  # pages: what is left to the commits where Checkpoints can't keep up
+}
 
 _FIND = """
 SELECT object, record.key, version, writer, deleted, data FROM json_each(?) AS wanted
@@ -80,7 +85,8 @@ def open_sqlite(path: str, connections: int, patience: float) -> Database:
         timeout=patience,
         check_same_thread=False,  # the pool hands a connection from thread to thread, to one at a time
     )
-    return Database(pool, SqliteDialect(), _Turn(patience))
+    checkpoints = Checkpoints(path)
+    return Database(pool, SqliteDialect(), _Turn(patience, checkpoints), checkpoints.close)
 
 
 @define(eq=False)
@@ -92,6 +98,7 @@ class _Turn:
     """
 
     patience: float
+    checkpoints: Checkpoints
     lock: threading.Lock = field(factory=threading.Lock)
 
     def __enter__(self) -> None:
@@ -99,4 +106,5 @@ class _Turn:
             raise refused(503, "busy", "the hub has too many writes under way; try again", 1)
 
     def __exit__(self, *_error: object) -> None:
+        self.checkpoints.note_write()
         self.lock.release()

@@ -12,17 +12,14 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from contextlib import closing
 from copy import copy
-from logging import getLogger
 from pathlib import Path
 from typing import Any
 
 from peewee import SqliteDatabase
 
+from statesync.checkpoint import write_back
 from statesync.threads import Task, threads
-
-logger = getLogger(__name__)
 
 _SETTINGS = (
     "connect_params",
@@ -142,7 +139,7 @@ class DeviceDatabase(SqliteDatabase):
             return
         _limit_log(connection, pages)
         if self._writing_back is None or self._writing_back.wait(0):
-            self._writing_back = Task(lambda: _checkpoint(Path(self.database)), "statesync-checkpoint")
+            self._writing_back = Task(lambda: write_back(Path(self.database)), "statesync-checkpoint")
             threads.start(self._writing_back)
 
 
@@ -154,12 +151,3 @@ def _log_limit(connection: sqlite3.Connection) -> int:
 
 def _limit_log(connection: sqlite3.Connection, pages: int) -> None:
     connection.execute(f"PRAGMA wal_autocheckpoint = {pages}")
-
-
-def _checkpoint(path: Path) -> None:
-    """Write the log back on a connection of its own, beside readers and writers; none of them waits."""
-    try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as connection:
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-    except sqlite3.Error:  # nothing is lost: the next commit that finds the log long tries again
-        logger.warning("the log of %s could not be written back", path.name, exc_info=True)
