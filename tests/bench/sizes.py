@@ -17,6 +17,7 @@ class Sizes:
     syncs: int = 50
     cancels: int = 200
     growth: tuple[int, ...] = (10_000, 100_000, 1_000_000)
+    exchanges: int = 11
     sessions: int = 10_000
     requests: int = 1200
     shared: int = 3000
@@ -32,6 +33,7 @@ QUICK = Sizes(
     syncs=15,
     cancels=30,
     growth=(4_000, 10_000),
+    exchanges=3,
     sessions=1_000,
     requests=120,
     shared=600,
