@@ -149,6 +149,32 @@ def test_a_change_of_the_key_is_a_delete_and_an_insert(device: Device) -> None:
     assert device.keys() == KNOWN
 
 
+def test_a_key_that_an_upsert_changes_is_seen(device: Device) -> None:
+    device.execute(
+        "INSERT INTO airport (id, name, is_open) VALUES ('k00000', 'x', 1) "
+        "ON CONFLICT (id) DO UPDATE SET id = 'renamed'"
+    )
+    assert device.operations() == {"k00000": "delete", "renamed": "insert"}
+
+
+def test_a_key_that_follows_its_parents_is_seen(tmp_path: Path) -> None:
+    with Store(tmp_path / "twins.db") as store:
+
+        class Parent(store.Model):  # type: ignore[name-defined, misc]
+            name = TextField()
+
+        class Twin(store.Model):  # type: ignore[name-defined, misc]
+            id = ForeignKeyField(Parent, primary_key=True, on_update="CASCADE")
+
+        store.setup()
+        parent = Parent.create(id="first", name="p")
+        with store.untracked():
+            Twin.create(id=parent)
+        Parent.update(id="second").where(Parent.id == "first").execute()
+        changes = {change.key: change.operation for change in store.pending() if change.object == "Twin"}
+        assert changes == {"first": "delete", "second": "insert"}
+
+
 def test_what_a_transaction_rolls_back_was_never_written(device: Device) -> None:
     with suppress(ZeroDivisionError), device.store.database.atomic():
         device.edit("k00000", name="gone")

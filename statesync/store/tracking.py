@@ -8,7 +8,8 @@ Traps that the triggers answer for (measured on SQLite 3.40):
 * INSERT OR REPLACE fires no delete trigger, and an AFTER INSERT trigger cannot see the old row any more.
   So BEFORE INSERT keeps the images of all rows that the new one may replace, by key or by a unique
   index. ``changed = 0`` marks them: they count only if the write really happened.
-* A change of the key is a delete of one record and an insert of another.
+* A change of the key is a delete of one record and an insert of another. Its triggers are there for
+  statements that set the key: a trigger costs its call, even where it has nothing to do.
 * A flag in a table switches tracking off within one transaction. A custom SQL function would break every
   other program that writes to the file.
 """
@@ -93,7 +94,7 @@ def _triggers(tracked: TrackedObject) -> Iterator[tuple[str, str]]:
     yield _trigger(
         tracked,
         "rekey",
-        "AFTER UPDATE",
+        f"AFTER UPDATE OF {key}",
         f"OLD.{key} IS NOT NEW.{key} AND",
         _append(tracked, f"OLD.{key}", _old(tracked)) + _append(tracked, f"NEW.{key}", "NULL"),
     )
@@ -104,7 +105,7 @@ def _triggers(tracked: TrackedObject) -> Iterator[tuple[str, str]]:
     yield _trigger(
         tracked,
         "rekey_before",
-        "BEFORE UPDATE",
+        f"BEFORE UPDATE OF {key}",
         f"OLD.{key} IS NOT NEW.{key} AND",
         _keep_rows(tracked, f"{key} = NEW.{key}"),
     )

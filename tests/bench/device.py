@@ -44,7 +44,7 @@ def tracking(folder: Path, sizes: Sizes) -> Iterator[Result]:
     def bulk(side: str) -> dict[str, float]:
         return run(f"{side}:writes", path=f"{folder}/{uuid.uuid4()}.db", count=sizes.writes)
 
-    ours, bare = by_turns(sizes.repeat, lambda _: bulk("ours"), lambda _: bulk("bare"))
+    ours, bare = by_turns(sizes.often, lambda _: bulk("ours"), lambda _: bulk("bare"))
     for name in ("insert", "update", "delete", "seconds"):
         what = "all bulk writes" if name == "seconds" else f"bulk {name}"
         yield Result(
@@ -54,6 +54,6 @@ def tracking(folder: Path, sizes: Sizes) -> Iterator[Result]:
     def saves(tracked: bool) -> dict[str, float]:
         return run("ours:saves", path=f"{folder}/{uuid.uuid4()}.db", count=sizes.writes // 4, tracked=tracked)
 
-    ours, bare = by_turns(sizes.repeat, lambda _: saves(True), lambda _: saves(False))
+    ours, bare = by_turns(sizes.often, lambda _: saves(True), lambda _: saves(False))
     mine, theirs = ours["seconds"], bare["seconds"]
     yield Result("W5", f"Model.save of {sizes.writes // 4:,}, twice", mine, theirs, "s", mine / theirs, 1.15)

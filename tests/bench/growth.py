@@ -67,7 +67,7 @@ def _exchanges(folder: Path, sizes: Sizes) -> tuple[Times, list[float]]:
     for count in sizes.growth:
         with hub(f"sqlite:///{folder}/w6-{count}.db") as port:
             for side, course in product(("ours", "bare"), courses):
-                loaded, seconds = _one(folder, port, side, course, count, sizes.exchanges)
+                loaded, seconds = _one(folder, port, side, course, count, sizes.often)
                 times[side, course.name].append(seconds)
                 if (side, course.name) == ("ours", "far"):
                     memory.append(loaded)

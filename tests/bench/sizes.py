@@ -14,10 +14,11 @@ class Sizes:
     uploads: int = 20_000
     writes: int = 20_000
     repeat: int = 5
+    often: int = 11
+    """Repetitions of what takes less than a second, and is moved the more by what else goes on."""
     syncs: int = 50
     cancels: int = 200
     growth: tuple[int, ...] = (10_000, 100_000, 1_000_000)
-    exchanges: int = 11
     sessions: int = 10_000
     requests: int = 1200
     shared: int = 3000
@@ -30,10 +31,10 @@ QUICK = Sizes(
     uploads=3_000,
     writes=5_000,
     repeat=3,
+    often=3,
     syncs=15,
     cancels=30,
     growth=(4_000, 10_000),
-    exchanges=3,
     sessions=1_000,
     requests=120,
     shared=600,

@@ -78,7 +78,7 @@ def exchange(folder: Path, sizes: Sizes) -> Iterator[Result]:
                 seed=number,
             )
 
-        ours, bare = by_turns(sizes.repeat, lambda n: one("ours", n), lambda n: one("bare", n))
+        ours, bare = by_turns(sizes.often, lambda n: one("ours", n), lambda n: one("bare", n))
     details = {"cpu": ours["cpu"] / bare["cpu"], "moved": ours["records"], "bare moved": bare["records"]}
     yield _result("W3", f"1000 changes on each side of {sizes.records:,}", ours, bare, 2.0, details)
 
