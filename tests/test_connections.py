@@ -45,6 +45,28 @@ def test_sessions_share_a_connection_that_none_of_them_opens_again(
     assert len(opened) == 1
 
 
+def test_a_session_leaves_the_setting_alone_that_would_have_every_statement_compiled_again(
+    here: Device, opened: list[sqlite3.Connection]
+) -> None:
+    here.sync()
+    said: list[str] = []
+    opened[0].set_trace_callback(said.append)
+    here.sync()
+    assert [statement for statement in said if "foreign_keys" in statement] == ["PRAGMA foreign_keys"]
+
+
+def test_foreign_keys_that_a_callback_switches_on_are_off_in_the_next_session(here: Device) -> None:
+    states: list[tuple[int]] = []
+
+    def switch_on(_: object) -> None:
+        states.extend(here.store.database.execute_sql("PRAGMA foreign_keys"))
+        here.store.database.execute_sql("PRAGMA foreign_keys = ON")
+
+    for _ in range(2):
+        here.scope.sync(on_progress=switch_on)
+    assert states.count((0,)) == 2, "the first that each of both sessions told"
+
+
 def test_who_closes_the_last_connection_has_closed_the_file(
     here: Device, opened: list[sqlite3.Connection]
 ) -> None:

@@ -83,7 +83,8 @@ class Database:
         """
         with self.errors_mapped():
             self.peewee.connect_session()
-            self.raw().execute("PRAGMA foreign_keys = OFF")
+            if _enforces_foreign_keys(self.raw()):  # setting it, even to the same, recompiles every statement
+                self.raw().execute("PRAGMA foreign_keys = OFF")
         try:
             yield self.raw()
         finally:
@@ -127,3 +128,7 @@ class Database:
             if words in said:
                 return kind(f"{self}: {said}; {advice}")
         return StoreError(f"{self}: {said}")
+
+
+def _enforces_foreign_keys(connection: sqlite3.Connection) -> bool:
+    return bool(connection.execute("PRAGMA foreign_keys").fetchone()[0])
