@@ -90,7 +90,8 @@ class HttpRemote:
     both ways with gzip: worth it where the network is slower than the processor. ``ca_certs`` is a file
     of certificates to trust in place of the system's.
 
-    Raises ``BadOptions`` for an address that is not http:// or https://.
+    Raises ``BadOptions`` for an address that is not http:// or https://, and for a ``ca_certs`` that
+    holds no certificates.
     """
 
     def __init__(

@@ -59,8 +59,9 @@ def test_foreign_keys_that_a_callback_switches_on_are_off_in_the_next_session(he
     states: list[tuple[int]] = []
 
     def switch_on(_: object) -> None:
-        states.extend(here.store.database.execute_sql("PRAGMA foreign_keys"))
-        here.store.database.execute_sql("PRAGMA foreign_keys = ON")
+        database: Any = here.store.database
+        states.extend(database.execute_sql("PRAGMA foreign_keys"))
+        database.execute_sql("PRAGMA foreign_keys = ON")
 
     for _ in range(2):
         here.scope.sync(on_progress=switch_on)

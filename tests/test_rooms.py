@@ -127,8 +127,10 @@ def test_peewee_is_the_stores_and_the_hubs(package: str) -> None:
     assert rooms <= {"store", "scope", "hub"}
 
 
-def test_urllib3_is_the_transports() -> None:
-    assert users_of("urllib3") == {"transport"}
+@pytest.mark.parametrize("package", ["http", "ssl"])
+def test_the_network_is_the_transports(package: str) -> None:
+    rooms = {room_of(module) for module in users_of(package)} - PROGRAMS
+    assert rooms - {"hub"} == {"transport"}
 
 
 # -- what is pure ------------------------------------------------------------------------------------------
@@ -191,10 +193,10 @@ def test_importing_the_package_imports_nothing_that_only_an_extra_needs() -> Non
 
 
 def test_importing_the_package_loads_nothing_of_the_network_and_no_event_loop() -> None:
-    heavy = {"urllib3", "http", "ssl", "asyncio"}
+    heavy = {"http", "ssl", "asyncio"}
     loaded = loaded_by("import sys, statesync") - loaded_by("import sys, peewee")
     assert not loaded & heavy
-    assert "urllib3" in loaded_by("import sys, statesync; statesync.HttpRemote('http://localhost', 'space')")
+    assert "http" in loaded_by("import sys, statesync; statesync.HttpRemote('http://localhost', 'space')")
 
 
 def test_the_package_can_be_imported_where_no_extra_is_installed() -> None:

@@ -5,19 +5,19 @@ from __future__ import annotations
 import re
 import signal
 import socket
-import ssl
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import peewee
-import urllib3
 from attrs import define, field
+from certificates import make_certificate
+from fleet import device_at
 
 from statesync import HttpRemote, Store
 from statesync.hub import Hub, spaces
@@ -157,41 +157,18 @@ def test_many_workers_are_one_hub(new_database: Callable[[], str]) -> None:
     assert standing.head == 10
 
 
-def test_tls_by_options(new_database: Callable[[], str], tmp_path: Path) -> None:
+def test_devices_sync_over_tls(new_database: Callable[[], str], tmp_path: Path) -> None:
     certificate, key = make_certificate(tmp_path)
-    with running(new_database(), "--tls-certificate", certificate, "--tls-key", key) as server:
-        trust = ssl.create_default_context(cafile=certificate)
-        with urllib3.PoolManager(ssl_context=trust) as http:
-            answer = http.request(
-                "GET", f"https://localhost:{server.port}/readyz", headers={"Connection": "close"}
-            )
-            assert answer.status == 200
-
-
-def make_certificate(folder: Path) -> tuple[str, str]:
-    """Make a certificate of localhost that signs itself."""
-    import datetime
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    files = folder / "certificate.pem", folder / "key.pem"
-    files[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    files[1].write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    options = ("--tls-certificate", certificate, "--tls-key", key)
+    with running(new_database(), "--open", *options) as server, ExitStack() as stack:
+        address = f"https://localhost:{server.port}"
+        here, there = (
+            stack.enter_context(device_at(tmp_path / f"{name}.db", address, "acme", ca_certs=certificate))
+            for name in ("here", "there")
         )
-    )
-    return str(files[0]), str(files[1])
+        here.add(3)
+        assert here.sync().stats.uploaded == 3
+        assert there.sync().stats.downloaded == 3
+        there.edit("k00001", name="over TLS")
+        assert [there.sync().stats.uploaded, here.sync().stats.downloaded] == [1, 1]
+        assert here.rows() == there.rows()
