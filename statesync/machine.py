@@ -99,10 +99,10 @@ class SessionMachine:
         return moves
 
     def _plan(self, triggers: tuple[AnyTrigger, ...], facts: Facts) -> list[tuple[Move, Facts]]:
-        phase, batch = self.phase, self.batch
+        phase, batch, known = self.phase, self.batch, facts
         planned: list[tuple[Move, Facts]] = []
         for trigger in _with_linked(triggers):
-            known = evolve(facts, batch=batch, cancelling=phase is Phase.CANCELLING)
+            known = _as_known(known, phase, batch)
             source = phase if isinstance(trigger, Trigger) else batch
             if source is None:
                 raise IllegalTransition(phase, trigger, self._session.chart.legal(phase))
@@ -126,6 +126,14 @@ class SessionMachine:
         self._has_batch = phase is not None
         if phase is not None:
             self._batch.model.state = str(phase)
+
+
+def _as_known(facts: Facts, phase: Phase, batch: BatchPhase | None) -> Facts:
+    """Fill in where the machine stands; many moves leave that as it is."""
+    cancelling = phase is Phase.CANCELLING
+    if (facts.batch, facts.cancelling) == (batch, cancelling):
+        return facts
+    return evolve(facts, batch=batch, cancelling=cancelling)
 
 
 def _with_linked(triggers: tuple[AnyTrigger, ...]) -> list[AnyTrigger]:

@@ -107,9 +107,11 @@ class Database:
 
     def raw(self) -> sqlite3.Connection:
         """Return the calling thread's sqlite3 connection, opened if need be."""
-        with self.errors_mapped():
+        try:
             connection: sqlite3.Connection = self.peewee.connection()  # type: ignore[no-untyped-call]
-            return connection
+        except (sqlite3.Error, PeeweeException) as error:
+            raise self._meaning(error) from error
+        return connection
 
     def close(self) -> None:
         """Close the calling thread's connection, and what the last session has left to the next."""

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import msgspec
 from attrs import define, field
 
 from statesync.errors import StaleRunner
@@ -25,7 +26,6 @@ _INSERT = (
     'INSERT INTO statesync_transition (session, number, chart, batch, "trigger", source, target, at, '
     "elapsed, detail) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-_text = json.JSONEncoder(separators=(",", ":")).encode
 _LINKED_TO_BATCH = frozenset({Trigger.OPEN_BATCH, Trigger.COMMIT_BATCH, Trigger.ABORT_BATCH})
 
 
@@ -59,7 +59,7 @@ class JournalWriter:
         ways: dict[str, tuple[Move, Move]] = {}
         for number, move in enumerate(moves, self.last + 1):
             of_batch = batch if move.chart == "batch" or move.trigger in _LINKED_TO_BATCH else None
-            detail = _text(details.get(move.trigger, {}))
+            detail = _text(details.get(move.trigger))
             step = (move.chart, of_batch, move.trigger, move.source, move.target)
             rows.append((self.session, number, *step, at, elapsed, detail))
             ways[move.chart] = (ways.get(move.chart, (move,))[0], move)
@@ -67,6 +67,10 @@ class JournalWriter:
             _persist_phase(connection, self.session, batch, first, last)
         connection.executemany(_INSERT, rows)
         return self.last + len(rows)
+
+
+def _text(detail: Detail | None) -> str:
+    return msgspec.json.encode(detail or {}).decode()
 
 
 def _persist_phase(
