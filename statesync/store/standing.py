@@ -101,18 +101,18 @@ def belongs(connection: sqlite3.Connection, objects: Iterable[str], space: str) 
 
     A space that has never answered, such as a mistyped one, owns nothing.
     """
+    rows = connection.execute(
+        "SELECT object, space, hub FROM statesync_cursor LEFT JOIN statesync_space ON name = space"
+    )
+    owners = {name: owner for name, *owner in rows}
     for name in objects:
-        row = connection.execute(
-            "SELECT space, hub FROM statesync_cursor LEFT JOIN statesync_space ON name = space "
-            "WHERE object = ?",
-            (name,),
-        ).fetchone()
-        if row is None:
+        owner, hub = owners.get(name, (None, None))
+        if owner is None:
             connection.execute("INSERT INTO statesync_cursor (object, space) VALUES (?, ?)", (name, space))
-        elif row[0] != space:
-            if row[1] is not None:
+        elif owner != space:
+            if hub is not None:
                 return name
-            settle_doubts(connection, row[0])
+            settle_doubts(connection, owner)
             connection.execute("UPDATE statesync_cursor SET space = ? WHERE object = ?", (space, name))
     return None
 
@@ -163,14 +163,15 @@ def move_cursors(connection: sqlite3.Connection, positions: Mapping[str, int]) -
 
 def apply_filters(connection: sqlite3.Connection, objects: Objects, filters: Mapping[str, Filter]) -> None:
     """Begin to read an object from the start where its filter is not the one that it was read with."""
-    for name, filter_ in ((name, filters.get(name)) for name in objects):
+    rows = connection.execute("SELECT object, filter, cursor FROM statesync_cursor").fetchall()
+    for name, before, position in rows:
+        if name not in objects:
+            continue
+        filter_ = filters.get(name)
         text = json.dumps(filter_, sort_keys=True) if filter_ else None
-        row = connection.execute(
-            "SELECT filter, cursor FROM statesync_cursor WHERE object = ?", (name,)
-        ).fetchone()
-        if row is not None and row[0] != text:
+        if before != text:
             connection.execute("UPDATE statesync_cursor SET filter = ? WHERE object = ?", (text, name))
-            if row[1]:
+            if position:
                 reread(connection, {name: objects[name]}, HORIZON)
 
 
