@@ -135,7 +135,7 @@ def test_killed_while_cancelling(
     path: Path, gate: Gate, space: str, waiting: list[str], new_device: NewDevice
 ) -> None:
     gate.plan(pass_on)
-    kill_at(path, gate, space, gate.hold(), cancelling=True)
+    kill_at(path, gate, space, gate.hold(), cancelling=True, batch=2)
     device = new_device("killed", gate.url)
     (session,) = device.store.sessions()
     assert (session.phase, session.reason) == (Phase.FAILED, "interrupted")
@@ -164,7 +164,7 @@ def test_no_record_is_fetched_twice_after_a_crash(
     path: Path, gate: Gate, space: str, waiting: list[str], new_device: NewDevice
 ) -> None:
     gate.plan(pass_on, pass_on)
-    kill_at(path, gate, space, gate.hold())
+    kill_at(path, gate, space, gate.hold(), batch=3)
     device = new_device("killed", gate.url)
     device.sync(download_batch_size=4)
     cursors = [seen.body["objects"]["Airport"]["cursor"] for seen in gate.seen]
