@@ -6,15 +6,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from itertools import product
+from contextlib import ExitStack
+from itertools import compress, product
 from pathlib import Path
 from statistics import median
 
-from attrs import frozen
+from attrs import define, field, frozen
 
 from .hubs import Writer, hub
 from .records import keys
-from .runner import Result, run
+from .runner import Figures, Result, run
 from .sizes import Sizes
 from .transfers import some_of
 
@@ -60,18 +61,64 @@ def growth(folder: Path, sizes: Sizes) -> Iterator[Result]:
 
 
 def _exchanges(folder: Path, sizes: Sizes) -> tuple[Times, list[float]]:
-    """Return the seconds of every exchange, and the memory of our downloads, for ever more records."""
+    """Return the seconds of every exchange, and the memory of our downloads, for ever more records.
+
+    All devices are filled first and take turns then, the small and the large ones too: a machine that
+    becomes slower meanwhile would be taken for growth otherwise.
+    """
     courses = (Course("near", "ordered", sizes.growth[0]), Course("far", "random", sizes.growth[-1]))
-    times: Times = {(side, course.name): [] for side in ("ours", "bare") for course in courses}
-    memory: list[float] = []
-    for count in sizes.growth:
-        with hub(f"sqlite:///{folder}/w6-{count}.db") as port:
-            for side, course in product(("ours", "bare"), courses):
-                loaded, seconds = _one(folder, port, side, course, count, sizes.often)
-                times[side, course.name].append(seconds)
-                if (side, course.name) == ("ours", "far"):
-                    memory.append(loaded)
-    return times, memory
+    sides = ("ours", "bare")
+    with ExitStack() as stack:
+        devices = []
+        for count in sizes.growth:
+            port = stack.enter_context(hub(f"sqlite:///{folder}/w6-{count}.db"))
+            for side, course in product(sides, courses):
+                devices.append(_Device(folder, port, side, course, count))
+        memory = [device.fill(sizes.often) for device in devices]
+        for number in range(sizes.often):
+            for device in devices if number % 2 else reversed(devices):
+                device.exchange(number)
+    times: Times = {(side, course.name): [] for side, course in product(sides, courses)}
+    for device in devices:
+        times[device.side, device.course.name].append(median(device.seconds))
+    far = [device.side == "ours" and device.course.name == "far" for device in devices]
+    return times, list(compress(memory, far))
+
+
+@define(eq=False)
+class _Device:
+    """A device that syncs the same thousand changes again and again with a space of its own."""
+
+    folder: Path
+    port: int
+    side: str
+    course: Course
+    count: int
+    seconds: list[float] = field(factory=list)
+    _changes: list[list[str]] = field(factory=list)
+    _writer: Writer = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Begin with a space that nobody has written to."""
+        self._writer = Writer(self.port, f"w6-{self.side}-{self.course.name}")
+
+    def fill(self, repeat: int) -> float:
+        """Give it all records, choose what will change ``repeat`` times, and return its memory in MB."""
+        self._writer.fill(self.course.order, self.count)
+        newest = list(keys(self.course.order, self.count))[-self.course.among :]
+        self._changes = [some_of(newest, number) for number in range(repeat)]
+        return self._run("download")["memory"]
+
+    def exchange(self, number: int) -> None:
+        """Change records on both sides, and sync."""
+        self._writer.change(self._changes[number], number)
+        figures = self._run("exchange", changes=1000, among=self.course.among, seed=number)
+        self.seconds.append(figures["seconds"])
+
+    def _run(self, work: str, **given: int) -> Figures:
+        device = _path(self.folder, self.side, self.course.name, self.count)
+        space = self._writer.space
+        return run(f"{self.side}:{work}", path=device, port=self.port, space=space, limit=1000, **given)
 
 
 def _grown(what: str, times: list[float], series: dict[str, list[float]] | None = None) -> Result:
@@ -85,29 +132,14 @@ def _beside_bare(which: str, ours: list[float], bare: list[float]) -> Result:
     return Result("W6", what, mine, theirs, "times", mine / theirs, 1.5)
 
 
-def _one(folder: Path, port: int, side: str, course: Course, count: int, repeat: int) -> tuple[float, float]:
-    """Fill a device; return its memory in MB, and the median seconds of a sync with changes on each side."""
-    writer, device = Writer(port, f"w6-{side}-{course.name}"), _device(folder, side, course.name, count)
-    writer.fill(course.order, count)
-    memory = run(f"{side}:download", path=device, port=port, space=writer.space, limit=1000)["memory"]
-    newest = list(keys(course.order, count))[-course.among :]
-    given = {"path": device, "port": port, "space": writer.space, "among": course.among}
-    seconds = []
-    for number in range(repeat):
-        writer.change(some_of(newest, number), number)
-        figures = run(f"{side}:exchange", limit=1000, changes=1000, seed=number, **given)
-        seconds.append(figures["seconds"])
-    return memory, median(seconds)
-
-
-def _device(folder: Path, side: str, course: str, count: int) -> str:
+def _path(folder: Path, side: str, course: str, count: int) -> str:
     return f"{folder}/w6-{side}-{course}-{count}.db"
 
 
 def _history(folder: Path, sizes: Sizes) -> Iterator[Result]:
     with hub(f"sqlite:///{folder}/w6-{sizes.growth[0]}.db") as port:
         given = {"port": port, "space": "w6-ours-far", "limit": 1000, "repeat": sizes.syncs}
-        device = _device(folder, "ours", "far", sizes.growth[0])
+        device = _path(folder, "ours", "far", sizes.growth[0])
         before = run("ours:nothing", path=device, keep=2 * sizes.sessions, **given)["seconds"]
         run("ours:fill_history", path=device, sessions=sizes.sessions)
         after = run("ours:nothing", path=device, keep=2 * sizes.sessions, **given)["seconds"]
@@ -117,7 +149,7 @@ def _history(folder: Path, sizes: Sizes) -> Iterator[Result]:
 
 def _opening(folder: Path, sizes: Sizes) -> Iterator[Result]:
     """W7: opening a store with everything in it, and the import."""
-    device = _device(folder, "ours", "far", sizes.growth[-1])
+    device = _path(folder, "ours", "far", sizes.growth[-1])
     run("ours:fill_history", path=device, sessions=sizes.sessions)
     seconds = median(run("ours:opening", path=device)["seconds"] for _ in range(sizes.repeat)) * 1000
     what = f"open and setup() with {sizes.growth[-1]:,} records, {sizes.sessions:,} sessions"
