@@ -98,7 +98,7 @@ class Transport:
             connection.open()
         except OSError as error:
             is_mistrusted = isinstance(error, ssl.SSLCertVerificationError)
-            advice = "; ca_certs names the certificates to trust" if is_mistrusted else ""
+            advice = "; ca_certs, or SSL_CERT_FILE, names the certificates to trust" if is_mistrusted else ""
             raise Unreachable(
                 f"{self._url} cannot be reached ({_plainly(error)}); nothing was sent{advice}",
                 retryable=not is_mistrusted,
