@@ -62,7 +62,7 @@ class Transport:
                 self._connect(connection)
                 answer = connection.post(path, body, headers)
                 content = self._read(answer)
-        except BaseException:
+        except BaseException:  # what is left on it would be taken for the next answer
             connection.close()
             raise
         finally:
