@@ -324,12 +324,6 @@ def test_a_server_that_speaks_no_http_is_connection_lost(
     recovers(loaded)
 
 
-@pytest.mark.parametrize("url", ["hub:8710", "ftp://hub", "http://", "", "127.0.0.1"])
-def test_an_address_that_is_none_is_refused_at_once(url: str) -> None:
-    with pytest.raises(BadOptions, match="http://"):
-        HttpRemote(url, "acme")
-
-
 # -- the database ----------------------------------------------------------------------------------------
 
 

@@ -412,10 +412,21 @@ def test_the_hubs_retry_after_is_told_in_seconds(meeting: Meeting) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["http://my hub", "http://hub:port", "http://hub:99999", "http://[::1", "https://", "hub:8710", ""],
+    [
+        "http://my hub",
+        "http://hub:port",
+        "http://hub:99999",
+        "http://[::1",
+        "https://",
+        "http://",
+        "ftp://hub",
+        "hub:8710",
+        "127.0.0.1",
+        "",
+    ],
 )
 def test_an_address_that_is_none_is_refused_at_once(url: str) -> None:
-    with pytest.raises(BadOptions, match="no address of a hub"):
+    with pytest.raises(BadOptions, match=r"no address of a hub.*http://"):
         HttpRemote(url, "acme")
 
 

@@ -98,12 +98,12 @@ class Database:
         """
         if self.peewee.in_transaction():
             raise UsageError("this cannot be done inside a transaction; end it first")
-        (before,) = self.raw().execute("PRAGMA foreign_keys").fetchone()
+        before = _enforces_foreign_keys(self.raw())
         self.raw().execute("PRAGMA foreign_keys = OFF")
         try:
             yield
         finally:
-            self.raw().execute(f"PRAGMA foreign_keys = {before}")
+            self.raw().execute(f"PRAGMA foreign_keys = {int(before)}")
 
     def raw(self) -> sqlite3.Connection:
         """Return the calling thread's sqlite3 connection, opened if need be."""
