@@ -90,10 +90,11 @@ class CrashPoints:
         points = CrashPoints(a_day_in_the_field)
         for point in points:
             restore_files()
-            points.crash(point)
+            points.run_to(point)
             check_that_nothing_was_lost()
 
-    ``ProgramFailed`` is raised where the program itself fails.
+    A sync composes the next batch while it waits for the hub, as far as time allows: two runs of it may
+    differ by a few points. ``ProgramFailed`` is raised where the program itself fails.
     """
 
     program: Program
@@ -110,12 +111,12 @@ class CrashPoints:
         return tuple(Point(**point) for point in json.loads(report))
 
     def crash(self, at: Point | int) -> None:
-        """Run the program in a process of its own that ends at point ``at``."""
+        """Run the program as ``run_to`` does, and raise ``ProgramFailed`` if it ended before point ``at``."""
         if not self.run_to(at):
             raise ProgramFailed(f"the program ended and never came to {at}")
 
     def run_to(self, at: Point | int) -> bool:
-        """Run the program as ``crash`` does, and tell whether it came to that point; else it ended before."""
+        """Run the program in a process of its own that ends at point ``at``; False if it was over before."""
         status, report = self._run(at if isinstance(at, int) else at.number)
         if status not in (0, _CRASHED):
             raise ProgramFailed(f"the program failed before {at} (exit code {status}):\n{report}")

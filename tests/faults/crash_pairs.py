@@ -42,11 +42,11 @@ def run_pairs(folder: Path, chance: random.Random, seconds: float) -> int:
     while pairs == 0 or time.monotonic() < until:
         restore(morning, own)
         first = chance.choice(first_points)
-        CrashPoints(the_day(own)).crash(first)
+        CrashPoints(the_day(own)).run_to(first)
         restore(own, folder / "crashed")
         second = chance.choice(CrashPoints(the_recovery(own)).listed())
         restore(folder / "crashed", own)
-        CrashPoints(the_recovery(own)).crash(second)
+        CrashPoints(the_recovery(own)).run_to(second)
         with naming(first, second):
             check_after_crash(own)
         pairs += 1
