@@ -17,7 +17,7 @@ from .recovery import check_after_crash, naming, restore, the_day
 from .split import shared_out
 
 AHEAD = 20
-"""By how many points two runs of the day may differ: a batch is composed ahead only while there is a wait to fill."""
+"""By how many points two runs of the day may differ: a batch is composed ahead only if a wait has room."""
 
 
 def test_a_day_without_a_crash_ends_as_expected(morning: Path, folder: Path) -> None:
