@@ -84,6 +84,21 @@ def test_lost_triggers_are_found_and_what_was_written_unseen_reaches_the_hub(
     assert here.rows() == there.rows()
 
 
+def test_a_lost_log_is_found_and_writes_are_possible_and_seen_again(synced: tuple[Device, Device]) -> None:
+    here, there = synced
+    tamper(here, "DROP TABLE statesync_log_Airport")
+    (complaint,) = here.store.examine()
+    assert complaint.repair is Repair.RETRACK
+    assert "its log is gone" in complaint.message
+    assert here.store.repair() == []
+    here.edit("k00007", name="seen")
+    here.sync()
+    here.sync()
+    there.sync()
+    assert there.field("k00007", "name") == "seen"
+    assert there.field("k00003", "name") == "pending"
+
+
 def test_tracking_that_was_left_switched_off_is_found_and_mended(synced: tuple[Device, Device]) -> None:
     here, there = synced
     tamper(here, "UPDATE statesync_meta SET value = 0 WHERE key = 'tracking'")

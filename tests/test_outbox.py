@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -9,8 +10,8 @@ from typing import Any
 
 import pytest
 from fleet import Device, device_at
-from gate import PATIENCE, Gate, lose_answer, lose_request
-from peewee import TextField
+from gate import PATIENCE, Gate, lose_answer, lose_request, pass_on
+from peewee import IntegerField, Model, TextField
 
 from statesync import (
     AllRejected,
@@ -76,6 +77,58 @@ def test_an_object_level_session_leaves_other_objects_alone(tmp_path: Path, gate
         assert [(change.object, change.key) for change in store.pending()] == [("Right", "r")]
         assert store.scope(remote, Left).pending() == []
         assert [list(seen.body.get("objects", ["Left"])) for seen in gate.seen] == [["Left"], ["Left"]]
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Iterator[tuple[Store, type[Model], type[Model]]]:
+    """A store of two objects, of which only the first is synced."""
+    with Store(tmp_path / "two.db") as store:
+
+        class Left(store.Model):  # type: ignore[name-defined, misc]
+            name = TextField()
+
+        class Right(store.Model):  # type: ignore[name-defined, misc]
+            name = TextField()
+
+        store.setup()
+        yield store, Left, Right
+
+
+@pytest.mark.parametrize("passed", [0, 1], ids=["upload", "download"])
+def test_what_is_written_to_another_object_during_a_session_waits(
+    two: tuple[Store, type[Model], type[Model]], gate: Gate, space: str, passed: int
+) -> None:
+    store, left, right = two
+    left.create(id="l", name="l")
+    with closing(HttpRemote(gate.url, space)) as remote:
+        gate.plan(*[pass_on] * passed)
+        held = gate.hold()
+        session = store.scope(remote, left).start_sync()
+        held.wait()
+        right.create(id="r", name="r")
+        held.release()
+        assert session.result(PATIENCE).stats.uploaded == 1
+        assert [(change.object, change.key) for change in store.pending()] == [("Right", "r")]
+        assert store.scope(remote).sync().stats.uploaded == 1
+
+
+def test_what_waits_stays_where_another_object_gets_a_new_column(
+    two: tuple[Store, type[Model], type[Model]],
+) -> None:
+    store, left, right = two
+    left.create(id="l", name="l")
+    right.create(id="r", name="r")
+    store.close()
+    with closing(sqlite3.connect(store.database.database)) as plain, plain:
+        plain.execute('ALTER TABLE "left" ADD COLUMN size INTEGER')
+    with Store(store.database.database) as later:
+
+        class Left(later.Model):  # type: ignore[name-defined, misc]
+            name = TextField()
+            size = IntegerField(null=True)
+
+        later.setup()
+        assert {(change.object, change.key) for change in later.pending()} == {("Left", "l"), ("Right", "r")}
 
 
 # -- an edit while its record is being uploaded ------------------------------------------------------

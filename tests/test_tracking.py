@@ -316,6 +316,41 @@ def test_any_model_with_a_text_or_uuid_key_can_be_tracked(tmp_path: Path) -> Non
         assert found == {("Labelled", "a"), ("Identified", "00000000000000000000000000000001")}
 
 
+def test_a_model_may_have_more_columns_than_a_function_of_sqlite_takes(tmp_path: Path) -> None:
+    with Store(tmp_path / "wide.db") as store:
+        columns: dict[str, Any] = {f"c{number}": TextField(default="{}") for number in range(130)}
+        wide: Any = type("Wide", (store.Model,), columns)
+        store.setup()
+        with store.untracked():
+            wide.create(id="k")
+        before = wide.select().tuples().get()
+        wide.update(c0="changed", c129="changed").execute()
+        assert [change.operation for change in store.pending()] == ["update"]
+        store.rollback()
+        assert wide.select().tuples().get() == before
+
+
+def test_columns_may_be_called_as_those_of_the_log_are(tmp_path: Path) -> None:
+    with Store(tmp_path / "named.db") as store:
+        names = ("key", "changed", "known", "was_key", "was_changed", "logged", "now")
+        named: Any = type("Named", (store.Model,), {name: TextField(default=name) for name in names})
+        store.setup()
+        with store.untracked():
+            named.create(id="k")
+        named.update(**dict.fromkeys(names, "written")).execute()
+        named.create(id="new")
+        assert [change.operation for change in store.pending()] == ["update", "insert"]
+        store.rollback()
+        assert list(named.select().tuples()) == [("k", *names)]
+
+
+def test_two_names_that_sqlite_takes_for_one_are_refused(tmp_path: Path) -> None:
+    with Store(tmp_path / "own.db") as store:
+        type("Note", (store.Model,), {"text": TextField()})
+        with pytest.raises(UnsupportedModel, match=r"NOTE.* Note.* name="):
+            type("NOTE", (store.Model,), {"text": TextField()})
+
+
 def test_an_auto_increment_key_is_refused_with_what_to_use_instead(tmp_path: Path) -> None:
     class Counted(Model):
         value = IntegerField()

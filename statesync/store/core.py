@@ -57,11 +57,12 @@ class Core:
     def register(self, model: type[peewee.Model], name: str | None) -> None:
         """Remember a model; ``setup`` does the rest. Raises ``UnsupportedModel`` for an unfit key."""
         described = describe(model, name)
-        known = self._models.get(described.name)
-        if known is not None and known is not model:
-            raise UnsupportedModel(
-                f"two models are called {described.name}; name one otherwise: track({model.__name__}, name=…)"
-            )
+        for known, other in self._models.items():  # SQLite's names, of tables and triggers, have no case
+            if known.lower() == described.name.lower() and (other is not model or known != described.name):
+                raise UnsupportedModel(
+                    f"{model.__name__} cannot be tracked as {described.name}, because another model is as "
+                    f"{known}; name one otherwise: track({model.__name__}, name=…)"
+                )
         self._models[described.name] = model
 
     def name_of(self, model: type[peewee.Model]) -> str:

@@ -91,6 +91,9 @@ def _check_tracking(connection: sqlite3.Connection, objects: Objects) -> Iterato
         yield Complaint("file", "change tracking is switched off: writes are not seen", Repair.RETRACK)
     for name, tracked in objects.items():
         lost = tracking.missing(connection, tracked)
+        if tracked.log in lost:
+            lost.remove(tracked.log)
+            yield Complaint(name, "its log is gone or changed: writes to it fail", Repair.RETRACK)
         if lost:
             yield Complaint(
                 name, f"{len(lost)} of its triggers are gone or changed: writes are not seen", Repair.RETRACK
@@ -104,6 +107,8 @@ def _check_outbox(connection: sqlite3.Connection, objects: Objects) -> Iterator[
         if name not in objects:
             yield Complaint(name, f"{count} pending changes are of an object that is not tracked", None)
     for name, tracked in objects.items():
+        if tracked.log in tracking.missing(connection, tracked):
+            continue  # told of above; without the log nobody knows what has been written since
         wrong = connection.execute(f"SELECT count(*) {wrong_operations(tracked)}", (name,)).fetchone()[0]
         if wrong:
             yield Complaint(
@@ -127,8 +132,7 @@ def wrong_operations(tracked: TrackedObject) -> str:
     return (
         f"FROM statesync_change AS change LEFT JOIN {quoted(tracked.table)} AS now ON now.{key} = change.key "
         f"WHERE change.object = ? AND (change.operation = 'delete') <> (now.{key} IS NULL) "
-        "AND NOT EXISTS (SELECT 1 FROM statesync_log AS later "
-        "WHERE later.object = change.object AND later.key = change.key)"
+        f"AND NOT EXISTS (SELECT 1 FROM {quoted(tracked.log)} AS later WHERE later.key = change.key)"
     )
 
 

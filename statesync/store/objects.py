@@ -38,6 +38,9 @@ _NAME = re.compile(r'[^"\\\x00-\x1f]+')
 
 SCALAR, BOOLEAN, BLOB = "scalar", "boolean", "blob"
 
+_MEMBERS = 50
+"""How many members one ``json_object`` gets: SQLite's functions take 127 arguments, two of them a member."""
+
 
 @frozen
 class Column:
@@ -155,21 +158,36 @@ class TrackedObject:
             f"WHERE {quoted(self.key)} IN (SELECT value FROM json_each(?))"
         )
 
+    # -- the log of writes ---------------------------------------------------------------------------
+
+    @property
+    def log(self) -> str:
+        """The name of the table that the object's triggers append to."""
+        return f"statesync_log_{self.name}"
+
+    @cached_property
+    def log_columns(self) -> tuple[str, ...]:
+        """Where the log keeps the columns of the record before the write, as SQL identifiers."""
+        return tuple(quoted(f"was_{name}") for name in self.column_names)
+
     def image_sql(self, row: str) -> str:
-        """Return the expression for a record's image: JSON, exact for every value that SQLite can hold.
+        """Return the expression for the image of a ``row`` of the log: JSON, exact for every value.
 
         JSON text of SQLite's own would round floats to 15 digits and refuse blobs, so a float is
         ``[digits]`` and a blob ``[null, hex]``.
         """
-        parts = []
-        for name in self.column_names:
-            value = f"{row}{quoted(name)}"
-            parts.append(
-                f"'{name.replace(chr(39), chr(39) * 2)}', CASE typeof({value}) "
-                f"WHEN 'real' THEN json_array(printf('%!.20e', {value})) "
-                f"WHEN 'blob' THEN json_array(NULL, hex({value})) ELSE {value} END"
-            )
-        return f"json_object({', '.join(parts)})"
+        values = [f"{row}.{name}" for name in self.log_columns]
+        members = [
+            f"{_literal(name)}, CASE typeof({value}) "
+            f"WHEN 'real' THEN json_array(printf('%!.20e', {value})) "
+            f"WHEN 'blob' THEN json_array(NULL, hex({value})) ELSE {value} END"
+            for name, value in zip(self.column_names, values, strict=True)
+        ]
+        parts = [members[start : start + _MEMBERS] for start in range(0, len(members) or 1, _MEMBERS)]
+        objects = [f"json_object({', '.join(part)})" for part in parts]
+        if len(objects) == 1:
+            return objects[0]
+        return "'{' || " + " || ',' || ".join(f"trim({each}, '{{}}')" for each in objects) + " || '}'"
 
     # -- records -------------------------------------------------------------------------------------
 

@@ -30,13 +30,18 @@ def fold(connection: sqlite3.Connection, objects: Objects) -> None:
     insert + update is an insert, insert + delete is nothing, delete + insert is an update. A change that
     is under way to the hub stays even if insert + delete would make it nothing: the hub may have it.
     """
-    logged = connection.execute("SELECT DISTINCT object FROM statesync_log").fetchall()
-    if not logged:
-        return
-    for (name,) in logged:
-        if name in objects:
-            _fold_object(connection, objects[name])
-    connection.execute("DELETE FROM statesync_log")
+    for tracked in _logged(connection, objects):
+        _fold_object(connection, tracked)
+        connection.execute(f"DELETE FROM {quoted(tracked.log)}")
+
+
+def _logged(connection: sqlite3.Connection, objects: Objects) -> list[TrackedObject]:
+    """Return those of ``objects`` that anything was logged of."""
+    if not objects:
+        return []
+    logs = [f"EXISTS (SELECT 1 FROM {quoted(tracked.log)})" for tracked in objects.values()]
+    found = connection.execute(f"SELECT {', '.join(logs)}").fetchone()
+    return [tracked for tracked, is_logged in zip(objects.values(), found, strict=True) if is_logged]
 
 
 def _fold_object(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
@@ -46,15 +51,13 @@ def _fold_object(connection: sqlite3.Connection, tracked: TrackedObject) -> None
         f"""
         INSERT INTO statesync_change (object, key, operation, image, base, revision)
         SELECT :object, logged.key,
-               CASE WHEN now.{key} IS NULL THEN 'delete'
-                    WHEN logged.image IS NULL THEN 'insert' ELSE 'update' END,
-               logged.image,
-               CASE WHEN logged.image IS NULL THEN 0 ELSE max(1, coalesce(
-                   (SELECT cursor FROM statesync_cursor WHERE object = :object), 1)) END,
+               CASE WHEN now.{key} IS NULL THEN 'delete' WHEN logged.known THEN 'update' ELSE 'insert' END,
+               CASE WHEN logged.known THEN {tracked.image_sql("logged")} END,
+               CASE WHEN logged.known THEN max(1, coalesce(
+                   (SELECT cursor FROM statesync_cursor WHERE object = :object), 1)) ELSE 0 END,
                logged.changed OR now.{key} IS NULL
-        FROM statesync_log AS logged
+        FROM {quoted(tracked.log)} AS logged
         LEFT JOIN {quoted(tracked.table)} AS now ON now.{key} = logged.key
-        WHERE logged.object = :object
         ORDER BY logged.rowid
         ON CONFLICT (object, key) DO UPDATE SET
             revision = revision + excluded.revision,
@@ -86,12 +89,10 @@ def horizon(connection: sqlite3.Connection) -> int:
     return int(row[0] or 0)
 
 
-def is_in_use(connection: sqlite3.Connection) -> bool:
-    """Tell whether there is any change, folded or only logged; folds nothing, needs no transaction."""
-    found = connection.execute(
-        "SELECT EXISTS (SELECT 1 FROM statesync_log) OR EXISTS (SELECT 1 FROM statesync_change)"
-    )
-    return bool(found.fetchone()[0])
+def is_in_use(connection: sqlite3.Connection, objects: Objects) -> bool:
+    """Tell whether anything waits, or was logged of ``objects``; folds nothing, needs no transaction."""
+    waits = connection.execute("SELECT EXISTS (SELECT 1 FROM statesync_change)").fetchone()[0]
+    return bool(waits or _logged(connection, objects))
 
 
 def has_waiting(connection: sqlite3.Connection, *, after: int, up_to: int) -> bool:

@@ -6,11 +6,15 @@ database of a higher format than this version knows is refused, never guessed at
 
 from __future__ import annotations
 
-import re
 import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from functools import cache
 
 from statesync.errors import StoreTooNew
+from statesync.store import tracking
 from statesync.store.database import Database
+from statesync.store.objects import TrackedObject, quoted, record_of_image
 
 _FORMAT_1 = """
 CREATE TABLE statesync_meta (
@@ -181,7 +185,36 @@ DROP TABLE statesync_batches;
 CREATE INDEX statesync_batch_doubt ON statesync_batch (space) WHERE doubt = 1;
 """
 
-MIGRATIONS: tuple[str, ...] = (_FORMAT_1, _FORMAT_2, _FORMAT_3)
+
+def _log_each_object_apart(connection: sqlite3.Connection) -> None:
+    """Lead to format 4: each object has a log of its own, which keeps values, not images made of them."""
+    for name, text in connection.execute("SELECT name, description FROM statesync_object").fetchall():
+        tracked = TrackedObject.from_json(name, text)
+        connection.execute(tracking.log_sql(tracked))
+        if _has_table(connection, tracked.table):  # else setup makes it anew, with its triggers
+            tracking.install(connection, tracked)
+        logged = connection.execute(
+            "SELECT key, changed, image FROM statesync_log WHERE object = ? ORDER BY rowid", (name,)
+        )
+        for key, changed, image in logged.fetchall():
+            before = record_of_image(image)
+            values = [(before or {}).get(column) for column in tracked.column_names]
+            marks = ", ".join("?" * (3 + len(values)))
+            connection.execute(
+                f"INSERT INTO {quoted(tracked.log)} VALUES ({marks})",
+                (key, changed, before is not None, *values),
+            )
+    connection.execute("DROP TABLE statesync_log")
+
+
+Migration = str | Callable[[sqlite3.Connection], None]
+
+MIGRATIONS: tuple[Migration, ...] = (
+    _FORMAT_1,
+    _FORMAT_2,
+    _FORMAT_3,
+    _log_each_object_apart,
+)
 FORMAT = len(MIGRATIONS)
 
 
@@ -196,14 +229,18 @@ def migrate(database: Database) -> None:
         )
     for number in range(found, FORMAT):
         with database.transaction() as connection:
-            for statement in _statements(MIGRATIONS[number]):
-                connection.execute(statement)
+            _apply(connection, MIGRATIONS[number])
             connection.execute("UPDATE statesync_meta SET value = ? WHERE key = 'format'", (number + 1,))
 
 
-def tables() -> list[str]:
-    """Return the names of the store's own tables."""
-    return list(dict.fromkeys(re.findall(r"CREATE TABLE (\w+)", "".join(MIGRATIONS))))
+@cache
+def tables() -> tuple[str, ...]:
+    """Return the names of the store's own tables, besides the log of each object."""
+    with closing(sqlite3.connect(":memory:")) as fresh:
+        for migration in MIGRATIONS:
+            _apply(fresh, migration)
+        rows = fresh.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE 'statesync%'")
+        return tuple(name for (name,) in rows)
 
 
 def is_store(connection: sqlite3.Connection) -> bool:
@@ -212,11 +249,25 @@ def is_store(connection: sqlite3.Connection) -> bool:
 
 
 def _format_of(connection: sqlite3.Connection) -> int:
-    known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'statesync_meta'").fetchone()
-    if known is None:
+    if not _has_table(connection, "statesync_meta"):
         return 0
     row = connection.execute("SELECT value FROM statesync_meta WHERE key = 'format'").fetchone()
     return int(row[0])
+
+
+def _has_table(connection: sqlite3.Connection, name: str) -> bool:
+    found = connection.execute(
+        "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ? COLLATE NOCASE", (name,)
+    )
+    return found.fetchone() is not None
+
+
+def _apply(connection: sqlite3.Connection, migration: Migration) -> None:
+    if callable(migration):
+        migration(connection)
+        return
+    for statement in _statements(migration):
+        connection.execute(statement)
 
 
 def _statements(script: str) -> list[str]:

@@ -1,12 +1,12 @@
 """Change tracking by SQL triggers, so that every write counts, whoever makes it and however.
 
-The triggers only append to ``statesync_log``: what was written, and the record as it was before. Folding
-that into net changes is left to ``outbox``; it is what makes a tracked write cheap.
+The triggers only append to the object's log: which record was written, and its values as they were before.
+Making images of them, and net changes, is left to ``outbox``; it is what makes a tracked write cheap.
 
 Traps that the triggers answer for (measured on SQLite 3.40):
 
 * INSERT OR REPLACE fires no delete trigger, and an AFTER INSERT trigger cannot see the old row any more.
-  So BEFORE INSERT keeps the images of all rows that the new one may replace, by key or by a unique
+  So BEFORE INSERT keeps the values of all rows that the new one may replace, by key or by a unique
   index. ``changed = 0`` marks them: they count only if the write really happened.
 * A change of the key is a delete of one record and an insert of another. Its triggers are there for
   statements that set the key: a trigger costs its call, even where it has nothing to do.
@@ -50,53 +50,71 @@ def switched_off(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def install(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
-    """Create the object's triggers, replacing those of an older description. Runs in a transaction."""
-    wanted = dict(_triggers(tracked))
-    rows = connection.execute(
-        "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = ? "
-        "AND name LIKE 'statesync\\_%' ESCAPE '\\'",
-        (tracked.table,),
-    )
-    found = dict(rows.fetchall())
+    """Create the object's log and triggers, replacing those of an older description. Runs in a transaction.
+
+    What an older description has logged must have been folded.
+    """
+    wanted = dict(_parts(tracked))
+    found = _found(connection, tracked)
     for name in found.keys() - wanted.keys():
         connection.execute(f"DROP TRIGGER {quoted(name)}")
     for name, sql in wanted.items():
         if found.get(name) != sql:
-            connection.execute(f"DROP TRIGGER IF EXISTS {quoted(name)}")
+            _drop(connection, tracked, name)
             connection.execute(sql)
 
 
+def log_sql(tracked: TrackedObject) -> str:
+    """Return the log's SQL: the columns have no type, so that they hold every value as it was.
+
+    ``known`` says whether there was a record before the write; a row with ``changed = 0`` only keeps one for
+    a write that may follow.
+    """
+    columns = ", ".join(("key TEXT NOT NULL", "changed INTEGER", "known INTEGER", *tracked.log_columns))
+    return f"CREATE TABLE {quoted(tracked.log)} ({columns})"
+
+
 def remove(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
-    """Drop the object's triggers."""
-    for name, _ in _triggers(tracked):
-        connection.execute(f"DROP TRIGGER IF EXISTS {quoted(name)}")
+    """Drop the object's log and triggers."""
+    for name, _ in _parts(tracked):
+        _drop(connection, tracked, name)
 
 
 def missing(connection: sqlite3.Connection, tracked: TrackedObject) -> list[str]:
-    """Return the names of the object's triggers that are not in the database as they should be."""
-    rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
-    found = dict(rows)
-    return [name for name, sql in _triggers(tracked) if found.get(name) != sql]
+    """Return what of the object's log and triggers is not in the database as it should be, by name."""
+    found = _found(connection, tracked)
+    return [name for name, sql in _parts(tracked) if found.get(name) != sql]
 
 
-def _triggers(tracked: TrackedObject) -> Iterator[tuple[str, str]]:
-    key = quoted(tracked.key)
-    yield _trigger(tracked, "insert_before", "BEFORE INSERT", "", _keep_replaced(tracked, key, same_key=True))
-    yield _trigger(tracked, "insert", "AFTER INSERT", "", _append(tracked, f"NEW.{key}", "NULL"))
-    yield _trigger(tracked, "delete", "AFTER DELETE", "", _append(tracked, f"OLD.{key}", _old(tracked)))
-    yield _trigger(
-        tracked,
-        "update",
-        "AFTER UPDATE",
-        f"OLD.{key} IS NEW.{key} AND",
-        _append(tracked, f"OLD.{key}", _old(tracked)),
+def _found(connection: sqlite3.Connection, tracked: TrackedObject) -> dict[str, str]:
+    """Return the log and the triggers that the object has in the database."""
+    rows = connection.execute(
+        "SELECT name, sql FROM sqlite_master WHERE type = 'table' AND name = :log OR type = 'trigger' "
+        "AND tbl_name = :table COLLATE NOCASE AND name LIKE 'statesync\\_%' ESCAPE '\\'",
+        {"log": tracked.log, "table": tracked.table},
     )
+    return dict(rows.fetchall())
+
+
+def _drop(connection: sqlite3.Connection, tracked: TrackedObject, name: str) -> None:
+    kind = "TABLE" if name == tracked.log else "TRIGGER"
+    connection.execute(f"DROP {kind} IF EXISTS {quoted(name)}")
+
+
+def _parts(tracked: TrackedObject) -> Iterator[tuple[str, str]]:
+    """Yield the name and SQL of the log and of each trigger."""
+    key = quoted(tracked.key)
+    yield tracked.log, log_sql(tracked)
+    yield _trigger(tracked, "insert_before", "BEFORE INSERT", "", _keep_replaced(tracked, key, same_key=True))
+    yield _trigger(tracked, "insert", "AFTER INSERT", "", _append_new(tracked))
+    yield _trigger(tracked, "delete", "AFTER DELETE", "", _append_old(tracked))
+    yield _trigger(tracked, "update", "AFTER UPDATE", f"OLD.{key} IS NEW.{key} AND", _append_old(tracked))
     yield _trigger(
         tracked,
         "rekey",
         f"AFTER UPDATE OF {key}",
         f"OLD.{key} IS NOT NEW.{key} AND",
-        _append(tracked, f"OLD.{key}", _old(tracked)) + _append(tracked, f"NEW.{key}", "NULL"),
+        _append_old(tracked) + _append_new(tracked),
     )
     if tracked.uniques:
         yield _trigger(
@@ -117,20 +135,18 @@ def _trigger(tracked: TrackedObject, what: str, when: str, also: str, body: str)
     return name, f"CREATE TRIGGER {quoted(name)} {when} ON {quoted(tracked.table)} {only} BEGIN {body} END"
 
 
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+def _append_new(tracked: TrackedObject) -> str:
+    return (
+        f"INSERT INTO {quoted(tracked.log)} (key, changed, known) VALUES (NEW.{quoted(tracked.key)}, 1, 0); "
+    )
 
 
-def _old(tracked: TrackedObject) -> str:
-    return tracked.image_sql("OLD.")
-
-
-def _append(tracked: TrackedObject, key: str, image: str) -> str:
-    return f"INSERT INTO statesync_log VALUES ({_literal(tracked.name)}, {key}, 1, {image}); "
+def _append_old(tracked: TrackedObject) -> str:
+    return f"INSERT INTO {quoted(tracked.log)} VALUES ({_logged(tracked, 'OLD.', changed=1)}); "
 
 
 def _keep_replaced(tracked: TrackedObject, key: str, *, same_key: bool) -> str:
-    """Keep the images of the rows that NEW may replace, by its key or by a unique index."""
+    """Keep the rows that NEW may replace, by its key or by a unique index."""
     kept = [_keep_rows(tracked, f"{key} = NEW.{key}")] if same_key else []
     for group in tracked.uniques:
         matches = " AND ".join(f"{quoted(column)} = NEW.{quoted(column)}" for column in group)
@@ -141,6 +157,12 @@ def _keep_replaced(tracked: TrackedObject, key: str, *, same_key: bool) -> str:
 
 def _keep_rows(tracked: TrackedObject, where: str) -> str:
     return (
-        f"INSERT INTO statesync_log SELECT {_literal(tracked.name)}, {quoted(tracked.key)}, 0, "
-        f"{tracked.image_sql('')} FROM {quoted(tracked.table)} WHERE {where}; "
+        f"INSERT INTO {quoted(tracked.log)} SELECT {_logged(tracked, '', changed=0)} "
+        f"FROM {quoted(tracked.table)} WHERE {where}; "
     )
+
+
+def _logged(tracked: TrackedObject, row: str, *, changed: int) -> str:
+    """Return what the log gets of a record that is there before the write."""
+    values = [f"{row}{quoted(name)}" for name in tracked.column_names]
+    return ", ".join((f"{row}{quoted(tracked.key)}", str(changed), "1", *values))

@@ -87,7 +87,7 @@ class Work:
 
     def may_upload(self) -> bool:
         """Tell whether anything may wait for the hub: what was logged may still come to nothing."""
-        return outbox.is_in_use(self._brief.raw())
+        return outbox.is_in_use(self._brief.raw(), self._brief.objects)
 
     def result(self) -> SyncResult:
         """Return what the session did, as the database has it."""

@@ -13,7 +13,7 @@ import peewee
 from statesync.conflicts import Record
 from statesync.hub import Hub, LocalRemote, prepare
 from statesync.scope import Scope, Store
-from statesync.store.objects import TrackedObject, describe, record_of_image
+from statesync.store.objects import TrackedObject, describe, quoted, record_of_image
 from statesync.testing.crashes import Watch
 from statesync.testing.faults import FaultyRemote
 
@@ -142,11 +142,13 @@ class WorldDevice:
     def set_aside(self) -> set[tuple[str, str]]:
         """Return the records that were changed here, and so need not be as the hub has them."""
         with self.looking() as found:
-            return set(
-                found.execute(
-                    "SELECT object, key FROM statesync_change UNION SELECT object, key FROM statesync_log"
-                )
-            )
+            changed = set(found.execute("SELECT object, key FROM statesync_change"))
+            logged = {
+                (name, key)
+                for name, tracked in self.objects.items()
+                for (key,) in found.execute(f"SELECT key FROM {quoted(tracked.log)}")
+            }
+        return changed | logged
 
     def pending_keys(self) -> set[tuple[str, str]]:
         """Return the records with a change that waits for the hub."""

@@ -37,7 +37,7 @@ def check_whole_pages(found: sqlite3.Connection) -> None:
     feed = found.execute(
         "SELECT key, version, deleted, data ->> '$.text', data ->> '$.number' FROM record "
         "WHERE writer NOT IN (SELECT client FROM statesync_space) AND key NOT IN "
-        "(SELECT key FROM statesync_change UNION SELECT key FROM statesync_log "
+        "(SELECT key FROM statesync_change UNION SELECT key FROM statesync_log_Note "
         "UNION SELECT key FROM statesync_conflict)"
     )
     for key, version, deleted, *values in feed:
