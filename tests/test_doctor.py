@@ -99,9 +99,14 @@ def test_a_lost_log_is_found_and_writes_are_possible_and_seen_again(synced: tupl
     assert there.field("k00003", "name") == "pending"
 
 
-def test_tracking_that_was_left_switched_off_is_found_and_mended(synced: tuple[Device, Device]) -> None:
+@pytest.mark.parametrize(
+    "left", ["UPDATE statesync_tracking SET is_on = 0", "DELETE FROM statesync_tracking"]
+)
+def test_tracking_that_was_left_switched_off_is_found_and_mended(
+    synced: tuple[Device, Device], left: str
+) -> None:
     here, there = synced
-    tamper(here, "UPDATE statesync_meta SET value = 0 WHERE key = 'tracking'")
+    tamper(here, left)
     here.edit("k00007", name="unseen")
     assert repairs(here.store.examine()) == {Repair.RETRACK}
     assert here.store.repair() == []

@@ -26,6 +26,8 @@ CREATE TABLE statesync_log (object TEXT NOT NULL, key TEXT NOT NULL, changed INT
 CREATE TRIGGER statesync_Airport_insert AFTER INSERT ON airport
     WHEN (SELECT value FROM statesync_meta WHERE key = 'tracking')
     BEGIN INSERT INTO statesync_log VALUES ('Airport', NEW.id, 1, NULL); END;
+DROP TABLE statesync_tracking;
+INSERT INTO statesync_meta VALUES ('tracking', 1);
 UPDATE statesync_meta SET value = 3 WHERE key = 'format';
 """
 """Until format 3 all objects had one log, of images."""

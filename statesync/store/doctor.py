@@ -87,7 +87,7 @@ def _check_tables(connection: sqlite3.Connection, objects: Objects) -> Iterator[
 
 
 def _check_tracking(connection: sqlite3.Connection, objects: Objects) -> Iterator[Complaint]:
-    if connection.execute("SELECT value FROM statesync_meta WHERE key = 'tracking'").fetchone() != (1,):
+    if not tracking.is_on(connection):
         yield Complaint("file", "change tracking is switched off: writes are not seen", Repair.RETRACK)
     for name, tracked in objects.items():
         lost = tracking.missing(connection, tracked)

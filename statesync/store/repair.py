@@ -50,7 +50,7 @@ def _mend(connection: sqlite3.Connection, objects: Objects, complaint: Complaint
 
 def _retrack(connection: sqlite3.Connection, objects: Objects) -> None:
     """See writes again; those that were not seen are found by comparing with the hub, and offered to it."""
-    connection.execute("UPDATE statesync_meta SET value = 1 WHERE key = 'tracking'")
+    tracking.switch_on(connection)
     for tracked in objects.values():
         tracking.install(connection, tracked)
     standing.reread(connection, objects, standing.EPOCH)

@@ -186,8 +186,19 @@ CREATE INDEX statesync_batch_doubt ON statesync_batch (space) WHERE doubt = 1;
 """
 
 
+_TRACKING_FLAG = """
+CREATE TABLE statesync_tracking (is_on INTEGER NOT NULL);
+INSERT INTO statesync_tracking SELECT value FROM statesync_meta WHERE key = 'tracking';
+DELETE FROM statesync_meta WHERE key = 'tracking';
+"""
+
+
 def _log_each_object_apart(connection: sqlite3.Connection) -> None:
-    """Lead to format 4: each object has a log of its own, which keeps values, not images made of them."""
+    """Lead to format 4: each object has a log of its own, which keeps values, not images made of them.
+
+    The triggers read the tracking flag at every write, so it has a table of its own, too.
+    """
+    _apply(connection, _TRACKING_FLAG)
     for name, text in connection.execute("SELECT name, description FROM statesync_object").fetchall():
         tracked = TrackedObject.from_json(name, text)
         connection.execute(tracking.log_sql(tracked))

@@ -10,8 +10,8 @@ Traps that the triggers answer for (measured on SQLite 3.40):
   index. ``changed = 0`` marks them: they count only if the write really happened.
 * A change of the key is a delete of one record and an insert of another. Its triggers are there for
   statements that set the key: a trigger costs its call, even where it has nothing to do.
-* A flag in a table switches tracking off within one transaction. A custom SQL function would break every
-  other program that writes to the file.
+* A flag switches tracking off within one transaction. A custom SQL function would break every other program
+  that writes to the file. The flag has a table of its own: a row found by its key costs more to read.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from contextlib import contextmanager
 from statesync.store.database import Database
 from statesync.store.objects import TrackedObject, quoted
 
-_ON = "SELECT value FROM statesync_meta WHERE key = 'tracking'"
-_SET = "UPDATE statesync_meta SET value = ? WHERE key = 'tracking'"
+_ON = "SELECT is_on FROM statesync_tracking"
+_SET = "UPDATE statesync_tracking SET is_on = ?"
+_FLAG = f"({_ON})"
 
 
 @contextmanager
@@ -47,6 +48,17 @@ def switched_off(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute(_SET, (0,))
     yield
     connection.execute(_SET, (before,))
+
+
+def is_on(connection: sqlite3.Connection) -> bool:
+    """Tell whether writes are tracked."""
+    return connection.execute(_ON).fetchall() == [(1,)]
+
+
+def switch_on(connection: sqlite3.Connection) -> None:
+    """Track writes again, whatever became of the flag. Runs in a transaction."""
+    connection.execute("DELETE FROM statesync_tracking")
+    connection.execute("INSERT INTO statesync_tracking VALUES (1)")
 
 
 def install(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
@@ -104,35 +116,44 @@ def _drop(connection: sqlite3.Connection, tracked: TrackedObject, name: str) -> 
 def _parts(tracked: TrackedObject) -> Iterator[tuple[str, str]]:
     """Yield the name and SQL of the log and of each trigger."""
     key = quoted(tracked.key)
+    same, moved = f"OLD.{key} IS NEW.{key} AND {_FLAG}", f"OLD.{key} IS NOT NEW.{key} AND {_FLAG}"
+    new, old = _append_new(tracked), _append_old(tracked)
+    by_key = f"{key} = NEW.{key}"
     yield tracked.log, log_sql(tracked)
-    yield _trigger(tracked, "insert_before", "BEFORE INSERT", "", _keep_replaced(tracked, key, same_key=True))
-    yield _trigger(tracked, "insert", "AFTER INSERT", "", _append_new(tracked))
-    yield _trigger(tracked, "delete", "AFTER DELETE", "", _append_old(tracked))
-    yield _trigger(tracked, "update", "AFTER UPDATE", f"OLD.{key} IS NEW.{key} AND", _append_old(tracked))
-    yield _trigger(
-        tracked,
-        "rekey",
-        f"AFTER UPDATE OF {key}",
-        f"OLD.{key} IS NOT NEW.{key} AND",
-        _append_old(tracked) + _append_new(tracked),
-    )
+    yield _keeper(tracked, "insert_before", "BEFORE INSERT", [by_key, *_clashes(tracked, f"NEW.{key}")])
+    yield _trigger(tracked, "insert", "AFTER INSERT", _FLAG, new)
+    yield _trigger(tracked, "delete", "AFTER DELETE", _FLAG, old)
+    yield _trigger(tracked, "update", "AFTER UPDATE", same, old)
+    yield _trigger(tracked, "rekey", f"AFTER UPDATE OF {key}", moved, old + new)
     if tracked.uniques:
-        yield _trigger(
-            tracked, "update_before", "BEFORE UPDATE", "", _keep_replaced(tracked, key, same_key=False)
-        )
-    yield _trigger(
-        tracked,
-        "rekey_before",
-        f"BEFORE UPDATE OF {key}",
-        f"OLD.{key} IS NOT NEW.{key} AND",
-        _keep_rows(tracked, f"{key} = NEW.{key}"),
-    )
+        yield _keeper(tracked, "update_before", "BEFORE UPDATE", _clashes(tracked, f"OLD.{key}"))
+    yield _trigger(tracked, "rekey_before", f"BEFORE UPDATE OF {key}", moved, _keep_rows(tracked, by_key))
 
 
-def _trigger(tracked: TrackedObject, what: str, when: str, also: str, body: str) -> tuple[str, str]:
+def _trigger(tracked: TrackedObject, what: str, when: str, only: str, body: str) -> tuple[str, str]:
     name = f"statesync_{tracked.name}_{what}"
-    only = f"WHEN {also} ({_ON})"  # what costs least is asked first
-    return name, f"CREATE TRIGGER {quoted(name)} {when} ON {quoted(tracked.table)} {only} BEGIN {body} END"
+    table = quoted(tracked.table)
+    return name, f"CREATE TRIGGER {quoted(name)} {when} ON {table} WHEN {only} BEGIN {body} END"
+
+
+def _keeper(tracked: TrackedObject, what: str, when: str, replaced: list[str]) -> tuple[str, str]:
+    """Return the trigger that keeps the rows that NEW may replace.
+
+    Mostly there are none, and to look for them costs less than to begin the trigger's body.
+    """
+    found = (f"EXISTS (SELECT 1 FROM {quoted(tracked.table)} WHERE {where})" for where in replaced)
+    only = f"{_FLAG} AND ({' OR '.join(found)})"
+    body = "".join(_keep_rows(tracked, where) for where in replaced)
+    return _trigger(tracked, what, when, only, body)
+
+
+def _clashes(tracked: TrackedObject, own_key: str) -> list[str]:
+    """Return the conditions on other rows that have NEW's values in a unique index."""
+    return [
+        " AND ".join(f"{quoted(column)} = NEW.{quoted(column)}" for column in group)
+        + f" AND {quoted(tracked.key)} IS NOT {own_key}"
+        for group in tracked.uniques
+    ]
 
 
 def _append_new(tracked: TrackedObject) -> str:
@@ -143,16 +164,6 @@ def _append_new(tracked: TrackedObject) -> str:
 
 def _append_old(tracked: TrackedObject) -> str:
     return f"INSERT INTO {quoted(tracked.log)} VALUES ({_logged(tracked, 'OLD.', changed=1)}); "
-
-
-def _keep_replaced(tracked: TrackedObject, key: str, *, same_key: bool) -> str:
-    """Keep the rows that NEW may replace, by its key or by a unique index."""
-    kept = [_keep_rows(tracked, f"{key} = NEW.{key}")] if same_key else []
-    for group in tracked.uniques:
-        matches = " AND ".join(f"{quoted(column)} = NEW.{quoted(column)}" for column in group)
-        other = f"{key} IS NOT {'NEW' if same_key else 'OLD'}.{key}"
-        kept.append(_keep_rows(tracked, f"{matches} AND {other}"))
-    return "".join(kept)
 
 
 def _keep_rows(tracked: TrackedObject, where: str) -> str:

@@ -54,7 +54,7 @@ def test_a_lying_hub_never_damages_a_device(morning: Path, lies: list[Lie], at: 
 
 def check_sound(a: Device, found: sqlite3.Connection) -> None:
     assert found.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    assert found.execute("SELECT value FROM statesync_meta WHERE key = 'tracking'").fetchall() == [(1,)]
+    assert found.execute("SELECT is_on FROM statesync_tracking").fetchall() == [(1,)]
     check_sessions(a, {})
     check_journal(found)
     a.store.pending()
