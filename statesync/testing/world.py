@@ -22,6 +22,7 @@ from uuid_utils import uuid7
 
 from statesync import driver
 from statesync.errors import InDoubt, RemoteError, SyncCancelled
+from statesync.scope import Scope
 from statesync.store import core
 from statesync.testing.crashes import CrashPoints, Watch
 from statesync.testing.faults import Fault
@@ -173,6 +174,13 @@ class SyncWorld(RuleBasedStateMachine):
         write = self._some_edit(device, data, prefer_pending=True)
         self.let_sync(device, faults, None, lambda: self.write(device, write))
 
+    @rule(site=_sites, data=st.data())
+    def sync_one_object(self, site: int, data: st.DataObject) -> None:
+        """A device syncs one kind of record, and somebody changes any record during the first download."""
+        device, alone = self._device(site), self._model(data)
+        write = self._some_edit(device, data)
+        self.let_sync(device, [], None, lambda: self.write(device, write), during=Part.DOWNLOAD, only=alone)
+
     @rule(site=_sites, at=st.integers(1, 200), faults=_faults)
     def crash(self, site: int, at: int, faults: list[Fault | None]) -> None:
         """A program that opens its store and syncs ends at its point number ``at``, if it has so many."""
@@ -279,12 +287,19 @@ class SyncWorld(RuleBasedStateMachine):
         faults: list[Fault | None],
         cancel_at: int | None,
         meanwhile: Write | None = None,
+        *,
+        during: Part = Part.UPLOAD,
+        only: type[peewee.Model] | None = None,
     ) -> None:
-        """Let a device sync; it suffers ``faults``, cancels at an event, and does something ``meanwhile``."""
+        """Let a device sync, all or ``only`` one model; it suffers ``faults``, and cancels at an event.
+
+        ``meanwhile`` happens when the first batch of ``during`` has been started.
+        """
         device.remote.inject(*faults)
-        follow = _Follower(device, cancel_at, meanwhile)
+        scope = device.store.scope(device.remote, only) if only else device.scope
+        follow = _Follower(scope, cancel_at, meanwhile, during)
         with suppress(SyncCancelled, RemoteError, InDoubt):
-            device.scope.sync(self.options, follow)
+            scope.sync(self.options, follow)
         device.remote.calm()
 
     def _live(self, device: WorldDevice, faults: list[Fault | None], watch: Watch) -> None:
@@ -317,18 +332,19 @@ def _update(model: type[peewee.Model], key: Any, changes: Row) -> Write:
 
 
 class _Follower:
-    """Follows a session: cancels it at one of its events, and does something in its first upload."""
+    """Follows a session: cancels it at one of its events, and does something in between."""
 
-    def __init__(self, device: WorldDevice, cancel_at: int | None, meanwhile: Write | None) -> None:
-        self._device = device
+    def __init__(self, scope: Scope, cancel_at: int | None, meanwhile: Write | None, during: Part) -> None:
+        self._scope = scope
         self._left = cancel_at
         self._meanwhile = meanwhile
+        self._during = during
 
     def __call__(self, event: Progress) -> None:
-        if self._meanwhile and (event.part, event.state) == (Part.UPLOAD, State.STARTED):
+        if self._meanwhile and (event.part, event.state) == (self._during, State.STARTED):
             meanwhile, self._meanwhile = self._meanwhile, None
             meanwhile()
         if self._left is not None:
             self._left -= 1
             if self._left == 0:
-                self._device.scope.cancel_sync(on_failure=lambda _: None)
+                self._scope.cancel_sync(on_failure=lambda _: None)
