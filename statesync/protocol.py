@@ -202,11 +202,12 @@ def _answered(now: Conversation, event: Answered) -> Decision:
 
 
 def _take_answer(now: Conversation, batch: OpenBatch, event: Answered) -> Conversation:
-    ended = evolve(now, batch=evolve(batch, request_ended=True))
+    ended = evolve(batch, request_ended=True)
     if batch.direction is Direction.DOWNLOAD:
-        return evolve(ended, feed_drained=not event.more)
+        return evolve(now, batch=ended, feed_drained=not event.more)
     return evolve(
-        ended,
+        now,
+        batch=ended,
         replaying=False,
         sent=now.sent + event.records,
         rejected=now.rejected + event.rejected,

@@ -13,7 +13,7 @@ import msgspec
 
 from statesync.errors import BadAnswer, UsageError
 from statesync.messages import Answered
-from statesync.store import journal, outbox, standing, verdicts
+from statesync.store import drafts, journal, outbox, standing, verdicts
 from statesync.store.staging import Brief, Upload
 from statesync.store.tracking import switched_off
 from statesync.wire import Push, PushAnswer, Rejected
@@ -28,7 +28,7 @@ class Uploads:
         self._looked_through = 0
         self._round = 0
         self._upload: Upload | None = None
-        self._draft: outbox.Draft | None = None
+        self._draft: drafts.Draft | None = None
 
     def begin(self, connection: sqlite3.Connection) -> None:
         """Fold what was logged, and fix the horizon: what is written later waits for the next session."""
@@ -72,7 +72,7 @@ class Uploads:
             return None
         window = self._window(self._looked_through)
         with brief.core.database.transaction() as connection:
-            ready = outbox.next_batch(connection, brief.objects, window, brief.session, self._draft)
+            ready = drafts.next_batch(connection, brief.objects, window, brief.session, self._draft)
             here = standing.standing(connection, brief.space)
         if ready is None:
             return None
@@ -85,14 +85,14 @@ class Uploads:
             revisions=ready.revisions,
         )
 
-    def _window(self, after: int) -> outbox.Window:
+    def _window(self, after: int) -> drafts.Window:
         limit = self._brief.options.upload_batch_size
-        return outbox.Window(after, self._horizon, limit, skip_failed=self._round > 1)
+        return drafts.Window(after, self._horizon, limit, skip_failed=self._round > 1)
 
     def look_ahead(self) -> None:
         """Compose the batch that follows the one under way, to have it at hand; writes nothing."""
         window = self._window(max(self._looked_through, self._staged().through))
-        self._draft = outbox.draft(self._brief.raw(), self._brief.objects, window)
+        self._draft = drafts.draft(self._brief.raw(), self._brief.objects, window)
 
     def request(self) -> Push:
         """Return the request of the staged batch."""
