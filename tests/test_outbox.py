@@ -15,6 +15,7 @@ from peewee import IntegerField, Model, TextField
 
 from statesync import (
     AllRejected,
+    ConnectionLost,
     HttpRemote,
     InDoubt,
     Phase,
@@ -80,7 +81,7 @@ def test_an_object_level_session_leaves_other_objects_alone(tmp_path: Path, gate
 
 
 @pytest.fixture
-def two(tmp_path: Path) -> Iterator[tuple[Store, type[Model], type[Model]]]:
+def two(tmp_path: Path) -> Iterator[tuple[Store, Any, Any]]:
     """A store of two objects, of which only the first is synced."""
     with Store(tmp_path / "two.db") as store:
 
@@ -96,7 +97,7 @@ def two(tmp_path: Path) -> Iterator[tuple[Store, type[Model], type[Model]]]:
 
 @pytest.mark.parametrize("passed", [0, 1], ids=["upload", "download"])
 def test_what_is_written_to_another_object_during_a_session_waits(
-    two: tuple[Store, type[Model], type[Model]], gate: Gate, space: str, passed: int
+    two: tuple[Store, Any, Any], gate: Gate, space: str, passed: int
 ) -> None:
     store, left, right = two
     left.create(id="l", name="l")
@@ -112,8 +113,59 @@ def test_what_is_written_to_another_object_during_a_session_waits(
         assert store.scope(remote).sync().stats.uploaded == 1
 
 
+@pytest.mark.parametrize("in_doubt", [False, True])
+@pytest.mark.parametrize("forget", ["clear", "reset", "drop"])
+def test_own_records_come_back_to_an_object_that_was_emptied_alone(
+    two: tuple[Store, Any, Any], gate: Gate, space: str, forget: str, in_doubt: bool
+) -> None:
+    """A feed spares a device what it wrote itself, but not where it has that no longer."""
+    store, left, right = two
+    with closing(HttpRemote(gate.url, space)) as remote:
+        scope = store.scope(remote)
+        left.create(id="l", name="l")
+        right.create(id="r", name="r")
+        if in_doubt:
+            gate.plan(lose_answer)
+            with pytest.raises(ConnectionLost):
+                scope.sync(SyncOptions(max_attempts=1))
+        else:
+            scope.sync()
+        getattr(store.scope(remote, right), forget)()
+        if forget == "drop":
+            store.track(right)
+            store.setup()
+        scope.sync()
+        assert [row.name for row in right.select()] == ["r"]
+        assert [row.name for row in left.select()] == ["l"]
+        assert store.pending() == []
+
+
+def test_records_from_before_tracking_stay_where_their_object_comes_to_a_known_space(
+    tmp_path: Path, gate: Gate, space: str
+) -> None:
+    class Older(Model):
+        id = TextField(primary_key=True)
+        name = TextField()
+
+    with Store(tmp_path / "later.db") as store, closing(HttpRemote(gate.url, space)) as remote:
+
+        class Left(store.Model):  # type: ignore[name-defined, misc]
+            name = TextField()
+
+        store.setup()
+        Left.create(id="l", name="l")
+        store.scope(remote).sync()
+        with store.database.bind_ctx([Older]):
+            store.database.create_tables([Older])
+            Older.create(id="o", name="o")
+            store.track(Older)
+            store.setup()
+            store.scope(remote).sync()
+            assert [row.name for row in Older.select()] == ["o"]
+
+
 def test_what_waits_stays_where_another_object_gets_a_new_column(
-    two: tuple[Store, type[Model], type[Model]],
+    two: tuple[Store, Any, Any],
 ) -> None:
     store, left, right = two
     left.create(id="l", name="l")

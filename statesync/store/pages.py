@@ -124,7 +124,7 @@ def _apply_object(connection: sqlite3.Connection, part: ObjectPage, cursor: Curs
     tracked = part.tracked
     keys = [entry.key for entry in part.entries]
     aside = _pending_keys(connection, tracked.name, keys)
-    if cursor.rereading is not None:
+    if cursor.is_compared:
         note_seen(connection, tracked.name, keys)
     if aside:
         _leave_aside(connection, part, aside)

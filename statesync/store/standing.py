@@ -3,6 +3,9 @@
 A read from the start (``reread``) keeps pending changes. It is begun when the hub's epoch or horizon says
 that the cursors mean nothing any more, when an object got new columns or another filter, and after
 ``clear()``. It may span sessions: the keys that it met are kept until the feed is drained.
+
+A feed spares a device what it wrote itself. So where an object comes anew to a space that the device has
+been in, it is read with the device's own writes: after ``reset()`` or ``drop()`` they are on the hub alone.
 """
 
 from __future__ import annotations
@@ -20,8 +23,9 @@ from statesync.store.objects import TrackedObject, quoted
 from statesync.store.outbox import Objects, fold
 from statesync.wire import CLIENT_FORKED, EPOCH_CHANGED, Feed, Problem
 
-EPOCH, HORIZON, EVERYTHING = "epoch", "horizon", "everything"
-"""Why an object is read from the start: the hub lost records, the device missed deletes, or it has none."""
+EPOCH, HORIZON, EVERYTHING, OWN = "epoch", "horizon", "everything", "own"
+"""Why an object is read from the start: the hub lost records, the device missed deletes, it has none, or it
+may have forgotten some that it wrote itself."""
 
 
 @frozen
@@ -47,6 +51,11 @@ class Cursor:
     position: int
     rereading: str | None
     reread_from: int
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether the records that the hub does not show are answered for when all has been read."""
+        return self.rereading not in (None, OWN)
 
 
 Filter = Mapping[str, tuple[str | int | float | bool | None, ...]]
@@ -108,12 +117,20 @@ def belongs(connection: sqlite3.Connection, objects: Iterable[str], space: str) 
     for name in objects:
         owner, hub = owners.get(name, (None, None))
         if owner is None:
-            connection.execute("INSERT INTO statesync_cursor (object, space) VALUES (?, ?)", (name, space))
+            connection.execute(
+                "INSERT INTO statesync_cursor (object, space, rereading) VALUES (:object, :space, "
+                "(SELECT :own FROM statesync_space WHERE name = :space))",
+                {"object": name, "space": space, "own": OWN},
+            )
         elif owner != space:
             if hub is not None:
                 return name
             settle_doubts(connection, owner)
-            connection.execute("UPDATE statesync_cursor SET space = ? WHERE object = ?", (space, name))
+            connection.execute(
+                "UPDATE statesync_cursor SET space = :space, rereading = coalesce(rereading, "
+                "(SELECT :own FROM statesync_space WHERE name = :space)) WHERE object = :object",
+                {"object": name, "space": space, "own": OWN},
+            )
     return None
 
 
@@ -212,6 +229,15 @@ def finish_reread(connection: sqlite3.Connection, tracked: TrackedObject, cursor
     After a new epoch they were lost by the hub and are offered again; otherwise they were deleted there,
     and go here too. Records with a pending change stay for the conflict that the hub will see.
     """
+    if cursor.is_compared:
+        _answer_for_unseen(connection, tracked, cursor)
+    connection.execute("DELETE FROM statesync_seen WHERE object = ?", (tracked.name,))
+    connection.execute(
+        "UPDATE statesync_cursor SET rereading = NULL, reread_from = 0 WHERE object = ?", (tracked.name,)
+    )
+
+
+def _answer_for_unseen(connection: sqlite3.Connection, tracked: TrackedObject, cursor: Cursor) -> None:
     table, key = quoted(tracked.table), quoted(tracked.key)
     unseen = (
         f"{key} NOT IN (SELECT key FROM statesync_seen WHERE object = :object) "
@@ -225,10 +251,6 @@ def finish_reread(connection: sqlite3.Connection, tracked: TrackedObject, cursor
         )
     else:
         connection.execute(f"DELETE FROM {table} WHERE {unseen}", {"object": tracked.name})
-    connection.execute("DELETE FROM statesync_seen WHERE object = ?", (tracked.name,))
-    connection.execute(
-        "UPDATE statesync_cursor SET rereading = NULL, reread_from = 0 WHERE object = ?", (tracked.name,)
-    )
 
 
 def adapt(connection: sqlite3.Connection, space: str, objects: Objects, problem: Problem) -> None:
