@@ -183,6 +183,19 @@ def test_what_waits_stays_where_another_object_gets_a_new_column(
         assert {(change.object, change.key) for change in later.pending()} == {("Left", "l"), ("Right", "r")}
 
 
+def test_what_was_edited_before_a_doubt_is_settled_goes_up_in_the_same_session(
+    here: Device, gate: Gate
+) -> None:
+    here.add(2)
+    gate.plan(lose_answer)
+    with pytest.raises(ConnectionLost):
+        here.sync(max_attempts=1)
+    here.edit(KEY, name="edited since")
+    here.sync()
+    assert here.operations() == {}
+    assert pushed(gate)[-1] == [("upsert", KEY)]
+
+
 # -- an edit while its record is being uploaded ------------------------------------------------------
 
 

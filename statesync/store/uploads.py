@@ -33,6 +33,9 @@ class Uploads:
     def begin(self, connection: sqlite3.Connection) -> None:
         """Fold what was logged, and fix the horizon: what is written later waits for the next session."""
         outbox.fold(connection, self._brief.core.objects)
+        self._fix_horizon(connection)
+
+    def _fix_horizon(self, connection: sqlite3.Connection) -> None:
         self._horizon = outbox.horizon(connection)
         journal.set_horizon(connection, self._brief.session, self._horizon)
 
@@ -171,6 +174,8 @@ class Uploads:
         standing.learn(connection, here, answer.hub, answer.epoch, answer.head)
         standing.acknowledge(connection, brief.space, upload.wire_number)
         journal.settle(connection, brief.session, number)
+        if upload.replayed is not None and self._horizon:
+            self._fix_horizon(connection)  # edits that waited for the settling have moved to the end
         self._looked_through = max(self._looked_through, upload.through)
         return outcome
 

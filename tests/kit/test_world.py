@@ -6,6 +6,8 @@ For longer runs with new ones: ``python -m tests.kit.soak``.
 from __future__ import annotations
 
 from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import rule
 
 from statesync.testing import SyncWorld
 
@@ -14,6 +16,14 @@ from .shop import Article, Shelf
 
 class World(SyncWorld):
     models = [Shelf, Article]
+
+    @rule(site=st.integers(0, 7), again=st.sampled_from(["clear", "reset"]), data=st.data())
+    def start_over(self, site: int, again: str, data: st.DataObject) -> None:
+        """A program empties one kind of record, of which nothing waits, to fetch it from the hub again."""
+        device = self._device(site)
+        alone = device.store.scope(device.remote, self._model(data))
+        if not alone.pending():
+            getattr(alone, again)()
 
 
 class CrowdedWorld(World):
