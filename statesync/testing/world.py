@@ -174,12 +174,12 @@ class SyncWorld(RuleBasedStateMachine):
         write = self._some_edit(device, data, prefer_pending=True)
         self.let_sync(device, faults, None, lambda: self.write(device, write))
 
-    @rule(site=_sites, data=st.data())
-    def sync_one_object(self, site: int, data: st.DataObject) -> None:
+    @rule(site=_sites, faults=_faults, data=st.data())
+    def sync_one_object(self, site: int, faults: list[Fault | None], data: st.DataObject) -> None:
         """A device syncs one kind of record, and somebody changes any record during the first download."""
-        device, alone = self._device(site), self._model(data)
+        device, one = self._device(site), self._model(data)
         write = self._some_edit(device, data)
-        self.let_sync(device, [], None, lambda: self.write(device, write), during=Part.DOWNLOAD, only=alone)
+        self.let_sync(device, faults, None, lambda: self.write(device, write), during=Part.DOWNLOAD, only=one)
 
     @rule(site=_sites, at=st.integers(1, 200), faults=_faults)
     def crash(self, site: int, at: int, faults: list[Fault | None]) -> None:

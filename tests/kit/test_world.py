@@ -5,10 +5,13 @@ For longer runs with new ones: ``python -m tests.kit.soak``.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
+from statesync import UsageError
 from statesync.testing import SyncWorld
 
 from .shop import Article, Shelf
@@ -24,6 +27,13 @@ class World(SyncWorld):
         alone = device.store.scope(device.remote, self._model(data))
         if not alone.pending():
             getattr(alone, again)()
+
+    @rule(site=st.integers(0, 7))
+    def take_back(self, site: int) -> None:
+        """A program undoes what waits, unless some of it may have reached the hub."""
+        device = self._device(site)
+        with suppress(UsageError):
+            self.write(device, device.store.rollback)
 
 
 class CrowdedWorld(World):
