@@ -16,7 +16,7 @@ class Sizes:
     repeat: int = 5
     often: int = 11
     """Repetitions of what takes less than a second, and is moved the more by what else goes on."""
-    syncs: int = 50
+    syncs: int = 200
     cancels: int = 200
     growth: tuple[int, ...] = (10_000, 100_000, 1_000_000)
     sessions: int = 10_000
