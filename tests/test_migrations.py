@@ -116,3 +116,15 @@ def test_what_an_older_format_had_logged_is_still_pending_and_can_be_taken_back(
     assert again.operations()["k00003"] == "update"
     again.store.rollback()
     assert again.rows() == before
+
+
+def test_a_table_that_was_dropped_keeps_no_older_store_from_being_opened(
+    here: Device, new_device: Callable[..., Device]
+) -> None:
+    path = Path(here.store.database.database)
+    here.store.close()
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript(_TO_FORMAT_3 + "DROP TABLE airport;")
+    again = new_device("here")
+    again.add(1)
+    assert again.operations() == {"k00000": "insert"}

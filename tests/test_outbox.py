@@ -140,6 +140,22 @@ def test_own_records_come_back_to_an_object_that_was_emptied_alone(
         assert store.pending() == []
 
 
+def test_own_records_come_back_also_after_a_mistyped_space(
+    two: tuple[Store, Any, Any], gate: Gate, space: str
+) -> None:
+    store, left, right = two
+    with closing(HttpRemote(gate.url, space)) as remote, closing(HttpRemote(gate.url, "typo")) as typo:
+        left.create(id="l", name="l")
+        right.create(id="r", name="r")
+        store.scope(remote).sync()
+        store.scope(remote, right).reset()
+        gate.plan(lose_request)
+        with pytest.raises(ConnectionLost):
+            store.scope(typo, right).sync(SyncOptions(max_attempts=1))
+        store.scope(remote).sync()
+        assert [row.name for row in right.select()] == ["r"]
+
+
 def test_records_from_before_tracking_stay_where_their_object_comes_to_a_known_space(
     tmp_path: Path, gate: Gate, space: str
 ) -> None:

@@ -125,6 +125,41 @@ def test_insert_or_replace_of_the_same_key_is_an_update_with_the_old_image(devic
     assert device.field("k00000", "name") == "n0"
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT OR REPLACE INTO stand (id, code, x, y) VALUES ('n', 'A', 9, 9)",
+        "INSERT OR REPLACE INTO stand (id, code, x, y) VALUES ('n', 'N', 1, 1)",
+        "UPDATE OR REPLACE stand SET code = 'A' WHERE id = 'b'",
+        "UPDATE OR REPLACE stand SET x = 1, y = 1 WHERE id = 'b'",
+    ],
+)
+def test_a_record_that_a_unique_index_makes_room_for_is_deleted_and_can_be_brought_back(
+    tmp_path: Path, statement: str
+) -> None:
+    with Store(tmp_path / "unique.db") as store:
+
+        class Stand(store.Model):  # type: ignore[name-defined, misc]
+            code = TextField(unique=True)
+            x = IntegerField()
+            y = IntegerField()
+
+            class Meta:
+                indexes = ((("x", "y"), True),)
+
+        store.setup()
+        with store.untracked():
+            Stand.create(id="a", code="A", x=1, y=1)
+            Stand.create(id="b", code="B", x=2, y=2)
+        before = set(Stand.select().tuples())
+        store.database.execute_sql(statement)  # type: ignore[no-untyped-call]
+        pending = {change.key: change.operation for change in store.pending()}
+        assert pending.pop("a") == "delete"
+        assert pending in ({"n": "insert"}, {"b": "update"})
+        store.rollback()
+        assert set(Stand.select().tuples()) == before
+
+
 def test_insert_or_ignore_that_was_ignored_is_no_change(device: Device) -> None:
     with other_program(device) as other:
         other.execute("INSERT OR IGNORE INTO airport (id, name, is_open) VALUES ('k00000', 'new', 0)")

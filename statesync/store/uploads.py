@@ -174,7 +174,7 @@ class Uploads:
         standing.learn(connection, here, answer.hub, answer.epoch, answer.head)
         standing.acknowledge(connection, brief.space, upload.wire_number)
         journal.settle(connection, brief.session, number)
-        if upload.replayed is not None and self._horizon:
+        if upload.replayed is not None:
             self._fix_horizon(connection)  # edits that waited for the settling have moved to the end
         self._looked_through = max(self._looked_through, upload.through)
         return outcome
