@@ -60,8 +60,9 @@ class Core:
         for known, other in self._models.items():  # SQLite's names, of tables and triggers, have no case
             if known.lower() == described.name.lower() and (other is not model or known != described.name):
                 raise UnsupportedModel(
-                    f"{model.__name__} cannot be tracked as {described.name}, because another model is as "
-                    f"{known}; name one otherwise: track({model.__name__}, name=…)"
+                    f"{model.__name__} cannot be tracked as {described.name}: another model is tracked as "
+                    f"{known}, and names have no case here; name one otherwise: "
+                    f"track({model.__name__}, name=…)"
                 )
         self._models[described.name] = model
 
