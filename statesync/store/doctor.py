@@ -90,9 +90,8 @@ def _check_tracking(connection: sqlite3.Connection, objects: Objects) -> Iterato
     if not tracking.is_on(connection):
         yield Complaint("file", "change tracking is switched off: writes are not seen", Repair.RETRACK)
     for name, tracked in objects.items():
-        lost = tracking.missing(connection, tracked)
-        if tracked.log in lost:
-            lost.remove(tracked.log)
+        lost = tracking.missing_triggers(connection, tracked)
+        if not tracking.has_log(connection, tracked):
             yield Complaint(name, "its log is gone or changed: writes to it fail", Repair.RETRACK)
         if lost:
             yield Complaint(
@@ -107,7 +106,7 @@ def _check_outbox(connection: sqlite3.Connection, objects: Objects) -> Iterator[
         if name not in objects:
             yield Complaint(name, f"{count} pending changes are of an object that is not tracked", None)
     for name, tracked in objects.items():
-        if tracked.log in tracking.missing(connection, tracked):
+        if not tracking.has_log(connection, tracked):
             continue  # told of above; without the log nobody knows what has been written since
         wrong = connection.execute(f"SELECT count(*) {wrong_operations(tracked)}", (name,)).fetchone()[0]
         if wrong:

@@ -185,7 +185,6 @@ DROP TABLE statesync_batches;
 CREATE INDEX statesync_batch_doubt ON statesync_batch (space) WHERE doubt = 1;
 """
 
-
 _TRACKING_FLAG = """
 CREATE TABLE statesync_tracking (is_on INTEGER NOT NULL);
 INSERT INTO statesync_tracking SELECT value FROM statesync_meta WHERE key = 'tracking';

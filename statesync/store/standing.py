@@ -116,21 +116,19 @@ def belongs(connection: sqlite3.Connection, objects: Iterable[str], space: str) 
     owners = {name: owner for name, *owner in rows}
     for name in objects:
         owner, hub = owners.get(name, (None, None))
-        if owner is None:
-            connection.execute(
-                "INSERT INTO statesync_cursor (object, space, rereading) VALUES (:object, :space, "
-                "(SELECT :own FROM statesync_space WHERE name = :space))",
-                {"object": name, "space": space, "own": OWN},
-            )
-        elif owner != space:
-            if hub is not None:
-                return name
+        if owner == space:
+            continue
+        if hub is not None:
+            return name
+        if owner is not None:
             settle_doubts(connection, owner)
-            connection.execute(
-                "UPDATE statesync_cursor SET space = :space, rereading = coalesce(rereading, "
-                "(SELECT :own FROM statesync_space WHERE name = :space)) WHERE object = :object",
-                {"object": name, "space": space, "own": OWN},
-            )
+        connection.execute(
+            "INSERT INTO statesync_cursor (object, space, rereading) "
+            "VALUES (:object, :space, (SELECT :own FROM statesync_space WHERE name = :space)) "
+            "ON CONFLICT (object) DO UPDATE SET "
+            "space = excluded.space, rereading = coalesce(rereading, excluded.rereading)",
+            {"object": name, "space": space, "own": OWN},
+        )
     return None
 
 

@@ -92,10 +92,15 @@ def remove(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
         _drop(connection, tracked, name)
 
 
-def missing(connection: sqlite3.Connection, tracked: TrackedObject) -> list[str]:
-    """Return what of the object's log and triggers is not in the database as it should be, by name."""
+def has_log(connection: sqlite3.Connection, tracked: TrackedObject) -> bool:
+    """Tell whether the object's log is in the database as it should be."""
+    return _found(connection, tracked).get(tracked.log) == log_sql(tracked)
+
+
+def missing_triggers(connection: sqlite3.Connection, tracked: TrackedObject) -> list[str]:
+    """Return the names of the object's triggers that are not in the database as they should be."""
     found = _found(connection, tracked)
-    return [name for name, sql in _parts(tracked) if found.get(name) != sql]
+    return [name for name, sql in _parts(tracked) if name != tracked.log and found.get(name) != sql]
 
 
 def _found(connection: sqlite3.Connection, tracked: TrackedObject) -> dict[str, str]:

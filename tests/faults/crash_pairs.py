@@ -42,11 +42,13 @@ def run_pairs(folder: Path, chance: random.Random, seconds: float) -> int:
     while pairs == 0 or time.monotonic() < until:
         restore(morning, own)
         first = chance.choice(first_points)
-        CrashPoints(the_day(own)).run_to(first)
+        if not CrashPoints(the_day(own)).run_to(first):
+            continue  # a day that passed a point fewer, and was over
         restore(own, folder / "crashed")
         second = chance.choice(CrashPoints(the_recovery(own)).listed())
         restore(folder / "crashed", own)
-        CrashPoints(the_recovery(own)).run_to(second)
+        if not CrashPoints(the_recovery(own)).run_to(second):
+            continue
         with naming(first, second):
             check_after_crash(own)
         pairs += 1
