@@ -40,7 +40,7 @@ from statesync.messages import (
     Stuck,
     Wait,
 )
-from statesync.protocol import decide
+from statesync.protocol import decide, sends_nothing
 from statesync.remote import Remote
 from statesync.store.work import Work
 from statesync.values import Direction, Part, Progress, Reason, State, SyncOptions
@@ -126,7 +126,7 @@ class Driver:
             self._timers.session = self.clock() + self.options.timeout
         try:
             with self.work.errors_mapped():
-                self._next.append(Begin(replay=self.work.has_doubt(), waiting=self.work.may_upload()))
+                self._begin()
                 while not self._over:
                     self._handle(self._next_event())
         except StaleRunner as error:  # somebody else runs the session: nothing may be written any more
@@ -140,6 +140,13 @@ class Driver:
             self._get_stuck(failure)
         finally:
             self._release()
+
+    def _begin(self) -> None:
+        """Look what there is to do; the first page is asked for at once if nothing goes up before it."""
+        begin = Begin(replay=self.work.has_doubt(), waiting=self.work.may_upload())
+        if self._now.downloads and sends_nothing(self._now, begin) and not self.mailbox.has_cancel():
+            self._requests.read_ahead(self.work.downloads.request())
+        self._next.append(begin)
 
     def _release(self) -> None:
         if not self._worker.stop(PATIENCE):

@@ -341,16 +341,32 @@ def test_k5_a_cancel_in_the_back_off_of_an_upload_in_doubt_fails_truthfully(here
     assert isinstance(end_of(session), InDoubt)
 
 
-def test_k5_a_cancel_before_anything_is_sent_sends_nothing(
-    here: Device, gate: Gate, waiting: list[str]
-) -> None:
+def cancelled_as_it_starts(device: Device) -> Session:
     def cancel_at_once(progress: Progress) -> None:
         if (progress.part, progress.state) == ("sync", "started"):
-            here.scope.cancel_sync()
+            device.scope.cancel_sync()
 
-    session = here.scope.start_sync(on_progress=cancel_at_once)
+    session = device.scope.start_sync(on_progress=cancel_at_once)
     assert isinstance(end_of(session), SyncCancelled)
+    return session
+
+
+def test_k5_a_cancel_before_anything_is_sent_sends_nothing(here: Device, gate: Gate) -> None:
+    here.add(3)
+    cancelled_as_it_starts(here)
     assert gate.seen == []
+    assert len(here.operations()) == 3
+
+
+def test_k5_a_cancel_does_not_wait_for_the_first_page_and_stores_none_of_it(
+    here: Device, gate: Gate, waiting: list[str]
+) -> None:
+    held = gate.hold()
+    session = cancelled_as_it_starts(here)
+    assert "receive" not in triggers(here, session)
+    held.release()
+    assert gate.verbs() == ["pull"]
+    assert here.rows() == {}
 
 
 def test_k5_a_cancel_in_idle_is_cancelled_without_a_start(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -12,6 +13,7 @@ import peewee
 
 from statesync.conflicts import Record
 from statesync.hub import Hub, LocalRemote, prepare
+from statesync.hub.pulling import matches
 from statesync.scope import Scope, Store
 from statesync.store.objects import TrackedObject, describe, quoted, record_of_image
 from statesync.testing.crashes import Watch
@@ -41,6 +43,9 @@ END;
 
 Known = dict[tuple[str, str], Record]
 """Records by (object, key)."""
+
+Filters = dict[str, dict[str, list[str | int | float | bool | None]]]
+"""By object and column, the values of the records that a device wants."""
 
 
 class WorldHub:
@@ -76,6 +81,16 @@ class WorldHub:
             "SELECT deleted, data FROM audit WHERE object = ? AND key = ? ORDER BY rowid", tracked.name, key
         )
         return [None if deleted else tracked.read_wire(data.encode()) for deleted, data in rows]
+
+    def hidden(self, filters: Filters) -> set[tuple[str, str]]:
+        """Return the living records that a device with these filters is not shown."""
+        of_object = "SELECT key, data FROM record WHERE object = ? AND NOT deleted"
+        return {
+            (name, key)
+            for name, wanted in filters.items()
+            for key, data in self._ask(of_object, name)
+            if not matches(data.encode(), wanted)
+        }
 
     def foreign(self, client: str) -> list[tuple[str, str, int, str | None]]:
         """Return (object, key, version, data) that others than ``client`` wrote; no data is a delete."""
@@ -138,6 +153,12 @@ class WorldDevice:
         """Look into the database by a plain connection."""
         with closing(sqlite3.connect(self.path)) as found:
             yield found
+
+    def filters(self) -> Filters:
+        """Return the filters with which the objects are read."""
+        with self.looking() as found:
+            rows = found.execute("SELECT object, filter FROM statesync_cursor WHERE filter IS NOT NULL")
+            return {name: json.loads(text) for name, text in rows}
 
     def set_aside(self) -> set[tuple[str, str]]:
         """Return the records that were changed here, and so need not be as the hub has them."""

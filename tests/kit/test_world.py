@@ -6,21 +6,31 @@ For longer runs with new ones: ``python -m tests.kit.soak``.
 from __future__ import annotations
 
 from contextlib import suppress
+from unittest import mock
 
+from attrs import evolve
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
+from peewee import Model
 
 from statesync import UsageError
-from statesync.testing import SyncWorld
+from statesync.testing import Fault, SyncWorld
 
 from .shop import Article, Shelf
+
+_sites = st.integers(0, 7)
+_faults = st.lists(st.none() | st.sampled_from(Fault), max_size=4)
+
+
+def _record(name: str, key: str) -> Model:
+    return {"Shelf": Shelf, "Article": Article}[name](id=key)
 
 
 class World(SyncWorld):
     models = [Shelf, Article]
 
-    @rule(site=st.integers(0, 7), again=st.sampled_from(["clear", "reset"]), data=st.data())
+    @rule(site=_sites, again=st.sampled_from(["clear", "reset"]), data=st.data())
     def start_over(self, site: int, again: str, data: st.DataObject) -> None:
         """A program empties one kind of record, of which nothing waits, to fetch it from the hub again."""
         device = self._device(site)
@@ -28,12 +38,38 @@ class World(SyncWorld):
         if not alone.pending():
             getattr(alone, again)()
 
-    @rule(site=st.integers(0, 7))
+    @rule(site=_sites, sold=st.booleans(), faults=_faults, cancel_at=st.none() | st.integers(1, 12))
+    def sync_some(self, site: int, sold: bool, faults: list[Fault | None], cancel_at: int | None) -> None:
+        """A device syncs, and wants some of the articles only."""
+        narrowed = evolve(self.options, filter={"Article": {"sold": sold}})
+        with mock.patch.object(self, "options", narrowed):
+            self.let_sync(self._device(site), faults, cancel_at)
+
+    @rule(site=_sites, data=st.data())
+    def hold_back(self, site: int, data: st.DataObject) -> None:
+        """Somebody wants a change to wait."""
+        device = self._device(site)
+        if pending := sorted(device.pending_keys()):
+            device.store.defer(_record(*data.draw(st.sampled_from(pending))))
+
+    @rule(site=_sites)
+    def let_go(self, site: int) -> None:
+        """What was held back may go up."""
+        device = self._device(site)
+        device.store.mark_for_upload(*(_record(*place) for place in device.pending_keys()))
+
+    @rule(site=_sites)
     def take_back(self, site: int) -> None:
         """A program undoes what waits, unless some of it may have reached the hub."""
         device = self._device(site)
         with suppress(UsageError):
             self.write(device, device.store.rollback)
+
+    def teardown(self) -> None:
+        """Let go of everything before the end."""
+        for site in range(self.device_count):
+            self.let_go(site)
+        super().teardown()
 
 
 class CrowdedWorld(World):
