@@ -11,12 +11,13 @@ from typing import Any
 
 import peewee
 import pytest
+from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from statesync import BadOptions, UnsupportedModel
 from statesync.errors import ConnectionLost, RemoteError
-from statesync.hub import Hub, LocalRemote, prepare
+from statesync.hub import Hub, LocalRemote, prepare, pulling
 from statesync.store import verdicts
 from statesync.testing import CrashPoints, Fault, FaultyRemote, Point, ProgramFailed, Watch, record_strategy
 from statesync.testing.peer import Peer
@@ -239,3 +240,40 @@ def test_a_world_notices_a_session_that_tells_more_than_is_durable(world: World)
         world.every_device_is_sound()
     one.store.database.execute_sql("UPDATE statesync_session SET phase = 'done'")  # type: ignore[no-untyped-call]
     world.teardown()
+
+
+def new_shelf(key: str, name: str) -> Any:
+    return lambda: Shelf.insert(id=key, name=name).execute()
+
+
+class PickyWorld(World):
+    options = evolve(World.options, filter={"Shelf": {"name": "wanted"}})
+
+
+@pytest.fixture
+def picky() -> PickyWorld:
+    """A world of devices that want some records only, with one of those and one that only its maker has."""
+    made = PickyWorld()
+    for key, name in (("a", "wanted"), ("b", "not wanted")):
+        made.write(made.devices[0], new_shelf(key, name))
+    made.sync_everybody()
+    made.every_device_is_sound()
+    return made
+
+
+def test_in_a_world_with_a_filter_nobody_needs_what_it_hides(picky: PickyWorld) -> None:
+    assert [picky.keys(Shelf, device) for device in picky.devices] == [["a", "b"], ["a"]]
+    picky.teardown()
+
+
+def test_a_world_notices_a_hub_that_sends_what_a_filter_hides(
+    picky: PickyWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(pulling, "matches", lambda *_: True)
+        picky.write(picky.devices[0], new_shelf("c", "not wanted"))
+        picky.sync_everybody()
+        with pytest.raises(AssertionError, match="cursor"):
+            picky.every_device_is_sound()
+    picky.devices[1].store.scope(picky.devices[1].remote, Shelf).clear()
+    picky.teardown()
