@@ -493,9 +493,9 @@ def test_k7_past_the_grace_an_upload_is_in_doubt_and_the_session_failed(here: De
     assert batch.in_doubt
 
 
-def test_k7_the_next_session_settles_the_doubt_under_the_same_id_before_anything_else(
-    here: Device, gate: Gate
-) -> None:
+@pytest.fixture
+def doubt(here: Device, gate: Gate) -> None:
+    """Three records whose upload is in doubt."""
     here.add(3)
     held = gate.hold()
     session = start(here)
@@ -503,6 +503,12 @@ def test_k7_the_next_session_settles_the_doubt_under_the_same_id_before_anything
     session.cancel(grace=0)
     end_of(session)
     held.release()
+
+
+@pytest.mark.usefixtures("doubt")
+def test_k7_the_next_session_settles_the_doubt_under_the_same_id_before_anything_else(
+    here: Device, gate: Gate
+) -> None:
     here.add(1, first=50)
     here.sync()
     first, again, new = (seen.body for seen in gate.seen if seen.verb == "push")
@@ -511,6 +517,16 @@ def test_k7_the_next_session_settles_the_doubt_under_the_same_id_before_anything
     assert [change["key"] for change in new["changes"]] == ["k00050"]
     assert here.operations() == {}
     assert here.store.conflicts() == []
+
+
+@pytest.mark.usefixtures("doubt")
+def test_k7_a_session_that_only_downloads_settles_the_doubt_first_too(here: Device, gate: Gate) -> None:
+    here.add(1, first=50)
+    here.sync(sync_type="download_only")
+    assert gate.verbs() == ["push", "push", "pull"]
+    first, again = (seen.body for seen in gate.seen if seen.verb == "push")
+    assert again == first
+    assert here.operations() == {"k00050": "insert"}
 
 
 def test_k7_an_answer_within_the_grace_is_stored(here: Device, gate: Gate, waiting: list[str]) -> None:
