@@ -24,6 +24,9 @@ logger = getLogger(__name__)
 
 Failure = RemoteError | InternalError
 
+_AGAIN = 0.02
+"""Seconds after which a request that has not ended is interrupted again."""
+
 
 @frozen
 class Cancel:
@@ -129,9 +132,12 @@ class Worker:
         if self._task is None:
             return True
         self.dismiss()
-        if self.is_busy:
-            self._remote.interrupt()
-        return self._task.wait(patience)
+        until = time.monotonic() + patience
+        while self.is_busy and time.monotonic() < until:
+            self._remote.interrupt()  # more than once: a request may begin just after it was interrupted
+            if self._task.wait(_AGAIN):
+                return True
+        return self._task.wait(max(0.0, until - time.monotonic()))
 
     def _work(self) -> None:
         while (request := self._requests.get()) is not None:

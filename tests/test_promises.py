@@ -35,6 +35,7 @@ from statesync import (
 )
 from statesync.lifecycle import BatchPhase, BatchTrigger, Facts
 from statesync.machine import Move, SessionMachine
+from statesync.wire import Page, Pull
 
 
 @pytest.fixture
@@ -207,6 +208,11 @@ def test_k2_the_end_of_a_batch_is_one_transaction(
 # -- K3: `cancelled` is announced only after K2, with everything released ----------------------------
 
 
+def workers() -> list[str]:
+    """The threads that make a request."""
+    return [thread.name for thread in threading.enumerate() if "statesync-request" in thread.name]
+
+
 def test_k3_everything_is_released_before_cancelled_is_announced(
     here: Device, gate: Gate, waiting: list[str]
 ) -> None:
@@ -215,9 +221,7 @@ def test_k3_everything_is_released_before_cancelled_is_announced(
     def look(error: SyncError) -> None:
         path = here.store.database.database
         found["stored"] = len(ask(path, "SELECT id FROM airport"))
-        found["workers"] = [
-            thread.name for thread in threading.enumerate() if "statesync-request" in thread.name
-        ]
+        found["workers"] = workers()
         with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             found["writable"] = True
@@ -243,6 +247,28 @@ def test_k3_the_connection_to_the_hub_is_closed(here: Device, gate: Gate, waitin
     held.release()
     end_of(session)
     assert gate.wait_for_no_connection()
+
+
+def test_k3_a_request_that_was_interrupted_before_it_began_is_ended_all_the_same(
+    here: Device, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted = threading.Event()
+    pull, interrupt = here.remote.pull, here.remote.interrupt
+
+    def begin_late(request: Pull) -> Page:
+        assert interrupted.wait(PATIENCE)
+        return pull(request)
+
+    def interrupt_and_tell() -> None:
+        interrupt()
+        interrupted.set()
+
+    monkeypatch.setattr(here.remote, "pull", begin_late)
+    monkeypatch.setattr(here.remote, "interrupt", interrupt_and_tell)
+    held = gate.hold()
+    cancelled_as_it_starts(here)
+    assert workers() == []
+    held.release()
 
 
 def test_k3_another_session_can_start_from_the_failure_callback(
