@@ -6,7 +6,6 @@ callback is called while a transaction is open.
 
 from __future__ import annotations
 
-import random
 import time
 from collections import deque
 from collections.abc import Callable
@@ -21,8 +20,6 @@ from statesync.mailbox import Cancel, Letter, Mailbox, Reply, Requests, Worker
 from statesync.messages import (
     Action,
     Answered,
-    BackoffOver,
-    Begin,
     Broke,
     CancelRequested,
     Conversation,
@@ -31,7 +28,6 @@ from statesync.messages import (
     Event,
     Finish,
     GoOn,
-    GraceOver,
     Interrupt,
     Prepare,
     Prepared,
@@ -42,14 +38,13 @@ from statesync.messages import (
 )
 from statesync.protocol import decide, sends_nothing
 from statesync.remote import Remote
+from statesync.store.staging import Opening
 from statesync.store.work import Work
-from statesync.values import Direction, Part, Progress, Reason, State, SyncOptions
+from statesync.timers import Timer, Timers, backoff
+from statesync.values import Direction, Part, Progress, State, SyncOptions
 from statesync.wire import Page, Pull, PushAnswer
 
 logger = getLogger(__name__)
-
-BACKOFF_CAP = 30.0
-"""Seconds that one back-off takes at most, unless the hub asks for more."""
 
 PATIENCE = 0.5
 """Seconds that the end of a session waits for a request that was interrupted."""
@@ -57,32 +52,10 @@ PATIENCE = 0.5
 HEAD_START = 0.003
 """Seconds in which an upload's request is left alone to be sent: two busy threads hold each other up."""
 
-LONGEST_WAIT = 300.0
-"""Seconds that a hub can make a session wait at most, whatever it asks for with Retry-After."""
-
-
-def backoff(attempt: int, at_least: float | None) -> float:
-    """Return the seconds to wait before ``attempt`` (2 is the first retry): exponential, full jitter."""
-    delay = random.uniform(0.0, min(BACKOFF_CAP, 0.25 * 2.0**attempt))  # noqa: S311 - jitter is no secret
-    return max(delay, min(at_least or 0.0, LONGEST_WAIT))
-
-
-@define(eq=False)
-class Timers:
-    """When what is waited for is over, in monotonic seconds; None: it is not waited for."""
-
-    backoff: float | None = None
-    grace: float | None = None
-    session: float | None = None
-
-    def next(self) -> float | None:
-        """Return the time of the one that ends first."""
-        return min((at for at in (self.backoff, self.grace, self.session) if at is not None), default=None)
-
 
 @define(eq=False)
 class Driver:
-    """Runs one session from ``idle`` to its end, in the calling thread.
+    """Runs one session from ``idle`` to its end, in the thread that calls ``run``.
 
     ``tell`` gets every progress event. After ``run`` the outcome is in ``error`` (None: done).
     """
@@ -100,7 +73,7 @@ class Driver:
     _now: Conversation = field(init=False)
     _worker: Worker = field(init=False)
     _requests: Requests = field(init=False)
-    _timers: Timers = field(init=False, factory=Timers)
+    _timers: Timers = field(init=False)
     _next: deque[Event] = field(init=False, factory=deque)
     _grace: float | None = field(init=False, default=None)
     _over: bool = field(init=False, default=False)
@@ -116,17 +89,30 @@ class Driver:
             downloads=self.options.downloads,
             max_attempts=self.options.max_attempts,
         )
+        self._timers = Timers(self.clock)
         self._worker = Worker(self.remote, self.mailbox.post)
         self._requests = Requests(self._worker, self.mailbox.post)
         self._records = {Direction.UPLOAD: 0, Direction.DOWNLOAD: 0}
 
+    def open(self, opening: Opening, *, is_followed: bool) -> None:
+        """Be told what there is to do. Before ``run``, in any thread.
+
+        Where nothing goes up before it, the first page is asked for here, and is answered while the start
+        is written down; not if the session ``is_followed`` by who may cancel it at its start (K5).
+        """
+        self._next.append(opening.begin)
+        first = opening.first_page
+        if first is not None and sends_nothing(self._now, opening.begin) and not is_followed:
+            self._requests.read_ahead(first)
+
     def run(self) -> None:
-        """Converse until the session is over, then release worker and connection. Raises nothing."""
+        """Converse until the session is over. Raises nothing; ``release`` has to follow."""
         if self.options.timeout is not None:
-            self._timers.session = self.clock() + self.options.timeout
+            self._timers.start(Timer.SESSION, self.options.timeout)
         try:
             with self.work.errors_mapped():
-                self._begin()
+                if self._requests.has_asked_ahead:  # a cancel has to find the batch open, and drains it (K2)
+                    self._handle(self._next.popleft())
                 while not self._over:
                     self._handle(self._next_event())
         except StaleRunner as error:  # somebody else runs the session: nothing may be written any more
@@ -138,17 +124,9 @@ class Driver:
             failure = InternalError(f"a defect of statesync: {type(error).__name__}: {error}")
             failure.__cause__ = error
             self._get_stuck(failure)
-        finally:
-            self._release()
 
-    def _begin(self) -> None:
-        """Look what there is to do; the first page is asked for at once if nothing goes up before it."""
-        begin = Begin(replay=self.work.has_doubt(), waiting=self.work.may_upload())
-        if self._now.downloads and sends_nothing(self._now, begin) and not self.mailbox.has_cancel():
-            self._requests.read_ahead(self.work.downloads.request())
-        self._next.append(begin)
-
-    def _release(self) -> None:
+    def release(self) -> None:
+        """End what is still under way, and close the connection to the hub unless all went well."""
         if not self._worker.stop(PATIENCE):
             logger.warning("a request did not end when it was interrupted; its thread is left behind")
         if self.machine.phase is not Phase.DONE:
@@ -165,9 +143,8 @@ class Driver:
             return self._next.popleft()
         letter = self._look_ahead() if self._has_sent_upload else None
         if letter is None:
-            until = self._timers.next()
-            letter = self.mailbox.take(None if until is None else max(0.0, until - self.clock()))
-        return self._timer_event() if letter is None else self._read(letter)
+            letter = self.mailbox.take(self._timers.seconds_left())
+        return self._timers.take_due() or self._next_event() if letter is None else self._read(letter)
 
     def _look_ahead(self) -> Letter | None:
         """Use the time of an upload's request: compose the batch that follows it."""
@@ -177,26 +154,12 @@ class Driver:
             self.work.uploads.look_ahead()
         return letter
 
-    def _timer_event(self) -> Event:
-        timers, now = self._timers, self.clock()
-        if timers.session is not None and now >= timers.session:
-            timers.session = None
-            return CancelRequested(Reason.DEADLINE)
-        if timers.grace is not None and now >= timers.grace:
-            timers.grace = None
-            return GraceOver()
-        if timers.backoff is not None and now >= timers.backoff:
-            timers.backoff = None
-            return BackoffOver()
-        return self._next_event()
-
     def _read(self, letter: Letter) -> Event:
         if isinstance(letter, Cancel):
             return self._read_cancel(letter)
         return self._read_reply(letter) if self._requests.is_awaited(letter) else self._next_event()
 
     def _read_cancel(self, cancel: Cancel) -> Event:
-        self._timers.backoff = self._timers.session = None
         if cancel.grace is not None:
             self._grace = cancel.grace if self._grace is None else min(self._grace, cancel.grace)
             if self._now.phase is Phase.CANCELLING:
@@ -281,7 +244,7 @@ class Driver:
             case Send():
                 self._send(action.direction)
             case Wait():
-                self._timers.backoff = self.clock() + backoff(action.attempt, action.at_least)
+                self._timers.start(Timer.BACKOFF, backoff(action.attempt, action.at_least))
             case Drain():
                 self._start_grace()
             case GoOn():
@@ -299,20 +262,22 @@ class Driver:
 
     def _send(self, direction: Direction) -> None:
         """Ask for the open batch's answer, unless a cancel waits: then nobody needs it any more (K5)."""
-        if self.mailbox.has_cancel():
-            self._next.append(Broke(RemoteError("the session was cancelled before its request was sent")))
-            return
         upload = direction is Direction.UPLOAD
         try:
-            self._requests.send(self.work.uploads.request() if upload else self.work.downloads.request())
-            self._has_sent_upload = upload
-            self._report(State.STARTED)
+            request = self.work.uploads.request() if upload else self.work.downloads.request()
         except SyncFailed as error:
             self._next.append(Stuck(error))
+            return
+        if self.mailbox.has_cancel() and not self._requests.is_ahead(request):
+            self._next.append(Broke(RemoteError("the session was cancelled before its request was sent")))
+            return
+        self._requests.send(request)
+        self._has_sent_upload = upload
+        self._report(State.STARTED)
 
     def _start_grace(self) -> None:
         if self._grace is not None:
-            self._timers.grace = self.clock() + self._grace
+            self._timers.start(Timer.GRACE, self._grace)
 
     def _finish(self, error: SyncError | None) -> None:
         self.error, self._over = error, True

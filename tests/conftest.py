@@ -10,7 +10,7 @@ import pytest
 from fleet import Device, device_at
 from gate import Gate, gate_before
 
-from statesync import driver
+from statesync import driver, timers
 from statesync.hub import Hub, prepare, serving
 
 
@@ -70,7 +70,7 @@ def there(new_device: Callable[..., Device]) -> Device:
 @pytest.fixture
 def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retry at once."""
-    monkeypatch.setattr(driver, "BACKOFF_CAP", 0.0)
+    monkeypatch.setattr(timers, "BACKOFF_CAP", 0.0)
 
 
 @pytest.fixture

@@ -160,6 +160,51 @@ def test_k2_the_page_in_flight_is_stored_with_its_cursor(
     assert gate.seen[1].body["objects"]["Airport"]["cursor"] == 10
 
 
+@pytest.fixture
+def may_begin(here: Device, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """What the session's thread waits for before it does anything."""
+    event = threading.Event()
+    connect = here.store.database.connect
+
+    def connect_later(*args: Any, **named: Any) -> Any:
+        if threading.current_thread().name == "statesync-session":
+            assert event.wait(PATIENCE)
+        return connect(*args, **named)
+
+    monkeypatch.setattr(here.store.database, "connect", connect_later)
+    return event
+
+
+def test_k2_a_page_that_was_asked_for_as_the_session_began_is_in_flight(
+    here: Device, gate: Gate, waiting: list[str], may_begin: threading.Event
+) -> None:
+    held = gate.hold()
+    session = start(here, download_batch_size=10)
+    held.wait()
+    assert session.phase is Phase.IDLE
+    session.cancel()
+    may_begin.set()
+    held.release()
+    assert isinstance(end_of(session), SyncCancelled)
+    assert here.keys() == waiting[:10]
+    assert gate.verbs() == ["pull"]
+    assert [batch.records for batch in here.store.session(session.id).batches] == [10]
+
+
+def test_k2_a_cancel_out_of_the_first_request_stores_its_page(
+    here: Device, gate: Gate, waiting: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pull = here.remote.pull
+
+    def cancel_and_pull(request: Pull) -> Page:
+        here.scope.cancel_sync()
+        return pull(request)
+
+    monkeypatch.setattr(here.remote, "pull", cancel_and_pull)
+    assert isinstance(end_of(start(here, download_batch_size=10)), SyncCancelled)
+    assert here.keys() == waiting[:10]
+
+
 def test_k2_the_upload_in_flight_is_acknowledged_record_by_record(
     here: Device, there: Device, gate: Gate
 ) -> None:
@@ -247,28 +292,6 @@ def test_k3_the_connection_to_the_hub_is_closed(here: Device, gate: Gate, waitin
     held.release()
     end_of(session)
     assert gate.wait_for_no_connection()
-
-
-def test_k3_a_request_that_was_interrupted_before_it_began_is_ended_all_the_same(
-    here: Device, gate: Gate, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    interrupted = threading.Event()
-    pull, interrupt = here.remote.pull, here.remote.interrupt
-
-    def begin_late(request: Pull) -> Page:
-        assert interrupted.wait(PATIENCE)
-        return pull(request)
-
-    def interrupt_and_tell() -> None:
-        interrupt()
-        interrupted.set()
-
-    monkeypatch.setattr(here.remote, "pull", begin_late)
-    monkeypatch.setattr(here.remote, "interrupt", interrupt_and_tell)
-    held = gate.hold()
-    cancelled_as_it_starts(here)
-    assert workers() == []
-    held.release()
 
 
 def test_k3_another_session_can_start_from_the_failure_callback(
@@ -367,46 +390,22 @@ def test_k5_a_cancel_in_the_back_off_of_an_upload_in_doubt_fails_truthfully(here
     assert isinstance(end_of(session), InDoubt)
 
 
-def cancelled_as_it_starts(device: Device) -> Session:
-    def cancel_at_once(progress: Progress) -> None:
-        if (progress.part, progress.state) == ("sync", "started"):
-            device.scope.cancel_sync()
-
-    session = device.scope.start_sync(on_progress=cancel_at_once)
-    assert isinstance(end_of(session), SyncCancelled)
-    return session
-
-
-def test_k5_a_cancel_before_anything_is_sent_sends_nothing(here: Device, gate: Gate) -> None:
-    here.add(3)
-    cancelled_as_it_starts(here)
-    assert gate.seen == []
-    assert len(here.operations()) == 3
-
-
-def test_k5_a_cancel_does_not_wait_for_the_first_page_and_stores_none_of_it(
+def test_k5_a_cancel_before_anything_is_sent_sends_nothing(
     here: Device, gate: Gate, waiting: list[str]
 ) -> None:
-    held = gate.hold()
-    session = cancelled_as_it_starts(here)
-    assert "receive" not in triggers(here, session)
-    held.release()
-    assert gate.verbs() == ["pull"]
-    assert here.rows() == {}
+    def cancel_at_once(progress: Progress) -> None:
+        if (progress.part, progress.state) == ("sync", "started"):
+            here.scope.cancel_sync()
+
+    session = here.scope.start_sync(on_progress=cancel_at_once)
+    assert isinstance(end_of(session), SyncCancelled)
+    assert gate.seen == []
 
 
 def test_k5_a_cancel_in_idle_is_cancelled_without_a_start(
-    here: Device, gate: Gate, monkeypatch: pytest.MonkeyPatch
+    here: Device, gate: Gate, may_begin: threading.Event
 ) -> None:
-    may_begin = threading.Event()
-    connect = here.store.database.connect
-
-    def connect_later(*args: Any, **named: Any) -> Any:
-        if threading.current_thread().name == "statesync-session":
-            assert may_begin.wait(PATIENCE)
-        return connect(*args, **named)
-
-    monkeypatch.setattr(here.store.database, "connect", connect_later)
+    here.add(1)
     session = start(here)
     assert session.phase is Phase.IDLE
     session.cancel()

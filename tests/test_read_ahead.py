@@ -16,9 +16,11 @@ from fleet import Device
 from gate import PATIENCE, Gate, pass_on, refuse, wait_for
 
 from statesync import Phase, Session, SyncCancelled, SyncOptions
-from statesync.errors import StoreFull
+from statesync.errors import StoreFull, StoreReadOnly
 from statesync.store.uploads import Uploads
 from statesync.store.work import Work
+from statesync.threads import Task, threads
+from statesync.wire import Page, Pull
 
 
 @pytest.fixture
@@ -127,6 +129,77 @@ def test_a_session_that_cannot_be_started_does_not_wait_for_the_page_that_it_ask
         assert isinstance(start(here).exception(PATIENCE), StoreFull)
     held.release()
     assert here.rows() == {}
+    assert start(here).result(PATIENCE).phase is Phase.DONE
+    assert sorted(here.rows()) == waiting
+
+
+def requests_under_way() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if "statesync-request" in thread.name]
+
+
+def test_a_session_without_a_connection_leaves_no_request_behind(
+    here: Device, gate: Gate, waiting: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = gate.hold()
+
+    def open_nothing() -> None:
+        held.wait()
+        raise sqlite3.OperationalError("unable to open database file")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(here.store.database, "connect_session", open_nothing)
+        assert isinstance(start(here).exception(PATIENCE), StoreReadOnly)
+    assert requests_under_way() == []
+    held.release()
+    assert start(here).result(PATIENCE).phase is Phase.DONE
+    assert sorted(here.rows()) == waiting
+
+
+def test_a_request_that_begins_just_after_it_was_interrupted_is_ended_all_the_same(
+    here: Device, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted = threading.Event()
+    pull, interrupt = here.remote.pull, here.remote.interrupt
+
+    def begin_late(request: Pull) -> Page:
+        assert interrupted.wait(PATIENCE)
+        return pull(request)
+
+    def interrupt_and_tell() -> None:
+        interrupt()
+        interrupted.set()
+
+    def open_nothing() -> None:
+        raise sqlite3.OperationalError("unable to open database file")
+
+    monkeypatch.setattr(here.remote, "pull", begin_late)
+    monkeypatch.setattr(here.remote, "interrupt", interrupt_and_tell)
+    monkeypatch.setattr(here.store.database, "connect_session", open_nothing)
+    held = gate.hold()
+    assert isinstance(start(here).exception(PATIENCE), StoreReadOnly)
+    assert requests_under_way() == []
+    held.release()
+
+
+def test_a_session_without_a_thread_leaves_no_request_behind(
+    here: Device, gate: Gate, waiting: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, real = gate.hold(), threads.start
+    started: list[Task] = []
+
+    def start_one(task: Task) -> None:
+        if started:
+            held.wait()
+            raise RuntimeError("can't start new thread")
+        started.append(task)
+        real(task)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threads, "start", start_one)
+        with pytest.raises(RuntimeError):
+            start(here)
+    assert requests_under_way() == []
+    held.release()
     assert start(here).result(PATIENCE).phase is Phase.DONE
     assert sorted(here.rows()) == waiting
 

@@ -25,7 +25,7 @@ ROOMS: tuple[set[str], ...] = (
     {"threads", "alarm", "checkpoint", "transport", "remote"},
     {"store"},
     {"diagnosis"},
-    {"mailbox", "driver", "session", "aio"},
+    {"mailbox", "timers", "driver", "session", "aio"},
     {"scope"},
     {"__init__"},
     {"hub"},

@@ -6,7 +6,7 @@ import pytest
 from fleet import Device
 from gate import Gate, lose_answer, refuse
 
-from statesync import ConnectionLost, HttpRemote, UsageError, driver
+from statesync import ConnectionLost, HttpRemote, UsageError, timers
 from statesync.errors import RemoteError
 
 
@@ -47,6 +47,6 @@ def test_a_batch_in_doubt_that_the_hub_will_not_look_at_goes_up_anew_and_is_appl
 
 
 def test_a_hub_cannot_make_a_session_wait_longer_than_five_minutes() -> None:
-    assert driver.backoff(2, 1e9) <= 300.0
-    assert driver.backoff(2, float("inf")) <= 300.0
-    assert driver.backoff(2, 7.0) >= 7.0
+    assert timers.backoff(2, 1e9) <= 300.0
+    assert timers.backoff(2, float("inf")) <= 300.0
+    assert timers.backoff(2, 7.0) >= 7.0

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from uuid_utils import uuid7
 
-from statesync import driver
+from statesync import timers
 from statesync.errors import InDoubt, RemoteError, SyncCancelled
 from statesync.scope import Scope
 from statesync.store import core
@@ -231,7 +231,7 @@ class SyncWorld(RuleBasedStateMachine):
     def _pass_no_time(self) -> None:
         """Let back-offs wait for nothing, and let the wall clock be ours."""
         real = time.time
-        self._stack.enter_context(mock.patch.object(driver, "BACKOFF_CAP", 0.0))
+        self._stack.enter_context(mock.patch.object(timers, "BACKOFF_CAP", 0.0))
         self._stack.enter_context(mock.patch.object(time, "time", lambda: real() + self._shift))
         self._stack.enter_context(mock.patch.object(core, "uuid7", self._uuid7))
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from statesync import HttpRemote, driver
+from statesync import HttpRemote, timers
 from statesync.testing import CrashPoints, Point, Watch
 
 from .checks import check_journal, check_sessions
@@ -80,7 +80,7 @@ def the_device_beside(folder: Path) -> Iterator[socket.socket]:
 
 
 def the_device(folder: Path, address: str) -> None:
-    driver.BACKOFF_CAP = 0.0
+    timers.BACKOFF_CAP = 0.0
     remote = HttpRemote(address, SPACE)
     try:
         live_the_day(folder, remote)

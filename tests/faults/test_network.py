@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from statesync import HttpRemote, driver
+from statesync import HttpRemote, timers
 
 from .checks import check_journal, check_sessions
 from .day import live_the_day
@@ -18,7 +18,7 @@ from .served import Network
 
 @pytest.fixture(autouse=True)
 def _no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver, "BACKOFF_CAP", 0.0)
+    monkeypatch.setattr(timers, "BACKOFF_CAP", 0.0)
 
 
 def live_and_check(folder: Path, proxy: Proxy) -> None:

@@ -1,0 +1,59 @@
+"""What a session waits for besides its letters: its deadline, the grace of a cancel, a back-off."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from enum import Enum
+
+from attrs import define, field
+
+from statesync.messages import BackoffOver, CancelRequested, Event, GraceOver
+from statesync.values import Reason
+
+BACKOFF_CAP = 30.0
+"""Seconds that one back-off takes at most, unless the hub asks for more."""
+
+LONGEST_WAIT = 300.0
+"""Seconds that a hub can make a session wait at most, whatever it asks for with Retry-After."""
+
+
+class Timer(Enum):
+    """What can be waited for; what stands first goes first where several are over."""
+
+    SESSION = CancelRequested(Reason.DEADLINE)
+    GRACE = GraceOver()
+    BACKOFF = BackoffOver()
+
+
+@define(eq=False)
+class Timers:
+    """When what is waited for is over, by a monotonic ``clock``."""
+
+    clock: Callable[[], float] = time.monotonic
+    _ends: dict[Timer, float] = field(init=False, factory=dict)
+
+    def start(self, timer: Timer, seconds: float) -> None:
+        """Wait for ``timer``: these seconds from now, whatever was said before."""
+        self._ends[timer] = self.clock() + seconds
+
+    def seconds_left(self) -> float | None:
+        """Return the seconds until the first is over; None: nothing is waited for."""
+        return max(0.0, min(self._ends.values()) - self.clock()) if self._ends else None
+
+    def take_due(self) -> Event | None:
+        """Return the event of one that is over, which is not waited for any more; None if none is."""
+        now = self.clock()
+        for timer in Timer:
+            if timer in self._ends and now >= self._ends[timer]:
+                del self._ends[timer]
+                event: Event = timer.value
+                return event
+        return None
+
+
+def backoff(attempt: int, at_least: float | None) -> float:
+    """Return the seconds to wait before ``attempt`` (2 is the first retry): exponential, full jitter."""
+    delay = random.uniform(0.0, min(BACKOFF_CAP, 0.25 * 2.0**attempt))  # noqa: S311 - jitter is no secret
+    return max(delay, min(at_least or 0.0, LONGEST_WAIT))
