@@ -144,7 +144,9 @@ class Driver:
         letter = self._look_ahead() if self._has_sent_upload else None
         if letter is None:
             letter = self.mailbox.take(self._timers.seconds_left())
-        return self._timers.take_due() or self._next_event() if letter is None else self._read(letter)
+        if letter is None:
+            return self._timers.take_due() or self._next_event()
+        return self._read(letter)
 
     def _look_ahead(self) -> Letter | None:
         """Use the time of an upload's request: compose the batch that follows it."""

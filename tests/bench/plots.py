@@ -45,7 +45,7 @@ def _ratios(results: Sequence[Result]) -> str:
         y = _TOP + 22 * at
         parts.append(_text(400, y + 13, name, "end"))
         parts.append(_box(410, y + 2, share * scale, 15, _OURS if share <= 1 else "#c0392b"))
-        parts.append(_text(414 + share * scale, y + 13, f"{share:.2f}"))
+        parts.append(_text(770, y + 13, f"{share:.2f}", "end"))
     parts.append(_rule(410 + scale, _TOP - 6, 410 + scale, height - 16))
     return _svg("Each figure as a part of its target (left of the line: reached)", parts, height, 780)
 
