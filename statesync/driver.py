@@ -20,6 +20,7 @@ from statesync.mailbox import Cancel, Letter, Mailbox, Reply, Requests, Worker
 from statesync.messages import (
     Action,
     Answered,
+    Begin,
     Broke,
     CancelRequested,
     Conversation,
@@ -36,9 +37,8 @@ from statesync.messages import (
     Stuck,
     Wait,
 )
-from statesync.protocol import decide, sends_nothing
+from statesync.protocol import decide
 from statesync.remote import Remote
-from statesync.store.staging import Opening
 from statesync.store.work import Work
 from statesync.timers import Timer, Timers, backoff
 from statesync.values import Direction, Part, Progress, State, SyncOptions
@@ -55,7 +55,7 @@ HEAD_START = 0.003
 
 @define(eq=False)
 class Driver:
-    """Runs one session from ``idle`` to its end, in the thread that calls ``run``.
+    """Runs one session from ``idle`` to its end, in the calling thread.
 
     ``tell`` gets every progress event. After ``run`` the outcome is in ``error`` (None: done).
     """
@@ -94,25 +94,13 @@ class Driver:
         self._requests = Requests(self._worker, self.mailbox.post)
         self._records = {Direction.UPLOAD: 0, Direction.DOWNLOAD: 0}
 
-    def open(self, opening: Opening, *, is_followed: bool) -> None:
-        """Be told what there is to do. Before ``run``, in any thread.
-
-        Where nothing goes up before it, the first page is asked for here, and is answered while the start
-        is written down; not if the session ``is_followed`` by who may cancel it at its start (K5).
-        """
-        self._next.append(opening.begin)
-        first = opening.first_page
-        if first is not None and sends_nothing(self._now, opening.begin) and not is_followed:
-            self._requests.read_ahead(first)
-
     def run(self) -> None:
-        """Converse until the session is over. Raises nothing; ``release`` has to follow."""
+        """Converse until the session is over, then release worker and connection. Raises nothing."""
         if self.options.timeout is not None:
             self._timers.start(Timer.SESSION, self.options.timeout)
         try:
             with self.work.errors_mapped():
-                if self._requests.has_asked_ahead:  # a cancel has to find the batch open, and drains it (K2)
-                    self._handle(self._next.popleft())
+                self._next.append(Begin(replay=self.work.has_doubt(), waiting=self.work.may_upload()))
                 while not self._over:
                     self._handle(self._next_event())
         except StaleRunner as error:  # somebody else runs the session: nothing may be written any more
@@ -124,9 +112,10 @@ class Driver:
             failure = InternalError(f"a defect of statesync: {type(error).__name__}: {error}")
             failure.__cause__ = error
             self._get_stuck(failure)
+        finally:
+            self._release()
 
-    def release(self) -> None:
-        """End what is still under way, and close the connection to the hub unless all went well."""
+    def _release(self) -> None:
         if not self._worker.stop(PATIENCE):
             logger.warning("a request did not end when it was interrupted; its thread is left behind")
         if self.machine.phase is not Phase.DONE:
@@ -264,18 +253,16 @@ class Driver:
 
     def _send(self, direction: Direction) -> None:
         """Ask for the open batch's answer, unless a cancel waits: then nobody needs it any more (K5)."""
-        upload = direction is Direction.UPLOAD
-        try:
-            request = self.work.uploads.request() if upload else self.work.downloads.request()
-        except SyncFailed as error:
-            self._next.append(Stuck(error))
-            return
-        if self.mailbox.has_cancel() and not self._requests.is_ahead(request):
+        if self.mailbox.has_cancel():
             self._next.append(Broke(RemoteError("the session was cancelled before its request was sent")))
             return
-        self._requests.send(request)
-        self._has_sent_upload = upload
-        self._report(State.STARTED)
+        upload = direction is Direction.UPLOAD
+        try:
+            self._requests.send(self.work.uploads.request() if upload else self.work.downloads.request())
+            self._has_sent_upload = upload
+            self._report(State.STARTED)
+        except SyncFailed as error:
+            self._next.append(Stuck(error))
 
     def _start_grace(self) -> None:
         if self._grace is not None:

@@ -174,15 +174,6 @@ class Requests:
         self._ahead: Pull | None = None
         self._early: Reply | None = None
 
-    @property
-    def has_asked_ahead(self) -> bool:
-        """Whether a page has been asked for of which the batch is not open yet."""
-        return self._ahead is not None
-
-    def is_ahead(self, request: Push | Pull) -> bool:
-        """Tell whether ``request`` has been sent already, ahead of its batch."""
-        return request == self._ahead
-
     def send(self, request: Push | Pull) -> None:
         """Ask for the open batch's answer, unless it has been read ahead."""
         ahead, early = self._ahead, self._early

@@ -113,17 +113,12 @@ def _facts(now: Conversation) -> Facts:
     )
 
 
-def sends_nothing(now: Conversation, event: Begin) -> bool:
-    """Tell whether a session that begins so has nothing to send before it downloads."""
-    return not event.replay and not (now.uploads and event.waiting)
-
-
 def _begin(now: Conversation, event: Begin) -> Decision:
-    effects = (BeginSession(uploads=now.uploads and event.waiting),)
-    if sends_nothing(now, event):
-        return _leave_upload(now, (Trigger.START,), effects)
-    begun = evolve(now, replaying=event.replay)
-    return _decision(begun, (Trigger.START,), effects, _next_look(begun))
+    uploads = now.uploads and event.waiting
+    begun, effects = evolve(now, replaying=event.replay), (BeginSession(uploads),)
+    if uploads or begun.replaying:
+        return _decision(begun, (Trigger.START,), effects, _next_look(begun))
+    return _leave_upload(begun, (Trigger.START,), effects)
 
 
 def _next_look(now: Conversation) -> Action:

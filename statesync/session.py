@@ -61,13 +61,8 @@ class Session:
     def start(self) -> None:
         """Record the session and run it. The caller holds the store's lock; the session gives it back."""
         self._core.recover()
-        opening = self._work.create()
-        try:
-            self._driver.open(opening, is_followed=self._on_progress is not None)
-            threads.start(self._task)
-        except BaseException:
-            self._driver.release()
-            raise
+        self._work.create()
+        threads.start(self._task)
 
     # -- what the program asks -----------------------------------------------------------------------
 
@@ -150,7 +145,6 @@ class Session:
         except StoreError as error:  # not even the connection could be opened
             self._error = self._driver.error or error
         finally:
-            self._driver.release()
             self._core.lock.release()
             self._announce()
             self._core.database.leave()  # a callback that uses a model opens a connection

@@ -160,51 +160,6 @@ def test_k2_the_page_in_flight_is_stored_with_its_cursor(
     assert gate.seen[1].body["objects"]["Airport"]["cursor"] == 10
 
 
-@pytest.fixture
-def may_begin(here: Device, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """What the session's thread waits for before it does anything."""
-    event = threading.Event()
-    connect = here.store.database.connect
-
-    def connect_later(*args: Any, **named: Any) -> Any:
-        if threading.current_thread().name == "statesync-session":
-            assert event.wait(PATIENCE)
-        return connect(*args, **named)
-
-    monkeypatch.setattr(here.store.database, "connect", connect_later)
-    return event
-
-
-def test_k2_a_page_that_was_asked_for_as_the_session_began_is_in_flight(
-    here: Device, gate: Gate, waiting: list[str], may_begin: threading.Event
-) -> None:
-    held = gate.hold()
-    session = start(here, download_batch_size=10)
-    held.wait()
-    assert session.phase is Phase.IDLE
-    session.cancel()
-    may_begin.set()
-    held.release()
-    assert isinstance(end_of(session), SyncCancelled)
-    assert here.keys() == waiting[:10]
-    assert gate.verbs() == ["pull"]
-    assert [batch.records for batch in here.store.session(session.id).batches] == [10]
-
-
-def test_k2_a_cancel_out_of_the_first_request_stores_its_page(
-    here: Device, gate: Gate, waiting: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pull = here.remote.pull
-
-    def cancel_and_pull(request: Pull) -> Page:
-        here.scope.cancel_sync()
-        return pull(request)
-
-    monkeypatch.setattr(here.remote, "pull", cancel_and_pull)
-    assert isinstance(end_of(start(here, download_batch_size=10)), SyncCancelled)
-    assert here.keys() == waiting[:10]
-
-
 def test_k2_the_upload_in_flight_is_acknowledged_record_by_record(
     here: Device, there: Device, gate: Gate
 ) -> None:
@@ -292,6 +247,31 @@ def test_k3_the_connection_to_the_hub_is_closed(here: Device, gate: Gate, waitin
     held.release()
     end_of(session)
     assert gate.wait_for_no_connection()
+
+
+def test_k3_a_request_that_begins_after_it_was_interrupted_is_ended_all_the_same(
+    here: Device, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times: list[str] = []
+    pull, interrupt = here.remote.pull, here.remote.interrupt
+
+    def begin_late(request: Pull) -> Page:
+        assert wait_for(lambda: len(times) >= 2)  # at the end of the grace, and at the session's end
+        return pull(request)
+
+    def interrupt_and_count() -> None:
+        interrupt()
+        times.append("interrupted")
+
+    monkeypatch.setattr(here.remote, "pull", begin_late)
+    monkeypatch.setattr(here.remote, "interrupt", interrupt_and_count)
+    held = gate.hold()
+    session = start(here)
+    assert wait_for(lambda: workers() != [])
+    session.cancel(grace=0)
+    assert isinstance(end_of(session), SyncCancelled)
+    assert workers() == []
+    held.release()
 
 
 def test_k3_another_session_can_start_from_the_failure_callback(
@@ -403,9 +383,17 @@ def test_k5_a_cancel_before_anything_is_sent_sends_nothing(
 
 
 def test_k5_a_cancel_in_idle_is_cancelled_without_a_start(
-    here: Device, gate: Gate, may_begin: threading.Event
+    here: Device, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here.add(1)
+    may_begin = threading.Event()
+    connect = here.store.database.connect
+
+    def connect_later(*args: Any, **named: Any) -> Any:
+        if threading.current_thread().name == "statesync-session":
+            assert may_begin.wait(PATIENCE)
+        return connect(*args, **named)
+
+    monkeypatch.setattr(here.store.database, "connect", connect_later)
     session = start(here)
     assert session.phase is Phase.IDLE
     session.cancel()

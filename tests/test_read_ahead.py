@@ -9,18 +9,13 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from typing import Any
 
 import pytest
 from fleet import Device
 from gate import PATIENCE, Gate, pass_on, refuse, wait_for
 
 from statesync import Phase, Session, SyncCancelled, SyncOptions
-from statesync.errors import StoreFull, StoreReadOnly
 from statesync.store.uploads import Uploads
-from statesync.store.work import Work
-from statesync.threads import Task, threads
-from statesync.wire import Page, Pull
 
 
 @pytest.fixture
@@ -91,117 +86,6 @@ def test_a_page_that_could_not_be_read_ahead_is_tried_again_by_its_own_batch(
     assert session.result(PATIENCE).phase is Phase.DONE
     assert sorted(here.rows()) == waiting
     assert [batch.attempts for batch in here.store.session(session.id).batches] == [1, 2, 1]
-
-
-def test_the_first_page_is_asked_for_while_the_session_is_being_started(
-    here: Device, gate: Gate, waiting: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[bool] = []
-    commit = Work.commit
-
-    def commit_later(work: Work, *given: Any) -> None:
-        asked.append(wait_for(lambda: len(gate.seen) > 0))
-        commit(work, *given)
-
-    monkeypatch.setattr(Work, "commit", commit_later)
-    assert start(here).result(PATIENCE).phase is Phase.DONE
-    assert asked[0]
-    assert cursors(gate) == [0, 10, 20], "no page is asked for twice"
-
-
-def test_no_page_is_asked_for_before_what_goes_up(here: Device, gate: Gate, waiting: list[str]) -> None:
-    here.add(1, first=100)
-    assert start(here).result(PATIENCE).phase is Phase.DONE
-    assert gate.verbs() == ["push", "pull", "pull", "pull"]
-
-
-def test_a_session_that_cannot_be_started_does_not_wait_for_the_page_that_it_asked_for(
-    here: Device, gate: Gate, waiting: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    held = gate.hold()
-
-    def commit_nothing(work: Work, *given: Any) -> None:
-        held.wait()
-        raise StoreFull("there is no room")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Work, "commit", commit_nothing)
-        assert isinstance(start(here).exception(PATIENCE), StoreFull)
-    held.release()
-    assert here.rows() == {}
-    assert start(here).result(PATIENCE).phase is Phase.DONE
-    assert sorted(here.rows()) == waiting
-
-
-def requests_under_way() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if "statesync-request" in thread.name]
-
-
-def test_a_session_without_a_connection_leaves_no_request_behind(
-    here: Device, gate: Gate, waiting: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    held = gate.hold()
-
-    def open_nothing() -> None:
-        held.wait()
-        raise sqlite3.OperationalError("unable to open database file")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(here.store.database, "connect_session", open_nothing)
-        assert isinstance(start(here).exception(PATIENCE), StoreReadOnly)
-    assert requests_under_way() == []
-    held.release()
-    assert start(here).result(PATIENCE).phase is Phase.DONE
-    assert sorted(here.rows()) == waiting
-
-
-def test_a_request_that_begins_just_after_it_was_interrupted_is_ended_all_the_same(
-    here: Device, gate: Gate, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    interrupted = threading.Event()
-    pull, interrupt = here.remote.pull, here.remote.interrupt
-
-    def begin_late(request: Pull) -> Page:
-        assert interrupted.wait(PATIENCE)
-        return pull(request)
-
-    def interrupt_and_tell() -> None:
-        interrupt()
-        interrupted.set()
-
-    def open_nothing() -> None:
-        raise sqlite3.OperationalError("unable to open database file")
-
-    monkeypatch.setattr(here.remote, "pull", begin_late)
-    monkeypatch.setattr(here.remote, "interrupt", interrupt_and_tell)
-    monkeypatch.setattr(here.store.database, "connect_session", open_nothing)
-    held = gate.hold()
-    assert isinstance(start(here).exception(PATIENCE), StoreReadOnly)
-    assert requests_under_way() == []
-    held.release()
-
-
-def test_a_session_without_a_thread_leaves_no_request_behind(
-    here: Device, gate: Gate, waiting: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    held, real = gate.hold(), threads.start
-    started: list[Task] = []
-
-    def start_one(task: Task) -> None:
-        if started:
-            held.wait()
-            raise RuntimeError("can't start new thread")
-        started.append(task)
-        real(task)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(threads, "start", start_one)
-        with pytest.raises(RuntimeError):
-            start(here)
-    assert requests_under_way() == []
-    held.release()
-    assert start(here).result(PATIENCE).phase is Phase.DONE
-    assert sorted(here.rows()) == waiting
 
 
 # -- composing ahead -------------------------------------------------------------------------------

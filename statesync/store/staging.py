@@ -9,7 +9,6 @@ import sqlite3
 
 from attrs import define, frozen
 
-from statesync.messages import Begin
 from statesync.store import pages, verdicts
 from statesync.store.core import Core
 from statesync.store.outbox import Objects
@@ -30,14 +29,6 @@ class Brief:
     def raw(self) -> sqlite3.Connection:
         """Return the calling thread's connection."""
         return self.core.database.raw()
-
-
-@frozen
-class Opening:
-    """What there is to do for a session as it is made; ``first_page`` is what it would download first."""
-
-    begin: Begin
-    first_page: Pull | None
 
 
 @define(eq=False)

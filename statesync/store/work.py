@@ -17,7 +17,6 @@ from statesync.lifecycle import AnyTrigger, Trigger
 from statesync.machine import Move
 from statesync.messages import (
     Adapt,
-    Begin,
     BeginSession,
     DropBatch,
     Effect,
@@ -30,7 +29,7 @@ from statesync.messages import (
 from statesync.store import history, journal, outbox, standing
 from statesync.store.core import Core
 from statesync.store.downloads import Downloads
-from statesync.store.staging import Brief, Opening, Timing
+from statesync.store.staging import Brief, Timing
 from statesync.store.uploads import Uploads
 from statesync.values import Direction, SyncOptions, SyncResult
 
@@ -39,7 +38,7 @@ _MUCH = 100
 
 
 class Work:
-    """The store as one session sees it. After ``create`` only the session's thread uses it, ``connected``."""
+    """The store as one session sees it. Used by the session's thread alone, inside ``connected``."""
 
     def __init__(
         self, core: Core, session: str, space: str, names: tuple[str, ...], options: SyncOptions
@@ -56,12 +55,8 @@ class Work:
         """Records of the batch that was committed last."""
         self._stored = 0
 
-    def create(self) -> Opening:
-        """Record the session in the phase idle, and look what there is to do.
-
-        Raises ``UsageError`` for an object of another space, and whatever keeps the file from being
-        written; there is no session then.
-        """
+    def create(self) -> None:
+        """Record the session in the phase idle. Raises ``UsageError`` for an object of another space."""
         brief = self._brief
         with brief.core.database.transaction() as connection:
             elsewhere = standing.belongs(connection, brief.objects, brief.space)
@@ -74,16 +69,6 @@ class Work:
                 standing.apply_filters(connection, brief.objects, brief.options.filter)
             journal.create_session(connection, brief.session, brief.space, brief.objects)
             journal.prune(connection, brief.core.keep_sessions)
-            return self._look(connection)
-
-    def _look(self, connection: sqlite3.Connection) -> Opening:
-        """Find a batch of an earlier session in doubt, and what may wait: it may still come to nothing."""
-        brief = self._brief
-        begin = Begin(
-            replay=journal.batch_in_doubt(connection, brief.space) is not None,
-            waiting=outbox.is_in_use(connection, brief.objects),
-        )
-        return Opening(begin, self.downloads.request() if brief.options.downloads else None)
 
     @contextmanager
     def connected(self) -> Iterator[None]:
@@ -95,6 +80,14 @@ class Work:
     def errors_mapped(self) -> AbstractContextManager[None]:
         """Turn what SQLite raises inside the block, also by mere reading, into a ``StoreError``."""
         return self._brief.core.database.errors_mapped()
+
+    def has_doubt(self) -> bool:
+        """Tell whether a batch of an earlier session is in doubt in this space."""
+        return journal.batch_in_doubt(self._brief.raw(), self._brief.space) is not None
+
+    def may_upload(self) -> bool:
+        """Tell whether anything may wait for the hub: what was logged may still come to nothing."""
+        return outbox.is_in_use(self._brief.raw(), self._brief.objects)
 
     def result(self) -> SyncResult:
         """Return what the session did, as the database has it."""
