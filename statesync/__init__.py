@@ -25,9 +25,9 @@ from statesync.errors import (
     WrongHub,
 )
 from statesync.lifecycle import BATCH, SESSION, BatchPhase, BatchTrigger, Phase, Trigger
-from statesync.remote import HttpRemote, Remote
+from statesync.net.remote import HttpRemote, Remote
 from statesync.scope import Scope, Store
-from statesync.session import Session
+from statesync.session.handle import Session
 from statesync.values import (
     CancelOptions,
     Progress,

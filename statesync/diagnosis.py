@@ -15,9 +15,10 @@ from attrs import frozen
 
 from statesync import digest
 from statesync.errors import BadAnswer, WrongHub
-from statesync.remote import Remote
-from statesync.store import inventory, outbox, standing
-from statesync.store.objects import TrackedObject
+from statesync.net.remote import Remote
+from statesync.store import outbox, standing
+from statesync.store.care import inventory
+from statesync.store.tracking.objects import TrackedObject
 from statesync.wire import Finding, Survey, SurveyAnswer
 
 _RANGE = 1000

@@ -10,12 +10,13 @@ from peewee import Model, SqliteDatabase
 
 from statesync.diagnosis import Diagnosis, SurveyRemote, diagnose
 from statesync.errors import NothingToCancel, UnknownObject, UsageError
-from statesync.remote import Remote
-from statesync.session import OnFailure, OnProgress, OnSuccess, Session
-from statesync.store import doctor, history, standing
+from statesync.net.remote import Remote
+from statesync.session.handle import OnFailure, OnProgress, OnSuccess, Session
+from statesync.store import history, standing
+from statesync.store.care import doctor
+from statesync.store.care.doctor import Complaint
+from statesync.store.care.repair import mend
 from statesync.store.core import Core, model_base
-from statesync.store.doctor import Complaint
-from statesync.store.repair import mend
 from statesync.store.selection import Selection
 from statesync.values import CancelOptions, JournalEntry, Reason, SessionInfo, SyncOptions, SyncResult
 
@@ -201,7 +202,7 @@ class Scope(Selection):
     ) -> SyncResult:
         """Run one session beside the event loop. Cancelling the task cancels it and waits for the drain."""
         # asyncio is a tenth of what the import of statesync takes, and most programs have threads.
-        from statesync.aio import follow
+        from statesync.session.aio import follow
 
         return await follow(self.start_sync(options, on_progress=on_progress))
 

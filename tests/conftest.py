@@ -10,8 +10,8 @@ import pytest
 from fleet import Device, device_at
 from gate import Gate, gate_before
 
-from statesync import driver, timers
 from statesync.hub import Hub, prepare, serving
+from statesync.session import driver, timers
 
 
 @pytest.fixture(scope="session")

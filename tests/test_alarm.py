@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from statesync.alarm import Alarm
-from statesync.alarm import alarm as process_alarm
+from statesync.net.alarm import Alarm
+from statesync.net.alarm import alarm as process_alarm
 
 PATIENCE = 10.0
 

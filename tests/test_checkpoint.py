@@ -16,9 +16,9 @@ import pytest
 from fleet import Device
 
 from statesync import Progress, SyncCancelled, SyncOptions
-from statesync.checkpoint import write_back
-from statesync.store import connections
+from statesync.store.file import connections
 from statesync.threads import Task, Threads
+from statesync.wal import write_back
 
 PATIENCE = 10.0
 LARGE = 40_000

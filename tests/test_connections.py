@@ -11,7 +11,7 @@ import pytest
 from fleet import Device
 
 from statesync import StoreError, UsageError
-from statesync.store.connections import DeviceDatabase
+from statesync.store.file.connections import DeviceDatabase
 
 
 @pytest.fixture

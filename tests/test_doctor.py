@@ -11,7 +11,7 @@ from fleet import Device, device_at
 
 from statesync import Phase, Store, StoreError
 from statesync.cli.care import doctor
-from statesync.store.doctor import Complaint, Repair
+from statesync.store.care.doctor import Complaint, Repair
 
 Statement = str
 

@@ -9,7 +9,7 @@ from fleet import Device
 from gate import Gate
 
 from statesync import Phase
-from statesync.store.work import Work
+from statesync.store.session_store import Work
 
 
 @pytest.fixture

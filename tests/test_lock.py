@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from statesync.errors import StoreReadOnly, SyncInProgress
-from statesync.store.lock import StoreLock
+from statesync.store.file.lock import StoreLock
 
 PATIENCE = 10.0
 
@@ -84,7 +84,7 @@ def test_a_child_that_gives_back_what_its_parent_holds_takes_nothing_away(path: 
 
 def test_a_child_that_outlives_its_parent_keeps_no_store_locked(path: Path) -> None:
     code = (
-        "import os, sys, time; from pathlib import Path; from statesync.store.lock import StoreLock\n"
+        "import os, sys, time; from pathlib import Path; from statesync.store.file.lock import StoreLock\n"
         "lock = StoreLock(Path(sys.argv[1])); lock.acquire()\n"
         "if os.fork() == 0: print('forked', flush=True)\n"
         "sys.stdin.read()"
@@ -106,7 +106,7 @@ def test_it_is_free_at_once_though_a_child_has_not_let_go_yet(path: Path) -> Non
     # In a process of one thread: what a child of many inherits may be locked for ever. ``PyDLL`` keeps the
     # interpreter, and nothing of Python's runs in the child that could let go.
     code = (
-        "import ctypes, os, sys; from pathlib import Path; from statesync.store.lock import StoreLock\n"
+        "import ctypes, os, sys; from pathlib import Path; from statesync.store.file.lock import StoreLock\n"
         "lock, other = (StoreLock(Path(sys.argv[1])) for _ in range(2)); lock.acquire()\n"
         "ours, theirs = os.pipe()\n"
         "if ctypes.PyDLL(None).fork() == 0: os.close(theirs); os.read(ours, 1); os._exit(0)\n"

@@ -15,7 +15,7 @@ from fleet import Device
 from gate import PATIENCE, Gate, pass_on, refuse, wait_for
 
 from statesync import Phase, Session, SyncCancelled, SyncOptions
-from statesync.store.uploads import Uploads
+from statesync.store.upload.uploads import Uploads
 
 
 @pytest.fixture

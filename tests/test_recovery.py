@@ -146,7 +146,7 @@ def test_killed_while_cancelling(
 def test_killed_in_idle(path: Path, gate: Gate, space: str, new_device: NewDevice) -> None:
     """The child dies by its own hand between the record of the session and its start."""
     code = (
-        "import os, signal, sys; from statesync.session import Session; from child import _sync; "
+        "import os, signal, sys; from statesync.session.handle import Session; from child import _sync; "
         "Session.start = lambda self: (self._work.create(), os.kill(os.getpid(), signal.SIGKILL)); "
         "_sync(*sys.argv[1:], '{}')"
     )

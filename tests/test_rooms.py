@@ -16,16 +16,16 @@ import statesync
 
 ROOT = Path(statesync.__file__).parent
 
-PURE = {"lifecycle", "protocol", "messages", "conflicts", "values", "errors", "wire", "digest"}
+PURE = {"lifecycle", "protocol", "conflicts", "values", "errors", "wire", "digest"}
 
 # From the bottom up: a room imports from itself and from those before it.
 ROOMS: tuple[set[str], ...] = (
     PURE,
     {"machine"},
-    {"threads", "alarm", "checkpoint", "transport", "remote"},
+    {"threads", "wal", "net"},
     {"store"},
     {"diagnosis"},
-    {"mailbox", "timers", "driver", "session", "aio"},
+    {"session"},
     {"scope"},
     {"__init__"},
     {"hub"},
@@ -130,7 +130,7 @@ def test_peewee_is_the_stores_and_the_hubs(package: str) -> None:
 @pytest.mark.parametrize("package", ["http", "ssl"])
 def test_the_network_is_the_transports(package: str) -> None:
     rooms = {room_of(module) for module in users_of(package)} - PROGRAMS
-    assert rooms - {"hub"} == {"transport"}
+    assert rooms - {"hub"} == {"net"}
 
 
 # -- what is pure ------------------------------------------------------------------------------------------
@@ -139,14 +139,14 @@ HARMLESS = {"__future__", "collections", "datetime", "enum", "functools", "hashl
 OUTSIDE = {"attrs", "msgspec"}
 
 
-@pytest.mark.parametrize("module", sorted(PURE))
+@pytest.mark.parametrize("module", sorted(module for module in MODULES if room_of(module) in PURE))
 def test_pure_modules_import_no_io_clock_or_thread(module: str) -> None:
     roots = {name.split(".")[0] for name in imports(module)}
     assert roots <= HARMLESS | OUTSIDE | {"statesync"}
     assert {room_of(imported) for imported in own(imports(module))} <= PURE
 
 
-@pytest.mark.parametrize("module", sorted(PURE))
+@pytest.mark.parametrize("module", sorted(module for module in MODULES if room_of(module) in PURE))
 def test_pure_modules_ask_no_clock_and_print_nothing(module: str) -> None:
     calls = [node.func for node in ast.walk(parsed(module)) if isinstance(node, ast.Call)]
     named = {call.id for call in calls if isinstance(call, ast.Name)}

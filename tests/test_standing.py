@@ -6,8 +6,9 @@ import pytest
 from fleet import Device
 from gate import Gate, lose_answer, refuse
 
-from statesync import ConnectionLost, HttpRemote, UsageError, timers
+from statesync import ConnectionLost, HttpRemote, UsageError
 from statesync.errors import RemoteError
+from statesync.session import timers
 
 
 def test_a_mistyped_space_owns_nothing_and_the_right_one_can_be_used_after_it(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from statesync.messages import BackoffOver, CancelRequested, GraceOver
-from statesync.timers import Timer, Timers
+from statesync.protocol.messages import BackoffOver, CancelRequested, GraceOver
+from statesync.session.timers import Timer, Timers
 from statesync.values import Reason
 
 seconds = st.integers(0, 20).map(float)

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
-from statesync.store import upserts
-from statesync.store.objects import SCALAR, Column, TrackedObject
+from statesync.store.download import upserts
+from statesync.store.tracking.objects import SCALAR, Column, TrackedObject
 
 COLUMNS = ("plain", "sorted", "loose", "pair")
 THING = TrackedObject("Thing", "Thing", "id", tuple(Column(name, SCALAR) for name in COLUMNS))

@@ -8,9 +8,9 @@ import click
 
 from statesync.cli.printing import database_argument, json_option, plain_table, print_json, print_table
 from statesync.diagnosis import ObjectDiagnosis
-from statesync.remote import HttpRemote
+from statesync.net.remote import HttpRemote
 from statesync.scope import Store
-from statesync.store.doctor import Complaint
+from statesync.store.care.doctor import Complaint
 
 
 @click.command()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from statesync.session import Session
+from statesync.session.handle import Session
 
 _SHOW_CURSOR = "\x1b[?25h"
 

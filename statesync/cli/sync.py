@@ -19,9 +19,9 @@ from statesync.errors import (
     Unauthorized,
     Unreachable,
 )
-from statesync.remote import HttpRemote
+from statesync.net.remote import HttpRemote
 from statesync.scope import Store
-from statesync.session import Session
+from statesync.session.handle import Session
 from statesync.values import CancelOptions, SyncOptions, SyncResult, SyncType
 
 CANCELLED = 3

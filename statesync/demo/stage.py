@@ -19,7 +19,7 @@ from peewee import Model
 from statesync.demo.airports import FIELDS, define_airport
 from statesync.hub import Hub, prepare, serving
 from statesync.hub.rights import ALL_RIGHTS, Rights
-from statesync.remote import HttpRemote
+from statesync.net.remote import HttpRemote
 from statesync.scope import Scope, Store
 from statesync.values import SessionInfo
 from statesync.wire import Page, Pull

@@ -10,7 +10,7 @@ import msgspec
 from statesync.hub.core import Hub
 from statesync.hub.errors import Refused
 from statesync.hub.rights import Right, Rights
-from statesync.remote import refusal
+from statesync.net.remote import refusal
 from statesync.wire import Page, Pull, Push, PushAnswer, Survey, SurveyAnswer
 
 _Answer = TypeVar("_Answer", PushAnswer, Page, SurveyAnswer)

@@ -27,12 +27,13 @@ from statesync.errors import (
 )
 from statesync.lifecycle import AnyTrigger, BatchPhase, Facts, Phase, Trigger
 from statesync.machine import Move, SessionMachine
-from statesync.store import journal, schema, tracking
-from statesync.store.database import Database
-from statesync.store.lock import StoreLock
-from statesync.store.objects import TrackedObject, describe
+from statesync.store import journal, schema
+from statesync.store.file.database import Database
+from statesync.store.file.lock import StoreLock
 from statesync.store.outbox import fold
 from statesync.store.standing import HORIZON, reread
+from statesync.store.tracking import triggers
+from statesync.store.tracking.objects import TrackedObject, describe
 
 
 class Core:
@@ -96,7 +97,7 @@ class Core:
             for name, tracked in wanted.items():
                 if known.get(name) != tracked:
                     _adopt(connection, known.get(name), tracked)
-                tracking.install(connection, tracked)
+                triggers.install(connection, tracked)
             self._objects = known | wanted
         self.recover_if_free()
 

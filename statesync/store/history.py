@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from statesync.errors import UnknownObject
 from statesync.lifecycle import AnyPhase, AnyTrigger, BatchPhase, BatchTrigger, Phase, Trigger
-from statesync.store.objects import record_of_image
+from statesync.store.tracking.objects import record_of_image
 from statesync.values import (
     BatchInfo,
     BatchStats,

@@ -12,7 +12,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 
-from statesync.store.objects import TrackedObject, quoted
+from statesync.store.tracking.objects import TrackedObject, quoted
 from statesync.values import PendingChange
 
 Objects = dict[str, TrackedObject]

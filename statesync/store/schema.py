@@ -12,9 +12,9 @@ from contextlib import closing
 from functools import cache
 
 from statesync.errors import StoreTooNew
-from statesync.store import tracking
-from statesync.store.database import Database
-from statesync.store.objects import TrackedObject, quoted, record_of_image
+from statesync.store.file.database import Database
+from statesync.store.tracking import triggers
+from statesync.store.tracking.objects import TrackedObject, quoted, record_of_image
 
 _FORMAT_1 = """
 CREATE TABLE statesync_meta (
@@ -200,9 +200,9 @@ def _log_each_object_apart(connection: sqlite3.Connection) -> None:
     _apply(connection, _TRACKING_FLAG)
     for name, text in connection.execute("SELECT name, description FROM statesync_object").fetchall():
         tracked = TrackedObject.from_json(name, text)
-        connection.execute(tracking.log_sql(tracked))
+        connection.execute(triggers.log_sql(tracked))
         if _has_table(connection, tracked.table):  # else setup makes it anew, with its triggers
-            tracking.install(connection, tracked)
+            triggers.install(connection, tracked)
         logged = connection.execute(
             "SELECT key, changed, image FROM statesync_log WHERE object = ? ORDER BY rowid", (name,)
         )

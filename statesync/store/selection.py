@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from peewee import Model
 
 from statesync.errors import UnknownObject, UsageError
-from statesync.store import history, outbox, standing, tracking
+from statesync.store import history, outbox, standing
 from statesync.store.core import Core
-from statesync.store.objects import TrackedObject, quoted, record_of_image
 from statesync.store.outbox import Objects
+from statesync.store.tracking import triggers
+from statesync.store.tracking.objects import TrackedObject, quoted, record_of_image
 from statesync.values import ConflictEntry, PendingChange, SessionInfo
 
 _Row = tuple[str, str, str | None, str | None, str | None]
@@ -68,7 +69,7 @@ class Selection:
     @contextmanager
     def untracked(self) -> Iterator[None]:
         """Make the block's writes local only: one transaction that leaves no pending changes."""
-        with self._folded(), tracking.untracked(self._core.database):
+        with self._folded(), triggers.untracked(self._core.database):
             yield
 
     def rollback(self, what: Model | type[Model] | None = None) -> int:
@@ -133,7 +134,7 @@ class Selection:
             self._empty(connection)
             standing.forget(connection, self.objects)
             for tracked in self._tracked().values():
-                tracking.remove(connection, tracked)
+                triggers.remove(connection, tracked)
                 connection.execute(f"DROP TABLE IF EXISTS {quoted(tracked.table)}")
                 connection.execute("DELETE FROM statesync_object WHERE name = ?", (tracked.name,))
         self._core.forget(self.objects)
@@ -178,7 +179,7 @@ class Selection:
     def _quietly(self) -> Iterator[sqlite3.Connection]:
         """Write untracked and without foreign keys, so that nothing cascades into other records."""
         database = self._core.database
-        with database.without_foreign_keys(), self._folded(), tracking.untracked(database) as connection:
+        with database.without_foreign_keys(), self._folded(), triggers.untracked(database) as connection:
             yield connection
 
     @contextmanager

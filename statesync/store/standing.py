@@ -19,8 +19,8 @@ from attrs import frozen
 
 from statesync.errors import BadAnswer, WrongHub
 from statesync.store.journal import release_batch, settle
-from statesync.store.objects import TrackedObject, quoted
 from statesync.store.outbox import Objects, fold
+from statesync.store.tracking.objects import TrackedObject, quoted
 from statesync.wire import CLIENT_FORKED, EPOCH_CHANGED, Feed, Problem
 
 EPOCH, HORIZON, EVERYTHING, OWN = "epoch", "horizon", "everything", "own"

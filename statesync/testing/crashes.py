@@ -25,7 +25,7 @@ from typing import Any, NoReturn, Self
 from attrs import asdict, field, frozen
 from peewee import SqliteDatabase
 
-from statesync.remote import Remote
+from statesync.net.remote import Remote
 from statesync.wire import Page, Pull, Push, PushAnswer
 
 Program = Callable[["Watch"], object]

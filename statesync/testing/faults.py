@@ -14,7 +14,7 @@ from typing import TypeVar
 import msgspec
 
 from statesync.errors import BadOptions, ConnectionLost, RemoteError
-from statesync.remote import Remote, refusal
+from statesync.net.remote import Remote, refusal
 from statesync.wire import Page, Problem, Pull, Push, PushAnswer
 
 _Answer = TypeVar("_Answer", PushAnswer, Page)

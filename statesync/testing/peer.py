@@ -10,7 +10,7 @@ import msgspec
 from attrs import define, field
 
 from statesync.errors import RemoteError
-from statesync.remote import Remote
+from statesync.net.remote import Remote
 from statesync.wire import Accepted, Change, Conflict, Entry, Feed, Page, Pull, Push, PushAnswer, Rejected
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from statesync.lifecycle import Phase
-from statesync.store import tracking
+from statesync.store.tracking import triggers
 from statesync.testing.sites import WorldDevice, WorldHub
 from statesync.values import SessionInfo
 
@@ -19,7 +19,7 @@ def check_at_rest(device: WorldDevice) -> None:
     """Hold a device to K4, K8, K9 and to rule 2: a transition is a transaction."""
     with device.looking() as found:
         assert found.execute("PRAGMA quick_check").fetchall() == [("ok",)], f"{device.name} is damaged"
-        assert tracking.is_on(found), f"{device.name} sees no writes"
+        assert triggers.is_on(found), f"{device.name} sees no writes"
         staged = found.execute(
             "SELECT count(*) FROM statesync_payload LEFT JOIN statesync_batch USING (session, number) "
             "WHERE doubt IS NOT 1"

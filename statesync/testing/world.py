@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from uuid_utils import uuid7
 
-from statesync import timers
 from statesync.errors import InDoubt, RemoteError, SyncCancelled
 from statesync.scope import Scope
+from statesync.session import timers
 from statesync.store import core
 from statesync.testing.crashes import CrashPoints, Watch
 from statesync.testing.faults import Fault

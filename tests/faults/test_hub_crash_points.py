@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from statesync import HttpRemote, timers
+from statesync import HttpRemote
+from statesync.session import timers
 from statesync.testing import CrashPoints, Point, Watch
 
 from .checks import check_journal, check_sessions

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from statesync import HttpRemote, timers
+from statesync import HttpRemote
+from statesync.session import timers
 
 from .checks import check_journal, check_sessions
 from .day import live_the_day

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from statesync.checkpoint import write_back
 from statesync.hub import Hub, checkpoints, prepare
+from statesync.wal import write_back
 
 PATIENCE = 30.0
 PAGES_OF_OLD = 8000

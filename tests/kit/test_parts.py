@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from statesync import BadOptions, UnsupportedModel
 from statesync.errors import ConnectionLost, RemoteError
 from statesync.hub import Hub, LocalRemote, prepare, pulling
-from statesync.store import verdicts
+from statesync.store.upload import verdicts
 from statesync.testing import CrashPoints, Fault, FaultyRemote, Point, ProgramFailed, Watch, record_strategy
 from statesync.testing.peer import Peer
 

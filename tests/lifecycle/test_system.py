@@ -8,7 +8,8 @@ import pytest
 from attrs import evolve
 
 from statesync.lifecycle import Phase, Trigger
-from statesync.messages import (
+from statesync.protocol.decide import decide
+from statesync.protocol.messages import (
     Answered,
     Broke,
     CancelRequested,
@@ -24,7 +25,6 @@ from statesync.messages import (
     StoreAnswer,
     StoreDoubt,
 )
-from statesync.protocol import decide
 from statesync.verify.system import Budget, SystemReport, check_system, driver, promises, steps
 from statesync.verify.system import hub as modelled_hub
 from statesync.verify.system import store as modelled_store

@@ -9,7 +9,8 @@ from __future__ import annotations
 from attrs import evolve, frozen
 
 from statesync.lifecycle import Phase
-from statesync.messages import (
+from statesync.protocol.decide import decide
+from statesync.protocol.messages import (
     Action,
     Adapt,
     BackoffOver,
@@ -34,7 +35,6 @@ from statesync.messages import (
     StoreDoubt,
     Wait,
 )
-from statesync.protocol import decide
 from statesync.values import Direction
 from statesync.verify.firing import NotTaken, Standing, take
 from statesync.verify.system import promises, store

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 from statesync.lifecycle import Phase, Trigger
-from statesync.messages import (
+from statesync.protocol.decide import decide
+from statesync.protocol.messages import (
     CancelRequested,
     Decision,
     Drain,
@@ -18,7 +19,6 @@ from statesync.messages import (
     StoreAttempt,
     StoreBatch,
 )
-from statesync.protocol import decide
 from statesync.values import Direction, Reason
 from statesync.verify.firing import Standing
 from statesync.verify.system.world import Device, Talk, World

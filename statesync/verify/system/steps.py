@@ -8,12 +8,7 @@ from attrs import evolve
 
 from statesync.errors import ConnectionLost, Unreachable
 from statesync.lifecycle import Facts, Phase, Trigger
-from statesync.messages import (
-    Answered,
-    Broke,
-    CancelRequested,
-    GraceOver,
-)
+from statesync.protocol.messages import Answered, Broke, CancelRequested, GraceOver
 from statesync.values import Reason
 from statesync.verify.firing import take
 from statesync.verify.system import promises, store

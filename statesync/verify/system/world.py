@@ -10,7 +10,7 @@ from __future__ import annotations
 from attrs import frozen
 
 from statesync.lifecycle import Phase
-from statesync.messages import Begin, Conversation, GoOn, Prepare, Wait
+from statesync.protocol.messages import Begin, Conversation, GoOn, Prepare, Wait
 from statesync.values import Direction
 
 

@@ -108,7 +108,7 @@ class HttpRemote:
         ca_certs: str | None = None,
     ) -> None:
         # Loaded with the first remote: a program that works offline starts a third sooner without it.
-        from statesync.transport import Timeouts, Transport
+        from statesync.net.transport import Timeouts, Transport
 
         self._space = space
         self._url = url

@@ -20,8 +20,8 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from statesync.store.database import Database
-from statesync.store.objects import TrackedObject, quoted
+from statesync.store.file.database import Database
+from statesync.store.tracking.objects import TrackedObject, quoted
 
 _ON = "SELECT is_on FROM statesync_tracking"
 _SET = "UPDATE statesync_tracking SET is_on = ?"

@@ -16,8 +16,9 @@ from attrs import define, field
 from statesync.errors import InternalError, RemoteError, StaleRunner, SyncError, SyncFailed
 from statesync.lifecycle import SESSION, AnyTrigger, Phase, Trigger
 from statesync.machine import Move, SessionMachine
-from statesync.mailbox import Cancel, Letter, Mailbox, Reply, Requests, Worker
-from statesync.messages import (
+from statesync.net.remote import Remote
+from statesync.protocol.decide import decide
+from statesync.protocol.messages import (
     Action,
     Answered,
     Begin,
@@ -37,10 +38,9 @@ from statesync.messages import (
     Stuck,
     Wait,
 )
-from statesync.protocol import decide
-from statesync.remote import Remote
-from statesync.store.work import Work
-from statesync.timers import Timer, Timers, backoff
+from statesync.session.mailbox import Cancel, Letter, Mailbox, Reply, Requests, Worker
+from statesync.session.timers import Timer, Timers, backoff
+from statesync.store.session_store import Work
 from statesync.values import Direction, Part, Progress, State, SyncOptions
 from statesync.wire import Page, Pull, PushAnswer
 

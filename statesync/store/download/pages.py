@@ -16,11 +16,11 @@ import msgspec
 from attrs import frozen
 
 from statesync.errors import BadAnswer
-from statesync.store import upserts
-from statesync.store.objects import TrackedObject, image_of
+from statesync.store.download import upserts
 from statesync.store.outbox import Objects, fold
 from statesync.store.standing import EPOCH, Cursor, cursors, finish_reread, move_cursors, note_seen
-from statesync.store.tracking import switched_off
+from statesync.store.tracking.objects import TrackedObject, image_of
+from statesync.store.tracking.triggers import switched_off
 from statesync.wire import MAX_KEY_LENGTH, Entry, Page, Pull
 
 

@@ -9,7 +9,7 @@ from enum import Enum
 
 from attrs import define, field
 
-from statesync.messages import BackoffOver, CancelRequested, Event, GraceOver
+from statesync.protocol.messages import BackoffOver, CancelRequested, Event, GraceOver
 from statesync.values import Reason
 
 BACKOFF_CAP = 30.0

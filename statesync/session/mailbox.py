@@ -15,7 +15,7 @@ from queue import Empty, SimpleQueue
 from attrs import frozen
 
 from statesync.errors import InternalError, RemoteError
-from statesync.remote import Remote
+from statesync.net.remote import Remote
 from statesync.threads import Task, threads
 from statesync.values import Reason
 from statesync.wire import Page, Pull, Push, PushAnswer

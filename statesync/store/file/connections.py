@@ -18,8 +18,8 @@ from typing import Any
 
 from peewee import SqliteDatabase
 
-from statesync.checkpoint import write_back
 from statesync.threads import Task, threads
+from statesync.wal import write_back
 
 _SETTINGS = (
     "connect_params",

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, contextmanager
 from statesync.errors import UsageError
 from statesync.lifecycle import AnyTrigger, Trigger
 from statesync.machine import Move
-from statesync.messages import (
+from statesync.protocol.messages import (
     Adapt,
     BeginSession,
     DropBatch,
@@ -27,10 +27,10 @@ from statesync.messages import (
     StoreDoubt,
 )
 from statesync.store import history, journal, outbox, standing
+from statesync.store.context import Brief, Timing
 from statesync.store.core import Core
-from statesync.store.downloads import Downloads
-from statesync.store.staging import Brief, Timing
-from statesync.store.uploads import Uploads
+from statesync.store.download.downloads import Downloads
+from statesync.store.upload.uploads import Uploads
 from statesync.values import Direction, SyncOptions, SyncResult
 
 _MUCH = 100

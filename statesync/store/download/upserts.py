@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from statesync.store.objects import TrackedObject
+from statesync.store.tracking.objects import TrackedObject
 
 Row = tuple[object, ...]
 

@@ -7,8 +7,8 @@ import sqlite3
 from pathlib import Path
 
 from statesync.errors import StoreCorrupt
-from statesync.store.database import Database
-from statesync.store.objects import quoted
+from statesync.store.file.database import Database
+from statesync.store.tracking.objects import quoted
 
 
 def salvage(database: Database) -> Path:

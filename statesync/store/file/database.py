@@ -17,7 +17,7 @@ from statesync.errors import (
     StoreReadOnly,
     UsageError,
 )
-from statesync.store.connections import DeviceDatabase
+from statesync.store.file.connections import DeviceDatabase
 
 _PRAGMAS = {
     "journal_mode": "wal",

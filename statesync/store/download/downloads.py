@@ -10,9 +10,10 @@ import sqlite3
 import msgspec
 
 from statesync.errors import UsageError
-from statesync.messages import Answered
-from statesync.store import journal, orphans, pages, standing
-from statesync.store.staging import Brief, Download
+from statesync.protocol.messages import Answered
+from statesync.store import journal, standing
+from statesync.store.context import Brief, Download
+from statesync.store.download import orphans, pages
 from statesync.values import RecordError
 from statesync.wire import Page, Pull
 

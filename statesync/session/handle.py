@@ -6,13 +6,13 @@ import threading
 from collections.abc import Callable, Iterator
 from logging import getLogger
 
-from statesync.driver import Driver
 from statesync.errors import InternalError, NothingToCancel, StoreError, SyncCancelled, SyncError, UsageError
 from statesync.lifecycle import Phase
-from statesync.mailbox import Cancel, Mailbox
-from statesync.remote import Remote
+from statesync.net.remote import Remote
+from statesync.session.driver import Driver
+from statesync.session.mailbox import Cancel, Mailbox
 from statesync.store.core import Core, new_key
-from statesync.store.work import Work
+from statesync.store.session_store import Work
 from statesync.threads import Task, threads
 from statesync.values import CancelOptions, Part, Progress, Reason, State, SyncOptions, SyncResult
 

@@ -9,9 +9,10 @@ import sqlite3
 
 from attrs import define, frozen
 
-from statesync.store import pages, verdicts
 from statesync.store.core import Core
+from statesync.store.download import pages
 from statesync.store.outbox import Objects
+from statesync.store.upload import verdicts
 from statesync.values import SyncOptions
 from statesync.wire import Change, Page, Pull, PushAnswer
 

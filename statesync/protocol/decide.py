@@ -22,7 +22,7 @@ from attrs import evolve
 
 from statesync.errors import AllRejected, InDoubt, RemoteError, SyncCancelled, SyncFailed
 from statesync.lifecycle import AnyTrigger, BatchPhase, BatchTrigger, Facts, Phase, Trigger
-from statesync.messages import (
+from statesync.protocol.messages import (
     Action,
     Adapt,
     Answered,

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import msgspec
 from attrs import evolve, frozen
 
-from statesync.store.objects import BLOB, TrackedObject
 from statesync.store.outbox import Objects, fold, mark_failed
+from statesync.store.tracking.objects import BLOB, TrackedObject
 from statesync.wire import MAX_BATCH_BYTES, MAX_KEY_LENGTH, MAX_RECORD_BYTES, Change
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
-from statesync.session import Session
+from statesync.session.handle import Session
 from statesync.values import SyncResult
 
 

@@ -12,10 +12,11 @@ import uuid
 import msgspec
 
 from statesync.errors import BadAnswer, UsageError
-from statesync.messages import Answered
-from statesync.store import drafts, journal, outbox, standing, verdicts
-from statesync.store.staging import Brief, Upload
-from statesync.store.tracking import switched_off
+from statesync.protocol.messages import Answered
+from statesync.store import journal, outbox, standing
+from statesync.store.context import Brief, Upload
+from statesync.store.tracking.triggers import switched_off
+from statesync.store.upload import drafts, verdicts
 from statesync.wire import Push, PushAnswer, Rejected
 
 

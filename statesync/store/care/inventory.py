@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from statesync import digest
-from statesync.store.objects import BLOB, BOOLEAN, TrackedObject, quoted, record_of_image
+from statesync.store.tracking.objects import BLOB, BOOLEAN, TrackedObject, quoted, record_of_image
 
 
 def keys_cut(connection: sqlite3.Connection, tracked: TrackedObject, size: int) -> list[str]:

@@ -6,11 +6,13 @@ import sqlite3
 from collections.abc import Iterable
 
 from statesync.lifecycle import Phase
-from statesync.store import doctor, standing, tracking
+from statesync.store import standing
+from statesync.store.care import doctor
+from statesync.store.care.doctor import Complaint, Repair
+from statesync.store.care.salvage import salvage
 from statesync.store.core import Core
-from statesync.store.doctor import Complaint, Repair
 from statesync.store.outbox import Objects, fold
-from statesync.store.salvage import salvage
+from statesync.store.tracking import triggers
 
 
 def mend(core: Core, complaints: Iterable[Complaint]) -> list[Complaint]:
@@ -50,9 +52,9 @@ def _mend(connection: sqlite3.Connection, objects: Objects, complaint: Complaint
 
 def _retrack(connection: sqlite3.Connection, objects: Objects) -> None:
     """See writes again; those that were not seen are found by comparing with the hub, and offered to it."""
-    tracking.switch_on(connection)
+    triggers.switch_on(connection)
     for tracked in objects.values():
-        tracking.install(connection, tracked)
+        triggers.install(connection, tracked)
     standing.reread(connection, objects, standing.EPOCH)
 
 

@@ -18,8 +18,8 @@ from urllib.parse import SplitResult, urlsplit
 
 from attrs import frozen
 
-from statesync.alarm import alarm
 from statesync.errors import BadAnswer, BadOptions, ConnectionLost, Unreachable
+from statesync.net.alarm import alarm
 
 _CHUNK = 1 << 18
 _BROKEN = (HTTPException, OSError, EOFError, zlib.error)

@@ -16,8 +16,8 @@ import msgspec
 from attrs import frozen
 
 from statesync.conflicts import Policy, Record
-from statesync.store.objects import TrackedObject, image_of, record_of_image
 from statesync.store.outbox import Objects, drop_empty, fold, mark_failed
+from statesync.store.tracking.objects import TrackedObject, image_of, record_of_image
 from statesync.wire import Accepted, Change, Conflict, Rejected, Verdict
 
 logger = getLogger(__name__)

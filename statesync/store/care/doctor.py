@@ -22,9 +22,10 @@ from statesync.lifecycle import (
     Phase,
     Trigger,
 )
-from statesync.store import schema, tracking
-from statesync.store.objects import TrackedObject, quoted
+from statesync.store import schema
 from statesync.store.outbox import Objects
+from statesync.store.tracking import triggers
+from statesync.store.tracking.objects import TrackedObject, quoted
 
 
 class Repair(StrEnum):
@@ -87,11 +88,11 @@ def _check_tables(connection: sqlite3.Connection, objects: Objects) -> Iterator[
 
 
 def _check_tracking(connection: sqlite3.Connection, objects: Objects) -> Iterator[Complaint]:
-    if not tracking.is_on(connection):
+    if not triggers.is_on(connection):
         yield Complaint("file", "change tracking is switched off: writes are not seen", Repair.RETRACK)
     for name, tracked in objects.items():
-        lost = tracking.missing_triggers(connection, tracked)
-        if not tracking.has_log(connection, tracked):
+        lost = triggers.missing_triggers(connection, tracked)
+        if not triggers.has_log(connection, tracked):
             yield Complaint(name, "its log is gone or changed: writes to it fail", Repair.RETRACK)
         if lost:
             yield Complaint(
@@ -106,7 +107,7 @@ def _check_outbox(connection: sqlite3.Connection, objects: Objects) -> Iterator[
         if name not in objects:
             yield Complaint(name, f"{count} pending changes are of an object that is not tracked", None)
     for name, tracked in objects.items():
-        if not tracking.has_log(connection, tracked):
+        if not triggers.has_log(connection, tracked):
             continue  # told of above; without the log nobody knows what has been written since
         wrong = connection.execute(f"SELECT count(*) {wrong_operations(tracked)}", (name,)).fetchone()[0]
         if wrong:

@@ -1,0 +1,1 @@
+"""One request to a hub, and what its failure means."""

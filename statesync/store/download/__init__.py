@@ -1,0 +1,1 @@
+"""What comes down, and how it is stored."""

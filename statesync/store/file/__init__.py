@@ -1,0 +1,1 @@
+"""The file: its connections, its transactions, its lock."""

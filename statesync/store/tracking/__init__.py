@@ -1,0 +1,1 @@
+"""What is tracked, and how its writes are seen."""

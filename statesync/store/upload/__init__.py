@@ -1,0 +1,1 @@
+"""What goes up, and what the hub says of it."""
