@@ -147,7 +147,7 @@ def test_killed_in_idle(path: Path, gate: Gate, space: str, new_device: NewDevic
     """The child dies by its own hand between the record of the session and its start."""
     code = (
         "import os, signal, sys; from statesync.session.handle import Session; from child import _sync; "
-        "Session.start = lambda self: (self._work.create(), os.kill(os.getpid(), signal.SIGKILL)); "
+        "Session.start = lambda self: (self._store.create(), os.kill(os.getpid(), signal.SIGKILL)); "
         "_sync(*sys.argv[1:], '{}')"
     )
     folder = Path(__file__).parent
