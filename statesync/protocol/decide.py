@@ -24,7 +24,7 @@ from __future__ import annotations
 from attrs import evolve
 
 from statesync.errors import AllRejected, RemoteError
-from statesync.lifecycle import AnyTrigger, BatchPhase, BatchTrigger, Phase, Trigger
+from statesync.lifecycle import SESSION, AnyTrigger, BatchPhase, BatchTrigger, Phase, Trigger
 from statesync.protocol.conversation import Conversation, Doubt, OpenBatch, RequestState, Spent
 from statesync.protocol.ending import (
     abandon,
@@ -34,6 +34,7 @@ from statesync.protocol.ending import (
     fail,
     grace_over,
     local_failure,
+    out_of_turn,
     settle,
     with_doubt,
 )
@@ -86,15 +87,16 @@ def decide(now: Conversation, event: Event) -> Decision:
     """Return what to do about ``event``. Pure: the same in, the same out.
 
     An event that no longer matters (an answer after the end, a second cancel) leads to an empty decision.
+    One that nothing has asked for is a driver's defect, and ends the session.
     """
-    if now.phase in (Phase.CANCELLED, Phase.FAILED, Phase.DONE):
+    if SESSION.is_final(now.phase):
         return Decision(now)
     match event:
-        case Begin():
+        case Begin() if now.phase is Phase.IDLE:
             return _begin(now, event)
-        case Prepared():
+        case Prepared() if now.phase is Phase.UPLOADING and now.batch is None:
             return _prepared(now, event)
-        case Continued():
+        case Continued() if now.phase in (Phase.UPLOADING, Phase.DOWNLOADING):
             return _continued(now)
         case HeadStartOver():
             return _compose_ahead(now)
@@ -110,6 +112,7 @@ def decide(now: Conversation, event: Event) -> Decision:
             return grace_over(now)
         case LocalFailure():
             return local_failure(now, event)
+    return out_of_turn(now, event)
 
 
 def _decision(
@@ -132,7 +135,8 @@ def _begin(now: Conversation, event: Begin) -> Decision:
 
 def _continued(now: Conversation) -> Decision:
     if now.batch is not None:
-        return _send(now, now.batch)
+        is_next = now.batch.request is RequestState.NOT_SENT
+        return _send(now, now.batch) if is_next else out_of_turn(now, Continued())
     if now.phase is Phase.DOWNLOADING:
         return _open(now, Direction.DOWNLOAD)
     if now.is_replaying:
@@ -206,8 +210,6 @@ def _send_again(now: Conversation) -> Decision:
 
 
 def _send(now: Conversation, batch: OpenBatch) -> Decision:
-    if batch.request is not RequestState.NOT_SENT:
-        return Decision(now)
     sent = evolve(now, batch=evolve(batch, request=RequestState.UNDER_WAY))
     is_upload = batch.direction is Direction.UPLOAD
     return Decision(sent, actions=(Send(batch.direction), *((GiveHeadStart(),) if is_upload else ())))
@@ -231,8 +233,8 @@ def _answered(now: Conversation, event: Answered) -> Decision:
     if event.last and not taken.downloads and not taken.resend and taken.rejected < taken.sent:
         # It is done with its last batch, so a cancel that comes now comes too late (K6).
         return _leave_upload(taken, triggers, effects)
-    decision = _decision(taken, triggers, effects, Continue())
-    return evolve(decision, meanwhile=(AskAhead(),)) if event.more else decision
+    ahead = (AskAhead(),) if batch.direction is Direction.DOWNLOAD else ()
+    return evolve(_decision(taken, triggers, effects, Continue()), meanwhile=ahead)
 
 
 def _take_answer(now: Conversation, batch: OpenBatch, event: Answered) -> Conversation:

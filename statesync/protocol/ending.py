@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from statesync.errors import InDoubt, SyncCancelled, SyncError, SyncFailed
+from statesync.errors import InDoubt, InternalError, SyncCancelled, SyncError, SyncFailed
 from statesync.lifecycle import AnyTrigger, Facts, Phase, Trigger
 from statesync.protocol.conversation import Conversation, Doubt, OpenBatch, RequestState
 from statesync.protocol.messages import (
@@ -19,6 +19,7 @@ from statesync.protocol.messages import (
     Effect,
     EndRequests,
     EndSession,
+    Event,
     Finish,
     Interrupt,
     LocalFailure,
@@ -70,6 +71,13 @@ def local_failure(now: Conversation, event: LocalFailure) -> Decision:
         return fail(now, event.error)
     doubted = with_doubt(now, now.batch) if now.batch.is_under_way else now
     return fail(_with_request_ended(doubted, now.batch), event.error)
+
+
+def out_of_turn(now: Conversation, event: Event) -> Decision:
+    """End a session whose driver tells what nothing has asked for: it cannot be trusted to go on."""
+    what = f"{type(event).__name__} came in {now.phase}, where nothing had asked for it"
+    ending = local_failure(now, LocalFailure(InternalError(f"a defect of statesync: {what}")))
+    return evolve(ending, actions=(Interrupt(), *ending.actions))
 
 
 # -- cancel ----------------------------------------------------------------------------------------
