@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from verify.mutants import mutants_of
 
 from statesync import diagram
 from statesync.cli import charts
@@ -14,8 +15,6 @@ from statesync.cli.charts import verify as verify_command
 from statesync.lifecycle import BATCH, SESSION
 from statesync.verify import check
 from statesync.verify.system import check_system
-
-from .mutants import mutants_of
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
+from lifecycle.matrix import BATCH_MATRIX, SESSION_MATRIX, Pair
 from transitions.extensions import GraphMachine
 
 from statesync import diagram
@@ -17,8 +18,6 @@ from statesync.diagram import committed
 from statesync.diagram.drawing import GROUP, Kind, Marks, drawing_of
 from statesync.diagram.notebook import Shown
 from statesync.lifecycle import BATCH, SESSION, Chart, Edge
-
-from .matrix import BATCH_MATRIX, SESSION_MATRIX, Pair
 
 ROOT = Path(__file__).parents[2]
 CHARTS = pytest.mark.parametrize(

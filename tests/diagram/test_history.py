@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 from click.testing import CliRunner
-from fleet import Device
-from gate import Gate, lose_answer, pass_on, refuse
+from rig.device import Device
+from rig.gate import Gate, lose_answer, pass_on, refuse
 
 from statesync import RemoteError, SyncOptions, diagram
 from statesync.cli.charts import diagram as diagram_command

@@ -7,13 +7,12 @@ from attrs import evolve
 from hypothesis import HealthCheck, settings
 from hypothesis import Phase as Step
 from hypothesis.stateful import invariant, run_state_machine_as_test
+from lifecycle.matrix import BATCH_MATRIX, SESSION_MATRIX, Pair
 
 from statesync.lifecycle import BATCH, SESSION, AnyTrigger, BatchTrigger, Chart, Facts, Phase, Trigger
 from statesync.machine import Commit, Move, SessionMachine
 from statesync.testing.lifecycle import LifecycleMachine, lifecycle_machine
 from statesync.testing.reference import Answer, Reference
-
-from .matrix import BATCH_MATRIX, SESSION_MATRIX, Pair
 
 SETTINGS = settings(
     max_examples=100,

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from fleet import device_at
+from rig.device import device_at
 
 from statesync import HttpRemote
 

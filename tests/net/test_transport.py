@@ -17,8 +17,8 @@ from typing import Any
 import msgspec
 import pytest
 from attrs import define, field
-from certificates import make_certificate
-from fleet import device_at
+from rig.certificates import make_certificate
+from rig.device import device_at
 
 from statesync import (
     BadAnswer,

@@ -1,6 +1,6 @@
 """A device in a process of its own, which a test can kill at any moment.
 
-Run as a program it opens a device and syncs it once: ``child.py DATABASE URL SPACE OPTIONS``.
+Run as a program it opens a device and syncs it once: ``python -m rig.child DATABASE URL SPACE OPTIONS``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from . import TESTS
+from .device import device_at
+
 Child = subprocess.Popen[bytes]
 
 
@@ -20,7 +23,7 @@ Child = subprocess.Popen[bytes]
 def start_child(path: Path, url: str, space: str, **options: Any) -> Iterator[Child]:
     """Sync the device at ``path`` in a child process; whatever is left of it at the end is killed."""
     arguments = [str(path), url, space, json.dumps(options)]
-    child = subprocess.Popen([sys.executable, __file__, *arguments])
+    child = subprocess.Popen([sys.executable, "-m", __name__, *arguments], cwd=TESTS)
     try:
         yield child
     finally:
@@ -29,8 +32,6 @@ def start_child(path: Path, url: str, space: str, **options: Any) -> Iterator[Ch
 
 
 def _sync(path: str, url: str, space: str, options: str) -> None:
-    from fleet import device_at
-
     with device_at(Path(path), url, space) as device:
         device.sync(**json.loads(options))
 

@@ -13,9 +13,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from child import start_child
-from fleet import Device, airport_model, quick_store
-from gate import PATIENCE, Gate, lose_answer, pass_on, refuse, wait_for
+from rig.child import start_child
+from rig.device import Device, airport_model, quick_store
+from rig.gate import PATIENCE, Gate, lose_answer, pass_on, refuse, wait_for
 
 from statesync import (
     BadOptions,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from fleet import Device
-from gate import Gate
+from rig.device import Device
+from rig.gate import Gate
 
 from statesync import Phase
 from statesync.store.session_store import Work

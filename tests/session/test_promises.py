@@ -11,9 +11,9 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from child import Child, start_child
-from fleet import Device, airport_model
-from gate import PATIENCE, Gate, lose_answer, lose_request, pass_on, refuse, wait_for
+from rig.child import Child, start_child
+from rig.device import Device, airport_model
+from rig.gate import PATIENCE, Gate, lose_answer, lose_request, pass_on, refuse, wait_for
 
 from statesync import (
     GuardRefused,

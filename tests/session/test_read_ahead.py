@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
 import pytest
-from fleet import Device
-from gate import PATIENCE, Gate, pass_on, refuse, wait_for
+from rig.device import Device
+from rig.gate import PATIENCE, Gate, pass_on, refuse, wait_for
 
 from statesync import Phase, Session, SyncCancelled, SyncOptions
 from statesync.store.upload.uploads import Uploads

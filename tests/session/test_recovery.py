@@ -13,9 +13,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from child import start_child
-from fleet import Device, device_at
-from gate import Gate, Hold, pass_on, wait_for
+from rig import TESTS
+from rig.child import start_child
+from rig.device import Device, device_at
+from rig.gate import Gate, Hold, pass_on, wait_for
 
 from statesync import HttpRemote, Phase, Store
 
@@ -146,13 +147,12 @@ def test_killed_while_cancelling(
 def test_killed_in_idle(path: Path, gate: Gate, space: str, new_device: NewDevice) -> None:
     """The child dies by its own hand between the record of the session and its start."""
     code = (
-        "import os, signal, sys; from statesync.session.handle import Session; from child import _sync; "
+        "import os, signal, sys; from statesync.session.handle import Session; from rig.child import _sync; "
         "Session.start = lambda self: (self._work.create(), os.kill(os.getpid(), signal.SIGKILL)); "
         "_sync(*sys.argv[1:], '{}')"
     )
-    folder = Path(__file__).parent
     arguments = [sys.executable, "-c", code, str(path), gate.url, space]
-    assert subprocess.run(arguments, cwd=folder, check=False).returncode == -9
+    assert subprocess.run(arguments, cwd=TESTS, check=False).returncode == -9
     assert phase_on_disk(path) == "idle"
     device = new_device("killed", gate.url)
     assert [(s.phase, s.reason) for s in device.store.sessions()] == [(Phase.FAILED, "interrupted")]

@@ -6,8 +6,8 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from fleet import Device
-from gate import PATIENCE, Gate
+from rig.device import Device
+from rig.gate import PATIENCE, Gate
 
 from statesync.errors import StaleRunner
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from fleet import Device
-from gate import Gate, lose_answer, refuse
+from rig.device import Device
+from rig.gate import Gate, lose_answer, refuse
 
 from statesync import ConnectionLost, HttpRemote, UsageError
 from statesync.errors import RemoteError

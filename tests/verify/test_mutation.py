@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 from attrs import frozen
+from lifecycle.matrix import BATCH_MATRIX, SESSION_MATRIX, disagreements
 
 from statesync.lifecycle import BATCH, SESSION, Chart
 from statesync.verify import violations
 
-from .matrix import BATCH_MATRIX, SESSION_MATRIX, disagreements
 from .mutants import mutants_of
 
 

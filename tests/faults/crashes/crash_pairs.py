@@ -15,8 +15,8 @@ from pathlib import Path
 
 from statesync.testing import CrashPoints
 
-from .day import prepare_day
-from .recovery import check_after_crash, naming, restore, the_day, the_recovery
+from ..day import prepare_day
+from ..recovery import check_after_crash, naming, restore, the_day, the_recovery
 
 
 def main() -> None:

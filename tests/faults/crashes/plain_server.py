@@ -10,7 +10,7 @@ import msgspec
 from statesync.hub import Hub, Refused
 from statesync.wire import Refusal
 
-from .field import SPACE
+from ..field import SPACE
 
 
 def serve_until_done(listener: socket.socket, hub: Hub) -> None:

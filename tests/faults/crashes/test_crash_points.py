@@ -12,8 +12,8 @@ import pytest
 
 from statesync.testing import CrashPoints, Point
 
+from ..recovery import check_after_crash, naming, restore, the_day
 from .crash_pairs import run_pairs
-from .recovery import check_after_crash, naming, restore, the_day
 from .split import shared_out
 
 AHEAD = 20

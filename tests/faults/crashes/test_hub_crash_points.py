@@ -17,11 +17,11 @@ from statesync import HttpRemote
 from statesync.session import timers
 from statesync.testing import CrashPoints, Point, Watch
 
-from .checks import check_journal, check_sessions
-from .day import live_the_day
-from .field import SPACE, device, evidence, open_hub
+from ..checks import check_journal, check_sessions
+from ..day import live_the_day
+from ..field import SPACE, device, evidence, open_hub
+from ..recovery import check_end_of_day, finish_the_day, naming, restore
 from .plain_server import address_of, listen, serve_until_done
-from .recovery import check_end_of_day, finish_the_day, naming, restore
 from .split import shared_out
 
 

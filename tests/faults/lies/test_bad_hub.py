@@ -14,9 +14,9 @@ import pytest
 from statesync import HttpRemote, SyncOptions
 from statesync.errors import BadAnswer, ConnectionLost, RemoteError
 
+from ..field import SPACE, Device, device, evidence, local_hub
+from ..recovery import check_end_of_day, finish_the_day, restore
 from .bad_hub import Answer, bad_hub, head, with_body
-from .field import SPACE, Device, device, evidence, local_hub
-from .recovery import check_end_of_day, finish_the_day, restore
 
 ONCE = SyncOptions(max_attempts=1)
 

@@ -19,9 +19,9 @@ from statesync.errors import InternalError, StoreError
 from statesync.hub import Refused
 from statesync.wire import Page, PushAnswer
 
-from .checks import check_journal, check_sessions
-from .conftest import MEMORY
-from .field import SPACE, Device, device, evidence, local_hub, open_hub
+from ..checks import check_journal, check_sessions
+from ..conftest import MEMORY
+from ..field import SPACE, Device, device, evidence, local_hub, open_hub
 from .lies import LIES, Liar, Lie, changed
 
 OPTIONS = SyncOptions(upload_batch_size=3, download_batch_size=3, max_attempts=1)

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from statesync.hub import Hub, serving
 
-from .field import make_hub, open_hub
+from ..field import make_hub, open_hub
 from .proxy import Proxy
 
 Network = Callable[[Path], AbstractContextManager[Proxy]]

@@ -17,11 +17,11 @@ from statesync.errors import ConnectionLost
 from statesync.values import Part, State
 from statesync.wire import Page, Pull, Push, PushAnswer
 
-from .checks import check_journal, check_sessions
-from .day import OPTIONS
-from .field import SPACE, Device, device, evidence
+from ..checks import check_journal, check_sessions
+from ..day import OPTIONS
+from ..field import SPACE, Device, device, evidence
+from ..recovery import check_end_of_day, finish_the_day, restore
 from .proxy import Fault, Proxy
-from .recovery import check_end_of_day, finish_the_day, restore
 from .served import Network
 
 GRACE = 0.3

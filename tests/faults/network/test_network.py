@@ -9,11 +9,11 @@ import pytest
 from statesync import HttpRemote
 from statesync.session import timers
 
-from .checks import check_journal, check_sessions
-from .day import live_the_day
-from .field import SPACE, device, evidence
+from ..checks import check_journal, check_sessions
+from ..day import live_the_day
+from ..field import SPACE, device, evidence
+from ..recovery import check_end_of_day, finish_the_day, restore
 from .proxy import FAULTS, Fault, Proxy
-from .recovery import check_end_of_day, finish_the_day, restore
 from .served import Network
 
 

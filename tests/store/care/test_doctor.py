@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from fleet import Device, device_at
+from rig.device import Device, device_at
 
 from statesync import Phase, Store, StoreError
 from statesync.cli.care import doctor

@@ -12,8 +12,6 @@ from typing import Any
 
 import pytest
 from attrs import define
-from fleet import Device, quick_store
-from gate import PATIENCE, Gate, gate_before, pass_on, refuse
 from peewee import (
     BooleanField,
     CharField,
@@ -23,6 +21,8 @@ from peewee import (
     IntegerField,
     TextField,
 )
+from rig.device import Device, quick_store
+from rig.gate import PATIENCE, Gate, gate_before, pass_on, refuse
 
 from statesync import HttpRemote, Store, SyncCancelled, SyncOptions, UnknownObject, WrongHub
 from statesync.hub import Hub, prepare, serving

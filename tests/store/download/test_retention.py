@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from attrs import define, field
-from fleet import Device, device_at
+from rig.device import Device, device_at
 
 from statesync import Phase, Progress, SyncOptions
 from statesync.hub import Hub, prepare, serving

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fleet import Device
+from rig.device import Device
 
 from statesync import Progress, SyncCancelled, SyncOptions
 from statesync.store.file import connections

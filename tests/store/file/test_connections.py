@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fleet import Device
+from rig.device import Device
 
 from statesync import StoreError, UsageError
 from statesync.store.file.connections import DeviceDatabase

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fleet import Device, device_at
-from gate import Gate
-from test_doctor import leaf_of
+from rig.device import Device, device_at
+from rig.gate import Gate
 
 from statesync import HttpRemote, Phase, Store, SyncError, SyncOptions
 from statesync.errors import StoreCorrupt, StoreError, StoreFull, StoreLocked, StoreReadOnly
+from store.care.test_doctor import leaf_of
 
 
 @contextmanager

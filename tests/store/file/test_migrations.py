@@ -8,8 +8,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from fleet import Device
-from gate import Gate
+from rig.device import Device
+from rig.gate import Gate
 
 from statesync import ConnectionLost, Phase, SyncOptions
 from statesync.testing import Fault, FaultyRemote

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 from attrs import define, field
-from fleet import Device
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from peewee import CharField, ForeignKeyField, IntegerField, Model, SqliteDatabase, TextField, UUIDField
+from rig.device import Device
 
 from statesync import HttpRemote, Store, UnsupportedModel
 

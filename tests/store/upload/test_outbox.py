@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fleet import Device, device_at
-from gate import PATIENCE, Gate, lose_answer, lose_request, pass_on
 from peewee import IntegerField, Model, TextField
+from rig.device import Device, device_at
+from rig.gate import PATIENCE, Gate, lose_answer, lose_request, pass_on
 
 from statesync import (
     AllRejected,
