@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fleet import Device, airport_model, device_at, quick_store
-from gate import PATIENCE, Gate, answer, lose_request, refuse
 from peewee import Model, TextField
+from rig.device import Device, airport_model, device_at, quick_store
+from rig.gate import PATIENCE, Gate, answer, lose_request, refuse
 
 from statesync import (
     AllRejected,

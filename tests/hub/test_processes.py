@@ -16,8 +16,8 @@ from pathlib import Path
 
 import peewee
 from attrs import define, field
-from certificates import make_certificate
-from fleet import device_at
+from rig.certificates import make_certificate
+from rig.device import device_at
 
 from statesync import HttpRemote, Store
 from statesync.hub import Hub, spaces

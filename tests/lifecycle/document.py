@@ -28,8 +28,8 @@ SHORT = {
     "TB": "lifecycle/test_machine_pairs.py::test_machine_takes_this_batch_pair",
     "G": "lifecycle/test_machine_pairs.py::test_machine_refuses_this_pair_without_this_guard",
     "I": "lifecycle/test_machine_pairs.py::test_machine_refuses_this_illegal_pair_and_changes_nothing",
-    "H": "lifecycle/test_verify.py::test_the_charts_keep_every_promise",
-    "F": "lifecycle/test_verify.py::test_property_fails_for_a_chart_that_breaks_it",
+    "H": "verify/test_verify.py::test_the_charts_keep_every_promise",
+    "F": "verify/test_verify.py::test_property_fails_for_a_chart_that_breaks_it",
 }
 """Tests that have so many cases that the tables name them by a letter."""
 
@@ -158,17 +158,19 @@ def _invariants() -> str:
 
 
 def _system() -> str:
-    test = "`lifecycle/test_system.py::test_every_promise_holds_in_every_interleaving`"
+    test = "`verify/test_system.py::test_every_promise_holds_in_every_interleaving`"
     rows = [[f"S{number}", statement, test] for number, statement in enumerate(STATEMENTS, start=1)]
     return _table(["no.", "invariant", "test"], rows)
 
 
 def _promises() -> str:
-    source = (ROOT / "tests" / "test_promises.py").read_text(encoding="utf-8")
+    source = (ROOT / "tests" / "session" / "test_promises.py").read_text(encoding="utf-8")
     rows = []
     for number, words in PROMISES.items():
         names = re.findall(rf"^def (test_k{number}_\w+)", source, re.M)
-        rows.append([f"K{number}", words, "<br>".join(f"`test_promises.py::{name}`" for name in names)])
+        rows.append(
+            [f"K{number}", words, "<br>".join(f"`session/test_promises.py::{name}`" for name in names)]
+        )
     return _table(["no.", "promise", "tests"], rows)
 
 
