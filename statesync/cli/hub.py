@@ -27,13 +27,13 @@ from statesync.hub import (
     revoke_token,
     serve,
 )
-from statesync.hub.database import Database, open_database
+from statesync.hub.access.rights import EVERY_OBJECT
+from statesync.hub.access.tokens import TokenRow
+from statesync.hub.db.database import Database, open_database
 from statesync.hub.retention import Retention
-from statesync.hub.rights import EVERY_OBJECT
-from statesync.hub.tokens import TokenRow
 
 if TYPE_CHECKING:
-    from statesync.hub.identity import Issuer
+    from statesync.hub.access.identity import Issuer
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -207,7 +207,7 @@ def _issuer(key: str | None, audience: str | None, issuer: str | None) -> Issuer
     if key is None:
         return None
     # PyJWT is an extra that only a hub with an identity provider needs.
-    from statesync.hub.identity import Issuer
+    from statesync.hub.access.identity import Issuer
 
     return Issuer(Path(key).read_text(), audience, issuer)
 

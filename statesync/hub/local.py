@@ -7,9 +7,9 @@ from typing import TypeVar
 
 import msgspec
 
-from statesync.hub.core import Hub
+from statesync.hub.access.rights import Right, Rights
 from statesync.hub.errors import Refused
-from statesync.hub.rights import Right, Rights
+from statesync.hub.hub import Hub
 from statesync.net.remote import refusal
 from statesync.wire import Page, Pull, Push, PushAnswer, Survey, SurveyAnswer
 

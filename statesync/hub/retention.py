@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from attrs import field, frozen
 
-from statesync.hub.database import Database
+from statesync.hub.db.database import Database
 from statesync.hub.spaces import purge
 
 DAY = 86_400

@@ -7,7 +7,7 @@ import uuid
 from datetime import UTC, datetime
 from typing import NamedTuple, cast
 
-from statesync.hub.database import Database
+from statesync.hub.db.database import Database
 from statesync.hub.errors import client_forked, epoch_changed, refused, wrong_hub
 from statesync.wire import Pull, Push, Survey
 

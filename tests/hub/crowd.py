@@ -12,9 +12,9 @@ from multiprocessing.synchronize import Event
 
 import msgspec
 
-from statesync.hub import Hub, offers, spaces
-from statesync.hub.database import Database, Written
-from statesync.hub.rights import ALL_RIGHTS, Rights
+from statesync.hub import Hub, requests, spaces
+from statesync.hub.access.rights import ALL_RIGHTS, Rights
+from statesync.hub.db.database import Database, Written
 from statesync.wire import Page
 
 SPACE = "crowded"
@@ -36,7 +36,7 @@ class LateCommits(Hub):
     """A hub that is broken on purpose: it hands out versions before the transaction that writes them."""
 
     def push(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS) -> bytes:
-        offer = offers.read_push(body, self.limits)
+        offer = requests.read_push(body, self.limits)
         changes = offer.changes
         with self.database.writing():
             head = spaces.lock(self.database, space, offer.push.client, 10).head

@@ -24,7 +24,7 @@ from typing import Any
 import urllib3
 
 from statesync.hub import Hub, prepare
-from statesync.hub.database import Database
+from statesync.hub.db.database import Database
 
 SECONDS = 4.0
 CLIENTS = 4

@@ -14,13 +14,12 @@ from statesync.hub import (
     Right,
     create_token,
     list_tokens,
-    postgres,
     prepare,
-    pulling,
+    pull,
     revoke_token,
-    schema,
 )
-from statesync.hub.database import Database, open_database
+from statesync.hub.db import postgres, schema
+from statesync.hub.db.database import Database, open_database
 from statesync.hub.errors import BadDatabase, CannotDistribute
 from statesync.hub.spaces import Standing
 from statesync.wire import Feed
@@ -198,7 +197,7 @@ def filled(hub: Hub, device: Device) -> Hub:
 def test_a_page_is_read_in_the_order_of_its_index(filled: Hub) -> None:
     wanted = {"Airport": Feed(0), "Country": Feed(5, own=True)}
     standing = Standing("hub", "epoch", 3000, 0, 0, None, None)
-    feeds = [pulling.feed_query("one", "client", name, feed, standing) for name, feed in wanted.items()]
+    feeds = [pull.feed_query("one", "client", name, feed, standing) for name, feed in wanted.items()]
     sql, parameters = filled.database.dialect.merged(feeds, 11)
     plan = plan_of(filled, sql.replace("?", filled.database.pool.param), parameters)
     assert plan.count("record_feed") == 2

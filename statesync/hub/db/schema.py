@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import peewee
 
-from statesync.hub.database import Database
+from statesync.hub.db.database import Database
 from statesync.hub.errors import HubNotReady, HubTooNew
 
 _FIRST = """

@@ -10,8 +10,8 @@ from itertools import chain
 from attrs import define, field
 from playhouse.pool import PooledSqliteDatabase  # type: ignore[import-untyped]
 
-from statesync.hub.checkpoints import Checkpoints
-from statesync.hub.database import Database, Pool, Read, Statement, Stored, Written, cut
+from statesync.hub.db.checkpoints import Checkpoints
+from statesync.hub.db.database import Database, Pool, Read, Statement, Stored, Written, cut
 from statesync.hub.errors import refused
 
 _PRAGMAS = {

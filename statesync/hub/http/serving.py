@@ -13,13 +13,13 @@ from attrs import evolve, field, frozen
 from starlette.applications import Starlette
 from uvicorn.supervisors import Multiprocess
 
-from statesync.hub.core import Hub
+from statesync.hub.http.web import application
+from statesync.hub.hub import Hub
 from statesync.hub.limits import HubLimits
 from statesync.hub.retention import Retention
-from statesync.hub.web import application
 
 if TYPE_CHECKING:
-    from statesync.hub.identity import Issuer
+    from statesync.hub.access.identity import Issuer
 
 _DRAIN_SECONDS = 30
 

@@ -6,7 +6,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from statesync.hub.errors import malformed
 from statesync.hub.limits import HubLimits
-from statesync.hub.offers import body_too_large
+from statesync.hub.requests import body_too_large
 
 _SHORT = 1 << 16
 

@@ -10,7 +10,7 @@ import zstandard
 
 from statesync.hub.errors import Refused, malformed, refused, too_large
 from statesync.hub.limits import HubLimits
-from statesync.hub.offers import body_too_large
+from statesync.hub.requests import body_too_large
 
 _WORTHWHILE = 1024
 _FLOOR = 1 << 16

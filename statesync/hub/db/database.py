@@ -166,11 +166,11 @@ def open_database(url: str, *, connections: int = 8, patience: float = 10.0) -> 
     """
     kind, _, rest = url.partition("://")
     if kind == "sqlite" and rest.startswith("/") and rest[1:] not in ("", ":memory:"):
-        from statesync.hub.sqlite import open_sqlite
+        from statesync.hub.db.sqlite import open_sqlite
 
         return open_sqlite(rest[1:], connections, patience)
     if kind in ("postgresql", "postgres"):
-        from statesync.hub.postgres import open_postgres
+        from statesync.hub.db.postgres import open_postgres
 
         return open_postgres(f"postgresql://{rest}", connections, patience)
     raise BadDatabase(

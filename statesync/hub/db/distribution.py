@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from statesync.hub.database import Database
+from statesync.hub.db.database import Database
 from statesync.hub.errors import CannotDistribute
 
 _TABLES = ("space", "record", "receipt", "reader", "token", "mark")

@@ -10,8 +10,8 @@ import jwt
 import msgspec
 from attrs import frozen
 
+from statesync.hub.access.rights import Right, Rights
 from statesync.hub.errors import forbidden, unauthorized
-from statesync.hub.rights import Right, Rights
 
 _CLAIM = "statesync"
 # Only signatures: a shared secret would let everybody who can check a token make one.

@@ -8,7 +8,7 @@ from itertools import accumulate, chain
 from playhouse.pool import PooledPostgresqlDatabase  # type: ignore[import-untyped]
 from psycopg.conninfo import conninfo_to_dict
 
-from statesync.hub.database import Database, Pool, Read, Statement, Stored, Written
+from statesync.hub.db.database import Database, Pool, Read, Statement, Stored, Written
 
 # Every statement of the hub is a walk along an index in its order. Before a table has statistics the planner
 # may see no harm in another index and a sort, and reads a whole object for each key; so it gets no choice.

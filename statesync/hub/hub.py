@@ -11,19 +11,21 @@ from typing import TYPE_CHECKING
 import peewee
 from playhouse.pool import MaxConnectionsExceeded  # type: ignore[import-untyped]
 
-from statesync.hub import distribution, offers, pulling, pushing, schema, spaces, surveying, tokens
-from statesync.hub.database import Database, open_database
+from statesync.hub import pull, push, requests, spaces, survey
+from statesync.hub.access import tokens
+from statesync.hub.access.rates import Rates
+from statesync.hub.access.rights import ALL_RIGHTS, Right, Rights
+from statesync.hub.db import distribution, schema
+from statesync.hub.db.database import Database, open_database
 from statesync.hub.errors import Refused, epoch_changed, refused
 from statesync.hub.limits import HubLimits
-from statesync.hub.pulling import Reading
-from statesync.hub.rates import Rates
+from statesync.hub.pull import Reading
 from statesync.hub.retention import Retention
-from statesync.hub.rights import ALL_RIGHTS, Right, Rights
 from statesync.hub.spaces import Standing
 from statesync.wire import Pull
 
 if TYPE_CHECKING:
-    from statesync.hub.identity import Issuer
+    from statesync.hub.access.identity import Issuer
 
 
 _log = logging.getLogger(__name__)
@@ -100,16 +102,16 @@ class Hub:
 
         Raises ``Refused``; nothing was applied then, unless its code is ``outcome_unknown``.
         """
-        offer = offers.read_push(body, self.limits)
+        offer = requests.read_push(body, self.limits)
         rights.require(Right.WRITE, {change.object for change in offer.changes})
         rejections = {
             place: rejection
             for place, change in enumerate(offer.changes)
-            if (rejection := offers.rejection(change, self._objects, self.limits))
+            if (rejection := requests.rejection(change, self._objects, self.limits))
         }
         with _database_errors(), self.database.writing():
             standing = spaces.lock(self.database, space, offer.push.client, self.limits.spaces)
-            outcome = pushing.push(self.database, space, standing, offer, rejections, self._retention)
+            outcome = push.push(self.database, space, standing, offer, rejections, self._retention)
         if isinstance(outcome, Refused):
             raise outcome
         return outcome.encode()
@@ -119,7 +121,7 @@ class Hub:
 
         Raises ``Refused``.
         """
-        request = offers.read_pull(body, self.limits)
+        request = requests.read_pull(body, self.limits)
         rights.require(Right.READ, request.objects)
         with _database_errors():
             reading = self._read(space, request)
@@ -137,13 +139,13 @@ class Hub:
 
         Raises ``Refused``.
         """
-        request = offers.read_survey(body, self.limits)
+        request = requests.read_survey(body, self.limits)
         rights.require(Right.READ, {request.object})
         with _database_errors(), self.database.reading():
             standing = spaces.look(self.database, space, request.client)
             if standing is None:
                 raise refused(404, "nothing_here", "nothing was ever synced with this space")
-            return surveying.survey(self.database, space, standing, request)
+            return survey.survey(self.database, space, standing, request)
 
     def purge(self, space: str, through: int) -> int:
         """Forget the deletes up to the version ``through``; return how many there were.
@@ -172,25 +174,25 @@ class Hub:
         """Return the page, or None if the space has to be written first: it is new, or was restored."""
         with self.database.asking():
             standing = self._look(space, request)
-            if standing is not None and not pulling.is_behind(standing, request):
-                return pulling.empty_page(standing, request)  # the commonest pull is one statement
+            if standing is not None and not pull.is_behind(standing, request):
+                return pull.empty_page(standing, request)  # the commonest pull is one statement
             with self.database.one_state():
                 standing = self._look(space, request)
                 if standing is None:
                     return None
-                pulling.check_horizon(self.database, space, standing, request)
-                return pulling.read_page(self.database, space, standing, request, self.limits)
+                pull.check_horizon(self.database, space, standing, request)
+                return pull.read_page(self.database, space, standing, request, self.limits)
 
     def _look(self, space: str, request: Pull) -> Standing | None:
         standing = spaces.look(self.database, space, request.client)
         if standing is None:
             return None
-        pulling.check_pull(standing, request)
-        return None if pulling.is_ahead(standing, request) else standing
+        pull.check_pull(standing, request)
+        return None if pull.is_ahead(standing, request) else standing
 
     def _remember(self, space: str, request: Pull, reading: Reading) -> None:
         with self.database.writing():
-            pulling.remember_first_reads(
+            pull.remember_first_reads(
                 self.database, space, request.client, reading.first_reads, reading.horizon
             )
 
@@ -199,9 +201,9 @@ class Hub:
         epoch = None
         with self.database.writing():
             standing = spaces.lock(self.database, space, request.client, self.limits.spaces)
-            pulling.check_pull(standing, request)
-            if pulling.is_ahead(standing, request):
-                epoch = spaces.begin_epoch(self.database, space, pulling.seen_by(standing, request))
+            pull.check_pull(standing, request)
+            if pull.is_ahead(standing, request):
+                epoch = spaces.begin_epoch(self.database, space, pull.seen_by(standing, request))
         if epoch is not None:
             raise epoch_changed(standing.hub, epoch, standing.number)
 

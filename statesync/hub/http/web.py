@@ -16,12 +16,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from statesync.hub.bodies import is_short, read_body
-from statesync.hub.compression import pack, unpack
-from statesync.hub.core import Hub
+from statesync.hub.access.rights import Right, Rights
 from statesync.hub.errors import Refused, refused
-from statesync.hub.openapi import document
-from statesync.hub.rights import Right, Rights
+from statesync.hub.http.bodies import is_short, read_body
+from statesync.hub.http.compression import pack, unpack
+from statesync.hub.http.openapi import document
+from statesync.hub.hub import Hub
 from statesync.wire import Refusal
 
 _log = logging.getLogger(__name__)

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 import msgspec
 from attrs import define, field
 
-from statesync.hub.database import Database, Stored, Written
+from statesync.hub.db.database import Database, Stored, Written
 from statesync.hub.errors import Refused, epoch_changed
-from statesync.hub.offers import Offer, fields_of, text_of
+from statesync.hub.requests import Offer, fields_of, text_of
 from statesync.hub.retention import Retention
 from statesync.hub.spaces import Standing, begin_epoch, check_beliefs, check_not_forked
 from statesync.wire import Accepted, Change, Conflict, PushAnswer, Rejected, Verdict

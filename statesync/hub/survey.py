@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from statesync import digest
-from statesync.hub.database import Database
+from statesync.hub.db.database import Database
 from statesync.hub.errors import malformed
-from statesync.hub.pulling import matches
+from statesync.hub.pull import matches
 from statesync.hub.spaces import Standing, check_beliefs
 from statesync.wire import Finding, Survey, SurveyAnswer, Tally
 

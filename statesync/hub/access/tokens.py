@@ -16,9 +16,9 @@ from collections.abc import Mapping
 import msgspec
 from attrs import frozen
 
-from statesync.hub.database import Database
+from statesync.hub.access.rights import Right, Rights
+from statesync.hub.db.database import Database
 from statesync.hub.errors import forbidden, unauthorized
-from statesync.hub.rights import Right, Rights
 from statesync.hub.spaces import check_name
 
 MARK = "~"

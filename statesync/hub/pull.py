@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping
 import msgspec
 from attrs import frozen
 
-from statesync.hub.database import Database, Read, Statement
+from statesync.hub.db.database import Database, Read, Statement
 from statesync.hub.errors import horizon_passed
 from statesync.hub.limits import HubLimits
-from statesync.hub.offers import fields_of
+from statesync.hub.requests import fields_of
 from statesync.hub.spaces import Standing, check_beliefs, check_not_forked
 from statesync.wire import Entry, Feed, Page, Pull
 
