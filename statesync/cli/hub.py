@@ -29,7 +29,8 @@ from statesync.hub import (
 )
 from statesync.hub.access.rights import EVERY_OBJECT
 from statesync.hub.access.tokens import TokenRow
-from statesync.hub.db.database import Database, open_database
+from statesync.hub.db.database import Database
+from statesync.hub.db.opening import open_ready
 from statesync.hub.retention import Retention
 
 if TYPE_CHECKING:
@@ -196,7 +197,7 @@ def _plain_errors() -> Generator[None]:
 
 @contextmanager
 def _opened(url: str) -> Generator[Database]:
-    opened = open_database(url)
+    opened = open_ready(url)
     try:
         yield opened
     finally:

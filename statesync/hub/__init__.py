@@ -6,10 +6,11 @@ Make its tables once with ``prepare(url)``, open a ``Hub(url)``, and serve it: o
 
 from statesync.hub.access.rights import Right, Rights
 from statesync.hub.access.tokens import create_token, list_tokens, revoke_token
+from statesync.hub.db.opening import prepare
 from statesync.hub.errors import BadDatabase, HubError, HubNotReady, HubTooNew, Refused
 from statesync.hub.http.serving import Address, Setup, serve, serving
 from statesync.hub.http.web import application
-from statesync.hub.hub import Hub, prepare
+from statesync.hub.hub import Hub
 from statesync.hub.limits import HubLimits
 from statesync.hub.local import LocalRemote
 from statesync.hub.retention import Retention

@@ -2,54 +2,29 @@
 
 from __future__ import annotations
 
-import logging
-import sqlite3
-from collections.abc import Generator, Iterable
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
-import peewee
-from playhouse.pool import MaxConnectionsExceeded  # type: ignore[import-untyped]
-
-from statesync.hub import pull, push, requests, spaces, survey
+from statesync.hub import pull, push, requests, retention, spaces, survey
 from statesync.hub.access import tokens
 from statesync.hub.access.rates import Rates
 from statesync.hub.access.rights import ALL_RIGHTS, Right, Rights
-from statesync.hub.db import distribution, schema
-from statesync.hub.db.database import Database, open_database
-from statesync.hub.errors import Refused, epoch_changed, refused
+from statesync.hub.db.database import Database, failures_as_refusals
+from statesync.hub.db.opening import open_ready
+from statesync.hub.errors import epoch_changed, refused
 from statesync.hub.limits import HubLimits
-from statesync.hub.pull import Reading
 from statesync.hub.retention import Retention
-from statesync.hub.spaces import Standing
-from statesync.wire import Pull
+from statesync.hub.spaces import ClientState, NewEpoch
 
 if TYPE_CHECKING:
     from statesync.hub.access.identity import Issuer
 
-
-_log = logging.getLogger(__name__)
-
-
-def prepare(url: str, *, distributed: bool = False) -> int:
-    """Make the hub's tables in the database at ``url``, or bring them to this version.
-
-    Returns the number of migrations that ran. With ``distributed`` the tables are spread by their space
-    over the machines of a PostgreSQL with the Citus extension. Raises ``BadDatabase``, ``HubTooNew`` and
-    ``CannotDistribute``; after the last the tables are there, undistributed.
-    """
-    database = open_database(url)
-    try:
-        done = schema.prepare(database)
-        if distributed:
-            distribution.distribute(database)
-        return done
-    finally:
-        database.close()
+_Outcome = TypeVar("_Outcome")
 
 
 class Hub:
-    """The hub over the database at ``url``; it holds no state of its own, so run as many as you like.
+    """The hub over the database at ``url``. It holds no state of its own, so run as many as you like.
 
     ``without_tokens`` lets everybody do everything. ``objects`` are the names of the objects that records
     may belong to (None: any). ``issuer`` is an identity provider whose tokens are good here too.
@@ -79,15 +54,10 @@ class Hub:
         self._issuer = issuer
         self._rates = Rates()
         self._objects = None if objects is None else frozenset(objects)
-        self.database: Database = open_database(url, connections=connections, patience=patience)
-        try:
-            schema.check(self.database)
-        except BaseException:
-            self.database.close()
-            raise
+        self.database: Database = open_ready(url, connections=connections, patience=patience)
 
     def admit(self, space: str, token: str | None, right: Right) -> Rights:
-        """Return what ``token`` allows in ``space``.
+        """Return what ``token`` allows in ``space``, and count the request for its rate.
 
         Raises ``Refused``: 401 for no good token, 403 without ``right``, 429 for too many requests.
         """
@@ -102,37 +72,35 @@ class Hub:
 
         Raises ``Refused``; nothing was applied then, unless its code is ``outcome_unknown``.
         """
-        offer = requests.read_push(body, self.limits)
-        rights.require(Right.WRITE, {change.object for change in offer.changes})
-        rejections = {
-            place: rejection
-            for place, change in enumerate(offer.changes)
-            if (rejection := requests.rejection(change, self._objects, self.limits))
-        }
-        with _database_errors(), self.database.writing():
-            standing = spaces.lock(self.database, space, offer.push.client, self.limits.spaces)
-            outcome = push.push(self.database, space, standing, offer, rejections, self._retention)
-        if isinstance(outcome, Refused):
-            raise outcome
-        return outcome.encode()
+        request = requests.read_push(body, self.limits)
+        rights.require(Right.WRITE, {change.object for change in request.changes})
+        rejections = requests.rejections(request.changes, self._objects, self.limits)
+
+        def apply(state: ClientState) -> str | NewEpoch:
+            return push.apply_batch(self.database, space, state, request, rejections, self._retention)
+
+        return self._write(space, request.envelope.client, apply).encode()
 
     def pull(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS) -> bytes:
         """Return the page (a ``wire.Page``) that follows the request in ``body`` (a ``wire.Pull``).
 
-        Raises ``Refused``.
+        A space that is new is made; one that is behind the reader begins a new epoch. Raises ``Refused``.
         """
         request = requests.read_pull(body, self.limits)
         rights.require(Right.READ, request.objects)
-        with _database_errors():
-            reading = self._read(space, request)
-            if reading is None:
-                self._settle(space, request)
-                reading = self._read(space, request)
-            if reading is None:
+        read = partial(pull.answer, self.database, space, request, self.limits)
+        with failures_as_refusals():
+            answer = read()
+            if answer is None:
+                renew = partial(pull.renew, self.database, space, request)
+                self._write(space, request.client, renew)
+                answer = read()
+            if answer is None:
                 raise refused(503, "busy", f"the space {space!r} is being changed; try again", 1)
-            if reading.first_reads:
-                self._remember(space, request, reading)
-        return reading.page
+            if answer.first_reads:
+                with self.database.writing():
+                    pull.remember_first_reads(self.database, space, request.client, answer)
+        return answer.page
 
     def survey(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS) -> bytes:
         """Return what the hub has (a ``wire.SurveyAnswer``) of what ``body`` (a ``wire.Survey``) asks for.
@@ -141,23 +109,23 @@ class Hub:
         """
         request = requests.read_survey(body, self.limits)
         rights.require(Right.READ, {request.object})
-        with _database_errors(), self.database.reading():
-            standing = spaces.look(self.database, space, request.client)
-            if standing is None:
+        with failures_as_refusals(), self.database.reading():
+            state = spaces.find(self.database, space, request.client)
+            if state is None:
                 raise refused(404, "nothing_here", "nothing was ever synced with this space")
-            return survey.survey(self.database, space, standing, request)
+            return survey.answer(self.database, space, state, request)
 
     def purge(self, space: str, through: int) -> int:
         """Forget the deletes up to the version ``through``; return how many there were.
 
-        Devices whose cursors are older have to read everything again.
+        Devices whose cursors are older have to read everything again. Raises ``Refused``.
         """
-        with _database_errors(), self.database.writing():
-            return spaces.purge(self.database, space, through)
+        with failures_as_refusals(), self.database.writing():
+            return retention.purge(self.database, space, through)
 
     def check_ready(self) -> None:
         """Raise ``Refused`` (503) if the database cannot be reached."""
-        with _database_errors(), self.database.asking():
+        with failures_as_refusals(), self.database.connection():
             self.database.run("SELECT 1").fetchone()
 
     def close(self) -> None:
@@ -167,56 +135,17 @@ class Hub:
     def _identify(self, space: str, token: str | None) -> Rights:
         if self._issuer is not None and token is not None and tokens.MARK not in token:
             return self._issuer.admit(space, token)
-        with _database_errors():
-            return tokens.admit(self.database, space, token)
+        return tokens.admit(self.database, space, token)
 
-    def _read(self, space: str, request: Pull) -> Reading | None:
-        """Return the page, or None if the space has to be written first: it is new, or was restored."""
-        with self.database.asking():
-            standing = self._look(space, request)
-            if standing is not None and not pull.is_behind(standing, request):
-                return pull.empty_page(standing, request)  # the commonest pull is one statement
-            with self.database.one_state():
-                standing = self._look(space, request)
-                if standing is None:
-                    return None
-                pull.check_horizon(self.database, space, standing, request)
-                return pull.read_page(self.database, space, standing, request, self.limits)
+    def _write(self, space: str, client: str, step: Callable[[ClientState], _Outcome | NewEpoch]) -> _Outcome:
+        """Run ``step`` in a transaction that holds the space's row, and return what it returns.
 
-    def _look(self, space: str, request: Pull) -> Standing | None:
-        standing = spaces.look(self.database, space, request.client)
-        if standing is None:
-            return None
-        pull.check_pull(standing, request)
-        return None if pull.is_ahead(standing, request) else standing
-
-    def _remember(self, space: str, request: Pull, reading: Reading) -> None:
-        with self.database.writing():
-            pull.remember_first_reads(
-                self.database, space, request.client, reading.first_reads, reading.horizon
-            )
-
-    def _settle(self, space: str, request: Pull) -> None:
-        """Make a new space; begin a new epoch for a reader that is ahead of it, and raise that refusal."""
-        epoch = None
-        with self.database.writing():
-            standing = spaces.lock(self.database, space, request.client, self.limits.spaces)
-            pull.check_pull(standing, request)
-            if pull.is_ahead(standing, request):
-                epoch = spaces.begin_epoch(self.database, space, pull.seen_by(standing, request))
-        if epoch is not None:
-            raise epoch_changed(standing.hub, epoch, standing.number)
-
-
-@contextmanager
-def _database_errors() -> Generator[None]:
-    """Turn a database that is busy or away into a 503; the transaction has been rolled back."""
-    try:
-        yield
-    except MaxConnectionsExceeded as error:
-        raise refused(503, "busy", "the hub has too many requests under way; try again", 1) from error
-    except (peewee.OperationalError, peewee.InterfaceError, sqlite3.OperationalError) as error:
-        _log.warning("the database is busy or away: %s", error)
-        raise refused(
-            503, "database_unavailable", "the hub's database is busy or away; try again", 1
-        ) from error
+        An epoch that it began is committed first, and then told as a refusal: the device has to hear of it,
+        and it must not be rolled back.
+        """
+        with failures_as_refusals(), self.database.writing():
+            state = spaces.lock(self.database, space, client, self.limits.spaces)
+            outcome = step(state)
+        if isinstance(outcome, NewEpoch):
+            raise epoch_changed(outcome.hub, outcome.epoch, outcome.number)
+        return outcome

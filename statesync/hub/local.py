@@ -1,4 +1,4 @@
-"""A hub in the same process, as a remote: no HTTP, the same hub code."""
+"""A hub in the same process, as a remote: the same hub code without HTTP."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A push: one transaction that compares a batch with the records, writes what it may, and keeps the receipt.
 
-``settle`` decides and touches nothing; ``push`` acts.
+``judge`` decides and touches nothing; ``apply_batch`` acts.
 """
 
 from __future__ import annotations
@@ -10,22 +10,16 @@ from collections.abc import Iterable, Mapping
 import msgspec
 from attrs import define, field
 
+from statesync.hub import spaces
 from statesync.hub.db.database import Database, Stored, Written
-from statesync.hub.errors import Refused, epoch_changed
-from statesync.hub.requests import Offer, fields_of, text_of
+from statesync.hub.requests import PushRequest, fields_of, text_of
 from statesync.hub.retention import Retention
-from statesync.hub.spaces import Standing, begin_epoch, check_beliefs, check_not_forked
-from statesync.wire import Accepted, Change, Conflict, PushAnswer, Rejected, Verdict
-
-_RECEIPT = """
-INSERT INTO receipt (space, client, number, batch, answer) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT (space, client) DO UPDATE SET
-    number = excluded.number, batch = excluded.batch, answer = excluded.answer
-"""
+from statesync.hub.spaces import ClientState, NewEpoch
+from statesync.wire import Accepted, Change, Conflict, Push, PushAnswer, Rejected, Verdict
 
 
 @define
-class Settlement:
+class BatchVerdict:
     """What becomes of a batch: a verdict for each change, what is written, and the space's new head."""
 
     head: int
@@ -33,61 +27,65 @@ class Settlement:
     writes: list[Written] = field(factory=list)
 
 
-def push(
+def apply_batch(
     database: Database,
     space: str,
-    standing: Standing,
-    offer: Offer,
+    state: ClientState,
+    request: PushRequest,
     rejections: Mapping[int, Rejected],
     retention: Retention,
-) -> str | Refused:
+) -> str | NewEpoch:
     """Apply a batch in the open transaction, which holds the space's row; return the answer's text.
 
     ``rejections`` are the changes, by their place in the batch, that cannot be taken whatever is stored.
-    A refusal that is returned has begun a new epoch, which has to be committed; one that is raised has
-    changed nothing.
+    If the device is ahead of the space, a new epoch is begun instead, and returned. Raises ``Refused``;
+    nothing was changed then.
     """
-    request = offer.push
-    check_beliefs(standing, request)
-    if request.number == standing.number and request.batch == standing.batch and standing.answer:
-        return standing.answer
-    check_not_forked(standing, request.number - 1)
-    if request.number > standing.number + 1 or request.head > standing.head:
-        epoch = begin_epoch(database, space, max(standing.head, request.head))
-        return epoch_changed(standing.hub, epoch, standing.number)
-    stored = _find(database, space, offer.changes, rejections)
-    settlement = settle(offer.changes, rejections, stored, request.client, standing)
-    if any(written.deleted for written in settlement.writes):
-        retention.keep(database, space, settlement.head)
-    return _record(database, space, standing, offer, settlement)
+    envelope = request.envelope
+    spaces.check_beliefs(state, envelope)
+    if envelope.number == state.number and envelope.batch == state.batch and state.answer:
+        return state.answer
+    spaces.check_not_forked(state, envelope.number - 1)
+    if _is_ahead(state, envelope):
+        return spaces.begin_epoch(database, space, state, max(state.head, envelope.head))
+    stored = _find(database, space, request.changes, rejections)
+    verdict = judge(request.changes, rejections, stored, envelope.client, state)
+    if any(written.deleted for written in verdict.writes):
+        retention.mark_and_purge(database, space, verdict.head)
+    return _store(database, space, state, envelope, verdict)
 
 
-def settle(
+def judge(
     changes: Iterable[Change],
     rejections: Mapping[int, Rejected],
     stored: Mapping[tuple[str, str], Stored],
     client: str,
-    standing: Standing,
-) -> Settlement:
+    state: ClientState,
+) -> BatchVerdict:
     """Decide every change of a batch against what is ``stored``; versions follow the space's head."""
-    settlement = Settlement(standing.head)
+    batch = BatchVerdict(state.head)
     for place, change in enumerate(changes):
         old = stored.get((change.object, change.key))
         verdict = (
             rejections.get(place)
-            or _conflict(change, old, client, standing.horizon)
-            or _accept(change, old, settlement)
+            or _conflict(change, old, client, state.purged_through)
+            or _accept(change, old, batch)
         )
-        settlement.verdicts.append(verdict)
-    return settlement
+        batch.verdicts.append(verdict)
+    return batch
 
 
-def _conflict(change: Change, old: Stored | None, client: str, horizon: int) -> Conflict | None:
+def _is_ahead(state: ClientState, request: Push) -> bool:
+    """Tell whether the device has seen more of this space than there is: a backup was restored."""
+    return request.number > state.number + 1 or request.head > state.head
+
+
+def _conflict(change: Change, old: Stored | None, client: str, purged_through: int) -> Conflict | None:
     if change.op == "delete" and (old is None or old.deleted):
         return None
     if old is None:
-        # A device that knew the record can only have missed its delete, which is no longer kept.
-        return Conflict(horizon, deleted=True) if 0 < change.base < horizon else None
+        # The device knew the record, so it can only have missed its delete, which is no longer kept.
+        return Conflict(purged_through, deleted=True) if 0 < change.base < purged_through else None
     if old.version <= change.base or old.writer == client:
         return None
     if old.deleted:
@@ -95,18 +93,18 @@ def _conflict(change: Change, old: Stored | None, client: str, horizon: int) -> 
     return Conflict(old.version, data=msgspec.Raw((old.data or "{}").encode()))
 
 
-def _accept(change: Change, old: Stored | None, settlement: Settlement) -> Accepted:
+def _accept(change: Change, old: Stored | None, batch: BatchVerdict) -> Accepted:
     if change.op == "delete" and (old is None or old.deleted):
-        return Accepted(settlement.head)  # there is nothing to delete, and nothing that a reader could miss
-    settlement.head += 1
+        return Accepted(batch.head)  # there is nothing to delete, and nothing that a reader could miss
+    batch.head += 1
     deleted = change.op == "delete"
     text = None if deleted else _text(change, old)
-    settlement.writes.append(Written(change.object, change.key, settlement.head, deleted, text))
-    return Accepted(settlement.head)
+    batch.writes.append(Written(change.object, change.key, batch.head, deleted, text))
+    return Accepted(batch.head)
 
 
 def _text(change: Change, old: Stored | None) -> str:
-    """Return the JSON text to keep: as it came, or with the old record's fields that it does not mention."""
+    """Return the JSON text to keep: as it came, and the old record's fields that it does not mention."""
     came = text_of(change) or b"{}"
     if old is None or old.data is None:
         return came.decode()
@@ -123,13 +121,11 @@ def _find(
     return database.dialect.find(database.pool, space, keys) if keys else {}
 
 
-def _record(database: Database, space: str, standing: Standing, offer: Offer, settlement: Settlement) -> str:
-    request = offer.push
-    answer = msgspec.json.encode(
-        PushAnswer(standing.hub, standing.epoch, settlement.head, settlement.verdicts)
-    ).decode()
-    if settlement.writes:
-        database.dialect.write(database.pool, space, request.client, settlement.writes)
-        database.run("UPDATE space SET head = ? WHERE space = ?", settlement.head, space)
-    database.run(_RECEIPT, space, request.client, request.number, request.batch, answer)
+def _store(database: Database, space: str, state: ClientState, request: Push, batch: BatchVerdict) -> str:
+    """Write the records, the space's head and the receipt; return the answer's text."""
+    answer = msgspec.json.encode(PushAnswer(state.hub, state.epoch, batch.head, batch.verdicts)).decode()
+    if batch.writes:
+        database.dialect.write(database.pool, space, request.client, batch.writes)
+        spaces.move_head(database, space, batch.head)
+    spaces.keep_receipt(database, space, request, answer)
     return answer

@@ -9,7 +9,7 @@ _TABLES = ("space", "record", "receipt", "reader", "token", "mark")
 
 
 def distribute(database: Database) -> int:
-    """Distribute what is not distributed yet; return how many tables that were.
+    """Distribute the tables that are not distributed yet; return how many that were.
 
     Raises ``CannotDistribute`` where the database has no Citus extension: nothing has changed then.
     """
