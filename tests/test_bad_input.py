@@ -44,7 +44,7 @@ from statesync.errors import (
     StoreTooNew,
 )
 from statesync.hub import Hub, create_token, prepare, serving
-from statesync.hub.rights import Right
+from statesync.hub.access.rights import Right
 
 
 @pytest.fixture

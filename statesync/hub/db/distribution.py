@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from statesync.hub.database import Database
+from statesync.hub.db.database import Database
 from statesync.hub.errors import CannotDistribute
 
 _TABLES = ("space", "record", "receipt", "reader", "token", "mark")
 
 
 def distribute(database: Database) -> int:
-    """Distribute what is not distributed yet; return how many tables that were.
+    """Distribute the tables that are not distributed yet; return how many that were.
 
     Raises ``CannotDistribute`` where the database has no Citus extension: nothing has changed then.
     """

@@ -1,23 +1,28 @@
-"""A hub's database: pooled connections, transactions, and the statements that differ between databases.
+"""A hub's database: pooled connections, transactions, and what a dialect has to do.
 
-Everything else in the hub is written once. What SQLite and PostgreSQL do differently (how a batch is
-looked up and written, how a page is read) is a ``Dialect``.
+SQLite and PostgreSQL look up and write a batch, and read a page, each in its own way: that is a ``Dialect``.
+Everything else in the hub is written once. This module knows neither of the two.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+import logging
+import sqlite3
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple, Protocol
 
 import peewee
 from attrs import define, field
+from playhouse.pool import MaxConnectionsExceeded  # type: ignore[import-untyped]
 
-from statesync.hub.errors import BadDatabase, outcome_unknown
+from statesync.hub.errors import outcome_unknown, refused
+
+_log = logging.getLogger(__name__)
 
 
 class Stored(NamedTuple):
-    """What a push has to know of a record: who wrote it last, under which version, and its JSON text."""
+    """What a push has to know of a record: its version, who wrote that, and the JSON text."""
 
     version: int
     writer: str
@@ -35,7 +40,7 @@ class Written(NamedTuple):
     data: str | None
 
 
-Read = tuple[str, str, int, bool, str | None]
+FeedRow = tuple[str, str, int, bool, str | None]
 """What a page carries of a record: object, key, version, whether it is deleted, JSON text.
 
 A plain tuple, as the drivers give it: every record of every page passes through it.
@@ -97,7 +102,7 @@ class Dialect(Protocol):
 
     def page(
         self, pool: Pool, feeds: Sequence[Statement], limit: int, max_bytes: int
-    ) -> tuple[list[Read], bool]:
+    ) -> tuple[list[FeedRow], bool]:
         """Return the first records of ``feeds``, and whether they have more.
 
         At most ``limit`` records, and none that begins past ``max_bytes`` of the records before it.
@@ -110,30 +115,30 @@ class Database:
 
     pool: Pool
     dialect: Dialect
-    turn: AbstractContextManager[object] = field(factory=nullcontext)
-    """What a writer of this process waits for before it asks the database."""
-    end: Callable[[], None] = field(default=lambda: None)
-    """Ends what goes on beside the requests."""
+    writer_lock: AbstractContextManager[object] = field(factory=nullcontext)
+    """What a writer of this process holds while it writes, taken before a connection is."""
+    stop_background: Callable[[], None] = field(default=lambda: None)
+    """Ends the work that goes on beside the requests."""
 
     def run(self, sql: str, *parameters: object) -> Any:
         """Run one statement inside the transaction that is open; placeholders are ``?``."""
         return self.pool.execute_sql(sql.replace("?", self.pool.param), parameters)
 
     @contextmanager
-    def asking(self) -> Generator[None]:
-        """Take a connection for single statements, each of which sees a state of its own."""
+    def connection(self) -> Generator[None]:
+        """Take a connection for single statements; each of them sees a state of its own."""
         with self.pool.connection_context():
             yield
 
+    def snapshot(self) -> AbstractContextManager[Any]:
+        """Let the statements inside, on the open connection, see one state of the database."""
+        return self.pool.atomic(self.dialect.read_mode)
+
     @contextmanager
     def reading(self) -> Generator[None]:
-        """Open a transaction that sees one state of the database from its first statement on."""
-        with self.asking(), self.one_state():
+        """Take a connection for statements that all see one state of the database."""
+        with self.connection(), self.snapshot():
             yield
-
-    def one_state(self) -> AbstractContextManager[Any]:
-        """Let what follows inside ``asking`` see one state of the database."""
-        return self.pool.atomic(self.dialect.read_mode)
 
     @contextmanager
     def writing(self) -> Generator[None]:
@@ -143,7 +148,7 @@ class Database:
         """
         ended = False
         try:
-            with self.turn, self.pool.connection_context(), self.pool.atomic(self.dialect.write_mode):
+            with self.writer_lock, self.pool.connection_context(), self.pool.atomic(self.dialect.write_mode):
                 yield
                 ended = True
         except (peewee.OperationalError, peewee.InterfaceError) as error:
@@ -152,40 +157,19 @@ class Database:
             raise outcome_unknown() from error
 
     def close(self) -> None:
-        """Close every connection."""
-        self.end()
+        """Stop what runs in the background, then close every connection."""
+        self.stop_background()
         self.pool.close_all()
 
 
-def open_database(url: str, *, connections: int = 8, patience: float = 10.0) -> Database:
-    """Return the database at ``url``: ``sqlite:///hub.db``, ``sqlite:////var/lib/hub.db`` or ``postgresql://…``.
-
-    No connection is made yet. At most ``connections`` are open at once; ``patience`` is how many seconds a
-    transaction waits for one, and in SQLite for the writer before it. Raises ``BadDatabase`` for any
-    other address.
-    """
-    kind, _, rest = url.partition("://")
-    if kind == "sqlite" and rest.startswith("/") and rest[1:] not in ("", ":memory:"):
-        from statesync.hub.sqlite import open_sqlite
-
-        return open_sqlite(rest[1:], connections, patience)
-    if kind in ("postgresql", "postgres"):
-        from statesync.hub.postgres import open_postgres
-
-        return open_postgres(f"postgresql://{rest}", connections, patience)
-    raise BadDatabase(
-        f"{url!r} is no database of a hub; use sqlite:///hub.db, sqlite:////absolute/path/hub.db "
-        "or postgresql://user@host/name"
-    )
-
-
-def cut(rows: Iterator[Read], limit: int, max_bytes: int) -> tuple[list[Read], bool]:
-    """Take what fits into a page from rows that are read as they come; tell whether more follow."""
-    taken: list[Read] = []
-    size = 0
-    for row in rows:
-        if len(taken) == limit or size >= max_bytes:
-            return taken, True
-        taken.append(row)
-        size += len(row[4] or "")
-    return taken, False
+@contextmanager
+def failures_as_refusals() -> Generator[None]:
+    """Turn a database that is busy or away into a 503; the transaction has been rolled back."""
+    try:
+        yield
+    except MaxConnectionsExceeded as error:
+        raise refused(503, "busy", "the hub has too many requests under way; try again", 1) from error
+    except (peewee.OperationalError, peewee.InterfaceError, sqlite3.OperationalError) as error:
+        _log.warning("the database is busy or away: %s", error)
+        message = "the hub's database is busy or away; try again"
+        raise refused(503, "database_unavailable", message, 1) from error

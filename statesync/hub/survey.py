@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from statesync import digest
-from statesync.hub.database import Database
+from statesync.hub import spaces
+from statesync.hub.db.database import Database
 from statesync.hub.errors import malformed
-from statesync.hub.pulling import matches
-from statesync.hub.spaces import Standing, check_beliefs
+from statesync.hub.pull import matches
+from statesync.hub.spaces import ClientState
 from statesync.wire import Finding, Survey, SurveyAnswer, Tally
 
 LISTED = 5000
@@ -25,22 +26,23 @@ _Row = tuple[str, int, bool, str | None]
 _DECODER = msgspec.json.Decoder()
 
 
-def survey(database: Database, space: str, standing: Standing, request: Survey) -> bytes:
+def answer(database: Database, space: str, state: ClientState, request: Survey) -> bytes:
     """Return the answer to ``request``, read from the open transaction. Raises the 400 for bad bounds."""
-    check_beliefs(standing, request)
+    spaces.check_beliefs(state, request)
     if not request.bounds or request.bounds != sorted(set(request.bounds)):
         raise malformed("the bounds of a survey are one or more keys, each above the one before")
-    tallies: list[Tally] = []
-    records: list[Finding] = []
-    goes_on_at: str | None = None
     if request.listed:
         rows = list(_rows(database, space, request, LISTED + 1))
         goes_on_at = rows[LISTED][0] if len(rows) > LISTED else None
-        records = list(_findings(rows[:LISTED], request))
-    else:
-        tallies = _tally(_findings(_rows(database, space, request, None), request), request.bounds)
-    known = (standing.hub, standing.epoch, standing.head)
-    return msgspec.json.encode(SurveyAnswer(*known, tallies, records, goes_on_at))
+        return _encoded(state, [], list(_findings(rows[:LISTED], request)), goes_on_at)
+    findings = _findings(_rows(database, space, request, None), request)
+    return _encoded(state, _tally(findings, request.bounds), [], None)
+
+
+def _encoded(
+    state: ClientState, tallies: list[Tally], records: list[Finding], goes_on_at: str | None
+) -> bytes:
+    return msgspec.json.encode(SurveyAnswer(state.hub, state.epoch, state.head, tallies, records, goes_on_at))
 
 
 def _rows(database: Database, space: str, request: Survey, limit: int | None) -> Iterable[_Row]:

@@ -1,7 +1,7 @@
-"""Tokens of an identity provider: a JWT that is signed with a key whose public half the hub has.
+"""Tokens of an identity provider: JWTs, signed with a key whose public half the hub has.
 
-The claim ``statesync`` says what its holder may do: ``{"acme": {"*": ["read", "write"]}}`` is everything in
-the space ``acme``, and an object's name in place of ``*`` grants that object alone.
+The claim ``statesync`` says what the holder may do: ``{"acme": {"*": ["read", "write"]}}`` grants everything
+in the space ``acme``. An object's name in place of ``*`` grants that object alone.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import jwt
 import msgspec
 from attrs import frozen
 
+from statesync.hub.access.rights import Right, Rights
 from statesync.hub.errors import forbidden, unauthorized
-from statesync.hub.rights import Right, Rights
 
 _CLAIM = "statesync"
-# Only signatures: a shared secret would let everybody who can check a token make one.
+# Signatures only: with a shared secret, everybody who can check a token could make one.
 _ALGORITHMS = ["EdDSA", "ES256", "ES384", "ES512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512"]
 
 _Grants = dict[str, dict[str, frozenset[Right]]]
@@ -22,7 +22,7 @@ _Grants = dict[str, dict[str, frozenset[Right]]]
 
 @frozen
 class Issuer:
-    """Who signs: the public key in PEM, and the audience and issuer that a token has to name, if any."""
+    """An identity provider: its public key (PEM), and the audience and issuer that a token has to name."""
 
     public_key: str
     audience: str | None = None

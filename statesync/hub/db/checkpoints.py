@@ -1,7 +1,7 @@
-"""Keeping the log of a hub on SQLite short without letting a push wait for it.
+"""Keeping the log of a hub on SQLite short, while no push waits for it.
 
-SQLite would write the log back within the commit that makes it long, while every other writer stands in
-line. Where changes are scattered over many records that is a second push's time, every few pushes.
+SQLite would write the log back within the commit that makes it long, and every other writer would wait.
+If changes are scattered over many records, that takes as long as a push, every few pushes.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from pathlib import Path
 from statesync.wal import write_back
 
 PAUSE = 1.0
-"""Seconds from a write to the writing back: what is written again meanwhile is written back once."""
+"""Seconds from a write to the writing back; a page that is written again meanwhile is written back once."""
 
 
 class Checkpoints:
-    """Has the log of the database at ``path`` written back soon after each write, in a thread of its own."""
+    """Writes back the log of the database at ``path`` soon after each write, in a thread of its own."""
 
     def __init__(self, path: str) -> None:
         self._path = Path(path)
@@ -25,7 +25,7 @@ class Checkpoints:
         self._closed = threading.Event()
 
     def note_write(self) -> None:
-        """Take note of a write; from one thread at a time."""
+        """Take note of a write; one thread may call this at a time."""
         if self._thread is None and not self._closed.is_set():
             self._thread = threading.Thread(target=self._run, name="statesync-checkpoints", daemon=True)
             self._thread.start()

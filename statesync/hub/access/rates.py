@@ -1,6 +1,6 @@
 """Rate limits: each token has a bucket of requests that fills by ``rate`` a second, up to ``burst``.
 
-The buckets are the one thing that a process of the hub remembers, and losing them does no harm.
+A process of the hub remembers nothing else between requests, and losing the buckets does no harm.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""gzip and zstd, both ways: a body is never unpacked further than its limits."""
+"""gzip and zstd, both ways. A body is never unpacked further than its limits."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import zlib
 
 import zstandard
 
-from statesync.hub.errors import Refused, malformed, refused, too_large
+from statesync.hub.errors import Refused, body_too_large, malformed, refused, too_large
 from statesync.hub.limits import HubLimits
-from statesync.hub.offers import body_too_large
 
 _WORTHWHILE = 1024
 _FLOOR = 1 << 16
@@ -21,8 +20,8 @@ _CODING = re.compile(r"\s*([a-z*]+)\s*(?:;\s*q\s*=\s*([0-9.]+))?\s*", re.IGNOREC
 def unpack(body: bytes, coding: str, limits: HubLimits) -> bytes:
     """Return what ``body`` holds in the content coding ``coding`` (empty or identity: as it is).
 
-    Raises the 415 for a coding that the hub does not know, the 413 for what unpacks to more than the limit
-    of a body or of the ratio, and the 400 for what does not unpack.
+    Raises the 415 for a coding that the hub does not know, the 413 for a body that grows past its limit or
+    its ratio, and the 400 for one that does not unpack.
     """
     if coding in ("", "identity"):
         return body
@@ -65,7 +64,7 @@ def _unzstd(body: bytes, most: int) -> bytes:
 
 def _too_much(allowed: int, limits: HubLimits) -> Refused:
     if allowed == limits.body:
-        return body_too_large(limits)
+        return body_too_large(limits.body)
     return too_large("ratio_too_high", "the body grows too much as it is unpacked, in times", limits.ratio)
 
 

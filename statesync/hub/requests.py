@@ -1,18 +1,20 @@
-"""Reading what devices send: every check that needs no database, before any lock is taken."""
+"""Reading what devices send. Every check that needs no database is made here, before any lock is taken."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from typing import TypeVar
 
 import msgspec
 from attrs import frozen
 
-from statesync.hub.errors import Refused, malformed, refused, too_large
+from statesync.hub.errors import body_too_large, malformed, refused
 from statesync.hub.limits import HubLimits
 from statesync.wire import MAX_KEY_LENGTH, Change, Pull, Push, Rejected, Survey
 
 Fields = dict[str, msgspec.Raw]
+
+_Document = TypeVar("_Document", Push, Pull, Survey)
 
 _PUSH = msgspec.json.Decoder(Push)
 _PULL = msgspec.json.Decoder(Pull)
@@ -28,39 +30,32 @@ _TEXT = re.compile(r"[^\x00]{1,128}")
 
 
 @frozen
-class Offer:
-    """One upload batch as it was sent: the envelope, and its changes."""
+class PushRequest:
+    """One upload batch as it was sent: the envelope, and its changes decoded."""
 
-    push: Push
+    envelope: Push
     changes: list[Change]
 
 
-def read_push(body: bytes, limits: HubLimits) -> Offer:
+def read_push(body: bytes, limits: HubLimits) -> PushRequest:
     """Return the batch in ``body``; raise the refusal of what is malformed or over a limit."""
-    _check_body(body, limits)
+    envelope = _decoded(body, _PUSH, limits)
     try:
-        body.decode()  # records pass through unread: what is not text must not get in
-        push = _PUSH.decode(body)
-        changes = _CHANGES.decode(push.changes)
+        changes = _CHANGES.decode(envelope.changes)
     except _UNREADABLE as error:
         raise malformed(str(error)) from error
-    _check_identity(push.client, push.batch)
-    _check_versions(push.head)
+    _check_identity(envelope.client, envelope.batch)
+    _check_versions(envelope.head)
     if len(changes) > limits.batch:
         message = f"the batch has {len(changes)} changes; the limit is {limits.batch}"
         raise refused(422, "batch_too_large", message)
     _refuse_duplicates(changes)
-    return Offer(push, changes)
+    return PushRequest(envelope, changes)
 
 
 def read_pull(body: bytes, limits: HubLimits) -> Pull:
     """Return the request in ``body``; raise the refusal of what is malformed or over a limit."""
-    _check_body(body, limits)
-    try:
-        body.decode()
-        pull = _PULL.decode(body)
-    except _UNREADABLE as error:
-        raise malformed(str(error)) from error
+    pull = _decoded(body, _PULL, limits)
     _check_identity(pull.client)
     _check_feeds(pull, limits)
     return pull
@@ -68,31 +63,25 @@ def read_pull(body: bytes, limits: HubLimits) -> Pull:
 
 def read_survey(body: bytes, limits: HubLimits) -> Survey:
     """Return the request in ``body``; raise the refusal of what is malformed or over a limit."""
-    _check_body(body, limits)
-    try:
-        body.decode()
-        survey = _SURVEY.decode(body)
-    except _UNREADABLE as error:
-        raise malformed(str(error)) from error
+    survey = _decoded(body, _SURVEY, limits)
     _check_identity(survey.client)
     if any("\0" in name or len(name) > limits.key for name in (survey.object, *survey.columns)):
         raise malformed(f"a name has at most {limits.key} characters and no NUL")
     return survey
 
 
-def rejection(change: Change, known: frozenset[str] | None, limits: HubLimits) -> Rejected | None:
-    """Return why this record is not taken, or None; ``known`` are the objects that may be (None: any)."""
-    name = change.object
-    if known is not None and name not in known:
-        return Rejected("unknown_object", f"this hub does not take {name!r}")
-    if not name or not _is_name(name):
-        return Rejected("unknown_object", f"an object's name has 1 to {MAX_KEY_LENGTH} characters, no NUL")
-    if not change.key or "\0" in change.key:
-        return Rejected("bad_key", "a key is not empty and has no NUL in it")
-    if len(change.key) > limits.key:
-        message = f"the key has {len(change.key)} characters; the limit is {limits.key}"
-        return Rejected("key_too_long", message)
-    return _data_rejection(change, limits) if change.op == "upsert" else None
+def rejections(
+    changes: list[Change], objects: frozenset[str] | None, limits: HubLimits
+) -> dict[int, Rejected]:
+    """Return the changes, by their place, that cannot be taken whatever is stored, and why.
+
+    ``objects`` are the names of the objects that records may belong to (None: any).
+    """
+    return {
+        place: rejection
+        for place, change in enumerate(changes)
+        if (rejection := _rejection(change, objects, limits))
+    }
 
 
 def text_of(change: Change) -> bytes | None:
@@ -111,8 +100,8 @@ def fields_of(text: bytes | str | msgspec.Raw) -> Fields | None:
 def is_deeper_than(body: bytes, levels: int) -> bool:
     """Tell whether ``body`` nests deeper than ``levels``, without parsing it.
 
-    Strings are taken out, then the innermost pairs of brackets, level by level. A backslash stands in
-    strings only: at any other the parser stops, and does not see what follows.
+    Strings are taken out, then the innermost pairs of brackets, level by level. In JSON a backslash stands in
+    strings only; at any other the parser stops, so what follows does not count.
     """
     unescaped = body.replace(rb"\\", b"").replace(rb"\"", b"")
     outside = b"".join(unescaped.split(b'"')[::2])
@@ -120,21 +109,21 @@ def is_deeper_than(body: bytes, levels: int) -> bool:
     for _ in range(levels):
         outer = brackets.replace(b"[]", b"")
         if len(outer) == len(brackets):
-            return False  # nothing is left, or the rest is no JSON, which the parser will say
+            return False  # nothing is left, or the rest is no JSON, and the parser will refuse it
         brackets = outer
     return b"[]" in brackets
 
 
-def _check_body(body: bytes, limits: HubLimits) -> None:
+def _decoded(body: bytes, decoder: msgspec.json.Decoder[_Document], limits: HubLimits) -> _Document:
     if len(body) > limits.body:
-        raise body_too_large(limits)
+        raise body_too_large(limits.body)
     if is_deeper_than(body, limits.nesting):
         raise refused(422, "too_deep", f"the request nests deeper than the limit of {limits.nesting} levels")
-
-
-def body_too_large(limits: HubLimits) -> Refused:
-    """Return the refusal of a body over the limit."""
-    return too_large("body_too_large", "the request's body is too large", limits.body)
+    try:
+        body.decode()  # records pass through undecoded, so bytes that are not text must be stopped here
+        return decoder.decode(body)
+    except _UNREADABLE as error:
+        raise malformed(str(error)) from error
 
 
 def _check_identity(*texts: str) -> None:
@@ -154,7 +143,7 @@ def _check_feeds(pull: Pull, limits: HubLimits) -> None:
 
 
 def _check_versions(*versions: int) -> None:
-    """Refuse what no space can have come to: a lie about it must not drive a head out of its column."""
+    """Refuse versions that no space can reach: a false one could drive a head out of its column."""
     if not all(0 <= version <= _MOST_VERSIONS for version in versions):
         raise malformed(f"cursors and head are from 0 to {_MOST_VERSIONS}")
 
@@ -164,9 +153,23 @@ def _is_name(name: str) -> bool:
 
 
 def _refuse_duplicates(changes: list[Change]) -> None:
-    seen: Mapping[tuple[str, str], None] = dict.fromkeys((change.object, change.key) for change in changes)
+    seen = {(change.object, change.key) for change in changes}
     if len(seen) != len(changes):
         raise refused(422, "duplicate_key", "the batch has two changes of one record; send its net change")
+
+
+def _rejection(change: Change, objects: frozenset[str] | None, limits: HubLimits) -> Rejected | None:
+    name = change.object
+    if objects is not None and name not in objects:
+        return Rejected("unknown_object", f"this hub does not take {name!r}")
+    if not name or not _is_name(name):
+        return Rejected("unknown_object", f"an object's name has 1 to {MAX_KEY_LENGTH} characters, no NUL")
+    if not change.key or "\0" in change.key:
+        return Rejected("bad_key", "a key is not empty and has no NUL in it")
+    if len(change.key) > limits.key:
+        message = f"the key has {len(change.key)} characters; the limit is {limits.key}"
+        return Rejected("key_too_long", message)
+    return _data_rejection(change, limits) if change.op == "upsert" else None
 
 
 def _data_rejection(change: Change, limits: HubLimits) -> Rejected | None:

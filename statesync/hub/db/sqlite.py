@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 
 from attrs import define, field
 from playhouse.pool import PooledSqliteDatabase  # type: ignore[import-untyped]
 
-from statesync.hub.checkpoints import Checkpoints
-from statesync.hub.database import Database, Pool, Read, Statement, Stored, Written, cut
+from statesync.hub.db.checkpoints import Checkpoints
+from statesync.hub.db.database import Database, FeedRow, Pool, Statement, Stored, Written
 from statesync.hub.errors import refused
 
 _PRAGMAS = {
     "journal_mode": "wal",
     "synchronous": "full",  # what a device was told is accepted has to survive a power cut
     "cache_size": -65536,  # KiB
-    "wal_autocheckpoint": 32_000,  # pages: what is left to the commits where Checkpoints can't keep up
+    "wal_autocheckpoint": 32_000,  # pages: from here on commits write back what Checkpoints did not
 }
 
 _FIND = """
@@ -70,10 +70,10 @@ class SqliteDialect:
 
     def page(
         self, pool: Pool, feeds: Sequence[Statement], limit: int, max_bytes: int
-    ) -> tuple[list[Read], bool]:
-        """Step through the feeds until the page is full: rows past it are never read."""
+    ) -> tuple[list[FeedRow], bool]:
+        """Step through the feeds until the page is full; rows past it are never read."""
         rows = pool.cursor().execute(*self.merged(feeds, limit + 1))
-        return cut(rows, limit, max_bytes)
+        return _fill_page(rows, limit, max_bytes)
 
 
 def open_sqlite(path: str, connections: int, patience: float) -> Database:
@@ -86,15 +86,15 @@ def open_sqlite(path: str, connections: int, patience: float) -> Database:
         check_same_thread=False,  # the pool hands a connection from thread to thread, to one at a time
     )
     checkpoints = Checkpoints(path)
-    return Database(pool, SqliteDialect(), _Turn(patience, checkpoints), checkpoints.close)
+    return Database(pool, SqliteDialect(), _WriterLock(patience, checkpoints), checkpoints.close)
 
 
 @define(eq=False)
-class _Turn:
-    """One writer of a process after the other.
+class _WriterLock:
+    """Lets in one writer of a process after the other.
 
-    SQLite would let them all ask again and again, with pauses: of eight writers the unluckiest waited half a
-    second where in line it waits 30 ms.
+    SQLite would let each of them ask again and again, with pauses. Of eight writers the unluckiest waited
+    half a second that way; in line it waits 30 ms.
     """
 
     patience: float
@@ -108,3 +108,15 @@ class _Turn:
     def __exit__(self, *_error: object) -> None:
         self.checkpoints.note_write()
         self.lock.release()
+
+
+def _fill_page(rows: Iterator[FeedRow], limit: int, max_bytes: int) -> tuple[list[FeedRow], bool]:
+    """Take the rows that fit into a page, reading no further; tell whether more follow."""
+    taken: list[FeedRow] = []
+    size = 0
+    for row in rows:
+        if len(taken) == limit or size >= max_bytes:
+            return taken, True
+        taken.append(row)
+        size += len(row[4] or "")
+    return taken, False

@@ -1,4 +1,4 @@
-"""The hub over HTTP: an ASGI application whose every answer that is no success is a ``wire.Refusal``."""
+"""The hub over HTTP: an ASGI application. Every answer that is no success is a ``wire.Refusal``."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from statesync.hub.bodies import is_short, read_body
-from statesync.hub.compression import pack, unpack
-from statesync.hub.core import Hub
+from statesync.hub.access.rights import Right, Rights
 from statesync.hub.errors import Refused, refused
-from statesync.hub.openapi import document
-from statesync.hub.rights import Right, Rights
+from statesync.hub.http.bodies import is_short, read_body
+from statesync.hub.http.compression import pack, unpack
+from statesync.hub.http.openapi import document
+from statesync.hub.hub import Hub
 from statesync.wire import Refusal
 
 _log = logging.getLogger(__name__)
@@ -31,15 +31,15 @@ _Work = Callable[[str, bytes, Rights], bytes]
 
 def application(hub: Hub) -> Starlette:
     """Return the ASGI application that serves ``hub``."""
-    desk = _Desk(hub)
+    routes = _Routes(hub)
     return Starlette(
         routes=[
-            Route("/v1/spaces/{space}/push", desk.push, methods=["POST"]),
-            Route("/v1/spaces/{space}/pull", desk.pull, methods=["POST"]),
-            Route("/v1/spaces/{space}/survey", desk.survey, methods=["POST"]),
-            Route("/healthz", desk.health, methods=["GET"]),
-            Route("/readyz", desk.ready, methods=["GET"]),
-            Route("/openapi.json", desk.openapi, methods=["GET"]),
+            Route("/v1/spaces/{space}/push", routes.push, methods=["POST"]),
+            Route("/v1/spaces/{space}/pull", routes.pull, methods=["POST"]),
+            Route("/v1/spaces/{space}/survey", routes.survey, methods=["POST"]),
+            Route("/healthz", routes.health, methods=["GET"]),
+            Route("/readyz", routes.ready, methods=["GET"]),
+            Route("/openapi.json", routes.openapi, methods=["GET"]),
         ],
         exception_handlers={
             Refused: _answer_refused,
@@ -49,13 +49,13 @@ def application(hub: Hub) -> Starlette:
     )
 
 
-class _Desk:
-    """The routes. What takes time runs in threads, no more of them than there are connections."""
+class _Routes:
+    """The routes. Slow work runs in threads, no more of them than there are connections."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._threads = anyio.CapacityLimiter(hub.connections)
-        self._lines: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
+        self._push_locks: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
         self._under_way = 0
 
     async def push(self, request: Request) -> Response:
@@ -80,23 +80,22 @@ class _Desk:
         return _json(document())
 
     async def _serve(self, request: Request, right: Right, work: _Work) -> Response:
-        with self._a_place():
+        with self._slot():
             rights = None
-            if not is_short(request):  # no stranger gets to send much
+            if not is_short(request):  # nobody without rights gets to send much
                 rights = await run_sync(self._admit, request, right, limiter=self._threads)
             body = await read_body(request, self._hub.limits)
-            async with self._line(request, right):
+            async with self._push_lock(request, right):
                 return await run_sync(self._answer, request, body, right, rights, work, limiter=self._threads)
 
-    def _line(self, request: Request, right: Right) -> AbstractAsyncContextManager[None]:
-        """Let in one push of a space at a time.
+    def _push_lock(self, request: Request, right: Right) -> AbstractAsyncContextManager[None]:
+        """Return what lets in one push of a space at a time; reads do not wait.
 
-        They would wait for each other in the database, each with a thread and a connection that the requests
-        to other spaces, and the readers of this one, could use.
+        Otherwise waiting pushes would each hold a thread and a connection, which other requests need.
         """
         if right is Right.READ:
             return nullcontext()
-        return self._lines.setdefault(request.path_params["space"], anyio.Lock())
+        return self._push_locks.setdefault(request.path_params["space"], anyio.Lock())
 
     def _admit(self, request: Request, right: Right) -> Rights:
         return self._hub.admit(request.path_params["space"], _token(request), right)
@@ -113,7 +112,8 @@ class _Desk:
         return _json(packed, headers=headers)
 
     @contextmanager
-    def _a_place(self) -> Generator[None]:
+    def _slot(self) -> Generator[None]:
+        """Count the request as under way; raise the 503 if there are too many."""
         most = self._hub.limits.under_way
         if self._under_way >= most:
             raise refused(503, "busy", f"the hub has {most} requests under way, which is its limit", 1)

@@ -1,4 +1,4 @@
-"""Running the hub's application on uvicorn: for good, or beside a test or a demonstration."""
+"""Running the hub's application on uvicorn: until a signal ends it, or beside a test or a demonstration."""
 
 from __future__ import annotations
 
@@ -9,28 +9,30 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
-from attrs import evolve, field, frozen
+from attrs import asdict, evolve, field, frozen
+from attrs.converters import optional
 from starlette.applications import Starlette
 from uvicorn.supervisors import Multiprocess
 
-from statesync.hub.core import Hub
+from statesync.hub.http.web import application
+from statesync.hub.hub import Hub
 from statesync.hub.limits import HubLimits
 from statesync.hub.retention import Retention
-from statesync.hub.web import application
 
 if TYPE_CHECKING:
-    from statesync.hub.identity import Issuer
+    from statesync.hub.access.identity import Issuer
 
 _DRAIN_SECONDS = 30
 
 
 @frozen(kw_only=True)
 class Setup:
-    """All that a process needs to open the hub by itself; the fields are the parameters of ``Hub``."""
+    """All that a process needs to open the hub by itself: the parameters of ``Hub``, by the same names."""
 
     url: str
     without_tokens: bool = False
     limits: HubLimits = field(factory=HubLimits)
+    objects: frozenset[str] | None = field(default=None, converter=optional(frozenset))
     issuer: Issuer | None = None
     connections: int = 8
     patience: float = 10.0
@@ -38,15 +40,7 @@ class Setup:
 
     def open(self) -> Hub:
         """Return the hub; raises what ``Hub`` raises."""
-        return Hub(
-            self.url,
-            without_tokens=self.without_tokens,
-            limits=self.limits,
-            issuer=self.issuer,
-            connections=self.connections,
-            patience=self.patience,
-            retention=self.retention,
-        )
+        return Hub(**asdict(self, recurse=False))
 
     def __call__(self) -> Starlette:
         """Return the application of a worker: it closes its hub when the last request has ended."""
@@ -78,7 +72,7 @@ def serve(setup: Setup, address: Address, *, workers: int = 1) -> None:
     Requests that are under way are finished then, and nothing new is taken. With two workers and more,
     SIGHUP replaces one after the other. Raises what ``Hub`` raises, and ``OSError`` if it cannot listen.
     """
-    setup.open().close()  # what is wrong with the set-up shows here, once, and not in every worker
+    setup.open().close()  # a wrong set-up shows here, once, and not in every worker
     if setup.limits.rate:
         setup = evolve(setup, limits=evolve(setup.limits, rate=setup.limits.rate / workers))
     config = uvicorn.Config(
@@ -101,11 +95,11 @@ def serve(setup: Setup, address: Address, *, workers: int = 1) -> None:
 def serving(hub: Hub, *, port: int = 0) -> Generator[str]:
     """Serve ``hub`` on a loopback port (0: a free one) from a thread, and give its URL.
 
-    Requests that are under way at the end are finished. The hub is not closed.
+    At the end, requests that are under way are finished. The hub is not closed.
     """
     listener = listen("127.0.0.1", port)
     server = uvicorn.Server(uvicorn.Config(application(hub), lifespan="off", log_config=None, **_always()))
-    # The listener takes connections from here on, so nobody has to wait until the server has started.
+    # The listener already takes connections, so nobody has to wait until the server has started.
     thread = threading.Thread(target=server.run, args=([listener],), name="statesync-hub")
     thread.start()
     try:
@@ -118,7 +112,7 @@ def serving(hub: Hub, *, port: int = 0) -> Generator[str]:
 def listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens at ``host`` and ``port``; raises ``OSError`` if it cannot."""
     family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    # asyncio switches Nagle's delay off only where the protocol is named; without it an answer takes 40 ms.
+    # asyncio switches Nagle's delay off only if the protocol is named. With the delay an answer takes 40 ms.
     listener = socket.socket(family, kind, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -131,4 +125,5 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def _always() -> dict[str, Any]:
+    """Return the options that both ways of serving have."""
     return {"ws": "none", "access_log": False, "server_header": False}

@@ -26,7 +26,7 @@ class Rights:
 
     grants: Mapping[str, frozenset[Right]]
     holder: str = ""
-    """Whose rights they are, for rate limits: the same text for the same token."""
+    """Who has the rights, for rate limits: the same text for the same token."""
 
     def require(self, right: Right, objects: Iterable[str]) -> None:
         """Raise the 403 unless ``right`` holds for every one of ``objects``."""

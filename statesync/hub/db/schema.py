@@ -1,15 +1,15 @@
-"""The hub's own tables, as numbered migrations: ``prepare`` runs what is missing, ``check`` refuses.
+"""The hub's own tables, as numbered migrations: ``migrate`` runs the missing ones, ``check`` refuses.
 
-Every table of records and clients is keyed by its space first, so that the space can be what a distributed
-database shards by. ``hub_meta`` alone belongs to the database as a whole.
+Every table of records and clients is keyed by its space first, so that a distributed database can shard by
+space. Only ``hub_meta`` belongs to the database as a whole.
 """
 
 from __future__ import annotations
 
 import peewee
 
-from statesync.hub.database import Database
-from statesync.hub.errors import HubNotReady, HubTooNew
+from statesync.hub.db.database import Database
+from statesync.hub.errors import BadDatabase, HubNotReady, HubTooNew
 
 _FIRST = """
 CREATE TABLE space (
@@ -70,20 +70,18 @@ CREATE TABLE mark (
 """
 
 MIGRATIONS: tuple[str, ...] = (_FIRST, _MARKS)
-"""What each version of the schema adds to the one before: statements that every database here understands."""
+"""What each version of the schema adds to the one before, in statements for either database."""
 
 _META = "CREATE TABLE IF NOT EXISTS hub_meta (name TEXT NOT NULL PRIMARY KEY, value BIGINT NOT NULL)"
 
 
-def prepare(database: Database) -> int:
+def migrate(database: Database) -> int:
     """Bring the database's schema to this version and return how many migrations that took.
 
-    Each migration and its record are one transaction. Raises ``HubTooNew`` for the schema of a newer one.
+    Each migration and its record are one transaction. Raises ``HubTooNew`` for the schema of a newer version,
+    and ``BadDatabase`` for a database that cannot be reached or written.
     """
-    with database.writing():
-        database.run(_META)
-        for name in ("schema", "spaces"):
-            database.run("INSERT INTO hub_meta VALUES (?, 0) ON CONFLICT DO NOTHING", name)
+    _begin(database)
     done = 0
     while _migrate(database):
         done += 1
@@ -91,7 +89,10 @@ def prepare(database: Database) -> int:
 
 
 def check(database: Database) -> None:
-    """Raise ``HubNotReady`` or ``HubTooNew`` unless the database's schema is that of this version."""
+    """Raise ``HubNotReady`` or ``HubTooNew`` unless the database's schema is that of this version.
+
+    Raises ``BadDatabase`` for a file that is no database.
+    """
     try:
         with database.reading():
             version = _version(database)
@@ -100,12 +101,31 @@ def check(database: Database) -> None:
             f"the database has no hub in it or cannot be reached ({str(error).strip()}); "
             "make one with: statesync hub init --database URL"
         ) from error
+    except peewee.DatabaseError as error:
+        raise _unusable(error) from error
     _refuse_newer(version)
     if version < len(MIGRATIONS):
         raise HubNotReady(
             f"the database has schema {version} and this version needs {len(MIGRATIONS)}; "
             "stop every hub on it, make a backup, and run: statesync hub init --database URL"
         )
+
+
+def _begin(database: Database) -> None:
+    try:
+        with database.writing():
+            database.run(_META)
+            for name in ("schema", "spaces"):
+                database.run("INSERT INTO hub_meta VALUES (?, 0) ON CONFLICT DO NOTHING", name)
+    except peewee.DatabaseError as error:
+        raise _unusable(error) from error
+
+
+def _unusable(error: peewee.DatabaseError) -> BadDatabase:
+    return BadDatabase(
+        f"the database cannot be used ({str(error).strip()}); check its address, that its server runs, or "
+        "that its folder exists and its file is a SQLite database, and that it may be written"
+    )
 
 
 def _migrate(database: Database) -> bool:

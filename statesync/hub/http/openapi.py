@@ -1,4 +1,4 @@
-"""The hub's OpenAPI 3.1 document: its shapes are made from the wire's own, so they cannot drift apart."""
+"""The hub's OpenAPI 3.1 document. Its shapes are made from the wire's own, so the two cannot drift apart."""
 
 from __future__ import annotations
 

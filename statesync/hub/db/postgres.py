@@ -8,15 +8,15 @@ from itertools import accumulate, chain
 from playhouse.pool import PooledPostgresqlDatabase  # type: ignore[import-untyped]
 from psycopg.conninfo import conninfo_to_dict
 
-from statesync.hub.database import Database, Pool, Read, Statement, Stored, Written
+from statesync.hub.db.database import Database, FeedRow, Pool, Statement, Stored, Written
 
-# Every statement of the hub is a walk along an index in its order. Before a table has statistics the planner
-# may see no harm in another index and a sort, and reads a whole object for each key; so it gets no choice.
+# Every statement of the hub walks along an index in its order. Before a table has statistics the planner may
+# choose another index and a sort instead, and read a whole object for each key. So it gets no choice.
 _ALWAYS_BY_INDEX = " ".join(
     f"-c enable_{way}=off" for way in ("seqscan", "bitmapscan", "sort", "hashjoin", "mergejoin")
 )
 
-# "The first key from here on" can only be read in the order of the primary key.
+# This asks for the first key from here on, which can only be read in the order of the primary key.
 FIND = """
 SELECT found.object, found.key, found.version, found.writer, found.deleted, found.data
 FROM unnest(%b::text[], %b::text[]) AS wanted (object, key)
@@ -42,7 +42,7 @@ _LENGTHS = "SELECT coalesce(octet_length(data), 0) FROM ({feeds}) AS feed ORDER 
 
 
 class PostgresDialect:
-    """Whole batches in one statement: each costs a round trip, so arrays travel instead of rows."""
+    """One statement for a whole batch: each costs a round trip, so arrays travel instead of rows."""
 
     read_mode: str = "REPEATABLE READ"
     write_mode: str | None = None
@@ -64,7 +64,7 @@ class PostgresDialect:
         pool.execute_sql(_WRITE, (space, writer, *columns))
 
     def merged(self, feeds: Sequence[Statement], limit: int) -> Statement:
-        """Ask for each feed in its order: without a limit of its own a feed is not known to have one."""
+        """Limit each feed by itself, so that the planner reads it in its order and stops."""
         sql = " UNION ALL ".join(
             f"SELECT * FROM ({sql} ORDER BY version LIMIT ?) AS feed" for sql, _ in feeds
         )
@@ -73,14 +73,14 @@ class PostgresDialect:
 
     def page(
         self, pool: Pool, feeds: Sequence[Statement], limit: int, max_bytes: int
-    ) -> tuple[list[Read], bool]:
-        """Ask once where all records are small, and for the lengths first where they are not.
+    ) -> tuple[list[FeedRow], bool]:
+        """Ask once if all records are small; otherwise ask for their lengths, then for what fits.
 
-        So no record travels that does not fit, and most pages take one round trip.
+        No record travels that does not fit, and most pages take one round trip.
         """
         feed, parameters = self._merged(feeds, limit + 1)
         small = max_bytes // (limit + 1)
-        rows: list[Read] = pool.execute_sql(_SMALL.format(feeds=feed), (small, *parameters)).fetchall()
+        rows: list[FeedRow] = pool.execute_sql(_SMALL.format(feeds=feed), (small, *parameters)).fetchall()
         if all(data is not None or deleted for _, _, _, deleted, data in rows):
             return rows[:limit], len(rows) > limit
         lengths = pool.execute_sql(_LENGTHS.format(feeds=feed), parameters).fetchall()
