@@ -15,7 +15,7 @@ from statesync.lifecycle import BATCH, SESSION, AnyPhase, AnyTrigger, Chart
 from statesync.verify.properties import PROPERTIES
 from statesync.verify.system.promises import STATEMENTS
 
-from ..protocol.matrix import CASES, CASES_BEGIN, PAIRS, SITUATIONS, Row
+from tests.protocol.matrix import CASES, CASES_BEGIN, PAIRS, SITUATIONS, Row
 from .example import SESSION_INFO, journal
 
 ROOT = Path(__file__).parents[2]
