@@ -11,8 +11,10 @@ from statesync.lifecycle import Phase
 from statesync.net.remote import Remote
 from statesync.session.driver import Driver
 from statesync.session.mailbox import Cancel, Mailbox
-from statesync.store.core import Core, new_key
+from statesync.store.parts import StoreParts
+from statesync.store.recovery import recover
 from statesync.store.session_store import Work
+from statesync.store.tracking.models import new_key
 from statesync.threads import Task, threads
 from statesync.values import CancelOptions, Part, Progress, Reason, State, SyncOptions, SyncResult
 
@@ -32,7 +34,7 @@ class Session:
 
     def __init__(
         self,
-        core: Core,
+        core: StoreParts,
         remote: Remote,
         names: tuple[str, ...],
         options: SyncOptions,
@@ -60,7 +62,7 @@ class Session:
 
     def start(self) -> None:
         """Record the session and run it. The caller holds the store's lock; the session gives it back."""
-        self._core.recover()
+        recover(self._core.database)
         self._work.create()
         threads.start(self._task)
 

@@ -9,9 +9,11 @@ import sqlite3
 
 from attrs import define, frozen
 
-from statesync.store.core import Core
 from statesync.store.download import pages
-from statesync.store.outbox import Objects
+from statesync.store.journal.batches import DoubtfulBatch
+from statesync.store.outbox.changes import Revision
+from statesync.store.parts import StoreParts
+from statesync.store.tracking.objects import Objects
 from statesync.store.upload import verdicts
 from statesync.values import SyncOptions
 from statesync.wire import Change, Page, Pull, PushAnswer
@@ -21,7 +23,7 @@ from statesync.wire import Change, Page, Pull, PushAnswer
 class Brief:
     """What one session is told: who it is, which objects it syncs with which space, and how."""
 
-    core: Core
+    core: StoreParts
     session: str
     space: str
     objects: Objects
@@ -40,9 +42,9 @@ class Upload:
     wire_number: int
     payload: bytes
     changes: list[Change]
-    through: int
-    revisions: tuple[tuple[int, int], ...] = ()
-    replayed: tuple[str, int] | None = None
+    last_position: int
+    revisions: tuple[Revision, ...] = ()
+    replayed: DoubtfulBatch | None = None
     answer: PushAnswer | None = None
     resolutions: list[verdicts.Resolution] | None = None
 

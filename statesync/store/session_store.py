@@ -26,10 +26,14 @@ from statesync.protocol.messages import (
     StoreBatch,
     StoreDoubt,
 )
-from statesync.store import history, journal, outbox, standing
+from statesync.store import claims, rereading
 from statesync.store.context import Brief, Timing
-from statesync.store.core import Core
 from statesync.store.download.downloads import Downloads
+from statesync.store.journal import batches, history, sessions
+from statesync.store.journal.transitions import Detail, JournalWriter
+from statesync.store.outbox import queue
+from statesync.store.parts import StoreParts
+from statesync.store.upload.doubts import release_changes
 from statesync.store.upload.uploads import Uploads
 from statesync.values import Direction, SyncOptions, SyncResult
 
@@ -41,15 +45,15 @@ class Work:
     """The store as one session sees it. Used by the session's thread alone, inside ``connected``."""
 
     def __init__(
-        self, core: Core, session: str, space: str, names: tuple[str, ...], options: SyncOptions
+        self, core: StoreParts, session: str, space: str, names: tuple[str, ...], options: SyncOptions
     ) -> None:
         objects = {name: core.objects[name] for name in names}
         self._brief = Brief(core, session, space, objects, options)
         self.uploads = Uploads(self._brief)
         self.downloads = Downloads(self._brief)
-        self._journal = journal.JournalWriter(session, began=time.monotonic())
+        self._journal = JournalWriter(session, began=time.monotonic())
         self._batch: int | None = None
-        self._details: dict[AnyTrigger, journal.Detail] = {}
+        self._details: dict[AnyTrigger, Detail] = {}
         self.timing = Timing()
         self.committed = 0
         """Records of the batch that was committed last."""
@@ -59,16 +63,16 @@ class Work:
         """Record the session in the phase idle. Raises ``UsageError`` for an object of another space."""
         brief = self._brief
         with brief.core.database.transaction() as connection:
-            elsewhere = standing.belongs(connection, brief.objects, brief.space)
+            elsewhere = claims.claim_objects(connection, brief.objects, brief.space)
             if elsewhere is not None:
                 raise UsageError(
                     f"{elsewhere} belongs to another space than {brief.space!r}, and an object is synced "
                     "with one space of one hub; reset() it first"
                 )
             if brief.options.downloads:
-                standing.apply_filters(connection, brief.objects, brief.options.filter)
-            journal.create_session(connection, brief.session, brief.space, brief.objects)
-            journal.prune(connection, brief.core.keep_sessions)
+                rereading.apply_filters(connection, brief.objects, brief.options.filter)
+            sessions.create_session(connection, brief.session, brief.space, brief.objects)
+            sessions.prune(connection, brief.core.keep_sessions)
 
     @contextmanager
     def connected(self) -> Iterator[None]:
@@ -83,11 +87,11 @@ class Work:
 
     def has_doubt(self) -> bool:
         """Tell whether a batch of an earlier session is in doubt in this space."""
-        return journal.batch_in_doubt(self._brief.raw(), self._brief.space) is not None
+        return batches.find_doubtful(self._brief.raw(), self._brief.space) is not None
 
     def may_upload(self) -> bool:
         """Tell whether anything may wait for the hub: what was logged may still come to nothing."""
-        return outbox.is_in_use(self._brief.raw(), self._brief.objects)
+        return queue.is_in_use(self._brief.raw(), self._brief.objects)
 
     def result(self) -> SyncResult:
         """Return what the session did, as the database has it."""
@@ -104,7 +108,7 @@ class Work:
         self,
         moves: tuple[Move, ...],
         effects: tuple[Effect, ...],
-        details: Mapping[AnyTrigger, journal.Detail],
+        details: Mapping[AnyTrigger, Detail],
     ) -> None:
         """Write effects and journal rows in one transaction: the ``Commit`` of the machine.
 
@@ -126,23 +130,23 @@ class Work:
             case StoreBatch():
                 self._store_batch(connection, effect)
             case StoreAttempt():
-                journal.note_attempt(connection, session, effect.number, effect.attempt)
+                batches.note_attempt(connection, session, effect.number, effect.attempt)
             case StoreAnswer():
                 self._store_answer(connection, effect)
             case StoreDoubt():
-                journal.set_doubt(connection, session, effect.number, doubtful=effect.doubtful)
+                batches.set_doubt(connection, session, effect.number, doubtful=effect.doubtful)
             case DropBatch():
                 self._drop_batch(connection, effect)
             case Adapt():
-                objects = standing.objects_of(connection, self._brief.space, self._brief.core.objects)
-                standing.adapt(connection, self._brief.space, objects, effect.problem)
+                objects = claims.objects_of(connection, self._brief.space, self._brief.core.objects)
+                rereading.adapt(connection, self._brief.space, objects, effect.problem)
             case EndSession():
                 self._end(connection, effect)
 
     def _store_batch(self, connection: sqlite3.Connection, effect: StoreBatch) -> None:
         self._batch = effect.number
         self.timing = Timing()
-        journal.create_batch(
+        batches.create_batch(
             connection, self._brief.session, effect.number, effect.direction, self._brief.space
         )
         if effect.direction is Direction.UPLOAD:
@@ -168,15 +172,15 @@ class Work:
         }
 
     def _drop_batch(self, connection: sqlite3.Connection, effect: DropBatch) -> None:
-        journal.set_doubt(connection, self._brief.session, effect.number, doubtful=effect.doubtful)
+        batches.set_doubt(connection, self._brief.session, effect.number, doubtful=effect.doubtful)
         if not effect.doubtful:
-            journal.release_batch(connection, self._brief.session, effect.number)
+            release_changes(connection, self._brief.session, effect.number)
         self.uploads.drop()
         self.downloads.drop()
 
     def _end(self, connection: sqlite3.Connection, effect: EndSession) -> None:
         message = effect.error.message if effect.error else None
-        journal.end_session(connection, self._brief.session, effect.reason, message)
+        sessions.end_session(connection, self._brief.session, effect.reason, message)
         self._details[Trigger.FAIL] = {"reason": effect.reason, "error": message}
         if self._stored >= _MUCH:
             self._brief.core.database.peewee.put_off_checkpoint()

@@ -11,9 +11,10 @@ import msgspec
 
 from statesync.errors import UsageError
 from statesync.protocol.messages import Answered
-from statesync.store import journal, standing
+from statesync.store import cursors, spaces
 from statesync.store.context import Brief, Download
 from statesync.store.download import orphans, pages
+from statesync.store.journal import batches
 from statesync.values import RecordError
 from statesync.wire import Page, Pull
 
@@ -36,8 +37,8 @@ class Downloads:
     def request(self) -> Pull:
         """Return the request for the next page of the scope's feeds."""
         brief = self._brief
-        here = standing.standing(brief.raw(), brief.space)
-        feeds = standing.feeds(brief.raw(), brief.objects, brief.options.filter)
+        here = spaces.load_or_create(brief.raw(), brief.space)
+        feeds = cursors.feeds(brief.raw(), brief.objects, brief.options.filter)
         limit = brief.options.download_batch_size
         return Pull(here.client, here.number, here.hub, here.epoch, feeds, limit, here.head)
 
@@ -62,17 +63,17 @@ class Downloads:
         """Store the page as the batch ``number``, with its cursors; return how many records it brought."""
         download, brief = self._staged(), self._brief
         page = download.page
-        here = standing.standing(connection, brief.space)
-        standing.learn(connection, here, page.hub, page.epoch, page.head)
-        applied = pages.apply(connection, page, download.parts, brief.objects)
+        here = spaces.load_or_create(connection, brief.space)
+        spaces.learn(connection, here, page.hub, page.epoch, page.head)
+        stored = pages.apply(connection, page, download.parts, brief.objects)
         for part in download.parts:
             if part.tracked.name in self._watched:
                 orphans.note(connection, part.tracked, (entry.key for entry in part.entries))
         if self._watched and not page.more:
             self.orphans = orphans.find(connection, brief.objects)
-        if applied.stored:
-            journal.set_records(connection, brief.session, number, applied.stored)
-        return applied.stored
+        if stored:
+            batches.set_records(connection, brief.session, number, stored)
+        return stored
 
     def drop(self) -> None:
         """Let go of the page that has come."""

@@ -13,8 +13,13 @@ import msgspec
 
 from statesync.errors import BadAnswer, UsageError
 from statesync.protocol.messages import Answered
-from statesync.store import journal, outbox, standing
+from statesync.store import spaces
 from statesync.store.context import Brief, Upload
+from statesync.store.journal import batches, sessions
+from statesync.store.journal.batches import WireBatch
+from statesync.store.outbox import queue
+from statesync.store.outbox.changes import mark_sent
+from statesync.store.outbox.fold import fold
 from statesync.store.tracking.triggers import switched_off
 from statesync.store.upload import drafts, verdicts
 from statesync.wire import Push, PushAnswer, Rejected
@@ -33,16 +38,16 @@ class Uploads:
 
     def begin(self, connection: sqlite3.Connection) -> None:
         """Fold what was logged, and fix the horizon: what is written later waits for the next session."""
-        outbox.fold(connection, self._brief.core.objects)
+        fold(connection, self._brief.core.objects)
         self._fix_horizon(connection)
 
     def _fix_horizon(self, connection: sqlite3.Connection) -> None:
-        self._horizon = outbox.horizon(connection)
-        journal.set_horizon(connection, self._brief.session, self._horizon)
+        self._horizon = queue.last_position(connection)
+        sessions.set_upload_limit(connection, self._brief.session, self._horizon)
 
     def waiting(self) -> int:
         """Return how many changes the session has before it."""
-        return outbox.count_waiting(self._brief.raw(), self._brief.objects) if self._horizon else 0
+        return queue.count_waiting(self._brief.raw(), self._brief.objects) if self._horizon else 0
 
     # -- what is next --------------------------------------------------------------------------------
 
@@ -57,27 +62,21 @@ class Uploads:
         return len(self._upload.changes) if self._upload else 0
 
     def _replay(self) -> Upload | None:
-        doubtful = journal.batch_in_doubt(self._brief.raw(), self._brief.space)
+        doubtful = batches.find_doubtful(self._brief.raw(), self._brief.space)
         if doubtful is None:
             return None
-        session, number, wire_id, wire_number, payload = doubtful
-        return Upload(
-            wire_id,
-            wire_number,
-            payload,
-            verdicts.changes_of(payload),
-            through=0,
-            replayed=(session, number),
-        )
+        wire = doubtful.wire
+        changes = verdicts.changes_of(wire.payload)
+        return Upload(wire.id, wire.number, wire.payload, changes, last_position=0, replayed=doubtful)
 
     def _next(self) -> Upload | None:
         brief = self._brief
-        if not outbox.has_waiting(brief.raw(), after=self._looked_through, up_to=self._horizon):
+        if not queue.has_waiting(brief.raw(), after=self._looked_through, up_to=self._horizon):
             return None
         window = self._window(self._looked_through)
         with brief.core.database.transaction() as connection:
             ready = drafts.next_batch(connection, brief.objects, window, brief.session, self._draft)
-            here = standing.standing(connection, brief.space)
+            here = spaces.load_or_create(connection, brief.space)
         if ready is None:
             return None
         return Upload(
@@ -85,40 +84,33 @@ class Uploads:
             here.number + 1,
             ready.payload,
             ready.changes,
-            ready.through,
+            ready.last_position,
             revisions=ready.revisions,
         )
 
-    def _window(self, after: int) -> drafts.Window:
+    def _window(self, after: int) -> queue.Window:
         limit = self._brief.options.upload_batch_size
-        return drafts.Window(after, self._horizon, limit, skip_failed=self._round > 1)
+        return queue.Window(after, self._horizon, limit, skip_failed=self._round > 1)
 
     def look_ahead(self) -> None:
         """Compose the batch that follows the one under way, to have it at hand; writes nothing."""
-        window = self._window(max(self._looked_through, self._staged().through))
+        window = self._window(max(self._looked_through, self._staged().last_position))
         self._draft = drafts.draft(self._brief.raw(), self._brief.objects, window)
 
     def request(self) -> Push:
         """Return the request of the staged batch."""
-        upload, here = self._staged(), standing.standing(self._brief.raw(), self._brief.space)
+        upload, here = self._staged(), spaces.load_or_create(self._brief.raw(), self._brief.space)
         payload = msgspec.Raw(upload.payload)
         return Push(here.client, upload.wire_number, upload.wire_id, here.hub, here.epoch, payload, here.head)
 
     def stage(self, connection: sqlite3.Connection, number: int) -> None:
         """Keep the batch's exact payload, and mark its changes as under way."""
         upload, session = self._staged(), self._brief.session
-        journal.stage_upload(
-            connection,
-            session,
-            number,
-            upload.wire_id,
-            upload.wire_number,
-            upload.payload,
-            len(upload.changes),
-        )
+        wire = WireBatch(upload.wire_id, upload.wire_number, upload.payload)
+        batches.stage_upload(connection, session, number, wire, len(upload.changes))
         if upload.replayed is not None:
-            journal.settle(connection, *upload.replayed)
-        outbox.mark_sent(connection, upload.wire_id, upload.revisions)
+            batches.resolve_doubt(connection, upload.replayed.session, upload.replayed.number)
+        mark_sent(connection, upload.wire_id, upload.revisions)
 
     # -- what was answered ---------------------------------------------------------------------------
 
@@ -152,7 +144,7 @@ class Uploads:
         brief = self._brief
         if brief.options.downloads or upload.replayed is not None:
             return False
-        return not outbox.has_more(brief.raw(), brief.objects, after=upload.through, up_to=self._horizon)
+        return not queue.has_more(brief.raw(), brief.objects, after=upload.last_position, up_to=self._horizon)
 
     def store(self, connection: sqlite3.Connection, number: int) -> verdicts.Outcome:
         """Store the verdicts of the batch ``number``, and what its answer says of the hub."""
@@ -171,13 +163,13 @@ class Uploads:
                 brief.core.objects,
                 remove_accepted=brief.options.remove_after_upload,
             )
-        here = standing.standing(connection, brief.space)
-        standing.learn(connection, here, answer.hub, answer.epoch, answer.head)
-        standing.acknowledge(connection, brief.space, upload.wire_number)
-        journal.settle(connection, brief.session, number)
+        here = spaces.load_or_create(connection, brief.space)
+        spaces.learn(connection, here, answer.hub, answer.epoch, answer.head)
+        spaces.acknowledge(connection, brief.space, upload.wire_number)
+        batches.resolve_doubt(connection, brief.session, number)
         if upload.replayed is not None:
             self._fix_horizon(connection)  # edits that waited for the settling have moved to the end
-        self._looked_through = max(self._looked_through, upload.through)
+        self._looked_through = max(self._looked_through, upload.last_position)
         return outcome
 
     def drop(self) -> None:
