@@ -14,7 +14,10 @@ from functools import cache
 from statesync.errors import StoreTooNew
 from statesync.store.file.database import Database
 from statesync.store.tracking import triggers
-from statesync.store.tracking.objects import TrackedObject, quoted, record_of_image
+from statesync.store.tracking.images import record_of_image
+from statesync.store.tracking.log import log_sql
+from statesync.store.tracking.objects import TrackedObject
+from statesync.store.tracking.quoting import quoted
 
 _FORMAT_1 = """
 CREATE TABLE statesync_meta (
@@ -200,7 +203,7 @@ def _log_each_object_apart(connection: sqlite3.Connection) -> None:
     _apply(connection, _TRACKING_FLAG)
     for name, text in connection.execute("SELECT name, description FROM statesync_object").fetchall():
         tracked = TrackedObject.from_json(name, text)
-        connection.execute(triggers.log_sql(tracked))
+        connection.execute(log_sql(tracked))
         if _has_table(connection, tracked.table):  # else setup makes it anew, with its triggers
             triggers.install(connection, tracked)
         logged = connection.execute(
