@@ -93,7 +93,8 @@ class Store(Selection):
 
         An empty list is a sound store. Reads the whole file, so its time follows the database's size.
         """
-        return doctor.examine(self._parts.database.raw(), self._parts.objects)
+        with self._parts.database.errors_mapped():
+            return doctor.examine(self._parts.database.raw(), self._parts.objects)
 
     def repair(self) -> list[Complaint]:
         """Mend what ``examine`` finds and return what could not be mended. No pending change is lost.
