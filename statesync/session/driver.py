@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from logging import getLogger
+from logging import Logger, getLogger
 
 from attrs import define, field
 
@@ -44,7 +44,7 @@ from statesync.store.session_store import Work
 from statesync.values import Direction, Part, Progress, State, SyncOptions
 from statesync.wire import Page, Pull, PushAnswer
 
-logger = getLogger(__name__)
+logger: Logger = getLogger(__name__)
 
 PATIENCE = 0.5
 """Seconds that the end of a session waits for a request that was interrupted."""

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from logging import getLogger
+from logging import Logger, getLogger
 
 from statesync.errors import InternalError, NothingToCancel, StoreError, SyncCancelled, SyncError, UsageError
 from statesync.lifecycle import Phase
 from statesync.net.remote import Remote
 from statesync.session.driver import Driver
 from statesync.session.mailbox import Cancel, Mailbox
-from statesync.store.core import Core, new_key
+from statesync.store.core import Core
 from statesync.store.session_store import Work
+from statesync.store.tracking.model import new_key
 from statesync.threads import Task, threads
 from statesync.values import CancelOptions, Part, Progress, Reason, State, SyncOptions, SyncResult
 
-logger = getLogger(__name__)
+logger: Logger = getLogger(__name__)
 
 OnSuccess = Callable[[SyncResult], object]
 OnFailure = Callable[[SyncError], object]
@@ -40,7 +41,7 @@ class Session:
         on_failure: OnFailure | None,
         on_progress: OnProgress | None,
     ) -> None:
-        self.id = new_key()
+        self.id: str = new_key()
         self.objects = names
         self._core = core
         self._on_success, self._on_failure, self._on_progress = on_success, on_failure, on_progress

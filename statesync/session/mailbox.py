@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from logging import getLogger
+from logging import Logger, getLogger
 from queue import Empty, SimpleQueue
 
 from attrs import frozen
@@ -20,7 +20,7 @@ from statesync.threads import Task, threads
 from statesync.values import Reason
 from statesync.wire import Page, Pull, Push, PushAnswer
 
-logger = getLogger(__name__)
+logger: Logger = getLogger(__name__)
 
 Failure = RemoteError | InternalError
 

@@ -45,13 +45,13 @@ class Work:
     ) -> None:
         objects = {name: core.objects[name] for name in names}
         self._brief = Brief(core, session, space, objects, options)
-        self.uploads = Uploads(self._brief)
-        self.downloads = Downloads(self._brief)
+        self.uploads: Uploads = Uploads(self._brief)
+        self.downloads: Downloads = Downloads(self._brief)
         self._journal = journal.JournalWriter(session, began=time.monotonic())
         self._batch: int | None = None
         self._details: dict[AnyTrigger, journal.Detail] = {}
-        self.timing = Timing()
-        self.committed = 0
+        self.timing: Timing = Timing()
+        self.committed: int = 0
         """Records of the batch that was committed last."""
         self._stored = 0
 

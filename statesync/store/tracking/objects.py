@@ -83,6 +83,7 @@ class TrackedObject:
     """One object: its ``name`` on the wire, its ``table``, the ``key`` column and the other columns.
 
     ``uniques`` are the column groups with a unique index: a write may replace another record there.
+    Programs only hand it on: from a device of the test kit to its hub.
     """
 
     name: str
@@ -308,7 +309,7 @@ def _checked_key(model: type[Model]) -> Field:
     if isinstance(kind, IntegerField | BigIntegerField):
         raise UnsupportedModel(
             f"{name}.{key.name} is a number that each device would count for itself, so two devices would "
-            "use the same key for different records; derive the model from store.Model, or give it a "
+            "use the same key for different records; derive the model from statesync.Model, or give it a "
             "CharField or UUIDField as primary_key with a UUID as default"
         )
     if isinstance(kind, BinaryUUIDField) or not isinstance(kind, StringField | UUIDField | TextField):

@@ -10,7 +10,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterable, Sequence
-from logging import getLogger
+from logging import Logger, getLogger
 
 import msgspec
 from attrs import frozen
@@ -20,7 +20,7 @@ from statesync.store.outbox import Objects, drop_empty, fold, mark_failed
 from statesync.store.tracking.objects import TrackedObject, image_of, record_of_image
 from statesync.wire import Accepted, Change, Conflict, Rejected, Verdict
 
-logger = getLogger(__name__)
+logger: Logger = getLogger(__name__)
 
 _CHANGES = msgspec.json.Decoder(list[Change])
 
