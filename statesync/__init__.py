@@ -51,6 +51,7 @@ from statesync.errors import (
     UsageError,
     WrongHub,
 )
+from statesync.filters import Filter, Filters, Scalar, WireFilter
 from statesync.lifecycle import (
     BATCH,
     SESSION,
@@ -99,7 +100,6 @@ from statesync.values import (
     Progress,
     Reason,
     RecordError,
-    Scalar,
     SessionInfo,
     State,
     SyncErrors,
@@ -155,6 +155,8 @@ __all__ = [
     "Entry",
     "Facts",
     "Feed",
+    "Filter",
+    "Filters",
     "Finding",
     "Guard",
     "GuardRefused",
@@ -223,6 +225,7 @@ __all__ = [
     "UnsupportedModel",
     "UsageError",
     "Verdict",
+    "WireFilter",
     "WrongHub",
     "client_wins",
     "merge_fields",

@@ -59,8 +59,7 @@ _GROUPS = {
 
 _EFFECTS: dict[AnyTrigger, str] = {
     Trigger.START: "fix the horizon",
-    Trigger.OPEN_BATCH: "a batch begins",
-    **{trigger: f"batch: {linked}" for trigger, linked in LINKED.items()},
+    **{trigger: f"batch: {linked}" if linked else "a batch begins" for trigger, linked in LINKED.items()},
     Trigger.CANCEL: "keep the reason",
     Trigger.FAIL: "keep the reason",
     BatchTrigger.SEND: "ask the hub",

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from statesync.hub.core import Hub, prepare
-from statesync.hub.database import Database
+from statesync.hub.access.rights import Right, Rights
+from statesync.hub.access.tokens import TokenRow, create_token, list_tokens, revoke_token
+from statesync.hub.db.database import Database
+from statesync.hub.db.opening import prepare
 from statesync.hub.errors import BadDatabase, CannotDistribute, HubError, HubNotReady, HubTooNew, Refused
+from statesync.hub.http.serving import Address, Setup, serve, serving
+from statesync.hub.http.web import application
+from statesync.hub.hub import Hub
 from statesync.hub.limits import HubLimits
 from statesync.hub.local import LocalRemote
 from statesync.hub.retention import Retention
-from statesync.hub.rights import Right, Rights
-from statesync.hub.serving import Address, Setup, serve, serving
-from statesync.hub.tokens import TokenRow, create_token, list_tokens, revoke_token
-from statesync.hub.web import application
 
 if TYPE_CHECKING:
-    from statesync.hub.identity import Issuer
+    from statesync.hub.access.identity import Issuer
 
 __all__ = [
     "Address",
@@ -55,6 +56,6 @@ def __getattr__(name: str) -> Any:
     """Import what needs an extra of its own."""
     if name != "Issuer":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from statesync.hub.identity import Issuer
+    from statesync.hub.access.identity import Issuer
 
     return Issuer

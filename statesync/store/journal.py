@@ -16,7 +16,7 @@ import msgspec
 from attrs import define, field
 
 from statesync.errors import StaleRunner
-from statesync.lifecycle import AnyTrigger, BatchPhase, Phase, Trigger
+from statesync.lifecycle import AnyTrigger, BatchPhase, Phase, concerns_batch
 from statesync.machine import Move
 from statesync.values import Direction
 
@@ -26,7 +26,6 @@ _INSERT = (
     'INSERT INTO statesync_transition (session, number, chart, batch, "trigger", source, target, at, '
     "elapsed, detail) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-_LINKED_TO_BATCH = frozenset({Trigger.OPEN_BATCH, Trigger.COMMIT_BATCH, Trigger.ABORT_BATCH})
 
 
 @define(eq=False)
@@ -58,7 +57,7 @@ class JournalWriter:
         rows: list[tuple[object, ...]] = []
         ways: dict[str, tuple[Move, Move]] = {}
         for number, move in enumerate(moves, self.last + 1):
-            of_batch = batch if move.chart == "batch" or move.trigger in _LINKED_TO_BATCH else None
+            of_batch = batch if concerns_batch(move.trigger) else None
             detail = _text(details.get(move.trigger))
             step = (move.chart, of_batch, move.trigger, move.source, move.target)
             rows.append((self.session, number, *step, at, elapsed, detail))

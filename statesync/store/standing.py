@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping
 from attrs import frozen
 
 from statesync.errors import BadAnswer, WrongHub
+from statesync.filters import NO_FILTER, Filter, Filters
 from statesync.store.journal import release_batch, settle
 from statesync.store.outbox import Objects, fold
 from statesync.store.tracking.objects import TrackedObject, quoted
@@ -56,9 +57,6 @@ class Cursor:
     def is_compared(self) -> bool:
         """Whether the records that the hub does not show are answered for when all has been read."""
         return self.rereading not in (None, OWN)
-
-
-Filter = Mapping[str, tuple[str | int | float | bool | None, ...]]
 
 
 def standing(connection: sqlite3.Connection, space: str) -> Standing:
@@ -139,30 +137,23 @@ def cursors(connection: sqlite3.Connection, objects: Iterable[str]) -> dict[str,
     return {row[0]: Cursor(*row) for row in rows if row[0] in wanted}
 
 
-def filter_on_the_wire(wanted: Filter | None) -> dict[str, list[str | int | float | bool | None]] | None:
-    """Return a filter as it travels."""
-    return {column: list(values) for column, values in wanted.items()} if wanted else None
-
-
-def stored_filters(connection: sqlite3.Connection, objects: Iterable[str]) -> dict[str, Filter]:
+def stored_filters(connection: sqlite3.Connection, objects: Iterable[str]) -> Filters:
     """Return the filters with which these objects are being read."""
     rows = connection.execute(
         "SELECT object, filter FROM statesync_cursor "
         "WHERE filter IS NOT NULL AND object IN (SELECT value FROM json_each(?))",
         (json.dumps(list(objects)),),
     )
-    return {name: json.loads(text) for name, text in rows}
+    return {name: Filter.from_text(text) for name, text in rows}
 
 
-def feeds(
-    connection: sqlite3.Connection, objects: Iterable[str], filters: Mapping[str, Filter]
-) -> dict[str, Feed]:
+def feeds(connection: sqlite3.Connection, objects: Iterable[str], filters: Filters) -> dict[str, Feed]:
     """Return what a pull asks for: each object's cursor, filter, and whether its own writes are needed."""
     return {
         name: Feed(
             cursor.position,
             own=cursor.rereading is not None,
-            filter=filter_on_the_wire(filters.get(name)),
+            filter=filters.get(name, NO_FILTER).on_the_wire(),
         )
         for name, cursor in cursors(connection, objects).items()
     }
@@ -176,14 +167,13 @@ def move_cursors(connection: sqlite3.Connection, positions: Mapping[str, int]) -
     )
 
 
-def apply_filters(connection: sqlite3.Connection, objects: Objects, filters: Mapping[str, Filter]) -> None:
+def apply_filters(connection: sqlite3.Connection, objects: Objects, filters: Filters) -> None:
     """Begin to read an object from the start where its filter is not the one that it was read with."""
     rows = connection.execute("SELECT object, filter, cursor FROM statesync_cursor").fetchall()
     for name, before, position in rows:
         if name not in objects:
             continue
-        filter_ = filters.get(name)
-        text = json.dumps(filter_, sort_keys=True) if filter_ else None
+        text = filters.get(name, NO_FILTER).as_text()
         if before != text:
             connection.execute("UPDATE statesync_cursor SET filter = ? WHERE object = ?", (text, name))
             if position:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from statesync.testing.peer import Peer
     from statesync.testing.reference import Answer, Reference
     from statesync.testing.rows import Row, record_strategy
-    from statesync.testing.sites import Filters, Known, WorldDevice, WorldHub
+    from statesync.testing.sites import Known, WorldDevice, WorldHub
     from statesync.testing.world import SyncWorld, Write
 
 _HOMES = {
@@ -31,7 +31,6 @@ _HOMES = {
     "CrashPoints": "statesync.testing.crashes",
     "Fault": "statesync.testing.faults",
     "FaultyRemote": "statesync.testing.faults",
-    "Filters": "statesync.testing.sites",
     "HubConformance": "statesync.testing.conformance",
     "Known": "statesync.testing.sites",
     "Ledger": "statesync.testing.ledger",
@@ -65,7 +64,6 @@ __all__ = [
     "CrashPoints",
     "Fault",
     "FaultyRemote",
-    "Filters",
     "HubConformance",
     "Known",
     "Ledger",
