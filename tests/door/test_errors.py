@@ -77,15 +77,17 @@ def test_an_illegal_trigger_says_what_is_legal() -> None:
     assert str(illegal) == "settle is illegal in idle; legal is: start, cancel"
 
 
-Change = Callable[[Decision], Decision]
+Changes = dict[Trigger, Callable[[Decision], Decision]]
 
 
-def decide_otherwise(monkeypatch: pytest.MonkeyPatch, trigger: Trigger, change: Change) -> None:
-    """Let every decision for ``trigger`` be changed, as a defect would change it."""
+def decide_otherwise(monkeypatch: pytest.MonkeyPatch, changes: Changes) -> None:
+    """Let every decision for these triggers be changed, as a defect would change it."""
 
     def decide(now: Conversation, event: Event) -> Decision:
         decision = protocol.decide(now, event)
-        return change(decision) if trigger in decision.triggers else decision
+        for trigger in set(changes) & set(decision.triggers):
+            decision = changes[Trigger(trigger)](decision)
+        return decision
 
     monkeypatch.setattr("statesync.session.driver.decide", decide)
 
@@ -94,11 +96,15 @@ def with_a_full_outbox(decision: Decision) -> Decision:
     return evolve(decision, facts=evolve(decision.facts, outbox_drained=False))
 
 
+def with_another_end(decision: Decision) -> Decision:
+    return evolve(decision, triggers=(Trigger.SETTLE,))
+
+
 def test_a_session_that_is_refused_a_step_fails_in_plain_words(
     here: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here.add(3)
-    decide_otherwise(monkeypatch, Trigger.FINISH_UPLOAD, with_a_full_outbox)
+    decide_otherwise(monkeypatch, {Trigger.FINISH_UPLOAD: with_a_full_outbox})
     error = here.scope.start_sync(SyncOptions(upload_batch_size=2)).exception(30)
     assert isinstance(error, InternalError)
     assert isinstance(error.__cause__, GuardRefused)
@@ -115,8 +121,8 @@ def test_a_session_whose_very_end_is_refused_ends_all_the_same(
     here: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The journal cannot say so; the next session begins by ending it as interrupted."""
-    decide_otherwise(monkeypatch, Trigger.FINISH_UPLOAD, with_a_full_outbox)
-    decide_otherwise(monkeypatch, Trigger.FAIL, lambda decision: evolve(decision, triggers=(Trigger.SETTLE,)))
+    changes: Changes = {Trigger.FINISH_UPLOAD: with_a_full_outbox, Trigger.FAIL: with_another_end}
+    decide_otherwise(monkeypatch, changes)
     session = here.scope.start_sync()
     error = session.exception(30)
     assert isinstance(error, InternalError)
