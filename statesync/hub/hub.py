@@ -47,7 +47,7 @@ class Hub:
         retention: Retention | None = None,
     ) -> None:
         self.url = url
-        self.limits = limits or HubLimits()
+        self.limits: HubLimits = limits or HubLimits()
         self.connections = connections
         self._without_tokens = without_tokens
         self._retention = retention or Retention()

@@ -66,7 +66,7 @@ class WorldHub:
 
     def open(self) -> None:
         """Open the hub; it was closed, or is new."""
-        self.hub = Hub(self._url, without_tokens=True)
+        self.hub: Hub = Hub(self._url, without_tokens=True)
 
     def remote(self) -> LocalRemote:
         """Return a new way to the hub."""
@@ -113,13 +113,13 @@ class WorldDevice:
     def __init__(self, name: str, path: Path, models: Sequence[type[peewee.Model]]) -> None:
         self.name = name
         self.path = path
-        self.models = tuple(models)
-        self.objects = {described.name: described for described in map(describe, models)}
+        self.models: tuple[type[peewee.Model], ...] = tuple(models)
+        self.objects: dict[str, TrackedObject] = {one.name: one for one in map(describe, models)}
 
     def open(self, hub: WorldHub, watch: Watch | None = None) -> None:
         """Open store and scope, as a program does when it starts."""
-        self.store = Store(self.path)
-        self.remote = FaultyRemote(hub.remote(), rates={}, delay=0.001)
+        self.store: Store = Store(self.path)
+        self.remote: FaultyRemote = FaultyRemote(hub.remote(), rates={}, delay=0.001)
         if watch is not None:
             watch.database(self.store.database)
         self._set_up()

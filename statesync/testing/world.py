@@ -76,16 +76,17 @@ class SyncWorld(RuleBasedStateMachine):
         self._stack = ExitStack()
         self._shift = 0.0
         self._pass_no_time()
-        self.folder = Path(tempfile.mkdtemp(prefix="statesync-", dir=_MEMORY if _MEMORY.is_dir() else None))
+        memory = _MEMORY if _MEMORY.is_dir() else None
+        self.folder: Path = Path(tempfile.mkdtemp(prefix="statesync-", dir=memory))
         self._stack.callback(shutil.rmtree, self.folder)
-        self.hub = WorldHub(self.folder / "hub.db")
-        self.devices = [
+        self.hub: WorldHub = WorldHub(self.folder / "hub.db")
+        self.devices: list[WorldDevice] = [
             WorldDevice(f"device {number}", self.folder / f"{number}.db", self.models)
             for number in range(self.device_count)
         ]
         for device in self.devices:
             device.open(self.hub)
-        self.ledger = Ledger()
+        self.ledger: Ledger = Ledger()
         self._touched: set[WorldDevice] = set()
 
     def rows(self, model: type[peewee.Model], device: WorldDevice) -> st.SearchStrategy[Row]:
