@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fleet import Device, device_at
-from gate import Gate, gate_before
+from rig.device import Device, device_at
+from rig.gate import Gate, gate_before
 
 from statesync.hub import Hub, prepare, serving
 from statesync.session import driver, timers

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fleet import Device, airport_model, device_at, quick_store
-from gate import PATIENCE, Gate, answer, lose_request, refuse
 from peewee import Model, TextField
+from rig.device import Device, airport_model, device_at, quick_store
+from rig.gate import PATIENCE, Gate, answer, lose_request, refuse
 
 from statesync import (
     AllRejected,
@@ -44,7 +44,7 @@ from statesync.errors import (
     StoreTooNew,
 )
 from statesync.hub import Hub, create_token, prepare, serving
-from statesync.hub.rights import Right
+from statesync.hub.access.rights import Right
 
 
 @pytest.fixture

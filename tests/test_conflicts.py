@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fleet import Device, airport_model, quick_store
-from gate import Gate, Reply, lose_answer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rig.device import Device, airport_model, quick_store
+from rig.gate import Gate, Reply, lose_answer
 
 from statesync import Phase, SyncOptions, client_wins, merge_fields, server_wins
 from statesync.conflicts import Policy, Record

@@ -18,7 +18,7 @@ from peewee import Model
 
 from statesync.demo.airports import FIELDS, define_airport
 from statesync.hub import Hub, prepare, serving
-from statesync.hub.rights import ALL_RIGHTS, Rights
+from statesync.hub.access.rights import ALL_RIGHTS, Rights
 from statesync.net.remote import HttpRemote
 from statesync.scope import Scope, Store
 from statesync.values import SessionInfo

@@ -9,10 +9,11 @@ from logging import getLogger
 from statesync.errors import InternalError, NothingToCancel, StoreError, SyncCancelled, SyncError, UsageError
 from statesync.lifecycle import Phase
 from statesync.net.remote import Remote
+from statesync.protocol.messages import CancelRequested
 from statesync.session.driver import Driver
-from statesync.session.mailbox import Cancel, Mailbox
+from statesync.session.mailbox import Mailbox
 from statesync.store.core import Core, new_key
-from statesync.store.session_store import Work
+from statesync.store.session_store import SessionStore
 from statesync.threads import Task, threads
 from statesync.values import CancelOptions, Part, Progress, Reason, State, SyncOptions, SyncResult
 
@@ -51,8 +52,8 @@ class Session:
         self._result: SyncResult | None = None
         self._error: SyncError | None = None
         self._has_outcome = False
-        self._work = Work(core, self.id, remote.space, names, options)
-        self._driver = Driver(self._work, remote, options, self._mailbox, self._tell)
+        self._store = SessionStore(core, self.id, remote.space, names, options)
+        self._driver = Driver(self._store, remote, options, self._mailbox, self._tell)
         self._task = Task(self._run, "statesync-session")
 
     def __repr__(self) -> str:
@@ -61,7 +62,7 @@ class Session:
     def start(self) -> None:
         """Record the session and run it. The caller holds the store's lock; the session gives it back."""
         self._core.recover()
-        self._work.create()
+        self._store.create()
         threads.start(self._task)
 
     # -- what the program asks -----------------------------------------------------------------------
@@ -87,7 +88,7 @@ class Session:
         that commits its last batch first, is not changed by it (K6). Raises ``BadOptions`` for a grace that
         is no number of seconds.
         """
-        self._mailbox.post(Cancel(reason, CancelOptions(grace=grace).grace))
+        self._mailbox.post(CancelRequested(reason, CancelOptions(grace=grace).grace))
 
     def result(self, timeout: float | None = None) -> SyncResult:
         """Wait for the end and return what was done.
@@ -138,7 +139,7 @@ class Session:
 
     def _run(self) -> None:
         try:
-            with self._work.connected():
+            with self._store.connected():
                 self._driver.run()
                 self._error = self._driver.error
                 self._read_result()
@@ -151,7 +152,7 @@ class Session:
 
     def _read_result(self) -> None:
         try:
-            self._result = self._work.result()
+            self._result = self._store.result()
         except StoreError:
             logger.exception("the history of session %s cannot be read", self.id)
 

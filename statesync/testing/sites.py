@@ -13,7 +13,7 @@ import peewee
 
 from statesync.conflicts import Record
 from statesync.hub import Hub, LocalRemote, prepare
-from statesync.hub.pulling import matches
+from statesync.hub.pull import matches
 from statesync.scope import Scope, Store
 from statesync.store.tracking.objects import TrackedObject, describe, quoted, record_of_image
 from statesync.testing.crashes import Watch

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from statesync.hub import Hub, checkpoints, prepare
+from statesync.hub import Hub, prepare
+from statesync.hub.db import checkpoints
 from statesync.wal import write_back
 
 PATIENCE = 30.0

@@ -8,7 +8,7 @@ import pytest
 import zstandard
 
 from statesync.hub import Hub, HubLimits, Refused
-from statesync.hub.compression import pack, unpack
+from statesync.hub.http.compression import pack, unpack
 
 from .devices import Device, Service, upsert
 

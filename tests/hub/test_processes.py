@@ -16,8 +16,8 @@ from pathlib import Path
 
 import peewee
 from attrs import define, field
-from certificates import make_certificate
-from fleet import device_at
+from rig.certificates import make_certificate
+from rig.device import device_at
 
 from statesync import HttpRemote, Store
 from statesync.hub import Hub, spaces
@@ -151,10 +151,10 @@ def test_many_workers_are_one_hub(new_database: Callable[[], str]) -> None:
             with Service(server.address, hub, url) as service:
                 Device(service, "acme").push(upsert(f"{number}", {}))
     with hub.database.reading():
-        standing = spaces.look(hub.database, "acme", "anybody")
+        state = spaces.find(hub.database, "acme", "anybody")
     hub.close()
-    assert standing is not None
-    assert standing.head == 10
+    assert state is not None
+    assert state.head == 10
 
 
 def test_devices_sync_over_tls(new_database: Callable[[], str], tmp_path: Path) -> None:

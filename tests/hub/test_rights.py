@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from statesync.hub import Hub, HubLimits, Refused, Right, create_token, list_tokens, revoke_token, serving
-from statesync.hub.identity import Issuer
-from statesync.hub.rates import Rates
+from statesync.hub.access.identity import Issuer
+from statesync.hub.access.rates import Rates
 
 from .devices import Device, Service, upsert
 

@@ -14,15 +14,15 @@ from statesync.hub import (
     Right,
     create_token,
     list_tokens,
-    postgres,
     prepare,
-    pulling,
+    pull,
     revoke_token,
-    schema,
 )
-from statesync.hub.database import Database, open_database
+from statesync.hub.db import postgres, schema
+from statesync.hub.db.database import Database
+from statesync.hub.db.opening import open_database
 from statesync.hub.errors import BadDatabase, CannotDistribute
-from statesync.hub.spaces import Standing
+from statesync.hub.spaces import ClientState
 from statesync.wire import Feed
 
 from .devices import Device, delete, upsert
@@ -197,8 +197,8 @@ def filled(hub: Hub, device: Device) -> Hub:
 
 def test_a_page_is_read_in_the_order_of_its_index(filled: Hub) -> None:
     wanted = {"Airport": Feed(0), "Country": Feed(5, own=True)}
-    standing = Standing("hub", "epoch", 3000, 0, 0, None, None)
-    feeds = [pulling.feed_query("one", "client", name, feed, standing) for name, feed in wanted.items()]
+    state = ClientState("hub", "epoch", 3000, 0, 0, None, None)
+    feeds = [pull.feed_query("one", "client", name, feed, state) for name, feed in wanted.items()]
     sql, parameters = filled.database.dialect.merged(feeds, 11)
     plan = plan_of(filled, sql.replace("?", filled.database.pool.param), parameters)
     assert plan.count("record_feed") == 2
