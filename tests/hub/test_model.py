@@ -12,10 +12,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from attrs import define, field
+from attrs import define, evolve, field
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from statesync.hub import Hub, HubLimits, Refused
 from statesync.verify.system import hub as model
@@ -39,6 +39,8 @@ from statesync.wire import EPOCH_CHANGED
 from .devices import apply
 
 CLIENTS, OBJECTS, KEYS = ["ann", "bob", "cas"], ["A", "B"], ["1", "2", "3"]
+READERS = [*CLIENTS, "dan"]
+"""Dan has never uploaded anything."""
 UNKNOWN = "unknown"
 """An object that the hub does not take."""
 MOST = 60
@@ -48,7 +50,7 @@ FILTER = (("f", (1,)),)
 
 @define
 class Client:
-    """What one client remembers. ``began`` is what had been purged when it began to read."""
+    """What one client remembers of the hub."""
 
     name: str
     number: int = 0
@@ -65,7 +67,7 @@ CHANGES = st.lists(
     st.tuples(
         st.sampled_from([*OBJECTS, *OBJECTS, UNKNOWN]),
         st.sampled_from(KEYS),
-        st.sampled_from(["none", "known", "head"]),
+        st.integers(0, 9),
         st.none() | RECORDS,
     ),
     max_size=4,
@@ -82,16 +84,19 @@ class SpaceMachine(RuleBasedStateMachine):
         super().__init__()
         self.space = f"space-{uuid.uuid4().hex}"
         self.model = model.Hub(takes=tuple(OBJECTS), most=MOST)
-        self.clients = {name: Client(name) for name in CLIENTS}
+        self.clients = {name: Client(name) for name in READERS}
         self.ids: dict[object, str] = {}
         """What the model calls the hub and its epochs, and what the real hub does."""
 
     # -- what devices do -----------------------------------------------------------------------------
 
     @rule(name=st.sampled_from(CLIENTS), changes=CHANGES)
-    def push(self, name: str, changes: list[tuple[str, str, str, dict[str, Any] | None]]) -> None:
+    def push(self, name: str, changes: list[tuple[str, str, int, dict[str, Any] | None]]) -> None:
         client = self.clients[name]
-        offered = tuple(self.change(client, *each) for each in changes)
+        offered = tuple(
+            Change(of, key, self.version(base), None if data is None else fields(data))
+            for of, key, base, data in changes
+        )
         self.offer(client, self.batch(client, client.number + 1, offered))
 
     @rule(name=st.sampled_from(CLIENTS))
@@ -100,53 +105,59 @@ class SpaceMachine(RuleBasedStateMachine):
         if client.last is not None:
             self.offer(client, client.last)
 
-    @rule(name=st.sampled_from(CLIENTS), ahead=st.integers(-3, 3))
-    def push_with_another_number(self, name: str, ahead: int) -> None:
-        client = self.clients[name]
-        self.offer(client, self.batch(client, max(0, client.number + 1 + ahead), ()))
-
     @rule(
-        name=st.sampled_from(CLIENTS),
-        cursors=st.fixed_dictionaries({name: st.floats(0, 1) for name in OBJECTS}),
+        name=st.sampled_from(READERS),
+        cursors=st.fixed_dictionaries({name: st.integers(0, 9) for name in OBJECTS}),
         own=st.booleans(),
         filtered=st.booleans(),
         limit=st.integers(1, 4),
     )
-    def pull(self, name: str, cursors: dict[str, float], own: bool, filtered: bool, limit: int) -> None:
+    def pull(self, name: str, cursors: dict[str, int], own: bool, filtered: bool, limit: int) -> None:
         feeds = [
-            Feed(key, round(part * self.model.head), own, FILTER if filtered else None)
-            for key, part in cursors.items()
+            Feed(key, self.version(at), own, FILTER if filtered else None) for key, at in cursors.items()
         ]
         self.ask(self.clients[name], feeds, limit)
 
-    @rule(name=st.sampled_from(CLIENTS), ahead=st.integers(1, 3))
-    def pull_from_what_is_not_there_yet(self, name: str, ahead: int) -> None:
-        self.ask(self.clients[name], [Feed("A", self.model.head + ahead)], 1)
-
-    @rule(name=st.sampled_from(CLIENTS), limit=st.integers(1, 3))
-    def follow(self, name: str, limit: int) -> None:
-        """One page on: what a device holds changes by pages alone, and is in the end what the hub has."""
+    @rule(name=st.sampled_from(READERS), pages=st.integers(1, 4), limit=st.integers(1, 3))
+    def follow(self, name: str, pages: int, limit: int) -> None:
+        """Some pages on: what a device holds changes by pages alone, and is in the end what the hub has."""
         client = self.clients[name]
-        page = self.ask(client, [Feed(key, at, own=True) for key, at in client.cursors.items()], limit)
-        if isinstance(page, Refusal):
-            client.cursors, client.held = dict.fromkeys(OBJECTS, 0), {}
-            return
-        for entry in page.entries:
-            told = {"object": entry.object, "key": entry.key}
-            data = {"deleted": True} if entry.data is None else {"data": dict(entry.data)}
-            apply(client.held, {"changes": [told | data]})
-        client.cursors = dict(page.cursors)
-        if not page.more:
-            living = {f"{each.object}/{each.key}": each.data for each in self.model.records if each.data}
-            assert {at: record for at, record in client.held.items() if record} == {
-                at: dict(data) for at, data in living.items() if data
-            }
+        for _ in range(pages):
+            page = self.ask(client, [Feed(key, at, own=True) for key, at in client.cursors.items()], limit)
+            if isinstance(page, Refusal):
+                client.cursors, client.held = dict.fromkeys(OBJECTS, 0), {}
+                return
+            for entry in page.entries:
+                told = {"object": entry.object, "key": entry.key}
+                apply(client.held, {"changes": [told | _data(entry.data)]})
+            client.cursors = dict(page.cursors)
+            if not page.more:
+                living = {f"{each.object}/{each.key}": each.data for each in self.model.records}
+                assert client.held == {at: dict(data) for at, data in living.items() if data is not None}
+
+    # -- copied devices and restored hubs --------------------------------------------------------------
+
+    @precondition(lambda self: len(self.ids) < 4 and self.model.head > 3)
+    @rule(name=st.sampled_from(CLIENTS), number=st.integers(-2, 2), head=st.integers(0, 1))
+    def push_from_another_state(self, name: str, number: int, head: int) -> None:
+        """The device or the hub was restored from a backup: the counts do not fit."""
+        client = self.clients[name]
+        batch = self.batch(client, max(0, client.number + 1 + number), ())
+        self.offer(client, evolve(batch, head=head and self.model.head + 1))
+
+    @precondition(lambda self: len(self.ids) < 4 and self.model.head > 3)
+    @rule(name=st.sampled_from(READERS), number=st.integers(-1, 1), head=st.integers(0, 1))
+    def pull_from_another_state(self, name: str, number: int, head: int) -> None:
+        client = self.clients[name]
+        ahead = evolve(client, number=max(0, client.number + number))
+        self.ask(ahead, [Feed("A", self.model.head + head)], 1)
+        self.clients[name] = ahead if ahead.epoch != client.epoch else client
 
     # -- what people do ------------------------------------------------------------------------------
 
-    @rule(part=st.floats(0, 1))
-    def purge(self, part: float) -> None:
-        through = round(part * self.model.head)
+    @rule(at=st.integers(0, 9))
+    def purge(self, at: int) -> None:
+        through = self.version(at)
         self.model, gone = model.purge(self.model, through)
         assert self.hub.purge(self.space, through) == gone
 
@@ -158,9 +169,11 @@ class SpaceMachine(RuleBasedStateMachine):
 
     # -- one request ---------------------------------------------------------------------------------
 
-    def change(self, client: Client, name: str, key: str, base: str, data: dict[str, Any] | None) -> Change:
-        bases = {"none": 0, "head": self.model.head, "known": client.cursors.get(name, 0)}
-        return Change(name, key, bases[base], None if data is None else fields(data))
+    def version(self, at: int) -> int:
+        """Return one of the versions at which answers may change."""
+        of_records = [each.version for each in self.model.records]
+        known = sorted({0, 1, *of_records, self.model.purged_through, self.model.head})
+        return known[at % len(known)]
 
     def batch(self, client: Client, number: int, changes: tuple[Change, ...]) -> Push:
         hub = None if client.epoch is None else self.model.id
