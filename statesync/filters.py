@@ -1,7 +1,7 @@
 """Filters: which records of an object a device wants. One value for options, store, wire, hub and test kit.
 
-A filter names fields, and for each the values that it may have. A record passes if every named field has one of
-its values; a field that is not there is null. Values compare as in JSON: 1 is 1.0, and true is not 1.
+A filter names fields, and for each the values that it may have. A record passes if every named field has
+one of its values; a field that is not there is null. Values compare as in JSON: 1 is 1.0, and true is not 1.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ OnTheWire = dict[str, list[Scalar]]
 
 @frozen
 class Filter:
-    """Which records of one object are wanted. Made by ``of``; a filter without fields lets everything pass."""
+    """Which records of one object are wanted; without fields it lets everything pass. Made by ``of``."""
 
     fields: tuple[tuple[str, tuple[Scalar, ...]], ...] = ()
 

@@ -6,11 +6,12 @@ a write that the page could not see. Records travel as their stored texts; only 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import msgspec
 from attrs import frozen
 
+from statesync.filters import Filter
 from statesync.hub import spaces
 from statesync.hub.db.database import Database, FeedRow, Statement
 from statesync.hub.errors import horizon_passed
@@ -19,7 +20,8 @@ from statesync.hub.requests import fields_of
 from statesync.hub.spaces import ClientState, NewEpoch
 from statesync.wire import Entry, Feed, Page, Pull
 
-_Value = str | int | float | bool | None
+_OUT_OF_RANGE = object()
+"""A number that nothing that can be asked for equals."""
 
 _FEED = """
 SELECT object, key, version, deleted, data FROM record
@@ -87,10 +89,10 @@ def feed_query(space: str, client: str, name: str, feed: Feed, state: ClientStat
     return sql, parameters
 
 
-def matches(text: bytes, wanted: Mapping[str, list[_Value]]) -> bool:
-    """Tell whether each field of ``wanted`` has one of its values; a field that is not there is null."""
+def passes(text: bytes, wanted: Filter) -> bool:
+    """Tell whether a record, given as its JSON text, passes a filter; only what that looks at is decoded."""
     fields = fields_of(text) or {}
-    return all(_is_among(fields.get(name), values) for name, values in wanted.items())
+    return wanted.passes({name: _value(fields.get(name)) for name in wanted.names})
 
 
 def _readable_state(database: Database, space: str, request: Pull) -> ClientState | None:
@@ -177,7 +179,8 @@ def _answer(state: ClientState, request: Pull, rows: list[FeedRow], *, more: boo
 
 def _entries(rows: Iterable[FeedRow], request: Pull, state: ClientState) -> list[Entry]:
     if any(feed.filter is not None for feed in request.objects.values()):
-        every = (_filtered(row, request.objects[row[0]], state) for row in rows)
+        filters = {name: Filter.from_wire(feed.filter) for name, feed in request.objects.items()}
+        every = (_filtered(row, request.objects[row[0]], filters[row[0]], state) for row in rows)
         return [entry for entry in every if entry is not None]
     return [
         Entry(name, key, version, deleted=True)
@@ -187,21 +190,19 @@ def _entries(rows: Iterable[FeedRow], request: Pull, state: ClientState) -> list
     ]
 
 
-def _filtered(row: FeedRow, feed: Feed, state: ClientState) -> Entry | None:
+def _filtered(row: FeedRow, feed: Feed, wanted: Filter, state: ClientState) -> Entry | None:
     """Return a record that the filter hides as deleted, or as nothing if the device cannot have it."""
     name, key, version, deleted, data = row
     if deleted or data is None:
         return Entry(name, key, version, deleted=True)
     text = data.encode()
-    if feed.filter is not None and not matches(text, feed.filter):
+    if not passes(text, wanted):
         return None if _has_nothing(state, feed) else Entry(name, key, version, deleted=True)
     return Entry(name, key, version, data=msgspec.Raw(text))
 
 
-def _is_among(field: msgspec.Raw | None, values: list[_Value]) -> bool:
+def _value(field: msgspec.Raw | None) -> object:
     try:
-        value = None if field is None else msgspec.json.decode(field)
+        return None if field is None else msgspec.json.decode(field)
     except msgspec.MsgspecError:
-        return False  # a number that is out of range equals nothing that can be asked for
-    # In Python true equals 1, in JSON it does not.
-    return any(value == other and isinstance(value, bool) == isinstance(other, bool) for other in values)
+        return _OUT_OF_RANGE

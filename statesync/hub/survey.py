@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from statesync import digest
+from statesync.filters import Filter
 from statesync.hub import spaces
 from statesync.hub.db.database import Database
 from statesync.hub.errors import malformed
-from statesync.hub.pull import matches
+from statesync.hub.pull import passes
 from statesync.hub.spaces import ClientState
 from statesync.wire import Finding, Survey, SurveyAnswer, Tally
 
@@ -60,10 +61,11 @@ def _rows(database: Database, space: str, request: Survey, limit: int | None) ->
 
 
 def _findings(rows: Iterable[_Row], request: Survey) -> Iterator[Finding]:
+    wanted = Filter.from_wire(request.filter)
     for key, version, deleted, data in rows:
         if deleted or data is None:
             yield Finding(key, version)
-        elif request.filter is None or matches(data.encode(), request.filter):
+        elif passes(data.encode(), wanted):
             fields = _DECODER.decode(data)
             values = [fields.get(column) for column in request.columns]
             yield Finding(key, version, digest.as_text(digest.of_record(key, values)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -12,10 +11,12 @@ from typing import Any
 import peewee
 
 from statesync.conflicts import Record
+from statesync.filters import Filter, Filters
 from statesync.hub import Hub, LocalRemote, prepare
-from statesync.hub.pull import matches
+from statesync.hub.pull import passes
 from statesync.scope import Scope, Store
-from statesync.store.tracking.objects import TrackedObject, describe, quoted, record_of_image
+from statesync.store.tracking.describe import describe
+from statesync.store.tracking.objects import TrackedObject, quoted, record_of_image
 from statesync.testing.crashes import Watch
 from statesync.testing.faults import FaultyRemote
 
@@ -44,7 +45,6 @@ END;
 Known = dict[tuple[str, str], Record]
 """Records by (object, key)."""
 
-Filters = dict[str, dict[str, list[str | int | float | bool | None]]]
 """By object and column, the values of the records that a device wants."""
 
 
@@ -89,7 +89,7 @@ class WorldHub:
             (name, key)
             for name, wanted in filters.items()
             for key, data in self._ask(of_object, name)
-            if not matches(data.encode(), wanted)
+            if not passes(data.encode(), wanted)
         }
 
     def foreign(self, client: str) -> list[tuple[str, str, int, str | None]]:
@@ -158,7 +158,7 @@ class WorldDevice:
         """Return the filters with which the objects are read."""
         with self.looking() as found:
             rows = found.execute("SELECT object, filter FROM statesync_cursor WHERE filter IS NOT NULL")
-            return {name: json.loads(text) for name, text in rows}
+            return {name: Filter.from_text(text) for name, text in rows}
 
     def set_aside(self) -> set[tuple[str, str]]:
         """Return the records that were changed here, and so need not be as the hub has them."""

@@ -1,4 +1,4 @@
-"""Writes the generated parts of docs/lifecycle.md: ``python -m tests.lifecycle.document``.
+"""Writes the generated parts of docs/lifecycle.md: ``PYTHONPATH=tests python -m lifecycle.document``.
 
 A generated part stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``; the rest is hand-written.
 Tests are named as pytest names them, from the folder ``tests``.
@@ -10,12 +10,13 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from protocol.matrix import CASES, CASES_BEGIN, PAIRS, SITUATIONS, Row
+
 from statesync import diagram
 from statesync.lifecycle import BATCH, SESSION, AnyPhase, AnyTrigger, Chart
 from statesync.verify.properties import PROPERTIES
 from statesync.verify.system.promises import STATEMENTS
 
-from ..protocol.matrix import CASES, CASES_BEGIN, PAIRS, SITUATIONS, Row
 from .example import SESSION_INFO, journal
 
 ROOT = Path(__file__).parents[2]

@@ -147,13 +147,8 @@ def test_killed_while_cancelling(
 def test_killed_in_idle(path: Path, gate: Gate, space: str, new_device: NewDevice) -> None:
     """The child dies by its own hand between the record of the session and its start."""
     code = (
-<<<<<<< HEAD:tests/test_recovery.py
-        "import os, signal, sys; from statesync.session.handle import Session; from child import _sync; "
-        "Session.start = lambda self: (self._store.create(), os.kill(os.getpid(), signal.SIGKILL)); "
-=======
         "import os, signal, sys; from statesync.session.handle import Session; from rig.child import _sync; "
-        "Session.start = lambda self: (self._work.create(), os.kill(os.getpid(), signal.SIGKILL)); "
->>>>>>> tests:tests/session/test_recovery.py
+        "Session.start = lambda self: (self._store.create(), os.kill(os.getpid(), signal.SIGKILL)); "
         "_sync(*sys.argv[1:], '{}')"
     )
     arguments = [sys.executable, "-c", code, str(path), gate.url, space]
