@@ -101,6 +101,12 @@ def test_every_owner_is_there_and_names_its_table(table: str, owner: str) -> Non
     assert any(table in named_tables(MODULES[module]) for module in rooms)
 
 
+def test_the_documentation_names_the_same_owners() -> None:
+    page = (ROOT.parent / "docs" / "internals.md").read_text()
+    rows = re.findall(r"^\| `(statesync_[a-z]+)` \| `([a-z_.]+)` \|", page, re.MULTILINE)
+    assert dict(rows) == OWNERS
+
+
 @pytest.mark.parametrize(
     "code",
     [

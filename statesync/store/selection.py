@@ -46,16 +46,18 @@ class Selection:
 
         Deferred ones are among them. Only reads, and waits for no writer.
         """
+        objects = self._tracked_in_order()
         with self._parts.database.snapshot() as connection:
-            return preview.pending(connection, self._tracked_in_order())
+            return preview.pending(connection, objects)
 
     def has_pending(self) -> bool:
         """Tell whether ``pending()`` has any change, deferred or not; made for asking often.
 
         Only reads, and waits for no writer.
         """
+        objects = self._tracked_in_order()
         with self._parts.database.snapshot() as connection:
-            return preview.has_pending(connection, self._tracked_in_order())
+            return preview.has_pending(connection, objects)
 
     def defer(self, *records: Model) -> int:
         """Hold the changes of these records back until ``mark_for_upload``; return how many there were."""
@@ -213,8 +215,7 @@ def _refuse_under_way(undone: list[Change]) -> None:
     for change in undone:
         if change.batch is not None:
             raise UsageError(
-                f"the change of {change.object} {change.key} may have reached the hub; "
-                "sync to settle that first"
+                f"the change of {change.object} {change.key} may have reached the hub; sync first"
             )
 
 

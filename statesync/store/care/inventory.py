@@ -1,6 +1,6 @@
 """What the device believes that the hub has: its records, with pending changes taken back.
 
-A pending change is no difference to be found, it is known; so its record counts as it was before.
+A pending change is known already, and is no difference to be found. So its record counts as it was before.
 """
 
 from __future__ import annotations

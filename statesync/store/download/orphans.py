@@ -39,7 +39,7 @@ def note(connection: sqlite3.Connection, tracked: TrackedObject, keys: Iterable[
 
 
 def find(connection: sqlite3.Connection, objects: Objects) -> list[RecordError]:
-    """Return the orphans among what was touched: children without a parent, by either side's doing."""
+    """Return the orphans among what was touched: children that came, or whose parents went."""
     orphans: dict[tuple[str, str], RecordError] = {}
     for tracked in objects.values():
         for reference in tracked.references:

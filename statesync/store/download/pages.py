@@ -32,7 +32,7 @@ from statesync.wire import MAX_KEY_LENGTH, Entry, Page, Pull
 
 @frozen
 class ObjectPage:
-    """One object's part of a page, decoded into rows of (key, *columns); None marks a missing column."""
+    """One object's part of a page, decoded into rows of (key, *columns); ``UNSET`` marks a missing column."""
 
     tracked: TrackedObject
     entries: tuple[Entry, ...]
@@ -150,10 +150,10 @@ def _remote_images(part: ObjectPage, keys: set[str]) -> dict[str, str | None]:
 def _offer_newer(
     connection: sqlite3.Connection, part: ObjectPage, seen_until: int, pending: set[str]
 ) -> set[str]:
-    """After a restored backup: offer again what this device had seen of a newer kind than the hub has now.
+    """After a restored backup: offer again what this device has seen and the hub has lost.
 
-    A record whose version is not above the cursor of the old epoch was seen here in that version or a
-    later one; where ours differs, the hub has lost a write.
+    A record whose version is not above the cursor of the old epoch was seen here in that version or a later
+    one. Where ours differs, the hub has lost a write. Returns the keys of the records that are offered.
     """
     tracked = part.tracked
     old = {e.key: e for e in part.entries if e.version <= seen_until and e.key not in pending}

@@ -127,27 +127,38 @@ if os.getuid() == 0:  # to root nothing is read-only
     os.setgid(65534)
     os.setuid(65534)
 try:
-    Store(sys.argv[1]).setup()
+    store = Store.open(sys.argv[1]) if len(sys.argv) > 2 else Store(sys.argv[1])
+    store.setup()
 except StoreError as error:
     print(type(error).__name__, error)
 """
 
 
-@pytest.mark.parametrize("what", ["file", "folder"])
-def test_a_file_or_folder_that_cannot_be_written_is_said_so_at_once(tmp_path: Path, what: str) -> None:
+@pytest.mark.parametrize(
+    ("file_mode", "folder_mode", "arguments"),
+    [(0o444, 0o555, ()), (None, 0o555, ()), (0o644, 0o000, ()), (None, 0o000, ()), (0o644, 0o000, ("open",))],
+    ids=["file", "folder", "closed folder", "closed empty folder", "closed folder, opened without models"],
+)
+def test_a_file_or_folder_that_cannot_be_used_is_said_so_at_once(
+    tmp_path: Path, file_mode: int | None, folder_mode: int, arguments: tuple[str, ...]
+) -> None:
     shared = tmp_path / "shared"
     shared.mkdir()
     path = shared / "field.db"
-    if what == "file":
+    if file_mode is not None:
         Store(path).setup()
         for file in shared.iterdir():
-            file.chmod(0o444)
-    shared.chmod(0o555)
+            file.chmod(file_mode)
+    shared.chmod(folder_mode)
     for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
         folder.chmod(0o755)
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     said = subprocess.run(
-        [sys.executable, "-c", READ_ONLY, str(path)], env=env, capture_output=True, text=True, check=False
+        [sys.executable, "-c", READ_ONLY, str(path), *arguments],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     shared.chmod(0o755)
     assert said.stdout.startswith(StoreReadOnly.__name__), said.stderr
