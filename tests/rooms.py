@@ -41,6 +41,11 @@ def rows_of(document: str) -> tuple[Row, ...]:
     return tuple(Row(tuple(re.findall(r"`([^`]+)`", first)), unknown) for first, _, unknown in cells)
 
 
+def covers(room: str, module: str) -> bool:
+    """Whether a module is the room or stands in it."""
+    return room == module or (room.endswith("/") and module.startswith(room))
+
+
 @frozen
 class House:
     """A package's modules, by their paths below it without the ending, and the table that orders them."""
@@ -80,7 +85,7 @@ class House:
             (len(room), number)
             for number, row in enumerate(self.rows)
             for room in row.rooms
-            if room == module or (room.endswith("/") and module.startswith(room))
+            if covers(room, module)
         ]
         return max(fitting)[1] if fitting else None
 
@@ -98,8 +103,7 @@ class House:
         return [
             room
             for room, times in named.items()
-            if times > 1
-            or not any(m == room or (room[-1] == "/" and m.startswith(room)) for m in self.modules)
+            if times > 1 or not any(covers(room, module) for module in self.modules)
         ]
 
     def arrows_back(self) -> list[str]:
