@@ -17,8 +17,9 @@ from statesync import digest
 from statesync.errors import BadAnswer, WrongHub
 from statesync.filters import NO_FILTER, Filter, Filters
 from statesync.net.remote import Remote
-from statesync.store import outbox, standing
+from statesync.store import cursors, spaces
 from statesync.store.care import inventory
+from statesync.store.outbox.queue import count_pending
 from statesync.store.tracking.objects import TrackedObject
 from statesync.wire import Finding, Survey, SurveyAnswer
 
@@ -101,7 +102,7 @@ class _Inquiry:
     def __init__(self, connection: sqlite3.Connection, remote: SurveyRemote) -> None:
         self._connection = connection
         self._remote = remote
-        self._standing = standing.standing(connection, remote.space)
+        self._here = spaces.load_or_create(connection, remote.space)
         self.requests = 0
 
     def examine(self, tracked: TrackedObject, wanted: Filter) -> ObjectDiagnosis:
@@ -111,7 +112,7 @@ class _Inquiry:
             bounds = inventory.keys_cut(self._connection, tracked, _RANGE)
             for low, until in self._unequal(tracked, wanted, bounds).unequal:
                 differences += self._compare(tracked, wanted, low, until)
-        waiting = outbox.count_pending(self._connection, tracked.name)
+        waiting = count_pending(self._connection, tracked.name)
         return ObjectDiagnosis(tracked.name, whole.here, whole.there, waiting, tuple(differences))
 
     def _unequal(self, tracked: TrackedObject, wanted: Filter, bounds: list[str]) -> _Comparison:
@@ -134,8 +135,7 @@ class _Inquiry:
     ) -> Iterator[RecordDifference]:
         there = {record.key: record for record in self._list(tracked, wanted, low, until)}
         here = dict(inventory.digests(self._connection, tracked, low, until))
-        cursor = standing.cursors(self._connection, [tracked.name]).get(tracked.name)
-        read = cursor.position if cursor else 0
+        read = cursors.position_of(self._connection, tracked.name)
         for key in sorted(here.keys() | there.keys()):
             kind = _kind(here.get(key), there.get(key), read)
             if kind is not None:
@@ -162,7 +162,7 @@ class _Inquiry:
         listed: bool,
     ) -> SurveyAnswer:
         self.requests += 1
-        known = self._standing
+        known = self._here
         answer = self._remote.survey(
             Survey(
                 known.client,

@@ -12,9 +12,10 @@ from statesync.net.remote import Remote
 from statesync.protocol.messages import CancelRequested
 from statesync.session.driver import Driver
 from statesync.session.mailbox import Mailbox
-from statesync.store.core import Core
+from statesync.store.parts import StoreParts
+from statesync.store.recovery import recover
 from statesync.store.session_store import SessionStore
-from statesync.store.tracking.model import new_key
+from statesync.store.tracking.models import new_key
 from statesync.threads import Task, threads
 from statesync.values import CancelOptions, Part, Progress, Reason, State, SyncOptions, SyncResult
 
@@ -34,7 +35,7 @@ class Session:
 
     def __init__(
         self,
-        core: Core,
+        core: StoreParts,
         remote: Remote,
         names: tuple[str, ...],
         options: SyncOptions,
@@ -62,7 +63,7 @@ class Session:
 
     def start(self) -> None:
         """Record the session and run it. The caller holds the store's lock; the session gives it back."""
-        self._core.recover()
+        recover(self._core.database)
         self._store.create()
         threads.start(self._task)
 

@@ -6,8 +6,8 @@ import sqlite3
 
 from attrs import frozen
 
-from statesync.store.core import Core
-from statesync.store.outbox import Objects
+from statesync.store.parts import StoreParts
+from statesync.store.tracking.objects import Objects
 from statesync.values import SyncOptions
 
 
@@ -15,7 +15,7 @@ from statesync.values import SyncOptions
 class SessionContext:
     """One session and the store that it works on."""
 
-    core: Core
+    parts: StoreParts
     session: str
     space: str
     objects: Objects
@@ -23,4 +23,4 @@ class SessionContext:
 
     def raw(self) -> sqlite3.Connection:
         """Return the calling thread's connection."""
-        return self.core.database.raw()
+        return self.parts.database.raw()

@@ -33,10 +33,14 @@ from statesync.protocol.messages import (
     StoreDoubt,
     StoreReason,
 )
-from statesync.store import history, journal, outbox, standing
+from statesync.store import claims, rereading
 from statesync.store.context import SessionContext
-from statesync.store.core import Core
 from statesync.store.download.downloads import Downloads
+from statesync.store.journal import batches, history, sessions
+from statesync.store.journal.transitions import Detail, JournalWriter
+from statesync.store.outbox import queue
+from statesync.store.parts import StoreParts
+from statesync.store.upload.doubts import release_changes
 from statesync.store.upload.uploads import Uploads
 from statesync.values import Direction, SyncOptions, SyncResult
 from statesync.wire import Page, Pull, Push, PushAnswer
@@ -51,35 +55,35 @@ class SessionStore:
     """What one session does with the store. Used by the session's thread alone, inside ``connected``."""
 
     def __init__(
-        self, core: Core, session: str, space: str, names: tuple[str, ...], options: SyncOptions
+        self, parts: StoreParts, session: str, space: str, names: tuple[str, ...], options: SyncOptions
     ) -> None:
-        objects = {name: core.objects[name] for name in names}
-        self._context = SessionContext(core, session, space, objects, options)
+        objects = {name: parts.objects[name] for name in names}
+        self._context = SessionContext(parts, session, space, objects, options)
         self._uploads = Uploads(self._context)
         self._downloads = Downloads(self._context)
-        self._journal = journal.JournalWriter(session, began=time.monotonic())
+        self._journal = JournalWriter(session, began=time.monotonic())
         self._batch: int | None = None
         self._stored = 0
 
     def create(self) -> None:
         """Record the session in the phase idle. Raises ``UsageError`` for an object of another space."""
         context = self._context
-        with context.core.database.transaction() as connection:
-            elsewhere = standing.belongs(connection, context.objects, context.space)
+        with context.parts.database.transaction() as connection:
+            elsewhere = claims.claim_objects(connection, context.objects, context.space)
             if elsewhere is not None:
                 raise UsageError(
                     f"{elsewhere} belongs to another space than {context.space!r}, and an object is synced "
                     "with one space of one hub; reset() it first"
                 )
             if context.options.downloads:
-                standing.apply_filters(connection, context.objects, context.options.filter)
-            journal.create_session(connection, context.session, context.space, context.objects)
-            journal.prune(connection, context.core.keep_sessions)
+                rereading.apply_filters(connection, context.objects, context.options.filter)
+            sessions.create_session(connection, context.session, context.space, context.objects)
+            sessions.prune(connection, context.parts.keep_sessions)
 
     @contextmanager
     def connected(self) -> Iterator[None]:
         """Give the session's thread its connection."""
-        with self._context.core.database.session_connection() as connection:
+        with self._context.parts.database.session_connection() as connection:
             self._downloads.connect(connection)
             yield
 
@@ -98,8 +102,8 @@ class SessionStore:
         """Look for a batch in doubt, and whether anything may wait: what was logged may come to nothing."""
         with self._errors_mapped():
             raw, context = self._context.raw(), self._context
-            in_doubt = journal.batch_in_doubt(raw, context.space) is not None
-            return Begin(replay=in_doubt, waiting=outbox.is_in_use(raw, context.objects))
+            in_doubt = batches.find_doubtful(raw, context.space) is not None
+            return Begin(replay=in_doubt, waiting=queue.is_in_use(raw, context.objects))
 
     def prepare(self, wanted: Prepare) -> Prepared:
         """Stage the next upload batch."""
@@ -130,15 +134,15 @@ class SessionStore:
         raise UsageError("a page is no answer to an upload")
 
     def _errors_mapped(self) -> AbstractContextManager[None]:
-        return self._context.core.database.errors_mapped()
+        return self._context.parts.database.errors_mapped()
 
     # -- transactions --------------------------------------------------------------------------------
 
     def commit(self, moves: tuple[Move, ...], effects: tuple[Effect, ...]) -> Committed:
         """Write effects and journal rows in one transaction: the ``Commit`` of the machine."""
-        details: dict[AnyTrigger, journal.Detail] = {}
+        details: dict[AnyTrigger, Detail] = {}
         committed = NOTHING_COMMITTED
-        with self._context.core.database.transaction() as connection:
+        with self._context.parts.database.transaction() as connection:
             for effect in effects:
                 committed = self._write(connection, effect, details) or committed
             last = self._journal.write(connection, moves, self._batch, details)
@@ -146,7 +150,7 @@ class SessionStore:
         return committed
 
     def _write(
-        self, connection: sqlite3.Connection, effect: Effect, details: dict[AnyTrigger, journal.Detail]
+        self, connection: sqlite3.Connection, effect: Effect, details: dict[AnyTrigger, Detail]
     ) -> Committed | None:
         """Write one effect, add to the journal's details, and return what only the database knew."""
         session = self._context.session
@@ -158,14 +162,14 @@ class SessionStore:
             case StoreBatch():
                 self._store_batch(connection, effect)
             case StoreAttempt():
-                journal.note_attempt(connection, session, effect.number, effect.attempt)
+                batches.note_attempt(connection, session, effect.number, effect.attempt)
             case StoreDoubt():
-                journal.set_doubt(connection, session, effect.number, doubtful=effect.in_doubt)
+                batches.set_doubt(connection, session, effect.number, doubtful=effect.in_doubt)
             case DropBatch():
                 self._drop_batch(connection, effect)
             case Adapt():
-                objects = standing.objects_of(connection, self._context.space, self._context.core.objects)
-                standing.adapt(connection, self._context.space, objects, effect.problem)
+                objects = claims.objects_of(connection, self._context.space, self._context.parts.objects)
+                rereading.adapt(connection, self._context.space, objects, effect.problem)
             case StoreReason():
                 details[Trigger.CANCEL] = {"reason": effect.reason}
             case EndSession():
@@ -176,13 +180,13 @@ class SessionStore:
         if not effect.uploads:
             return Committed(upload_limit=0, waiting=0 if self._context.options.uploads else None)
         limit = self._uploads.fix_limit(connection)
-        waiting = outbox.count_waiting(connection, self._context.objects) if limit else 0
+        waiting = queue.count_waiting(connection, self._context.objects) if limit else 0
         return Committed(upload_limit=limit, waiting=waiting)
 
     def _store_batch(self, connection: sqlite3.Connection, effect: StoreBatch) -> None:
         self._batch = effect.number
         context = self._context
-        journal.create_batch(connection, context.session, effect.number, effect.direction, context.space)
+        batches.create_batch(connection, context.session, effect.number, effect.direction, context.space)
         if effect.direction is Direction.UPLOAD:
             self._uploads.stage(connection, effect.number)
 
@@ -190,7 +194,7 @@ class SessionStore:
         self,
         connection: sqlite3.Connection,
         effect: StoreAnswer,
-        details: dict[AnyTrigger, journal.Detail],
+        details: dict[AnyTrigger, Detail],
     ) -> Committed:
         began = time.monotonic()
         only_uploads: dict[str, int] = {}
@@ -211,15 +215,15 @@ class SessionStore:
         return committed
 
     def _drop_batch(self, connection: sqlite3.Connection, effect: DropBatch) -> None:
-        journal.set_doubt(connection, self._context.session, effect.number, doubtful=effect.in_doubt)
+        batches.set_doubt(connection, self._context.session, effect.number, doubtful=effect.in_doubt)
         if not effect.in_doubt:
-            journal.release_batch(connection, self._context.session, effect.number)
+            release_changes(connection, self._context.session, effect.number)
         self._uploads.drop()
         self._downloads.drop()
 
-    def _end(self, connection: sqlite3.Connection, effect: EndSession) -> journal.Detail:
+    def _end(self, connection: sqlite3.Connection, effect: EndSession) -> Detail:
         message = effect.error.message if effect.error else None
-        journal.end_session(connection, self._context.session, effect.reason, message)
+        sessions.end_session(connection, self._context.session, effect.reason, message)
         if self._stored >= _MUCH:
-            self._context.core.database.peewee.put_off_checkpoint()
+            self._context.parts.database.peewee.put_off_checkpoint()
         return {"reason": effect.reason, "error": message}

@@ -15,7 +15,8 @@ from statesync.filters import Filter, Filters
 from statesync.hub import Hub, LocalRemote, prepare
 from statesync.hub.pull import passes
 from statesync.scope import Scope, Store
-from statesync.store.tracking.objects import TrackedObject, describe, quoted, record_of_image
+from statesync.store.tracking.describe import describe
+from statesync.store.tracking.objects import TrackedObject, quoted, record_of_image
 from statesync.testing.crashes import Watch
 from statesync.testing.faults import FaultyRemote
 

@@ -116,7 +116,7 @@ def servers_of(database: Database) -> list[int]:
 @contextmanager
 def process_of(url: str) -> Iterator[tuple[str, int]]:
     """Serve the hub in a process of its own; give its address and its process id."""
-    from .test_processes import running
+    from .served import running
 
     with running(url, "--open") as server:
         try:

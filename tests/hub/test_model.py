@@ -32,7 +32,7 @@ class Model:
     """What section 6 of the design says, with a dictionary for a database."""
 
     head: int = 0
-    horizon: int = 0
+    purged_through: int = 0
     records: dict[tuple[str, str], Record] = field(factory=dict)
 
     def verdict(self, client: str, change: dict[str, Any]) -> dict[str, Any]:
@@ -41,8 +41,8 @@ class Model:
         gone = old is None or old.data is None
         if change["op"] == "delete" and gone:
             return {"status": "accepted", "version": self.head}
-        if old is None and 0 < change["base"] < self.horizon:
-            return {"status": "conflict", "version": self.horizon, "deleted": True}
+        if old is None and 0 < change["base"] < self.purged_through:
+            return {"status": "conflict", "version": self.purged_through, "deleted": True}
         if old and old.version > change["base"] and old.writer != client:
             found = {"status": "conflict", "version": old.version, "deleted": gone}
             if not gone:
@@ -76,7 +76,7 @@ class Model:
         gone = [
             name for name, record in self.records.items() if record.data is None and record.version <= through
         ]
-        self.horizon = max([self.horizon, *(self.records.pop(name).version for name in gone)])
+        self.purged_through = max([self.purged_through, *(self.records.pop(name).version for name in gone)])
         return len(gone)
 
     def entry(self, name: tuple[str, str], feed: dict[str, Any]) -> dict[str, Any] | None:
@@ -97,7 +97,7 @@ class Client:
     cursors: dict[str, int] = field(factory=lambda: dict.fromkeys(OBJECTS, 0))
     held: dict[str, Any] = field(factory=dict)
     began: int = 0
-    """The horizon at the time when the device began to read."""
+    """How far deletes were purged when the device began to read."""
 
 
 changes = st.lists(
@@ -164,12 +164,12 @@ class SpaceMachine(RuleBasedStateMachine):
         feeds: dict[str, Any] = {
             key: {"cursor": round(part * self.model.head), **extra} for key, part in cursors.items()
         }
-        if any(0 < feed["cursor"] < self.model.horizon for feed in feeds.values()):
+        if any(0 < feed["cursor"] < self.model.purged_through for feed in feeds.values()):
             return  # whether it may is a matter of what it has read before: see follow
         number = self.clients[name].number
         unread = not own and any(feed["cursor"] == 0 for feed in feeds.values())
         behind = any(feed["cursor"] < self.model.head for feed in feeds.values())
-        if self.model.horizon and unread and number and behind:
+        if self.model.purged_through and unread and number and behind:
             with pytest.raises(Refused, match="horizon_passed"):
                 self.ask(name, feeds, limit)
             return
@@ -182,9 +182,10 @@ class SpaceMachine(RuleBasedStateMachine):
         """One page on: what a device holds changes by pages alone."""
         client = self.clients[name]
         if min(client.cursors.values()) == 0:
-            client.cursors, client.held, client.began = dict.fromkeys(OBJECTS, 0), {}, self.model.horizon
+            client.cursors, client.held = dict.fromkeys(OBJECTS, 0), {}
+            client.began = self.model.purged_through
         feeds = {key: {"cursor": at, "own": True} for key, at in client.cursors.items()}
-        if min(client.cursors.values()) < self.model.horizon != client.began:
+        if min(client.cursors.values()) < self.model.purged_through != client.began:
             with pytest.raises(Refused, match="horizon_passed"):
                 self.ask(name, feeds, limit)
             client.cursors = dict.fromkeys(OBJECTS, 0)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, chain
 
+import psycopg
 from playhouse.pool import PooledPostgresqlDatabase  # type: ignore[import-untyped]
 from psycopg.conninfo import conninfo_to_dict
 
 from statesync.hub.db.database import Database, FeedRow, Pool, Statement, Stored, Written
+from statesync.hub.errors import BadDatabase
 
 # Every statement of the hub walks along an index in its order. Before a table has statistics the planner may
 # choose another index and a sort instead, and read a whole object for each key. So it gets no choice.
@@ -94,8 +96,14 @@ class PostgresDialect:
 
 
 def open_postgres(url: str, connections: int, patience: float) -> Database:
-    """Return the hub database at a ``postgresql://`` address, which libpq reads."""
-    given = conninfo_to_dict(url).get("options") or ""
+    """Return the hub database at a ``postgresql://`` address, which libpq reads.
+
+    Raises ``BadDatabase`` for an address that libpq cannot read.
+    """
+    try:
+        given = conninfo_to_dict(url).get("options") or ""
+    except psycopg.ProgrammingError as error:
+        raise BadDatabase(f"the address of the database cannot be read ({str(error).strip()})") from error
     pool = PooledPostgresqlDatabase(
         url,
         prefer_psycopg3=True,

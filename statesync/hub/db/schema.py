@@ -123,8 +123,8 @@ def _begin(database: Database) -> None:
 
 def _unusable(error: peewee.DatabaseError) -> BadDatabase:
     return BadDatabase(
-        f"the database cannot be used ({str(error).strip()}); check its address, that its server runs, or "
-        "that its folder exists and its file is a SQLite database, and that it may be written"
+        f"the database cannot be used ({str(error).strip()}); check its address, and that its server runs "
+        "or that its file is a SQLite database, in a folder that exists; it has to be writable"
     )
 
 

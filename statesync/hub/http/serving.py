@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from attrs import asdict, evolve, field, frozen
-from attrs.converters import optional
 from starlette.applications import Starlette
 from uvicorn.supervisors import Multiprocess
 
@@ -32,7 +31,7 @@ class Setup:
     url: str
     without_tokens: bool = False
     limits: HubLimits = field(factory=HubLimits)
-    objects: frozenset[str] | None = field(default=None, converter=optional(frozenset))
+    objects: frozenset[str] | None = None
     issuer: Issuer | None = None
     connections: int = 8
     patience: float = 10.0

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from statesync import digest
-from statesync.store.tracking.objects import BLOB, BOOLEAN, TrackedObject, quoted, record_of_image
+from statesync.store.outbox.lookup import records_before
+from statesync.store.tracking.objects import BLOB, BOOLEAN, TrackedObject, quoted
 
 
 def keys_cut(connection: sqlite3.Connection, tracked: TrackedObject, size: int) -> list[str]:
@@ -43,8 +44,8 @@ def digests(
     key = quoted(tracked.key)
     names = ", ".join(quoted(name) for name in (tracked.key, *tracked.column_names))
     within = f"{key} >= :low AND (:until IS NULL OR {key} < :until)"
-    bounds = {"low": low, "until": until, "object": tracked.name}
-    taken_back = _taken_back(connection, bounds)
+    bounds = {"low": low, "until": until}
+    taken_back = records_before(connection, tracked.name, low, until)
     shown = _shown_as(tracked)
     for found, *values in connection.execute(
         f"SELECT {names} FROM {quoted(tracked.table)} WHERE {within}", bounds
@@ -54,15 +55,6 @@ def digests(
     for found, record in taken_back.items():
         if record is not None:
             yield found, digest.of_record(found, shown([record.get(name) for name in tracked.column_names]))
-
-
-def _taken_back(connection: sqlite3.Connection, bounds: dict[str, Any]) -> dict[str, dict[str, Any] | None]:
-    rows = connection.execute(
-        "SELECT key, coalesce(theirs, image) FROM statesync_change "
-        "WHERE object = :object AND key >= :low AND (:until IS NULL OR key < :until)",
-        bounds,
-    )
-    return {key: None if image in (None, "null") else record_of_image(image) for key, image in rows}
 
 
 def _shown_as(tracked: TrackedObject) -> Any:

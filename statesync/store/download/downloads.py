@@ -12,9 +12,10 @@ from attrs import define
 
 from statesync.errors import UsageError
 from statesync.protocol.messages import Answered
-from statesync.store import journal, standing
+from statesync.store import cursors, spaces
 from statesync.store.context import SessionContext
 from statesync.store.download import orphans, pages
+from statesync.store.journal import batches
 from statesync.values import RecordError
 from statesync.wire import Page, Pull
 
@@ -46,8 +47,8 @@ class Downloads:
     def request(self) -> Pull:
         """Return the request for the next page of the scope's feeds."""
         context = self._context
-        here = standing.standing(context.raw(), context.space)
-        feeds = standing.feeds(context.raw(), context.objects, context.options.filter)
+        here = spaces.load_or_create(context.raw(), context.space)
+        feeds = cursors.feeds(context.raw(), context.objects, context.options.filter)
         limit = context.options.download_batch_size
         return Pull(here.client, here.number, here.hub, here.epoch, feeds, limit, here.head)
 
@@ -72,17 +73,17 @@ class Downloads:
         """Store the page as the batch ``number``, with its cursors; return how many records it brought."""
         download, context = self._staged(), self._context
         page = download.page
-        here = standing.standing(connection, context.space)
-        standing.learn(connection, here, page.hub, page.epoch, page.head)
-        applied = pages.apply(connection, page, download.parts, context.objects)
+        here = spaces.load_or_create(connection, context.space)
+        spaces.learn(connection, here, page.hub, page.epoch, page.head)
+        stored = pages.apply(connection, page, download.parts, context.objects)
         for part in download.parts:
             if part.tracked.name in self._watched:
                 orphans.note(connection, part.tracked, (entry.key for entry in part.entries))
         if self._watched and not page.more:
             self.orphans = orphans.find(connection, context.objects)
-        if applied.stored:
-            journal.set_records(connection, context.session, number, applied.stored)
-        return applied.stored
+        if stored:
+            batches.set_records(connection, context.session, number, stored)
+        return stored
 
     def drop(self) -> None:
         """Let go of the page that has come."""

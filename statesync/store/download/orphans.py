@@ -9,8 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable
 
-from statesync.store.outbox import Objects
-from statesync.store.tracking.objects import Reference, TrackedObject, quoted
+from statesync.store.tracking.objects import Objects, Reference, TrackedObject, quoted
 from statesync.values import RecordError
 
 

@@ -78,6 +78,19 @@ class Database:
                     yield self.raw()
 
     @contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """Let the block read one state of the database, whoever writes meanwhile; waits for nobody.
+
+        Inside a transaction it reads what that transaction sees.
+        """
+        with self.errors_mapped():
+            if self.peewee.in_transaction():
+                yield self.raw()
+            else:
+                with self.peewee.atomic("DEFERRED"):
+                    yield self.raw()
+
+    @contextmanager
     def session_connection(self) -> Iterator[sqlite3.Connection]:
         """Give a session's thread its connection for the length of the block.
 

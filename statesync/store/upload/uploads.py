@@ -15,8 +15,13 @@ from attrs import define
 from statesync.errors import BadAnswer, UsageError
 from statesync.protocol.conversation import Committed
 from statesync.protocol.messages import Answered, ComposeAhead, Prepare, Prepared
-from statesync.store import journal, outbox, standing
+from statesync.store import spaces
 from statesync.store.context import SessionContext
+from statesync.store.journal import batches, sessions
+from statesync.store.journal.batches import DoubtfulBatch, WireBatch
+from statesync.store.outbox import queue
+from statesync.store.outbox.changes import Revision, mark_sent
+from statesync.store.outbox.fold import fold
 from statesync.store.tracking.triggers import switched_off
 from statesync.store.upload import drafts, verdicts
 from statesync.wire import Change, Push, PushAnswer, Rejected
@@ -26,17 +31,15 @@ from statesync.wire import Change, Push, PushAnswer, Rejected
 class UploadBatch:
     """The upload batch that stands ready or is under way. ``up_to`` is the session's upload limit.
 
-    ``replayed`` names the session and the number under which it was first sent, if it is in doubt.
+    ``replayed`` says as what it was first sent, if it is in doubt.
     """
 
-    wire_id: str
-    wire_number: int
-    payload: bytes
+    wire: WireBatch
     changes: list[Change]
     up_to: int
     last_position: int = 0
-    revisions: tuple[tuple[int, int], ...] = ()
-    replayed: tuple[str, int] | None = None
+    revisions: tuple[Revision, ...] = ()
+    replayed: DoubtfulBatch | None = None
     answer: PushAnswer | None = None
     resolutions: list[verdicts.Resolution] | None = None
 
@@ -51,9 +54,9 @@ class Uploads:
 
     def fix_limit(self, connection: sqlite3.Connection) -> int:
         """Fold what was logged, and return the upload limit: what is written later waits."""
-        outbox.fold(connection, self._context.core.objects)
-        limit = outbox.horizon(connection)
-        journal.set_horizon(connection, self._context.session, limit)
+        fold(connection, self._context.parts.objects)
+        limit = queue.last_position(connection)
+        sessions.set_upload_limit(connection, self._context.session, limit)
         return limit
 
     # -- what is next --------------------------------------------------------------------------------
@@ -66,37 +69,34 @@ class Uploads:
         return Prepared(len(self._batch.changes), self._batch.last_position)
 
     def _replay(self, wanted: Prepare) -> UploadBatch | None:
-        in_doubt = journal.batch_in_doubt(self._context.raw(), self._context.space)
+        in_doubt = batches.find_doubtful(self._context.raw(), self._context.space)
         if in_doubt is None:
             return None
-        session, number, wire_id, wire_number, payload = in_doubt
-        changes = verdicts.changes_of(payload)
-        return UploadBatch(wire_id, wire_number, payload, changes, wanted.up_to, replayed=(session, number))
+        changes = verdicts.changes_of(in_doubt.wire.payload)
+        return UploadBatch(in_doubt.wire, changes, wanted.up_to, replayed=in_doubt)
 
     def _next(self, wanted: Prepare) -> UploadBatch | None:
         context = self._context
-        if not outbox.has_waiting(context.raw(), after=wanted.after, up_to=wanted.up_to):
+        if not queue.has_waiting(context.raw(), after=wanted.after, up_to=wanted.up_to):
             return None
-        with context.core.database.transaction() as connection:
+        with context.parts.database.transaction() as connection:
             ready = drafts.next_batch(
                 connection, context.objects, self._window(wanted), context.session, self._draft
             )
-            here = standing.standing(connection, context.space)
+            here = spaces.load_or_create(connection, context.space)
         if ready is None:
             return None
         return UploadBatch(
-            str(uuid.uuid4()),
-            here.number + 1,
-            ready.payload,
+            WireBatch(str(uuid.uuid4()), here.number + 1, ready.payload),
             ready.changes,
             wanted.up_to,
-            last_position=ready.through,
+            last_position=ready.last_position,
             revisions=ready.revisions,
         )
 
-    def _window(self, wanted: Prepare | ComposeAhead) -> drafts.Window:
+    def _window(self, wanted: Prepare | ComposeAhead) -> queue.Window:
         limit = self._context.options.upload_batch_size
-        return drafts.Window(wanted.after, wanted.up_to, limit, skip_failed=wanted.round > 1)
+        return queue.Window(wanted.after, wanted.up_to, limit, skip_failed=wanted.round > 1)
 
     def compose_ahead(self, wanted: ComposeAhead) -> None:
         """Compose the batch that follows the one under way, to have it at hand; writes nothing."""
@@ -104,25 +104,17 @@ class Uploads:
 
     def request(self) -> Push:
         """Return the request of the staged batch."""
-        batch, here = self._staged(), standing.standing(self._context.raw(), self._context.space)
-        payload = msgspec.Raw(batch.payload)
-        return Push(here.client, batch.wire_number, batch.wire_id, here.hub, here.epoch, payload, here.head)
+        batch, here = self._staged(), spaces.load_or_create(self._context.raw(), self._context.space)
+        wire, payload = batch.wire, msgspec.Raw(batch.wire.payload)
+        return Push(here.client, wire.number, wire.id, here.hub, here.epoch, payload, here.head)
 
     def stage(self, connection: sqlite3.Connection, number: int) -> None:
         """Keep the batch's exact payload, and mark its changes as under way."""
         batch = self._staged()
-        journal.stage_upload(
-            connection,
-            self._context.session,
-            number,
-            batch.wire_id,
-            batch.wire_number,
-            batch.payload,
-            len(batch.changes),
-        )
+        batches.stage_upload(connection, self._context.session, number, batch.wire, len(batch.changes))
         if batch.replayed is not None:
-            journal.settle(connection, *batch.replayed)
-        outbox.mark_sent(connection, batch.wire_id, batch.revisions)
+            batches.resolve_doubt(connection, batch.replayed.session, batch.replayed.number)
+        mark_sent(connection, batch.wire.id, batch.revisions)
 
     # -- what was answered ---------------------------------------------------------------------------
 
@@ -139,7 +131,7 @@ class Uploads:
                 context.raw(),
                 batch.changes,
                 answer.results,
-                context.core.objects,
+                context.parts.objects,
                 context.options.conflict_policy,
             )
         except msgspec.MsgspecError as error:
@@ -156,7 +148,7 @@ class Uploads:
         context = self._context
         if context.options.downloads or batch.replayed is not None:
             return False
-        return not outbox.has_more(
+        return not queue.has_more(
             context.raw(), context.objects, after=batch.last_position, up_to=batch.up_to
         )
 
@@ -170,20 +162,20 @@ class Uploads:
             outcome = verdicts.store(
                 connection,
                 context.session,
-                batch.wire_id,
+                batch.wire.id,
                 batch.changes,
                 answer.results,
                 batch.resolutions or [],
-                context.core.objects,
+                context.parts.objects,
                 remove_accepted=context.options.remove_after_upload,
             )
-        here = standing.standing(connection, context.space)
-        standing.learn(connection, here, answer.hub, answer.epoch, answer.head)
-        standing.acknowledge(connection, context.space, batch.wire_number)
-        journal.settle(connection, context.session, number)
+        here = spaces.load_or_create(connection, context.space)
+        spaces.learn(connection, here, answer.hub, answer.epoch, answer.head)
+        spaces.acknowledge(connection, context.space, batch.wire.number)
+        batches.resolve_doubt(connection, context.session, number)
         if batch.replayed is None:
             return outcome, Committed(outcome.accepted)
-        # Edits that were made before the doubt was settled have moved to the end of the outbox.
+        # Edits that were made before the doubt was settled have moved to the end of the queue.
         return outcome, Committed(outcome.accepted, self.fix_limit(connection))
 
     def drop(self) -> None:

@@ -1,4 +1,4 @@
-"""Reading the journal: statistics as a fold over it (K4), sessions, batches, conflicts."""
+"""Reading the journal: sessions, their batches, and their statistics as a fold over it (K4)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 
 from statesync.errors import UnknownObject
 from statesync.lifecycle import AnyPhase, AnyTrigger, BatchPhase, BatchTrigger, Phase, Trigger
-from statesync.store.tracking.objects import record_of_image
+from statesync.store import conflict_log
+from statesync.store.outbox.lookup import upload_errors
 from statesync.values import (
     BatchInfo,
     BatchStats,
-    ConflictEntry,
     Direction,
     JournalEntry,
     RecordError,
@@ -138,36 +138,6 @@ def _batches(connection: sqlite3.Connection, session: str) -> tuple[BatchInfo, .
     )
 
 
-def conflicts(
-    connection: sqlite3.Connection,
-    *,
-    session: str | None = None,
-    objects: Iterable[str] | None = None,
-    limit: int = 1000,
-) -> list[ConflictEntry]:
-    """Return the newest entries of the conflict log, oldest first; of a session, of objects, or all."""
-    names = None if objects is None else json.dumps(list(objects))
-    rows = connection.execute(
-        "SELECT session, at, object, key, base, local, remote, kept FROM statesync_conflict "
-        f"WHERE {'TRUE' if session is None else 'session = :session'} "
-        "AND (:names IS NULL OR object IN (SELECT value FROM json_each(:names))) "
-        "ORDER BY id DESC LIMIT :limit",
-        {"session": session, "names": names, "limit": limit},
-    ).fetchall()
-    return [
-        ConflictEntry(of, _time(at), name, key, *(record_of_image(side) for side in sides))
-        for of, at, name, key, *sides in reversed(rows)
-    ]
-
-
-def upload_errors(connection: sqlite3.Connection, session: str) -> list[RecordError]:
-    """Return the records that a session could not upload, with the reasons."""
-    rows = connection.execute(
-        "SELECT object, key, error FROM statesync_change WHERE failed_in = ? ORDER BY position", (session,)
-    )
-    return [RecordError(name, key, *error.split(": ", 1)) for name, key, error in rows]
-
-
 def result(
     connection: sqlite3.Connection, session_id: str, orphans: Iterable[RecordError], *, with_batches: bool
 ) -> SyncResult:
@@ -180,5 +150,5 @@ def result(
         phase=Phase(phase),
         stats=_fold_stats(connection, session_id, _time(started), with_batches=with_batches),
         errors=SyncErrors(tuple(upload_errors(connection, session_id)), tuple(orphans)),
-        conflicts=tuple(conflicts(connection, session=session_id)),
+        conflicts=tuple(conflict_log.entries(connection, session=session_id)),
     )

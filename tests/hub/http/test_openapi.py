@@ -20,7 +20,7 @@ from schemathesis.specs.openapi.checks import (
 
 from statesync import wire
 
-from .devices import Device, Service, upsert
+from ..devices import Device, Service, upsert
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 

@@ -25,7 +25,7 @@ from statesync.hub.errors import BadDatabase, CannotDistribute
 from statesync.hub.spaces import ClientState
 from statesync.wire import Feed
 
-from .devices import Device, delete, upsert
+from ..devices import Device, delete, upsert
 
 TABLES = ["space", "record", "receipt", "reader", "token", "mark"]
 

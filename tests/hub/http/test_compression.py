@@ -10,7 +10,7 @@ import zstandard
 from statesync.hub import Hub, HubLimits, Refused
 from statesync.hub.http.compression import pack, unpack
 
-from .devices import Device, Service, upsert
+from ..devices import Device, Service, upsert
 
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,

@@ -15,7 +15,7 @@ from statesync.hub import Hub, HubLimits, Refused, Right, create_token, list_tok
 from statesync.hub.access.identity import Issuer
 from statesync.hub.access.rates import Rates
 
-from .devices import Device, Service, upsert
+from ..devices import Device, Service, upsert
 
 READ, WRITE = frozenset({Right.READ}), frozenset({Right.WRITE})
 BOTH = READ | WRITE
