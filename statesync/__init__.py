@@ -85,7 +85,7 @@ from statesync.store.care.doctor import (
     Complaint,
     Repair,
 )
-from statesync.store.tracking.models import (
+from statesync.store.tracking.model import (
     Model,
 )
 from statesync.values import (

@@ -20,7 +20,7 @@ from statesync.store.cursors import stored_filters
 from statesync.store.journal import history
 from statesync.store.parts import StoreParts
 from statesync.store.selection import Selection
-from statesync.store.tracking.models import Model, model_base
+from statesync.store.tracking.model import Model, model_base
 from statesync.values import CancelOptions, JournalEntry, Reason, SessionInfo, SyncOptions, SyncResult
 
 _Tracked = TypeVar("_Tracked", bound=peewee.Model)
@@ -98,7 +98,8 @@ class Store(Selection):
 
         An empty list is a sound store. Reads the whole file, so its time follows the database's size.
         """
-        return doctor.examine(self._parts.database.raw(), self._parts.objects)
+        with self._parts.database.errors_mapped():
+            return doctor.examine(self._parts.database.raw(), self._parts.objects)
 
     def repair(self) -> list[Complaint]:
         """Mend what ``examine`` finds and return what could not be mended. No pending change is lost.

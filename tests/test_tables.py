@@ -21,7 +21,7 @@ OWNERS = {
     "statesync_meta": "store.schema",
     "statesync_object": "store.tracking.registry",
     "statesync_tracking": "store.tracking.triggers",
-    "statesync_log": "store.tracking.objects",
+    "statesync_log": "store.tracking.log",
     "statesync_change": "store.outbox",
     "statesync_space": "store.spaces",
     "statesync_cursor": "store.cursors",
@@ -39,7 +39,7 @@ MIGRATIONS = "store.schema"
 """It makes every table, and leads old ones to new ones."""
 
 WITNESSES = {"testing.rest", "testing.sites", "demo.stage"}
-"""They look into the file from outside, by a plain connection, without the store's code; they only read."""
+"""They look into the file from outside, past the store's code, by a plain connection; they only read."""
 
 TABLE = re.compile(r"statesync_[a-z]+")
 

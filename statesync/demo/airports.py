@@ -8,7 +8,7 @@ import airportsdata
 from peewee import CharField, FloatField, chunked
 
 from statesync.scope import Store
-from statesync.store.tracking.models import Model
+from statesync.store.tracking.model import Model
 
 FIELDS = ("icao", "iata", "name", "city", "subd", "country", "elevation", "lat", "lon", "tz")
 """What the package says of an airport, but for ``lid``, which repeats other codes."""

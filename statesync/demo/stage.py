@@ -20,7 +20,7 @@ from statesync.hub import Hub, prepare, serving
 from statesync.hub.access.rights import ALL_RIGHTS, Rights
 from statesync.net.remote import HttpRemote
 from statesync.scope import Scope, Store
-from statesync.store.tracking.models import Model
+from statesync.store.tracking.model import Model
 from statesync.values import SessionInfo
 from statesync.wire import Page, Pull
 

@@ -15,7 +15,7 @@ from statesync.session.mailbox import Mailbox
 from statesync.store.parts import StoreParts
 from statesync.store.recovery import recover
 from statesync.store.session_store import SessionStore
-from statesync.store.tracking.models import new_key
+from statesync.store.tracking.model import new_key
 from statesync.threads import Task, threads
 from statesync.values import CancelOptions, Part, Progress, Reason, State, SyncOptions, SyncResult
 

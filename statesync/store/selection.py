@@ -18,7 +18,8 @@ from statesync.store.outbox.lookup import Change
 from statesync.store.parts import StoreParts
 from statesync.store.rereading import reread
 from statesync.store.tracking import registry, triggers
-from statesync.store.tracking.objects import Objects, TrackedObject, quoted
+from statesync.store.tracking.objects import Objects, TrackedObject
+from statesync.store.tracking.quoting import quoted
 from statesync.values import ConflictEntry, PendingChange, SessionInfo
 
 
@@ -100,7 +101,7 @@ class Selection:
         for change in undone:
             tracked = self._parts.objects[change.object]
             if tracked.uniques:
-                connection.execute(tracked.delete_sql, (change.key,))
+                connection.execute(tracked.sql.delete, (change.key,))
 
     def _changes(self, connection: sqlite3.Connection, what: Model | type[Model] | None) -> list[Change]:
         if isinstance(what, Model):
@@ -221,7 +222,7 @@ def _undo(connection: sqlite3.Connection, tracked: TrackedObject, change: Change
     """Make the record what it is without the change, and forget the change."""
     record = change.record_before
     if record is None:
-        connection.execute(tracked.delete_sql, (change.key,))
+        connection.execute(tracked.sql.delete, (change.key,))
     else:
-        connection.execute(tracked.upsert_of(tuple(record)), (change.key, *record.values()))
+        connection.execute(tracked.sql.upsert(tuple(record)), (change.key, *record.values()))
     changes.forget_record(connection, tracked.name, change.key)

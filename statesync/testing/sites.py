@@ -16,7 +16,9 @@ from statesync.hub import Hub, LocalRemote, prepare
 from statesync.hub.pull import passes
 from statesync.scope import Scope, Store
 from statesync.store.tracking.describe import describe
-from statesync.store.tracking.objects import TrackedObject, quoted, record_of_image
+from statesync.store.tracking.images import record_of_image
+from statesync.store.tracking.objects import TrackedObject
+from statesync.store.tracking.quoting import quoted
 from statesync.testing.crashes import Watch
 from statesync.testing.faults import FaultyRemote
 
@@ -73,14 +75,14 @@ class WorldHub:
     def records(self, objects: dict[str, TrackedObject]) -> Known:
         """Return the living records, as a device would store them."""
         rows = self._ask("SELECT object, key, data FROM record WHERE NOT deleted")
-        return {(name, key): objects[name].read_wire(data.encode()) for name, key, data in rows}
+        return {(name, key): objects[name].wire.read(data.encode()) for name, key, data in rows}
 
     def history(self, tracked: TrackedObject, key: str) -> list[Record | None]:
         """Return everything that was ever written to a record; None is a delete."""
         rows = self._ask(
             "SELECT deleted, data FROM audit WHERE object = ? AND key = ? ORDER BY rowid", tracked.name, key
         )
-        return [None if deleted else tracked.read_wire(data.encode()) for deleted, data in rows]
+        return [None if deleted else tracked.wire.read(data.encode()) for deleted, data in rows]
 
     def hidden(self, filters: Filters) -> set[tuple[str, str]]:
         """Return the living records that a device with these filters is not shown."""
@@ -186,4 +188,4 @@ class WorldDevice:
 
 
 def _select_all(tracked: TrackedObject) -> str:
-    return tracked.select_sql.split(" WHERE ")[0]
+    return tracked.sql.select_all

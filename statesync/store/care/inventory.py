@@ -13,7 +13,9 @@ from typing import Any
 
 from statesync import digest
 from statesync.store.outbox.lookup import records_before
-from statesync.store.tracking.objects import BLOB, BOOLEAN, TrackedObject, quoted
+from statesync.store.tracking.description import BLOB, BOOLEAN
+from statesync.store.tracking.objects import TrackedObject
+from statesync.store.tracking.quoting import quoted
 
 
 def keys_cut(connection: sqlite3.Connection, tracked: TrackedObject, size: int) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from statesync.errors import StoreCorrupt
 from statesync.store.file.database import Database
-from statesync.store.tracking.objects import quoted
+from statesync.store.tracking.quoting import quoted
 
 
 def salvage(database: Database) -> Path:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable
 
-from statesync.store.tracking.objects import Objects, Reference, TrackedObject, quoted
+from statesync.store.tracking.description import Reference
+from statesync.store.tracking.objects import Objects, TrackedObject
+from statesync.store.tracking.quoting import quoted
 from statesync.values import RecordError
 
 

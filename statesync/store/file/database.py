@@ -35,6 +35,11 @@ _MEANINGS: tuple[tuple[str, type[StoreError], str], ...] = (
     ("unable to open", StoreReadOnly, "check that its folder exists and can be written"),
     ("not a database", StoreCorrupt, "check the path, or restore the file from a backup"),
     ("malformed", StoreCorrupt, "restore the file from a backup"),
+    (
+        "no such table: statesync_",
+        StoreCorrupt,
+        "the store's own table is gone; restore the file from a backup",
+    ),
     ("disk I/O error", StoreError, "check the disk"),
 )
 

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from attrs import frozen
 
-from statesync.store.tracking.objects import Objects, quoted
+from statesync.store.tracking.objects import Objects
+from statesync.store.tracking.quoting import quoted
 
 
 class Waiting(NamedTuple):

@@ -22,7 +22,8 @@ from peewee import (
 from peewee import _StringField as StringField
 
 from statesync.errors import UnsupportedModel
-from statesync.store.tracking.objects import BLOB, BOOLEAN, SCALAR, Column, Reference, TrackedObject
+from statesync.store.tracking.description import BLOB, BOOLEAN, SCALAR, Column, Reference
+from statesync.store.tracking.objects import TrackedObject
 
 _NAME = re.compile(r'[^"\\\x00-\x1f]+')
 

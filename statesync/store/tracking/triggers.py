@@ -21,7 +21,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from statesync.store.file.database import Database
-from statesync.store.tracking.objects import TrackedObject, quoted
+from statesync.store.tracking.log import log_sql
+from statesync.store.tracking.objects import TrackedObject
+from statesync.store.tracking.quoting import quoted
 
 _ON = "SELECT is_on FROM statesync_tracking"
 _SET = "UPDATE statesync_tracking SET is_on = ?"
@@ -74,16 +76,6 @@ def install(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
         if found.get(name) != sql:
             _drop(connection, tracked, name)
             connection.execute(sql)
-
-
-def log_sql(tracked: TrackedObject) -> str:
-    """Return the log's SQL: the columns have no type, so that they hold every value as it was.
-
-    ``known`` says whether there was a record before the write; a row with ``changed = 0`` only keeps one for
-    a write that may follow.
-    """
-    columns = ", ".join(("key TEXT NOT NULL", "changed INTEGER", "known INTEGER", *tracked.log_columns))
-    return f"CREATE TABLE {quoted(tracked.log)} ({columns})"
 
 
 def remove(connection: sqlite3.Connection, tracked: TrackedObject) -> None:

@@ -1,4 +1,4 @@
-"""The base classes of a program's models: a record's key is a text that no two devices make up alike."""
+"""The base class of tracked models: a record's key is a text that no two devices make up alike."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def model_base(registry: Registry, home: peewee.Database) -> type[Model]:
                 registry.register(cast(type[peewee.Model], self), None)
 
     class Tracked(Model, metaclass=Registering):
-        """Derive from it to have a tracked object: its records are synced, its ``id`` is a UUIDv7."""
+        """Derive from it to have a tracked object."""
 
         class Meta:
             """Where the table lives."""
