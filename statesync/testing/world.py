@@ -23,7 +23,7 @@ from uuid_utils import uuid7
 from statesync.errors import InDoubt, RemoteError, SyncCancelled
 from statesync.scope import Scope
 from statesync.session import timers
-from statesync.store.tracking import models
+from statesync.store.tracking import model as tracked_model
 from statesync.testing.crashes import CrashPoints, Watch
 from statesync.testing.faults import Fault
 from statesync.testing.ledger import Ledger
@@ -234,7 +234,7 @@ class SyncWorld(RuleBasedStateMachine):
         real = time.time
         self._stack.enter_context(mock.patch.object(timers, "BACKOFF_CAP", 0.0))
         self._stack.enter_context(mock.patch.object(time, "time", lambda: real() + self._shift))
-        self._stack.enter_context(mock.patch.object(models, "uuid7", self._uuid7))
+        self._stack.enter_context(mock.patch.object(tracked_model, "uuid7", self._uuid7))
 
     def _uuid7(self) -> UUID:
         """Return a UUIDv7 of our clock: its first 48 bits are milliseconds."""
