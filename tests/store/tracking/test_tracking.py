@@ -391,7 +391,7 @@ def test_an_auto_increment_key_is_refused_with_what_to_use_instead(tmp_path: Pat
         value = IntegerField()
 
     store = Store(tmp_path / "own.db")
-    with pytest.raises(UnsupportedModel, match=r"Counted\.id .* store\.Model.* UUID"):
+    with pytest.raises(UnsupportedModel, match=r"Counted\.id .* statesync\.Model.* UUID"):
         store.track(Counted)
 
 
