@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 from attrs import define
-from fleet import Device
 from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 from peewee import CharField, IntegerField, TextField
+from rig.device import Device
 
 from statesync import Scope, Store
 from statesync.values import PendingChange
