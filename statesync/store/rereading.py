@@ -13,8 +13,9 @@ from __future__ import annotations
 import sqlite3
 
 from statesync.filters import NO_FILTER, Filters
-from statesync.store import cursors, spaces
+from statesync.store import cursors, local_only, spaces
 from statesync.store.cursors import EPOCH, MISSED_DELETES, SEEN_KEYS, Cursor
+from statesync.store.local_only import LOCAL_KEYS
 from statesync.store.outbox import changes
 from statesync.store.outbox.fold import fold
 from statesync.store.outbox.lookup import PENDING_KEYS
@@ -36,7 +37,10 @@ def reread(connection: sqlite3.Connection, objects: Objects, why: str) -> None:
 def apply_filters(connection: sqlite3.Connection, objects: Objects, filters: Filters) -> None:
     """Begin to read an object from the start where its filter is not the one that it was read with."""
     for name, cursor in cursors.cursors(connection, objects).items():
-        if cursors.change_filter(connection, name, filters.get(name, NO_FILTER)) and cursor.position:
+        changed = cursors.change_filter(connection, name, filters.get(name, NO_FILTER))
+        if changed:  # the filter has hidden versions: what was read says nothing of what comes now
+            local_only.forget_versions(connection, name)
+        if changed and cursor.position:
             reread(connection, {name: objects[name]}, MISSED_DELETES)
 
 
@@ -64,7 +68,8 @@ def finish_reread(connection: sqlite3.Connection, tracked: TrackedObject, cursor
     """End a read from the start, with tracking off: answer for the records that the hub did not show.
 
     After a new epoch they were lost by the hub and are offered again; otherwise they were deleted there,
-    and go here too. Records with a pending change stay for the conflict that the hub will see.
+    and go here too. Records with a pending change stay for the conflict that the hub will see. What is local
+    only is no business of the hub's.
     """
     if cursor.is_compared:
         _answer_for_unseen(connection, tracked, cursor)
@@ -73,8 +78,8 @@ def finish_reread(connection: sqlite3.Connection, tracked: TrackedObject, cursor
 
 def _answer_for_unseen(connection: sqlite3.Connection, tracked: TrackedObject, cursor: Cursor) -> None:
     key = quoted(tracked.key)
-    unseen = f"{key} NOT IN ({SEEN_KEYS}) AND {key} NOT IN ({PENDING_KEYS})"
+    unseen = " AND ".join(f"{key} NOT IN ({keys})" for keys in (SEEN_KEYS, PENDING_KEYS, LOCAL_KEYS))
     if cursor.rereading == EPOCH:
-        changes.offer_records(connection, tracked, where=unseen)
+        changes.offer_again(connection, tracked, unseen, cursor.reread_from)
     else:
         connection.execute(f"DELETE FROM {quoted(tracked.table)} WHERE {unseen}", {"object": tracked.name})

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from peewee import Model
 
 from statesync.errors import UnknownObject, UsageError
-from statesync.store import claims, conflict_log
+from statesync.store import claims, conflict_log, local_only
 from statesync.store.cursors import EVERYTHING
 from statesync.store.journal import history
 from statesync.store.outbox import changes, lookup, preview
@@ -79,9 +79,20 @@ class Selection:
 
     @contextmanager
     def untracked(self) -> Iterator[None]:
-        """Make the block's writes local only: one transaction that leaves no pending changes."""
-        with self._folded(), triggers.untracked(self._parts.database):
-            yield
+        """Make the block's writes local only: one transaction that makes no changes for the hub.
+
+        A record that is local only is neither sent nor offered, and no download touches it until the hub has
+        a newer version of it. A tracked write makes an ordinary change of it. A record whose change waits
+        already goes up with that change as it is then; if the block deletes it, its insert or update is
+        forgotten, and the hub keeps what it has.
+        """
+        database = self._parts.database
+        with database.transaction() as connection:
+            every = registry.load(connection) | self._parts.objects  # other programs may have more of them
+            fold(connection, every)
+            with triggers.local_only(database):
+                yield
+                fold(connection, every)
 
     def rollback(self, what: Model | type[Model] | None = None) -> int:
         """Undo pending changes: of one record, of one model's records, or (None) of all.
@@ -126,7 +137,7 @@ class Selection:
         """Forget the hub: the next sync may be with another one, as if it were the first.
 
         Records and pending changes are deleted from the device; with ``keep_records`` they stay, and all
-        of them are offered to the next hub. Raises ``SyncInProgress`` while a session runs.
+        of them but those that are local only are offered to the next hub. Raises ``SyncInProgress`` while a session runs.
         """
         with self._alone() as connection:
             if keep_records:
@@ -154,6 +165,7 @@ class Selection:
         for tracked in self._tracked().values():
             connection.execute(f"DELETE FROM {quoted(tracked.table)}")
             changes.forget_object(connection, tracked.name)
+            local_only.forget_object(connection, tracked.name)
 
     # -- history -------------------------------------------------------------------------------------
 
@@ -220,8 +232,16 @@ def _refuse_under_way(undone: list[Change]) -> None:
 
 
 def _undo(connection: sqlite3.Connection, tracked: TrackedObject, change: Change) -> None:
-    """Make the record what it is without the change, and forget the change."""
-    record = change.record_before
+    """Make the record what it is without the change, and forget the change.
+
+    One that was local only before is that again, unless the hub has sent news of it since.
+    """
+    local = local_only.among(connection, tracked.name, [change.key]).get(change.key)
+    if local is not None and local.here is not None:
+        record = local.record_here
+    else:
+        record = change.record_before
+        local_only.end(connection, tracked.name, [change.key])
     if record is None:
         connection.execute(tracked.sql.delete, (change.key,))
     else:

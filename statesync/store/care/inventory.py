@@ -1,6 +1,6 @@
-"""What the device believes that the hub has: its records, with pending changes taken back.
+"""What the device believes that the hub has: its records, without pending changes and what is local only.
 
-A pending change is known already, and is no difference to be found. So its record counts as it was before.
+Both are known already, and are no differences to be found. So such a record counts as the hub should have it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from statesync import digest
+from statesync.store import local_only
 from statesync.store.outbox.lookup import records_before
 from statesync.store.tracking.description import BLOB, BOOLEAN
 from statesync.store.tracking.objects import TrackedObject
@@ -47,7 +48,8 @@ def digests(
     names = ", ".join(quoted(name) for name in (tracked.key, *tracked.column_names))
     within = f"{key} >= :low AND (:until IS NULL OR {key} < :until)"
     bounds = {"low": low, "until": until}
-    taken_back = records_before(connection, tracked.name, low, until)
+    local = local_only.records(connection, tracked.name, low, until)
+    taken_back = local | records_before(connection, tracked.name, low, until)
     shown = _shown_as(tracked)
     for found, *values in connection.execute(
         f"SELECT {names} FROM {quoted(tracked.table)} WHERE {within}", bounds

@@ -16,6 +16,9 @@ from statesync.values import RecordError
 PENDING_KEYS = "SELECT key FROM statesync_change WHERE object = :object"
 """The keys of an object's records with a pending change, as a part of a statement."""
 
+NEVER_LEFT = "image IS NULL AND base = 0 AND theirs IS NULL AND batch IS NULL AND shared = 0"
+"""Says of a change that no hub can have its record, as a part of a statement."""
+
 NO_RECORD = "null"
 """The hub's image of a record that it has deleted; no image at all means that it sent none."""
 
@@ -39,10 +42,11 @@ class Change(NamedTuple):
 
 
 class Version(NamedTuple):
-    """Which revision of a change was looked at, and what the record was before it."""
+    """Which revision of a change was looked at, what the record was before it, and whether it went up so."""
 
     revision: int
     image: str | None
+    is_as_sent: bool
 
 
 _CHANGE = "SELECT object, key, image, theirs, batch FROM statesync_change WHERE object = ?"
@@ -61,7 +65,8 @@ def changes_of_record(connection: sqlite3.Connection, name: str, key: str) -> li
 def version_of(connection: sqlite3.Connection, name: str, key: str) -> Version | None:
     """Return the revision and image of a record's change, None if it has no change."""
     row = connection.execute(
-        "SELECT revision, image FROM statesync_change WHERE object = ? AND key = ?", (name, key)
+        "SELECT revision, image, revision IS sent FROM statesync_change WHERE object = ? AND key = ?",
+        (name, key),
     ).fetchone()
     return None if row is None else Version(*row)
 
@@ -101,6 +106,15 @@ def unedited_keys(connection: sqlite3.Connection, wire_id: str, name: str) -> li
         (wire_id, name),
     )
     return [key for (key,) in rows]
+
+
+def edited_keys(connection: sqlite3.Connection, wire_id: str, name: str) -> set[str]:
+    """Return the keys of an object's changes that were edited since they went up with the batch."""
+    rows = connection.execute(
+        "SELECT key FROM statesync_change WHERE batch = ? AND revision <> sent AND object = ?",
+        (wire_id, name),
+    )
+    return {key for (key,) in rows}
 
 
 def changes_of_batch(connection: sqlite3.Connection, wire_id: str) -> list[tuple[str, str]]:

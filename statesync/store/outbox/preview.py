@@ -11,8 +11,10 @@ from typing import NamedTuple
 
 from attrs import evolve, frozen
 
-from statesync.store import cursors
+from statesync.store import cursors, local_only
 from statesync.store.outbox.fold import logged
+from statesync.store.outbox.lookup import NEVER_LEFT
+from statesync.store.tracking import triggers
 from statesync.store.tracking.objects import Objects, TrackedObject
 from statesync.store.tracking.quoting import quoted
 from statesync.values import PendingChange
@@ -25,12 +27,12 @@ class _Net:
     place: tuple[int, int]
     change: PendingChange
     has_image: bool
-    is_under_way: bool
+    has_left: bool
 
     @property
     def is_nothing(self) -> bool:
-        """Whether the record was made and deleted here, and never sent."""
-        return self.change.operation == "delete" and not self.has_image and not self.is_under_way
+        """Whether the record was made and deleted here, and is certainly on no hub."""
+        return self.change.operation == "delete" and not self.has_left
 
 
 class _Logged(NamedTuple):
@@ -59,6 +61,8 @@ def has_pending(connection: sqlite3.Connection, objects: Objects) -> bool:
     for name, tracked in objects.items():
         if name not in recently:
             found = any(True for _ in _kept(connection, name))
+        elif triggers.are_local(connection):
+            found = bool(_net_changes(connection, tracked, 0))
         else:
             found = _has_living(connection, tracked) or bool(_net_changes(connection, tracked, 0))
         if found:
@@ -70,17 +74,20 @@ def _kept(connection: sqlite3.Connection, name: str) -> Iterator[_Net]:
     """Find the changes that the outbox has of an object."""
     rows = connection.execute(
         "SELECT position, object, key, operation, base, revision, deferred, error, image IS NOT NULL, "
-        "batch IS NOT NULL FROM statesync_change WHERE object = ?",
+        f"NOT ({NEVER_LEFT}) FROM statesync_change WHERE object = ?",
         (name,),
     )
-    for position, of, key, operation, base, revision, deferred, error, has_image, is_under_way in rows:
+    for position, of, key, operation, base, revision, deferred, error, has_image, has_left in rows:
         change = PendingChange(of, key, operation, base, revision, bool(deferred), error)
-        yield _Net((0, position), change, bool(has_image), bool(is_under_way))
+        yield _Net((0, position), change, bool(has_image), bool(has_left))
 
 
 def _net_changes(connection: sqlite3.Connection, tracked: TrackedObject, number: int) -> list[_Net]:
     """Return the changes of an object that something was logged of; ``number`` is its own among all."""
     found = {net.change.key: net for net in _kept(connection, tracked.name)}
+    if triggers.are_local(connection):
+        gone = {record.key for record in _log_of(connection, tracked) if record.is_gone}
+        return [net for net in found.values() if net.change.key not in gone or _is_delete(net)]
     for record in _log_of(connection, tracked):
         known = found.get(record.key)
         if known is not None:
@@ -90,15 +97,20 @@ def _net_changes(connection: sqlite3.Connection, tracked: TrackedObject, number:
     return [net for net in found.values() if not net.is_nothing]
 
 
+def _is_delete(net: _Net) -> bool:
+    return net.change.operation == "delete"
+
+
 def _log_of(connection: sqlite3.Connection, tracked: TrackedObject) -> Iterator[_Logged]:
     key = quoted(tracked.key)
+    was = local_only.origin(tracked, exempt=local_only.has_any(connection, tracked.name))
     rows = connection.execute(  # next to min(), SQLite takes a bare column from the row that has the minimum
-        f"SELECT logged.key, min(logged.rowid), logged.known, "
-        "CASE WHEN logged.known THEN max(1, :cursor) ELSE 0 END, "
+        f"SELECT logged.key, min(logged.rowid), {was.known}, "
+        f"CASE WHEN {was.known} THEN max(1, :cursor) ELSE 0 END, "
         f"sum(logged.changed OR now.{key} IS NULL), now.{key} IS NULL "
         f"FROM {quoted(tracked.log)} AS logged "
-        f"LEFT JOIN {quoted(tracked.table)} AS now ON now.{key} = logged.key GROUP BY logged.key",
-        {"cursor": cursors.position_of(connection, tracked.name)},
+        f"LEFT JOIN {quoted(tracked.table)} AS now ON now.{key} = logged.key {was.join} GROUP BY logged.key",
+        {"object": tracked.name, "cursor": cursors.position_of(connection, tracked.name)},
     )
     return map(_Logged._make, rows)
 
@@ -114,7 +126,7 @@ def _begun(name: str, record: _Logged, number: int) -> _Net:
     change = PendingChange(
         name, record.key, operation, record.base, record.revisions, deferred=False, error=None
     )
-    return _Net((number, record.first), change, bool(record.known), is_under_way=False)
+    return _Net((number, record.first), change, bool(record.known), has_left=bool(record.known))
 
 
 def _has_living(connection: sqlite3.Connection, tracked: TrackedObject) -> bool:

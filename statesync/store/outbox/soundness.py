@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Iterable
 
+from statesync.store.local_only import LOCAL_KEYS
 from statesync.store.tracking.objects import TrackedObject
 from statesync.store.tracking.quoting import quoted
 
@@ -37,7 +38,9 @@ def release_stray(connection: sqlite3.Connection, awaited: Iterable[str]) -> Non
 
 def count_contradictions(connection: sqlite3.Connection, tracked: TrackedObject) -> int:
     """Return how many changes of an object have an operation that contradicts their record."""
-    row = connection.execute(f"SELECT count(*) {_contradicting(tracked)}", (tracked.name,)).fetchone()
+    row = connection.execute(
+        f"SELECT count(*) {_contradicting(tracked)}", {"object": tracked.name}
+    ).fetchone()
     return int(row[0])
 
 
@@ -47,14 +50,16 @@ def mend_contradictions(connection: sqlite3.Connection, tracked: TrackedObject) 
         "UPDATE statesync_change SET revision = revision + 1, operation = CASE "
         "WHEN operation <> 'delete' THEN 'delete' WHEN image IS NULL THEN 'insert' ELSE 'update' END "
         f"WHERE position IN (SELECT change.position {_contradicting(tracked)})",
-        (tracked.name,),
+        {"object": tracked.name},
     )
 
 
 def _contradicting(tracked: TrackedObject) -> str:
+    """Select changes that do not fit their record, unless that is local only: a delete may wait beside it."""
     key = quoted(tracked.key)
     return (
         f"FROM statesync_change AS change LEFT JOIN {quoted(tracked.table)} AS now ON now.{key} = change.key "
-        f"WHERE change.object = ? AND (change.operation = 'delete') <> (now.{key} IS NULL) "
-        f"AND NOT EXISTS (SELECT 1 FROM {quoted(tracked.log)} AS later WHERE later.key = change.key)"
+        f"WHERE change.object = :object AND (change.operation = 'delete') <> (now.{key} IS NULL) "
+        f"AND NOT EXISTS (SELECT 1 FROM {quoted(tracked.log)} AS later WHERE later.key = change.key) "
+        f"AND change.key NOT IN ({LOCAL_KEYS})"
     )
