@@ -94,7 +94,7 @@ def _conflict(change: Change, old: Stored | None, client: str, purged_through: i
 
 
 def _accept(change: Change, old: Stored | None, judged: BatchVerdict) -> Accepted:
-    """Write a change. A delete of a record that is lost here, as by a restored backup, is kept: others have it."""
+    """Write a change. The delete of a record that the hub has lost, by a backup, is kept: others have it."""
     if change.op == "delete" and (old.deleted if old else change.base == 0):
         return Accepted(judged.head)  # there is nothing to delete, and nothing that a reader could miss
     judged.head += 1
