@@ -46,7 +46,7 @@ def open_existing(parts: StoreParts) -> None:
     Raises ``StoreNotReady`` for a database that is none, and whatever keeps the file from being read.
     """
     database = parts.database
-    if not _mode(database.path):
+    if not stat.S_ISREG(_mode(database.path)):
         raise StoreNotReady(f"there is no file {database.path}; give the path of a device database")
     _check_path(database.path)
     # A connection of the store's own would leave its journal mode in a file that belongs to others.
