@@ -117,14 +117,21 @@ def stored_filters(connection: sqlite3.Connection, objects: Iterable[str]) -> di
     return {name: json.loads(text) for name, text in rows if name in wanted}
 
 
-def change_filter(connection: sqlite3.Connection, name: str, wanted: Filter | None) -> bool:
-    """Keep an object's filter; tell whether it was another one before."""
-    text = json.dumps(wanted, sort_keys=True) if wanted else None
-    changed = connection.execute(
-        "UPDATE statesync_cursor SET filter = :filter WHERE object = :object AND filter IS NOT :filter",
-        {"filter": text, "object": name},
+def keep_filters(
+    connection: sqlite3.Connection, objects: Iterable[str], filters: Mapping[str, Filter]
+) -> list[str]:
+    """Keep the filters with which these objects are read from now on; return whose filter was another one."""
+    before = dict(connection.execute("SELECT object, filter FROM statesync_cursor").fetchall())
+    wanted = {name: _filter_text(filters.get(name)) for name in objects if name in before}
+    changed = [name for name, text in wanted.items() if before[name] != text]
+    connection.executemany(
+        "UPDATE statesync_cursor SET filter = ? WHERE object = ?", [(wanted[name], name) for name in changed]
     )
-    return changed.rowcount > 0
+    return changed
+
+
+def _filter_text(wanted: Filter | None) -> str | None:
+    return json.dumps(wanted, sort_keys=True) if wanted else None
 
 
 def feeds(

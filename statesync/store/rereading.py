@@ -35,8 +35,8 @@ def reread(connection: sqlite3.Connection, objects: Objects, why: str) -> None:
 
 def apply_filters(connection: sqlite3.Connection, objects: Objects, filters: Mapping[str, Filter]) -> None:
     """Begin to read an object from the start where its filter is not the one that it was read with."""
-    for name, cursor in cursors.cursors(connection, objects).items():
-        if cursors.change_filter(connection, name, filters.get(name)) and cursor.position:
+    for name in cursors.keep_filters(connection, objects, filters):
+        if cursors.position_of(connection, name):
             reread(connection, {name: objects[name]}, MISSED_DELETES)
 
 
