@@ -15,10 +15,10 @@ from attrs import frozen
 
 from statesync import digest
 from statesync.errors import BadAnswer, WrongHub
+from statesync.filters import NO_FILTER, Filter, Filters
 from statesync.net.remote import Remote
 from statesync.store import cursors, spaces
 from statesync.store.care import inventory
-from statesync.store.cursors import Filter, filter_on_the_wire
 from statesync.store.outbox.queue import count_pending
 from statesync.store.tracking.objects import TrackedObject
 from statesync.wire import Finding, Survey, SurveyAnswer
@@ -90,11 +90,11 @@ def diagnose(
     connection: sqlite3.Connection,
     remote: SurveyRemote,
     objects: Mapping[str, TrackedObject],
-    filters: Mapping[str, Filter],
+    filters: Filters,
 ) -> Diagnosis:
     """Compare ``objects`` with the hub. Raises ``RemoteError``; changes nothing."""
     inquiry = _Inquiry(connection, remote)
-    found = tuple(inquiry.examine(tracked, filters.get(name)) for name, tracked in objects.items())
+    found = tuple(inquiry.examine(tracked, filters.get(name, NO_FILTER)) for name, tracked in objects.items())
     return Diagnosis(found, inquiry.requests)
 
 
@@ -105,7 +105,7 @@ class _Inquiry:
         self._here = spaces.load_or_create(connection, remote.space)
         self.requests = 0
 
-    def examine(self, tracked: TrackedObject, wanted: Filter | None) -> ObjectDiagnosis:
+    def examine(self, tracked: TrackedObject, wanted: Filter) -> ObjectDiagnosis:
         whole = self._unequal(tracked, wanted, [""])
         differences: list[RecordDifference] = []
         if whole.unequal:
@@ -115,7 +115,7 @@ class _Inquiry:
         waiting = count_pending(self._connection, tracked.name)
         return ObjectDiagnosis(tracked.name, whole.here, whole.there, waiting, tuple(differences))
 
-    def _unequal(self, tracked: TrackedObject, wanted: Filter | None, bounds: list[str]) -> _Comparison:
+    def _unequal(self, tracked: TrackedObject, wanted: Filter, bounds: list[str]) -> _Comparison:
         answer = self._ask(tracked, wanted, bounds, None, listed=False)
         if len(answer.tallies) != len(bounds):
             raise BadAnswer(
@@ -131,7 +131,7 @@ class _Inquiry:
         return _Comparison(sum(s.count for s in ours), sum(t.count for t in answer.tallies), unequal)
 
     def _compare(
-        self, tracked: TrackedObject, wanted: Filter | None, low: str, until: str | None
+        self, tracked: TrackedObject, wanted: Filter, low: str, until: str | None
     ) -> Iterator[RecordDifference]:
         there = {record.key: record for record in self._list(tracked, wanted, low, until)}
         here = dict(inventory.digests(self._connection, tracked, low, until))
@@ -142,9 +142,7 @@ class _Inquiry:
                 record = there.get(key)
                 yield RecordDifference(tracked.name, key, kind, record.version if record else None)
 
-    def _list(
-        self, tracked: TrackedObject, wanted: Filter | None, low: str, until: str | None
-    ) -> Iterator[Finding]:
+    def _list(self, tracked: TrackedObject, wanted: Filter, low: str, until: str | None) -> Iterator[Finding]:
         while True:
             answer = self._ask(tracked, wanted, [low], until, listed=True)
             yield from answer.records
@@ -157,7 +155,7 @@ class _Inquiry:
     def _ask(
         self,
         tracked: TrackedObject,
-        wanted: Filter | None,
+        wanted: Filter,
         bounds: list[str],
         until: str | None,
         *,
@@ -175,7 +173,7 @@ class _Inquiry:
                 bounds,
                 until,
                 listed,
-                filter_on_the_wire(wanted),
+                wanted.on_the_wire(),
             )
         )
         if known.hub not in (None, answer.hub):

@@ -7,11 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fleet import Device, device_at
-from gate import Gate, gate_before
+from rig.device import Device, device_at
+from rig.gate import Gate, gate_before
 
 from statesync.hub import Hub, prepare, serving
 from statesync.session import driver, timers
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take long."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 @pytest.fixture(scope="session")

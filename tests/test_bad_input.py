@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fleet import Device, airport_model, device_at, quick_store
-from gate import PATIENCE, Gate, answer, lose_request, refuse
 from peewee import Model, TextField
+from rig.device import Device, airport_model, device_at, store_at
+from rig.gate import PATIENCE, Gate, answer, lose_request, refuse
 
 from statesync import (
     AllRejected,
@@ -44,7 +44,7 @@ from statesync.errors import (
     StoreTooNew,
 )
 from statesync.hub import Hub, create_token, prepare, serving
-from statesync.hub.rights import Right
+from statesync.hub.access.rights import Right
 
 
 @pytest.fixture
@@ -335,9 +335,7 @@ def set_up(path: Path) -> None:
 
 def test_a_database_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "newer.db"
-    with quick_store(path) as store:
-        airport_model(store)
-        store.setup()
+    with store_at(path) as (store, _):
         database: Any = store.database
         database.execute_sql("UPDATE statesync_meta SET value = 999 WHERE key = 'format'")
         before = list(database.connection().iterdump())
@@ -433,15 +431,11 @@ def test_a_full_disk_stops_a_download_between_two_batches(here: Device, there: D
 def test_a_database_that_another_program_holds_is_locked(
     tmp_path: Path, address: str, space: str, gate: Gate
 ) -> None:
-    with (
-        Store(tmp_path / "held.db", busy_timeout=0.05) as store,
-        closing(HttpRemote(gate.url, space)) as remote,
-    ):
-        airport = airport_model(store)
-        store.setup()
-        airport.create(id="k", name="n")
+    with device_at(tmp_path / "held.db", gate.url, space, busy_timeout=0.05) as device:
+        store = device.store
+        device.airport.create(id="k", name="n")
         held = gate.hold()
-        session = store.scope(remote).start_sync()
+        session = device.scope.start_sync()
         held.wait()
         with closing(sqlite3.connect(tmp_path / "held.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
@@ -450,7 +444,7 @@ def test_a_database_that_another_program_holds_is_locked(
             other.execute("ROLLBACK")
         assert isinstance(error, StoreLocked)
         assert [change.key for change in store.pending()] == ["k"]
-        store.scope(remote).sync()
+        device.sync()
         assert store.pending() == []
 
 
@@ -459,18 +453,15 @@ def test_a_database_that_is_locked_where_it_is_only_read_is_locked_and_no_defect
 ) -> None:
     path = tmp_path / "held.db"
     with (
-        Store(path, busy_timeout=0.05) as store,
-        closing(HttpRemote(address, space)) as remote,
+        device_at(path, address, space, busy_timeout=0.05) as device,
         closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other,
     ):
-        airport_model(store)
-        store.setup()
 
         def hold(progress: Progress) -> None:
             if (progress.part, progress.state) == ("download", "started"):
                 other.execute("BEGIN IMMEDIATE")
 
-        session = store.scope(remote).start_sync(on_progress=hold)
+        session = device.scope.start_sync(on_progress=hold)
         assert isinstance(session.exception(PATIENCE), StoreLocked)
 
 

@@ -6,10 +6,10 @@ import sqlite3
 from pathlib import Path
 
 from click.testing import CliRunner
-from fleet import Device, device_at
-from gate import Gate, Reply
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rig.device import Device, device_at
+from rig.gate import Gate, Reply
 
 from statesync import digest
 from statesync.cli.care import diagnose

@@ -8,8 +8,8 @@ so does the failure callback of ``start_sync``, with ``SyncCancelled``.
 from __future__ import annotations
 
 import pytest
-from fleet import Device
-from gate import Gate
+from rig.device import Device
+from rig.gate import Gate
 
 from statesync import Phase, Progress, Scope, SyncCancelled, SyncOptions, SyncResult
 

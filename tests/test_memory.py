@@ -9,6 +9,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+from rig import TESTS
 
 from statesync.hub import Hub
 
@@ -18,7 +19,7 @@ MEGABYTES = 100
 CHILD = """
 import sys
 from pathlib import Path
-from fleet import device_at
+from rig.device import device_at
 
 with device_at(Path(sys.argv[1]), sys.argv[2], sys.argv[3]) as device:
     result = device.sync()
@@ -50,8 +51,7 @@ def record(number: int) -> dict[str, object]:
 def test_a_download_of_100000_records_stays_under_100_mb(tmp_path: Path, address: str, crowded: str) -> None:
     """In a process of its own, whose peak is that of the whole interpreter with all libraries."""
     arguments = [sys.executable, "-c", CHILD, str(tmp_path / "many.db"), address, crowded]
-    folder = Path(__file__).parent
-    said = subprocess.run(arguments, check=True, capture_output=True, text=True, cwd=folder).stdout
+    said = subprocess.run(arguments, check=True, capture_output=True, text=True, cwd=TESTS).stdout
     downloaded, stored, peak = map(int, said.split())
     assert (downloaded, stored) == (RECORDS, RECORDS)
     assert peak < MEGABYTES * 1000

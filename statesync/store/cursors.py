@@ -6,13 +6,13 @@ a read from the start has met so far: such a read may span sessions.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from attrs import frozen
 
+from statesync.filters import NO_FILTER, Filter, Filters
 from statesync.wire import Feed
 
 EPOCH, MISSED_DELETES, EVERYTHING, OWN = "epoch", "horizon", "everything", "own"
@@ -21,8 +21,6 @@ may have forgotten some that it wrote itself."""
 
 SEEN_KEYS = "SELECT key FROM statesync_seen WHERE object = :object"
 """The keys that a read from the start has met, as a part of a statement."""
-
-Filter = Mapping[str, tuple[str | int | float | bool | None, ...]]
 
 
 @frozen
@@ -105,24 +103,17 @@ def move(connection: sqlite3.Connection, positions: Mapping[str, int]) -> None:
 # -- filters ---------------------------------------------------------------------------------------
 
 
-def filter_on_the_wire(wanted: Filter | None) -> dict[str, list[str | int | float | bool | None]] | None:
-    """Return a filter as it travels."""
-    return {column: list(values) for column, values in wanted.items()} if wanted else None
-
-
-def stored_filters(connection: sqlite3.Connection, objects: Iterable[str]) -> dict[str, Filter]:
+def stored_filters(connection: sqlite3.Connection, objects: Iterable[str]) -> Filters:
     """Return the filters with which these objects are being read."""
     rows = connection.execute("SELECT object, filter FROM statesync_cursor WHERE filter IS NOT NULL")
     wanted = set(objects)
-    return {name: json.loads(text) for name, text in rows if name in wanted}
+    return {name: Filter.from_text(text) for name, text in rows if name in wanted}
 
 
-def keep_filters(
-    connection: sqlite3.Connection, objects: Iterable[str], filters: Mapping[str, Filter]
-) -> list[str]:
+def keep_filters(connection: sqlite3.Connection, objects: Iterable[str], filters: Filters) -> list[str]:
     """Keep the filters with which these objects are read from now on; return whose filter was another one."""
     before = dict(connection.execute("SELECT object, filter FROM statesync_cursor").fetchall())
-    wanted = {name: _filter_text(filters.get(name)) for name in objects if name in before}
+    wanted = {name: filters.get(name, NO_FILTER).as_text() for name in objects if name in before}
     changed = [name for name, text in wanted.items() if before[name] != text]
     connection.executemany(
         "UPDATE statesync_cursor SET filter = ? WHERE object = ?", [(wanted[name], name) for name in changed]
@@ -130,19 +121,13 @@ def keep_filters(
     return changed
 
 
-def _filter_text(wanted: Filter | None) -> str | None:
-    return json.dumps(wanted, sort_keys=True) if wanted else None
-
-
-def feeds(
-    connection: sqlite3.Connection, objects: Iterable[str], filters: Mapping[str, Filter]
-) -> dict[str, Feed]:
+def feeds(connection: sqlite3.Connection, objects: Iterable[str], filters: Filters) -> dict[str, Feed]:
     """Return what a pull asks for: each object's cursor, filter, and whether its own writes are needed."""
     return {
         name: Feed(
             cursor.position,
             own=cursor.rereading is not None,
-            filter=filter_on_the_wire(filters.get(name)),
+            filter=filters.get(name, NO_FILTER).on_the_wire(),
         )
         for name, cursor in cursors(connection, objects).items()
     }

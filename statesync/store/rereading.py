@@ -11,10 +11,10 @@ been in, it is read with the device's own writes: after ``reset()`` or ``drop()`
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
 
+from statesync.filters import Filters
 from statesync.store import cursors, spaces
-from statesync.store.cursors import EPOCH, MISSED_DELETES, SEEN_KEYS, Cursor, Filter
+from statesync.store.cursors import EPOCH, MISSED_DELETES, SEEN_KEYS, Cursor
 from statesync.store.outbox import changes
 from statesync.store.outbox.fold import fold
 from statesync.store.outbox.lookup import PENDING_KEYS
@@ -33,7 +33,7 @@ def reread(connection: sqlite3.Connection, objects: Objects, why: str) -> None:
             changes.forget_versions(connection, name)
 
 
-def apply_filters(connection: sqlite3.Connection, objects: Objects, filters: Mapping[str, Filter]) -> None:
+def apply_filters(connection: sqlite3.Connection, objects: Objects, filters: Filters) -> None:
     """Begin to read an object from the start where its filter is not the one that it was read with."""
     for name in cursors.keep_filters(connection, objects, filters):
         if cursors.position_of(connection, name):

@@ -11,6 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from attrs import Factory, define, evolve, field, frozen
@@ -27,12 +28,16 @@ from statesync.lifecycle import (
     Facts,
     Phase,
     chart_of,
+    with_linked,
 )
 from statesync.machine import Commit, Move, SessionMachine
-from statesync.verify.firing import NotTaken, Standing, linked_to, take_one
+from statesync.verify.firing import NotTaken, Standing, take_one
 from statesync.verify.pairs import possible_pairs
 
 CHARTS = (SESSION, BATCH)
+
+Counts = dict[str, list[list[Any]]]
+"""Counts by names: lists of names that end with how often."""
 
 
 @frozen
@@ -114,6 +119,28 @@ class ChartCoverage:
             f"edges, {said} of {2 * guards} guard outcomes"
         )
 
+    def counts(self) -> Counts:
+        """Return the counts by names alone, so that they can go to another process as JSON does."""
+        with self._lock:
+            return {
+                "edges": [[*_names(edge), count] for edge, count in self.edges.items()],
+                "pairs": [
+                    [*_names(one), *_names(other), count] for (one, other), count in self.pairs.items()
+                ],
+                "outcomes": [[each.chart, each.guard, each.held, n] for each, n in self.outcomes.items()],
+            }
+
+    def add(self, counts: Counts) -> None:
+        """Add what another process has counted of the same charts."""
+        edges = {_names(edge): edge for chart in CHARTS for edge in chart.edges}
+        with self._lock:
+            for *names, count in counts["edges"]:
+                self.edges[edges[tuple(names)]] += count
+            for *names, count in counts["pairs"]:
+                self.pairs[edges[tuple(names[:4])], edges[tuple(names[4:])]] += count
+            for chart, guard, held, count in counts["outcomes"]:
+                self.outcomes[Outcome(chart, guard, held)] += count
+
     def note_moves(self, machine: SessionMachine, moves: tuple[Move, ...]) -> None:
         """Count what ``machine`` took."""
         with self._lock:
@@ -138,6 +165,11 @@ class ChartCoverage:
                     return
 
 
+def _names(edge: Edge) -> tuple[str, ...]:
+    """Return what tells an edge from all others, by names."""
+    return chart_of(edge.trigger).name, str(edge.source), str(edge.trigger), str(edge.target)
+
+
 def _edge(move: Move) -> Edge | None:
     chart = SESSION if move.chart == SESSION.name else BATCH
     edges = chart.edges_of(move.source, move.trigger)
@@ -149,17 +181,16 @@ def _asked(
 ) -> Iterator[tuple[Chart, Edge, Facts]]:
     """Yield the edges whose guards are asked when ``triggers`` are fired together, with what they know."""
     standing = Standing(phase, batch)
-    for trigger in triggers:
-        for each in (trigger, *linked_to(trigger)):
-            chart = chart_of(each)
-            here = standing.batch if isinstance(each, BatchTrigger) else standing.phase
-            known = evolve(facts, batch=standing.batch, cancelling=standing.phase is Phase.CANCELLING)
-            if here is not None:
-                yield from ((chart, edge, known) for edge in chart.edges_of(here, each))
-            try:
-                standing, _ = take_one(standing, each, facts)
-            except NotTaken:
-                return
+    for trigger in with_linked(triggers):
+        chart = chart_of(trigger)
+        here = standing.batch if isinstance(trigger, BatchTrigger) else standing.phase
+        known = evolve(facts, batch=standing.batch, cancelling=standing.phase is Phase.CANCELLING)
+        if here is not None:
+            yield from ((chart, edge, known) for edge in chart.edges_of(here, trigger))
+        try:
+            standing, _ = take_one(standing, trigger, facts)
+        except NotTaken:
+            return
 
 
 @contextmanager

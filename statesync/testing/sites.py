@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -12,8 +11,9 @@ from typing import Any
 import peewee
 
 from statesync.conflicts import Record
+from statesync.filters import Filter, Filters
 from statesync.hub import Hub, LocalRemote, prepare
-from statesync.hub.pulling import matches
+from statesync.hub.pull import passes
 from statesync.scope import Scope, Store
 from statesync.store.tracking.describe import describe
 from statesync.store.tracking.images import record_of_image
@@ -47,7 +47,6 @@ END;
 Known = dict[tuple[str, str], Record]
 """Records by (object, key)."""
 
-Filters = dict[str, dict[str, list[str | int | float | bool | None]]]
 """By object and column, the values of the records that a device wants."""
 
 
@@ -67,7 +66,7 @@ class WorldHub:
 
     def open(self) -> None:
         """Open the hub; it was closed, or is new."""
-        self.hub = Hub(self._url, without_tokens=True)
+        self.hub: Hub = Hub(self._url, without_tokens=True)
 
     def remote(self) -> LocalRemote:
         """Return a new way to the hub."""
@@ -92,7 +91,7 @@ class WorldHub:
             (name, key)
             for name, wanted in filters.items()
             for key, data in self._ask(of_object, name)
-            if not matches(data.encode(), wanted)
+            if not passes(data.encode(), wanted)
         }
 
     def foreign(self, client: str) -> list[tuple[str, str, int, str | None]]:
@@ -114,13 +113,13 @@ class WorldDevice:
     def __init__(self, name: str, path: Path, models: Sequence[type[peewee.Model]]) -> None:
         self.name = name
         self.path = path
-        self.models = tuple(models)
-        self.objects = {described.name: described for described in map(describe, models)}
+        self.models: tuple[type[peewee.Model], ...] = tuple(models)
+        self.objects: dict[str, TrackedObject] = {one.name: one for one in map(describe, models)}
 
     def open(self, hub: WorldHub, watch: Watch | None = None) -> None:
         """Open store and scope, as a program does when it starts."""
-        self.store = Store(self.path)
-        self.remote = FaultyRemote(hub.remote(), rates={}, delay=0.001)
+        self.store: Store = Store(self.path)
+        self.remote: FaultyRemote = FaultyRemote(hub.remote(), rates={}, delay=0.001)
         if watch is not None:
             watch.database(self.store.database)
         self._set_up()
@@ -161,7 +160,7 @@ class WorldDevice:
         """Return the filters with which the objects are read."""
         with self.looking() as found:
             rows = found.execute("SELECT object, filter FROM statesync_cursor WHERE filter IS NOT NULL")
-            return {name: json.loads(text) for name, text in rows}
+            return {name: Filter.from_text(text) for name, text in rows}
 
     def set_aside(self) -> set[tuple[str, str]]:
         """Return the records that were changed here, and so need not be as the hub has them."""

@@ -17,7 +17,9 @@ def main() -> None:
     # Peewee imports the hub's PostgreSQL driver, 20 MB, wherever it is installed; a device has none.
     sys.modules["psycopg"] = None  # type: ignore[assignment]
     module, function = sys.argv[1].split(":")
-    figures = getattr(importlib.import_module(f".{module}", __package__), function)(**json.loads(sys.argv[2]))
+    figures = getattr(importlib.import_module(f".sides.{module}", __package__), function)(
+        **json.loads(sys.argv[2])
+    )
     print(json.dumps({**figures, "memory": peak_memory()}))
 
 

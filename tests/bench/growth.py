@@ -14,8 +14,8 @@ from statistics import median
 from attrs import define, field, frozen
 
 from .hubs import Writer, hub
-from .records import keys
 from .runner import Figures, Result, run
+from .sides.records import keys
 from .sizes import Sizes
 from .transfers import some_of
 

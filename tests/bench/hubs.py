@@ -12,8 +12,8 @@ from itertools import islice
 import msgspec
 from attrs import define, field
 
-from .records import OBJECT, items, keys
 from .runner import ROOT, module
+from .sides.records import OBJECT, items, keys
 
 _BATCH = 5000
 

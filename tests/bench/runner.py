@@ -50,12 +50,12 @@ class Result:
 
 
 def run(target: str, **arguments: object) -> Figures:
-    """Run ``module:function`` of this package in a fresh process and return its figures."""
+    """Run ``module:function`` of ``sides`` in a fresh process and return its figures."""
     return run_raw(target, **arguments)
 
 
 def run_raw(target: str, **arguments: object) -> dict[str, Any]:
-    """Run ``module:function`` of this package in a fresh process and return what it found."""
+    """Run ``module:function`` of ``sides`` in a fresh process and return what it found."""
     done = subprocess.run(
         module("child", target, json.dumps(arguments)),
         cwd=ROOT,

@@ -19,7 +19,7 @@ def main() -> None:
         with closing(Hub(url, without_tokens=True)) as hub:
             _serve(serving(hub))
     else:
-        from .bare_hub import serving_bare
+        from .sides.bare_hub import serving_bare
 
         _serve(serving_bare(url))
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .hubs import Writer, hub
-from .records import keys
 from .runner import Result, by_turns, run
+from .sides.records import keys
 from .sizes import Sizes
 
 

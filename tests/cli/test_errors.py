@@ -9,8 +9,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from fleet import Device
-from gate import Gate, answer
+from rig.device import Device
+from rig.gate import Gate, answer
 
 from statesync.hub import Hub, prepare, serving
 

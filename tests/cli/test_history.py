@@ -6,8 +6,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from fleet import Device
-from gate import Gate, refuse
+from rig.device import Device
+from rig.gate import Gate, refuse
 
 from statesync import SyncOptions
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from fleet import Device
-from gate import Gate, Hold
+from rig.device import Device
+from rig.gate import Gate, Hold
 
 from .shell import call, end_of, start
 

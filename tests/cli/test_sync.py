@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fleet import Device
-from gate import Gate, refuse
+from rig.device import Device
+from rig.gate import Gate, refuse
 
 from statesync.hub import Hub, Right, create_token, prepare, serving
 

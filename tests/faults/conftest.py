@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from .day import prepare_day
-from .served import Network, network_of
+from .network.served import Network, network_of
 
 _SHARED = Path("/dev/shm")
 MEMORY = _SHARED if _SHARED.is_dir() else None

@@ -1,4 +1,4 @@
-"""Writes the generated parts of docs/lifecycle.md: ``python -m tests.lifecycle.document``.
+"""Writes the generated parts of docs/lifecycle.md: ``PYTHONPATH=tests python -m lifecycle.document``.
 
 A generated part stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``; the rest is hand-written.
 Tests are named as pytest names them, from the folder ``tests``.
@@ -7,7 +7,10 @@ Tests are named as pytest names them, from the folder ``tests``.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
+
+from protocol.matrix import CASES, CASES_BEGIN, PAIRS, SITUATIONS, Row
 
 from statesync import diagram
 from statesync.lifecycle import BATCH, SESSION, AnyPhase, AnyTrigger, Chart
@@ -26,8 +29,8 @@ SHORT = {
     "TB": "lifecycle/test_machine_pairs.py::test_machine_takes_this_batch_pair",
     "G": "lifecycle/test_machine_pairs.py::test_machine_refuses_this_pair_without_this_guard",
     "I": "lifecycle/test_machine_pairs.py::test_machine_refuses_this_illegal_pair_and_changes_nothing",
-    "H": "lifecycle/test_verify.py::test_the_charts_keep_every_promise",
-    "F": "lifecycle/test_verify.py::test_property_fails_for_a_chart_that_breaks_it",
+    "H": "verify/test_verify.py::test_the_charts_keep_every_promise",
+    "F": "verify/test_verify.py::test_property_fails_for_a_chart_that_breaks_it",
 }
 """Tests that have so many cases that the tables name them by a letter."""
 
@@ -58,6 +61,8 @@ def generated() -> dict[str, str]:
         "batch": diagram.markdown(BATCH).rstrip(),
         "session pairs": _pairs(SESSION, "S", "TS"),
         "batch pairs": _pairs(BATCH, "B", "TB"),
+        "decisions": _decisions(PAIRS, SITUATIONS),
+        "cases": _decisions(CASES, CASES_BEGIN),
         "invariants": _invariants(),
         "system": _system(),
         "promises": _promises(),
@@ -114,6 +119,37 @@ def _pair(chart: Chart, phase: AnyPhase, trigger: AnyTrigger, designed: str, tak
     return [str(phase), f"`{trigger}`", target, meaning, tests]
 
 
+def _decisions(rows: Iterable[Row], situations: Iterable[str]) -> str:
+    """Return what is decided, a table of its own for what happens, and a line for what does not."""
+    known = list(rows)
+    return "\n\n".join(
+        _situation(name, [row for row in known if row.situation == name])
+        for name in situations
+        if any(row.situation == name for row in known)
+    )
+
+
+def _situation(name: str, rows: list[Row]) -> str:
+    happens = [row for row in rows if row.triggers not in ("-", "defect")]
+    cells = [
+        [
+            row.event,
+            _code(row.triggers.split()),
+            _code(row.written.split(", ")),
+            _code(row.beside.split(", ")),
+            _code(row.then.split(", ")),
+        ]
+        for row in happens
+    ]
+    table = _table(["event", "triggers", "written with them", "begun beside", "then"], cells)
+    nothing = ", ".join(row.event for row in rows if row.triggers == "-")
+    return f"**{name}**\n\n{table}" + (f"\n\nNothing happens at: {nothing}." if nothing else "")
+
+
+def _code(words: list[str]) -> str:
+    return ", ".join(f"`{word}`" for word in words if word)
+
+
 def _invariants() -> str:
     rows = [
         [f"L{number}", each.statement, f"`{SHORT['H']}` `F[{each.name}]`"]
@@ -123,17 +159,19 @@ def _invariants() -> str:
 
 
 def _system() -> str:
-    test = "`lifecycle/test_system.py::test_every_promise_holds_in_every_interleaving`"
+    test = "`verify/test_system.py::test_every_promise_holds_in_every_interleaving`"
     rows = [[f"S{number}", statement, test] for number, statement in enumerate(STATEMENTS, start=1)]
     return _table(["no.", "invariant", "test"], rows)
 
 
 def _promises() -> str:
-    source = (ROOT / "tests" / "test_promises.py").read_text(encoding="utf-8")
+    source = (ROOT / "tests" / "session" / "test_promises.py").read_text(encoding="utf-8")
     rows = []
     for number, words in PROMISES.items():
         names = re.findall(rf"^def (test_k{number}_\w+)", source, re.M)
-        rows.append([f"K{number}", words, "<br>".join(f"`test_promises.py::{name}`" for name in names)])
+        rows.append(
+            [f"K{number}", words, "<br>".join(f"`session/test_promises.py::{name}`" for name in names)]
+        )
     return _table(["no.", "promise", "tests"], rows)
 
 

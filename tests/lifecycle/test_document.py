@@ -28,7 +28,7 @@ def collected(text: str) -> set[str]:
 
 
 def test_the_generated_parts_are_up_to_date(text: str) -> None:
-    assert render(text) == text, "run: python -m tests.lifecycle.document"
+    assert render(text) == text, "run: PYTHONPATH=tests python -m lifecycle.document"
 
 
 def test_every_test_that_is_named_exists(text: str, collected: set[str]) -> None:
@@ -51,7 +51,7 @@ def test_every_pair_has_a_row_with_its_tests(text: str) -> None:
 def test_every_promise_has_a_test(text: str) -> None:
     for number in PROMISES:
         (row,) = re.findall(rf"^\| K{number} \|.*$", text, re.M)
-        assert f"test_promises.py::test_k{number}_" in row
+        assert f"session/test_promises.py::test_k{number}_" in row
 
 
 def test_a_stale_part_would_be_noticed(text: str) -> None:
@@ -59,8 +59,10 @@ def test_a_stale_part_would_be_noticed(text: str) -> None:
 
 
 def test_a_test_that_does_not_exist_would_be_noticed(collected: set[str]) -> None:
-    assert named_tests("see `test_promises.py::test_k1_of_nobody` and `I[idle-start]`") == [
-        "test_promises.py::test_k1_of_nobody",
+    assert named_tests("see `session/test_promises.py::test_k1_of_nobody` and `I[idle-start]`") == [
+        "session/test_promises.py::test_k1_of_nobody",
         "lifecycle/test_machine_pairs.py::test_machine_refuses_this_illegal_pair_and_changes_nothing[idle-start]",
     ]
-    assert not collected & set(named_tests("see `test_promises.py::test_k1_of_nobody` and `I[idle-start]`"))
+    assert not collected & set(
+        named_tests("see `session/test_promises.py::test_k1_of_nobody` and `I[idle-start]`")
+    )

@@ -44,6 +44,8 @@ class DeviceDatabase(SqliteDatabase):
     ``_connect`` and ``_close`` are called under Peewee's lock.
     """
 
+    connect_params: dict[str, Any]
+
     def __init__(self, path: str, **settings: Any) -> None:
         self._session_thread: int | None = None
         self._session: sqlite3.Connection | None = None

@@ -52,12 +52,14 @@ class Database:
     """
 
     def __init__(self, path: str | Path, busy_timeout: float = 5.0) -> None:
-        self.path = Path(path)
+        self.path: Path = Path(path)
         if str(path) == ":memory:" or not str(path):
             raise UsageError(
                 "a store needs a file, because its threads and sessions share it; give it a path"
             )
-        self.peewee = DeviceDatabase(str(path), pragmas=_PRAGMAS, timeout=busy_timeout, lock_type="IMMEDIATE")
+        self.peewee: DeviceDatabase = DeviceDatabase(
+            str(path), pragmas=_PRAGMAS, timeout=busy_timeout, lock_type="IMMEDIATE"
+        )
 
     def __str__(self) -> str:
         return self.path.name

@@ -60,7 +60,7 @@ def _checked_key(model: type[Model]) -> Field:
     if isinstance(kind, IntegerField | BigIntegerField):
         raise UnsupportedModel(
             f"{name}.{key.name} is a number that each device would count for itself, so two devices would "
-            "use the same key for different records; derive the model from store.Model, or give it a "
+            "use the same key for different records; derive the model from statesync.Model, or give it a "
             "CharField or UUIDField as primary_key with a UUID as default"
         )
     if isinstance(kind, BinaryUUIDField) or not isinstance(kind, StringField | UUIDField | TextField):

@@ -14,7 +14,10 @@ from statesync.store.tracking.wire_form import WireForm
 
 @define(eq=True, slots=False)
 class TrackedObject(Description):
-    """One object that a store tracks. Two are equal if their descriptions are."""
+    """One object that a store tracks. Two are equal if their descriptions are.
+
+    Programs only hand it on: from a device of the test kit to its hub.
+    """
 
     @cached_property
     def sql(self) -> Statements:

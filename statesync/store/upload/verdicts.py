@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence
-from logging import getLogger
+from logging import Logger, getLogger
 
 import msgspec
 from attrs import frozen
@@ -25,7 +25,7 @@ from statesync.store.tracking.images import image_of, record_of_image
 from statesync.store.tracking.objects import Objects, TrackedObject
 from statesync.wire import Accepted, Change, Conflict, Rejected, Verdict
 
-logger = getLogger(__name__)
+logger: Logger = getLogger(__name__)
 
 _CHANGES = msgspec.json.Decoder(list[Change])
 

@@ -1,0 +1,1 @@
+"""What the measured processes run: statesync's side, the bare one, and what both of them move."""

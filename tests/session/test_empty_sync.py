@@ -1,0 +1,90 @@
+"""A sync with nothing to do: what it costs, and what happens to a write that comes just as it begins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from rig.device import Device
+from rig.gate import Gate
+
+from statesync import Phase
+from statesync.protocol.messages import Begin
+from statesync.store.session_store import SessionStore
+
+
+@pytest.fixture
+def transactions(here: Device, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was committed on the device."""
+    committed: list[str] = []
+    database: Any = here.store.database
+    commit = database.commit
+
+    def count() -> Any:
+        committed.append("commit")
+        return commit()
+
+    monkeypatch.setattr(database, "commit", count)
+    return committed
+
+
+def test_a_sync_with_nothing_to_do_is_one_request_and_three_transactions(
+    here: Device, gate: Gate, transactions: list[str]
+) -> None:
+    here.sync()
+    gate.seen.clear()
+    transactions.clear()
+    session = here.scope.start_sync()
+    assert session.result(10).phase is Phase.DONE
+    assert gate.verbs() == ["pull"]
+    assert len(transactions) == 3, "the session, its request, its end"
+    assert [str(entry.trigger) for entry in here.store.journal(session.id)] == [
+        "start",
+        "finish_upload",
+        "open_batch",
+        "send",
+        "receive",
+        "commit_batch",
+        "commit",
+        "finish_download",
+    ]
+
+
+def test_an_upload_of_nothing_is_done_without_a_request(
+    here: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(here.remote, "pull", asked.append)
+    assert here.sync(sync_type="upload_only").phase is Phase.DONE
+    assert asked == []
+
+
+def test_a_write_just_as_the_session_begins_waits_for_the_next_and_is_not_overwritten(
+    here: Device, there: Device, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there.add(1)
+    there.sync()
+    here.sync()
+    there.edit("k00000", name="theirs")
+    there.sync()
+    look = SessionStore.begin
+
+    def look_and_write(store: SessionStore) -> Begin:
+        found = look(store)
+        here.execute("UPDATE airport SET elevation = 7 WHERE id = 'k00000'")
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SessionStore, "begin", look_and_write)
+        first = here.sync()
+    assert (first.phase, first.stats.uploaded) == (Phase.DONE, 0)
+    assert here.field("k00000", "elevation") == 7
+    assert here.operations() == {"k00000": "update"}
+    beyond = (
+        "SELECT horizon < position FROM statesync_session, statesync_change ORDER BY statesync_session.rowid"
+    )
+    assert here.execute(beyond).fetchall()[-1] == (1,), "the session has sent all up to its horizon"
+    here.sync()
+    there.sync()
+    assert here.rows() == there.rows()
+    assert (there.field("k00000", "name"), there.field("k00000", "elevation")) == ("theirs", 7)

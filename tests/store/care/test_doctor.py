@@ -1,0 +1,306 @@
+"""The doctor says in plain words what is wrong with a store, and mends it without losing a pending change."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from rig.device import Device, device_at
+
+from statesync import Phase, Store, StoreError
+from statesync.cli.care import doctor
+from statesync.errors import StoreCorrupt
+from statesync.lifecycle import Trigger
+from statesync.store.care.doctor import Complaint, Repair
+
+Statement = str
+
+
+def tamper(device: Device, *statements: Statement) -> None:
+    """Change the file as another program would: by a plain connection."""
+    connection = sqlite3.connect(device.store.database.database)
+    with connection:
+        for statement in statements:
+            connection.execute(statement)
+    connection.close()
+
+
+def fold(device: Device) -> None:
+    """Let the store make net changes of what was written: whoever touches the outbox does."""
+    device.store.mark_for_upload()
+
+
+def leaf_of(path: Path, table: str) -> tuple[int, int]:
+    """Return the number of a leaf page in the middle of a table, and the size of a page."""
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    leaves = "SELECT pageno FROM dbstat WHERE name = ? AND pagetype = 'leaf' ORDER BY pageno LIMIT 1 OFFSET 9"
+    (page,) = connection.execute(leaves, (table,)).fetchone()
+    (size,) = connection.execute("PRAGMA page_size").fetchone()
+    connection.close()
+    return page, size
+
+
+def dump(device: Device) -> list[str]:
+    connection = sqlite3.connect(device.store.database.database)
+    lines = list(connection.iterdump())
+    connection.close()
+    return lines
+
+
+def repairs(complaints: list[Complaint]) -> set[Repair | None]:
+    return {complaint.repair for complaint in complaints}
+
+
+@pytest.fixture
+def synced(here: Device, there: Device) -> tuple[Device, Device]:
+    """Two devices that have the same twenty records, and one change that waits here."""
+    there.add(20)
+    there.sync()
+    here.sync()
+    here.edit("k00003", name="pending")
+    assert here.operations() == {"k00003": "update"}
+    fold(here)
+    return here, there
+
+
+def test_a_store_that_was_used_as_it_should_be_is_sound(synced: tuple[Device, Device]) -> None:
+    here, _ = synced
+    assert here.store.examine() == []
+    here.sync()
+    assert here.store.examine() == []
+
+
+def test_lost_triggers_are_found_and_what_was_written_unseen_reaches_the_hub(
+    synced: tuple[Device, Device],
+) -> None:
+    here, there = synced
+    tamper(here, "DROP TRIGGER statesync_Airport_update", "DROP TRIGGER statesync_Airport_insert")
+    here.edit("k00005", name="unseen edit")
+    here.add(1, first=90)
+    (complaint,) = here.store.examine()
+    assert complaint.repair is Repair.RETRACK
+    assert "2 of its triggers" in complaint.message
+    assert here.store.repair() == []
+    here.sync()
+    here.sync()
+    there.sync()
+    assert there.field("k00005", "name") == "unseen edit"
+    assert there.field("k00003", "name") == "pending"
+    assert here.rows() == there.rows()
+
+
+def test_a_lost_log_is_found_and_writes_are_possible_and_seen_again(synced: tuple[Device, Device]) -> None:
+    here, there = synced
+    tamper(here, "DROP TABLE statesync_log_Airport")
+    (complaint,) = here.store.examine()
+    assert complaint.repair is Repair.RETRACK
+    assert "its log is gone" in complaint.message
+    assert here.store.repair() == []
+    here.edit("k00007", name="seen")
+    here.sync()
+    here.sync()
+    there.sync()
+    assert there.field("k00007", "name") == "seen"
+    assert there.field("k00003", "name") == "pending"
+
+
+@pytest.mark.parametrize(
+    "left", ["UPDATE statesync_tracking SET is_on = 0", "DELETE FROM statesync_tracking"]
+)
+def test_tracking_that_was_left_switched_off_is_found_and_mended(
+    synced: tuple[Device, Device], left: str
+) -> None:
+    here, there = synced
+    tamper(here, left)
+    here.edit("k00007", name="unseen")
+    assert repairs(here.store.examine()) == {Repair.RETRACK}
+    assert here.store.repair() == []
+    here.sync()
+    here.sync()
+    there.sync()
+    assert there.field("k00007", "name") == "unseen"
+
+
+def test_a_pending_change_that_contradicts_its_record_is_set_right(synced: tuple[Device, Device]) -> None:
+    here, there = synced
+    tamper(here, "UPDATE statesync_change SET operation = 'delete'")
+    assert repairs(here.store.examine()) == {Repair.REFOLD}
+    assert here.store.repair() == []
+    assert here.operations() == {"k00003": "update"}
+    here.sync()
+    there.sync()
+    assert there.field("k00003", "name") == "pending"
+
+
+def test_a_change_that_waits_for_a_batch_of_nobody_is_set_free(synced: tuple[Device, Device]) -> None:
+    here, _ = synced
+    tamper(here, "UPDATE statesync_change SET batch = 'nobody', sent = 1")
+    assert repairs(here.store.examine()) == {Repair.REFOLD}
+    assert here.store.repair() == []
+    assert here.sync().stats.uploaded == 1
+
+
+def test_a_cursor_that_no_hub_gave_is_read_again_from_the_start_and_keeps_what_is_pending(
+    synced: tuple[Device, Device],
+) -> None:
+    here, there = synced
+    tamper(here, "UPDATE statesync_cursor SET cursor = 'many'")
+    assert repairs(here.store.examine()) == {Repair.REREAD}
+    assert here.store.repair() == []
+    assert here.operations() == {"k00003": "update"}
+    here.sync()
+    there.sync()
+    assert here.rows() == there.rows()
+    assert there.field("k00003", "name") == "pending"
+
+
+@pytest.mark.parametrize(
+    ("statement", "says"),
+    [
+        ("DELETE FROM statesync_transition WHERE number = 3", "entries are missing"),
+        (
+            "UPDATE statesync_transition SET target = 'cancelled' WHERE number = 1",
+            "no transition of the chart",
+        ),
+        ("UPDATE statesync_session SET phase = 'cancelled'", "the session is kept as cancelled"),
+        ("UPDATE statesync_batch SET phase = 'aborted'", "is kept as aborted"),
+    ],
+)
+def test_a_journal_that_was_edited_by_hand_is_found_and_the_session_closed(
+    here: Device, there: Device, statement: str, says: str
+) -> None:
+    there.add(3)
+    there.sync()
+    session = here.sync().session
+    tamper(here, statement)
+    (complaint,) = here.store.examine()
+    assert (complaint.about, complaint.repair) == (session, Repair.CLOSE)
+    assert says in complaint.message
+    assert here.store.repair() == []
+    assert here.store.session(session).phase is Phase.FAILED
+    assert here.sync().phase is Phase.DONE
+
+
+def test_a_damaged_page_is_salvaged_and_the_hub_gives_back_what_was_on_it(
+    tmp_path: Path, address: str, space: str, there: Device
+) -> None:
+    keys = there.add(3000)
+    there.sync()
+    path = tmp_path / "damaged.db"
+    with device_at(path, address, space) as device:
+        device.sync()
+        device.edit(keys[-1], name="pending")
+        fold(device)
+    page, size = leaf_of(path, "airport")
+    with path.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xde\xad" * (size // 2))
+    with device_at(path, address, space) as device:
+        assert repairs(device.store.examine()) == {Repair.SALVAGE}
+        assert device.store.repair() == []
+        assert path.with_name("damaged.db.damaged").exists()
+        assert device.operations() == {keys[-1]: "update"}
+        device.sync()
+        there.sync()
+        assert device.rows() == there.rows()
+        assert there.field(keys[-1], "name") == "pending"
+
+
+def test_a_file_of_which_nothing_can_be_read_is_left_as_it_is_and_said_so(tmp_path: Path) -> None:
+    path = tmp_path / "noise.db"
+    path.write_bytes(b"no database at all" * 500)
+    with pytest.raises(StoreError, match="not a database"):
+        Store.open(path)
+    assert path.read_bytes() == b"no database at all" * 500
+
+
+def test_the_command_says_what_is_wrong_mends_it_and_its_exit_code_tells(
+    synced: tuple[Device, Device],
+) -> None:
+    here, _ = synced
+    path = here.store.database.database
+    assert CliRunner().invoke(doctor, [path]).output == "the store is sound\n"
+    tamper(here, "DROP TRIGGER statesync_Airport_update")
+    sick = CliRunner().invoke(doctor, [path])
+    assert sick.exit_code == 1
+    assert "Airport: 1 of its triggers are gone" in sick.output
+    mended = CliRunner().invoke(doctor, [path, "--repair"])
+    assert (mended.exit_code, "mended 1 of 1" in mended.output) == (0, True)
+
+
+def test_examining_changes_nothing(synced: tuple[Device, Device]) -> None:
+    here, _ = synced
+    before = dump(here)
+    here.store.examine()
+    assert dump(here) == before
+
+
+OWN_TABLES = [
+    "statesync_batch",
+    "statesync_change",
+    "statesync_conflict",
+    "statesync_cursor",
+    "statesync_meta",
+    "statesync_object",
+    "statesync_payload",
+    "statesync_seen",
+    "statesync_session",
+    "statesync_space",
+    "statesync_tracking",
+    "statesync_transition",
+]
+
+
+@pytest.mark.parametrize("table", OWN_TABLES)
+def test_a_table_of_the_stores_own_that_is_gone_is_a_complaint(
+    synced: tuple[Device, Device], table: str
+) -> None:
+    here, _ = synced
+    tamper(here, f"DROP TABLE {table}")
+    assert here.store.examine() == [Complaint("file", f"the store's table {table} is gone", None)]
+    assert here.store.repair() == here.store.examine()
+
+
+def test_a_table_of_the_programs_that_is_gone_is_a_complaint(synced: tuple[Device, Device]) -> None:
+    here, _ = synced
+    tamper(here, "DROP TABLE airport")
+    (complaint,) = here.store.examine()
+    assert (complaint.about, complaint.repair) == ("Airport", Repair.REREAD)
+    assert "its table airport is gone" in complaint.message
+
+
+@pytest.mark.parametrize("table", OWN_TABLES)
+def test_the_command_says_so_where_a_table_of_the_stores_own_is_gone(
+    synced: tuple[Device, Device], table: str
+) -> None:
+    here, _ = synced
+    tamper(here, f"DROP TABLE {table}")
+    said = CliRunner().invoke(doctor, [here.store.database.database])
+    assert said.exit_code == 1
+    assert isinstance(said.exception, SystemExit | StoreCorrupt)
+    assert table in said.output + str(said.exception)
+
+
+def test_a_sync_without_a_table_of_the_stores_own_says_what_to_do(synced: tuple[Device, Device]) -> None:
+    here, _ = synced
+    tamper(here, "DROP TABLE statesync_cursor")
+    with pytest.raises(StoreCorrupt, match=r"no such table: statesync_cursor; .*backup"):
+        here.sync()
+
+
+def test_a_closed_session_has_failed_by_the_chart_and_its_journal_says_so(
+    here: Device, there: Device
+) -> None:
+    there.add(3)
+    there.sync()
+    session = here.sync().session
+    tamper(here, "DELETE FROM statesync_transition WHERE number = 3")
+    assert here.store.repair() == []
+    entries = [(e.number, e.trigger, e.source, e.target) for e in here.store.journal(session)]
+    assert entries == [(1, Trigger.FAIL, Phase.IDLE, Phase.FAILED)]
+    closed = here.store.session(session)
+    assert (closed.phase, closed.reason, closed.batches) == (Phase.FAILED, "journal_damaged", ())
+    assert closed.error == "its journal was damaged; what it had committed is still there"

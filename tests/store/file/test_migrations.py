@@ -1,0 +1,130 @@
+"""A database of an older format is brought to this one with everything that was in it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from rig.device import Device
+from rig.gate import Gate
+
+from statesync import ConnectionLost, Phase, SyncOptions
+from statesync.testing import Fault, FaultyRemote
+
+_TO_FORMAT_3 = """
+DROP TRIGGER statesync_Airport_insert_before;
+DROP TRIGGER statesync_Airport_insert;
+DROP TRIGGER statesync_Airport_update;
+DROP TRIGGER statesync_Airport_delete;
+DROP TRIGGER statesync_Airport_rekey;
+DROP TRIGGER statesync_Airport_rekey_before;
+DROP TABLE statesync_log_Airport;
+CREATE TABLE statesync_log (object TEXT NOT NULL, key TEXT NOT NULL, changed INTEGER NOT NULL, image TEXT);
+CREATE TRIGGER statesync_Airport_insert AFTER INSERT ON airport
+    WHEN (SELECT value FROM statesync_meta WHERE key = 'tracking')
+    BEGIN INSERT INTO statesync_log VALUES ('Airport', NEW.id, 1, NULL); END;
+DROP TABLE statesync_tracking;
+INSERT INTO statesync_meta VALUES ('tracking', 1);
+UPDATE statesync_meta SET value = 3 WHERE key = 'format';
+"""
+"""Until format 3 all objects had one log, of images."""
+
+_TO_FORMAT_2 = """
+DROP INDEX statesync_batch_doubt;
+ALTER TABLE statesync_batch ADD COLUMN payload BLOB;
+CREATE INDEX statesync_batch_doubt ON statesync_batch (space) WHERE doubt = 1;
+UPDATE statesync_batch SET payload = (
+    SELECT payload FROM statesync_payload AS kept
+    WHERE kept.session = statesync_batch.session AND kept.number = statesync_batch.number);
+DROP TABLE statesync_payload;
+UPDATE statesync_meta SET value = 2 WHERE key = 'format';
+"""
+"""Until format 2 a payload stood in its batch's row."""
+
+
+def schema_of(path: Path) -> list[tuple[str, str]]:
+    """Return the store's own tables and indexes."""
+    with closing(sqlite3.connect(path)) as database:
+        return database.execute(
+            "SELECT name, sql FROM sqlite_master WHERE tbl_name LIKE 'statesync%' ORDER BY name"
+        ).fetchall()
+
+
+def lose_an_answer(device: Device) -> None:
+    """Leave a batch of the device in doubt: the hub has it, and its answer never came."""
+    remote = FaultyRemote(device.remote, rates={})
+    remote.inject(Fault.LOSE_ANSWER)
+    with pytest.raises(ConnectionLost):
+        device.store.scope(remote).sync(SyncOptions(max_attempts=1))
+
+
+def test_what_an_older_format_had_in_doubt_is_settled_by_the_next_session(
+    here: Device, there: Device, gate: Gate, new_device: Callable[..., Device]
+) -> None:
+    path = Path(here.store.database.database)
+    fresh = schema_of(path)
+    here.add(3)
+    here.sync()
+    here.add(4, first=10)
+    lose_an_answer(here)
+    before = here.store.sessions()
+    here.store.close()
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript(_TO_FORMAT_3 + _TO_FORMAT_2)
+        database.execute("CREATE VIEW broken AS SELECT gone FROM nowhere")  # the program's own business
+    assert schema_of(path) != fresh
+    again = new_device("here", gate.url)
+    assert schema_of(path) == fresh
+    assert again.store.sessions() == before
+    assert again.sync().phase is Phase.DONE
+    sent, repeated = [seen.body for seen in gate.seen if seen.verb == "push"][-2:]
+    assert (sent["batch"], sent["changes"]) == (repeated["batch"], repeated["changes"])
+    there.sync()
+    assert there.rows() == again.rows()
+    assert len(there.rows()) == 7
+
+
+def test_what_an_older_format_had_logged_is_still_pending_and_can_be_taken_back(
+    here: Device, new_device: Callable[..., Device]
+) -> None:
+    path = Path(here.store.database.database)
+    fresh = schema_of(path)
+    with here.store.untracked():
+        here.add(4)
+        here.edit("k00000", name="before", elevation=7, latitude=0.1, plan=b"\x00\xff")
+    before = here.rows()
+    here.store.close()
+    image = '{"name": "%s", "elevation": %s, "latitude": %s, "is_open": 1, "plan": %s}'
+    values = [
+        ("k00000", 1, image % ("before", "7", '["0.1"]', '[null, "00ff"]')),
+        ("k00001", 1, image % ("n1", "1", "null", "null")),
+        ("k00002", 0, image % ("n2", "2", "null", "null")),
+    ]
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE airport SET name = 'after', plan = NULL, latitude = 3 WHERE id = 'k00000'")
+        database.execute("DELETE FROM airport WHERE id = 'k00001'")
+        database.executescript(_TO_FORMAT_3)
+        database.execute("INSERT INTO airport (id, name, is_open) VALUES ('new', 'new', 1)")
+        database.executemany("INSERT INTO statesync_log VALUES ('Airport', ?, ?, ?)", values)
+    again = new_device("here")
+    assert schema_of(path) == fresh
+    assert again.operations() == {"k00000": "update", "k00001": "delete", "new": "insert"}
+    again.edit("k00003", name="written later")
+    assert again.operations()["k00003"] == "update"
+    again.store.rollback()
+    assert again.rows() == before
+
+
+def test_a_table_that_was_dropped_keeps_no_older_store_from_being_opened(
+    here: Device, new_device: Callable[..., Device]
+) -> None:
+    path = Path(here.store.database.database)
+    here.store.close()
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript(_TO_FORMAT_3 + "DROP TABLE airport;")
+    again = new_device("here")
+    again.add(1)
+    assert again.operations() == {"k00000": "insert"}

@@ -1,0 +1,51 @@
+"""Every guarantee that is written down names its test, and every test that is named exists."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "docs" / "guarantees.md").read_text()
+NAMED = re.findall(r"^Test: `([^`]+)`$", TEXT, re.MULTILINE)
+
+
+def names_in(file: Path) -> set[str]:
+    """Return the tests of a file, ``Class::test`` for methods, with what a class inherits from the kit."""
+    found: set[str] = set()
+    for node in ast.parse(file.read_text()).body:
+        if isinstance(node, ast.FunctionDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Assign):
+            found |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+        elif isinstance(node, ast.ClassDef):
+            inherited = [conformance_tests(base.id) for base in node.bases if isinstance(base, ast.Name)]
+            found |= {f"{node.name}::{name}" for name in set().union(*inherited)}
+    return found
+
+
+def conformance_tests(name: str) -> set[str]:
+    from statesync.testing import conformance
+
+    return {test for test in dir(getattr(conformance, name, object)) if test.startswith("test_")}
+
+
+def test_every_named_test_exists() -> None:
+    assert len(NAMED) > 30
+    missing = [
+        named
+        for file, _, name in (name.partition("::") for name in NAMED)
+        if not (ROOT / file).is_file() or name not in names_in(ROOT / file)
+        for named in [f"{file}::{name}"]
+    ]
+    assert missing == []
+
+
+def test_every_guarantee_has_a_number_of_its_own_and_a_test() -> None:
+    sections = re.split(r"^(?=\*\*G\d+\.)", TEXT, flags=re.MULTILINE)[1:]
+    numbers = [int(re.match(r"\*\*G(\d+)\.", section)[1]) for section in sections]  # type: ignore[index]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert [
+        number for number, section in zip(numbers, sections, strict=True) if "Test: `" not in section
+    ] == []
