@@ -34,7 +34,7 @@ class Cursor:
 
     @property
     def is_compared(self) -> bool:
-        """Whether the records that the hub does not show are answered for when all has been read."""
+        """Whether records that the hub did not show are offered again, or deleted, when all has been read."""
         return self.rereading not in (None, OWN)
 
 

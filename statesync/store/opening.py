@@ -51,7 +51,7 @@ def open_existing(parts: StoreParts) -> None:
     _check_path(database.path)
     # A connection of the store's own would leave its journal mode in a file that belongs to others.
     with database.errors_mapped(), closing(sqlite3.connect(database.path)) as plain:
-        if not schema.is_store(plain):
+        if not schema.is_store(plain, str(database)):
             raise StoreNotReady(f"{database} has never been set up as a store by a program")
     schema.migrate(database)
     with database.errors_mapped():
