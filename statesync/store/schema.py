@@ -245,6 +245,8 @@ def migrate(database: Database) -> None:
         )
     for number in range(found, FORMAT):
         with database.transaction() as connection:
+            if _format_of(connection, str(database)) > number:
+                continue  # another program has come before us, while we waited for the lock
             _apply(connection, MIGRATIONS[number])
             connection.execute("UPDATE statesync_meta SET value = ? WHERE key = 'format'", (number + 1,))
 
