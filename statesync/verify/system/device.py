@@ -187,9 +187,7 @@ def release(device: Device, batch: str | None) -> Device:
     """Set the changes of a batch free: they are ordinary pending changes again."""
     if batch is None:
         return device
-    freed = (
-        evolve(each, batch=None, sent=None) if each.batch == batch else each for each in device.outbox
-    )
+    freed = (evolve(each, batch=None, sent=None) if each.batch == batch else each for each in device.outbox)
     return evolve(device, outbox=tuple(freed))
 
 
@@ -226,7 +224,7 @@ def _let_go_of_doubt(device: Device) -> Device:
 
 
 def reread(device: Device, why: str) -> Device:
-    """Begin to read from the start; pending changes stay, and after a restored hub their bases are unknown."""
+    """Begin to read from the start. Pending changes stay; a restored hub knows nothing of their bases."""
     device = fold(device)
     device = evolve(
         device,

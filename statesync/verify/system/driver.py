@@ -110,9 +110,7 @@ def _beside(world: World, talk: Talk, decision: Decision) -> tuple[World, Talk]:
     return world, evolve(talk, ahead=Ahead(downloads.request_ahead(talk.taken)))
 
 
-def _rolled_back(
-    world: World, talk: Talk, event: Event, happening: Happening, broken: str | None
-) -> Step:
+def _rolled_back(world: World, talk: Talk, event: Event, happening: Happening, broken: str | None) -> Step:
     """End the session after a transaction was rolled back; nothing is under way any more then.
 
     If not even that end can be written, whoever opens the store next ends it as interrupted.
@@ -171,7 +169,11 @@ def _acted(world: World, talk: Talk, action: Action) -> tuple[World, Talk, str |
         case Prepare():
             device, batch = uploads.prepare(world.device, action)
             records, position = (len(batch.payload.changes), batch.last_position) if batch else (0, 0)
-            return with_device(world, device), evolve(talk, batch=batch, next=Prepared(records, position)), None
+            return (
+                with_device(world, device),
+                evolve(talk, batch=batch, next=Prepared(records, position)),
+                None,
+            )
         case Continue():
             return world, evolve(talk, next=Continued()), None
         case Send():
@@ -217,5 +219,6 @@ def _finished(world: World, talk: Talk) -> tuple[World, str | None]:
 def next_session(world: World, phase: Phase) -> World:
     """Return ``world`` with its session over, in ``phase``, and the next one about to begin, undisturbed."""
     hub = evolve(world.hub, most=ENOUGH)
-    over = evolve(world, hub=hub, talk=None, budget=NOTHING_HAPPENS, ended=(*world.ended, phase))
+    quiet = with_device(world, evolve(world.device, committed=()))
+    over = evolve(quiet, hub=hub, talk=None, budget=NOTHING_HAPPENS, ended=phase)
     return begin(over) if over.plans else over

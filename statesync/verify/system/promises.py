@@ -185,8 +185,12 @@ def broken_by_finish(world: World, talk: Talk) -> str | None:
         folded[direction] += records
     if (folded[Direction.UPLOAD], folded[Direction.DOWNLOAD]) != talk.told:
         return STATISTICS
-    undisturbed = bool(world.ended) and now.phase is Phase.DONE and talk.options.uploads
-    if undisturbed and (device.log or not all(change.failed for change in device.outbox)):
+    is_quiet = world.ended is not None and now.phase is Phase.DONE and not now.adaptations
+    if (
+        is_quiet
+        and talk.options.uploads
+        and (device.log or not all(change.failed for change in device.outbox))
+    ):
         return DRAINED
     has_begun = now.batches > 0 or now.doubt is not Doubt.NONE
     return broken_by_end(device, now.phase, has_begun=has_begun)

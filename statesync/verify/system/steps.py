@@ -26,7 +26,6 @@ from statesync.verify.system.driver import heard, interrupted, with_device
 from statesync.verify.system.happening import Happening, Kind
 from statesync.verify.system.hub import purge, restored
 from statesync.verify.system.network import late, network, reaches
-from statesync.verify.system.uploads import Verdicts
 from statesync.verify.system.wire import Page, Pull, Push, PushAnswer, fields
 from statesync.verify.system.world import Failed, Step, Talk, World
 
@@ -71,7 +70,7 @@ def _driven(world: World, talk: Talk) -> Iterator[Step]:
 
 
 def _heard(world: World, talk: Talk, event: Event, happening: Happening) -> Iterator[Step]:
-    """Yield what comes of an event, and of it on a disk that refuses its transaction, and perhaps the next."""
+    """Yield what comes of an event, also on a disk that refuses its transaction, and perhaps the next one."""
     yield heard(world, talk, event, happening)
     for fails in range(1, world.budget.times(Kind.ROLL_BACK) + 1):
         refused = evolve(happening, fails=fails)
@@ -145,7 +144,8 @@ def _written(world: World) -> Iterator[Step]:
 def _at_the_hub(world: World) -> Iterator[Step]:
     budget, hub, device = world.budget, world.hub, world.device
     if budget.times(Kind.RESTORE) and world.backup is not None:
-        left = evolve(world.after(Kind.RESTORE), hub=restored(hub, world.backup))
+        forgotten = tuple(evolve(each, epoch=0) for each in world.written)
+        left = evolve(world.after(Kind.RESTORE), hub=restored(hub, world.backup), written=forgotten)
         yield Step(Happening(Kind.RESTORE), str(Kind.RESTORE), left)
     if budget.times(Kind.PURGE):
         left = evolve(world.after(Kind.PURGE), hub=purge(hub, hub.head)[0])

@@ -41,12 +41,11 @@ class Ahead:
 
 @frozen(cache_hash=True)
 class Options:
-    """What a session was asked to do. ``may_time_out``: it has a deadline, which may pass at any time."""
+    """What a session was asked to do."""
 
     uploads: bool = True
     downloads: bool = True
     policy: str = "merge_fields"
-    may_time_out: bool = False
 
 
 @frozen(cache_hash=True)
@@ -90,7 +89,7 @@ class Plan:
 
 @frozen(cache_hash=True)
 class Written:
-    """One write on the hub, in the epoch of its time."""
+    """One write on the hub, in the epoch of its time; 0 for one that a restored backup may not have."""
 
     epoch: int
     key: str
@@ -103,9 +102,9 @@ class World:
     """Everything. ``running`` is the device whose session runs; ``plans`` are the sessions after it.
 
     ``late`` is a request whose sender does not wait any more: it reaches the hub at any time, or never.
-    ``backup`` is what the hub can be restored from. For the promises alone: ``ended`` are the phases that
-    sessions ended in, ``written`` is what devices have written on the hub, and ``is_odd`` says that the hub
-    has been given a reason to doubt a device.
+    ``backup`` is what the hub can be restored from. For the promises alone: ``ended`` is the phase that
+    the last session ended in, ``written`` is what devices have written on the hub, and ``is_odd`` says that
+    the hub may get a reason to doubt a device.
     """
 
     hub: Hub
@@ -116,7 +115,7 @@ class World:
     talk: Talk | None = None
     late: Request | None = None
     backup: Hub | None = None
-    ended: tuple[Phase, ...] = ()
+    ended: Phase | None = None
     written: tuple[Written, ...] = ()
     is_odd: bool = False
 
