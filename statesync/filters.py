@@ -15,7 +15,7 @@ from attrs import frozen
 Scalar = str | int | float | bool | None
 """What a filter can ask for."""
 
-OnTheWire = dict[str, list[Scalar]]
+WireFilter = dict[str, list[Scalar]]
 """A filter as it travels: a field and its values."""
 
 
@@ -54,7 +54,7 @@ class Filter:
         """The fields that it looks at."""
         return tuple(name for name, _ in self.fields)
 
-    def on_the_wire(self) -> OnTheWire | None:
+    def on_the_wire(self) -> WireFilter | None:
         """Return the filter as it travels; None for one that lets everything pass."""
         return {name: list(values) for name, values in self.fields} or None
 

@@ -104,7 +104,7 @@ class Facts:
 class Guard:
     """A named predicate over the facts; an edge is taken only if all of its guards hold.
 
-    ``meaning`` completes the sentence "refused, because it does not hold that …".
+    ``meaning`` completes the sentence "it requires that …".
     """
 
     name: str

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
-from peewee import Model, SqliteDatabase
+import peewee
 
 from statesync.diagnosis import Diagnosis, SurveyRemote, diagnose
 from statesync.errors import NothingToCancel, UnknownObject, UsageError
@@ -20,21 +20,24 @@ from statesync.store.cursors import stored_filters
 from statesync.store.journal import history
 from statesync.store.parts import StoreParts
 from statesync.store.selection import Selection
-from statesync.store.tracking.models import model_base
+from statesync.store.tracking.model import Model, model_base
 from statesync.values import CancelOptions, JournalEntry, Reason, SessionInfo, SyncOptions, SyncResult
+
+_Tracked = TypeVar("_Tracked", bound=peewee.Model)
 
 
 class Store(Selection):
     """A device database at ``path`` whose tracked records can be synced with a hub.
 
     ``busy_timeout`` is how many seconds a write waits for another program's. ``keep_sessions`` is how
-    many sessions the history keeps. Define models on ``store.Model`` or give them to ``track``, then call
-    ``setup()``.
+    many sessions the history keeps. Give models to ``track``, or derive them from ``store.Model``, which
+    does that by itself; then call ``setup()``. (mypy takes no base class from a value, so it knows only the
+    first way.)
     """
 
     def __init__(self, path: str | Path, *, busy_timeout: float = 5.0, keep_sessions: int = 1000) -> None:
         super().__init__(StoreParts(path, busy_timeout, keep_sessions), None)
-        self.Model = model_base(self._parts.registry, self._parts.database.peewee)
+        self.Model: type[Model] = model_base(self._parts.registry, self._parts.database.peewee)
         self._running = _Running()
 
     @classmethod
@@ -48,15 +51,17 @@ class Store(Selection):
         return store
 
     @property
-    def database(self) -> SqliteDatabase:
+    def database(self) -> peewee.SqliteDatabase:
         """The Peewee database."""
         return self._parts.database.peewee
 
-    def track(self, model: type[Model], *, name: str | None = None) -> type[Model]:
-        """Track any Peewee model with a text or UUID key; ``name`` is its name on the wire.
+    def track(self, model: type[_Tracked], *, name: str | None = None) -> type[_Tracked]:
+        """Track a model, and return it: a decorator. ``statesync.Model`` has a fit key; any Peewee model
+        with a text or UUID key will do.
 
-        Binds the model to this store's database. Takes effect with ``setup()``. Can be used as a decorator.
-        Raises ``UnsupportedModel`` for a key that two devices would both make up.
+        ``name`` is the object's name on the wire, else it is the model's. Binds the model to this store's
+        database. Takes effect with ``setup()``. Raises ``UnsupportedModel``, and tracks nothing, for a key
+        that two devices would both make up.
         """
         self._parts.registry.register(model, name)
         model.bind(self.database)
@@ -70,7 +75,7 @@ class Store(Selection):
         """
         opening.set_up(self._parts)
 
-    def scope(self, remote: Remote, *models: type[Model]) -> Scope:
+    def scope(self, remote: Remote, *models: type[peewee.Model]) -> Scope:
         """Return what a session with ``remote`` syncs: these models, or every tracked one.
 
         Raises ``UnknownObject`` for a model that is not tracked.
@@ -93,7 +98,8 @@ class Store(Selection):
 
         An empty list is a sound store. Reads the whole file, so its time follows the database's size.
         """
-        return doctor.examine(self._parts.database.raw(), self._parts.objects)
+        with self._parts.database.errors_mapped():
+            return doctor.examine(self._parts.database.raw(), self._parts.objects)
 
     def repair(self) -> list[Complaint]:
         """Mend what ``examine`` finds and return what could not be mended. No pending change is lost.

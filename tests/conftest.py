@@ -14,6 +14,11 @@ from statesync.hub import Hub, prepare, serving
 from statesync.session import driver, timers
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take long."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 @pytest.fixture(scope="session")
 def live_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Hub, str]]:
     """A hub on a real file that lets everybody in, and its address; tests keep apart by their spaces."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from peewee import Model, TextField
-from rig.device import Device, airport_model, device_at, quick_store
+from rig.device import Device, airport_model, device_at, store_at
 from rig.gate import PATIENCE, Gate, answer, lose_request, refuse
 
 from statesync import (
@@ -335,9 +335,7 @@ def set_up(path: Path) -> None:
 
 def test_a_database_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "newer.db"
-    with quick_store(path) as store:
-        airport_model(store)
-        store.setup()
+    with store_at(path) as (store, _):
         database: Any = store.database
         database.execute_sql("UPDATE statesync_meta SET value = 999 WHERE key = 'format'")
         before = list(database.connection().iterdump())
@@ -366,6 +364,20 @@ def test_a_folder_is_no_database(tmp_path: Path) -> None:
 def test_a_database_in_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreReadOnly, match="create it first"):
         set_up(tmp_path / "nowhere" / "field.db")
+
+
+def test_a_database_below_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(StoreReadOnly, match="create it first"):
+        set_up(tmp_path / "file" / "field.db")
+
+
+@pytest.mark.parametrize("attempt", [set_up, Store.open])
+def test_a_path_that_the_system_refuses_is_refused_with_its_reason(
+    tmp_path: Path, attempt: Callable[[Path], object]
+) -> None:
+    with pytest.raises(StoreReadOnly, match=r"File name too long.*rights"):
+        attempt(tmp_path / ("x" * 300) / "field.db")
 
 
 def test_a_database_that_was_never_set_up_cannot_be_opened_without_models(tmp_path: Path) -> None:
@@ -419,15 +431,11 @@ def test_a_full_disk_stops_a_download_between_two_batches(here: Device, there: D
 def test_a_database_that_another_program_holds_is_locked(
     tmp_path: Path, address: str, space: str, gate: Gate
 ) -> None:
-    with (
-        Store(tmp_path / "held.db", busy_timeout=0.05) as store,
-        closing(HttpRemote(gate.url, space)) as remote,
-    ):
-        airport = airport_model(store)
-        store.setup()
-        airport.create(id="k", name="n")
+    with device_at(tmp_path / "held.db", gate.url, space, busy_timeout=0.05) as device:
+        store = device.store
+        device.airport.create(id="k", name="n")
         held = gate.hold()
-        session = store.scope(remote).start_sync()
+        session = device.scope.start_sync()
         held.wait()
         with closing(sqlite3.connect(tmp_path / "held.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
@@ -436,7 +444,7 @@ def test_a_database_that_another_program_holds_is_locked(
             other.execute("ROLLBACK")
         assert isinstance(error, StoreLocked)
         assert [change.key for change in store.pending()] == ["k"]
-        store.scope(remote).sync()
+        device.sync()
         assert store.pending() == []
 
 
@@ -445,18 +453,15 @@ def test_a_database_that_is_locked_where_it_is_only_read_is_locked_and_no_defect
 ) -> None:
     path = tmp_path / "held.db"
     with (
-        Store(path, busy_timeout=0.05) as store,
-        closing(HttpRemote(address, space)) as remote,
+        device_at(path, address, space, busy_timeout=0.05) as device,
         closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other,
     ):
-        airport_model(store)
-        store.setup()
 
         def hold(progress: Progress) -> None:
             if (progress.part, progress.state) == ("download", "started"):
                 other.execute("BEGIN IMMEDIATE")
 
-        session = store.scope(remote).start_sync(on_progress=hold)
+        session = device.scope.start_sync(on_progress=hold)
         assert isinstance(session.exception(PATIENCE), StoreLocked)
 
 

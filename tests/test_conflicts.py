@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rig.device import Device, airport_model, quick_store
+from rig.device import Device, device_on
 from rig.gate import Gate, Reply, lose_answer
 
 from statesync import Phase, SyncOptions, client_wins, merge_fields, server_wins
@@ -411,8 +411,9 @@ def test_whatever_three_devices_do_they_agree_in_the_end(
     live_hub: tuple[Hub, str], tmp_path_factory: pytest.TempPathFactory, history: list[Any]
 ) -> None:
     folder = tmp_path_factory.mktemp("crowd")
-    crowd = [local_device(folder / f"{number}.db", live_hub[0], folder.name) for number in range(4)]
-    try:
+    remote = LocalRemote(live_hub[0], folder.name)
+    with ExitStack() as stack:
+        crowd = [stack.enter_context(device_on(folder / f"{number}.db", remote)) for number in range(4)]
         for what, number, *rest in history:
             device = crowd[number]
             if what == "put":
@@ -426,13 +427,3 @@ def test_whatever_three_devices_do_they_agree_in_the_end(
         for device in crowd:
             assert device.operations() == {}
             assert device.rows() == crowd[0].rows()
-    finally:
-        for device in crowd:
-            device.store.close()
-
-
-def local_device(path: Path, hub: Hub, space: str) -> Device:
-    store = quick_store(path)
-    airport = airport_model(store)
-    store.setup()
-    return Device(store, airport, LocalRemote(hub, space))

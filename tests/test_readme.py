@@ -98,6 +98,7 @@ def test_ci_runs_the_readme_s_test_command_and_the_linters(tmp_path: Path) -> No
     assert called == [
         "pip install .[test]",
         "pytest --statesync-coverage=require",
+        "pytest -n 0 tests/bench/quick.py",
         "ruff check .",
         "ruff format --check .",
         "mypy --strict",
@@ -108,7 +109,8 @@ def test_ci_runs_the_readme_s_test_command_and_the_linters(tmp_path: Path) -> No
     ("fails", "step"),
     [
         ("pip install", "install and test"),
-        ("pytest", "install and test"),
+        ("pytest --statesync-coverage", "install and test"),
+        ("pytest -n 0 tests/bench", "quick form of the benchmark"),
         ("ruff check", "ruff check"),
         ("ruff format", "ruff format"),
         ("mypy --strict", "mypy --strict"),

@@ -1,120 +1,133 @@
-"""The rooms of section 9 of the design: who may import whom, read from the source."""
+"""The rooms of the package: who may import whom, and what each may touch, read from the source.
+
+The table in ``docs/internals.md`` is the only list of the rooms; ``rooms`` reads it.
+"""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
-from functools import cache
-from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+from rooms import MOST, House, crowded, imported_by, rows_of
 
 import statesync
 
 ROOT = Path(statesync.__file__).parent
-
-PURE = {"lifecycle", "protocol", "conflicts", "filters", "values", "errors", "wire", "digest"}
-
-# From the bottom up: a room imports from itself and from those before it.
-ROOMS: tuple[set[str], ...] = (
-    PURE,
-    {"machine"},
-    {"threads", "wal", "net"},
-    {"store"},
-    {"diagnosis"},
-    {"session"},
-    {"scope"},
-    {"__init__"},
-    {"hub"},
-    {"diagram"},
-    {"verify"},
-    {"testing"},
-    {"demo"},
-    {"cli"},
-    {"__main__"},
-)
+TESTS = Path(__file__).parent
+TABLE = rows_of((TESTS.parent / "docs" / "internals.md").read_text(encoding="utf-8"))
+HOUSE = House(ROOT, TABLE)
 
 PROGRAMS = {"demo", "testing"}
 """Rooms that define models as a user's program does."""
 
 
-def sources() -> dict[str, Path]:
-    """Return every module's name below the package, such as ``store.work``, and its file."""
-    found = {}
-    for path in ROOT.rglob("*.py"):
-        parts = path.relative_to(ROOT).with_suffix("").parts
-        found[".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)] = path
-    return found
-
-
-MODULES = sources()
-
-
-@cache
-def parsed(module: str) -> ast.Module:
-    return ast.parse(MODULES[module].read_text())
-
-
 def room_of(module: str) -> str:
-    return module.split(".")[0]
+    return module.split("/")[0]
 
 
-def rank(module: str) -> int:
-    return next(number for number, rooms in enumerate(ROOMS) if room_of(module) in rooms)
+def test_every_module_has_a_row_in_the_table() -> None:
+    assert HOUSE.without_a_row() == []
 
 
-def imports(module: str, *, at_the_top: bool = False) -> Iterator[str]:
-    """Return what a module imports, by full dotted names; ``at_the_top`` only what its import runs."""
-    tree = parsed(module)
-    nodes = _top_level(tree) if at_the_top else ast.walk(tree)
-    for node in nodes:
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{module} has a relative import"
-            assert node.module is not None
-            for alias in node.names:
-                yield f"{node.module}.{alias.name}"
+def test_every_room_of_the_table_is_there_and_stands_in_one_row() -> None:
+    assert HOUSE.rooms_without_a_module() == []
 
 
-def _top_level(tree: ast.Module) -> Iterator[ast.AST]:
-    for node in tree.body:
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            continue
-        yield node
-
-
-def own(names: Iterator[str]) -> Iterator[str]:
-    """Return which modules of the package are named by imports."""
-    for name in names:
-        if name == "statesync" or name.startswith("statesync."):
-            rest = name.removeprefix("statesync").removeprefix(".")
-            while rest and rest not in MODULES:
-                rest = rest.rpartition(".")[0]
-            yield rest or "__init__"
-
-
-def test_every_module_has_a_room() -> None:
-    known = set().union(*ROOMS)
-    assert {room_of(module) for module in MODULES} <= known
-
-
-@pytest.mark.parametrize("module", sorted(MODULES))
-def test_imports_point_one_way(module: str) -> None:
-    for imported in own(imports(module)):
-        assert rank(imported) <= rank(module), f"{module} imports {imported}, which is above it"
+def test_imports_point_one_way_also_inside_functions_and_for_type_checkers() -> None:
+    assert HOUSE.arrows_back() == []
 
 
 def test_no_module_imports_itself_through_others() -> None:
-    graph = {module: set(own(imports(module, at_the_top=True))) - {module} for module in MODULES}
-    TopologicalSorter(graph).prepare()
+    assert HOUSE.circle() == []
+
+
+@pytest.mark.parametrize("root", [ROOT, TESTS], ids=["statesync", "tests"])
+def test_no_folder_holds_more_than_fourteen_modules(root: Path) -> None:
+    assert crowded(root) == []
+
+
+# -- the checks notice what they are for -------------------------------------------------------------------
+
+PLAN = """
+| room | knows | does not know |
+| --- | --- | --- |
+| `low` | little | I/O |
+| `middle/left`, `middle/` | more | |
+| `__init__` | the front door | |
+"""
+
+UP_IN_A_FUNCTION = "def later() -> None:\n    import made.middle.left\n"
+UP_FOR_TYPES = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from made.middle import right\n"
+
+
+def made(folder: Path, **more: str) -> House:
+    """Make a package that keeps the plan, with more in it or other text; ``__`` stands for a slash."""
+    files = {
+        "__init__": "from made.middle.left import x\n",
+        "low": "x = 1\n",
+        "middle/__init__": '"""A folder alone."""\n',
+        "middle/left": "from made.low import x\n",
+        "middle/right": "from made.middle import left\n",
+    }
+    for name, text in {**files, **{name.replace("__", "/"): text for name, text in more.items()}}.items():
+        path = folder / "made" / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return House(folder / "made", rows_of(PLAN))
+
+
+def test_a_package_that_keeps_its_plan_passes(tmp_path: Path) -> None:
+    house = made(tmp_path)
+    assert house.imports["middle/right"] == {"middle/left"}
+    assert house.imports["__init__"] == {"middle/left"}
+    assert [house.row_of(module) for module in house.modules] == [2, 0, 1, 1]
+    assert not house.without_a_row()
+    assert not house.rooms_without_a_module()
+    assert not house.arrows_back()
+    assert not house.circle()
+
+
+@pytest.mark.parametrize("text", [UP_IN_A_FUNCTION, UP_FOR_TYPES, "import made\n"])
+def test_an_arrow_back_is_noticed_wherever_the_import_stands(tmp_path: Path, text: str) -> None:
+    (arrow,) = made(tmp_path, low=text).arrows_back()
+    assert arrow.startswith("low imports ")
+    assert arrow.endswith(", which stands after it")
+
+
+def test_a_circle_inside_one_row_is_noticed_also_through_a_function(tmp_path: Path) -> None:
+    house = made(tmp_path, middle__left="def later() -> None:\n    from made.middle import right\n")
+    assert house.arrows_back() == []
+    assert set(house.circle()) == {"middle/left", "middle/right"}
+
+
+def test_a_module_without_a_row_and_a_row_without_a_module_are_noticed(tmp_path: Path) -> None:
+    house = made(tmp_path, attic="", cellar__box="")
+    assert house.without_a_row() == ["attic", "cellar/box"]
+    (tmp_path / "made" / "low.py").unlink()
+    assert House(house.root, house.rows).rooms_without_a_module() == ["low"]
+    twice = (*house.rows, house.rows[0])
+    assert House(house.root, twice).rooms_without_a_module() == ["low"]
+
+
+def test_a_folder_with_too_many_modules_is_noticed(tmp_path: Path) -> None:
+    room_left = MOST - 2
+    house = made(tmp_path, **{f"middle__m{number}": "" for number in range(room_left)})
+    assert crowded(house.root) == []
+    assert crowded(made(tmp_path, middle__more="").root) == [f"{house.root / 'middle'}: {MOST + 1}"]
+
+
+# -- what each may touch -----------------------------------------------------------------------------------
 
 
 def users_of(package: str) -> set[str]:
-    return {module for module in MODULES for name in imports(module) if name.split(".")[0] == package}
+    return {module for module in HOUSE.modules if package in roots_of(module)}
+
+
+def roots_of(module: str) -> set[str]:
+    return {name.split(".")[0] for name in imported_by(HOUSE.modules[module])}
 
 
 def test_only_the_machine_imports_transitions() -> None:
@@ -137,18 +150,23 @@ def test_the_network_is_the_transports(package: str) -> None:
 
 HARMLESS = {"__future__", "collections", "datetime", "enum", "functools", "hashlib", "json", "typing"}
 OUTSIDE = {"attrs", "msgspec"}
+PURE = [module for module in HOUSE.modules if HOUSE.is_pure(module)]
 
 
-@pytest.mark.parametrize("module", sorted(module for module in MODULES if room_of(module) in PURE))
+def test_what_is_passed_around_and_what_decides_is_pure() -> None:
+    assert {"lifecycle", "values", "wire", "protocol/decide"} <= set(PURE)
+
+
+@pytest.mark.parametrize("module", PURE)
 def test_pure_modules_import_no_io_clock_or_thread(module: str) -> None:
-    roots = {name.split(".")[0] for name in imports(module)}
-    assert roots <= HARMLESS | OUTSIDE | {"statesync"}
-    assert {room_of(imported) for imported in own(imports(module))} <= PURE
+    assert roots_of(module) <= HARMLESS | OUTSIDE | {"statesync"}
+    assert HOUSE.imports[module] <= set(PURE)
 
 
-@pytest.mark.parametrize("module", sorted(module for module in MODULES if room_of(module) in PURE))
+@pytest.mark.parametrize("module", PURE)
 def test_pure_modules_ask_no_clock_and_print_nothing(module: str) -> None:
-    calls = [node.func for node in ast.walk(parsed(module)) if isinstance(node, ast.Call)]
+    tree = ast.parse(HOUSE.modules[module].read_text(encoding="utf-8"))
+    calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
     named = {call.id for call in calls if isinstance(call, ast.Name)}
     asked = {call.attr for call in calls if isinstance(call, ast.Attribute)}
     assert not named & {"open", "print", "input", "exec", "eval"}
@@ -156,8 +174,7 @@ def test_pure_modules_ask_no_clock_and_print_nothing(module: str) -> None:
 
 
 def test_the_lifecycle_needs_nobody_but_attrs() -> None:
-    roots = {name.split(".")[0] for name in imports("lifecycle")}
-    assert roots - set(sys.stdlib_module_names) == {"attrs"}
+    assert roots_of("lifecycle") - set(sys.stdlib_module_names) == {"attrs"}
 
 
 # -- what an import costs ----------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ OWNERS = {
     "statesync_meta": "store.schema",
     "statesync_object": "store.tracking.registry",
     "statesync_tracking": "store.tracking.triggers",
-    "statesync_log": "store.tracking.objects",
+    "statesync_log": "store.tracking.log",
     "statesync_change": "store.outbox",
     "statesync_space": "store.spaces",
     "statesync_cursor": "store.cursors",
@@ -39,7 +39,7 @@ MIGRATIONS = "store.schema"
 """It makes every table, and leads old ones to new ones."""
 
 WITNESSES = {"testing.rest", "testing.sites", "demo.stage"}
-"""They look into the file from outside, by a plain connection, without the store's code; they only read."""
+"""They look into the file from outside, past the store's code, by a plain connection; they only read."""
 
 TABLE = re.compile(r"statesync_[a-z]+")
 
@@ -99,6 +99,12 @@ def test_a_table_is_named_in_the_room_of_its_owner_alone(module: str) -> None:
 def test_every_owner_is_there_and_names_its_table(table: str, owner: str) -> None:
     rooms = [module for module in MODULES if f"{module}.".startswith(f"{owner}.")]
     assert any(table in named_tables(MODULES[module]) for module in rooms)
+
+
+def test_the_documentation_names_the_same_owners() -> None:
+    page = (ROOT.parent / "docs" / "internals.md").read_text()
+    rows = re.findall(r"^\| `(statesync_[a-z]+)` \| `([a-z_.]+)` \|", page, re.MULTILINE)
+    assert dict(rows) == OWNERS
 
 
 @pytest.mark.parametrize(

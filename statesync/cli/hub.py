@@ -160,7 +160,7 @@ def list_command(url: str, space: str) -> None:
     """Show the tokens of a space, without their secrets."""
     with _plain_errors(), _opened(url) as database:
         for row in list_tokens(database, space):
-            click.echo(_line(row))
+            click.echo(_described(row))
 
 
 @token.command()
@@ -227,7 +227,7 @@ def _seconds(text: str) -> int:
     return int(match[1]) * _UNITS[match[2]]
 
 
-def _line(row: TokenRow) -> str:
+def _described(row: TokenRow) -> str:
     rights = "; ".join(f"{name}: {','.join(sorted(some))}" for name, some in row.rights.items())
     state = "revoked" if row.revoked else "expired" if not row.is_valid(time.time()) else "valid"
     until = time.strftime("until %Y-%m-%d %H:%M UTC", time.gmtime(row.expires)) if row.expires else "for ever"

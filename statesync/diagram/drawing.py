@@ -7,7 +7,7 @@ that leaves the group's frame. So the picture shows the way, and the frame what 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 
 from attrs import field, frozen
@@ -210,7 +210,3 @@ def _shared(chart: Chart, grouped: tuple[AnyPhase, ...]) -> tuple[Arrow, ...]:
         for edges in alike.values()
         if len(edges) == len(grouped)
     )
-
-
-Renderer = Callable[[Drawing], str]
-"""Turns a drawing into the text of one format."""

@@ -47,7 +47,7 @@ class Hub:
         retention: Retention | None = None,
     ) -> None:
         self.url = url
-        self.limits = limits or HubLimits()
+        self.limits: HubLimits = limits or HubLimits()
         self.connections = connections
         self._without_tokens = without_tokens
         self._retention = retention or Retention()
@@ -133,7 +133,7 @@ class Hub:
         self.database.close()
 
     def _identify(self, space: str, token: str | None) -> Rights:
-        if self._issuer is not None and token is not None and tokens.MARK not in token:
+        if self._issuer is not None and token is not None and tokens.SEPARATOR not in token:
             return self._issuer.admit(space, token)
         return tokens.admit(self.database, space, token)
 

@@ -49,10 +49,10 @@ def apply_batch(
     if _is_ahead(state, envelope):
         return spaces.begin_epoch(database, space, state, max(state.head, envelope.head))
     stored = _find(database, space, request.changes, rejections)
-    verdict = judge(request.changes, rejections, stored, envelope.client, state)
-    if any(written.deleted for written in verdict.writes):
-        retention.mark_and_purge(database, space, verdict.head)
-    return _store(database, space, state, envelope, verdict)
+    judged = judge(request.changes, rejections, stored, envelope.client, state)
+    if any(written.deleted for written in judged.writes):
+        retention.mark_and_purge(database, space, judged.head)
+    return _store(database, space, state, envelope, judged)
 
 
 def judge(
@@ -63,16 +63,16 @@ def judge(
     state: ClientState,
 ) -> BatchVerdict:
     """Decide every change of a batch against what is ``stored``; versions follow the space's head."""
-    batch = BatchVerdict(state.head)
+    judged = BatchVerdict(state.head)
     for place, change in enumerate(changes):
         old = stored.get((change.object, change.key))
         verdict = (
             rejections.get(place)
             or _conflict(change, old, client, state.purged_through)
-            or _accept(change, old, batch)
+            or _accept(change, old, judged)
         )
-        batch.verdicts.append(verdict)
-    return batch
+        judged.verdicts.append(verdict)
+    return judged
 
 
 def _is_ahead(state: ClientState, request: Push) -> bool:
@@ -93,18 +93,18 @@ def _conflict(change: Change, old: Stored | None, client: str, purged_through: i
     return Conflict(old.version, data=msgspec.Raw((old.data or "{}").encode()))
 
 
-def _accept(change: Change, old: Stored | None, batch: BatchVerdict) -> Accepted:
+def _accept(change: Change, old: Stored | None, judged: BatchVerdict) -> Accepted:
     if change.op == "delete" and (old is None or old.deleted):
-        return Accepted(batch.head)  # there is nothing to delete, and nothing that a reader could miss
-    batch.head += 1
+        return Accepted(judged.head)  # there is nothing to delete, and nothing that a reader could miss
+    judged.head += 1
     deleted = change.op == "delete"
     text = None if deleted else _text(change, old)
-    batch.writes.append(Written(change.object, change.key, batch.head, deleted, text))
-    return Accepted(batch.head)
+    judged.writes.append(Written(change.object, change.key, judged.head, deleted, text))
+    return Accepted(judged.head)
 
 
 def _text(change: Change, old: Stored | None) -> str:
-    """Return the JSON text to keep: as it came, and the old record's fields that it does not mention."""
+    """Return the JSON text to keep: as it came, or with the old record's fields that it does not mention."""
     came = text_of(change) or b"{}"
     if old is None or old.data is None:
         return came.decode()
@@ -121,11 +121,11 @@ def _find(
     return database.dialect.find(database.pool, space, keys) if keys else {}
 
 
-def _store(database: Database, space: str, state: ClientState, request: Push, batch: BatchVerdict) -> str:
+def _store(database: Database, space: str, state: ClientState, request: Push, judged: BatchVerdict) -> str:
     """Write the records, the space's head and the receipt; return the answer's text."""
-    answer = msgspec.json.encode(PushAnswer(state.hub, state.epoch, batch.head, batch.verdicts)).decode()
-    if batch.writes:
-        database.dialect.write(database.pool, space, request.client, batch.writes)
-        spaces.move_head(database, space, batch.head)
+    answer = msgspec.json.encode(PushAnswer(state.hub, state.epoch, judged.head, judged.verdicts)).decode()
+    if judged.writes:
+        database.dialect.write(database.pool, space, request.client, judged.writes)
+        spaces.move_head(database, space, judged.head)
     spaces.keep_receipt(database, space, request, answer)
     return answer

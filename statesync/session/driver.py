@@ -9,11 +9,11 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from logging import getLogger
+from logging import Logger, getLogger
 
 from attrs import define, evolve, field
 
-from statesync.errors import InternalError, RemoteError, StaleRunner, SyncError, SyncFailed
+from statesync.errors import InternalError, LifecycleError, RemoteError, StaleRunner, SyncError, SyncFailed
 from statesync.lifecycle import SESSION, Phase
 from statesync.machine import Move, SessionMachine
 from statesync.net.remote import Remote
@@ -47,7 +47,7 @@ from statesync.session.storage import Storage
 from statesync.session.timers import HEAD_START, Timer, Timers, backoff
 from statesync.values import Direction, Progress, SyncOptions
 
-logger = getLogger(__name__)
+logger: Logger = getLogger(__name__)
 
 PATIENCE = 0.5
 """Seconds that the end of a session waits for a request that was interrupted."""
@@ -104,9 +104,7 @@ class Driver:
             self._end_with(error)
         except Exception as error:  # a defect: the session must end all the same, and say so
             logger.exception("a defect ended a session")
-            failure = InternalError(f"a defect of statesync: {type(error).__name__}: {error}")
-            failure.__cause__ = error
-            self._end_with(failure)
+            self._end_with(InternalError.because_of(error))
         finally:
             self._release()
 
@@ -118,7 +116,7 @@ class Driver:
         self._requests.stop(PATIENCE)
         try:
             self._handle(LocalFailure(error))
-        except (SyncFailed, StaleRunner):
+        except (SyncFailed, LifecycleError):
             logger.warning("the end of a session could not be written down", exc_info=True)
         if not self._is_over:
             self._finish(error)

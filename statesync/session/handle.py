@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from logging import getLogger
+from logging import Logger, getLogger
 
 from statesync.errors import InternalError, NothingToCancel, StoreError, SyncCancelled, SyncError, UsageError
 from statesync.lifecycle import Phase
@@ -15,11 +15,11 @@ from statesync.session.mailbox import Mailbox
 from statesync.store.parts import StoreParts
 from statesync.store.recovery import recover
 from statesync.store.session_store import SessionStore
-from statesync.store.tracking.models import new_key
+from statesync.store.tracking.model import new_key
 from statesync.threads import Task, threads
 from statesync.values import CancelOptions, Part, Progress, Reason, State, SyncOptions, SyncResult
 
-logger = getLogger(__name__)
+logger: Logger = getLogger(__name__)
 
 OnSuccess = Callable[[SyncResult], object]
 OnFailure = Callable[[SyncError], object]
@@ -43,7 +43,7 @@ class Session:
         on_failure: OnFailure | None,
         on_progress: OnProgress | None,
     ) -> None:
-        self.id = new_key()
+        self.id: str = new_key()
         self.objects = names
         self._core = core
         self._on_success, self._on_failure, self._on_progress = on_success, on_failure, on_progress

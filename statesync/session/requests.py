@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from logging import getLogger
+from logging import Logger, getLogger
 from queue import SimpleQueue
 
 from attrs import frozen
@@ -18,7 +18,7 @@ from statesync.net.remote import Remote
 from statesync.threads import Task, threads
 from statesync.wire import Page, Pull, Push, PushAnswer
 
-logger = getLogger(__name__)
+logger: Logger = getLogger(__name__)
 
 Request = Push | Pull
 Outcome = PushAnswer | Page | RemoteError | InternalError

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from attrs import frozen
 
 from statesync.conflicts import Record
-from statesync.store.tracking.objects import image_of, record_of_image
+from statesync.store.tracking.images import image_of, record_of_image
 from statesync.values import ConflictEntry
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import stat
 from contextlib import closing
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def open_existing(parts: StoreParts) -> None:
     Raises ``StoreNotReady`` for a database that is none, and whatever keeps the file from being read.
     """
     database = parts.database
-    if not database.path.is_file():
+    if not _mode(database.path):
         raise StoreNotReady(f"there is no file {database.path}; give the path of a device database")
     _check_path(database.path)
     # A connection of the store's own would leave its journal mode in a file that belongs to others.
@@ -58,10 +59,25 @@ def open_existing(parts: StoreParts) -> None:
 
 
 def _check_path(path: Path) -> None:
-    if path.is_dir():
+    if stat.S_ISDIR(_mode(path)):
         raise StoreCorrupt(f"{path} is a folder, not a database file")
-    if not path.parent.is_dir():
+    if not stat.S_ISDIR(_mode(path.parent)):
         raise StoreReadOnly(f"the folder {path.parent} does not exist; create it first")
+
+
+def _mode(path: Path) -> int:
+    """Return what stands at a path, as the system says it; 0 if nothing does.
+
+    Raises ``StoreReadOnly`` where the system does not let us look.
+    """
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+    except OSError as error:
+        raise StoreReadOnly(
+            f"{path} cannot be reached: {error.strerror}; check the path, and the rights to its folders"
+        ) from error
 
 
 def _create_tables(database: Database, models: dict[str, type[peewee.Model]]) -> None:

@@ -14,9 +14,9 @@ class StoreParts:
     """The parts of one open store. ``keep_sessions`` is how many sessions its history keeps."""
 
     def __init__(self, path: str | Path, busy_timeout: float, keep_sessions: int) -> None:
-        self.database = Database(path, busy_timeout)
-        self.registry = Registry(str(self.database))
-        self.lock = StoreLock(self.database.path)
+        self.database: Database = Database(path, busy_timeout)
+        self.registry: Registry = Registry(str(self.database))
+        self.lock: StoreLock = StoreLock(self.database.path)
         self.keep_sessions = keep_sessions
 
     @property

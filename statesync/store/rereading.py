@@ -18,7 +18,8 @@ from statesync.store.cursors import EPOCH, MISSED_DELETES, SEEN_KEYS, Cursor
 from statesync.store.outbox import changes
 from statesync.store.outbox.fold import fold
 from statesync.store.outbox.lookup import PENDING_KEYS
-from statesync.store.tracking.objects import Objects, TrackedObject, quoted
+from statesync.store.tracking.objects import Objects, TrackedObject
+from statesync.store.tracking.quoting import quoted
 from statesync.store.upload.doubts import resolve_doubts
 from statesync.wire import CLIENT_FORKED, EPOCH_CHANGED, Problem
 

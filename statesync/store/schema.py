@@ -11,10 +11,13 @@ from collections.abc import Callable
 from contextlib import closing
 from functools import cache
 
-from statesync.errors import StoreTooNew
+from statesync.errors import StoreCorrupt, StoreTooNew
 from statesync.store.file.database import Database
 from statesync.store.tracking import triggers
-from statesync.store.tracking.objects import TrackedObject, quoted, record_of_image
+from statesync.store.tracking.images import record_of_image
+from statesync.store.tracking.log import log_sql
+from statesync.store.tracking.objects import TrackedObject
+from statesync.store.tracking.quoting import quoted
 
 _FORMAT_1 = """
 CREATE TABLE statesync_meta (
@@ -200,8 +203,8 @@ def _log_each_object_apart(connection: sqlite3.Connection) -> None:
     _apply(connection, _TRACKING_FLAG)
     for name, text in connection.execute("SELECT name, description FROM statesync_object").fetchall():
         tracked = TrackedObject.from_json(name, text)
-        connection.execute(triggers.log_sql(tracked))
-        if _has_table(connection, tracked.table):  # else setup makes it anew, with its triggers
+        connection.execute(log_sql(tracked))
+        if has_table(connection, tracked.table):  # else setup makes it anew, with its triggers
             triggers.install(connection, tracked)
         logged = connection.execute(
             "SELECT key, changed, image FROM statesync_log WHERE object = ? ORDER BY rowid", (name,)
@@ -253,19 +256,32 @@ def tables() -> tuple[str, ...]:
         return tuple(name for (name,) in rows)
 
 
+def missing_tables(connection: sqlite3.Connection) -> list[str]:
+    """Return which of the store's own tables are not in a database that has been set up as a store."""
+    return [table for table in tables() if not has_table(connection, table)]
+
+
 def is_store(connection: sqlite3.Connection) -> bool:
     """Tell whether the database has been set up as a store."""
     return _format_of(connection) > 0
 
 
 def _format_of(connection: sqlite3.Connection) -> int:
-    if not _has_table(connection, "statesync_meta"):
-        return 0
+    if not has_table(connection, "statesync_meta"):
+        return _format_of_none(connection)
     row = connection.execute("SELECT value FROM statesync_meta WHERE key = 'format'").fetchone()
     return int(row[0])
 
 
-def _has_table(connection: sqlite3.Connection, name: str) -> bool:
+def _format_of_none(connection: sqlite3.Connection) -> int:
+    """Return the format of a database without a record of it: 0, unless it was a store once."""
+    if len(missing_tables(connection)) < len(tables()):
+        raise StoreCorrupt("the store's table statesync_meta is gone; restore the file from a backup")
+    return 0
+
+
+def has_table(connection: sqlite3.Connection, name: str) -> bool:
+    """Tell whether the database has a table."""
     found = connection.execute(
         "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ? COLLATE NOCASE", (name,)
     )

@@ -18,7 +18,8 @@ from statesync.store.outbox.lookup import Change
 from statesync.store.parts import StoreParts
 from statesync.store.rereading import reread
 from statesync.store.tracking import registry, triggers
-from statesync.store.tracking.objects import Objects, TrackedObject, quoted
+from statesync.store.tracking.objects import Objects, TrackedObject
+from statesync.store.tracking.quoting import quoted
 from statesync.values import ConflictEntry, PendingChange, SessionInfo
 
 
@@ -45,16 +46,18 @@ class Selection:
 
         Deferred ones are among them. Only reads, and waits for no writer.
         """
+        objects = self._tracked_in_order()
         with self._parts.database.snapshot() as connection:
-            return preview.pending(connection, self._tracked_in_order())
+            return preview.pending(connection, objects)
 
     def has_pending(self) -> bool:
         """Tell whether ``pending()`` has any change, deferred or not; made for asking often.
 
         Only reads, and waits for no writer.
         """
+        objects = self._tracked_in_order()
         with self._parts.database.snapshot() as connection:
-            return preview.has_pending(connection, self._tracked_in_order())
+            return preview.has_pending(connection, objects)
 
     def defer(self, *records: Model) -> int:
         """Hold the changes of these records back until ``mark_for_upload``; return how many there were."""
@@ -100,7 +103,7 @@ class Selection:
         for change in undone:
             tracked = self._parts.objects[change.object]
             if tracked.uniques:
-                connection.execute(tracked.delete_sql, (change.key,))
+                connection.execute(tracked.sql.delete, (change.key,))
 
     def _changes(self, connection: sqlite3.Connection, what: Model | type[Model] | None) -> list[Change]:
         if isinstance(what, Model):
@@ -212,8 +215,7 @@ def _refuse_under_way(undone: list[Change]) -> None:
     for change in undone:
         if change.batch is not None:
             raise UsageError(
-                f"the change of {change.object} {change.key} may have reached the hub; "
-                "sync to settle that first"
+                f"the change of {change.object} {change.key} may have reached the hub; sync first"
             )
 
 
@@ -221,7 +223,7 @@ def _undo(connection: sqlite3.Connection, tracked: TrackedObject, change: Change
     """Make the record what it is without the change, and forget the change."""
     record = change.record_before
     if record is None:
-        connection.execute(tracked.delete_sql, (change.key,))
+        connection.execute(tracked.sql.delete, (change.key,))
     else:
-        connection.execute(tracked.upsert_of(tuple(record)), (change.key, *record.values()))
+        connection.execute(tracked.sql.upsert(tuple(record)), (change.key, *record.values()))
     changes.forget_record(connection, tracked.name, change.key)

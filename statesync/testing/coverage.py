@@ -11,6 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from attrs import Factory, define, evolve, field, frozen
@@ -34,6 +35,9 @@ from statesync.verify.firing import NotTaken, Standing, take_one
 from statesync.verify.pairs import possible_pairs
 
 CHARTS = (SESSION, BATCH)
+
+Counts = dict[str, list[list[Any]]]
+"""Counts by names: lists of names that end with how often."""
 
 
 @frozen
@@ -115,6 +119,28 @@ class ChartCoverage:
             f"edges, {said} of {2 * guards} guard outcomes"
         )
 
+    def counts(self) -> Counts:
+        """Return the counts by names alone, so that they can go to another process as JSON does."""
+        with self._lock:
+            return {
+                "edges": [[*_names(edge), count] for edge, count in self.edges.items()],
+                "pairs": [
+                    [*_names(one), *_names(other), count] for (one, other), count in self.pairs.items()
+                ],
+                "outcomes": [[each.chart, each.guard, each.held, n] for each, n in self.outcomes.items()],
+            }
+
+    def add(self, counts: Counts) -> None:
+        """Add what another process has counted of the same charts."""
+        edges = {_names(edge): edge for chart in CHARTS for edge in chart.edges}
+        with self._lock:
+            for *names, count in counts["edges"]:
+                self.edges[edges[tuple(names)]] += count
+            for *names, count in counts["pairs"]:
+                self.pairs[edges[tuple(names[:4])], edges[tuple(names[4:])]] += count
+            for chart, guard, held, count in counts["outcomes"]:
+                self.outcomes[Outcome(chart, guard, held)] += count
+
     def note_moves(self, machine: SessionMachine, moves: tuple[Move, ...]) -> None:
         """Count what ``machine`` took."""
         with self._lock:
@@ -137,6 +163,11 @@ class ChartCoverage:
                 self.outcomes[Outcome(chart.name, guard.name, held)] += 1
                 if not held:
                     return
+
+
+def _names(edge: Edge) -> tuple[str, ...]:
+    """Return what tells an edge from all others, by names."""
+    return chart_of(edge.trigger).name, str(edge.source), str(edge.trigger), str(edge.target)
 
 
 def _edge(move: Move) -> Edge | None:

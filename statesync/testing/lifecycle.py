@@ -86,7 +86,7 @@ class LifecycleMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.machine: Machine = type(self).make()
-        self.reference = Reference()
+        self.reference: Reference = Reference()
         self.journal: list[Move] = []
 
     @rule(trigger=TRIGGERS, facts=FACTS)

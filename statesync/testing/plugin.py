@@ -3,6 +3,7 @@
 After the tests it prints which edges, pairs of edges and guard outcomes of the charts they have exercised.
 ``--statesync-coverage=require`` fails the run where an edge or an outcome is missing, and
 ``--statesync-coverage-pictures=DIR`` draws both charts there with the edges that were never taken marked.
+Where pytest-xdist shares the tests out, the counts of all workers are added up, and the sum is judged.
 A test that asks for the fixture ``statesync_coverage`` gets a count of its own.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +21,8 @@ from statesync.testing.coverage import CHARTS, ChartCoverage, watching
 
 _WATCH = pytest.StashKey[AbstractContextManager[ChartCoverage]]()
 _COUNT = pytest.StashKey[ChartCoverage]()
+_OUTPUT = "statesync_coverage"
+"""Under which name a worker of pytest-xdist hands its counts over."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -54,10 +58,18 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Fail a run that has to be complete and is not, and draw the pictures."""
+    """Judge the run; a worker of pytest-xdist leaves that to the process that started it."""
     coverage = session.config.stash.get(_COUNT, None)
     if coverage is None:
         return
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput[_OUTPUT] = coverage.counts()
+    else:
+        _judge(session, coverage)
+
+
+def _judge(session: pytest.Session, coverage: ChartCoverage) -> None:
+    """Fail a run that has to be complete and is not, and draw the pictures."""
     required = session.config.getoption("--statesync-coverage") == "require"
     if required and not coverage.is_complete and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -67,6 +79,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         for chart in CHARTS:
             path = folder / f"{chart.name}-coverage.mmd"
             path.write_text(mermaid(chart, coverage.marks(chart)), encoding="utf-8")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Add what a worker of pytest-xdist has counted; one that crashed has told nothing."""
+    coverage = node.config.stash.get(_COUNT, None)
+    if coverage is not None and hasattr(node, "workeroutput"):
+        coverage.add(node.workeroutput[_OUTPUT])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

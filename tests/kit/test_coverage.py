@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -92,14 +93,41 @@ def test_recovery_of_an_interrupted_session_is_counted() -> None:
     assert [str(edge.trigger) for edge in coverage.edges] == ["fail"]
 
 
-def run_pytest(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    (folder / "test_one.py").write_text(
-        "from statesync.lifecycle import Facts, Trigger\n"
-        "from statesync.machine import SessionMachine\n"
-        "def test_one(statesync_coverage):\n"
-        "    SessionMachine().fire(Trigger.START, facts=Facts(), commit=lambda moves: None)\n"
-        "    assert len(statesync_coverage.edges) == 1\n"
-    )
+ONE = """
+from statesync.lifecycle import Facts, Trigger
+from statesync.machine import SessionMachine
+
+def test_one(statesync_coverage):
+    SessionMachine().fire(Trigger.START, facts=Facts(), commit=lambda moves: None)
+    assert len(statesync_coverage.edges) == 1
+"""
+
+HALF = """
+from contextlib import suppress
+from itertools import product
+
+from attrs import evolve
+
+from statesync.errors import LifecycleError
+from statesync.lifecycle import BatchPhase, BatchTrigger, Facts, Phase, Trigger
+from statesync.machine import SessionMachine
+
+YES = Facts(None, False, *[True] * 7)
+NAMES = ["request_ended", "deadline_passed", "outbox_drained", "feed_drained", "in_doubt", "retryable"]
+FACTS = [Facts(), YES, evolve(YES, attempts_left=False), *(evolve(YES, **{name: False}) for name in NAMES)]
+
+def test_half():
+    for phase, batch, trigger, facts in product(Phase, [None, *BatchPhase], TRIGGERS, FACTS):
+        with suppress(LifecycleError):
+            SessionMachine.standing_at(phase, batch).fire(trigger, facts=facts, commit=lambda moves: None)
+"""
+SESSIONS = HALF.replace("TRIGGERS", "Trigger")
+BATCHES = HALF.replace("TRIGGERS", "BatchTrigger")
+
+
+def run_pytest(folder: Path, *options: str, **tests: str) -> subprocess.CompletedProcess[str]:
+    for name, text in (tests or {"one": ONE}).items():
+        (folder / f"test_{name}.py").write_text(text)
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
     return subprocess.run(
         [*command, *options, str(folder)],
@@ -121,3 +149,40 @@ def test_the_plugin_reports_a_run(tmp_path: Path) -> None:
 def test_the_plugin_can_require_that_everything_is_exercised(tmp_path: Path) -> None:
     assert run_pytest(tmp_path, "--statesync-coverage=require").returncode == 1
     assert run_pytest(tmp_path).returncode == 0
+
+
+TWO_WORKERS = ("-n", "2", "--dist", "loadfile", "--statesync-coverage=require")
+
+
+def test_what_two_workers_have_exercised_is_judged_as_one_run(tmp_path: Path) -> None:
+    pictures = f"--statesync-coverage-pictures={tmp_path / 'out'}"
+    both = run_pytest(tmp_path, *TWO_WORKERS, pictures, sessions=SESSIONS, batches=BATCHES)
+    assert both.returncode == 0, both.stdout + both.stderr
+    assert both.stdout.count("coverage of the lifecycle") == 1
+    assert "session chart: 19 of 19 edges" in both.stdout
+    assert "batch chart: 9 of 9 edges" in both.stdout
+    for chart in ("session", "batch"):
+        assert "never taken" not in (tmp_path / "out" / f"{chart}-coverage.mmd").read_text()
+
+
+@pytest.mark.parametrize("half", [SESSIONS, BATCHES])
+def test_half_of_what_is_required_fails_with_workers_too(tmp_path: Path, half: str) -> None:
+    alone = run_pytest(tmp_path, *TWO_WORKERS, half=half, other="def test_nothing(): pass")
+    assert "2 passed" in alone.stdout
+    assert alone.returncode == 1
+
+
+def test_without_xdist_the_plugin_does_as_before(tmp_path: Path) -> None:
+    options = ("-p", "no:xdist", "--statesync-coverage=require")
+    assert run_pytest(tmp_path, *options, sessions=SESSIONS, batches=BATCHES).returncode == 0
+    (tmp_path / "test_batches.py").unlink()
+    assert run_pytest(tmp_path, *options, sessions=SESSIONS).returncode == 1
+
+
+def test_counts_come_through_as_they_were(counted: ChartCoverage) -> None:
+    there = ChartCoverage()
+    for _ in range(2):
+        there.add(json.loads(json.dumps(counted.counts())))
+    for name in ("edges", "pairs", "outcomes"):
+        once, twice = getattr(counted, name), getattr(there, name)
+        assert twice == {each: 2 * count for each, count in once.items()}

@@ -271,7 +271,7 @@ def test_a_world_notices_a_hub_that_sends_what_a_filter_hides(
     picky: PickyWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(pull, "matches", lambda *_: True)
+        patched.setattr(pull, "passes", lambda *_: True)
         picky.write(picky.devices[0], new_shelf("c", "not wanted"))
         picky.sync_everybody()
         with pytest.raises(AssertionError, match="cursor"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from contextlib import suppress
 from unittest import mock
 
+import pytest
 from attrs import evolve
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -18,6 +19,8 @@ from statesync import UsageError
 from statesync.testing import Fault, SyncWorld
 
 from .shop import Article, Shelf
+
+pytestmark = pytest.mark.long
 
 _sites = st.integers(0, 7)
 _faults = st.lists(st.none() | st.sampled_from(Fault), max_size=4)

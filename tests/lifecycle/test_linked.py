@@ -30,7 +30,13 @@ def test_three_session_triggers_concern_the_batch_and_so_does_every_batch_trigge
 
 
 def test_a_linked_batch_trigger_follows_its_session_trigger() -> None:
-    fired = [Trigger.START, Trigger.OPEN_BATCH, BatchTrigger.SEND, Trigger.ABORT_BATCH, Trigger.COMMIT_BATCH]
+    fired: list[AnyTrigger] = [
+        Trigger.START,
+        Trigger.OPEN_BATCH,
+        BatchTrigger.SEND,
+        Trigger.ABORT_BATCH,
+        Trigger.COMMIT_BATCH,
+    ]
     assert with_linked(fired) == (
         Trigger.START,
         Trigger.OPEN_BATCH,

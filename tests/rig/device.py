@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ from statesync import HttpRemote, Remote, Scope, Store, SyncOptions, SyncResult
 Rows = dict[str, tuple[Any, ...]]
 
 
-def quick_store(path: Path) -> Store:
+def quick_store(path: Path, **options: Any) -> Store:
     """Return a store that does not wait for the disk: no test cuts the power."""
-    store = Store(path)
+    store = Store(path, **options)
     database: Any = store.database
     database.pragma("synchronous", "off", permanent=True)
     return store
@@ -92,14 +92,30 @@ class Device:
 
 
 @contextmanager
-def device_at(path: Path, url: str, space: str, **remote: Any) -> Iterator[Device]:
-    """Open a device at ``path`` that syncs with the hub at ``url``."""
-    store = quick_store(path)
-    airport = airport_model(store)
-    store.setup()
-    link = HttpRemote(url, space, **remote)
-    try:
-        yield Device(store, airport, link)
-    finally:
-        store.close()
-        link.close()
+def store_at(
+    path: Path, models: Callable[[Store], Any] = airport_model, **options: Any
+) -> Iterator[tuple[Store, Any]]:
+    """Open a store, define its models, set it up; give both, and close it at the end."""
+    with quick_store(path, **options) as store:
+        defined = models(store)
+        store.setup()
+        yield store, defined
+
+
+@contextmanager
+def device_on(path: Path, remote: Remote, **options: Any) -> Iterator[Device]:
+    """Open a device at ``path`` that syncs over ``remote``; ``options`` are the store's."""
+    with store_at(path, **options) as (store, airport):
+        yield Device(store, airport, remote)
+
+
+@contextmanager
+def device_at(
+    path: Path, url: str, space: str, *, busy_timeout: float = 5.0, **remote: Any
+) -> Iterator[Device]:
+    """Open a device at ``path`` that syncs with the hub at ``url``; ``remote`` are the remote's options."""
+    with (
+        closing(HttpRemote(url, space, **remote)) as link,
+        device_on(path, link, busy_timeout=busy_timeout) as device,
+    ):
+        yield device

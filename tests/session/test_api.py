@@ -7,14 +7,15 @@ import pickle
 import signal
 import sqlite3
 import threading
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from itertools import pairwise
 from pathlib import Path
+from types import FrameType
 
 import pytest
 from rig.child import start_child
-from rig.device import Device, airport_model, quick_store
+from rig.device import Device, airport_model, device_on, quick_store
 from rig.gate import PATIENCE, Gate, lose_answer, pass_on, refuse, wait_for
 
 from statesync import (
@@ -351,20 +352,27 @@ def test_a_cancel_reaches_only_a_session_of_its_own_objects(tmp_path: Path, gate
         assert isinstance(session.exception(PATIENCE), SyncCancelled)
 
 
+@contextmanager
+def handled(number: signal.Signals, handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Handle a signal: what a suite in the background has inherited is to ignore the keyboard's."""
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
 def test_a_signal_handler_may_cancel(here: Device, there: Device, gate: Gate) -> None:
     there.add(20)
     there.sync()
     held = gate.hold()
-    before = signal.signal(signal.SIGUSR1, lambda number, frame: here.scope.cancel_sync())
-    try:
+    with handled(signal.SIGUSR1, lambda number, frame: here.scope.cancel_sync()):
         session = here.scope.start_sync(SyncOptions(download_batch_size=5))
         held.wait()
         signal.raise_signal(signal.SIGUSR1)
         held.release()
         with pytest.raises(SyncCancelled):
             session.result(PATIENCE)
-    finally:
-        signal.signal(signal.SIGUSR1, before)
     assert len(here.rows()) == 5
 
 
@@ -386,7 +394,7 @@ def test_an_interrupt_from_the_keyboard_cancels_a_blocking_sync_and_waits_for_it
 
     thread = threading.Thread(target=press)
     thread.start()
-    with pytest.raises(KeyboardInterrupt):
+    with handled(signal.SIGINT, signal.default_int_handler), pytest.raises(KeyboardInterrupt):
         here.sync(download_batch_size=5)
     thread.join(PATIENCE)
     assert len(here.rows()) == 5
@@ -544,10 +552,12 @@ def test_batch_statistics_come_only_when_they_are_asked_for(here: Device) -> Non
 
 
 def test_the_history_keeps_as_many_sessions_as_it_is_told(tmp_path: Path, address: str, space: str) -> None:
-    with Store(tmp_path / "few.db", keep_sessions=3) as store, closing(HttpRemote(address, space)) as remote:
-        airport_model(store)
-        store.setup()
-        ids = [store.scope(remote).sync().session for _ in range(6)]
+    with (
+        closing(HttpRemote(address, space)) as remote,
+        device_on(tmp_path / "few.db", remote, keep_sessions=3) as device,
+    ):
+        store = device.store
+        ids = [device.sync().session for _ in range(6)]
         kept = [session.id for session in store.sessions()]
         assert kept == ids[-len(kept) :]
         assert 3 <= len(kept) <= 4

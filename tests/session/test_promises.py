@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from rig.child import Child, start_child
-from rig.device import Device, airport_model
+from rig.device import Device, store_at
 from rig.gate import PATIENCE, Gate, lose_answer, lose_request, pass_on, refuse, wait_for
 
 from statesync import (
@@ -24,7 +24,6 @@ from statesync import (
     Phase,
     Progress,
     Session,
-    Store,
     SyncCancelled,
     SyncError,
     SyncFailed,
@@ -586,9 +585,7 @@ def test_k8_a_killed_session_is_failed_interrupted_at_the_next_setup(
     with start_child(path, gate.url, space) as child:
         held.wait()
         child.kill()
-    with Store(path) as store:
-        airport_model(store)
-        store.setup()
+    with store_at(path) as (store, _):
         (session,) = store.sessions()
         assert session.phase is Phase.FAILED
         assert session.reason == Interrupted.reason
@@ -741,9 +738,7 @@ def test_k11_the_interruption(gate: Gate, space: str, tmp_path: Any) -> None:
     with start_child(path, gate.url, space) as child:
         held.wait()
         child.kill()
-    with Store(path) as store:
-        airport_model(store)
-        store.setup()
+    with store_at(path) as (store, _):
         assert [(info.phase, info.reason) for info in store.sessions()] == [(Phase.FAILED, "interrupted")]
 
 

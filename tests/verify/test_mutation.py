@@ -11,6 +11,8 @@ from statesync.verify import violations
 
 from .mutants import mutants_of
 
+pytestmark = pytest.mark.long
+
 
 @frozen
 class Hunt:

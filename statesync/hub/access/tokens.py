@@ -22,7 +22,7 @@ from statesync.hub.db.database import Database, failures_as_refusals
 from statesync.hub.errors import forbidden, unauthorized
 from statesync.hub.spaces import check_name
 
-MARK = "~"
+SEPARATOR = "~"
 """The character between the parts of a token, which no JWT contains."""
 
 _TOKEN = re.compile(r"([A-Za-z0-9._-]{1,64})~([A-Za-z0-9_-]{8,32})~([A-Za-z0-9_-]{43})")

@@ -111,7 +111,10 @@ class Dialect(Protocol):
 
 @define(eq=False)
 class Database:
-    """One hub database, safe to use from many threads: each transaction takes a pooled connection."""
+    """One hub database, safe to use from many threads: each transaction takes a pooled connection.
+
+    Programs only hand it on: from ``Hub.database`` to ``create_token`` and its like.
+    """
 
     pool: Pool
     dialect: Dialect

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from enum import StrEnum
 
 from attrs import frozen
@@ -45,17 +45,21 @@ class Complaint:
 
 def examine(connection: sqlite3.Connection, objects: Objects) -> list[Complaint]:
     """Return everything that is wrong with the store, worst first; an empty list is a sound store."""
-    damage = list(_check_file(connection))
-    if damage:
-        return damage  # on a damaged file every other answer would be a guess
-    checks: tuple[Callable[[sqlite3.Connection, Objects], Iterator[Complaint]], ...] = (
-        _check_tables,
-        _check_tracking,
-        _check_outbox,
-        _check_cursors,
-        _check_sessions,
-    )
-    return [complaint for check in checks for complaint in check(connection, objects)]
+    # On a damaged file, or without a table of the store's own, every other answer would be a guess.
+    for check_whole in (_check_file, _check_own_tables):
+        damage = list(check_whole(connection))
+        if damage:
+            return damage
+    gone = list(_check_tables(connection, objects))
+    absent = {complaint.about for complaint in gone}
+    present = {name: tracked for name, tracked in objects.items() if name not in absent}
+    return [
+        *gone,
+        *_check_tracking(connection, present),
+        *_check_outbox(connection, objects, present),
+        *_check_cursors(connection, objects),
+        *_check_sessions(connection),
+    ]
 
 
 def _check_file(connection: sqlite3.Connection) -> Iterator[Complaint]:
@@ -67,14 +71,14 @@ def _check_file(connection: sqlite3.Connection) -> Iterator[Complaint]:
         yield Complaint("file", f"the file is damaged: {'; '.join(said)}", Repair.SALVAGE)
 
 
+def _check_own_tables(connection: sqlite3.Connection) -> Iterator[Complaint]:
+    for table in schema.missing_tables(connection):
+        yield Complaint("file", f"the store's table {table} is gone", None)
+
+
 def _check_tables(connection: sqlite3.Connection, objects: Objects) -> Iterator[Complaint]:
-    rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
-    tables = {name for (name,) in rows}
-    for table in schema.tables():
-        if table not in tables:
-            yield Complaint("file", f"the store's table {table} is gone", None)
     for name, tracked in objects.items():
-        if tracked.table not in tables:
+        if not schema.has_table(connection, tracked.table):
             yield Complaint(name, f"its table {tracked.table} is gone; setup() makes it anew", Repair.REREAD)
 
 
@@ -91,11 +95,11 @@ def _check_tracking(connection: sqlite3.Connection, objects: Objects) -> Iterato
             )
 
 
-def _check_outbox(connection: sqlite3.Connection, objects: Objects) -> Iterator[Complaint]:
+def _check_outbox(connection: sqlite3.Connection, objects: Objects, present: Objects) -> Iterator[Complaint]:
     for name, count in soundness.counts(connection).items():
         if name not in objects:
             yield Complaint(name, f"{count} pending changes are of an object that is not tracked", None)
-    for name, tracked in objects.items():
+    for name, tracked in present.items():
         if not triggers.has_log(connection, tracked):
             continue  # told of above; without the log nobody knows what has been written since
         wrong = soundness.count_contradictions(connection, tracked)
@@ -119,6 +123,6 @@ def _check_cursors(connection: sqlite3.Connection, objects: Objects) -> Iterator
             yield Complaint(name, f"its cursor is {position}, but no hub is known for it", Repair.REREAD)
 
 
-def _check_sessions(connection: sqlite3.Connection, objects: Objects) -> Iterator[Complaint]:  # noqa: ARG001
+def _check_sessions(connection: sqlite3.Connection) -> Iterator[Complaint]:
     for session, fault in audit.contradictions(connection):
         yield Complaint(session, f"the journal of this session contradicts itself: {fault}", Repair.CLOSE)

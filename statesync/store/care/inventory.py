@@ -1,6 +1,6 @@
 """What the device believes that the hub has: its records, with pending changes taken back.
 
-A pending change is no difference to be found, it is known; so its record counts as it was before.
+A pending change is known already, and is no difference to be found. So its record counts as it was before.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from typing import Any
 
 from statesync import digest
 from statesync.store.outbox.lookup import records_before
-from statesync.store.tracking.objects import BLOB, BOOLEAN, TrackedObject, quoted
+from statesync.store.tracking.description import BLOB, BOOLEAN
+from statesync.store.tracking.objects import TrackedObject
+from statesync.store.tracking.quoting import quoted
 
 
 def keys_cut(connection: sqlite3.Connection, tracked: TrackedObject, size: int) -> list[str]:

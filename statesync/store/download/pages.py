@@ -24,14 +24,15 @@ from statesync.store.outbox.changes import Rebase
 from statesync.store.outbox.fold import fold
 from statesync.store.outbox.lookup import pending_among
 from statesync.store.rereading import finish_reread
-from statesync.store.tracking.objects import Objects, TrackedObject, image_of
+from statesync.store.tracking.images import image_of
+from statesync.store.tracking.objects import Objects, TrackedObject
 from statesync.store.tracking.triggers import switched_off
 from statesync.wire import MAX_KEY_LENGTH, Entry, Page, Pull
 
 
 @frozen
 class ObjectPage:
-    """One object's part of a page, decoded into rows of (key, *columns); None marks a missing column."""
+    """One object's part of a page, decoded into rows of (key, *columns); ``UNSET`` marks a missing column."""
 
     tracked: TrackedObject
     entries: tuple[Entry, ...]
@@ -88,7 +89,7 @@ def _decode_object(tracked: TrackedObject, entries: list[Entry]) -> ObjectPage:
     living = [entry for entry in entries if not entry.deleted]
     text = b"[" + b",".join([entry.data for entry in living]) + b"]"  # type: ignore[misc]
     try:
-        decoded = tracked.list_decoder.decode(text)
+        decoded = tracked.wire.list_decoder.decode(text)
     except msgspec.MsgspecError as error:
         raise BadAnswer(f"the hub sent a record that does not fit {tracked.name}: {error}") from error
     astuple = msgspec.structs.astuple
@@ -128,7 +129,7 @@ def _apply_object(connection: sqlite3.Connection, part: ObjectPage, cursor: Curs
     rows = [row for row in part.rows if row[0] not in aside] if aside else part.rows
     deleted = [key for key in part.deleted if key not in aside] if aside else part.deleted
     # Deletes go first: a record may have the unique value of one that is deleted.
-    connection.executemany(tracked.delete_sql, [(key,) for key in deleted])
+    connection.executemany(tracked.sql.delete, [(key,) for key in deleted])
     upserts.write(connection, tracked, rows)
     return len(rows) + len(deleted)
 
@@ -140,7 +141,7 @@ def _leave_aside(connection: sqlite3.Connection, part: ObjectPage, aside: set[st
 def _remote_images(part: ObjectPage, keys: set[str]) -> dict[str, str | None]:
     """Return the images of the hub's records, None for a deleted one."""
     return {
-        entry.key: None if entry.deleted else image_of(part.tracked.read_wire(entry.data))  # type: ignore[arg-type]
+        entry.key: None if entry.deleted else image_of(part.tracked.wire.read(entry.data))  # type: ignore[arg-type]
         for entry in part.entries
         if entry.key in keys
     }
@@ -149,22 +150,22 @@ def _remote_images(part: ObjectPage, keys: set[str]) -> dict[str, str | None]:
 def _offer_newer(
     connection: sqlite3.Connection, part: ObjectPage, seen_until: int, pending: set[str]
 ) -> set[str]:
-    """After a restored backup: offer again what this device had seen of a newer kind than the hub has now.
+    """After a restored backup: offer again what this device has seen and the hub has lost.
 
-    A record whose version is not above the cursor of the old epoch was seen here in that version or a
-    later one; where ours differs, the hub has lost a write.
+    A record whose version is not above the cursor of the old epoch was seen here in that version or a later
+    one. Where ours differs, the hub has lost a write. Returns the keys of the records that are offered.
     """
     tracked = part.tracked
     old = {e.key: e for e in part.entries if e.version <= seen_until and e.key not in pending}
     ours = {
         key: tracked.record_of(tuple(values))
-        for key, *values in connection.execute(tracked.select_sql, (json.dumps(list(old)),))
+        for key, *values in connection.execute(tracked.sql.select, (json.dumps(list(old)),))
     }
     images = _remote_images(part, set(old))
     offered: set[str] = set()
     for key, record in ours.items():
         entry = old[key]
-        remote = None if entry.deleted else tracked.read_wire(entry.data)  # type: ignore[arg-type]
+        remote = None if entry.deleted else tracked.wire.read(entry.data)  # type: ignore[arg-type]
         if remote is None or any(record.get(column) != value for column, value in remote.items()):
             edit = Rebase("update" if remote else "insert", images[key], entry.version)
             changes.offer_edit(connection, tracked.name, key, edit)

@@ -66,12 +66,12 @@ def _write_columns(
 ) -> None:
     done = 0
     if not spared.isdisjoint(columns):
-        sparing = tracked.upsert_of(columns, spared)
+        sparing = tracked.sql.upsert(columns, spared)
         while some := rows[done : done + _TOGETHER]:
             if connection.executemany(sparing, some).rowcount < len(some):
                 break
             done += len(some)
-    connection.executemany(tracked.upsert_of(columns), rows[done:])
+    connection.executemany(tracked.sql.upsert(columns), rows[done:])
 
 
 def _spared(connection: sqlite3.Connection, tracked: TrackedObject) -> frozenset[str]:

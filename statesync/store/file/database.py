@@ -35,6 +35,11 @@ _MEANINGS: tuple[tuple[str, type[StoreError], str], ...] = (
     ("unable to open", StoreReadOnly, "check that its folder exists and can be written"),
     ("not a database", StoreCorrupt, "check the path, or restore the file from a backup"),
     ("malformed", StoreCorrupt, "restore the file from a backup"),
+    (
+        "no such table: statesync_",
+        StoreCorrupt,
+        "the store's own table is gone; restore the file from a backup",
+    ),
     ("disk I/O error", StoreError, "check the disk"),
 )
 
@@ -47,12 +52,14 @@ class Database:
     """
 
     def __init__(self, path: str | Path, busy_timeout: float = 5.0) -> None:
-        self.path = Path(path)
+        self.path: Path = Path(path)
         if str(path) == ":memory:" or not str(path):
             raise UsageError(
                 "a store needs a file, because its threads and sessions share it; give it a path"
             )
-        self.peewee = DeviceDatabase(str(path), pragmas=_PRAGMAS, timeout=busy_timeout, lock_type="IMMEDIATE")
+        self.peewee: DeviceDatabase = DeviceDatabase(
+            str(path), pragmas=_PRAGMAS, timeout=busy_timeout, lock_type="IMMEDIATE"
+        )
 
     def __str__(self) -> str:
         return self.path.name

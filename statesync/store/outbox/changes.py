@@ -13,7 +13,8 @@ from typing import NamedTuple
 from attrs import frozen
 
 from statesync.store.outbox.lookup import NO_RECORD
-from statesync.store.tracking.objects import TrackedObject, quoted
+from statesync.store.tracking.objects import TrackedObject
+from statesync.store.tracking.quoting import quoted
 
 
 class Revision(NamedTuple):

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 from statesync.store import cursors
 from statesync.store.outbox import changes, queue
-from statesync.store.tracking.objects import Objects, TrackedObject, quoted
+from statesync.store.tracking.images import image_sql
+from statesync.store.tracking.objects import Objects, TrackedObject
+from statesync.store.tracking.quoting import quoted
 
 
 def fold(connection: sqlite3.Connection, objects: Objects) -> None:
@@ -45,7 +47,7 @@ def _fold_object(connection: sqlite3.Connection, tracked: TrackedObject) -> None
         INSERT INTO statesync_change (object, key, operation, image, base, revision)
         SELECT :object, logged.key,
                CASE WHEN now.{key} IS NULL THEN 'delete' WHEN logged.known THEN 'update' ELSE 'insert' END,
-               CASE WHEN logged.known THEN {tracked.image_sql("logged")} END,
+               CASE WHEN logged.known THEN {image_sql(tracked, "logged")} END,
                CASE WHEN logged.known THEN max(1, :cursor) ELSE 0 END,
                logged.changed OR now.{key} IS NULL
         FROM {quoted(tracked.log)} AS logged

@@ -10,7 +10,7 @@ import sqlite3
 from typing import NamedTuple
 
 from statesync.conflicts import Record
-from statesync.store.tracking.objects import record_of_image
+from statesync.store.tracking.images import record_of_image
 from statesync.values import RecordError
 
 PENDING_KEYS = "SELECT key FROM statesync_change WHERE object = :object"

@@ -13,7 +13,8 @@ from attrs import evolve, frozen
 
 from statesync.store import cursors
 from statesync.store.outbox.fold import logged
-from statesync.store.tracking.objects import Objects, TrackedObject, quoted
+from statesync.store.tracking.objects import Objects, TrackedObject
+from statesync.store.tracking.quoting import quoted
 from statesync.values import PendingChange
 
 

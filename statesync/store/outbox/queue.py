@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from attrs import frozen
 
-from statesync.store.tracking.objects import Objects, quoted
+from statesync.store.tracking.objects import Objects
+from statesync.store.tracking.quoting import quoted
 
 
 class Waiting(NamedTuple):
@@ -42,7 +43,7 @@ class Window:
 
 
 def last_position(connection: sqlite3.Connection) -> int:
-    """Return the position of the last change: up to it uploads a session that starts now."""
+    """Return the position of the last change: a session that starts now uploads up to it."""
     row = connection.execute("SELECT max(position) FROM statesync_change").fetchone()
     return int(row[0] or 0)
 

@@ -6,7 +6,8 @@ import json
 import sqlite3
 from collections.abc import Iterable
 
-from statesync.store.tracking.objects import TrackedObject, quoted
+from statesync.store.tracking.objects import TrackedObject
+from statesync.store.tracking.quoting import quoted
 
 _STRAY = "batch IS NOT NULL AND batch NOT IN (SELECT value FROM json_each(?))"
 

@@ -22,7 +22,8 @@ from peewee import (
 from peewee import _StringField as StringField
 
 from statesync.errors import UnsupportedModel
-from statesync.store.tracking.objects import BLOB, BOOLEAN, SCALAR, Column, Reference, TrackedObject
+from statesync.store.tracking.description import BLOB, BOOLEAN, SCALAR, Column, Reference
+from statesync.store.tracking.objects import TrackedObject
 
 _NAME = re.compile(r'[^"\\\x00-\x1f]+')
 
@@ -59,7 +60,7 @@ def _checked_key(model: type[Model]) -> Field:
     if isinstance(kind, IntegerField | BigIntegerField):
         raise UnsupportedModel(
             f"{name}.{key.name} is a number that each device would count for itself, so two devices would "
-            "use the same key for different records; derive the model from store.Model, or give it a "
+            "use the same key for different records; derive the model from statesync.Model, or give it a "
             "CharField or UUIDField as primary_key with a UUID as default"
         )
     if isinstance(kind, BinaryUUIDField) or not isinstance(kind, StringField | UUIDField | TextField):

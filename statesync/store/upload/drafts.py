@@ -18,7 +18,8 @@ from statesync.store.outbox import queue
 from statesync.store.outbox.changes import Revision, mark_failed
 from statesync.store.outbox.fold import fold
 from statesync.store.outbox.queue import Mark, Waiting, Window
-from statesync.store.tracking.objects import BLOB, Objects, TrackedObject
+from statesync.store.tracking.description import BLOB
+from statesync.store.tracking.objects import Objects, TrackedObject
 from statesync.wire import MAX_BATCH_BYTES, MAX_KEY_LENGTH, MAX_RECORD_BYTES, Change
 
 
@@ -120,9 +121,9 @@ def _record_texts(
             keys.setdefault(change.object, []).append(change.key)
     texts: dict[tuple[str, str], bytes | str] = {}
     for name, wanted in keys.items():
-        tracked = objects[name]
-        for key, *values in connection.execute(tracked.select_sql, (json.dumps(wanted),)):
-            text = tracked.wire_text(tuple(values))
+        tracked, wire = objects[name], objects[name].wire
+        for key, *values in connection.execute(tracked.sql.select, (json.dumps(wanted),)):
+            text = wire.text(tuple(values))
             odd = _without_json(tracked, values) if _needs_a_look(tracked, values, text) else None
             texts[name, key] = odd or text
     return texts

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence
-from logging import getLogger
+from logging import Logger, getLogger
 
 import msgspec
 from attrs import frozen
@@ -21,10 +21,11 @@ from statesync.store.outbox import changes as outbox
 from statesync.store.outbox import lookup
 from statesync.store.outbox.changes import Rebase
 from statesync.store.outbox.fold import fold
-from statesync.store.tracking.objects import Objects, TrackedObject, image_of, record_of_image
+from statesync.store.tracking.images import image_of, record_of_image
+from statesync.store.tracking.objects import Objects, TrackedObject
 from statesync.wire import Accepted, Change, Conflict, Rejected, Verdict
 
-logger = getLogger(__name__)
+logger: Logger = getLogger(__name__)
 
 _CHANGES = msgspec.json.Decoder(list[Change])
 
@@ -108,13 +109,13 @@ def _resolve(
     base, local = record_of_image(seen.image), _local(connection, tracked, key)
     remote = None
     if not verdict.deleted and verdict.data is not msgspec.UNSET:
-        remote = tracked.read_wire(verdict.data)
+        remote = tracked.wire.read(verdict.data)
     kept, problem = _ask(policy, base, local, remote, tracked)
     return Resolution(tracked, key, seen.revision, verdict.version, base, local, remote, kept, problem)
 
 
 def _local(connection: sqlite3.Connection, tracked: TrackedObject, key: str) -> Record | None:
-    row = connection.execute(tracked.select_sql, (json.dumps([key]),)).fetchone()
+    row = connection.execute(tracked.sql.select, (json.dumps([key]),)).fetchone()
     return None if row is None else tracked.record_of(tuple(row[1:]))
 
 
@@ -225,9 +226,9 @@ def _operation(resolution: Resolution) -> str:
 
 def _write(connection: sqlite3.Connection, tracked: TrackedObject, key: str, kept: Record | None) -> None:
     if kept is None:
-        connection.execute(tracked.delete_sql, (key,))
+        connection.execute(tracked.sql.delete, (key,))
     else:
-        connection.execute(tracked.upsert_of(tuple(kept)), (key, *kept.values()))
+        connection.execute(tracked.sql.upsert(tuple(kept)), (key, *kept.values()))
 
 
 def _store_accepted(
@@ -263,7 +264,7 @@ def _accepted(
 def _remove(connection: sqlite3.Connection, wire_id: str, objects: Objects) -> None:
     for name, tracked in objects.items():
         keys = lookup.unedited_keys(connection, wire_id, name)
-        connection.executemany(tracked.delete_sql, [(key,) for key in keys])
+        connection.executemany(tracked.sql.delete, [(key,) for key in keys])
 
 
 def _rebase(connection: sqlite3.Connection, tracked: TrackedObject, change: Change, version: int) -> None:
@@ -272,7 +273,7 @@ def _rebase(connection: sqlite3.Connection, tracked: TrackedObject, change: Chan
     It moves to the end of the outbox, past the position up to which the session uploads. So it waits for the
     next session.
     """
-    sent = None if change.data is msgspec.UNSET else tracked.read_wire(change.data)
+    sent = None if change.data is msgspec.UNSET else tracked.wire.read(change.data)
     exists = _local(connection, tracked, change.key) is not None
     operation = "delete" if not exists else "insert" if sent is None else "update"
     edit = Rebase(operation, image_of(sent), max(version, 1))

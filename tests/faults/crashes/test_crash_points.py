@@ -16,6 +16,8 @@ from ..recovery import check_after_crash, naming, restore, the_day
 from .crash_pairs import run_pairs
 from .split import shared_out
 
+pytestmark = pytest.mark.long
+
 AHEAD = 20
 """By how many points two runs of the day may differ: a batch is composed ahead only if a wait has room."""
 

@@ -21,7 +21,7 @@ from peewee import (
     IntegerField,
     TextField,
 )
-from rig.device import Device, quick_store
+from rig.device import Device, store_at
 from rig.gate import PATIENCE, Gate, gate_before, pass_on, refuse
 
 from statesync import HttpRemote, Store, SyncCancelled, SyncOptions, UnknownObject, WrongHub
@@ -206,9 +206,7 @@ def new_program(tmp_path: Path, address: str, space: str) -> Iterator[NewProgram
     with ExitStack() as stack:
 
         def make(name: str, define_models: Callable[[Store], dict[str, Any]]) -> Program:
-            store = stack.enter_context(quick_store(tmp_path / f"{name}.db"))
-            models = define_models(store)
-            store.setup()
+            store, models = stack.enter_context(store_at(tmp_path / f"{name}.db", define_models))
             remote = stack.enter_context(closing(HttpRemote(address, space)))
             return Program(store, models, remote)
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import pytest
 from rig.device import Device, device_at
 from rig.gate import Gate
 
-from statesync import HttpRemote, Phase, Store, SyncError, SyncOptions
+from statesync import Phase, Store, SyncError, SyncOptions
 from statesync.errors import StoreCorrupt, StoreError, StoreFull, StoreLocked, StoreReadOnly
 from store.care.test_doctor import leaf_of
 
@@ -58,8 +59,9 @@ def test_a_full_disk_fails_the_session_and_leaves_the_data_as_it_was(here: Devic
 
 
 def test_an_upload_whose_acknowledgement_does_not_fit_the_disk_is_settled_by_the_next_session(
-    here: Device, there: Device, gate: Gate
+    new_device: Callable[..., Device], there: Device, gate: Gate
 ) -> None:
+    here = new_device("here", gate.url, busy_timeout=0.1)
     here.add(5)
     held = gate.hold()
     session = here.scope.start_sync()
@@ -83,20 +85,16 @@ def test_an_upload_whose_acknowledgement_does_not_fit_the_disk_is_settled_by_the
 def test_a_database_that_another_program_holds_too_long_fails_the_session_with_who_is_to_blame(
     tmp_path: Path, address: str, space: str
 ) -> None:
-    with device_at(tmp_path / "held.db", address, space) as device:
+    with (
+        device_at(tmp_path / "held.db", address, space, busy_timeout=0.1) as device,
+        closing(sqlite3.connect(tmp_path / "held.db", isolation_level=None)) as other,
+    ):
         device.add(3)
-    store = Store(tmp_path / "held.db", busy_timeout=0.1)
-    store.setup()
-    other = sqlite3.connect(tmp_path / "held.db", isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    remote = HttpRemote(address, space)
-    with pytest.raises(StoreLocked, match="another program is writing"):
-        store.scope(remote).sync()
-    other.execute("ROLLBACK")
-    other.close()
-    assert store.scope(remote).sync().stats.uploaded == 3
-    store.close()
-    remote.close()
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreLocked, match="another program is writing"):
+            device.sync()
+        other.execute("ROLLBACK")
+        assert device.sync().stats.uploaded == 3
 
 
 def test_a_page_that_is_damaged_under_a_session_fails_it_and_names_the_file(
@@ -127,27 +125,44 @@ if os.getuid() == 0:  # to root nothing is read-only
     os.setgid(65534)
     os.setuid(65534)
 try:
-    Store(sys.argv[1]).setup()
+    store = Store.open(sys.argv[1]) if len(sys.argv) > 2 else Store(sys.argv[1])
+    store.setup()
 except StoreError as error:
     print(type(error).__name__, error)
 """
 
 
-@pytest.mark.parametrize("what", ["file", "folder"])
-def test_a_file_or_folder_that_cannot_be_written_is_said_so_at_once(tmp_path: Path, what: str) -> None:
+def let_everybody_in(folder: Path) -> None:
+    """Open a folder and those around it, which pytest keeps to the user who runs it."""
+    for around in (folder, *folder.parents):
+        if not around.stat().st_mode & stat.S_IXOTH:
+            around.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("file_mode", "folder_mode", "arguments"),
+    [(0o444, 0o555, ()), (None, 0o555, ()), (0o644, 0o000, ()), (None, 0o000, ()), (0o644, 0o000, ("open",))],
+    ids=["file", "folder", "closed folder", "closed empty folder", "closed folder, opened without models"],
+)
+def test_a_file_or_folder_that_cannot_be_used_is_said_so_at_once(
+    tmp_path: Path, file_mode: int | None, folder_mode: int, arguments: tuple[str, ...]
+) -> None:
     shared = tmp_path / "shared"
     shared.mkdir()
     path = shared / "field.db"
-    if what == "file":
+    if file_mode is not None:
         Store(path).setup()
         for file in shared.iterdir():
-            file.chmod(0o444)
-    shared.chmod(0o555)
-    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        folder.chmod(0o755)
+            file.chmod(file_mode)
+    shared.chmod(folder_mode)
+    let_everybody_in(tmp_path)
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     said = subprocess.run(
-        [sys.executable, "-c", READ_ONLY, str(path)], env=env, capture_output=True, text=True, check=False
+        [sys.executable, "-c", READ_ONLY, str(path), *arguments],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     shared.chmod(0o755)
     assert said.stdout.startswith(StoreReadOnly.__name__), said.stderr

@@ -1,4 +1,4 @@
-"""The base class of a program's models: whoever derives from it has a tracked object."""
+"""The base class of tracked models: a record's key is a text that no two devices make up alike."""
 
 from __future__ import annotations
 
@@ -15,8 +15,23 @@ def new_key() -> str:
     return str(uuid7())
 
 
-def model_base(registry: Registry, home: peewee.Database) -> type[peewee.Model]:
-    """Return a base class whose subclasses live at ``home``, are registered, and have a UUIDv7 ``id``."""
+class Model(peewee.Model):
+    """A Peewee model with a text ``id``, a UUIDv7 by default. Derive yours from it and ``track`` them.
+
+    ::
+
+        @store.track
+        class Airport(Model):
+            name = TextField()
+
+    ``store.Model`` is the same, already tracked by that store: classes derived from it need no ``track``.
+    """
+
+    id: peewee.CharField[str] = peewee.CharField(primary_key=True, max_length=255, default=new_key)
+
+
+def model_base(registry: Registry, home: peewee.Database) -> type[Model]:
+    """Return a ``Model`` whose subclasses live at ``home`` and are registered as soon as they are made."""
 
     class Registering(peewee.ModelBase):
         """Registers every subclass as soon as Peewee has made it, so an unfit key is refused right there."""
@@ -28,10 +43,8 @@ def model_base(registry: Registry, home: peewee.Database) -> type[peewee.Model]:
             if any(isinstance(base, Registering) for base in bases):
                 registry.register(cast(type[peewee.Model], self), None)
 
-    class Tracked(peewee.Model, metaclass=Registering):
-        """Derive from it to have a tracked object: its records are synced, its ``id`` is a UUIDv7."""
-
-        id = peewee.CharField(primary_key=True, max_length=255, default=new_key)
+    class Tracked(Model, metaclass=Registering):
+        """Derive from it to have a tracked object."""
 
         class Meta:
             """Where the table lives."""
