@@ -24,7 +24,7 @@ def _no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 SHORT_WAIT = 0.15
-"""Seconds to wait for an answer that never comes. On a busy machine one that does come may be given up too."""
+"""Seconds to wait for an answer that never comes; on a busy machine one that comes may be given up too."""
 
 
 def live_and_check(folder: Path, proxy: Proxy, read_timeout: float = SHORT_WAIT) -> None:
