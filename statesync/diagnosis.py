@@ -15,9 +15,11 @@ from attrs import frozen
 
 from statesync import digest
 from statesync.errors import BadAnswer, WrongHub
+from statesync.filters import NO_FILTER, Filter, Filters
 from statesync.net.remote import Remote
-from statesync.store import outbox, standing
+from statesync.store import cursors, spaces
 from statesync.store.care import inventory
+from statesync.store.outbox.queue import count_pending
 from statesync.store.tracking.objects import TrackedObject
 from statesync.wire import Finding, Survey, SurveyAnswer
 
@@ -88,11 +90,11 @@ def diagnose(
     connection: sqlite3.Connection,
     remote: SurveyRemote,
     objects: Mapping[str, TrackedObject],
-    filters: Mapping[str, standing.Filter],
+    filters: Filters,
 ) -> Diagnosis:
     """Compare ``objects`` with the hub. Raises ``RemoteError``; changes nothing."""
     inquiry = _Inquiry(connection, remote)
-    found = tuple(inquiry.examine(tracked, filters.get(name)) for name, tracked in objects.items())
+    found = tuple(inquiry.examine(tracked, filters.get(name, NO_FILTER)) for name, tracked in objects.items())
     return Diagnosis(found, inquiry.requests)
 
 
@@ -100,22 +102,20 @@ class _Inquiry:
     def __init__(self, connection: sqlite3.Connection, remote: SurveyRemote) -> None:
         self._connection = connection
         self._remote = remote
-        self._standing = standing.standing(connection, remote.space)
+        self._here = spaces.load_or_create(connection, remote.space)
         self.requests = 0
 
-    def examine(self, tracked: TrackedObject, wanted: standing.Filter | None) -> ObjectDiagnosis:
+    def examine(self, tracked: TrackedObject, wanted: Filter) -> ObjectDiagnosis:
         whole = self._unequal(tracked, wanted, [""])
         differences: list[RecordDifference] = []
         if whole.unequal:
             bounds = inventory.keys_cut(self._connection, tracked, _RANGE)
             for low, until in self._unequal(tracked, wanted, bounds).unequal:
                 differences += self._compare(tracked, wanted, low, until)
-        waiting = outbox.count_pending(self._connection, tracked.name)
+        waiting = count_pending(self._connection, tracked.name)
         return ObjectDiagnosis(tracked.name, whole.here, whole.there, waiting, tuple(differences))
 
-    def _unequal(
-        self, tracked: TrackedObject, wanted: standing.Filter | None, bounds: list[str]
-    ) -> _Comparison:
+    def _unequal(self, tracked: TrackedObject, wanted: Filter, bounds: list[str]) -> _Comparison:
         answer = self._ask(tracked, wanted, bounds, None, listed=False)
         if len(answer.tallies) != len(bounds):
             raise BadAnswer(
@@ -131,21 +131,18 @@ class _Inquiry:
         return _Comparison(sum(s.count for s in ours), sum(t.count for t in answer.tallies), unequal)
 
     def _compare(
-        self, tracked: TrackedObject, wanted: standing.Filter | None, low: str, until: str | None
+        self, tracked: TrackedObject, wanted: Filter, low: str, until: str | None
     ) -> Iterator[RecordDifference]:
         there = {record.key: record for record in self._list(tracked, wanted, low, until)}
         here = dict(inventory.digests(self._connection, tracked, low, until))
-        cursor = standing.cursors(self._connection, [tracked.name]).get(tracked.name)
-        read = cursor.position if cursor else 0
+        read = cursors.position_of(self._connection, tracked.name)
         for key in sorted(here.keys() | there.keys()):
             kind = _kind(here.get(key), there.get(key), read)
             if kind is not None:
                 record = there.get(key)
                 yield RecordDifference(tracked.name, key, kind, record.version if record else None)
 
-    def _list(
-        self, tracked: TrackedObject, wanted: standing.Filter | None, low: str, until: str | None
-    ) -> Iterator[Finding]:
+    def _list(self, tracked: TrackedObject, wanted: Filter, low: str, until: str | None) -> Iterator[Finding]:
         while True:
             answer = self._ask(tracked, wanted, [low], until, listed=True)
             yield from answer.records
@@ -158,14 +155,14 @@ class _Inquiry:
     def _ask(
         self,
         tracked: TrackedObject,
-        wanted: standing.Filter | None,
+        wanted: Filter,
         bounds: list[str],
         until: str | None,
         *,
         listed: bool,
     ) -> SurveyAnswer:
         self.requests += 1
-        known = self._standing
+        known = self._here
         answer = self._remote.survey(
             Survey(
                 known.client,
@@ -176,7 +173,7 @@ class _Inquiry:
                 bounds,
                 until,
                 listed,
-                standing.filter_on_the_wire(wanted),
+                wanted.on_the_wire(),
             )
         )
         if known.hub not in (None, answer.hub):

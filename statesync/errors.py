@@ -70,7 +70,7 @@ class InDoubt(SyncFailed):
 
 
 class AllRejected(SyncFailed):
-    """The hub rejected every record of the session; ``pending()`` shows why."""
+    """The hub rejected every record of the session. All of them still wait; ``pending()`` shows why."""
 
     code = 2404
     reason = "all_rejected"
@@ -106,35 +106,41 @@ class RemoteError(SyncFailed):
 
 
 class Unreachable(RemoteError):
-    """No connection to the hub could be made: nothing was sent."""
+    """No connection to the hub could be made: nothing was sent, and what waited still waits."""
 
     code = 2411
     reason = "unreachable"
 
 
 class ConnectionLost(RemoteError):
-    """The connection broke, or no answer came in time, after the request may have been sent."""
+    """The connection broke, or no answer came in time, after the request may have been sent.
+
+    An upload may have been applied all the same: the session then ends as ``InDoubt``.
+    """
 
     code = 2412
     reason = "connection_lost"
 
 
 class BadAnswer(RemoteError):
-    """The other side answered something that is not the hub's protocol."""
+    """The other side answered something that is not the hub's protocol: nothing of it was stored."""
 
     code = 2413
     reason = "bad_answer"
 
 
 class Unauthorized(RemoteError):
-    """The hub does not accept the token, or not for this space."""
+    """The hub does not accept the token, or not for this space: it applied and gave nothing."""
 
     code = 2414
     reason = "unauthorized"
 
 
 class WrongHub(RemoteError):
-    """The address belongs to another hub than the one that this store's records came from."""
+    """The address belongs to another hub than the one that this store's records came from.
+
+    Nothing was applied or stored. ``reset()`` lets go of the first hub.
+    """
 
     code = 2415
     reason = "wrong_hub"
@@ -148,56 +154,70 @@ class StoreError(SyncFailed):
 
 
 class StoreFull(StoreError):
-    """The disk, or the database's own limit, is full."""
+    """The disk, or the database's own limit, is full; the transaction was rolled back."""
 
     code = 2421
     reason = "store_full"
 
 
 class StoreLocked(StoreError):
-    """Another program held the database for longer than the busy time-out."""
+    """Another program held the database for longer than the busy time-out: nothing was changed."""
 
     code = 2422
     reason = "store_locked"
 
 
 class StoreReadOnly(StoreError):
-    """The database or its folder cannot be written."""
+    """The database or its folder cannot be written: nothing was changed."""
 
     code = 2423
     reason = "store_read_only"
 
 
 class StoreCorrupt(StoreError):
-    """The file is damaged, or it is no SQLite database."""
+    """The file is damaged, or it is no SQLite database. It was left as it is; ``repair()`` may mend it."""
 
     code = 2424
     reason = "store_corrupt"
 
 
 class StoreTooNew(StoreError):
-    """A newer version of this library wrote the database."""
+    """A newer version of this library wrote the database: nothing was changed."""
 
     code = 2425
     reason = "store_too_new"
 
 
 class InternalError(SyncFailed):
-    """A defect of this library: the cause is chained, please report it."""
+    """A defect, of this library or of a remote: its cause is chained.
+
+    The session ended where it was. What was committed before stays, the step that failed stored nothing.
+    """
 
     code = 2499
     reason = "internal_error"
 
+    @classmethod
+    def because_of(cls, cause: Exception) -> InternalError:
+        """Return the failure of a session that met what ought not to happen. A refusal speaks for itself."""
+        said = f"{cause}" if isinstance(cause, LifecycleError) else f"{type(cause).__name__}: {cause}"
+        error = cls(
+            f"{said}. That ought not to happen: the session ended there, and what was committed stays. Sync "
+            "again to go on, and please report it with what `statesync session` shows of it"
+        )
+        error.__cause__ = cause
+        return error
+
 
 class SyncCancelled(SyncError):
-    """The session was cancelled: what was committed stays, nothing more was begun."""
+    """The session was cancelled: what was committed stays, nothing more was begun, nothing is in doubt."""
 
     code = 2478
     reason = "cancelled"
 
 
 class UsageError(SyncError):
-    """The program asked for something that cannot be."""
+    """The program asked for something that cannot be: nothing was begun, nothing was changed."""
 
     code = 2440
     reason = "usage"
@@ -211,35 +231,35 @@ class NothingToCancel(UsageError):
 
 
 class SyncInProgress(UsageError):
-    """Another session, here or in another process, is using the store."""
+    """Another session, here or in another process, is using the store: it goes on, no second one begins."""
 
     code = 2461
     reason = "sync_in_progress"
 
 
 class BadOptions(UsageError):
-    """An option has a value outside what it allows."""
+    """An option has a value outside what it allows: no session begins."""
 
     code = 2441
     reason = "bad_options"
 
 
 class UnsupportedModel(UsageError):
-    """The model cannot be tracked; the message says what to use instead."""
+    """The model cannot be tracked, and is not; the message says what to use instead."""
 
     code = 2442
     reason = "unsupported_model"
 
 
 class UnknownObject(UsageError):
-    """The object, record or session is not one that this store knows."""
+    """The object, record or session is not one that this store knows: nothing was changed."""
 
     code = 2443
     reason = "unknown_object"
 
 
 class StoreNotReady(UsageError):
-    """``setup()`` has not run, or the store was closed."""
+    """``setup()`` has not run, or the store was closed: nothing was read or written."""
 
     code = 2444
     reason = "store_not_ready"
@@ -253,7 +273,7 @@ class LifecycleError(SyncError):
 
 
 class IllegalTransition(LifecycleError):
-    """The chart has no edge for this trigger in this phase."""
+    """The chart has no edge for this trigger in this phase; ``legal`` are those that have one."""
 
     code = 2451
     reason = "illegal_transition"
@@ -266,14 +286,14 @@ class IllegalTransition(LifecycleError):
 
 
 class GuardRefused(LifecycleError):
-    """The chart has an edge for this trigger, but one of its guards does not hold."""
+    """The chart has an edge for this trigger, but one of its guards, ``guard``, does not hold."""
 
     code = 2452
     reason = "guard_refused"
 
     def __init__(self, phase: AnyPhase, trigger: AnyTrigger, guard: Guard) -> None:
         super().__init__(
-            f"{trigger} is refused in {phase}, because it does not hold that {guard.meaning}",
+            f"{trigger} is refused in {phase}: it requires that {guard.meaning}",
             phase=phase,
             trigger=trigger,
         )
@@ -281,7 +301,10 @@ class GuardRefused(LifecycleError):
 
 
 class StaleRunner(LifecycleError):
-    """The journal says another phase than this runner: a second one took over the session."""
+    """The journal says another phase than this runner: a second one took over the session.
+
+    This one writes nothing any more; the second one goes on.
+    """
 
     code = 2453
     reason = "stale_runner"

@@ -16,7 +16,7 @@ Source: sections 3.1 to 3.3 of the design.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 
 from attrs import field, frozen
@@ -104,7 +104,7 @@ class Facts:
 class Guard:
     """A named predicate over the facts; an edge is taken only if all of its guards hold.
 
-    ``meaning`` completes the sentence "refused, because it does not hold that …".
+    ``meaning`` completes the sentence "it requires that …".
     """
 
     name: str
@@ -261,15 +261,25 @@ SESSION = Chart(
     initial=Phase.IDLE,
     finals=frozenset({Phase.CANCELLED, Phase.FAILED, Phase.DONE}),
     edges=(
+        # A session always starts with the upload: the hub can find conflicts only before it is read.
         *_edges(Trigger.START, [Phase.IDLE], Phase.UPLOADING),
+        # One at a time, so that a cancel has one batch to bring to its end. None in cancelling (K1).
         *_edges(Trigger.OPEN_BATCH, _RUNNING, None, NO_BATCH_OPEN),
+        # Legal in cancelling too: an answer that comes during the drain is stored, so both sides agree (K2).
         *_edges(Trigger.COMMIT_BATCH, _WITH_BATCH, None, BATCH_RECEIVED),
+        # Not while the request is under way, unless the cancel's grace has passed (K7).
         *_edges(Trigger.ABORT_BATCH, _WITH_BATCH, None, BATCH_OPEN, REQUEST_OVER),
+        # A direction that the options switch off counts as drained: it is passed through without a batch.
         *_edges(Trigger.FINISH_UPLOAD, [Phase.UPLOADING], Phase.DOWNLOADING, NO_BATCH_OPEN, OUTBOX_DRAINED),
         *_edges(Trigger.FINISH_DOWNLOAD, [Phase.DOWNLOADING], Phase.DONE, NO_BATCH_OPEN, FEED_DRAINED),
+        # In idle nothing was opened or sent, so there is nothing to drain: the cancel is final at once (K5).
         *_edges(Trigger.CANCEL, [Phase.IDLE], Phase.CANCELLED),
+        # No guard: a cancel is taken at once. No edge from cancelling: a second one changes nothing (K6).
         *_edges(Trigger.CANCEL, _RUNNING, Phase.CANCELLING),
+        # ``cancelled`` says that the user knows what became of every record, so nothing may be in doubt (K7).
         *_edges(Trigger.SETTLE, [Phase.CANCELLING], Phase.CANCELLED, NO_BATCH_OPEN, NOTHING_IN_DOUBT),
+        # The batch is ended first, so that every batch has its own recorded end (K2). Doubt is no
+        # hindrance: the next session settles it.
         *_edges(Trigger.FAIL, [Phase.IDLE, *_WITH_BATCH], Phase.FAILED, NO_BATCH_OPEN),
     ),
 )
@@ -281,8 +291,11 @@ BATCH = Chart(
     initial=BatchPhase.OPEN,
     finals=frozenset({BatchPhase.COMMITTED, BatchPhase.ABORTED}),
     edges=(
+        # The guard is K1: what waits when a cancel comes is not sent any more.
         *_edges(BatchTrigger.SEND, _UNSENT, BatchPhase.IN_FLIGHT, NOT_CANCELLING),
+        # No guard: an answer is taken in whatever phase the session is in when it comes.
         *_edges(BatchTrigger.RECEIVE, [BatchPhase.IN_FLIGHT], BatchPhase.RECEIVED),
+        # To put a batch back while cancelling would promise an attempt that K1 forbids.
         *_edges(
             BatchTrigger.RETRY,
             [BatchPhase.IN_FLIGHT],
@@ -291,20 +304,55 @@ BATCH = Chart(
             ATTEMPTS_LEFT,
             NOT_CANCELLING,
         ),
+        # Only an answered batch is committed: its effect is the answer.
         *_edges(BatchTrigger.COMMIT, [BatchPhase.RECEIVED], BatchPhase.COMMITTED),
+        # No guard: no request is under way. A received batch is aborted where its answer cannot be stored.
         *_edges(BatchTrigger.ABORT, [*_UNSENT, BatchPhase.RECEIVED], BatchPhase.ABORTED),
         *_edges(BatchTrigger.ABORT, [BatchPhase.IN_FLIGHT], BatchPhase.ABORTED, REQUEST_OVER),
     ),
 )
 
-LINKED = {
+LINKED: Mapping[Trigger, BatchTrigger | None] = {
+    Trigger.OPEN_BATCH: None,
     Trigger.COMMIT_BATCH: BatchTrigger.COMMIT,
     Trigger.ABORT_BATCH: BatchTrigger.ABORT,
 }
-"""Session triggers that move the open batch with them (rule 5 of section 3.3).
+"""The session triggers that concern the open batch, each with the batch trigger that goes with it (rule 5).
 
-``open_batch`` is linked too: it puts a new batch into the batch chart's initial phase.
+None: the trigger brings a new batch, in the batch chart's initial phase.
 """
+
+
+def with_linked(triggers: Iterable[AnyTrigger]) -> tuple[AnyTrigger, ...]:
+    """Return ``triggers`` in their order, each followed by the batch trigger that is linked to it."""
+    every: list[AnyTrigger] = []
+    for trigger in triggers:
+        linked = LINKED.get(trigger) if isinstance(trigger, Trigger) else None
+        every += [trigger] if linked is None else [trigger, linked]
+    return tuple(every)
+
+
+def brings_batch(trigger: AnyTrigger) -> bool:
+    """Tell whether ``trigger`` brings a new batch."""
+    return trigger in LINKED and LINKED[Trigger(trigger)] is None
+
+
+def concerns_batch(trigger: AnyTrigger) -> bool:
+    """Tell whether ``trigger`` is about the open batch: it moves it, or is linked to what moves it."""
+    return isinstance(trigger, BatchTrigger) or trigger in LINKED
+
+
+def batch_after(
+    trigger: AnyTrigger, target: AnyPhase, batch: BatchPhase | None, chart: Chart = BATCH
+) -> BatchPhase | None:
+    """Return the open batch's phase after ``trigger`` alone has led to ``target``, None if none is open then.
+
+    ``batch`` is its phase before. ``chart`` is the batch chart that runs.
+    """
+    phase = chart.initial if brings_batch(trigger) else target
+    if not isinstance(phase, BatchPhase):
+        return batch
+    return None if chart.is_final(phase) else phase
 
 
 def chart_of(trigger: AnyTrigger) -> Chart:

@@ -23,7 +23,6 @@ from transitions import Machine as Engine
 from statesync.errors import GuardRefused, IllegalTransition, InternalError
 from statesync.lifecycle import (
     BATCH,
-    LINKED,
     SESSION,
     AnyPhase,
     AnyTrigger,
@@ -34,6 +33,8 @@ from statesync.lifecycle import (
     Guard,
     Phase,
     Trigger,
+    batch_after,
+    with_linked,
 )
 
 
@@ -101,7 +102,7 @@ class SessionMachine:
     def _plan(self, triggers: tuple[AnyTrigger, ...], facts: Facts) -> list[tuple[Move, Facts]]:
         phase, batch, known = self.phase, self.batch, facts
         planned: list[tuple[Move, Facts]] = []
-        for trigger in _with_linked(triggers):
+        for trigger in with_linked(triggers):
             known = _as_known(known, phase, batch)
             source = phase if isinstance(trigger, Trigger) else batch
             if source is None:
@@ -116,11 +117,7 @@ class SessionMachine:
         return self._session if isinstance(trigger, Trigger) else self._batch
 
     def _batch_after(self, move: Move, batch: BatchPhase | None) -> BatchPhase | None:
-        chart = self._batch.chart
-        target = chart.initial if move.trigger is Trigger.OPEN_BATCH else move.target
-        if not isinstance(target, BatchPhase):
-            return batch
-        return None if chart.is_final(target) else target
+        return batch_after(move.trigger, move.target, batch, self._batch.chart)
 
     def _set_batch(self, phase: BatchPhase | None) -> None:
         self._has_batch = phase is not None
@@ -134,15 +131,6 @@ def _as_known(facts: Facts, phase: Phase, batch: BatchPhase | None) -> Facts:
     if (facts.batch, facts.cancelling) == (batch, cancelling):
         return facts
     return evolve(facts, batch=batch, cancelling=cancelling)
-
-
-def _with_linked(triggers: tuple[AnyTrigger, ...]) -> list[AnyTrigger]:
-    expanded: list[AnyTrigger] = []
-    for trigger in triggers:
-        expanded.append(trigger)
-        if isinstance(trigger, Trigger) and trigger in LINKED:
-            expanded.append(LINKED[trigger])
-    return expanded
 
 
 def _writer(commit: Commit, moves: tuple[Move, ...]) -> Callable[[], None]:

@@ -4,34 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
-from peewee import Model, SqliteDatabase
+import peewee
 
 from statesync.diagnosis import Diagnosis, SurveyRemote, diagnose
 from statesync.errors import NothingToCancel, UnknownObject, UsageError
 from statesync.net.remote import Remote
 from statesync.session.handle import OnFailure, OnProgress, OnSuccess, Session
-from statesync.store import history, standing
+from statesync.store import opening
 from statesync.store.care import doctor
 from statesync.store.care.doctor import Complaint
 from statesync.store.care.repair import mend
-from statesync.store.core import Core, model_base
+from statesync.store.cursors import stored_filters
+from statesync.store.journal import history
+from statesync.store.parts import StoreParts
 from statesync.store.selection import Selection
+from statesync.store.tracking.model import Model, model_base
 from statesync.values import CancelOptions, JournalEntry, Reason, SessionInfo, SyncOptions, SyncResult
+
+_Tracked = TypeVar("_Tracked", bound=peewee.Model)
 
 
 class Store(Selection):
     """A device database at ``path`` whose tracked records can be synced with a hub.
 
     ``busy_timeout`` is how many seconds a write waits for another program's. ``keep_sessions`` is how
-    many sessions the history keeps. Define models on ``store.Model`` or give them to ``track``, then call
-    ``setup()``.
+    many sessions the history keeps. Give models to ``track``, or derive them from ``store.Model``, which
+    does that by itself; then call ``setup()``. (mypy takes no base class from a value, so it knows only the
+    first way.)
     """
 
     def __init__(self, path: str | Path, *, busy_timeout: float = 5.0, keep_sessions: int = 1000) -> None:
-        super().__init__(Core(path, busy_timeout, keep_sessions), None)
-        self.Model = model_base(self._core)
+        super().__init__(StoreParts(path, busy_timeout, keep_sessions), None)
+        self.Model: type[Model] = model_base(self._parts.registry, self._parts.database.peewee)
         self._running = _Running()
 
     @classmethod
@@ -41,21 +47,23 @@ class Store(Selection):
         Raises ``StoreNotReady`` for a file that is none, ``StoreTooNew``, ``StoreCorrupt``, and so on.
         """
         store = cls(path)
-        store._core.open_existing()
+        opening.open_existing(store._parts)
         return store
 
     @property
-    def database(self) -> SqliteDatabase:
+    def database(self) -> peewee.SqliteDatabase:
         """The Peewee database."""
-        return self._core.database.peewee
+        return self._parts.database.peewee
 
-    def track(self, model: type[Model], *, name: str | None = None) -> type[Model]:
-        """Track any Peewee model with a text or UUID key; ``name`` is its name on the wire.
+    def track(self, model: type[_Tracked], *, name: str | None = None) -> type[_Tracked]:
+        """Track a model, and return it: a decorator. ``statesync.Model`` has a fit key; any Peewee model
+        with a text or UUID key will do.
 
-        Binds the model to this store's database. Takes effect with ``setup()``. Can be used as a decorator.
-        Raises ``UnsupportedModel`` for a key that two devices would both make up.
+        ``name`` is the object's name on the wire, else it is the model's. Binds the model to this store's
+        database. Takes effect with ``setup()``. Raises ``UnsupportedModel``, and tracks nothing, for a key
+        that two devices would both make up.
         """
-        self._core.register(model, name)
+        self._parts.registry.register(model, name)
         model.bind(self.database)
         return model
 
@@ -65,32 +73,33 @@ class Store(Selection):
         Raises ``StoreTooNew``, ``StoreCorrupt``, ``StoreReadOnly``, ``StoreFull`` or ``StoreLocked``, each
         with what to do.
         """
-        self._core.setup()
+        opening.set_up(self._parts)
 
-    def scope(self, remote: Remote, *models: type[Model]) -> Scope:
+    def scope(self, remote: Remote, *models: type[peewee.Model]) -> Scope:
         """Return what a session with ``remote`` syncs: these models, or every tracked one.
 
         Raises ``UnknownObject`` for a model that is not tracked.
         """
-        names = tuple(self._core.name_of(model) for model in models)
-        return Scope(self._core, self._running, remote, names or None)
+        names = tuple(self._parts.registry.name_of(model) for model in models)
+        return Scope(self._parts, self._running, remote, names or None)
 
     def session(self, session_id: str) -> SessionInfo:
         """Return one session of the history by its id or the beginning of it; else ``UnknownObject``."""
-        with self._core.database.errors_mapped():
-            return history.session(self._core.database.raw(), session_id)
+        with self._parts.database.errors_mapped():
+            return history.session(self._parts.database.raw(), session_id)
 
     def journal(self, session_id: str) -> list[JournalEntry]:
         """Return every transition of a session, in the order in which it was taken."""
-        with self._core.database.errors_mapped():
-            return history.journal(self._core.database.raw(), self.session(session_id).id)
+        with self._parts.database.errors_mapped():
+            return history.journal(self._parts.database.raw(), self.session(session_id).id)
 
     def examine(self) -> list[Complaint]:
         """Hold file, triggers, outbox, cursors and journal against each other; return what is wrong.
 
         An empty list is a sound store. Reads the whole file, so its time follows the database's size.
         """
-        return doctor.examine(self._core.database.raw(), self._core.objects)
+        with self._parts.database.errors_mapped():
+            return doctor.examine(self._parts.database.raw(), self._parts.objects)
 
     def repair(self) -> list[Complaint]:
         """Mend what ``examine`` finds and return what could not be mended. No pending change is lost.
@@ -99,8 +108,8 @@ class Store(Selection):
         one, with ``.damaged`` at its end. Raises ``SyncInProgress`` while a session runs, and
         ``StoreCorrupt`` for a file of which nothing can be read.
         """
-        with self._core.held():
-            return mend(self._core, self.examine())
+        with self._parts.lock.held():
+            return mend(self._parts, self.examine())
 
     def close(self) -> None:
         """Cancel a running session, wait for its end, and close the calling thread's connection."""
@@ -108,7 +117,7 @@ class Store(Selection):
         if session is not None and not session.done():
             session.cancel(reason=Reason.SHUTDOWN)
             session.wait()
-        self._core.database.close()
+        self._parts.database.close()
 
     def __enter__(self) -> Store:
         return self
@@ -120,8 +129,10 @@ class Store(Selection):
 class Scope(Selection):
     """What one session syncs with one remote. Made by ``Store.scope``."""
 
-    def __init__(self, core: Core, running: _Running, remote: Remote, names: tuple[str, ...] | None) -> None:
-        super().__init__(core, names)
+    def __init__(
+        self, parts: StoreParts, running: _Running, remote: Remote, names: tuple[str, ...] | None
+    ) -> None:
+        super().__init__(parts, names)
         self.remote = remote
         self._running = running
 
@@ -140,17 +151,17 @@ class Scope(Selection):
         """
         chosen = options if options is not None else SyncOptions()
         _check_filter(chosen, self.objects)
-        self._core.lock.acquire()
+        self._parts.lock.acquire()
         before = self._running.session
         try:
             session = Session(
-                self._core, self.remote, self.objects, chosen, on_success, on_failure, on_progress
+                self._parts, self.remote, self.objects, chosen, on_success, on_failure, on_progress
             )
             self._running.session = session
             session.start()
         except BaseException:
             self._running.session = before
-            self._core.lock.release()
+            self._parts.lock.release()
             raise
         return session
 
@@ -194,7 +205,7 @@ class Scope(Selection):
         if not hasattr(self.remote, "survey"):
             raise UsageError(f"{type(self.remote).__name__} has no survey(); it cannot be compared with")
         with self._folded() as connection:
-            filters = standing.stored_filters(connection, self.objects)
+            filters = stored_filters(connection, self.objects)
         return diagnose(connection, cast(SurveyRemote, self.remote), self._tracked(), filters)
 
     async def sync_async(

@@ -93,7 +93,7 @@ class Threads:
         return None
 
 
-threads = Threads()
+threads: Threads = Threads()
 """The process's idle threads."""
 
 if hasattr(os, "register_at_fork"):

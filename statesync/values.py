@@ -11,9 +11,8 @@ from attrs import Attribute, Factory, field, frozen
 
 from statesync.conflicts import POLICIES, Policy, Record, merge_fields
 from statesync.errors import BadOptions
+from statesync.filters import Filter
 from statesync.lifecycle import AnyPhase, AnyTrigger, BatchPhase, Phase
-
-Scalar = str | int | float | bool | None
 
 
 class Direction(StrEnum):
@@ -75,22 +74,13 @@ def _grace(_: Any, attribute: Attribute[Any], value: Any) -> None:
         raise BadOptions(f"{attribute.name} must be a number of seconds from 0 or None, not {value!r}")
 
 
-def _filter(value: Any) -> dict[str, dict[str, tuple[Scalar, ...]]]:
-    if not isinstance(value, Mapping) or not all(isinstance(fields, Mapping) for fields in value.values()):
+def _filters(value: Any) -> dict[str, Filter]:
+    if not isinstance(value, Mapping) or not all(isinstance(one, Mapping | Filter) for one in value.values()):
         raise BadOptions(f"filter must map an object's name to {{field: value or values}}, not {value!r}")
-    return {
-        name: {column: _wanted(wanted) for column, wanted in fields.items()} for name, fields in value.items()
-    }
-
-
-def _wanted(values: Any) -> tuple[Scalar, ...]:
-    """Return the values in one order, so that the same filter always looks the same."""
-    several = values if isinstance(values, list | tuple | set | frozenset) else (values,)
-    for value in several:
-        if not (value is None or isinstance(value, str | int | float)):
-            raise BadOptions(f"a filter can ask for text, numbers, booleans and None, not {value!r}")
-    unique = {(type(value).__name__, str(value)): value for value in several}
-    return tuple(unique[name] for name in sorted(unique))
+    try:
+        return {name: one if isinstance(one, Filter) else Filter.of(one) for name, one in value.items()}
+    except ValueError as error:
+        raise BadOptions(str(error)) from None
 
 
 @frozen(kw_only=True)
@@ -107,7 +97,7 @@ class SyncOptions:
     upload_batch_size: int = field(default=50, validator=_at_least(1))
     sync_type: SyncType = field(default=SyncType.FULL, converter=_sync_type)
     get_sync_stats: bool = False
-    filter: dict[str, dict[str, tuple[Scalar, ...]]] = field(default=Factory(dict), converter=_filter)
+    filter: dict[str, Filter] = field(default=Factory(dict), converter=_filters)
     remove_after_upload: bool = False
     conflict_policy: Policy = field(default=merge_fields, converter=_policy)
     max_attempts: int = field(default=5, validator=_at_least(1))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from logging import getLogger
+from logging import Logger, getLogger
 from pathlib import Path
 
-logger = getLogger(__name__)
+logger: Logger = getLogger(__name__)
 
 
 def write_back(path: Path) -> None:

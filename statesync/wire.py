@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from statesync.filters import WireFilter
+
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 """A version, a cursor or a number that a hub answers: what a database can hold."""
 
@@ -103,7 +105,7 @@ class Feed(msgspec.Struct, frozen=True, omit_defaults=True):
 
     cursor: int
     own: bool = False
-    filter: dict[str, list[str | int | float | bool | None]] | None = None
+    filter: WireFilter | None = None
 
 
 class Pull(msgspec.Struct, frozen=True):
@@ -158,7 +160,7 @@ class Survey(msgspec.Struct, frozen=True):
     bounds: list[str]
     until: str | None = None
     listed: bool = False
-    filter: dict[str, list[str | int | float | bool | None]] | None = None
+    filter: WireFilter | None = None
 
 
 class Tally(msgspec.Struct, frozen=True):

@@ -44,7 +44,7 @@ from statesync.errors import (
     StoreTooNew,
 )
 from statesync.hub import Hub, create_token, prepare, serving
-from statesync.hub.rights import Right
+from statesync.hub.access.rights import Right
 
 
 @pytest.fixture
@@ -364,6 +364,20 @@ def test_a_folder_is_no_database(tmp_path: Path) -> None:
 def test_a_database_in_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreReadOnly, match="create it first"):
         set_up(tmp_path / "nowhere" / "field.db")
+
+
+def test_a_database_below_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(StoreReadOnly, match="create it first"):
+        set_up(tmp_path / "file" / "field.db")
+
+
+@pytest.mark.parametrize("attempt", [set_up, Store.open])
+def test_a_path_that_the_system_refuses_is_refused_with_its_reason(
+    tmp_path: Path, attempt: Callable[[Path], object]
+) -> None:
+    with pytest.raises(StoreReadOnly, match=r"File name too long.*rights"):
+        attempt(tmp_path / ("x" * 300) / "field.db")
 
 
 def test_a_database_that_was_never_set_up_cannot_be_opened_without_models(tmp_path: Path) -> None:

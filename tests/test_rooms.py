@@ -148,7 +148,7 @@ def test_the_network_is_the_transports(package: str) -> None:
 
 # -- what is pure ------------------------------------------------------------------------------------------
 
-HARMLESS = {"__future__", "collections", "datetime", "enum", "functools", "hashlib", "typing"}
+HARMLESS = {"__future__", "collections", "datetime", "enum", "functools", "hashlib", "json", "typing"}
 OUTSIDE = {"attrs", "msgspec"}
 PURE = [module for module in HOUSE.modules if HOUSE.is_pure(module)]
 

@@ -27,13 +27,14 @@ from statesync.hub import (
     revoke_token,
     serve,
 )
-from statesync.hub.database import Database, open_database
+from statesync.hub.access.rights import EVERY_OBJECT
+from statesync.hub.access.tokens import TokenRow
+from statesync.hub.db.database import Database
+from statesync.hub.db.opening import open_ready
 from statesync.hub.retention import Retention
-from statesync.hub.rights import EVERY_OBJECT
-from statesync.hub.tokens import TokenRow
 
 if TYPE_CHECKING:
-    from statesync.hub.identity import Issuer
+    from statesync.hub.access.identity import Issuer
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -159,7 +160,7 @@ def list_command(url: str, space: str) -> None:
     """Show the tokens of a space, without their secrets."""
     with _plain_errors(), _opened(url) as database:
         for row in list_tokens(database, space):
-            click.echo(_line(row))
+            click.echo(_described(row))
 
 
 @token.command()
@@ -196,7 +197,7 @@ def _plain_errors() -> Generator[None]:
 
 @contextmanager
 def _opened(url: str) -> Generator[Database]:
-    opened = open_database(url)
+    opened = open_ready(url)
     try:
         yield opened
     finally:
@@ -207,7 +208,7 @@ def _issuer(key: str | None, audience: str | None, issuer: str | None) -> Issuer
     if key is None:
         return None
     # PyJWT is an extra that only a hub with an identity provider needs.
-    from statesync.hub.identity import Issuer
+    from statesync.hub.access.identity import Issuer
 
     return Issuer(Path(key).read_text(), audience, issuer)
 
@@ -226,7 +227,7 @@ def _seconds(text: str) -> int:
     return int(match[1]) * _UNITS[match[2]]
 
 
-def _line(row: TokenRow) -> str:
+def _described(row: TokenRow) -> str:
     rights = "; ".join(f"{name}: {','.join(sorted(some))}" for name, some in row.rights.items())
     state = "revoked" if row.revoked else "expired" if not row.is_valid(time.time()) else "valid"
     until = time.strftime("until %Y-%m-%d %H:%M UTC", time.gmtime(row.expires)) if row.expires else "for ever"

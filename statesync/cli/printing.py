@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
+from typing import Any, TypeVar
 
 import click
 import msgspec
@@ -15,8 +16,17 @@ from statesync.values import SessionInfo
 PLAIN_WIDTH = 200
 """Characters a line where the output is no terminal: wide enough that nothing is cut."""
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
-database_argument = click.argument("database", metavar="DB")
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def json_option(command: _Command) -> _Command:
+    """Give a command ``--json``, as the parameter ``as_json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")(command)
+
+
+def database_argument(command: _Command) -> _Command:
+    """Give a command its first argument, the path of a device database."""
+    return click.argument("database", metavar="DB")(command)
 
 
 def print_json(value: object) -> None:

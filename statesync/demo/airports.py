@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import airportsdata
-from peewee import CharField, FloatField, Model, chunked
+from peewee import CharField, FloatField, chunked
 
 from statesync.scope import Store
+from statesync.store.tracking.model import Model
 
 FIELDS = ("icao", "iata", "name", "city", "subd", "country", "elevation", "lat", "lon", "tz")
 """What the package says of an airport, but for ``lid``, which repeats other codes."""
@@ -19,7 +20,8 @@ ROWS_A_STATEMENT = 500
 def define_airport(store: Store) -> type[Model]:
     """Define the model on ``store``; each device is a program with a model of its own."""
 
-    class Airport(store.Model):  # type: ignore[name-defined, misc]
+    @store.track
+    class Airport(Model):
         icao = CharField(unique=True)
         iata = CharField()
         name = CharField()

@@ -14,13 +14,13 @@ from typing import Any
 
 import msgspec
 from attrs import define, field, frozen
-from peewee import Model
 
 from statesync.demo.airports import FIELDS, define_airport
 from statesync.hub import Hub, prepare, serving
-from statesync.hub.rights import ALL_RIGHTS, Rights
+from statesync.hub.access.rights import ALL_RIGHTS, Rights
 from statesync.net.remote import HttpRemote
 from statesync.scope import Scope, Store
+from statesync.store.tracking.model import Model
 from statesync.values import SessionInfo
 from statesync.wire import Page, Pull
 

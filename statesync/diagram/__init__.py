@@ -14,7 +14,7 @@ SVG and PNG need ``statesync[diagrams]`` and raise ``DiagramsMissing`` without i
 
 from __future__ import annotations
 
-from statesync.diagram.drawing import Mark, Marks, Weight, drawing_of
+from statesync.diagram.drawing import Arrow, Box, Drawing, Kind, Label, Mark, Marks, Weight, drawing_of
 from statesync.diagram.formats import DiagramsMissing, dot, mermaid, png, svg
 from statesync.diagram.history import taken
 from statesync.diagram.notebook import Shown, show, show_session
@@ -23,7 +23,12 @@ from statesync.diagram.sequence_svg import sequence_svg
 from statesync.diagram.tables import markdown, scxml
 
 __all__ = [
+    "Arrow",
+    "Box",
     "DiagramsMissing",
+    "Drawing",
+    "Kind",
+    "Label",
     "Mark",
     "Marks",
     "Shown",

@@ -7,7 +7,7 @@ that leaves the group's frame. So the picture shows the way, and the frame what 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 
 from attrs import field, frozen
@@ -59,8 +59,7 @@ _GROUPS = {
 
 _EFFECTS: dict[AnyTrigger, str] = {
     Trigger.START: "fix the horizon",
-    Trigger.OPEN_BATCH: "a batch begins",
-    **{trigger: f"batch: {linked}" for trigger, linked in LINKED.items()},
+    **{trigger: f"batch: {linked}" if linked else "a batch begins" for trigger, linked in LINKED.items()},
     Trigger.CANCEL: "keep the reason",
     Trigger.FAIL: "keep the reason",
     BatchTrigger.SEND: "ask the hub",
@@ -211,7 +210,3 @@ def _shared(chart: Chart, grouped: tuple[AnyPhase, ...]) -> tuple[Arrow, ...]:
         for edges in alike.values()
         if len(edges) == len(grouped)
     )
-
-
-Renderer = Callable[[Drawing], str]
-"""Turns a drawing into the text of one format."""

@@ -1,7 +1,7 @@
-"""What the hub says no with: ``Refused`` to a device, ``HubError`` to whoever runs the hub.
+"""The hub's two kinds of error: ``Refused`` is for a device, ``HubError`` for whoever runs the hub.
 
-Every refusal that a device can get is made here, so that status, code and words have one home. Whatever
-is refused has not been applied, but for ``outcome_unknown``, which says so.
+Refusals with a meaning of their own are made here, so that status, code and words have one home. A request
+that is refused was not applied. The one exception is ``outcome_unknown``, which says so.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class HubTooNew(HubError):
 
 
 class BadDatabase(HubError):
-    """The address of the database is none that the hub can use."""
+    """The address leads to no database that the hub can use."""
 
 
 class CannotDistribute(HubError):
@@ -52,13 +52,18 @@ def refused(status: int, code: str, message: str, retry_after: float | None = No
 
 
 def malformed(why: str) -> Refused:
-    """Return the refusal of a body that is not the document the route asks for."""
+    """Return the refusal of a body that is not the document that the route asks for."""
     return refused(400, "malformed", f"the request cannot be read: {why}")
 
 
 def too_large(code: str, what: str, limit: int) -> Refused:
     """Return the 413 for ``what``, which is over its limit."""
     return refused(413, code, f"{what}; the limit is {limit}")
+
+
+def body_too_large(limit: int) -> Refused:
+    """Return the 413 for a body over ``limit`` bytes."""
+    return too_large("body_too_large", "the request's body is too large", limit)
 
 
 def wrong_hub(mine: str) -> Refused:
@@ -74,19 +79,19 @@ def epoch_changed(hub: str, epoch: str, number: int) -> Refused:
 
 
 def client_forked(number: int) -> Refused:
-    """Return the refusal of a device that is a copy, or was restored, of one that went on."""
+    """Return the refusal of a device that is a copy or a backup of one that went on."""
     message = f"another device with this identity has gone on to batch {number}; take a new identity"
     return Refused(409, Problem(CLIENT_FORKED, message, number=number))
 
 
-def horizon_passed(horizon: int) -> Refused:
-    """Return the refusal of a cursor that is older than the deletes which are still known."""
-    message = f"deletes up to version {horizon} are no longer kept; read everything again"
+def horizon_passed(purged_through: int) -> Refused:
+    """Return the refusal of a cursor that is older than the deletes that are still known."""
+    message = f"deletes up to version {purged_through} are no longer kept; read everything again"
     return Refused(410, Problem(HORIZON_PASSED, message))
 
 
 def outcome_unknown() -> Refused:
-    """Return the refusal of a batch that may have been applied: a repeat is safe, and tells."""
+    """Return the refusal of a batch that may have been applied; a repeat is safe, and its answer tells."""
     message = "the database was lost during a commit; send the same again"
     return refused(503, OUTCOME_UNKNOWN, message, 1)
 

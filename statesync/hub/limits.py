@@ -1,4 +1,4 @@
-"""The limits of a hub, in one value; each says in its metadata what it counts, which the options show."""
+"""The limits of a hub, in one value. Each says in its metadata what it counts, for the command line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from attrs import Attribute, field, frozen
 
 from statesync.wire import MAX_KEY_LENGTH
 
-_SQLITE_ARMS = 500
+_MOST_MERGED = 500
 """SELECTs that SQLite can merge in one statement."""
 
 
@@ -43,7 +43,7 @@ class HubLimits:
     page: int = _limit(10_000, "Records in one page.")
     default_page: int = _limit(1000, "Records in a page for a device that leaves the choice to the hub.")
     page_bytes: int = _limit(8 << 20, "Bytes of records in one page, but for a single larger record.")
-    objects: int = _limit(200, "Objects that one pull may ask for.", most=_SQLITE_ARMS)
+    objects: int = _limit(200, "Objects that one pull may ask for.", most=_MOST_MERGED)
     nesting: int = _limit(64, "Levels of lists and objects in a request's body.")
     ratio: int = _limit(100, "Times its size that a packed body may have when unpacked, from 64 KB on.")
     spaces: int = _limit(100_000, "Spaces on this hub.")

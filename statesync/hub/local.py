@@ -1,4 +1,4 @@
-"""A hub in the same process, as a remote: no HTTP, the same hub code."""
+"""A hub in the same process, as a remote: the same hub code without HTTP."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import TypeVar
 
 import msgspec
 
-from statesync.hub.core import Hub
+from statesync.hub.access.rights import Right, Rights
 from statesync.hub.errors import Refused
-from statesync.hub.rights import Right, Rights
+from statesync.hub.hub import Hub
 from statesync.net.remote import refusal
 from statesync.wire import Page, Pull, Push, PushAnswer, Survey, SurveyAnswer
 

@@ -1,8 +1,9 @@
 """How long deletes are remembered. A device that was away for longer reads everything again (410).
 
-A mark says up to which version a space had come on a day. Old tombstones are purged by the push that makes
-new ones, under the lock that it holds anyway: no task of its own, and no work where nothing is deleted. The
-wall clock decides how long deletes are kept, never their order: marks only go forward, so a clock that jumps
+A mark says which version a space had reached on a day. A push that makes tombstones purges the old ones,
+under the lock that it holds anyway. So nothing runs on its own, and a push without deletes has nothing to do.
+
+The wall clock decides how long deletes are kept, never their order. Marks only go forward: a clock that jumps
 back keeps deletes for longer, and one that jumps ahead costs devices a second read.
 """
 
@@ -13,8 +14,8 @@ from collections.abc import Callable
 
 from attrs import field, frozen
 
-from statesync.hub.database import Database
-from statesync.hub.spaces import purge
+from statesync.hub import spaces
+from statesync.hub.db.database import Database
 
 DAY = 86_400
 
@@ -23,28 +24,40 @@ INSERT INTO mark (space, day, head)
 SELECT ?, CASE WHEN max(day) > ? THEN max(day) ELSE ? END, ? FROM mark WHERE space = ?
 ON CONFLICT (space, day) DO UPDATE SET head = excluded.head
 """
+_OLD_MARKS = "FROM mark WHERE space = ? AND day < ?"
+_TOMBSTONES = "FROM record WHERE space = ? AND deleted AND version <= ?"
 
 
 @frozen
 class Retention:
-    """Deletes are remembered for ``seconds``; a whole day is the finest that is kept of their time."""
+    """Deletes are remembered for ``seconds``, counted in whole days."""
 
     seconds: float = 90 * DAY
     clock: Callable[[], float] = field(default=time.time, eq=False)
 
-    def keep(self, database: Database, space: str, head: int) -> None:
-        """Mark that deletes were made up to ``head`` and purge those that are older than allowed.
+    def mark_and_purge(self, database: Database, space: str, head: int) -> None:
+        """Mark that deletes were made up to ``head``, and purge those that are older than allowed.
 
-        Runs in the transaction of a push that holds the space's row.
+        Runs in the transaction of a push, which holds the space's row.
         """
         now = self.clock()
         today = int(now // DAY)
         database.run(_MARK, space, today, today, head, space)
-        self._purge(database, space, int((now - self.seconds) // DAY))
+        self._purge_before(database, space, int((now - self.seconds) // DAY))
 
-    def _purge(self, database: Database, space: str, before: int) -> None:
-        old = "FROM mark WHERE space = ? AND day < ?"
-        (through,) = database.run(f"SELECT max(head) {old}", space, before).fetchone()
+    def _purge_before(self, database: Database, space: str, day: int) -> None:
+        (through,) = database.run(f"SELECT max(head) {_OLD_MARKS}", space, day).fetchone()
         if through is not None:
             purge(database, space, through)
-            database.run(f"DELETE {old}", space, before)
+            database.run(f"DELETE {_OLD_MARKS}", space, day)
+
+
+def purge(database: Database, space: str, through: int) -> int:
+    """Delete the tombstones up to the version ``through`` and return how many there were."""
+    if not spaces.lock_row(database, space):
+        return 0
+    last, count = database.run(f"SELECT max(version), count(*) {_TOMBSTONES}", space, through).fetchone()
+    if count:
+        database.run(f"DELETE {_TOMBSTONES}", space, through)
+        spaces.move_purged_through(database, space, last)
+    return int(count)

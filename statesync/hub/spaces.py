@@ -1,4 +1,4 @@
-"""A space's own row: its identity, its epoch and its head, and where each client stands in it."""
+"""The rows of a space and of its clients: identity, epoch and head, and each client's receipt."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import uuid
 from datetime import UTC, datetime
 from typing import NamedTuple, cast
 
-from statesync.hub.database import Database
+from attrs import frozen
+
+from statesync.hub.db.database import Database
 from statesync.hub.errors import client_forked, epoch_changed, refused, wrong_hub
 from statesync.wire import Pull, Push, Survey
 
@@ -17,23 +19,46 @@ EPOCH_LEAP = 1 << 32
 """Versions between two epochs: more than are given out between a backup and its restoration, and few enough
 that two million epochs fit the integers that every JSON parser keeps exactly."""
 
-_LOOK = """
+_FIND = """
 SELECT space.hub, space.epoch, space.head, space.horizon, receipt.number, receipt.batch, receipt.answer
 FROM space LEFT JOIN receipt ON receipt.space = space.space AND receipt.client = ?
 WHERE space.space = ?
 """
+_MAKE = """
+INSERT INTO space (space, hub, epoch, head, horizon, created) VALUES (?, ?, ?, 0, 0, ?)
+ON CONFLICT DO NOTHING
+"""
+_RECEIPT = """
+INSERT INTO receipt (space, client, number, batch, answer) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (space, client) DO UPDATE SET
+    number = excluded.number, batch = excluded.batch, answer = excluded.answer
+"""
 
 
-class Standing(NamedTuple):
-    """A space, and one client's receipt in it (number 0 where it has none)."""
+class ClientState(NamedTuple):
+    """How far a space has come, and how far one client has come in it.
+
+    ``number``, ``batch`` and ``answer`` are the client's receipt: its last batch, and what it was answered.
+    Without a receipt the number is 0.
+    """
 
     hub: str
     epoch: str
     head: int
-    horizon: int
+    purged_through: int
+    """The version of the last delete that is no longer kept, 0 for none; ``horizon`` in the database."""
     number: int
     batch: str | None
     answer: str | None
+
+
+@frozen
+class NewEpoch:
+    """An epoch that has begun, and the number of the last batch that the client has a receipt for."""
+
+    hub: str
+    epoch: str
+    number: int
 
 
 def check_name(space: str) -> None:
@@ -44,78 +69,79 @@ def check_name(space: str) -> None:
         )
 
 
-def look(database: Database, space: str, client: str) -> Standing | None:
-    """Return where ``client`` stands in ``space``, or None if there is no such space."""
-    row = database.run(_LOOK, client, space).fetchone()
-    return None if row is None else Standing(row[0], row[1], row[2], row[3], row[4] or 0, row[5], row[6])
+def find(database: Database, space: str, client: str) -> ClientState | None:
+    """Return the state of ``client`` in ``space``, or None if there is no such space."""
+    row = database.run(_FIND, client, space).fetchone()
+    return None if row is None else ClientState(row[0], row[1], row[2], row[3], row[4] or 0, row[5], row[6])
 
 
-def lock(database: Database, space: str, client: str, most_spaces: int) -> Standing:
-    """Take the space's row for this transaction, making the space if it is new, and return the standing.
+def lock(database: Database, space: str, client: str, most_spaces: int) -> ClientState:
+    """Hold the space's row until the transaction ends, and return the client's state; make a new space.
 
     Whoever holds the row is the space's only writer, so its versions become visible in commit order.
     Raises the 422 for a new space on a hub that has ``most_spaces`` already.
     """
-    take = f"SELECT 1 FROM space WHERE space = ?{database.dialect.row_lock}"
-    # What counts is that the row was taken: one that is only seen may have come up since, and be another's.
-    while database.run(take, space).fetchone() is None:
+    # Only a row that was locked counts. One that was merely seen may be new, and another writer's.
+    while not lock_row(database, space):
         _make(database, space, most_spaces)
-    return cast(Standing, look(database, space, client))
+    return cast(ClientState, find(database, space, client))
 
 
-def begin_epoch(database: Database, space: str, seen: int) -> str:
-    """Give the locked space a new epoch and return it; receipts stay.
+def lock_row(database: Database, space: str) -> bool:
+    """Hold the space's row until the transaction ends; return False if there is no such space."""
+    take = f"SELECT 1 FROM space WHERE space = ?{database.dialect.row_lock}"
+    return database.run(take, space).fetchone() is not None
+
+
+def move_head(database: Database, space: str, head: int) -> None:
+    """Note that versions up to ``head`` are given out in the locked space."""
+    database.run("UPDATE space SET head = ? WHERE space = ?", head, space)
+
+
+def move_purged_through(database: Database, space: str, version: int) -> None:
+    """Note that the locked space has forgotten its deletes up to ``version``; it never moves back."""
+    database.run("UPDATE space SET horizon = ? WHERE space = ? AND horizon < ?", version, space, version)
+
+
+def keep_receipt(database: Database, space: str, request: Push, answer: str) -> None:
+    """Keep what the client's batch was answered, in place of the receipt before it."""
+    database.run(_RECEIPT, space, request.client, request.number, request.batch, answer)
+
+
+def begin_epoch(database: Database, space: str, state: ClientState, seen: int) -> NewEpoch:
+    """Give the locked space a new epoch; receipts stay.
 
     ``seen`` is the highest version that is known to have been given out. The head leaps far past it, so no
     version is given out twice: a device can tell by a record's version whether it has seen it before.
     """
     epoch = str(uuid.uuid4())
     database.run("UPDATE space SET epoch = ?, head = ? WHERE space = ?", epoch, seen + EPOCH_LEAP, space)
-    return epoch
+    return NewEpoch(state.hub, epoch, state.number)
 
 
-def check_beliefs(standing: Standing, request: Push | Pull | Survey) -> None:
+def check_beliefs(state: ClientState, request: Push | Pull | Survey) -> None:
     """Raise the refusal of a device that believes in another hub or another epoch than this one."""
-    if request.hub not in (None, standing.hub):
-        raise wrong_hub(standing.hub)
-    if request.epoch not in (None, standing.epoch):
-        raise epoch_changed(standing.hub, standing.epoch, standing.number)
+    if request.hub not in (None, state.hub):
+        raise wrong_hub(state.hub)
+    if request.epoch not in (None, state.epoch):
+        raise epoch_changed(state.hub, state.epoch, state.number)
 
 
-def check_not_forked(standing: Standing, last: int) -> None:
+def check_not_forked(state: ClientState, last: int) -> None:
     """Raise the refusal of a client whose ``last`` acknowledged batch is behind its receipt."""
-    if last < standing.number:
-        raise client_forked(standing.number)
-
-
-def purge(database: Database, space: str, through: int) -> int:
-    """Delete the tombstones up to ``through``, move the horizon to the last of them, and count them."""
-    take = f"SELECT horizon FROM space WHERE space = ?{database.dialect.row_lock}"
-    if database.run(take, space).fetchone() is None:
-        return 0
-    doomed = "FROM record WHERE space = ? AND deleted AND version <= ?"
-    last, count = database.run(f"SELECT max(version), count(*) {doomed}", space, through).fetchone()
-    if count:
-        database.run(f"DELETE {doomed}", space, through)
-        database.run("UPDATE space SET horizon = ? WHERE space = ? AND horizon < ?", last, space, last)
-    return int(count)
+    if last < state.number:
+        raise client_forked(state.number)
 
 
 def _make(database: Database, space: str, most_spaces: int) -> None:
-    made = database.run(
-        "INSERT INTO space (space, hub, epoch, head, horizon, created) VALUES (?, ?, ?, 0, 0, ?) "
-        "ON CONFLICT DO NOTHING",
-        space,
-        str(uuid.uuid4()),
-        str(uuid.uuid4()),
-        datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-    if made.rowcount == 1:
-        _count(database, most_spaces)
+    hub, epoch = str(uuid.uuid4()), str(uuid.uuid4())
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    if database.run(_MAKE, space, hub, epoch, now).rowcount == 1:
+        _count_new_space(database, most_spaces)
 
 
-def _count(database: Database, most_spaces: int) -> None:
-    """Count the space that was made; a counter in one row is exact where counting rows would not be."""
+def _count_new_space(database: Database, most_spaces: int) -> None:
+    """Add the new space to the counter; a counter in one row is exact, a count of rows would not be."""
     counted = database.run(
         "UPDATE hub_meta SET value = value + 1 WHERE name = 'spaces' AND value < ?", most_spaces
     )

@@ -70,7 +70,7 @@ class Alarm:
             return []
 
 
-alarm = Alarm()
+alarm: Alarm = Alarm()
 """The process's one alarm."""
 
 if hasattr(os, "register_at_fork"):

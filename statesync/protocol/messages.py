@@ -1,66 +1,18 @@
-"""What the conversation speaks in: its memory, the events it hears, the decisions it answers with.
+"""What the conversation and its driver say to each other: events, effects, actions, decisions.
 
-All are frozen values, so a conversation can be stored, compared and explored. ``protocol.decide`` maps a
-``Conversation`` and an ``Event`` to a ``Decision``: one transaction (triggers and effects), then actions.
+``decide`` leads from a ``Conversation`` and an ``Event`` to a ``Decision``: one
+transaction (triggers and effects), then actions.
 """
 
 from __future__ import annotations
 
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 
 from statesync.errors import RemoteError, SyncError, SyncFailed
-from statesync.lifecycle import AnyTrigger, BatchPhase, Facts, Phase
+from statesync.lifecycle import AnyTrigger, Facts
+from statesync.protocol.conversation import NO_TIME, Conversation, Spent
 from statesync.values import Direction, Reason
 from statesync.wire import Problem
-
-# -- what the conversation remembers ---------------------------------------------------------------
-
-
-@frozen
-class OpenBatch:
-    """The batch that is open. ``number`` counts the batches of the session, from 1.
-
-    ``attempts`` is how often it was sent. ``doubtful``: an earlier attempt may have been applied.
-    ``request_ended``: no request of it is under way.
-    """
-
-    number: int
-    direction: Direction
-    attempts: int = 0
-    doubtful: bool = False
-    request_ended: bool = True
-    phase: BatchPhase = BatchPhase.OPEN
-
-
-@frozen
-class Conversation:
-    """Everything that the next decision depends on."""
-
-    uploads: bool = True
-    downloads: bool = True
-    max_attempts: int = 5
-    phase: Phase = Phase.IDLE
-    batch: OpenBatch | None = None
-    batches: int = 0
-    replaying: bool = False
-    """A batch of an earlier session is in doubt and goes first."""
-    round: int = 1
-    resend: int = 0
-    """Records whose conflict was resolved in this round and which must go up again."""
-    sent: int = 0
-    rejected: int = 0
-    outbox_drained: bool = False
-    feed_drained: bool = False
-    in_doubt: bool = False
-    adaptations: int = 0
-    cancelled_by: Reason | None = None
-    deadline_passed: bool = False
-
-    def at(self, phase: Phase, batch: BatchPhase | None) -> Conversation:
-        """Return this conversation in the phases that the machine is in."""
-        still_open = None if batch is None or self.batch is None else evolve(self.batch, phase=batch)
-        return evolve(self, phase=phase, batch=still_open)
-
 
 # -- events ----------------------------------------------------------------------------------------
 
@@ -78,14 +30,23 @@ class Begin:
 
 @frozen
 class Prepared:
-    """The outbox was looked through: ``records`` changes stand ready as the next batch, 0 for none."""
+    """The outbox was looked through: ``records`` changes stand ready as the next batch, 0 for none.
+
+    ``last_position`` is where the last of them stands in the outbox; 0 for a batch of an earlier session.
+    """
 
     records: int
+    last_position: int = 0
 
 
 @frozen
-class Proceed:
+class Continued:
     """Nothing else came in between: go on."""
+
+
+@frozen
+class HeadStartOver:
+    """The upload's request has had the time to be sent, and nothing else has happened."""
 
 
 @frozen
@@ -94,7 +55,7 @@ class Answered:
 
     ``records`` in it; for an upload how many the hub ``rejected``, how many must be sent again after
     their conflict was resolved (``resend``), and whether it was the ``last`` that waited; for a download
-    whether ``more`` pages follow.
+    whether ``more`` pages follow. ``spent`` are the seconds of this attempt.
     """
 
     records: int
@@ -102,13 +63,15 @@ class Answered:
     resend: int = 0
     last: bool = False
     more: bool = False
+    spent: Spent = NO_TIME
 
 
 @frozen
-class Broke:
-    """The open batch's request ended without an answer that can be used."""
+class RequestFailed:
+    """The open batch's request ended, after ``seconds``, without an answer that can be used."""
 
     error: RemoteError
+    seconds: float = 0.0
 
 
 @frozen
@@ -118,9 +81,13 @@ class BackoffOver:
 
 @frozen
 class CancelRequested:
-    """Somebody wants the session to end."""
+    """Somebody wants the session to end; ``grace`` are the seconds that the batch in flight may still take.
+
+    None: as long as its request takes.
+    """
 
     reason: Reason
+    grace: float | None = None
 
 
 @frozen
@@ -129,7 +96,7 @@ class GraceOver:
 
 
 @frozen
-class Stuck:
+class LocalFailure:
     """The session cannot go on for a reason of this side: a transaction was rolled back, or a defect.
 
     No request is under way any more.
@@ -138,7 +105,18 @@ class Stuck:
     error: SyncFailed
 
 
-Event = Begin | Prepared | Proceed | Answered | Broke | BackoffOver | CancelRequested | GraceOver | Stuck
+Event = (
+    Begin
+    | Prepared
+    | Continued
+    | HeadStartOver
+    | Answered
+    | RequestFailed
+    | BackoffOver
+    | CancelRequested
+    | GraceOver
+    | LocalFailure
+)
 
 
 # -- effects: what a transaction writes besides the journal ------------------------------------------
@@ -146,7 +124,7 @@ Event = Begin | Prepared | Proceed | Answered | Broke | BackoffOver | CancelRequ
 
 @frozen
 class BeginSession:
-    """Fix the horizon: changes made after it wait for the next session.
+    """Fix the upload limit: changes made after it wait for the next session.
 
     Without ``uploads`` it lies before every change: none waited when the session looked, or none shall go.
     """
@@ -160,7 +138,6 @@ class StoreBatch:
 
     number: int
     direction: Direction
-    replay: bool
 
 
 @frozen
@@ -173,18 +150,23 @@ class StoreAttempt:
 
 @frozen
 class StoreAnswer:
-    """Apply the answer: acknowledgements, verdicts and resolutions, or records and cursors."""
+    """Apply the answer: acknowledgements, verdicts and resolutions, or records and cursors.
+
+    An answer to a batch of an earlier session fixes the upload limit anew: what was edited before it was
+    settled goes up in this session. ``spent`` goes into the statistics.
+    """
 
     number: int
     direction: Direction
+    spent: Spent = NO_TIME
 
 
 @frozen
 class StoreDoubt:
-    """The attempt failed; ``doubtful`` says whether the hub may have applied any of the batch's attempts."""
+    """The attempt failed; ``in_doubt`` says whether the hub may have applied any of the batch's attempts."""
 
     number: int
-    doubtful: bool
+    in_doubt: bool
 
 
 @frozen
@@ -192,7 +174,7 @@ class DropBatch:
     """Forget what was staged for the batch, except for the payload of one that is in doubt."""
 
     number: int
-    doubtful: bool
+    in_doubt: bool
 
 
 @frozen
@@ -203,6 +185,13 @@ class Adapt:
 
 
 @frozen
+class StoreReason:
+    """Keep in the journal who or what cancelled the session (K11)."""
+
+    reason: Reason
+
+
+@frozen
 class EndSession:
     """Record the outcome and its reason (K11), and clear what was staged (K9)."""
 
@@ -210,7 +199,36 @@ class EndSession:
     error: SyncError | None = field(default=None, eq=False)
 
 
-Effect = BeginSession | StoreBatch | StoreAttempt | StoreAnswer | StoreDoubt | DropBatch | Adapt | EndSession
+Effect = (
+    BeginSession
+    | StoreBatch
+    | StoreAttempt
+    | StoreAnswer
+    | StoreDoubt
+    | DropBatch
+    | Adapt
+    | StoreReason
+    | EndSession
+)
+
+
+# -- what the driver does beside the transaction: nothing depends on it, and nothing is promised by it -------
+
+
+@frozen
+class AskAhead:
+    """Ask for the page that follows the one that is being stored.
+
+    It becomes the next batch's answer if that batch, once it is open, asks for the very same.
+    """
+
+
+@frozen
+class EndRequests:
+    """No other request will follow: what makes them may end by itself."""
+
+
+Meanwhile = AskAhead | EndRequests
 
 
 # -- actions: what the driver does after the commit --------------------------------------------------
@@ -218,16 +236,38 @@ Effect = BeginSession | StoreBatch | StoreAttempt | StoreAnswer | StoreDoubt | D
 
 @frozen
 class Prepare:
-    """Look for the next upload batch; leads to ``Prepared``. ``round`` 0 is the batch in doubt."""
+    """Look for the next upload batch behind position ``after``, up to ``up_to``; leads to ``Prepared``.
+
+    ``round`` 0 is the batch of an earlier session, which is looked for by its doubt.
+    """
 
     round: int
+    after: int = 0
+    up_to: int = 0
 
 
 @frozen
 class Send:
-    """Start the open batch's request; leads to ``Answered`` or ``Broke``."""
+    """Start the open batch's request; leads to ``Answered`` or ``RequestFailed``."""
 
     direction: Direction
+
+
+@frozen
+class GiveHeadStart:
+    """Leave an upload's request alone for the moment that it takes to be sent; leads to ``HeadStartOver``.
+
+    Two busy threads would hold each other up.
+    """
+
+
+@frozen
+class ComposeAhead:
+    """Compose the upload batch that may follow the one under way, to have it at hand. Writes nothing."""
+
+    round: int
+    after: int
+    up_to: int
 
 
 @frozen
@@ -240,12 +280,17 @@ class Wait:
 
 @frozen
 class Drain:
-    """Start the clock of the cancel's grace, if it has one; leads to ``GraceOver``."""
+    """Wait for the request under way, ``grace`` seconds at most; leads to ``GraceOver`` where it has an end.
+
+    Of several ends the earliest counts.
+    """
+
+    grace: float | None
 
 
 @frozen
-class GoOn:
-    """Leads to ``Proceed``, after a cancel that waits has been served."""
+class Continue:
+    """Leads to ``Continued``, after a cancel that waits has been served."""
 
 
 @frozen
@@ -260,7 +305,7 @@ class Finish:
     error: SyncError | None = field(default=None, eq=False)
 
 
-Action = Prepare | Send | Wait | Drain | GoOn | Interrupt | Finish
+Action = Prepare | Send | GiveHeadStart | ComposeAhead | Wait | Drain | Continue | Interrupt | Finish
 
 
 NOTHING_KNOWN = Facts()
@@ -268,10 +313,11 @@ NOTHING_KNOWN = Facts()
 
 @frozen
 class Decision:
-    """What to do about one event: one transaction, then actions."""
+    """What to do about one event: one transaction, what goes on beside it, and what follows it."""
 
     conversation: Conversation
     triggers: tuple[AnyTrigger, ...] = ()
     facts: Facts = NOTHING_KNOWN
     effects: tuple[Effect, ...] = ()
-    then: tuple[Action, ...] = ()
+    meanwhile: tuple[Meanwhile, ...] = ()
+    actions: tuple[Action, ...] = ()

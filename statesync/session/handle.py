@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from logging import getLogger
+from logging import Logger, getLogger
 
 from statesync.errors import InternalError, NothingToCancel, StoreError, SyncCancelled, SyncError, UsageError
 from statesync.lifecycle import Phase
 from statesync.net.remote import Remote
+from statesync.protocol.messages import CancelRequested
 from statesync.session.driver import Driver
-from statesync.session.mailbox import Cancel, Mailbox
-from statesync.store.core import Core, new_key
-from statesync.store.session_store import Work
+from statesync.session.mailbox import Mailbox
+from statesync.store.parts import StoreParts
+from statesync.store.recovery import recover
+from statesync.store.session_store import SessionStore
+from statesync.store.tracking.model import new_key
 from statesync.threads import Task, threads
 from statesync.values import CancelOptions, Part, Progress, Reason, State, SyncOptions, SyncResult
 
-logger = getLogger(__name__)
+logger: Logger = getLogger(__name__)
 
 OnSuccess = Callable[[SyncResult], object]
 OnFailure = Callable[[SyncError], object]
@@ -32,7 +35,7 @@ class Session:
 
     def __init__(
         self,
-        core: Core,
+        core: StoreParts,
         remote: Remote,
         names: tuple[str, ...],
         options: SyncOptions,
@@ -40,7 +43,7 @@ class Session:
         on_failure: OnFailure | None,
         on_progress: OnProgress | None,
     ) -> None:
-        self.id = new_key()
+        self.id: str = new_key()
         self.objects = names
         self._core = core
         self._on_success, self._on_failure, self._on_progress = on_success, on_failure, on_progress
@@ -51,8 +54,8 @@ class Session:
         self._result: SyncResult | None = None
         self._error: SyncError | None = None
         self._has_outcome = False
-        self._work = Work(core, self.id, remote.space, names, options)
-        self._driver = Driver(self._work, remote, options, self._mailbox, self._tell)
+        self._store = SessionStore(core, self.id, remote.space, names, options)
+        self._driver = Driver(self._store, remote, options, self._mailbox, self._tell)
         self._task = Task(self._run, "statesync-session")
 
     def __repr__(self) -> str:
@@ -60,8 +63,8 @@ class Session:
 
     def start(self) -> None:
         """Record the session and run it. The caller holds the store's lock; the session gives it back."""
-        self._core.recover()
-        self._work.create()
+        recover(self._core.database)
+        self._store.create()
         threads.start(self._task)
 
     # -- what the program asks -----------------------------------------------------------------------
@@ -87,7 +90,7 @@ class Session:
         that commits its last batch first, is not changed by it (K6). Raises ``BadOptions`` for a grace that
         is no number of seconds.
         """
-        self._mailbox.post(Cancel(reason, CancelOptions(grace=grace).grace))
+        self._mailbox.post(CancelRequested(reason, CancelOptions(grace=grace).grace))
 
     def result(self, timeout: float | None = None) -> SyncResult:
         """Wait for the end and return what was done.
@@ -138,7 +141,7 @@ class Session:
 
     def _run(self) -> None:
         try:
-            with self._work.connected():
+            with self._store.connected():
                 self._driver.run()
                 self._error = self._driver.error
                 self._read_result()
@@ -151,7 +154,7 @@ class Session:
 
     def _read_result(self) -> None:
         try:
-            self._result = self._work.result()
+            self._result = self._store.result()
         except StoreError:
             logger.exception("the history of session %s cannot be read", self.id)
 

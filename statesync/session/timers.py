@@ -1,4 +1,4 @@
-"""What a session waits for besides its letters: its deadline, the grace of a cancel, a back-off."""
+"""What a session waits for besides its letters: its deadline, a cancel's grace, a back-off, a head start."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from enum import Enum
 
 from attrs import define, field
 
-from statesync.protocol.messages import BackoffOver, CancelRequested, Event, GraceOver
+from statesync.protocol.messages import BackoffOver, CancelRequested, Event, GraceOver, HeadStartOver
 from statesync.values import Reason
 
 BACKOFF_CAP = 30.0
 """Seconds that one back-off takes at most, unless the hub asks for more."""
+
+HEAD_START = 0.003
+"""Seconds in which an upload's request is left alone to be sent."""
 
 LONGEST_WAIT = 300.0
 """Seconds that a hub can make a session wait at most, whatever it asks for with Retry-After."""
@@ -25,6 +28,7 @@ class Timer(Enum):
     SESSION = CancelRequested(Reason.DEADLINE)
     GRACE = GraceOver()
     BACKOFF = BackoffOver()
+    HEAD_START = HeadStartOver()
 
 
 @define(eq=False)
@@ -37,6 +41,11 @@ class Timers:
     def start(self, timer: Timer, seconds: float) -> None:
         """Wait for ``timer``: these seconds from now, whatever was said before."""
         self._ends[timer] = self.clock() + seconds
+
+    def shorten(self, timer: Timer, seconds: float) -> None:
+        """Wait for ``timer`` these seconds from now at most; an earlier end stays."""
+        end = self.clock() + seconds
+        self._ends[timer] = min(end, self._ends.get(timer, end))
 
     def seconds_left(self) -> float | None:
         """Return the seconds until the first is over; None: nothing is waited for."""

@@ -1,27 +1,21 @@
-"""What one session is told, and what it holds between two transitions.
-
-Nothing here must survive: what must is in the database.
-"""
+"""What one session is told: who it is, which objects it syncs with which space, and how."""
 
 from __future__ import annotations
 
 import sqlite3
 
-from attrs import define, frozen
+from attrs import frozen
 
-from statesync.store.core import Core
-from statesync.store.download import pages
-from statesync.store.outbox import Objects
-from statesync.store.upload import verdicts
+from statesync.store.parts import StoreParts
+from statesync.store.tracking.objects import Objects
 from statesync.values import SyncOptions
-from statesync.wire import Change, Page, Pull, PushAnswer
 
 
 @frozen(eq=False)
-class Brief:
-    """What one session is told: who it is, which objects it syncs with which space, and how."""
+class SessionContext:
+    """One session and the store that it works on."""
 
-    core: Core
+    parts: StoreParts
     session: str
     space: str
     objects: Objects
@@ -29,36 +23,4 @@ class Brief:
 
     def raw(self) -> sqlite3.Connection:
         """Return the calling thread's connection."""
-        return self.core.database.raw()
-
-
-@define(eq=False)
-class Upload:
-    """The upload batch that stands ready or is under way."""
-
-    wire_id: str
-    wire_number: int
-    payload: bytes
-    changes: list[Change]
-    through: int
-    revisions: tuple[tuple[int, int], ...] = ()
-    replayed: tuple[str, int] | None = None
-    answer: PushAnswer | None = None
-    resolutions: list[verdicts.Resolution] | None = None
-
-
-@define(eq=False)
-class Download:
-    """The page that has come in answer to ``request``, decoded."""
-
-    request: Pull
-    page: Page
-    parts: list[pages.ObjectPage]
-
-
-@define
-class Timing:
-    """Seconds spent on the open batch."""
-
-    request: float = 0.0
-    parsing: float = 0.0
+        return self.parts.database.raw()

@@ -11,10 +11,13 @@ from collections.abc import Callable
 from contextlib import closing
 from functools import cache
 
-from statesync.errors import StoreTooNew
+from statesync.errors import StoreCorrupt, StoreTooNew
 from statesync.store.file.database import Database
 from statesync.store.tracking import triggers
-from statesync.store.tracking.objects import TrackedObject, quoted, record_of_image
+from statesync.store.tracking.images import record_of_image
+from statesync.store.tracking.log import log_sql
+from statesync.store.tracking.objects import TrackedObject
+from statesync.store.tracking.quoting import quoted
 
 _FORMAT_1 = """
 CREATE TABLE statesync_meta (
@@ -200,8 +203,8 @@ def _log_each_object_apart(connection: sqlite3.Connection) -> None:
     _apply(connection, _TRACKING_FLAG)
     for name, text in connection.execute("SELECT name, description FROM statesync_object").fetchall():
         tracked = TrackedObject.from_json(name, text)
-        connection.execute(triggers.log_sql(tracked))
-        if _has_table(connection, tracked.table):  # else setup makes it anew, with its triggers
+        connection.execute(log_sql(tracked))
+        if has_table(connection, tracked.table):  # else setup makes it anew, with its triggers
             triggers.install(connection, tracked)
         logged = connection.execute(
             "SELECT key, changed, image FROM statesync_log WHERE object = ? ORDER BY rowid", (name,)
@@ -229,9 +232,12 @@ FORMAT = len(MIGRATIONS)
 
 
 def migrate(database: Database) -> None:
-    """Bring the store's tables to ``FORMAT``. Raises ``StoreTooNew``, and changes nothing then."""
+    """Bring the store's tables to ``FORMAT``.
+
+    Raises ``StoreTooNew``, or ``StoreCorrupt`` for a store that has lost its format; changes nothing then.
+    """
     with database.errors_mapped():
-        found = _format_of(database.raw())
+        found = _format_of(database.raw(), str(database))
     if found > FORMAT:
         raise StoreTooNew(
             f"{database} was written by a newer statesync (format {found}, this one knows {FORMAT}); "
@@ -239,6 +245,8 @@ def migrate(database: Database) -> None:
         )
     for number in range(found, FORMAT):
         with database.transaction() as connection:
+            if _format_of(connection, str(database)) > number:
+                continue  # another program has come before us, while we waited for the lock
             _apply(connection, MIGRATIONS[number])
             connection.execute("UPDATE statesync_meta SET value = ? WHERE key = 'format'", (number + 1,))
 
@@ -253,19 +261,31 @@ def tables() -> tuple[str, ...]:
         return tuple(name for (name,) in rows)
 
 
-def is_store(connection: sqlite3.Connection) -> bool:
-    """Tell whether the database has been set up as a store."""
-    return _format_of(connection) > 0
+def missing_tables(connection: sqlite3.Connection) -> list[str]:
+    """Return which of the store's own tables are not in a database that has been set up as a store."""
+    return [table for table in tables() if not has_table(connection, table)]
 
 
-def _format_of(connection: sqlite3.Connection) -> int:
-    if not _has_table(connection, "statesync_meta"):
+def is_store(connection: sqlite3.Connection, name: str) -> bool:
+    """Tell whether the database called ``name`` has been set up as a store.
+
+    Raises ``StoreCorrupt`` for one that was, and has lost the record of it.
+    """
+    return _format_of(connection, name) > 0
+
+
+def _format_of(connection: sqlite3.Connection, name: str) -> int:
+    found = {table for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if "statesync_meta" in found:
+        row = connection.execute("SELECT value FROM statesync_meta WHERE key = 'format'").fetchone()
+        return int(row[0])
+    if found.isdisjoint(tables()):
         return 0
-    row = connection.execute("SELECT value FROM statesync_meta WHERE key = 'format'").fetchone()
-    return int(row[0])
+    raise StoreCorrupt(f"{name}: the store's table statesync_meta is gone; restore the file from a backup")
 
 
-def _has_table(connection: sqlite3.Connection, name: str) -> bool:
+def has_table(connection: sqlite3.Connection, name: str) -> bool:
+    """Tell whether the database has a table."""
     found = connection.execute(
         "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ? COLLATE NOCASE", (name,)
     )
@@ -281,7 +301,7 @@ def _apply(connection: sqlite3.Connection, migration: Migration) -> None:
 
 
 def _statements(script: str) -> list[str]:
-    """Split a migration: ``executescript`` would commit behind our back."""
+    """Split a migration into its statements: ``executescript`` would end the transaction."""
     statements: list[str] = []
     rest = ""
     for part in script.split(";"):

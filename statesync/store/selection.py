@@ -9,15 +9,18 @@ from contextlib import contextmanager
 from peewee import Model
 
 from statesync.errors import UnknownObject, UsageError
-from statesync.store import history, outbox, standing
-from statesync.store.core import Core
-from statesync.store.outbox import Objects
-from statesync.store.tracking import triggers
-from statesync.store.tracking.objects import TrackedObject, quoted, record_of_image
+from statesync.store import claims, conflict_log
+from statesync.store.cursors import EVERYTHING
+from statesync.store.journal import history
+from statesync.store.outbox import changes, lookup, preview
+from statesync.store.outbox.fold import fold
+from statesync.store.outbox.lookup import Change
+from statesync.store.parts import StoreParts
+from statesync.store.rereading import reread
+from statesync.store.tracking import registry, triggers
+from statesync.store.tracking.objects import Objects, TrackedObject
+from statesync.store.tracking.quoting import quoted
 from statesync.values import ConflictEntry, PendingChange, SessionInfo
-
-_Row = tuple[str, str, str | None, str | None, str | None]
-"""A change: object, key, image, the hub's newer record, and the batch that it went up with."""
 
 
 class Selection:
@@ -27,26 +30,34 @@ class Selection:
     read or written; what a method writes is one transaction.
     """
 
-    def __init__(self, core: Core, names: tuple[str, ...] | None) -> None:
-        self._core = core
+    def __init__(self, parts: StoreParts, names: tuple[str, ...] | None) -> None:
+        self._parts = parts
         self._names = names
 
     @property
     def objects(self) -> tuple[str, ...]:
         """The names of the objects."""
-        return self._names if self._names is not None else tuple(self._core.objects)
+        return self._names if self._names is not None else tuple(self._parts.objects)
 
     # -- the outbox ----------------------------------------------------------------------------------
 
     def pending(self) -> list[PendingChange]:
-        """Return the changes that wait for the hub, in the order in which the records were first changed."""
-        with self._folded() as connection:
-            return outbox.pending(connection, self.objects)
+        """Return the changes that wait for the hub, in the order in which the records were first changed.
+
+        Deferred ones are among them. Only reads, and waits for no writer.
+        """
+        objects = self._tracked_in_order()
+        with self._parts.database.snapshot() as connection:
+            return preview.pending(connection, objects)
 
     def has_pending(self) -> bool:
-        """Tell whether any change waits for the hub."""
-        with self._folded() as connection:
-            return bool(outbox.count_waiting(connection, self.objects))
+        """Tell whether ``pending()`` has any change, deferred or not; made for asking often.
+
+        Only reads, and waits for no writer.
+        """
+        objects = self._tracked_in_order()
+        with self._parts.database.snapshot() as connection:
+            return preview.has_pending(connection, objects)
 
     def defer(self, *records: Model) -> int:
         """Hold the changes of these records back until ``mark_for_upload``; return how many there were."""
@@ -63,13 +74,13 @@ class Selection:
             keys.setdefault(name, []).append(key)
         with self._folded() as connection:
             return sum(
-                outbox.set_deferred(connection, name, some, deferred=deferred) for name, some in keys.items()
+                changes.set_deferred(connection, name, some, deferred=deferred) for name, some in keys.items()
             )
 
     @contextmanager
     def untracked(self) -> Iterator[None]:
         """Make the block's writes local only: one transaction that leaves no pending changes."""
-        with self._folded(), triggers.untracked(self._core.database):
+        with self._folded(), triggers.untracked(self._parts.database):
             yield
 
     def rollback(self, what: Model | type[Model] | None = None) -> int:
@@ -80,25 +91,25 @@ class Selection:
         reached the hub already (sync first), and inside a transaction.
         """
         with self._quietly() as connection:
-            rows = self._changes(connection, what)
-            _refuse_unsettled(rows)
-            self._make_room(connection, rows)
-            for name, key, image, theirs, _ in rows:
-                _set_back(connection, self._core.objects[name], key, theirs or image)
-            return len(rows)
+            undone = self._changes(connection, what)
+            _refuse_under_way(undone)
+            self._make_room(connection, undone)
+            for change in undone:
+                _undo(connection, self._parts.objects[change.object], change)
+            return len(undone)
 
-    def _make_room(self, connection: sqlite3.Connection, rows: list[_Row]) -> None:
+    def _make_room(self, connection: sqlite3.Connection, undone: list[Change]) -> None:
         """Delete what would be in the way: values that must be unique may have moved between the records."""
-        for name, key, *_ in rows:
-            if self._core.objects[name].uniques:
-                connection.execute(self._core.objects[name].delete_sql, (key,))
+        for change in undone:
+            tracked = self._parts.objects[change.object]
+            if tracked.uniques:
+                connection.execute(tracked.sql.delete, (change.key,))
 
-    def _changes(self, connection: sqlite3.Connection, what: Model | type[Model] | None) -> list[_Row]:
-        select = "SELECT object, key, image, theirs, batch FROM statesync_change WHERE object = ?"
+    def _changes(self, connection: sqlite3.Connection, what: Model | type[Model] | None) -> list[Change]:
         if isinstance(what, Model):
-            return connection.execute(f"{select} AND key = ?", self._address(what)).fetchall()
+            return lookup.changes_of_record(connection, *self._address(what))
         names = self.objects if what is None else (self._name(what),)
-        return [row for name in names for row in connection.execute(select, (name,)).fetchall()]
+        return [change for name in names for change in lookup.changes_of_object(connection, name)]
 
     # -- starting over -------------------------------------------------------------------------------
 
@@ -109,7 +120,7 @@ class Selection:
         """
         with self._alone() as connection:
             self._empty(connection)
-            standing.reread(connection, self._tracked(), standing.EVERYTHING)
+            reread(connection, self._tracked(), EVERYTHING)
 
     def reset(self, *, keep_records: bool = False) -> None:
         """Forget the hub: the next sync may be with another one, as if it were the first.
@@ -120,10 +131,10 @@ class Selection:
         with self._alone() as connection:
             if keep_records:
                 for tracked in self._tracked().values():
-                    outbox.offer_all(connection, tracked)
+                    changes.offer_all(connection, tracked)
             else:
                 self._empty(connection)
-            standing.forget(connection, self.objects)
+            claims.forget(connection, self.objects)
 
     def drop(self) -> None:
         """Delete these objects from the device for good: tables, triggers, pending changes.
@@ -132,83 +143,87 @@ class Selection:
         """
         with self._alone() as connection:
             self._empty(connection)
-            standing.forget(connection, self.objects)
+            claims.forget(connection, self.objects)
             for tracked in self._tracked().values():
                 triggers.remove(connection, tracked)
                 connection.execute(f"DROP TABLE IF EXISTS {quoted(tracked.table)}")
-                connection.execute("DELETE FROM statesync_object WHERE name = ?", (tracked.name,))
-        self._core.forget(self.objects)
+                registry.remove(connection, tracked.name)
+        self._parts.registry.forget(self.objects)
 
     def _empty(self, connection: sqlite3.Connection) -> None:
         for tracked in self._tracked().values():
             connection.execute(f"DELETE FROM {quoted(tracked.table)}")
-            connection.execute("DELETE FROM statesync_change WHERE object = ?", (tracked.name,))
+            changes.forget_object(connection, tracked.name)
 
     # -- history -------------------------------------------------------------------------------------
 
     def sessions(self, limit: int = 1000) -> list[SessionInfo]:
         """Return the newest ``limit`` sessions that synced any of these objects, oldest first."""
         wanted = set(self.objects)
-        with self._core.database.errors_mapped():
-            found = history.sessions(self._core.database.raw(), limit)
+        with self._parts.database.errors_mapped():
+            found = history.sessions(self._parts.database.raw(), limit)
         return [session for session in found if wanted & set(session.objects)]
 
     def conflicts(self, limit: int = 1000) -> list[ConflictEntry]:
         """Return the newest ``limit`` entries of these objects' conflict log, oldest first."""
-        with self._core.database.errors_mapped():
-            return history.conflicts(self._core.database.raw(), objects=self.objects, limit=limit)
+        with self._parts.database.errors_mapped():
+            return conflict_log.entries(self._parts.database.raw(), objects=self.objects, limit=limit)
 
     # -- names ---------------------------------------------------------------------------------------
 
     def _tracked(self) -> Objects:
-        return {name: self._core.objects[name] for name in self.objects}
+        return {name: self._parts.objects[name] for name in self.objects}
+
+    def _tracked_in_order(self) -> Objects:
+        """Return the objects in the order in which a fold takes them."""
+        return {name: tracked for name, tracked in self._parts.objects.items() if name in self.objects}
 
     def _name(self, model: type[Model]) -> str:
-        name = self._core.name_of(model)
+        name = self._parts.registry.name_of(model)
         if name not in self.objects:
             raise UnknownObject(f"{name} is not in this scope, which has: {', '.join(self.objects)}")
         return name
 
     def _address(self, record: Model) -> tuple[str, str]:
         name = self._name(type(record))
-        tracked = self._core.objects[name]
+        tracked = self._parts.objects[name]
         key = type(record)._meta.columns[tracked.key]
         return name, str(key.db_value(getattr(record, key.name)))
 
     @contextmanager
     def _quietly(self) -> Iterator[sqlite3.Connection]:
         """Write untracked and without foreign keys, so that nothing cascades into other records."""
-        database = self._core.database
+        database = self._parts.database
         with database.without_foreign_keys(), self._folded(), triggers.untracked(database) as connection:
             yield connection
 
     @contextmanager
     def _alone(self) -> Iterator[sqlite3.Connection]:
         """Write quietly what no session may run beside."""
-        with self._core.held(), self._quietly() as connection:
+        with self._parts.lock.held(), self._quietly() as connection:
             yield connection
 
     @contextmanager
     def _folded(self) -> Iterator[sqlite3.Connection]:
-        objects = self._core.objects
-        with self._core.database.transaction() as connection:
-            outbox.fold(connection, objects)
+        objects = self._parts.objects
+        with self._parts.database.transaction() as connection:
+            fold(connection, objects)
             yield connection
 
 
-def _refuse_unsettled(rows: list[_Row]) -> None:
-    for name, key, _, _, batch in rows:
-        if batch is not None:
+def _refuse_under_way(undone: list[Change]) -> None:
+    for change in undone:
+        if change.batch is not None:
             raise UsageError(
-                f"the change of {name} {key} may have reached the hub; sync to settle that first"
+                f"the change of {change.object} {change.key} may have reached the hub; sync first"
             )
 
 
-def _set_back(connection: sqlite3.Connection, tracked: TrackedObject, key: str, image: str | None) -> None:
-    """Make the record what ``image`` says (None, or JSON's null: nothing) and forget its change."""
-    record = record_of_image(image) if image != "null" else None
+def _undo(connection: sqlite3.Connection, tracked: TrackedObject, change: Change) -> None:
+    """Make the record what it is without the change, and forget the change."""
+    record = change.record_before
     if record is None:
-        connection.execute(tracked.delete_sql, (key,))
+        connection.execute(tracked.sql.delete, (change.key,))
     else:
-        connection.execute(tracked.upsert_of(tuple(record)), (key, *record.values()))
-    connection.execute("DELETE FROM statesync_change WHERE object = ? AND key = ?", (tracked.name, key))
+        connection.execute(tracked.sql.upsert(tuple(record)), (change.key, *record.values()))
+    changes.forget_record(connection, tracked.name, change.key)

@@ -1,182 +1,229 @@
-"""One session's work on the store: what its transactions write, and what came of it.
+"""The store as one session sees it: what its transactions write, and what they came to.
 
-``Work`` is the driver's hand on the store. What it and its ``uploads`` and ``downloads`` hold is staged
-between two transitions (the next batch, a decoded page, resolved conflicts) and nothing that must survive:
-that is in the database.
+``SessionStore`` is the only door between a session's loop and the device database (``session.storage``). What
+it and its ``uploads`` and ``downloads`` hold is staged between two transitions (the next batch, a decoded
+page, resolved conflicts) and nothing that must survive: that is in the database.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from statesync.errors import UsageError
 from statesync.lifecycle import AnyTrigger, Trigger
 from statesync.machine import Move
+from statesync.protocol.conversation import Committed
 from statesync.protocol.messages import (
     Adapt,
+    Answered,
+    Begin,
     BeginSession,
+    ComposeAhead,
     DropBatch,
     Effect,
     EndSession,
+    Prepare,
+    Prepared,
     StoreAnswer,
     StoreAttempt,
     StoreBatch,
     StoreDoubt,
+    StoreReason,
 )
-from statesync.store import history, journal, outbox, standing
-from statesync.store.context import Brief, Timing
-from statesync.store.core import Core
+from statesync.store import claims, rereading
+from statesync.store.context import SessionContext
 from statesync.store.download.downloads import Downloads
+from statesync.store.journal import batches, history, sessions
+from statesync.store.journal.transitions import Detail, JournalWriter
+from statesync.store.outbox import queue
+from statesync.store.parts import StoreParts
+from statesync.store.upload.doubts import release_changes
 from statesync.store.upload.uploads import Uploads
 from statesync.values import Direction, SyncOptions, SyncResult
+from statesync.wire import Page, Pull, Push, PushAnswer
 
 _MUCH = 100
 """Records of a session from which on SQLite's log may be long, and is written back when it has ended."""
 
+NOTHING_COMMITTED = Committed()
 
-class Work:
-    """The store as one session sees it. Used by the session's thread alone, inside ``connected``."""
+
+class SessionStore:
+    """What one session does with the store. Used by the session's thread alone, inside ``connected``."""
 
     def __init__(
-        self, core: Core, session: str, space: str, names: tuple[str, ...], options: SyncOptions
+        self, parts: StoreParts, session: str, space: str, names: tuple[str, ...], options: SyncOptions
     ) -> None:
-        objects = {name: core.objects[name] for name in names}
-        self._brief = Brief(core, session, space, objects, options)
-        self.uploads = Uploads(self._brief)
-        self.downloads = Downloads(self._brief)
-        self._journal = journal.JournalWriter(session, began=time.monotonic())
+        objects = {name: parts.objects[name] for name in names}
+        self._context = SessionContext(parts, session, space, objects, options)
+        self._uploads = Uploads(self._context)
+        self._downloads = Downloads(self._context)
+        self._journal = JournalWriter(session, began=time.monotonic())
         self._batch: int | None = None
-        self._details: dict[AnyTrigger, journal.Detail] = {}
-        self.timing = Timing()
-        self.committed = 0
-        """Records of the batch that was committed last."""
         self._stored = 0
 
     def create(self) -> None:
         """Record the session in the phase idle. Raises ``UsageError`` for an object of another space."""
-        brief = self._brief
-        with brief.core.database.transaction() as connection:
-            elsewhere = standing.belongs(connection, brief.objects, brief.space)
+        context = self._context
+        with context.parts.database.transaction() as connection:
+            elsewhere = claims.claim_objects(connection, context.objects, context.space)
             if elsewhere is not None:
                 raise UsageError(
-                    f"{elsewhere} belongs to another space than {brief.space!r}, and an object is synced "
+                    f"{elsewhere} belongs to another space than {context.space!r}, and an object is synced "
                     "with one space of one hub; reset() it first"
                 )
-            if brief.options.downloads:
-                standing.apply_filters(connection, brief.objects, brief.options.filter)
-            journal.create_session(connection, brief.session, brief.space, brief.objects)
-            journal.prune(connection, brief.core.keep_sessions)
+            if context.options.downloads:
+                rereading.apply_filters(connection, context.objects, context.options.filter)
+            sessions.create_session(connection, context.session, context.space, context.objects)
+            sessions.prune(connection, context.parts.keep_sessions)
 
     @contextmanager
     def connected(self) -> Iterator[None]:
         """Give the session's thread its connection."""
-        with self._brief.core.database.session_connection() as connection:
-            self.downloads.connect(connection)
+        with self._context.parts.database.session_connection() as connection:
+            self._downloads.connect(connection)
             yield
-
-    def errors_mapped(self) -> AbstractContextManager[None]:
-        """Turn what SQLite raises inside the block, also by mere reading, into a ``StoreError``."""
-        return self._brief.core.database.errors_mapped()
-
-    def has_doubt(self) -> bool:
-        """Tell whether a batch of an earlier session is in doubt in this space."""
-        return journal.batch_in_doubt(self._brief.raw(), self._brief.space) is not None
-
-    def may_upload(self) -> bool:
-        """Tell whether anything may wait for the hub: what was logged may still come to nothing."""
-        return outbox.is_in_use(self._brief.raw(), self._brief.objects)
 
     def result(self) -> SyncResult:
         """Return what the session did, as the database has it."""
         return history.result(
-            self._brief.raw(),
-            self._brief.session,
-            self.downloads.orphans,
-            with_batches=self._brief.options.get_sync_stats,
+            self._context.raw(),
+            self._context.session,
+            self._downloads.orphans,
+            with_batches=self._context.options.get_sync_stats,
         )
+
+    # -- what the session's loop asks for --------------------------------------------------------------
+
+    def begin(self) -> Begin:
+        """Look for a batch in doubt, and whether anything may wait: what was logged may come to nothing."""
+        with self._errors_mapped():
+            raw, context = self._context.raw(), self._context
+            in_doubt = batches.find_doubtful(raw, context.space) is not None
+            return Begin(replay=in_doubt, waiting=queue.is_in_use(raw, context.objects))
+
+    def prepare(self, wanted: Prepare) -> Prepared:
+        """Stage the next upload batch."""
+        with self._errors_mapped():
+            return self._uploads.prepare(wanted)
+
+    def compose_ahead(self, wanted: ComposeAhead) -> None:
+        """Compose the upload batch that may follow; writes nothing."""
+        with self._errors_mapped():
+            self._uploads.compose_ahead(wanted)
+
+    def request(self, direction: Direction) -> Push | Pull:
+        """Return the request of the open batch."""
+        with self._errors_mapped():
+            return self._uploads.request() if direction is Direction.UPLOAD else self._downloads.request()
+
+    def request_ahead(self) -> Pull:
+        """Return the request that follows once the staged page is stored."""
+        return self._downloads.request_ahead()
+
+    def take(self, request: Push | Pull, answer: PushAnswer | Page) -> Answered:
+        """Check an answer and stage it; writes nothing. Raises ``BadAnswer``."""
+        with self._errors_mapped():
+            if isinstance(answer, PushAnswer):
+                return self._uploads.take(answer)
+            if isinstance(request, Pull):
+                return self._downloads.take(request, answer)
+        raise UsageError("a page is no answer to an upload")
+
+    def _errors_mapped(self) -> AbstractContextManager[None]:
+        return self._context.parts.database.errors_mapped()
 
     # -- transactions --------------------------------------------------------------------------------
 
-    def commit(
-        self,
-        moves: tuple[Move, ...],
-        effects: tuple[Effect, ...],
-        details: Mapping[AnyTrigger, journal.Detail],
-    ) -> None:
-        """Write effects and journal rows in one transaction: the ``Commit`` of the machine.
-
-        ``details`` are kept in the journal rows of their triggers.
-        """
-        self._details = dict(details)
-        with self._brief.core.database.transaction() as connection:
+    def commit(self, moves: tuple[Move, ...], effects: tuple[Effect, ...]) -> Committed:
+        """Write effects and journal rows in one transaction: the ``Commit`` of the machine."""
+        details: dict[AnyTrigger, Detail] = {}
+        committed = NOTHING_COMMITTED
+        with self._context.parts.database.transaction() as connection:
             for effect in effects:
-                self._write(connection, effect)
-            last = self._journal.write(connection, moves, self._batch, self._details)
+                committed = self._write(connection, effect, details) or committed
+            last = self._journal.write(connection, moves, self._batch, details)
         self._journal.last = last
+        return committed
 
-    def _write(self, connection: sqlite3.Connection, effect: Effect) -> None:
-        session = self._brief.session
+    def _write(
+        self, connection: sqlite3.Connection, effect: Effect, details: dict[AnyTrigger, Detail]
+    ) -> Committed | None:
+        """Write one effect, add to the journal's details, and return what only the database knew."""
+        session = self._context.session
         match effect:
             case BeginSession():
-                if effect.uploads:  # otherwise its horizon stays 0, and nothing goes up
-                    self.uploads.begin(connection)
+                return self._begin(connection, effect)
+            case StoreAnswer():
+                return self._store_answer(connection, effect, details)
             case StoreBatch():
                 self._store_batch(connection, effect)
             case StoreAttempt():
-                journal.note_attempt(connection, session, effect.number, effect.attempt)
-            case StoreAnswer():
-                self._store_answer(connection, effect)
+                batches.note_attempt(connection, session, effect.number, effect.attempt)
             case StoreDoubt():
-                journal.set_doubt(connection, session, effect.number, doubtful=effect.doubtful)
+                batches.set_doubt(connection, session, effect.number, doubtful=effect.in_doubt)
             case DropBatch():
                 self._drop_batch(connection, effect)
             case Adapt():
-                objects = standing.objects_of(connection, self._brief.space, self._brief.core.objects)
-                standing.adapt(connection, self._brief.space, objects, effect.problem)
+                objects = claims.objects_of(connection, self._context.space, self._context.parts.objects)
+                rereading.adapt(connection, self._context.space, objects, effect.problem)
+            case StoreReason():
+                details[Trigger.CANCEL] = {"reason": effect.reason}
             case EndSession():
-                self._end(connection, effect)
+                details[Trigger.FAIL] = self._end(connection, effect)
+        return None
+
+    def _begin(self, connection: sqlite3.Connection, effect: BeginSession) -> Committed:
+        if not effect.uploads:
+            return Committed(upload_limit=0, waiting=0 if self._context.options.uploads else None)
+        limit = self._uploads.fix_limit(connection)
+        waiting = queue.count_waiting(connection, self._context.objects) if limit else 0
+        return Committed(upload_limit=limit, waiting=waiting)
 
     def _store_batch(self, connection: sqlite3.Connection, effect: StoreBatch) -> None:
         self._batch = effect.number
-        self.timing = Timing()
-        journal.create_batch(
-            connection, self._brief.session, effect.number, effect.direction, self._brief.space
-        )
+        context = self._context
+        batches.create_batch(connection, context.session, effect.number, effect.direction, context.space)
         if effect.direction is Direction.UPLOAD:
-            self.uploads.stage(connection, effect.number)
+            self._uploads.stage(connection, effect.number)
 
-    def _store_answer(self, connection: sqlite3.Connection, effect: StoreAnswer) -> None:
+    def _store_answer(
+        self,
+        connection: sqlite3.Connection,
+        effect: StoreAnswer,
+        details: dict[AnyTrigger, Detail],
+    ) -> Committed:
         began = time.monotonic()
         only_uploads: dict[str, int] = {}
         if effect.direction is Direction.UPLOAD:
-            outcome = self.uploads.store(connection, effect.number)
-            self.committed = outcome.accepted
+            outcome, committed = self._uploads.store(connection, effect.number)
             only_uploads = {"conflicts": outcome.conflicts, "rejected": outcome.rejected}
         else:
-            self.committed = self.downloads.store(connection, effect.number)
-        self._stored += self.committed
-        self._details[Trigger.COMMIT_BATCH] = {
+            committed = Committed(self._downloads.store(connection, effect.number))
+        self._stored += committed.records
+        details[Trigger.COMMIT_BATCH] = {
             "direction": effect.direction,
-            "records": self.committed,
-            "request": self.timing.request,
-            "parsing": self.timing.parsing,
+            "records": committed.records,
+            "request": effect.spent.request,
+            "parsing": effect.spent.parsing,
             "storing": time.monotonic() - began,
             **only_uploads,
         }
+        return committed
 
     def _drop_batch(self, connection: sqlite3.Connection, effect: DropBatch) -> None:
-        journal.set_doubt(connection, self._brief.session, effect.number, doubtful=effect.doubtful)
-        if not effect.doubtful:
-            journal.release_batch(connection, self._brief.session, effect.number)
-        self.uploads.drop()
-        self.downloads.drop()
+        batches.set_doubt(connection, self._context.session, effect.number, doubtful=effect.in_doubt)
+        if not effect.in_doubt:
+            release_changes(connection, self._context.session, effect.number)
+        self._uploads.drop()
+        self._downloads.drop()
 
-    def _end(self, connection: sqlite3.Connection, effect: EndSession) -> None:
+    def _end(self, connection: sqlite3.Connection, effect: EndSession) -> Detail:
         message = effect.error.message if effect.error else None
-        journal.end_session(connection, self._brief.session, effect.reason, message)
-        self._details[Trigger.FAIL] = {"reason": effect.reason, "error": message}
+        sessions.end_session(connection, self._context.session, effect.reason, message)
         if self._stored >= _MUCH:
-            self._brief.core.database.peewee.put_off_checkpoint()
+            self._context.parts.database.peewee.put_off_checkpoint()
+        return {"reason": effect.reason, "error": message}

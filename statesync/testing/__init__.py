@@ -10,43 +10,81 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from statesync.machine import Commit, Move, SessionMachine
+    from statesync.store.tracking.objects import TrackedObject
     from statesync.testing.conformance import HubConformance, RemoteConformance
-    from statesync.testing.coverage import ChartCoverage, watching
-    from statesync.testing.crashes import CrashPoints, Point, ProgramFailed, Watch
+    from statesync.testing.coverage import ChartCoverage, Outcome, watching
+    from statesync.testing.crashes import CrashPoints, Point, Program, ProgramFailed, Watch
     from statesync.testing.faults import Fault, FaultyRemote
-    from statesync.testing.lifecycle import LifecycleMachine, lifecycle_machine
-    from statesync.testing.rows import record_strategy
-    from statesync.testing.world import SyncWorld
+    from statesync.testing.ledger import Ledger
+    from statesync.testing.lifecycle import LifecycleMachine, Machine, lifecycle_machine
+    from statesync.testing.peer import Peer
+    from statesync.testing.reference import Answer, Reference
+    from statesync.testing.rows import Row, record_strategy
+    from statesync.testing.sites import Known, WorldDevice, WorldHub
+    from statesync.testing.world import SyncWorld, Write
 
 _HOMES = {
-    "ChartCoverage": "coverage",
-    "CrashPoints": "crashes",
-    "Fault": "faults",
-    "FaultyRemote": "faults",
-    "HubConformance": "conformance",
-    "LifecycleMachine": "lifecycle",
-    "Point": "crashes",
-    "ProgramFailed": "crashes",
-    "RemoteConformance": "conformance",
-    "SyncWorld": "world",
-    "Watch": "crashes",
-    "lifecycle_machine": "lifecycle",
-    "record_strategy": "rows",
-    "watching": "coverage",
+    "Answer": "statesync.testing.reference",
+    "ChartCoverage": "statesync.testing.coverage",
+    "Commit": "statesync.machine",
+    "CrashPoints": "statesync.testing.crashes",
+    "Fault": "statesync.testing.faults",
+    "FaultyRemote": "statesync.testing.faults",
+    "HubConformance": "statesync.testing.conformance",
+    "Known": "statesync.testing.sites",
+    "Ledger": "statesync.testing.ledger",
+    "LifecycleMachine": "statesync.testing.lifecycle",
+    "Machine": "statesync.testing.lifecycle",
+    "Move": "statesync.machine",
+    "Outcome": "statesync.testing.coverage",
+    "Peer": "statesync.testing.peer",
+    "Point": "statesync.testing.crashes",
+    "Program": "statesync.testing.crashes",
+    "ProgramFailed": "statesync.testing.crashes",
+    "Reference": "statesync.testing.reference",
+    "RemoteConformance": "statesync.testing.conformance",
+    "Row": "statesync.testing.rows",
+    "SessionMachine": "statesync.machine",
+    "SyncWorld": "statesync.testing.world",
+    "TrackedObject": "statesync.store.tracking.objects",
+    "Watch": "statesync.testing.crashes",
+    "WorldDevice": "statesync.testing.sites",
+    "WorldHub": "statesync.testing.sites",
+    "Write": "statesync.testing.world",
+    "lifecycle_machine": "statesync.testing.lifecycle",
+    "record_strategy": "statesync.testing.rows",
+    "watching": "statesync.testing.coverage",
 }
 
 __all__ = [
+    "Answer",
     "ChartCoverage",
+    "Commit",
     "CrashPoints",
     "Fault",
     "FaultyRemote",
     "HubConformance",
+    "Known",
+    "Ledger",
     "LifecycleMachine",
+    "Machine",
+    "Move",
+    "Outcome",
+    "Peer",
     "Point",
+    "Program",
     "ProgramFailed",
+    "Reference",
     "RemoteConformance",
+    "Row",
+    "SessionMachine",
     "SyncWorld",
+    "TrackedObject",
     "Watch",
+    "WorldDevice",
+    "WorldHub",
+    "Write",
     "lifecycle_machine",
     "record_strategy",
     "watching",
@@ -57,4 +95,4 @@ def __getattr__(name: str) -> Any:
     """Import a public name from its module."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(_HOMES[name]), name)

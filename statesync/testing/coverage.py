@@ -28,9 +28,10 @@ from statesync.lifecycle import (
     Facts,
     Phase,
     chart_of,
+    with_linked,
 )
 from statesync.machine import Commit, Move, SessionMachine
-from statesync.verify.firing import NotTaken, Standing, linked_to, take_one
+from statesync.verify.firing import NotTaken, Standing, take_one
 from statesync.verify.pairs import possible_pairs
 
 CHARTS = (SESSION, BATCH)
@@ -180,17 +181,16 @@ def _asked(
 ) -> Iterator[tuple[Chart, Edge, Facts]]:
     """Yield the edges whose guards are asked when ``triggers`` are fired together, with what they know."""
     standing = Standing(phase, batch)
-    for trigger in triggers:
-        for each in (trigger, *linked_to(trigger)):
-            chart = chart_of(each)
-            here = standing.batch if isinstance(each, BatchTrigger) else standing.phase
-            known = evolve(facts, batch=standing.batch, cancelling=standing.phase is Phase.CANCELLING)
-            if here is not None:
-                yield from ((chart, edge, known) for edge in chart.edges_of(here, each))
-            try:
-                standing, _ = take_one(standing, each, facts)
-            except NotTaken:
-                return
+    for trigger in with_linked(triggers):
+        chart = chart_of(trigger)
+        here = standing.batch if isinstance(trigger, BatchTrigger) else standing.phase
+        known = evolve(facts, batch=standing.batch, cancelling=standing.phase is Phase.CANCELLING)
+        if here is not None:
+            yield from ((chart, edge, known) for edge in chart.edges_of(here, trigger))
+        try:
+            standing, _ = take_one(standing, trigger, facts)
+        except NotTaken:
+            return
 
 
 @contextmanager

@@ -14,14 +14,14 @@ from attrs import define, field
 from statesync.conflicts import Record
 from statesync.testing.sites import WorldDevice, WorldHub
 
-Place = tuple[str, str, str]
+_Place = tuple[str, str, str]
 
 
 @define(eq=False)
 class Ledger:
     """The claims of every device, by (device, object, key); a claim of None is a delete."""
 
-    _claims: dict[Place, list[Record | None]] = field(factory=dict)
+    _claims: dict[_Place, list[Record | None]] = field(factory=dict, init=False)
 
     def note(
         self,

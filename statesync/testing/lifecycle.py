@@ -20,7 +20,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from statesync.errors import GuardRefused, IllegalTransition
-from statesync.lifecycle import BATCH, SESSION, AnyTrigger, BatchPhase, BatchTrigger, Facts, Phase, Trigger
+from statesync.lifecycle import (
+    BATCH,
+    SESSION,
+    AnyTrigger,
+    BatchPhase,
+    BatchTrigger,
+    Facts,
+    Phase,
+    Trigger,
+    batch_after,
+)
 from statesync.machine import Commit, Move, SessionMachine
 from statesync.testing.reference import Answer, Reference
 
@@ -76,7 +86,7 @@ class LifecycleMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.machine: Machine = type(self).make()
-        self.reference = Reference()
+        self.reference: Reference = Reference()
         self.journal: list[Move] = []
 
     @rule(trigger=TRIGGERS, facts=FACTS)
@@ -158,15 +168,12 @@ class LifecycleMachine(RuleBasedStateMachine):
     @invariant()
     def journal_tells_the_same(self) -> None:
         """The journal, read from its beginning, leads to the phases that the machine is in."""
-        session, batch = str(SESSION.initial), None
+        session, batch = Phase(SESSION.initial), None
         for move in self.journal:
-            if move.chart == SESSION.name:
-                _check(move.source == session, f"{move} does not begin in {session}")
-                session = str(move.target)
-                batch = str(BATCH.initial) if move.trigger is Trigger.OPEN_BATCH else batch
-            else:
-                _check(move.source == batch, f"{move} does not begin in {batch}")
-                batch = None if move.target in BATCH.finals else str(move.target)
+            source = session if move.chart == SESSION.name else batch
+            _check(move.source == source, f"{move} does not begin in {source}")
+            session = move.target if isinstance(move.target, Phase) else session
+            batch = batch_after(move.trigger, move.target, batch)
         _check((self.machine.phase, self.machine.batch) == (session, batch), "the journal leads elsewhere")
 
 

@@ -59,7 +59,7 @@ def check_feed(device: WorldDevice, hub: WorldHub) -> None:
         if (name, key) not in aside and version <= cursors.get(name, 0):
             expected = None
             if text is not None and (name, key) not in hidden:
-                expected = device.objects[name].read_wire(text.encode())
+                expected = device.objects[name].wire.read(text.encode())
             assert records.get((name, key)) == expected, (
                 f"{device.name} has not what its cursor says: {name} {key}"
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -12,10 +11,14 @@ from typing import Any
 import peewee
 
 from statesync.conflicts import Record
+from statesync.filters import Filter, Filters
 from statesync.hub import Hub, LocalRemote, prepare
-from statesync.hub.pulling import matches
+from statesync.hub.pull import passes
 from statesync.scope import Scope, Store
-from statesync.store.tracking.objects import TrackedObject, describe, quoted, record_of_image
+from statesync.store.tracking.describe import describe
+from statesync.store.tracking.images import record_of_image
+from statesync.store.tracking.objects import TrackedObject
+from statesync.store.tracking.quoting import quoted
 from statesync.testing.crashes import Watch
 from statesync.testing.faults import FaultyRemote
 
@@ -44,7 +47,6 @@ END;
 Known = dict[tuple[str, str], Record]
 """Records by (object, key)."""
 
-Filters = dict[str, dict[str, list[str | int | float | bool | None]]]
 """By object and column, the values of the records that a device wants."""
 
 
@@ -64,7 +66,7 @@ class WorldHub:
 
     def open(self) -> None:
         """Open the hub; it was closed, or is new."""
-        self.hub = Hub(self._url, without_tokens=True)
+        self.hub: Hub = Hub(self._url, without_tokens=True)
 
     def remote(self) -> LocalRemote:
         """Return a new way to the hub."""
@@ -73,14 +75,14 @@ class WorldHub:
     def records(self, objects: dict[str, TrackedObject]) -> Known:
         """Return the living records, as a device would store them."""
         rows = self._ask("SELECT object, key, data FROM record WHERE NOT deleted")
-        return {(name, key): objects[name].read_wire(data.encode()) for name, key, data in rows}
+        return {(name, key): objects[name].wire.read(data.encode()) for name, key, data in rows}
 
     def history(self, tracked: TrackedObject, key: str) -> list[Record | None]:
         """Return everything that was ever written to a record; None is a delete."""
         rows = self._ask(
             "SELECT deleted, data FROM audit WHERE object = ? AND key = ? ORDER BY rowid", tracked.name, key
         )
-        return [None if deleted else tracked.read_wire(data.encode()) for deleted, data in rows]
+        return [None if deleted else tracked.wire.read(data.encode()) for deleted, data in rows]
 
     def hidden(self, filters: Filters) -> set[tuple[str, str]]:
         """Return the living records that a device with these filters is not shown."""
@@ -89,7 +91,7 @@ class WorldHub:
             (name, key)
             for name, wanted in filters.items()
             for key, data in self._ask(of_object, name)
-            if not matches(data.encode(), wanted)
+            if not passes(data.encode(), wanted)
         }
 
     def foreign(self, client: str) -> list[tuple[str, str, int, str | None]]:
@@ -111,13 +113,13 @@ class WorldDevice:
     def __init__(self, name: str, path: Path, models: Sequence[type[peewee.Model]]) -> None:
         self.name = name
         self.path = path
-        self.models = tuple(models)
-        self.objects = {described.name: described for described in map(describe, models)}
+        self.models: tuple[type[peewee.Model], ...] = tuple(models)
+        self.objects: dict[str, TrackedObject] = {one.name: one for one in map(describe, models)}
 
     def open(self, hub: WorldHub, watch: Watch | None = None) -> None:
         """Open store and scope, as a program does when it starts."""
-        self.store = Store(self.path)
-        self.remote = FaultyRemote(hub.remote(), rates={}, delay=0.001)
+        self.store: Store = Store(self.path)
+        self.remote: FaultyRemote = FaultyRemote(hub.remote(), rates={}, delay=0.001)
         if watch is not None:
             watch.database(self.store.database)
         self._set_up()
@@ -158,7 +160,7 @@ class WorldDevice:
         """Return the filters with which the objects are read."""
         with self.looking() as found:
             rows = found.execute("SELECT object, filter FROM statesync_cursor WHERE filter IS NOT NULL")
-            return {name: json.loads(text) for name, text in rows}
+            return {name: Filter.from_text(text) for name, text in rows}
 
     def set_aside(self) -> set[tuple[str, str]]:
         """Return the records that were changed here, and so need not be as the hub has them."""
@@ -186,4 +188,4 @@ class WorldDevice:
 
 
 def _select_all(tracked: TrackedObject) -> str:
-    return tracked.select_sql.split(" WHERE ")[0]
+    return tracked.sql.select_all

@@ -23,7 +23,7 @@ from uuid_utils import uuid7
 from statesync.errors import InDoubt, RemoteError, SyncCancelled
 from statesync.scope import Scope
 from statesync.session import timers
-from statesync.store import core
+from statesync.store.tracking import model as tracked_model
 from statesync.testing.crashes import CrashPoints, Watch
 from statesync.testing.faults import Fault
 from statesync.testing.ledger import Ledger
@@ -76,16 +76,17 @@ class SyncWorld(RuleBasedStateMachine):
         self._stack = ExitStack()
         self._shift = 0.0
         self._pass_no_time()
-        self.folder = Path(tempfile.mkdtemp(prefix="statesync-", dir=_MEMORY if _MEMORY.is_dir() else None))
+        memory = _MEMORY if _MEMORY.is_dir() else None
+        self.folder: Path = Path(tempfile.mkdtemp(prefix="statesync-", dir=memory))
         self._stack.callback(shutil.rmtree, self.folder)
-        self.hub = WorldHub(self.folder / "hub.db")
-        self.devices = [
+        self.hub: WorldHub = WorldHub(self.folder / "hub.db")
+        self.devices: list[WorldDevice] = [
             WorldDevice(f"device {number}", self.folder / f"{number}.db", self.models)
             for number in range(self.device_count)
         ]
         for device in self.devices:
             device.open(self.hub)
-        self.ledger = Ledger()
+        self.ledger: Ledger = Ledger()
         self._touched: set[WorldDevice] = set()
 
     def rows(self, model: type[peewee.Model], device: WorldDevice) -> st.SearchStrategy[Row]:
@@ -233,7 +234,7 @@ class SyncWorld(RuleBasedStateMachine):
         real = time.time
         self._stack.enter_context(mock.patch.object(timers, "BACKOFF_CAP", 0.0))
         self._stack.enter_context(mock.patch.object(time, "time", lambda: real() + self._shift))
-        self._stack.enter_context(mock.patch.object(core, "uuid7", self._uuid7))
+        self._stack.enter_context(mock.patch.object(tracked_model, "uuid7", self._uuid7))
 
     def _uuid7(self) -> UUID:
         """Return a UUIDv7 of our clock: its first 48 bits are milliseconds."""

@@ -9,11 +9,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from statesync.lifecycle import BATCH, SESSION, Chart
+from statesync.verify.configuration import Configuration, OpenBatch, Request
 from statesync.verify.explore import Scope, Way, explore
+from statesync.verify.moves import Step
 from statesync.verify.properties import PROPERTIES
 from statesync.verify.report import Explored, Report, Verdict, Violation
 
-__all__ = ["Explored", "Report", "Scope", "Verdict", "Violation", "Way", "check", "violations"]
+__all__ = [
+    "Configuration",
+    "Explored",
+    "OpenBatch",
+    "Report",
+    "Request",
+    "Scope",
+    "Step",
+    "Verdict",
+    "Violation",
+    "Way",
+    "check",
+    "violations",
+]
 
 
 def check(session: Chart = SESSION, batch: Chart = BATCH) -> Report:

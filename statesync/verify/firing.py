@@ -8,16 +8,16 @@ from attrs import evolve, frozen
 
 from statesync.lifecycle import (
     BATCH,
-    LINKED,
     SESSION,
     AnyTrigger,
     BatchPhase,
-    BatchTrigger,
     Chart,
     Edge,
     Facts,
     Phase,
     Trigger,
+    batch_after,
+    with_linked,
 )
 
 
@@ -42,17 +42,10 @@ def take(
 ) -> tuple[Standing, tuple[Edge, ...]]:
     """Return where ``triggers``, one after the other, lead, and the edges taken. Raises ``NotTaken``."""
     taken: list[Edge] = []
-    for trigger in triggers:
-        for each in (trigger, *linked_to(trigger)):
-            standing, edge = take_one(standing, each, facts, session, batch)
-            taken.append(edge)
+    for trigger in with_linked(triggers):
+        standing, edge = take_one(standing, trigger, facts, session, batch)
+        taken.append(edge)
     return standing, tuple(taken)
-
-
-def linked_to(trigger: AnyTrigger) -> tuple[BatchTrigger, ...]:
-    """Return the batch trigger that moves with a session trigger, if there is one."""
-    linked = LINKED.get(trigger) if isinstance(trigger, Trigger) else None
-    return () if linked is None else (linked,)
 
 
 def take_one(
@@ -64,15 +57,14 @@ def take_one(
 ) -> tuple[Standing, Edge]:
     """Return where ``trigger`` alone leads, and the edge taken. Raises ``NotTaken``."""
     known = evolve(facts, batch=standing.batch, cancelling=standing.phase is Phase.CANCELLING)
-    if isinstance(trigger, BatchTrigger):
-        if standing.batch is None:
-            raise NotTaken(f"{trigger}, but no batch is open")
+    if isinstance(trigger, Trigger):
+        edge = _edge(session, standing.phase, trigger, known)
+    elif standing.batch is None:
+        raise NotTaken(f"{trigger}, but no batch is open")
+    else:
         edge = _edge(batch, standing.batch, trigger, known)
-        left = None if batch.is_final(edge.target) else BatchPhase(edge.target)
-        return Standing(standing.phase, left), edge
-    edge = _edge(session, standing.phase, trigger, known)
-    opened = BatchPhase(batch.initial) if trigger is Trigger.OPEN_BATCH else standing.batch
-    return Standing(Phase(edge.target), opened), edge
+    phase = edge.target if isinstance(edge.target, Phase) else standing.phase
+    return Standing(phase, batch_after(trigger, edge.target, standing.batch, batch)), edge
 
 
 def _edge(chart: Chart, phase: Phase | BatchPhase, trigger: AnyTrigger, facts: Facts) -> Edge:

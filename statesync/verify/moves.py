@@ -21,6 +21,8 @@ from statesync.lifecycle import (
     Facts,
     Phase,
     Trigger,
+    brings_batch,
+    with_linked,
 )
 from statesync.values import Direction
 from statesync.verify.configuration import (
@@ -102,14 +104,14 @@ class Moves:
     def _session_moves(self, now: Configuration, edge: Edge, facts: Facts) -> Iterator[Configuration]:
         phase = Phase(edge.target)
         moved = evolve(now, phase=phase, stopping=now.stopping or phase is Phase.CANCELLING)
-        if edge.trigger is Trigger.OPEN_BATCH:
+        if brings_batch(edge.trigger):
             yield evolve(moved, batch=self._opened(now), last_end=None)
         elif edge.trigger not in LINKED or now.batch is None:
             yield moved
         else:
-            linked = LINKED[Trigger(edge.trigger)]
+            linked = with_linked([edge.trigger])
             for end in self._taken(self._by_phase[now.batch.phase], facts):
-                if end.trigger is linked:
+                if end.trigger in linked:
                     yield from _ended(moved, now.batch, end)
 
     def _opened(self, now: Configuration) -> OpenBatch:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from statesync.lifecycle import BATCH, LINKED, SESSION, AnyPhase, AnyTrigger, Chart, Edge, Trigger
+from statesync.lifecycle import BATCH, SESSION, AnyPhase, AnyTrigger, Chart, Edge, Trigger, with_linked
 from statesync.verify.configuration import Configuration
 from statesync.verify.explore import Scope, explore
 from statesync.verify.moves import Step
@@ -48,12 +48,12 @@ def _edge_of_session(step: Step) -> Edge | None:
 
 def _edge_of_batch(step: Step) -> Edge | None:
     """Return the edge of the batch chart that a step takes, by itself or linked to a session trigger."""
-    trigger = LINKED.get(step.trigger) if isinstance(step.trigger, Trigger) else step.trigger
-    if trigger is None or step.source.batch is None:
+    moving = [each for each in with_linked([step.trigger] if step.trigger else []) if each in BATCH.triggers]
+    if not moving or step.source.batch is None:
         return None
     left = step.target.batch
     ended = step.target.last_end if left is None else left.phase
-    return None if ended is None else _edge(BATCH, step.source.batch.phase, trigger, ended)
+    return None if ended is None else _edge(BATCH, step.source.batch.phase, moving[0], ended)
 
 
 def _edge(chart: Chart, source: AnyPhase, trigger: AnyTrigger, target: AnyPhase) -> Edge:

@@ -6,7 +6,7 @@ was changed by mistake is held to the promise and not to itself.
 
 from __future__ import annotations
 
-from statesync.lifecycle import LINKED, BatchPhase, BatchTrigger, Phase, Trigger
+from statesync.lifecycle import BatchPhase, BatchTrigger, Phase, Trigger
 from statesync.verify.configuration import MAX_ATTEMPTS, Configuration, Request
 from statesync.verify.judgement import (
     BATCH_ALONE,
@@ -73,10 +73,10 @@ def _done_too_early(now: Configuration) -> bool:
 
 
 def _miscounts_ends(step: Step) -> bool:
-    """A linked trigger ends the open batch, as its name says; nothing else does."""
+    """A trigger that ends the open batch does so, as its name says; nothing else does."""
     before, after = step.source.batch, step.target.batch
-    if step.trigger in LINKED:
-        expected = _END_OF[Trigger(str(step.trigger))]
+    if step.trigger in _END_OF:
+        expected = _END_OF[Trigger(step.trigger)]
         return before is None or after is not None or step.target.last_end is not expected
     return before is not None and (after is None or step.trigger is Trigger.OPEN_BATCH)
 
@@ -101,7 +101,7 @@ def _repeats_in_vain(step: Step) -> bool:
 
 
 def _moved_by_a_batch(step: Step) -> bool:
-    of_batch = step.trigger is Trigger.OPEN_BATCH or step.trigger in LINKED
+    of_batch = step.trigger is Trigger.OPEN_BATCH or step.trigger in _END_OF
     return of_batch and step.target.phase is not step.source.phase
 
 

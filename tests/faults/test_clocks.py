@@ -10,7 +10,7 @@ import pytest
 from uuid_utils import uuid7
 
 from statesync import Phase, Progress, Store
-from statesync.store import core
+from statesync.store.tracking import model
 
 from .checks import check_journal, check_sessions
 from .day import OPTIONS, SHORT, edit_in_flight
@@ -39,7 +39,7 @@ _real_time = time.time
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(time, "time", clock.time)
-    monkeypatch.setattr(core, "uuid7", clock.uuid7)
+    monkeypatch.setattr(model, "uuid7", clock.uuid7)
     return clock
 
 

@@ -12,9 +12,9 @@ from multiprocessing.synchronize import Event
 
 import msgspec
 
-from statesync.hub import Hub, offers, spaces
-from statesync.hub.database import Database, Written
-from statesync.hub.rights import ALL_RIGHTS, Rights
+from statesync.hub import Hub, requests, spaces
+from statesync.hub.access.rights import ALL_RIGHTS, Rights
+from statesync.hub.db.database import Database, Written
 from statesync.wire import Page
 
 SPACE = "crowded"
@@ -36,10 +36,10 @@ class LateCommits(Hub):
     """A hub that is broken on purpose: it hands out versions before the transaction that writes them."""
 
     def push(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS) -> bytes:
-        offer = offers.read_push(body, self.limits)
-        changes = offer.changes
+        request = requests.read_push(body, self.limits)
+        changes = request.changes
         with self.database.writing():
-            head = spaces.lock(self.database, space, offer.push.client, 10).head
+            head = spaces.lock(self.database, space, request.envelope.client, 10).head
             self.database.run("UPDATE space SET head = ? WHERE space = ?", head + len(changes), space)
         time.sleep(random.uniform(0, LONGEST_HOLD))
         with self.database.writing():
@@ -47,7 +47,7 @@ class LateCommits(Hub):
                 Written(change.object, change.key, head + place, False, "{}")
                 for place, change in enumerate(changes, 1)
             ]
-            self.database.dialect.write(self.database.pool, space, offer.push.client, records)
+            self.database.dialect.write(self.database.pool, space, request.envelope.client, records)
         return b""
 
 

@@ -24,7 +24,7 @@ from typing import Any
 import urllib3
 
 from statesync.hub import Hub, prepare
-from statesync.hub.database import Database
+from statesync.hub.db.database import Database
 
 SECONDS = 4.0
 CLIENTS = 4
@@ -107,7 +107,7 @@ def servers_of(database: Database) -> list[int]:
     """Return the processes of a PostgreSQL on this machine; none for SQLite."""
     if database.pool.param == "?":
         return []
-    with database.asking():
+    with database.connection():
         backend = database.run("SELECT pg_backend_pid()").fetchone()[0]
     parent = Path(f"/proc/{backend}/stat").read_text().rpartition(")")[2].split()[1]
     return [int(child) for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
@@ -116,7 +116,7 @@ def servers_of(database: Database) -> list[int]:
 @contextmanager
 def process_of(url: str) -> Iterator[tuple[str, int]]:
     """Serve the hub in a process of its own; give its address and its process id."""
-    from .test_processes import running
+    from .served import running
 
     with running(url, "--open") as server:
         try:

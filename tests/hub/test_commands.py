@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import sqlite3
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from statesync.cli.hub import hub
 from statesync.hub import Hub, HubLimits, LocalRemote, Right, prepare
+from statesync.hub.db.opening import open_ready
 from statesync.wire import Feed, Pull
 
 
@@ -32,6 +35,62 @@ def test_a_hub_that_cannot_start_says_what_to_do(url: str) -> None:
     refused = run("serve", "--database", url)
     assert refused.exit_code == 1
     assert "statesync hub init" in refused.output
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["token", "create", "--space", "acme"],
+        ["token", "list", "--space", "acme"],
+        ["token", "revoke", "--space", "acme", "id"],
+        ["purge", "--space", "acme", "--through", "1"],
+    ],
+    ids=lambda command: command[1] if command[0] == "token" else command[0],
+)
+def test_a_command_on_a_database_without_a_hub_says_how_to_make_one(url: str, command: list[str]) -> None:
+    refused = run(*command, "--database", url)
+    assert refused.exit_code == 1
+    assert isinstance(refused.exception, SystemExit)
+    assert "statesync hub init" in refused.output
+
+
+@pytest.mark.parametrize("command", [["init"], ["serve"], ["token", "list", "--space", "acme"]])
+def test_a_file_that_is_no_database_is_named_as_that(tmp_path: Path, command: list[str]) -> None:
+    (tmp_path / "notes.txt").write_text("not a database " * 100)
+    refused = run(*command, "--database", f"sqlite:///{tmp_path}/notes.txt")
+    assert refused.exit_code == 1
+    assert isinstance(refused.exception, SystemExit)
+    assert "file is not a database" in refused.output
+    assert "check its address" in refused.output
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("sqlite:////no/such/folder/hub.db", "check its address"),
+        ("postgresql://127.0.0.1:1/hub", "check its address"),
+        ("postgresql://127.0.0.1/hub?colour=red", "colour"),
+    ],
+)
+def test_init_on_a_database_that_is_not_there_says_what_to_check(address: str, why: str) -> None:
+    refused = run("init", "--database", address)
+    assert refused.exit_code == 1
+    assert isinstance(refused.exception, SystemExit)
+    assert why in refused.output
+
+
+def test_a_token_for_a_hub_that_is_busy_can_be_made_later(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("init", "--database", url)
+    monkeypatch.setattr("statesync.cli.hub.open_ready", partial(open_ready, patience=0.05))
+    holder = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    refused = run("token", "create", "--database", url, "--space", "acme")
+    holder.execute("ROLLBACK")
+    holder.close()
+    assert refused.exit_code == 1
+    assert isinstance(refused.exception, SystemExit)
+    assert "try again" in refused.output
+    assert run("token", "create", "--database", url, "--space", "acme").exit_code == 0
 
 
 def test_every_limit_is_an_option_that_is_checked(url: str) -> None:

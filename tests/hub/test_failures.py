@@ -53,7 +53,7 @@ def test_a_database_lost_before_the_commit_has_applied_nothing(
 
 
 def test_a_connection_that_died_in_the_pool_is_not_used(postgres_hub: Hub, postgres: str) -> None:
-    with postgres_hub.database.asking():
+    with postgres_hub.database.connection():
         kill_connection(postgres_hub, postgres)
     assert push(postgres_hub) == 1
 

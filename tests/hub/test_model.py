@@ -1,220 +1,286 @@
-"""A space against a model of it in a few lines: any sequence of pushes and pulls by three clients."""
+"""The hub against the model of it that the proofs use: any requests of three clients, backups included.
+
+``statesync.verify.system.hub`` is the one model of the hub. What the system model proves holds for the real
+hub only as far as the two answer alike.
+"""
 
 from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from attrs import define, field
+from attrs import define, evolve, field
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
-from statesync.hub import Hub, Refused
+from statesync.hub import Hub, HubLimits, Refused
+from statesync.verify.system import hub as model
+from statesync.verify.system.wire import (
+    Accepted,
+    Change,
+    Conflict,
+    Feed,
+    Fields,
+    Page,
+    Pull,
+    Push,
+    PushAnswer,
+    Refusal,
+    Rejected,
+    Verdict,
+    fields,
+)
+from statesync.wire import EPOCH_CHANGED
 
 from .devices import apply
 
 CLIENTS, OBJECTS, KEYS = ["ann", "bob", "cas"], ["A", "B"], ["1", "2", "3"]
-FILTER = {"f": [1]}
-
-
-@define
-class Record:
-    version: int
-    writer: str
-    data: dict[str, Any] | None
-
-
-@define
-class Model:
-    """What section 6 of the design says, with a dictionary for a database."""
-
-    head: int = 0
-    horizon: int = 0
-    records: dict[tuple[str, str], Record] = field(factory=dict)
-
-    def verdict(self, client: str, change: dict[str, Any]) -> dict[str, Any]:
-        name = change["object"], change["key"]
-        old = self.records.get(name)
-        gone = old is None or old.data is None
-        if change["op"] == "delete" and gone:
-            return {"status": "accepted", "version": self.head}
-        if old is None and 0 < change["base"] < self.horizon:
-            return {"status": "conflict", "version": self.horizon, "deleted": True}
-        if old and old.version > change["base"] and old.writer != client:
-            found = {"status": "conflict", "version": old.version, "deleted": gone}
-            if not gone:
-                return found | {"data": old.data}
-            if change["base"]:
-                return found
-        self.head += 1
-        data = None if change["op"] == "delete" else ((old and old.data) or {}) | change["data"]
-        self.records[name] = Record(self.head, client, data)
-        return {"status": "accepted", "version": self.head}
-
-    def page(
-        self, client: str, number: int, feeds: dict[str, Any], limit: int
-    ) -> tuple[list[Any], dict[str, int], bool]:
-        for feed in feeds.values():
-            feed["nothing_there"] = feed["cursor"] == 0 and not feed["own"] and number == 0
-        rows = sorted(
-            (record.version, name)
-            for name, record in self.records.items()
-            if name[0] in feeds
-            and record.version > feeds[name[0]]["cursor"]
-            and (record.writer != client or feeds[name[0]]["own"])
-            and (record.data is not None or not feeds[name[0]]["nothing_there"])
-        )
-        more = len(rows) > limit
-        end = rows[limit - 1][0] if more else self.head
-        entries = [entry for _, name in rows[:limit] if (entry := self.entry(name, feeds[name[0]]))]
-        return entries, {name: max(feed["cursor"], end) for name, feed in feeds.items()}, more
-
-    def purge(self, through: int) -> int:
-        gone = [
-            name for name, record in self.records.items() if record.data is None and record.version <= through
-        ]
-        self.horizon = max([self.horizon, *(self.records.pop(name).version for name in gone)])
-        return len(gone)
-
-    def entry(self, name: tuple[str, str], feed: dict[str, Any]) -> dict[str, Any] | None:
-        record = self.records[name]
-        found = {"object": name[0], "key": name[1], "version": record.version}
-        wanted = "filter" not in feed or (record.data or {}).get("f") == 1
-        if record.data is not None and wanted:
-            return found | {"data": record.data}
-        return None if record.data is not None and feed["nothing_there"] else found | {"deleted": True}
+READERS = [*CLIENTS, "dan"]
+"""Dan has never uploaded anything."""
+UNKNOWN = "unknown"
+"""An object that the hub does not take."""
+MOST = 60
+"""Bytes that a record may have here."""
+FILTER = (("f", (1,)),)
 
 
 @define
 class Client:
+    """What one client remembers of the hub."""
+
     name: str
     number: int = 0
-    last: bytes = b""
-    answer: bytes = b""
+    epoch: int | None = None
+    head: int = 0
+    last: Push | None = None
     cursors: dict[str, int] = field(factory=lambda: dict.fromkeys(OBJECTS, 0))
     held: dict[str, Any] = field(factory=dict)
-    began: int = 0
-    """The horizon at the time when the device began to read."""
 
 
-changes = st.lists(
-    st.fixed_dictionaries(
-        {
-            "object": st.sampled_from(OBJECTS),
-            "key": st.sampled_from(KEYS),
-            "op": st.sampled_from(["upsert", "delete"]),
-            "base": st.sampled_from(["none", "known", "head"]),
-            "data": st.dictionaries(st.sampled_from(["f", "g"]), st.integers(0, 2)),
-        }
+RECORDS = st.dictionaries(st.sampled_from(["f", "g"]), st.integers(0, 2)) | st.just({"f": "x" * MOST})
+
+CHANGES = st.lists(
+    st.tuples(
+        st.sampled_from([*OBJECTS, *OBJECTS, UNKNOWN]),
+        st.sampled_from(KEYS),
+        st.integers(0, 9),
+        st.none() | RECORDS,
     ),
     max_size=4,
-    unique_by=lambda change: (change["object"], change["key"]),
+    unique_by=lambda change: change[:2],
 )
 
 
 class SpaceMachine(RuleBasedStateMachine):
+    """Asks a space of the real hub and the model the same, and compares every answer."""
+
     hub: Hub
 
     def __init__(self) -> None:
         super().__init__()
         self.space = f"space-{uuid.uuid4().hex}"
-        self.model = Model()
-        self.clients = {name: Client(name) for name in CLIENTS}
+        self.model = model.Hub(takes=tuple(OBJECTS), most=MOST)
+        self.clients = {name: Client(name) for name in READERS}
+        self.ids: dict[object, str] = {}
+        """What the model calls the hub and its epochs, and what the real hub does."""
 
-    @rule(name=st.sampled_from(CLIENTS), batch=changes)
-    def push(self, name: str, batch: list[dict[str, Any]]) -> None:
+    # -- what devices do -----------------------------------------------------------------------------
+
+    @rule(name=st.sampled_from(CLIENTS), changes=CHANGES)
+    def push(self, name: str, changes: list[tuple[str, str, int, dict[str, Any] | None]]) -> None:
         client = self.clients[name]
-        bases = {"none": 0, "head": self.model.head}
-        sent = [
-            change | {"base": bases.get(change["base"], client.cursors[change["object"]])} for change in batch
-        ]
-        body = self.envelope(client.number + 1, name, batch=str(uuid.uuid4()), changes=sent)
-        client.last, client.answer = body, self.hub.push(self.space, body)
-        client.number += 1
-        answer = json.loads(client.answer)
-        assert answer["results"] == [self.model.verdict(name, change) for change in sent]
-        assert answer["head"] == self.model.head
+        offered = tuple(
+            Change(of, key, self.version(base), None if data is None else fields(data))
+            for of, key, base, data in changes
+        )
+        self.offer(client, self.batch(client, client.number + 1, offered))
 
     @rule(name=st.sampled_from(CLIENTS))
     def repeat(self, name: str) -> None:
         client = self.clients[name]
-        if client.last:
-            assert self.hub.push(self.space, client.last) == client.answer
-
-    @rule(name=st.sampled_from(CLIENTS), lag=st.integers(1, 3))
-    def fork(self, name: str, lag: int) -> None:
-        client = self.clients[name]
-        if client.number:
-            body = self.envelope(client.number + 1 - lag, name, batch="stale", changes=[])
-            with pytest.raises(Refused, match="client_forked"):
-                self.hub.push(self.space, body)
+        if client.last is not None:
+            self.offer(client, client.last)
 
     @rule(
-        name=st.sampled_from(CLIENTS),
-        cursors=st.fixed_dictionaries({name: st.floats(0, 1) for name in OBJECTS}),
+        name=st.sampled_from(READERS),
+        cursors=st.fixed_dictionaries({name: st.integers(0, 9) for name in OBJECTS}),
         own=st.booleans(),
         filtered=st.booleans(),
         limit=st.integers(1, 4),
     )
-    def pull(self, name: str, cursors: dict[str, float], own: bool, filtered: bool, limit: int) -> None:
-        extra = {"own": own} | ({"filter": FILTER} if filtered else {})
-        feeds: dict[str, Any] = {
-            key: {"cursor": round(part * self.model.head), **extra} for key, part in cursors.items()
-        }
-        if any(0 < feed["cursor"] < self.model.horizon for feed in feeds.values()):
-            return  # whether it may is a matter of what it has read before: see follow
-        number = self.clients[name].number
-        unread = not own and any(feed["cursor"] == 0 for feed in feeds.values())
-        behind = any(feed["cursor"] < self.model.head for feed in feeds.values())
-        if self.model.horizon and unread and number and behind:
-            with pytest.raises(Refused, match="horizon_passed"):
-                self.ask(name, feeds, limit)
-            return
-        page = self.ask(name, feeds, limit)
-        found = page["changes"], page["cursors"], page["more"]
-        assert found == self.model.page(name, number, feeds, limit)
+    def pull(self, name: str, cursors: dict[str, int], own: bool, filtered: bool, limit: int) -> None:
+        feeds = [
+            Feed(key, self.version(at), own, FILTER if filtered else None) for key, at in cursors.items()
+        ]
+        self.ask(self.clients[name], feeds, limit)
 
-    @rule(name=st.sampled_from(CLIENTS), limit=st.integers(1, 3))
-    def follow(self, name: str, limit: int) -> None:
-        """One page on: what a device holds changes by pages alone."""
+    @rule(name=st.sampled_from(READERS), pages=st.integers(1, 4), limit=st.integers(1, 3))
+    def follow(self, name: str, pages: int, limit: int) -> None:
+        """Some pages on: what a device holds changes by pages alone, and is in the end what the hub has."""
         client = self.clients[name]
-        if min(client.cursors.values()) == 0:
-            client.cursors, client.held, client.began = dict.fromkeys(OBJECTS, 0), {}, self.model.horizon
-        feeds = {key: {"cursor": at, "own": True} for key, at in client.cursors.items()}
-        if min(client.cursors.values()) < self.model.horizon != client.began:
-            with pytest.raises(Refused, match="horizon_passed"):
-                self.ask(name, feeds, limit)
-            client.cursors = dict.fromkeys(OBJECTS, 0)
+        for _ in range(pages):
+            page = self.ask(client, [Feed(key, at, own=True) for key, at in client.cursors.items()], limit)
+            if isinstance(page, Refusal):
+                client.cursors, client.held = dict.fromkeys(OBJECTS, 0), {}
+                return
+            for entry in page.entries:
+                told = {"object": entry.object, "key": entry.key}
+                apply(client.held, {"changes": [told | _data(entry.data)]})
+            client.cursors = dict(page.cursors)
+            if not page.more:
+                living = {f"{each.object}/{each.key}": each.data for each in self.model.records}
+                assert client.held == {at: dict(data) for at, data in living.items() if data is not None}
+
+    # -- copied devices and restored hubs --------------------------------------------------------------
+
+    @precondition(lambda self: len(self.ids) < 4 and self.model.head > 3)
+    @rule(name=st.sampled_from(CLIENTS), number=st.integers(-2, 2), head=st.integers(0, 1))
+    def push_from_another_state(self, name: str, number: int, head: int) -> None:
+        """The device or the hub was restored from a backup: the counts do not fit."""
+        client = self.clients[name]
+        batch = self.batch(client, max(0, client.number + 1 + number), ())
+        self.offer(client, evolve(batch, head=head and self.model.head + 1))
+
+    @precondition(lambda self: len(self.ids) < 4 and self.model.head > 3)
+    @rule(name=st.sampled_from(READERS), number=st.integers(-1, 1), head=st.integers(0, 1))
+    def pull_from_another_state(self, name: str, number: int, head: int) -> None:
+        client = self.clients[name]
+        ahead = evolve(client, number=max(0, client.number + number))
+        self.ask(ahead, [Feed("A", self.model.head + head)], 1)
+        self.clients[name] = ahead if ahead.epoch != client.epoch else client
+
+    # -- what people do ------------------------------------------------------------------------------
+
+    @rule(at=st.integers(0, 9))
+    def purge(self, at: int) -> None:
+        through = self.version(at)
+        self.model, gone = model.purge(self.model, through)
+        assert self.hub.purge(self.space, through) == gone
+
+    @rule(name=st.sampled_from(CLIENTS))
+    def forget_what_the_hub_said(self, name: str) -> None:
+        """A device that is reset, or a copy of one from before it had heard of an epoch."""
+        client = self.clients[name]
+        client.epoch, client.head = None, 0
+
+    # -- one request ---------------------------------------------------------------------------------
+
+    def version(self, at: int) -> int:
+        """Return one of the versions at which answers may change."""
+        of_records = [each.version for each in self.model.records]
+        known = sorted({0, 1, *of_records, self.model.purged_through, self.model.head})
+        return known[at % len(known)]
+
+    def batch(self, client: Client, number: int, changes: tuple[Change, ...]) -> Push:
+        hub = None if client.epoch is None else self.model.id
+        return Push(client.name, number, str(uuid.uuid4()), hub, client.epoch, changes, client.head)
+
+    def offer(self, client: Client, request: Push) -> None:
+        self.model, expected = model.push(self.model, request)
+        body = {"batch": request.batch, "changes": [_change(each) for each in request.changes]}
+        answer = self.answer(self.hub.push, request, body)
+        self.compare(client, answer, expected)
+        if isinstance(expected, PushAnswer):
+            assert answer["results"] == [
+                _verdict(verdict, found)
+                for verdict, found in zip(expected.verdicts, answer["results"], strict=True)
+            ]
+            client.last, client.number = request, request.number
+
+    def ask(self, client: Client, feeds: list[Feed], limit: int) -> Page | Refusal:
+        hub = None if client.epoch is None else self.model.id
+        request = Pull(client.name, client.number, hub, client.epoch, tuple(feeds), limit, client.head)
+        self.model, expected = model.pull(self.model, request)
+        body = {"objects": {each.object: _feed(each) for each in feeds}, "limit": limit}
+        page = self.answer(self.hub.pull, request, body)
+        self.compare(client, page, expected)
+        if isinstance(expected, Page):
+            assert page["changes"] == [
+                {"object": each.object, "key": each.key, "version": each.version} | _data(each.data)
+                for each in expected.entries
+            ]
+            assert (page["cursors"], page["more"]) == (dict(expected.cursors), expected.more)
+        return expected
+
+    def answer(
+        self, ask: Callable[[str, bytes], bytes], request: Push | Pull, body: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Return what the hub answers, or the problem that it has with the request."""
+        asked = {
+            "client": request.client,
+            "number": request.number,
+            "hub": self.ids.get(request.hub),
+            "epoch": self.ids.get(request.epoch),
+            "head": request.head,
+            **body,
+        }
+        try:
+            found: dict[str, Any] = json.loads(ask(self.space, _json(asked)))
+        except Refused as error:
+            problem = error.problem
+            found = {"code": problem.code, "epoch": problem.epoch, "number": problem.number}
+        return found
+
+    def compare(self, client: Client, answer: dict[str, Any], expected: PushAnswer | Page | Refusal) -> None:
+        """Hold against the model what every answer says, and let the client learn from it."""
+        if isinstance(expected, Refusal):
+            epoch = None if expected.epoch is None else self.known(expected.epoch, answer.get("epoch"))
+            assert answer == {"code": expected.code, "epoch": epoch, "number": expected.number}
+            if expected.code == EPOCH_CHANGED:
+                client.epoch, client.head = expected.epoch, 0
+                client.number, client.cursors = expected.number or 0, dict.fromkeys(OBJECTS, 0)
+                client.held, client.last = {}, None
             return
-        page = self.ask(name, feeds, limit)
-        apply(client.held, page)
-        client.cursors = page["cursors"]
-        if not page["more"]:
-            live = {
-                f"{name}/{key}": r.data for (name, key), r in self.model.records.items() if r.data is not None
-            }
-            assert client.held == live
+        assert answer["hub"] == self.known(expected.hub, answer["hub"])
+        assert answer["epoch"] == self.known(expected.epoch, answer["epoch"])
+        assert answer["head"] == expected.head
+        client.epoch, client.head = expected.epoch, max(client.head, expected.head)
 
-    @rule(part=st.floats(0, 1))
-    def purge(self, part: float) -> None:
-        through = round(part * self.model.head)
-        assert self.hub.purge(self.space, through) == self.model.purge(through)
+    def known(self, name: object, told: str | None) -> str:
+        """Return what the real hub calls ``name``, which is what it was ``told`` the first time."""
+        assert told is not None
+        assert list(self.ids.values()).count(told) == (name in self.ids)
+        return self.ids.setdefault(name, told)
 
-    def ask(self, name: str, feeds: dict[str, Any], limit: int) -> dict[str, Any]:
-        body = self.envelope(self.clients[name].number, name, objects=feeds, limit=limit)
-        page: dict[str, Any] = json.loads(self.hub.pull(self.space, body))
-        return page
 
-    def envelope(self, number: int, client: str, **rest: Any) -> bytes:
-        return json.dumps({"client": client, "number": number, "hub": None, "epoch": None, **rest}).encode()
+def _json(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _change(change: Change) -> dict[str, Any]:
+    op: dict[str, Any] = (
+        {"op": "delete"} if change.data is None else {"op": "upsert", "data": dict(change.data)}
+    )
+    return {"object": change.object, "key": change.key, "base": change.base} | op
+
+
+def _feed(feed: Feed) -> dict[str, Any]:
+    wanted = {name: list(values) for name, values in feed.filter or ()}
+    return {"cursor": feed.cursor, "own": feed.own} | ({"filter": wanted} if feed.filter else {})
+
+
+def _data(data: Fields | None) -> dict[str, Any]:
+    return {"deleted": True} if data is None else {"data": dict(data)}
+
+
+def _verdict(verdict: Verdict, found: dict[str, Any]) -> dict[str, Any]:
+    match verdict:
+        case Accepted():
+            return {"status": "accepted", "version": verdict.version}
+        case Conflict():
+            living = {"deleted": False} if "deleted" in found else {}
+            return {"status": "conflict", "version": verdict.version, **living} | _data(verdict.data)
+        case Rejected():
+            return {"status": "rejected", "code": verdict.code, "message": found["message"]}
 
 
 @pytest.fixture(scope="module")
 def shared_hub(new_database: Any) -> Any:
-    hub = Hub(new_database(), without_tokens=True)
+    hub = Hub(new_database(), without_tokens=True, objects=OBJECTS, limits=HubLimits(record=MOST))
     yield hub
     hub.close()
 

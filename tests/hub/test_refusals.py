@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from statesync.hub import Hub, HubLimits, Refused
-from statesync.hub.offers import is_deeper_than
+from statesync.hub.requests import is_deeper_than
 from statesync.wire import Refusal
 
 from .devices import Device, Service, upsert

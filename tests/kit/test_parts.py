@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from statesync import BadOptions, UnsupportedModel
 from statesync.errors import ConnectionLost, RemoteError
-from statesync.hub import Hub, LocalRemote, prepare, pulling
+from statesync.hub import Hub, LocalRemote, prepare, pull
+from statesync.store import conflict_log
 from statesync.store.upload import verdicts
 from statesync.testing import CrashPoints, Fault, FaultyRemote, Point, ProgramFailed, Watch, record_strategy
 from statesync.testing.peer import Peer
@@ -225,7 +226,7 @@ def test_a_world_notices_a_store_that_loses_what_was_edited_during_an_upload(
 def test_a_world_notices_that_the_loser_of_a_conflict_is_not_kept(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verdicts, "_log", lambda *_: None)
+    monkeypatch.setattr(conflict_log, "add", lambda *_: None)
     for device in world.devices:
         world.write(device, rename(f"of {device.name}"))
     with pytest.raises(AssertionError, match="lost"):
@@ -270,7 +271,7 @@ def test_a_world_notices_a_hub_that_sends_what_a_filter_hides(
     picky: PickyWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(pulling, "matches", lambda *_: True)
+        patched.setattr(pull, "passes", lambda *_: True)
         picky.write(picky.devices[0], new_shelf("c", "not wanted"))
         picky.sync_everybody()
         with pytest.raises(AssertionError, match="cursor"):

@@ -1,4 +1,4 @@
-"""Writes the generated parts of docs/lifecycle.md: ``python -m tests.lifecycle.document``.
+"""Writes the generated parts of docs/lifecycle.md: ``PYTHONPATH=tests python -m lifecycle.document``.
 
 A generated part stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``; the rest is hand-written.
 Tests are named as pytest names them, from the folder ``tests``.
@@ -7,7 +7,10 @@ Tests are named as pytest names them, from the folder ``tests``.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
+
+from protocol.matrix import CASES, CASES_BEGIN, PAIRS, SITUATIONS, Row
 
 from statesync import diagram
 from statesync.lifecycle import BATCH, SESSION, AnyPhase, AnyTrigger, Chart
@@ -58,6 +61,8 @@ def generated() -> dict[str, str]:
         "batch": diagram.markdown(BATCH).rstrip(),
         "session pairs": _pairs(SESSION, "S", "TS"),
         "batch pairs": _pairs(BATCH, "B", "TB"),
+        "decisions": _decisions(PAIRS, SITUATIONS),
+        "cases": _decisions(CASES, CASES_BEGIN),
         "invariants": _invariants(),
         "system": _system(),
         "promises": _promises(),
@@ -112,6 +117,37 @@ def _pair(chart: Chart, phase: AnyPhase, trigger: AnyTrigger, designed: str, tak
     tests = " ".join([f"`{designed}[{case}]`", f"`{taken}[{case}]`", *refused])
     meaning = "; ".join(guard.meaning for guard in edge.guards)
     return [str(phase), f"`{trigger}`", target, meaning, tests]
+
+
+def _decisions(rows: Iterable[Row], situations: Iterable[str]) -> str:
+    """Return what is decided, a table of its own for what happens, and a line for what does not."""
+    known = list(rows)
+    return "\n\n".join(
+        _situation(name, [row for row in known if row.situation == name])
+        for name in situations
+        if any(row.situation == name for row in known)
+    )
+
+
+def _situation(name: str, rows: list[Row]) -> str:
+    happens = [row for row in rows if row.triggers not in ("-", "defect")]
+    cells = [
+        [
+            row.event,
+            _code(row.triggers.split()),
+            _code(row.written.split(", ")),
+            _code(row.beside.split(", ")),
+            _code(row.then.split(", ")),
+        ]
+        for row in happens
+    ]
+    table = _table(["event", "triggers", "written with them", "begun beside", "then"], cells)
+    nothing = ", ".join(row.event for row in rows if row.triggers == "-")
+    return f"**{name}**\n\n{table}" + (f"\n\nNothing happens at: {nothing}." if nothing else "")
+
+
+def _code(words: list[str]) -> str:
+    return ", ".join(f"`{word}`" for word in words if word)
 
 
 def _invariants() -> str:

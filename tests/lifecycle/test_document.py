@@ -28,7 +28,7 @@ def collected(text: str) -> set[str]:
 
 
 def test_the_generated_parts_are_up_to_date(text: str) -> None:
-    assert render(text) == text, "run: python -m tests.lifecycle.document"
+    assert render(text) == text, "run: PYTHONPATH=tests python -m lifecycle.document"
 
 
 def test_every_test_that_is_named_exists(text: str, collected: set[str]) -> None:

@@ -9,7 +9,8 @@ from rig.device import Device
 from rig.gate import Gate
 
 from statesync import Phase
-from statesync.store.session_store import Work
+from statesync.protocol.messages import Begin
+from statesync.store.session_store import SessionStore
 
 
 @pytest.fixture
@@ -66,15 +67,15 @@ def test_a_write_just_as_the_session_begins_waits_for_the_next_and_is_not_overwr
     here.sync()
     there.edit("k00000", name="theirs")
     there.sync()
-    look = Work.may_upload
+    look = SessionStore.begin
 
-    def look_and_write(work: Work) -> bool:
-        found = look(work)
+    def look_and_write(store: SessionStore) -> Begin:
+        found = look(store)
         here.execute("UPDATE airport SET elevation = 7 WHERE id = 'k00000'")
         return found
 
     with monkeypatch.context() as patched:
-        patched.setattr(Work, "may_upload", look_and_write)
+        patched.setattr(SessionStore, "begin", look_and_write)
         first = here.sync()
     assert (first.phase, first.stats.uploaded) == (Phase.DONE, 0)
     assert here.field("k00000", "elevation") == 7

@@ -225,7 +225,7 @@ def test_k3_everything_is_released_before_cancelled_is_announced(
             other.execute("BEGIN IMMEDIATE")
             found["writable"] = True
             other.execute("ROLLBACK")
-        with here.store._core.held():
+        with here.store._parts.lock.held():
             found["free"] = True
 
     held = gate.hold()

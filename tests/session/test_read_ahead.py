@@ -15,6 +15,7 @@ from rig.device import Device
 from rig.gate import PATIENCE, Gate, pass_on, refuse, wait_for
 
 from statesync import Phase, Session, SyncCancelled, SyncOptions
+from statesync.protocol.messages import ComposeAhead
 from statesync.store.upload.uploads import Uploads
 
 
@@ -96,13 +97,13 @@ def after_composing_ahead(
 ) -> Session:
     """Upload five records, two a batch; write when the second batch is composed, and the first under way."""
     composed = threading.Event()
-    real = Uploads.look_ahead
+    real = Uploads.compose_ahead
 
-    def look_ahead(uploads: Uploads) -> None:
-        real(uploads)
+    def compose_ahead(uploads: Uploads, wanted: ComposeAhead) -> None:
+        real(uploads, wanted)
         composed.set()
 
-    monkeypatch.setattr(Uploads, "look_ahead", look_ahead)
+    monkeypatch.setattr(Uploads, "compose_ahead", compose_ahead)
     here.add(5)
     held = gate.hold()
     session = here.scope.start_sync(SyncOptions(upload_batch_size=2))

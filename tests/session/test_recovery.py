@@ -19,6 +19,7 @@ from rig.device import Device, device_at
 from rig.gate import Gate, Hold, pass_on, wait_for
 
 from statesync import HttpRemote, Phase, Store
+from statesync.store.journal import sessions
 
 NewDevice = Callable[..., Device]
 
@@ -148,7 +149,7 @@ def test_killed_in_idle(path: Path, gate: Gate, space: str, new_device: NewDevic
     """The child dies by its own hand between the record of the session and its start."""
     code = (
         "import os, signal, sys; from statesync.session.handle import Session; from rig.child import _sync; "
-        "Session.start = lambda self: (self._work.create(), os.kill(os.getpid(), signal.SIGKILL)); "
+        "Session.start = lambda self: (self._store.create(), os.kill(os.getpid(), signal.SIGKILL)); "
         "_sync(*sys.argv[1:], '{}')"
     )
     arguments = [sys.executable, "-c", code, str(path), gate.url, space]
@@ -204,3 +205,11 @@ def test_the_journal_of_an_interrupted_session_ends_with_its_failure(
     ]
     assert [entry.number for entry in journal] == list(range(1, len(journal) + 1))
     assert journal[-1].detail["reason"] == "interrupted"
+
+
+def test_a_session_that_was_interrupted_is_found_by_an_index_however_long_the_history(here: Device) -> None:
+    """A start of a session looks for them, so it must not read all sessions that there ever were."""
+    plan = here.execute(f"EXPLAIN QUERY PLAN {sessions.RUNNING}").fetchall()
+    assert [step[-1] for step in plan] == [
+        "SCAN statesync_session USING INDEX statesync_session_running",
+    ]

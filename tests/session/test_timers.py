@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from statesync.protocol.messages import BackoffOver, CancelRequested, GraceOver
+from statesync.protocol.messages import BackoffOver, CancelRequested, GraceOver, HeadStartOver
 from statesync.session.timers import Timer, Timers
 from statesync.values import Reason
 
@@ -15,6 +15,7 @@ EVENTS = {
     Timer.SESSION: CancelRequested(Reason.DEADLINE),
     Timer.GRACE: GraceOver(),
     Timer.BACKOFF: BackoffOver(),
+    Timer.HEAD_START: HeadStartOver(),
 }
 
 
@@ -32,15 +33,20 @@ class Waiting(RuleBasedStateMachine):
         self.timers.start(timer, length)
         self.ends[timer] = self.now + length
 
+    @rule(timer=st.sampled_from(Timer), length=seconds)
+    def shorten(self, timer: Timer, length: float) -> None:
+        self.timers.shorten(timer, length)
+        self.ends[timer] = min(self.now + length, self.ends.get(timer, self.now + length))
+
     @rule(length=seconds)
     def pass_time(self, length: float) -> None:
         self.now += length
 
     @rule()
     def look(self) -> None:
-        told = [self.timers.take_due() for _ in range(4)]
+        told = [self.timers.take_due() for _ in range(len(Timer))]
         over = [timer for timer in EVENTS if self.ends.get(timer, self.now + 1) <= self.now]
-        assert told == [EVENTS[timer] for timer in over] + [None] * (4 - len(over))
+        assert told == [EVENTS[timer] for timer in over] + [None] * (len(Timer) - len(over))
         for timer in over:
             del self.ends[timer]
 

@@ -7,25 +7,16 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from enum import StrEnum
 
 from attrs import frozen
 
-from statesync.lifecycle import (
-    BATCH,
-    SESSION,
-    AnyTrigger,
-    BatchPhase,
-    BatchTrigger,
-    Chart,
-    Phase,
-    Trigger,
-)
-from statesync.store import schema
-from statesync.store.outbox import Objects
+from statesync.store import cursors, schema, spaces
+from statesync.store.journal import audit, batches
+from statesync.store.outbox import soundness
 from statesync.store.tracking import triggers
-from statesync.store.tracking.objects import TrackedObject, quoted
+from statesync.store.tracking.objects import Objects
 
 
 class Repair(StrEnum):
@@ -54,17 +45,21 @@ class Complaint:
 
 def examine(connection: sqlite3.Connection, objects: Objects) -> list[Complaint]:
     """Return everything that is wrong with the store, worst first; an empty list is a sound store."""
-    damage = list(_check_file(connection))
-    if damage:
-        return damage  # on a damaged file every other answer would be a guess
-    checks: tuple[Callable[[sqlite3.Connection, Objects], Iterator[Complaint]], ...] = (
-        _check_tables,
-        _check_tracking,
-        _check_outbox,
-        _check_cursors,
-        _check_sessions,
-    )
-    return [complaint for check in checks for complaint in check(connection, objects)]
+    # On a damaged file, or without a table of the store's own, every other answer would be a guess.
+    for check_whole in (_check_file, _check_own_tables):
+        damage = list(check_whole(connection))
+        if damage:
+            return damage
+    gone = list(_check_tables(connection, objects))
+    absent = {complaint.about for complaint in gone}
+    present = {name: tracked for name, tracked in objects.items() if name not in absent}
+    return [
+        *gone,
+        *_check_tracking(connection, present),
+        *_check_outbox(connection, objects, present),
+        *_check_cursors(connection, objects),
+        *_check_sessions(connection),
+    ]
 
 
 def _check_file(connection: sqlite3.Connection) -> Iterator[Complaint]:
@@ -76,14 +71,14 @@ def _check_file(connection: sqlite3.Connection) -> Iterator[Complaint]:
         yield Complaint("file", f"the file is damaged: {'; '.join(said)}", Repair.SALVAGE)
 
 
+def _check_own_tables(connection: sqlite3.Connection) -> Iterator[Complaint]:
+    for table in schema.missing_tables(connection):
+        yield Complaint("file", f"the store's table {table} is gone", None)
+
+
 def _check_tables(connection: sqlite3.Connection, objects: Objects) -> Iterator[Complaint]:
-    rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
-    tables = {name for (name,) in rows}
-    for table in schema.tables():
-        if table not in tables:
-            yield Complaint("file", f"the store's table {table} is gone", None)
     for name, tracked in objects.items():
-        if tracked.table not in tables:
+        if not schema.has_table(connection, tracked.table):
             yield Complaint(name, f"its table {tracked.table} is gone; setup() makes it anew", Repair.REREAD)
 
 
@@ -100,101 +95,34 @@ def _check_tracking(connection: sqlite3.Connection, objects: Objects) -> Iterato
             )
 
 
-def _check_outbox(connection: sqlite3.Connection, objects: Objects) -> Iterator[Complaint]:
-    for name, count in connection.execute(
-        "SELECT object, count(*) FROM statesync_change GROUP BY object"
-    ).fetchall():
+def _check_outbox(connection: sqlite3.Connection, objects: Objects, present: Objects) -> Iterator[Complaint]:
+    for name, count in soundness.counts(connection).items():
         if name not in objects:
             yield Complaint(name, f"{count} pending changes are of an object that is not tracked", None)
-    for name, tracked in objects.items():
+    for name, tracked in present.items():
         if not triggers.has_log(connection, tracked):
             continue  # told of above; without the log nobody knows what has been written since
-        wrong = connection.execute(f"SELECT count(*) {wrong_operations(tracked)}", (name,)).fetchone()[0]
+        wrong = soundness.count_contradictions(connection, tracked)
         if wrong:
             yield Complaint(
                 name, f"{wrong} pending changes do not fit what their records are now", Repair.REFOLD
             )
-    stray = connection.execute(f"SELECT count(*) FROM statesync_change WHERE {STRAY}").fetchone()[0]
+    stray = soundness.count_stray(connection, batches.awaited(connection))
     if stray:
         yield Complaint("outbox", f"{stray} pending changes belong to a batch that has ended", Repair.REFOLD)
 
 
-STRAY = (
-    "batch IS NOT NULL AND batch NOT IN (SELECT wire_id FROM statesync_batch "
-    "WHERE wire_id IS NOT NULL AND (doubt = 1 OR phase NOT IN ('committed', 'aborted')))"
-)
-"""Changes that wait for a batch which nobody waits for."""
-
-
-def wrong_operations(tracked: TrackedObject) -> str:
-    """Return the FROM and WHERE of pending changes whose operation contradicts their record."""
-    key = quoted(tracked.key)
-    return (
-        f"FROM statesync_change AS change LEFT JOIN {quoted(tracked.table)} AS now ON now.{key} = change.key "
-        f"WHERE change.object = ? AND (change.operation = 'delete') <> (now.{key} IS NULL) "
-        f"AND NOT EXISTS (SELECT 1 FROM {quoted(tracked.log)} AS later WHERE later.key = change.key)"
-    )
-
-
 def _check_cursors(connection: sqlite3.Connection, objects: Objects) -> Iterator[Complaint]:
-    rows = connection.execute(
-        "SELECT object, cursor, typeof(cursor), hub FROM statesync_cursor "
-        "LEFT JOIN statesync_space ON name = space"
-    ).fetchall()
-    for name, cursor, kind, hub in rows:
+    hubs = spaces.hubs(connection)
+    for name, position, space in cursors.kept(connection):
         if name not in objects:
             yield Complaint(name, "a cursor is kept of an object that is not tracked", None)
-        elif kind != "integer" or cursor < 0:
-            yield Complaint(name, f"its cursor is {cursor!r}, which no hub has given", Repair.REREAD)
-        elif cursor > 0 and hub is None:
-            yield Complaint(name, f"its cursor is {cursor}, but no hub is known for it", Repair.REREAD)
+        elif not isinstance(position, int) or position < 0:
+            yield Complaint(name, f"its cursor is {position!r}, which no hub has given", Repair.REREAD)
+        elif position > 0 and hubs.get(space) is None:
+            yield Complaint(name, f"its cursor is {position}, but no hub is known for it", Repair.REREAD)
 
 
-# -- the journal -----------------------------------------------------------------------------------
-
-
-def _check_sessions(connection: sqlite3.Connection, objects: Objects) -> Iterator[Complaint]:  # noqa: ARG001
-    rows = connection.execute("SELECT id, phase FROM statesync_session ORDER BY id").fetchall()
-    for session, phase in rows:
-        fault = _fault_of(connection, session, phase)
-        if fault:
-            yield Complaint(session, f"the journal of this session contradicts itself: {fault}", Repair.CLOSE)
-
-
-def _fault_of(connection: sqlite3.Connection, session: str, phase: str) -> str | None:
-    entries = connection.execute(
-        'SELECT number, chart, batch, "trigger", source, target FROM statesync_transition '
-        "WHERE session = ? ORDER BY number",
-        (session,),
-    ).fetchall()
-    if [entry[0] for entry in entries] != list(range(1, len(entries) + 1)):
-        return "entries are missing"
-    standing: dict[int | None, str] = {None: Phase.IDLE}
-    for number, chart, batch, trigger, source, target in entries:
-        where = None if chart == SESSION.name else batch
-        if standing.setdefault(where, BatchPhase.OPEN) != source:
-            return f"entry {number} leaves {source}, where it never was"
-        if not _is_edge(SESSION if where is None else BATCH, trigger, source, target):
-            return f"entry {number} ({trigger} from {source} to {target}) is no transition of the chart"
-        standing[where] = target
-    if standing[None] != phase:
-        return f"it ends in {standing[None]}, the session is kept as {phase}"
-    return _batch_fault(connection, session, standing)
-
-
-def _batch_fault(connection: sqlite3.Connection, session: str, standing: dict[int | None, str]) -> str | None:
-    rows = connection.execute(
-        "SELECT number, phase FROM statesync_batch WHERE session = ?", (session,)
-    ).fetchall()
-    for number, phase in rows:
-        if standing.get(number, BatchPhase.OPEN) != phase:
-            return f"batch {number} is kept as {phase}, its journal ends in {standing.get(number)}"
-    return None
-
-
-def _is_edge(chart: Chart, trigger: str, source: str, target: str) -> bool:
-    triggers: type[AnyTrigger] = Trigger if chart is SESSION else BatchTrigger
-    if trigger not in set(triggers) or source not in set(chart.phases):
-        return False
-    phase = next(phase for phase in chart.phases if phase == source)
-    return any(edge.target == target for edge in chart.edges_of(phase, triggers(trigger)))
+def _check_sessions(connection: sqlite3.Connection) -> Iterator[Complaint]:
+    for session, fault in audit.contradictions(connection):
+        yield Complaint(session, f"the journal of this session contradicts itself: {fault}", Repair.CLOSE)

@@ -1,6 +1,6 @@
 """What the device believes that the hub has: its records, with pending changes taken back.
 
-A pending change is no difference to be found, it is known; so its record counts as it was before.
+A pending change is known already, and is no difference to be found. So its record counts as it was before.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from statesync import digest
-from statesync.store.tracking.objects import BLOB, BOOLEAN, TrackedObject, quoted, record_of_image
+from statesync.store.outbox.lookup import records_before
+from statesync.store.tracking.description import BLOB, BOOLEAN
+from statesync.store.tracking.objects import TrackedObject
+from statesync.store.tracking.quoting import quoted
 
 
 def keys_cut(connection: sqlite3.Connection, tracked: TrackedObject, size: int) -> list[str]:
@@ -43,8 +46,8 @@ def digests(
     key = quoted(tracked.key)
     names = ", ".join(quoted(name) for name in (tracked.key, *tracked.column_names))
     within = f"{key} >= :low AND (:until IS NULL OR {key} < :until)"
-    bounds = {"low": low, "until": until, "object": tracked.name}
-    taken_back = _taken_back(connection, bounds)
+    bounds = {"low": low, "until": until}
+    taken_back = records_before(connection, tracked.name, low, until)
     shown = _shown_as(tracked)
     for found, *values in connection.execute(
         f"SELECT {names} FROM {quoted(tracked.table)} WHERE {within}", bounds
@@ -56,17 +59,8 @@ def digests(
             yield found, digest.of_record(found, shown([record.get(name) for name in tracked.column_names]))
 
 
-def _taken_back(connection: sqlite3.Connection, bounds: dict[str, Any]) -> dict[str, dict[str, Any] | None]:
-    rows = connection.execute(
-        "SELECT key, coalesce(theirs, image) FROM statesync_change "
-        "WHERE object = :object AND key >= :low AND (:until IS NULL OR key < :until)",
-        bounds,
-    )
-    return {key: None if image in (None, "null") else record_of_image(image) for key, image in rows}
-
-
 def _shown_as(tracked: TrackedObject) -> Any:
-    """Return what makes values those that travel: booleans as such, blobs in base64."""
+    """Return a function that turns stored values into those that travel: real booleans, blobs in base64."""
     blobs = [place for place, column in enumerate(tracked.columns) if column.kind == BLOB]
     booleans = [place for place, column in enumerate(tracked.columns) if column.kind == BOOLEAN]
     if not blobs and not booleans:

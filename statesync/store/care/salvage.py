@@ -8,7 +8,7 @@ from pathlib import Path
 
 from statesync.errors import StoreCorrupt
 from statesync.store.file.database import Database
-from statesync.store.tracking.objects import quoted
+from statesync.store.tracking.quoting import quoted
 
 
 def salvage(database: Database) -> Path:
@@ -58,7 +58,7 @@ def _copy(path: Path, fresh: Path) -> None:
 
 
 def _copy_rows(source: sqlite3.Connection, target: sqlite3.Connection, table: str) -> None:
-    """Copy rows from both ends of a table: what lies between two damaged pages is lost."""
+    """Copy a table's rows from its beginning, and from its end if a damaged page is in the way."""
     key = _order(source, table)
     for direction in ("ASC", "DESC"):
         try:

@@ -8,22 +8,33 @@ from __future__ import annotations
 import sqlite3
 
 import msgspec
+from attrs import define
 
 from statesync.errors import UsageError
 from statesync.protocol.messages import Answered
-from statesync.store import journal, standing
-from statesync.store.context import Brief, Download
+from statesync.store import cursors, spaces
+from statesync.store.context import SessionContext
 from statesync.store.download import orphans, pages
+from statesync.store.journal import batches
 from statesync.values import RecordError
 from statesync.wire import Page, Pull
+
+
+@define(eq=False)
+class Download:
+    """The page that has come in answer to ``request``, decoded."""
+
+    request: Pull
+    page: Page
+    parts: list[pages.ObjectPage]
 
 
 class Downloads:
     """What one session fetches, page by page."""
 
-    def __init__(self, brief: Brief) -> None:
-        self._brief = brief
-        self._watched = orphans.watched(brief.objects)
+    def __init__(self, context: SessionContext) -> None:
+        self._context = context
+        self._watched = orphans.watched(context.objects)
         self._download: Download | None = None
         self.orphans: list[RecordError] = []
         """Records without a parent; known once the feed is drained."""
@@ -35,10 +46,10 @@ class Downloads:
 
     def request(self) -> Pull:
         """Return the request for the next page of the scope's feeds."""
-        brief = self._brief
-        here = standing.standing(brief.raw(), brief.space)
-        feeds = standing.feeds(brief.raw(), brief.objects, brief.options.filter)
-        limit = brief.options.download_batch_size
+        context = self._context
+        here = spaces.load_or_create(context.raw(), context.space)
+        feeds = cursors.feeds(context.raw(), context.objects, context.options.filter)
+        limit = context.options.download_batch_size
         return Pull(here.client, here.number, here.hub, here.epoch, feeds, limit, here.head)
 
     def request_ahead(self) -> Pull:
@@ -55,24 +66,24 @@ class Downloads:
     def take(self, request: Pull, page: Page) -> Answered:
         """Check and decode a page. Raises ``BadAnswer``; writes nothing."""
         pages.check(request, page)
-        self._download = Download(request, page, pages.decode(page, self._brief.objects))
+        self._download = Download(request, page, pages.decode(page, self._context.objects))
         return Answered(len(page.changes), more=page.more)
 
     def store(self, connection: sqlite3.Connection, number: int) -> int:
         """Store the page as the batch ``number``, with its cursors; return how many records it brought."""
-        download, brief = self._staged(), self._brief
+        download, context = self._staged(), self._context
         page = download.page
-        here = standing.standing(connection, brief.space)
-        standing.learn(connection, here, page.hub, page.epoch, page.head)
-        applied = pages.apply(connection, page, download.parts, brief.objects)
+        here = spaces.load_or_create(connection, context.space)
+        spaces.learn(connection, here, page.hub, page.epoch, page.head)
+        stored = pages.apply(connection, page, download.parts, context.objects)
         for part in download.parts:
             if part.tracked.name in self._watched:
                 orphans.note(connection, part.tracked, (entry.key for entry in part.entries))
         if self._watched and not page.more:
-            self.orphans = orphans.find(connection, brief.objects)
-        if applied.stored:
-            journal.set_records(connection, brief.session, number, applied.stored)
-        return applied.stored
+            self.orphans = orphans.find(connection, context.objects)
+        if stored:
+            batches.set_records(connection, context.session, number, stored)
+        return stored
 
     def drop(self) -> None:
         """Let go of the page that has come."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable
 
-from statesync.store.outbox import Objects
-from statesync.store.tracking.objects import Reference, TrackedObject, quoted
+from statesync.store.tracking.description import Reference
+from statesync.store.tracking.objects import Objects, TrackedObject
+from statesync.store.tracking.quoting import quoted
 from statesync.values import RecordError
 
 
@@ -38,7 +39,7 @@ def note(connection: sqlite3.Connection, tracked: TrackedObject, keys: Iterable[
 
 
 def find(connection: sqlite3.Connection, objects: Objects) -> list[RecordError]:
-    """Return the orphans among what was touched: children without a parent, by either side's doing."""
+    """Return the orphans among what was touched: children that came, or whose parents went."""
     orphans: dict[tuple[str, str], RecordError] = {}
     for tracked in objects.values():
         for reference in tracked.references:

@@ -16,30 +16,28 @@ import msgspec
 from attrs import frozen
 
 from statesync.errors import BadAnswer
+from statesync.store import cursors
+from statesync.store.cursors import EPOCH, Cursor
 from statesync.store.download import upserts
-from statesync.store.outbox import Objects, fold
-from statesync.store.standing import EPOCH, Cursor, cursors, finish_reread, move_cursors, note_seen
-from statesync.store.tracking.objects import TrackedObject, image_of
+from statesync.store.outbox import changes
+from statesync.store.outbox.changes import Rebase
+from statesync.store.outbox.fold import fold
+from statesync.store.outbox.lookup import pending_among
+from statesync.store.rereading import finish_reread
+from statesync.store.tracking.images import image_of
+from statesync.store.tracking.objects import Objects, TrackedObject
 from statesync.store.tracking.triggers import switched_off
 from statesync.wire import MAX_KEY_LENGTH, Entry, Page, Pull
 
 
 @frozen
 class ObjectPage:
-    """One object's part of a page, decoded into rows of (key, *columns); None marks a missing column."""
+    """One object's part of a page, decoded into rows of (key, *columns); ``UNSET`` marks a missing column."""
 
     tracked: TrackedObject
     entries: tuple[Entry, ...]
     rows: tuple[upserts.Row, ...]
     deleted: tuple[str, ...]
-
-
-@frozen
-class Applied:
-    """What became of a page: records stored or deleted, and records left aside for a pending change."""
-
-    stored: int
-    left_aside: int
 
 
 def check(request: Pull, page: Page) -> None:
@@ -91,7 +89,7 @@ def _decode_object(tracked: TrackedObject, entries: list[Entry]) -> ObjectPage:
     living = [entry for entry in entries if not entry.deleted]
     text = b"[" + b",".join([entry.data for entry in living]) + b"]"  # type: ignore[misc]
     try:
-        decoded = tracked.list_decoder.decode(text)
+        decoded = tracked.wire.list_decoder.decode(text)
     except msgspec.MsgspecError as error:
         raise BadAnswer(f"the hub sent a record that does not fit {tracked.name}: {error}") from error
     astuple = msgspec.structs.astuple
@@ -100,32 +98,30 @@ def _decode_object(tracked: TrackedObject, entries: list[Entry]) -> ObjectPage:
     return ObjectPage(tracked, tuple(entries), tuple(rows), tuple(deleted))
 
 
-def apply(
-    connection: sqlite3.Connection, page: Page, parts: Sequence[ObjectPage], objects: Objects
-) -> Applied:
-    """Store a decoded page, untracked, and its cursors. In a transaction; writes nothing if nothing is new.
+def apply(connection: sqlite3.Connection, page: Page, parts: Sequence[ObjectPage], objects: Objects) -> int:
+    """Store a decoded page, untracked, and its cursors; return how many records were stored or deleted.
 
-    ``objects`` are those of the scope. Folds first, so that every change made until now keeps the cursor of
-    its time as its base.
+    In a transaction; writes nothing if nothing is new. ``objects`` are those of the scope. Folds first, so
+    that every change made until now keeps the cursor of its time as its base.
     """
     fold(connection, objects)
-    positions = cursors(connection, objects)
+    positions = cursors.cursors(connection, objects)
     rereads = [] if page.more else [each for each in positions.values() if each.rereading is not None]
     with switched_off(connection) if parts or rereads else nullcontext():
-        applied = [_apply_object(connection, part, positions[part.tracked.name]) for part in parts]
+        stored = sum(_apply_object(connection, part, positions[part.tracked.name]) for part in parts)
         for cursor in rereads:
             finish_reread(connection, objects[cursor.object], cursor)
     moved = {name: at for name, at in page.cursors.items() if at != positions[name].position}
-    move_cursors(connection, moved)
-    return Applied(sum(each.stored for each in applied), sum(each.left_aside for each in applied))
+    cursors.move(connection, moved)
+    return stored
 
 
-def _apply_object(connection: sqlite3.Connection, part: ObjectPage, cursor: Cursor) -> Applied:
+def _apply_object(connection: sqlite3.Connection, part: ObjectPage, cursor: Cursor) -> int:
     tracked = part.tracked
     keys = [entry.key for entry in part.entries]
-    aside = _pending_keys(connection, tracked.name, keys)
+    aside = pending_among(connection, tracked.name, keys)
     if cursor.is_compared:
-        note_seen(connection, tracked.name, keys)
+        cursors.note_seen(connection, tracked.name, keys)
     if aside:
         _leave_aside(connection, part, aside)
     if cursor.rereading == EPOCH:
@@ -133,36 +129,19 @@ def _apply_object(connection: sqlite3.Connection, part: ObjectPage, cursor: Curs
     rows = [row for row in part.rows if row[0] not in aside] if aside else part.rows
     deleted = [key for key in part.deleted if key not in aside] if aside else part.deleted
     # Deletes go first: a record may have the unique value of one that is deleted.
-    connection.executemany(tracked.delete_sql, [(key,) for key in deleted])
+    connection.executemany(tracked.sql.delete, [(key,) for key in deleted])
     upserts.write(connection, tracked, rows)
-    return Applied(len(rows) + len(deleted), len(aside))
-
-
-def _pending_keys(connection: sqlite3.Connection, name: str, keys: list[str]) -> set[str]:
-    if (
-        connection.execute("SELECT 1 FROM statesync_change WHERE object = ? LIMIT 1", (name,)).fetchone()
-        is None
-    ):
-        return set()
-    rows = connection.execute(
-        "SELECT key FROM statesync_change WHERE object = ? AND key IN (SELECT value FROM json_each(?))",
-        (name, json.dumps(keys)),
-    )
-    return {key for (key,) in rows}
+    return len(rows) + len(deleted)
 
 
 def _leave_aside(connection: sqlite3.Connection, part: ObjectPage, aside: set[str]) -> None:
-    theirs = _hub_images(part, aside)
-    connection.executemany(
-        "UPDATE statesync_change SET theirs = ? WHERE object = ? AND key = ?",
-        [(image or "null", part.tracked.name, key) for key, image in theirs.items()],
-    )
+    changes.keep_remote_images(connection, part.tracked.name, _remote_images(part, aside))
 
 
-def _hub_images(part: ObjectPage, keys: set[str]) -> dict[str, str | None]:
+def _remote_images(part: ObjectPage, keys: set[str]) -> dict[str, str | None]:
     """Return the images of the hub's records, None for a deleted one."""
     return {
-        entry.key: None if entry.deleted else image_of(part.tracked.read_wire(entry.data))  # type: ignore[arg-type]
+        entry.key: None if entry.deleted else image_of(part.tracked.wire.read(entry.data))  # type: ignore[arg-type]
         for entry in part.entries
         if entry.key in keys
     }
@@ -171,27 +150,24 @@ def _hub_images(part: ObjectPage, keys: set[str]) -> dict[str, str | None]:
 def _offer_newer(
     connection: sqlite3.Connection, part: ObjectPage, seen_until: int, pending: set[str]
 ) -> set[str]:
-    """After a restored backup: offer again what this device had seen of a newer kind than the hub has now.
+    """After a restored backup: offer again what this device has seen and the hub has lost.
 
-    A record whose version is not above the cursor of the old epoch was seen here in that version or a
-    later one; where ours differs, the hub has lost a write.
+    A record whose version is not above the cursor of the old epoch was seen here in that version or a later
+    one. Where ours differs, the hub has lost a write. Returns the keys of the records that are offered.
     """
     tracked = part.tracked
     old = {e.key: e for e in part.entries if e.version <= seen_until and e.key not in pending}
     ours = {
         key: tracked.record_of(tuple(values))
-        for key, *values in connection.execute(tracked.select_sql, (json.dumps(list(old)),))
+        for key, *values in connection.execute(tracked.sql.select, (json.dumps(list(old)),))
     }
-    images = _hub_images(part, set(old))
+    images = _remote_images(part, set(old))
     offered: set[str] = set()
     for key, record in ours.items():
         entry = old[key]
-        theirs = None if entry.deleted else tracked.read_wire(entry.data)  # type: ignore[arg-type]
-        if theirs is None or any(record.get(column) != value for column, value in theirs.items()):
-            connection.execute(
-                "INSERT INTO statesync_change (object, key, operation, image, base, revision) "
-                "VALUES (?, ?, ?, ?, ?, 1)",
-                (tracked.name, key, "update" if theirs else "insert", images[key], entry.version),
-            )
+        remote = None if entry.deleted else tracked.wire.read(entry.data)  # type: ignore[arg-type]
+        if remote is None or any(record.get(column) != value for column, value in remote.items()):
+            edit = Rebase("update" if remote else "insert", images[key], entry.version)
+            changes.offer_edit(connection, tracked.name, key, edit)
             offered.add(key)
     return offered

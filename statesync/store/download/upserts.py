@@ -29,9 +29,10 @@ _TOGETHER = 50
 
 
 def write(connection: sqlite3.Connection, tracked: TrackedObject, rows: Sequence[Row]) -> None:
-    """Insert or update rows of (key, *columns), the last one of a key staying. In a transaction.
+    """Insert or update rows of (key, *columns). Of two rows with one key the last one stays.
 
     ``UNSET`` is a column that the record's writer did not know: it is left as it is, or gets its default.
+    Runs in a transaction.
     """
     if not rows:
         return
@@ -66,12 +67,12 @@ def _write_columns(
 ) -> None:
     done = 0
     if not spared.isdisjoint(columns):
-        sparing = tracked.upsert_of(columns, spared)
+        sparing = tracked.sql.upsert(columns, spared)
         while some := rows[done : done + _TOGETHER]:
             if connection.executemany(sparing, some).rowcount < len(some):
                 break
             done += len(some)
-    connection.executemany(tracked.upsert_of(columns), rows[done:])
+    connection.executemany(tracked.sql.upsert(columns), rows[done:])
 
 
 def _spared(connection: sqlite3.Connection, tracked: TrackedObject) -> frozenset[str]:

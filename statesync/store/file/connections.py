@@ -1,11 +1,11 @@
 """Peewee's database as a device uses it: a connection a thread, and one that goes from session to session.
 
-Opening a connection reads the whole schema, and every statement is compiled anew on it: a sixth of what a
-sync with nothing to do takes. So a session leaves its connection to the next one.
+A new connection reads the whole schema and compiles every statement anew: a sixth of the time of a sync
+with nothing to do. So a session leaves its connection to the next one.
 
-SQLite writes its log back into the file with the commit that makes it long. Sessions let it become longer
-than the program does, which saves a tenth of a large download: what is written twice meanwhile is written
-back once. The last commit of a session that stored much leaves that to a thread of its own, so nobody waits.
+SQLite writes its log back into the file with the commit that makes it too long. A session lets it become
+longer than the program does. That saves a tenth of a large download, because a page that is written twice
+meanwhile is written back once. After a large session a thread writes the log back, so nobody waits.
 """
 
 from __future__ import annotations
@@ -40,9 +40,11 @@ _LOG_LENGTH = 4
 class DeviceDatabase(SqliteDatabase):
     """Keeps the connection of a session that went well, as long as another thread has one open.
 
-    So a program that has closed its own connections has closed the file, and finds the whole of it there.
+    So a program that has closed its own connections has closed the file, and the file has all the data.
     ``_connect`` and ``_close`` are called under Peewee's lock.
     """
+
+    connect_params: dict[str, Any]
 
     def __init__(self, path: str, **settings: Any) -> None:
         self._session_thread: int | None = None
@@ -66,7 +68,7 @@ class DeviceDatabase(SqliteDatabase):
                 self._session_thread = None
 
     def distrust(self) -> None:
-        """Leave the connection of the session that runs now to no other: an error has come of one."""
+        """Close the connection of the session that runs now when it ends: SQLite has raised an error."""
         self._is_sound = False
 
     def put_off_checkpoint(self) -> None:
@@ -79,7 +81,7 @@ class DeviceDatabase(SqliteDatabase):
             _limit_log(self._session, 0)
 
     def drop_spare(self) -> None:
-        """Close the connection that is kept for the next session, once the last one's log is written back."""
+        """Close the connection that is kept for the next session, when the last one's log is written back."""
         writing, self._writing_back = self._writing_back, None
         if writing is not None:
             writing.wait()

@@ -35,6 +35,11 @@ _MEANINGS: tuple[tuple[str, type[StoreError], str], ...] = (
     ("unable to open", StoreReadOnly, "check that its folder exists and can be written"),
     ("not a database", StoreCorrupt, "check the path, or restore the file from a backup"),
     ("malformed", StoreCorrupt, "restore the file from a backup"),
+    (
+        "no such table: statesync_",
+        StoreCorrupt,
+        "the store's own table is gone; restore the file from a backup",
+    ),
     ("disk I/O error", StoreError, "check the disk"),
 )
 
@@ -47,12 +52,14 @@ class Database:
     """
 
     def __init__(self, path: str | Path, busy_timeout: float = 5.0) -> None:
-        self.path = Path(path)
+        self.path: Path = Path(path)
         if str(path) == ":memory:" or not str(path):
             raise UsageError(
                 "a store needs a file, because its threads and sessions share it; give it a path"
             )
-        self.peewee = DeviceDatabase(str(path), pragmas=_PRAGMAS, timeout=busy_timeout, lock_type="IMMEDIATE")
+        self.peewee: DeviceDatabase = DeviceDatabase(
+            str(path), pragmas=_PRAGMAS, timeout=busy_timeout, lock_type="IMMEDIATE"
+        )
 
     def __str__(self) -> str:
         return self.path.name
@@ -76,6 +83,19 @@ class Database:
                     yield self.raw()
 
     @contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """Let the block read one state of the database, whoever writes meanwhile; waits for nobody.
+
+        Inside a transaction it reads what that transaction sees.
+        """
+        with self.errors_mapped():
+            if self.peewee.in_transaction():
+                yield self.raw()
+            else:
+                with self.peewee.atomic("DEFERRED"):
+                    yield self.raw()
+
+    @contextmanager
     def session_connection(self) -> Iterator[sqlite3.Connection]:
         """Give a session's thread its connection for the length of the block.
 
@@ -94,7 +114,7 @@ class Database:
     def without_foreign_keys(self) -> Iterator[None]:
         """Enforce no foreign keys on the calling thread's connection for the length of the block.
 
-        Raises ``UsageError`` inside a transaction, where SQLite would not listen.
+        Raises ``UsageError`` inside a transaction, where SQLite ignores the switch.
         """
         if self.peewee.in_transaction():
             raise UsageError("this cannot be done inside a transaction; end it first")

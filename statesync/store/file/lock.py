@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import lock_descriptor, unlock_descriptor
@@ -47,6 +49,15 @@ class StoreLock:
                 self._in_use.release()
         if self._file is None:
             raise busy
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the store for the length of the block; raises what ``acquire`` raises."""
+        self.acquire()
+        try:
+            yield
+        finally:
+            self.release()
 
     def release(self) -> None:
         """Give the store back."""

@@ -1,7 +1,7 @@
 """Change tracking by SQL triggers, so that every write counts, whoever makes it and however.
 
 The triggers only append to the object's log: which record was written, and its values as they were before.
-Making images of them, and net changes, is left to ``outbox``; it is what makes a tracked write cheap.
+``outbox`` makes images and net changes of them later. That keeps a tracked write cheap.
 
 Traps that the triggers answer for (measured on SQLite 3.40):
 
@@ -21,7 +21,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from statesync.store.file.database import Database
-from statesync.store.tracking.objects import TrackedObject, quoted
+from statesync.store.tracking.log import log_sql
+from statesync.store.tracking.objects import TrackedObject
+from statesync.store.tracking.quoting import quoted
 
 _ON = "SELECT is_on FROM statesync_tracking"
 _SET = "UPDATE statesync_tracking SET is_on = ?"
@@ -64,7 +66,7 @@ def switch_on(connection: sqlite3.Connection) -> None:
 def install(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
     """Create the object's log and triggers, replacing those of an older description. Runs in a transaction.
 
-    What an older description has logged must have been folded.
+    The caller has folded what was logged under an older description.
     """
     wanted = dict(_parts(tracked))
     found = _found(connection, tracked)
@@ -74,16 +76,6 @@ def install(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
         if found.get(name) != sql:
             _drop(connection, tracked, name)
             connection.execute(sql)
-
-
-def log_sql(tracked: TrackedObject) -> str:
-    """Return the log's SQL: the columns have no type, so that they hold every value as it was.
-
-    ``known`` says whether there was a record before the write; a row with ``changed = 0`` only keeps one for
-    a write that may follow.
-    """
-    columns = ", ".join(("key TEXT NOT NULL", "changed INTEGER", "known INTEGER", *tracked.log_columns))
-    return f"CREATE TABLE {quoted(tracked.log)} ({columns})"
 
 
 def remove(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
@@ -144,7 +136,7 @@ def _trigger(tracked: TrackedObject, what: str, when: str, only: str, body: str)
 def _keeper(tracked: TrackedObject, what: str, when: str, replaced: list[str]) -> tuple[str, str]:
     """Return the trigger that keeps the rows that NEW may replace.
 
-    Mostly there are none, and to look for them costs less than to begin the trigger's body.
+    Mostly there are none. To look for them costs less than to begin the trigger's body.
     """
     found = (f"EXISTS (SELECT 1 FROM {quoted(tracked.table)} WHERE {where})" for where in replaced)
     only = f"{_FLAG} AND ({' OR '.join(found)})"

@@ -1,6 +1,6 @@
 """The upload batches of one session: which is next, what travels, and what the hub said of it.
 
-Used by the session's thread alone. ``begin``, ``stage`` and ``store`` write, in the caller's transaction;
+Used by the session's thread alone. ``fix_limit``, ``stage`` and ``store`` write, in the caller's transaction;
 nothing else here writes, but for what folding and marking a record as unsendable takes.
 """
 
@@ -10,181 +10,179 @@ import sqlite3
 import uuid
 
 import msgspec
+from attrs import define
 
 from statesync.errors import BadAnswer, UsageError
-from statesync.protocol.messages import Answered
-from statesync.store import journal, outbox, standing
-from statesync.store.context import Brief, Upload
+from statesync.protocol.conversation import Committed
+from statesync.protocol.messages import Answered, ComposeAhead, Prepare, Prepared
+from statesync.store import spaces
+from statesync.store.context import SessionContext
+from statesync.store.journal import batches, sessions
+from statesync.store.journal.batches import DoubtfulBatch, WireBatch
+from statesync.store.outbox import queue
+from statesync.store.outbox.changes import Revision, mark_sent
+from statesync.store.outbox.fold import fold
 from statesync.store.tracking.triggers import switched_off
 from statesync.store.upload import drafts, verdicts
-from statesync.wire import Push, PushAnswer, Rejected
+from statesync.wire import Change, Push, PushAnswer, Rejected
+
+
+@define(eq=False)
+class UploadBatch:
+    """The upload batch that stands ready or is under way. ``up_to`` is the session's upload limit.
+
+    ``replayed`` says as what it was first sent, if it is in doubt.
+    """
+
+    wire: WireBatch
+    changes: list[Change]
+    up_to: int
+    last_position: int = 0
+    revisions: tuple[Revision, ...] = ()
+    replayed: DoubtfulBatch | None = None
+    answer: PushAnswer | None = None
+    resolutions: list[verdicts.Resolution] | None = None
 
 
 class Uploads:
-    """What one session sends, up to the horizon that it fixes when it begins."""
+    """What one session sends."""
 
-    def __init__(self, brief: Brief) -> None:
-        self._brief = brief
-        self._horizon = 0
-        self._looked_through = 0
-        self._round = 0
-        self._upload: Upload | None = None
+    def __init__(self, context: SessionContext) -> None:
+        self._context = context
+        self._batch: UploadBatch | None = None
         self._draft: drafts.Draft | None = None
 
-    def begin(self, connection: sqlite3.Connection) -> None:
-        """Fold what was logged, and fix the horizon: what is written later waits for the next session."""
-        outbox.fold(connection, self._brief.core.objects)
-        self._fix_horizon(connection)
-
-    def _fix_horizon(self, connection: sqlite3.Connection) -> None:
-        self._horizon = outbox.horizon(connection)
-        journal.set_horizon(connection, self._brief.session, self._horizon)
-
-    def waiting(self) -> int:
-        """Return how many changes the session has before it."""
-        return outbox.count_waiting(self._brief.raw(), self._brief.objects) if self._horizon else 0
+    def fix_limit(self, connection: sqlite3.Connection) -> int:
+        """Fold what was logged, and return the upload limit: what is written later waits."""
+        fold(connection, self._context.parts.objects)
+        limit = queue.last_position(connection)
+        sessions.set_upload_limit(connection, self._context.session, limit)
+        return limit
 
     # -- what is next --------------------------------------------------------------------------------
 
-    def prepare(self, round_: int) -> int:
-        """Stage the next batch and return its records, 0 if none waits. Round 0 is the replay."""
-        if round_ == 0:
-            self._upload = self._replay()
-        else:
-            if round_ != self._round:
-                self._round, self._looked_through = round_, 0
-            self._upload = self._next()
-        return len(self._upload.changes) if self._upload else 0
+    def prepare(self, wanted: Prepare) -> Prepared:
+        """Stage the next batch. Round 0 is the replay."""
+        self._batch = self._next(wanted) if wanted.round else self._replay(wanted)
+        if self._batch is None:
+            return Prepared(0)
+        return Prepared(len(self._batch.changes), self._batch.last_position)
 
-    def _replay(self) -> Upload | None:
-        doubtful = journal.batch_in_doubt(self._brief.raw(), self._brief.space)
-        if doubtful is None:
+    def _replay(self, wanted: Prepare) -> UploadBatch | None:
+        in_doubt = batches.find_doubtful(self._context.raw(), self._context.space)
+        if in_doubt is None:
             return None
-        session, number, wire_id, wire_number, payload = doubtful
-        return Upload(
-            wire_id,
-            wire_number,
-            payload,
-            verdicts.changes_of(payload),
-            through=0,
-            replayed=(session, number),
-        )
+        changes = verdicts.changes_of(in_doubt.wire.payload)
+        return UploadBatch(in_doubt.wire, changes, wanted.up_to, replayed=in_doubt)
 
-    def _next(self) -> Upload | None:
-        brief = self._brief
-        if not outbox.has_waiting(brief.raw(), after=self._looked_through, up_to=self._horizon):
+    def _next(self, wanted: Prepare) -> UploadBatch | None:
+        context = self._context
+        if not queue.has_waiting(context.raw(), after=wanted.after, up_to=wanted.up_to):
             return None
-        window = self._window(self._looked_through)
-        with brief.core.database.transaction() as connection:
-            ready = drafts.next_batch(connection, brief.objects, window, brief.session, self._draft)
-            here = standing.standing(connection, brief.space)
+        with context.parts.database.transaction() as connection:
+            ready = drafts.next_batch(
+                connection, context.objects, self._window(wanted), context.session, self._draft
+            )
+            here = spaces.load_or_create(connection, context.space)
         if ready is None:
             return None
-        return Upload(
-            str(uuid.uuid4()),
-            here.number + 1,
-            ready.payload,
+        return UploadBatch(
+            WireBatch(str(uuid.uuid4()), here.number + 1, ready.payload),
             ready.changes,
-            ready.through,
+            wanted.up_to,
+            last_position=ready.last_position,
             revisions=ready.revisions,
         )
 
-    def _window(self, after: int) -> drafts.Window:
-        limit = self._brief.options.upload_batch_size
-        return drafts.Window(after, self._horizon, limit, skip_failed=self._round > 1)
+    def _window(self, wanted: Prepare | ComposeAhead) -> queue.Window:
+        limit = self._context.options.upload_batch_size
+        return queue.Window(wanted.after, wanted.up_to, limit, skip_failed=wanted.round > 1)
 
-    def look_ahead(self) -> None:
+    def compose_ahead(self, wanted: ComposeAhead) -> None:
         """Compose the batch that follows the one under way, to have it at hand; writes nothing."""
-        window = self._window(max(self._looked_through, self._staged().through))
-        self._draft = drafts.draft(self._brief.raw(), self._brief.objects, window)
+        self._draft = drafts.draft(self._context.raw(), self._context.objects, self._window(wanted))
 
     def request(self) -> Push:
         """Return the request of the staged batch."""
-        upload, here = self._staged(), standing.standing(self._brief.raw(), self._brief.space)
-        payload = msgspec.Raw(upload.payload)
-        return Push(here.client, upload.wire_number, upload.wire_id, here.hub, here.epoch, payload, here.head)
+        batch, here = self._staged(), spaces.load_or_create(self._context.raw(), self._context.space)
+        wire, payload = batch.wire, msgspec.Raw(batch.wire.payload)
+        return Push(here.client, wire.number, wire.id, here.hub, here.epoch, payload, here.head)
 
     def stage(self, connection: sqlite3.Connection, number: int) -> None:
         """Keep the batch's exact payload, and mark its changes as under way."""
-        upload, session = self._staged(), self._brief.session
-        journal.stage_upload(
-            connection,
-            session,
-            number,
-            upload.wire_id,
-            upload.wire_number,
-            upload.payload,
-            len(upload.changes),
-        )
-        if upload.replayed is not None:
-            journal.settle(connection, *upload.replayed)
-        outbox.mark_sent(connection, upload.wire_id, upload.revisions)
+        batch = self._staged()
+        batches.stage_upload(connection, self._context.session, number, batch.wire, len(batch.changes))
+        if batch.replayed is not None:
+            batches.resolve_doubt(connection, batch.replayed.session, batch.replayed.number)
+        mark_sent(connection, batch.wire.id, batch.revisions)
 
     # -- what was answered ---------------------------------------------------------------------------
 
     def take(self, answer: PushAnswer) -> Answered:
         """Check the answer and resolve its conflicts. Raises ``BadAnswer``; writes nothing."""
-        upload, brief = self._staged(), self._brief
-        if len(answer.results) != len(upload.changes):
+        batch, context = self._staged(), self._context
+        if len(answer.results) != len(batch.changes):
             raise BadAnswer(
-                f"the hub answered {len(answer.results)} verdicts to {len(upload.changes)} changes",
+                f"the hub answered {len(answer.results)} verdicts to {len(batch.changes)} changes",
                 maybe_applied=True,
             )
         try:
-            upload.resolutions = verdicts.resolve(
-                brief.raw(),
-                upload.changes,
+            batch.resolutions = verdicts.resolve(
+                context.raw(),
+                batch.changes,
                 answer.results,
-                brief.core.objects,
-                brief.options.conflict_policy,
+                context.parts.objects,
+                context.options.conflict_policy,
             )
         except msgspec.MsgspecError as error:
             raise BadAnswer(
                 f"the hub's record in a conflict does not fit its table: {error}", maybe_applied=True
             ) from error
-        upload.answer = answer
+        batch.answer = answer
         rejected = sum(isinstance(verdict, Rejected) for verdict in answer.results)
-        resend = sum(resolution.goes_up for resolution in upload.resolutions)
-        return Answered(len(upload.changes), rejected=rejected, resend=resend, last=self._is_last(upload))
+        resend = sum(resolution.goes_up for resolution in batch.resolutions)
+        return Answered(len(batch.changes), rejected=rejected, resend=resend, last=self._is_last(batch))
 
-    def _is_last(self, upload: Upload) -> bool:
+    def _is_last(self, batch: UploadBatch) -> bool:
         """Tell whether nothing waits behind this batch; a replay does not know what it stands before."""
-        brief = self._brief
-        if brief.options.downloads or upload.replayed is not None:
+        context = self._context
+        if context.options.downloads or batch.replayed is not None:
             return False
-        return not outbox.has_more(brief.raw(), brief.objects, after=upload.through, up_to=self._horizon)
+        return not queue.has_more(
+            context.raw(), context.objects, after=batch.last_position, up_to=batch.up_to
+        )
 
-    def store(self, connection: sqlite3.Connection, number: int) -> verdicts.Outcome:
+    def store(self, connection: sqlite3.Connection, number: int) -> tuple[verdicts.Outcome, Committed]:
         """Store the verdicts of the batch ``number``, and what its answer says of the hub."""
-        upload, brief = self._staged(), self._brief
-        answer = upload.answer
+        batch, context = self._staged(), self._context
+        answer = batch.answer
         if answer is None:
             raise UsageError("no answer of the batch is staged")
         with switched_off(connection):
             outcome = verdicts.store(
                 connection,
-                brief.session,
-                upload.wire_id,
-                upload.changes,
+                context.session,
+                batch.wire.id,
+                batch.changes,
                 answer.results,
-                upload.resolutions or [],
-                brief.core.objects,
-                remove_accepted=brief.options.remove_after_upload,
+                batch.resolutions or [],
+                context.parts.objects,
+                remove_accepted=context.options.remove_after_upload,
             )
-        here = standing.standing(connection, brief.space)
-        standing.learn(connection, here, answer.hub, answer.epoch, answer.head)
-        standing.acknowledge(connection, brief.space, upload.wire_number)
-        journal.settle(connection, brief.session, number)
-        if upload.replayed is not None:
-            self._fix_horizon(connection)  # edits that waited for the settling have moved to the end
-        self._looked_through = max(self._looked_through, upload.through)
-        return outcome
+        here = spaces.load_or_create(connection, context.space)
+        spaces.learn(connection, here, answer.hub, answer.epoch, answer.head)
+        spaces.acknowledge(connection, context.space, batch.wire.number)
+        batches.resolve_doubt(connection, context.session, number)
+        if batch.replayed is None:
+            return outcome, Committed(outcome.accepted)
+        # Edits that were made before the doubt was settled have moved to the end of the queue.
+        return outcome, Committed(outcome.accepted, self.fix_limit(connection))
 
     def drop(self) -> None:
         """Let go of the staged batch."""
-        self._upload = None
+        self._batch = None
 
-    def _staged(self) -> Upload:
-        if self._upload is None:
+    def _staged(self) -> UploadBatch:
+        if self._batch is None:
             raise UsageError("no upload batch is staged")
-        return self._upload
+        return self._batch

@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import time
 from collections.abc import Iterable, Sequence
-from logging import getLogger
+from logging import Logger, getLogger
 
 import msgspec
 from attrs import frozen
 
 from statesync.conflicts import Policy, Record
-from statesync.store.outbox import Objects, drop_empty, fold, mark_failed
-from statesync.store.tracking.objects import TrackedObject, image_of, record_of_image
+from statesync.store import conflict_log
+from statesync.store.conflict_log import Sides
+from statesync.store.outbox import changes as outbox
+from statesync.store.outbox import lookup
+from statesync.store.outbox.changes import Rebase
+from statesync.store.outbox.fold import fold
+from statesync.store.tracking.images import image_of, record_of_image
+from statesync.store.tracking.objects import Objects, TrackedObject
 from statesync.wire import Accepted, Change, Conflict, Rejected, Verdict
 
-logger = getLogger(__name__)
+logger: Logger = getLogger(__name__)
 
 _CHANGES = msgspec.json.Decoder(list[Change])
 
@@ -51,6 +56,11 @@ class Resolution:
         return self.problem is None and self.kept != self.remote
 
     @property
+    def sides(self) -> Sides:
+        """What the conflict log keeps."""
+        return Sides(self.base, self.local, self.remote, self.kept)
+
+    @property
     def is_conflict(self) -> bool:
         """Whether anything was at stake at all: equal records are no conflict."""
         return self.local != self.remote
@@ -58,12 +68,11 @@ class Resolution:
 
 @frozen
 class Outcome:
-    """How many records of a batch were accepted, in conflict and rejected, and how many go up again."""
+    """How many records of a batch were accepted, in conflict and rejected."""
 
     accepted: int
     conflicts: int
     rejected: int
-    resend: int
 
 
 def changes_of(payload: bytes) -> list[Change]:
@@ -94,21 +103,19 @@ def resolve(
 def _resolve(
     connection: sqlite3.Connection, tracked: TrackedObject, key: str, verdict: Conflict, policy: Policy
 ) -> Resolution | None:
-    row = connection.execute(
-        "SELECT revision, image FROM statesync_change WHERE object = ? AND key = ?", (tracked.name, key)
-    ).fetchone()
-    if row is None:  # rolled back meanwhile: there is nothing left to keep
+    seen = lookup.version_of(connection, tracked.name, key)
+    if seen is None:  # rolled back meanwhile: there is nothing left to keep
         return None
-    base, local = record_of_image(row[1]), _local(connection, tracked, key)
+    base, local = record_of_image(seen.image), _local(connection, tracked, key)
     remote = None
     if not verdict.deleted and verdict.data is not msgspec.UNSET:
-        remote = tracked.read_wire(verdict.data)
+        remote = tracked.wire.read(verdict.data)
     kept, problem = _ask(policy, base, local, remote, tracked)
-    return Resolution(tracked, key, row[0], verdict.version, base, local, remote, kept, problem)
+    return Resolution(tracked, key, seen.revision, verdict.version, base, local, remote, kept, problem)
 
 
 def _local(connection: sqlite3.Connection, tracked: TrackedObject, key: str) -> Record | None:
-    row = connection.execute(tracked.select_sql, (json.dumps([key]),)).fetchone()
+    row = connection.execute(tracked.sql.select, (json.dumps([key]),)).fetchone()
     return None if row is None else tracked.record_of(tuple(row[1:]))
 
 
@@ -164,11 +171,13 @@ def store(
     fold(connection, objects)
     refused = _not_accepted(changes, verdicts)
     rejected = _store_rejected(connection, session, refused)
-    resend = sum(_store_resolution(connection, session, resolution) for resolution in resolutions)
+    for resolution in resolutions:
+        _store_resolution(connection, session, resolution)
     # A conflict that was not stored (edited since) is free again and comes up in the next round.
-    _release_conflicts(connection, refused)
+    conflicts = [(change.object, change.key) for change, verdict in refused if isinstance(verdict, Conflict)]
+    outbox.release(connection, conflicts)
     _store_accepted(connection, wire_id, changes, verdicts, objects, remove_accepted=remove_accepted)
-    return Outcome(len(changes) - len(refused), len(refused) - rejected, rejected, resend)
+    return Outcome(len(changes) - len(refused), len(refused) - rejected, rejected)
 
 
 def _not_accepted(changes: Sequence[Change], verdicts: Sequence[Verdict]) -> list[Pair]:
@@ -181,37 +190,32 @@ def _store_rejected(connection: sqlite3.Connection, session: str, refused: list[
     for change, verdict in refused:
         if isinstance(verdict, Rejected):
             error = f"{verdict.code}: {verdict.message}"
-            mark_failed(connection, change.object, change.key, error, session)
+            outbox.mark_failed(connection, change.object, change.key, error, session)
             count += 1
     return count
 
 
-def _store_resolution(connection: sqlite3.Connection, session: str, resolution: Resolution) -> bool:
-    """Store one resolution; tell whether the record goes up again in this session."""
+def _store_resolution(connection: sqlite3.Connection, session: str, resolution: Resolution) -> None:
+    """Store one resolution, by compare and set on the revision that was looked at."""
     tracked, key = resolution.tracked, resolution.key
-    where = "WHERE object = ? AND key = ? AND revision = ?"
-    seen = (tracked.name, key, resolution.revision)
-    if connection.execute(f"SELECT 1 FROM statesync_change {where}", seen).fetchone() is None:
-        return True
+    now = lookup.version_of(connection, tracked.name, key)
+    if now is None or now.revision != resolution.revision:
+        return
     if resolution.problem is not None:
-        mark_failed(connection, tracked.name, key, resolution.problem, session)
-        return False
+        outbox.mark_failed(connection, tracked.name, key, resolution.problem, session)
+        return
     if resolution.is_conflict:
         try:
             _write(connection, tracked, key, resolution.kept)
         except sqlite3.IntegrityError as error:  # the statement is undone, the transaction goes on
-            mark_failed(connection, tracked.name, key, f"does_not_fit: {error}", session)
-            return False
-        _log(connection, session, resolution)
-    if not resolution.goes_up:
-        connection.execute(f"DELETE FROM statesync_change {where}", seen)
-        return False
-    connection.execute(
-        "UPDATE statesync_change SET image = ?, base = ?, operation = ?, revision = revision + 1, "
-        f"theirs = NULL, error = NULL, failed_in = NULL {where}",
-        (image_of(resolution.remote), max(resolution.version, 1), _operation(resolution), *seen),
-    )
-    return True
+            outbox.mark_failed(connection, tracked.name, key, f"does_not_fit: {error}", session)
+            return
+        conflict_log.add(connection, session, tracked.name, key, resolution.sides)
+    if resolution.goes_up:
+        edit = Rebase(_operation(resolution), image_of(resolution.remote), max(resolution.version, 1))
+        outbox.rebase(connection, tracked.name, key, edit, revised=True)
+    else:
+        outbox.forget_record(connection, tracked.name, key)
 
 
 def _operation(resolution: Resolution) -> str:
@@ -222,25 +226,9 @@ def _operation(resolution: Resolution) -> str:
 
 def _write(connection: sqlite3.Connection, tracked: TrackedObject, key: str, kept: Record | None) -> None:
     if kept is None:
-        connection.execute(tracked.delete_sql, (key,))
+        connection.execute(tracked.sql.delete, (key,))
     else:
-        connection.execute(tracked.upsert_of(tuple(kept)), (key, *kept.values()))
-
-
-def _log(connection: sqlite3.Connection, session: str, resolution: Resolution) -> None:
-    sides = (resolution.base, resolution.local, resolution.remote, resolution.kept)
-    connection.execute(
-        "INSERT INTO statesync_conflict (session, at, object, key, base, local, remote, kept) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (session, time.time(), resolution.tracked.name, resolution.key, *map(image_of, sides)),
-    )
-
-
-def _release_conflicts(connection: sqlite3.Connection, refused: list[Pair]) -> None:
-    connection.executemany(
-        "UPDATE statesync_change SET batch = NULL, sent = NULL WHERE object = ? AND key = ?",
-        [(change.object, change.key) for change, verdict in refused if isinstance(verdict, Conflict)],
-    )
+        connection.execute(tracked.sql.upsert(tuple(kept)), (key, *kept.values()))
 
 
 def _store_accepted(
@@ -255,10 +243,8 @@ def _store_accepted(
     """Take accepted changes out of the outbox, by compare and set; those edited since stay, rebased."""
     if remove_accepted:
         _remove(connection, wire_id, objects)
-    connection.execute("DELETE FROM statesync_change WHERE batch = ? AND revision = sent", (wire_id,))
-    edited = connection.execute(
-        "SELECT object, key FROM statesync_change WHERE batch = ?", (wire_id,)
-    ).fetchall()
+    outbox.forget_unedited(connection, wire_id)
+    edited = lookup.changes_of_batch(connection, wire_id)
     accepted = _accepted(changes, verdicts) if edited else {}
     for name, key in edited:
         if name in objects and (name, key) in accepted:
@@ -277,32 +263,20 @@ def _accepted(
 
 def _remove(connection: sqlite3.Connection, wire_id: str, objects: Objects) -> None:
     for name, tracked in objects.items():
-        keys = connection.execute(
-            "SELECT key FROM statesync_change WHERE batch = ? AND revision = sent AND object = ?",
-            (wire_id, name),
-        ).fetchall()
-        connection.executemany(tracked.delete_sql, keys)
+        keys = lookup.unedited_keys(connection, wire_id, name)
+        connection.executemany(tracked.sql.delete, [(key,) for key in keys])
 
 
 def _rebase(connection: sqlite3.Connection, tracked: TrackedObject, change: Change, version: int) -> None:
     """Keep an edit that was made while its record was under way: an update of what the hub now has.
 
-    It moves to the end of the outbox, past the session's horizon, so it waits for the next session.
+    It moves to the end of the outbox, past the position up to which the session uploads. So it waits for the
+    next session.
     """
-    sent = None if change.data is msgspec.UNSET else tracked.read_wire(change.data)
+    sent = None if change.data is msgspec.UNSET else tracked.wire.read(change.data)
     exists = _local(connection, tracked, change.key) is not None
     operation = "delete" if not exists else "insert" if sent is None else "update"
-    connection.execute(
-        "UPDATE statesync_change SET image = ?, base = ?, operation = ?, batch = NULL, sent = NULL, "
-        "theirs = NULL, error = NULL, failed_in = NULL WHERE object = ? AND key = ?",
-        (image_of(sent), max(version, 1), operation, tracked.name, change.key),
-    )
-    connection.execute(
-        "UPDATE statesync_change SET position = 1 + (SELECT seq FROM sqlite_sequence "
-        "WHERE name = 'statesync_change') WHERE object = ? AND key = ?",
-        (tracked.name, change.key),
-    )
-    connection.execute(
-        "UPDATE sqlite_sequence SET seq = seq + 1 WHERE name = 'statesync_change'",
-    )
-    drop_empty(connection, tracked.name)
+    edit = Rebase(operation, image_of(sent), max(version, 1))
+    outbox.rebase(connection, tracked.name, change.key, edit, revised=False)
+    outbox.move_to_end(connection, tracked.name, change.key)
+    outbox.drop_empty(connection, tracked.name)

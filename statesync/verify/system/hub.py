@@ -1,63 +1,269 @@
-"""The hub of the modelled world (sections 4, 6 and 7 of the design): pure functions."""
+"""The hub, as pure functions: one space with its head, tombstones, receipts and epochs.
+
+This is the only model of the hub. The system model explores it, and ``tests/hub/test_model.py`` holds the
+real hub against it, on SQLite and on PostgreSQL. What it has and why: sections 4, 6 and 7 of the design, and
+"Base versions" in ``docs/internals.md``.
+"""
 
 from __future__ import annotations
 
-from attrs import evolve
+import json
 
-from statesync.verify.system.world import (
+from attrs import evolve, frozen
+
+from statesync.verify.system.wire import (
     Accepted,
-    Ask,
     Change,
     Conflict,
-    Hub,
+    Entry,
+    Feed,
+    Fields,
     Page,
-    Receipt,
-    Record,
-    Upload,
-    Verdicts,
+    Pull,
+    Push,
+    PushAnswer,
+    Refusal,
+    Rejected,
+    Request,
+    Verdict,
+    fields,
 )
+from statesync.wire import CLIENT_FORKED, EPOCH_CHANGED, HORIZON_PASSED, WRONG_HUB
 
-PAGE_SIZE = 1
-
-
-class Forked(Exception):
-    """The client's number does not follow its receipt: it would look like a copied device."""
+EPOCH_LEAP = 1 << 32
+"""How far past all that is known to have been given out a new epoch begins."""
 
 
-def push(hub: Hub, upload: Upload) -> tuple[Hub, Verdicts]:
-    """Apply one upload batch whole, or answer its repeat from the receipt. Raises ``Forked``."""
-    client = upload.client
-    last = next((receipt for receipt in hub.receipts if receipt.client == client), None)
-    if last is not None and (last.number, last.batch) == (upload.number, upload.id):
-        return hub, last.verdicts
-    if upload.number != (last.number if last else 0) + 1:
-        raise Forked(f"{client} sent batch number {upload.number}")
-    verdicts: list[Accepted | Conflict] = []
-    for change in upload.changes:
-        hub, verdict = _judge(hub, client, change)
+@frozen(cache_hash=True)
+class Record:
+    """One record; without ``data`` it is a tombstone."""
+
+    object: str
+    key: str
+    version: int
+    writer: str
+    data: Fields | None
+
+
+@frozen(cache_hash=True)
+class Receipt:
+    """What the hub keeps of a client's last batch."""
+
+    client: str
+    number: int
+    batch: str
+    answer: PushAnswer
+
+
+@frozen(cache_hash=True)
+class Hub:
+    """One space. ``purged_through`` is the version of the newest tombstone that was forgotten.
+
+    ``epochs`` counts the epochs that were ever begun: a restored backup does not know of the later ones, but
+    gives out no epoch twice. ``first_reads`` has (client, object, ``purged_through`` when it began to read).
+    ``takes`` are the objects that records may belong to (None: any), ``most`` the bytes of a record's JSON.
+    """
+
+    id: str = "hub"
+    epoch: int = 1
+    epochs: int = 1
+    head: int = 0
+    purged_through: int = 0
+    records: tuple[Record, ...] = ()
+    receipts: tuple[Receipt, ...] = ()
+    first_reads: tuple[tuple[str, str, int], ...] = ()
+    takes: tuple[str, ...] | None = None
+    most: int = 1 << 20
+
+    def find(self, name: str, key: str) -> Record | None:
+        """Return a record or its tombstone."""
+        return next((each for each in self.records if (each.object, each.key) == (name, key)), None)
+
+    def receipt(self, client: str) -> Receipt | None:
+        """Return the receipt of a client's last batch."""
+        return next((each for each in self.receipts if each.client == client), None)
+
+
+def restored(hub: Hub, backup: Hub) -> Hub:
+    """Return ``backup`` in the place of ``hub``, which gives out no epoch of ``hub`` again."""
+    return evolve(backup, epochs=hub.epochs)
+
+
+def purge(hub: Hub, through: int) -> tuple[Hub, int]:
+    """Forget the tombstones up to a version; return how many there were."""
+    gone = [each for each in hub.records if each.data is None and each.version <= through]
+    kept = tuple(each for each in hub.records if each not in gone)
+    newest = max([hub.purged_through, *(each.version for each in gone)])
+    return evolve(hub, records=kept, purged_through=newest), len(gone)
+
+
+# -- what is refused as a whole ----------------------------------------------------------------------
+
+
+def _disbelieved(hub: Hub, request: Request, last: int, acknowledged: int) -> Refusal | None:
+    """Refuse a device that believes in another hub, another epoch, or is behind its receipt."""
+    if request.hub not in (None, hub.id):
+        return Refusal(WRONG_HUB)
+    if request.epoch not in (None, hub.epoch):
+        return Refusal(EPOCH_CHANGED, hub.epoch, last)
+    return Refusal(CLIENT_FORKED, number=last) if acknowledged < last else None
+
+
+def _begin_epoch(hub: Hub, seen: int, last: int) -> tuple[Hub, Refusal]:
+    """Answer a device that has seen more than there is: the hub was restored from a backup."""
+    begun = hub.epochs + 1
+    return evolve(hub, epoch=begun, epochs=begun, head=seen + EPOCH_LEAP), Refusal(EPOCH_CHANGED, begun, last)
+
+
+# -- push --------------------------------------------------------------------------------------------
+
+
+def push(hub: Hub, request: Push) -> tuple[Hub, PushAnswer | Refusal]:
+    """Apply one upload batch whole, answer its repeat from the receipt, or refuse it."""
+    receipt = hub.receipt(request.client)
+    last = receipt.number if receipt else 0
+    is_repeat = receipt is not None and (receipt.number, receipt.batch) == (request.number, request.batch)
+    refusal = _disbelieved(hub, request, last, last if is_repeat else request.number - 1)
+    if refusal is not None:
+        return hub, refusal
+    if receipt is not None and is_repeat:
+        return hub, receipt.answer
+    if request.number > last + 1 or request.head > hub.head:
+        return _begin_epoch(hub, max(hub.head, request.head), last)
+    verdicts: list[Verdict] = []
+    for change in request.changes:
+        hub, verdict = _judged(hub, request.client, change)
         verdicts.append(verdict)
-    receipt = Receipt(client, upload.number, upload.id, tuple(verdicts))
-    others = tuple(each for each in hub.receipts if each.client != client)
-    return evolve(hub, receipts=(*others, receipt)), tuple(verdicts)
+    answer = PushAnswer(hub.id, hub.epoch, hub.head, tuple(verdicts))
+    others = tuple(each for each in hub.receipts if each.client != request.client)
+    kept = (*others, Receipt(request.client, request.number, request.batch, answer))
+    return evolve(hub, receipts=kept), answer
 
 
-def _judge(hub: Hub, client: str, change: Change) -> tuple[Hub, Accepted | Conflict]:
-    found = next((record for record in hub.records if record.key == change.key), None)
-    if found is not None and found.version > change.base and found.writer != client:
-        return hub, Conflict(found.key, found.version, found.value)
-    version = hub.head + 1
-    written = Record(change.key, version, change.value, client)
-    kept = tuple(record for record in hub.records if record.key != change.key)
-    history = (*hub.history, (change.key, change.value, client))
-    return evolve(hub, head=version, records=(*kept, written), history=history), Accepted(change.key, version)
+def _judged(hub: Hub, client: str, change: Change) -> tuple[Hub, Verdict]:
+    rejected = _rejected(hub, change)
+    if rejected is not None:
+        return hub, rejected
+    found = hub.find(change.object, change.key)
+    if change.data is None and (found is None or found.data is None):
+        return hub, Accepted(hub.head)
+    conflict = _conflict(hub, client, change, found)
+    return (hub, conflict) if conflict is not None else _written(hub, client, change, found)
 
 
-def pull(hub: Hub, ask: Ask) -> Page:
-    """Return the next page of a client's feed, its own writes left out. Raises ``Forked``."""
-    last = next((receipt.number for receipt in hub.receipts if receipt.client == ask.client), 0)
-    if last != ask.number:
-        raise Forked(f"{ask.client} asked with number {ask.number}, its receipt has {last}")
-    feed = [record for record in hub.records if record.version > ask.cursor and record.writer != ask.client]
-    page = tuple(sorted(feed, key=lambda record: record.version)[:PAGE_SIZE])
-    more = len(feed) > len(page)
-    return Page(page, page[-1].version if more else hub.head, more)
+def _rejected(hub: Hub, change: Change) -> Rejected | None:
+    if hub.takes is not None and change.object not in hub.takes:
+        return Rejected("unknown_object")
+    if change.data is not None and len(json.dumps(dict(change.data), separators=(",", ":"))) > hub.most:
+        return Rejected("record_too_large")
+    return None
+
+
+def _conflict(hub: Hub, client: str, change: Change, found: Record | None) -> Conflict | None:
+    if found is None:
+        missed_delete = 0 < change.base < hub.purged_through
+        return Conflict(hub.purged_through, None) if missed_delete else None
+    if found.version <= change.base or found.writer == client:
+        return None
+    if found.data is None and change.base == 0:
+        return None
+    return Conflict(found.version, found.data)
+
+
+def _written(hub: Hub, client: str, change: Change, found: Record | None) -> tuple[Hub, Accepted]:
+    version, data = hub.head + 1, change.data
+    if data is not None and found is not None and found.data is not None:
+        data = fields({**dict(found.data), **dict(data)})
+    record = Record(change.object, change.key, version, client, data)
+    others = tuple(each for each in hub.records if each is not found)
+    return evolve(hub, head=version, records=(*others, record)), Accepted(version)
+
+
+# -- pull --------------------------------------------------------------------------------------------
+
+
+def pull(hub: Hub, request: Pull) -> tuple[Hub, Page | Refusal]:
+    """Return the page that follows the cursors, or refuse it."""
+    receipt = hub.receipt(request.client)
+    last = receipt.number if receipt else 0
+    refusal = _disbelieved(hub, request, last, request.number)
+    if refusal is not None:
+        return hub, refusal
+    seen = max([hub.head, request.head, *(feed.cursor for feed in request.feeds)])
+    if request.number > last or seen > hub.head:
+        return _begin_epoch(hub, seen, last)
+    if _has_missed_deletes(hub, request, last):
+        return hub, Refusal(HORIZON_PASSED)
+    page = _page(hub, request, last)
+    return _with_first_reads(hub, request, page), page
+
+
+def _has_missed_deletes(hub: Hub, request: Pull, last: int) -> bool:
+    """Tell whether a delete that follows one of the cursors is forgotten.
+
+    A first read that began after the last purge has missed none. What a device uploaded before it read
+    anything may have been deleted since.
+    """
+    if not hub.purged_through or all(feed.cursor >= hub.head for feed in request.feeds):
+        return False
+    if last and any(feed.cursor == 0 and not feed.own for feed in request.feeds):
+        return True
+    below = [feed.object for feed in request.feeds if 0 < feed.cursor < hub.purged_through]
+    return any((request.client, name, hub.purged_through) not in hub.first_reads for name in below)
+
+
+def _page(hub: Hub, request: Pull, last: int) -> Page:
+    feeds = {feed.object: feed for feed in request.feeds}
+    rows = [each for each in hub.records if each.object in feeds and _is_wanted(each, request, feeds, last)]
+    rows.sort(key=lambda each: each.version)
+    more = 0 < request.limit < len(rows)
+    rows = rows[: request.limit or None]
+    reached = rows[-1].version if more else hub.head
+    entries = [_entry(each, feeds[each.object], last) for each in rows]
+    return Page(
+        hub.id,
+        hub.epoch,
+        hub.head,
+        tuple(entry for entry in entries if entry is not None),
+        tuple((feed.object, max(feed.cursor, reached)) for feed in request.feeds),
+        more,
+    )
+
+
+def _is_wanted(record: Record, request: Pull, feeds: dict[str, Feed], last: int) -> bool:
+    feed = feeds[record.object]
+    if record.version <= feed.cursor or (record.writer == request.client and not feed.own):
+        return False
+    return record.data is not None or not _has_nothing(feed, last)
+
+
+def _has_nothing(feed: Feed, last: int) -> bool:
+    """Tell whether the device has no record of this object, so that there is nothing to delete on it."""
+    return feed.cursor == 0 and not feed.own and last == 0
+
+
+def _entry(record: Record, feed: Feed, last: int) -> Entry | None:
+    if record.data is not None and not _matches(record.data, feed):
+        gone = Entry(record.object, record.key, record.version, None)
+        return None if _has_nothing(feed, last) else gone
+    return Entry(record.object, record.key, record.version, record.data)
+
+
+def _matches(data: Fields, feed: Feed) -> bool:
+    known = dict(data)
+    return all(known.get(name) in values for name, values in feed.filter or ())
+
+
+def _with_first_reads(hub: Hub, request: Pull, page: Page) -> Hub:
+    """Remember the first reads that this page leaves below what was purged."""
+    reached = dict(page.cursors)
+    begun = {
+        (request.client, feed.object)
+        for feed in request.feeds
+        if feed.cursor == 0 and 0 < reached[feed.object] < hub.purged_through
+    }
+    if not begun:
+        return hub
+    others = tuple(each for each in hub.first_reads if each[:2] not in begun)
+    noted = tuple((*each, hub.purged_through) for each in sorted(begun))
+    return evolve(hub, first_reads=(*others, *noted))

@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from statesync.hub.serving import listen
+from statesync.hub.http.serving import listen
 
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS space (space TEXT PRIMARY KEY, head BIGINT NOT NULL)",
@@ -186,7 +186,7 @@ def application(url: str) -> Starlette:
 
 @contextmanager
 def serving_bare(url: str) -> Iterator[str]:
-    """Serve the bare hub as ``statesync.hub.serving`` serves the hub, and give its address."""
+    """Serve the bare hub as ``statesync.hub.http.serving`` serves the hub, and give its address."""
     listener = listen("127.0.0.1", 0)
     config = uvicorn.Config(application(url), lifespan="off", ws="none", log_config=None, access_log=False)
     server = uvicorn.Server(config)

@@ -11,6 +11,8 @@ from rig.device import Device, device_at
 
 from statesync import Phase, Store, StoreError
 from statesync.cli.care import doctor
+from statesync.errors import StoreCorrupt
+from statesync.lifecycle import Trigger
 from statesync.store.care.doctor import Complaint, Repair
 
 Statement = str
@@ -23,6 +25,11 @@ def tamper(device: Device, *statements: Statement) -> None:
         for statement in statements:
             connection.execute(statement)
     connection.close()
+
+
+def fold(device: Device) -> None:
+    """Let the store make net changes of what was written: whoever touches the outbox does."""
+    device.store.mark_for_upload()
 
 
 def leaf_of(path: Path, table: str) -> tuple[int, int]:
@@ -55,6 +62,7 @@ def synced(here: Device, there: Device) -> tuple[Device, Device]:
     here.sync()
     here.edit("k00003", name="pending")
     assert here.operations() == {"k00003": "update"}
+    fold(here)
     return here, there
 
 
@@ -185,7 +193,7 @@ def test_a_damaged_page_is_salvaged_and_the_hub_gives_back_what_was_on_it(
     with device_at(path, address, space) as device:
         device.sync()
         device.edit(keys[-1], name="pending")
-        device.store.pending()
+        fold(device)
     page, size = leaf_of(path, "airport")
     with path.open("r+b") as file:
         file.seek((page - 1) * size)
@@ -228,3 +236,91 @@ def test_examining_changes_nothing(synced: tuple[Device, Device]) -> None:
     before = dump(here)
     here.store.examine()
     assert dump(here) == before
+
+
+OWN_TABLES = [
+    "statesync_batch",
+    "statesync_change",
+    "statesync_conflict",
+    "statesync_cursor",
+    "statesync_meta",
+    "statesync_object",
+    "statesync_payload",
+    "statesync_seen",
+    "statesync_session",
+    "statesync_space",
+    "statesync_tracking",
+    "statesync_transition",
+]
+
+
+@pytest.mark.parametrize("table", OWN_TABLES)
+def test_a_table_of_the_stores_own_that_is_gone_is_a_complaint(
+    synced: tuple[Device, Device], table: str
+) -> None:
+    here, _ = synced
+    tamper(here, f"DROP TABLE {table}")
+    assert here.store.examine() == [Complaint("file", f"the store's table {table} is gone", None)]
+    assert here.store.repair() == here.store.examine()
+
+
+def test_a_table_of_the_programs_that_is_gone_is_a_complaint(synced: tuple[Device, Device]) -> None:
+    here, _ = synced
+    tamper(here, "DROP TABLE airport")
+    (complaint,) = here.store.examine()
+    assert (complaint.about, complaint.repair) == ("Airport", Repair.REREAD)
+    assert "its table airport is gone" in complaint.message
+
+
+@pytest.mark.parametrize("table", OWN_TABLES)
+def test_the_command_says_so_where_a_table_of_the_stores_own_is_gone(
+    synced: tuple[Device, Device], table: str
+) -> None:
+    here, _ = synced
+    tamper(here, f"DROP TABLE {table}")
+    said = CliRunner().invoke(doctor, [here.store.database.database])
+    assert said.exit_code == 1
+    assert isinstance(said.exception, SystemExit | StoreCorrupt)
+    assert table in said.output + str(said.exception)
+
+
+def test_a_sync_without_a_table_of_the_stores_own_says_what_to_do(synced: tuple[Device, Device]) -> None:
+    here, _ = synced
+    tamper(here, "DROP TABLE statesync_cursor")
+    with pytest.raises(StoreCorrupt, match=r"no such table: statesync_cursor; .*backup"):
+        here.sync()
+
+
+def test_a_closed_session_has_failed_by_the_chart_and_its_journal_says_so(
+    here: Device, there: Device
+) -> None:
+    there.add(3)
+    there.sync()
+    session = here.sync().session
+    tamper(here, "DELETE FROM statesync_transition WHERE number = 3")
+    assert here.store.repair() == []
+    entries = [(e.number, e.trigger, e.source, e.target) for e in here.store.journal(session)]
+    assert entries == [(1, Trigger.FAIL, Phase.IDLE, Phase.FAILED)]
+    closed = here.store.session(session)
+    assert (closed.phase, closed.reason, closed.batches) == (Phase.FAILED, "journal_damaged", ())
+    assert closed.error == "its journal was damaged; what it had committed is still there"
+
+
+def test_changes_of_a_session_that_is_closed_are_set_free_by_the_same_repair(
+    here: Device, there: Device
+) -> None:
+    here.add(2)
+    session = here.sync().session
+    here.edit("k00000", name="pending")
+    fold(here)
+    tamper(
+        here,
+        "UPDATE statesync_batch SET phase = 'open' WHERE wire_id IS NOT NULL",
+        "UPDATE statesync_change SET sent = revision, "
+        "batch = (SELECT wire_id FROM statesync_batch WHERE wire_id IS NOT NULL)",
+    )
+    assert [(c.about, c.repair) for c in here.store.examine()] == [(session, Repair.CLOSE)]
+    assert here.store.repair() == []
+    here.sync()
+    there.sync()
+    assert there.field("k00000", "name") == "pending"

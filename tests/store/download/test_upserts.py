@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 
 from statesync.store.download import upserts
-from statesync.store.tracking.objects import SCALAR, Column, TrackedObject
+from statesync.store.tracking.description import SCALAR, Column
+from statesync.store.tracking.objects import TrackedObject
 
 COLUMNS = ("plain", "sorted", "loose", "pair")
 THING = TrackedObject("Thing", "Thing", "id", tuple(Column(name, SCALAR) for name in COLUMNS))

@@ -1,0 +1,91 @@
+"""Filters: which records of an object a device wants. One value for options, store, wire, hub and test kit.
+
+A filter names fields, and for each the values that it may have. A record passes if every named field has
+one of its values; a field that is not there is null. Values compare as in JSON: 1 is 1.0, and true is not 1.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from attrs import frozen
+
+Scalar = str | int | float | bool | None
+"""What a filter can ask for."""
+
+WireFilter = dict[str, list[Scalar]]
+"""A filter as it travels: a field and its values."""
+
+
+@frozen
+class Filter:
+    """Which records of one object are wanted; without fields it lets everything pass. Made by ``of``."""
+
+    fields: tuple[tuple[str, tuple[Scalar, ...]], ...] = ()
+
+    @classmethod
+    def of(cls, wanted: Mapping[str, object]) -> Filter:
+        """Return the filter that a program means by ``{field: value or values}``.
+
+        The same filter always looks the same, whatever the order. Raises ``ValueError`` for a value that no
+        filter can ask for.
+        """
+        return cls(tuple((name, _in_order(_several(values))) for name, values in wanted.items()))
+
+    @classmethod
+    def from_text(cls, text: str | None) -> Filter:
+        """Read what ``as_text`` returned."""
+        return NO_FILTER if text is None else cls.from_wire(json.loads(text))
+
+    @classmethod
+    def from_wire(cls, wanted: Mapping[str, Iterable[Scalar]] | None) -> Filter:
+        """Read what ``on_the_wire`` returned."""
+        return cls(tuple((name, tuple(values)) for name, values in (wanted or {}).items()))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it lets everything pass."""
+        return not self.fields
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The fields that it looks at."""
+        return tuple(name for name, _ in self.fields)
+
+    def on_the_wire(self) -> WireFilter | None:
+        """Return the filter as it travels; None for one that lets everything pass."""
+        return {name: list(values) for name, values in self.fields} or None
+
+    def as_text(self) -> str | None:
+        """Return the filter as a store keeps it; None for one that lets everything pass."""
+        wanted = self.on_the_wire()
+        return None if wanted is None else json.dumps(wanted, sort_keys=True)
+
+    def passes(self, record: Mapping[str, Any]) -> bool:
+        """Tell whether a record has, in every field that is looked at, one of the values."""
+        return all(_is_among(record.get(name), values) for name, values in self.fields)
+
+
+NO_FILTER = Filter()
+Filters = Mapping[str, Filter]
+"""The filters of several objects, by the objects' names."""
+
+
+def _several(values: object) -> Iterable[object]:
+    return values if isinstance(values, list | tuple | set | frozenset) else (values,)
+
+
+def _in_order(values: Iterable[object]) -> tuple[Scalar, ...]:
+    unique: dict[tuple[str, str], Scalar] = {}
+    for value in values:
+        if not (value is None or isinstance(value, str | int | float)):
+            raise ValueError(f"a filter can ask for text, numbers, booleans and None, not {value!r}")
+        unique[type(value).__name__, str(value)] = value
+    return tuple(unique[name] for name in sorted(unique))
+
+
+def _is_among(value: object, allowed: tuple[Scalar, ...]) -> bool:
+    # In Python true equals 1, in JSON it does not.
+    return any(value == other and isinstance(value, bool) == isinstance(other, bool) for other in allowed)

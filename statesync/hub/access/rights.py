@@ -1,0 +1,44 @@
+"""Who may do what: rights in one space, for each of its objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+
+from attrs import frozen
+
+from statesync.hub.errors import forbidden
+
+
+class Right(StrEnum):
+    """What may be done with records: pull them, or push them."""
+
+    READ = "read"
+    WRITE = "write"
+
+
+EVERY_OBJECT = "*"
+
+
+@frozen
+class Rights:
+    """The rights of one token in one space: an object's own, or else those for every object (``*``)."""
+
+    grants: Mapping[str, frozenset[Right]]
+    holder: str = ""
+    """Who has the rights, for rate limits: the same text for the same token."""
+
+    def require(self, right: Right, objects: Iterable[str]) -> None:
+        """Raise the 403 unless ``right`` holds for every one of ``objects``."""
+        everywhere = self.grants.get(EVERY_OBJECT, frozenset())
+        for name in objects:
+            if right not in self.grants.get(name, everywhere):
+                raise forbidden(f"the token does not allow to {right} {name!r}")
+
+    def require_somewhere(self, right: Right) -> None:
+        """Raise the 403 if ``right`` holds for no object at all, before any object is known."""
+        if not any(right in granted for granted in self.grants.values()):
+            raise forbidden(f"the token does not allow to {right} in this space")
+
+
+ALL_RIGHTS = Rights({EVERY_OBJECT: frozenset(Right)})

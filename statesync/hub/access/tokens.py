@@ -1,0 +1,130 @@
+"""Tokens: the holder of one may do in its space what it grants.
+
+A token reads ``space~id~secret``. It names its own space, so it is found by a key that begins with the space.
+The secret has 256 random bits. Only its hash is kept, so it can be shown once and never again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from attrs import frozen
+
+from statesync.hub.access.rights import Right, Rights
+from statesync.hub.db.database import Database, failures_as_refusals
+from statesync.hub.errors import forbidden, unauthorized
+from statesync.hub.spaces import check_name
+
+SEPARATOR = "~"
+"""The character between the parts of a token, which no JWT contains."""
+
+_TOKEN = re.compile(r"([A-Za-z0-9._-]{1,64})~([A-Za-z0-9_-]{8,32})~([A-Za-z0-9_-]{43})")
+# What a secret is compared with if there is no such token, so that the answer takes as long.
+_ABSENT = hashlib.sha256(b"no token has this digest").hexdigest()
+
+_INSERT = """
+INSERT INTO token (space, id, digest, rights, label, created, expires, revoked)
+VALUES (?, ?, ?, ?, ?, ?, ?, NULL)
+"""
+_REVOKE = "UPDATE token SET revoked = ? WHERE space = ? AND id = ? AND revoked IS NULL"
+_SELECT = "SELECT space, id, rights, label, created, expires, revoked, digest FROM token WHERE space = ?"
+
+
+@frozen
+class TokenRow:
+    """What the hub keeps of a token; times are seconds since 1970, None for never."""
+
+    space: str
+    id: str
+    rights: Mapping[str, frozenset[Right]]
+    label: str
+    created: int
+    expires: int | None
+    revoked: int | None
+
+    def is_valid(self, now: float) -> bool:
+        """Tell whether the token opens anything at ``now``."""
+        return self.revoked is None and (self.expires is None or now < self.expires)
+
+
+def create_token(
+    database: Database,
+    space: str,
+    rights: Mapping[str, frozenset[Right]],
+    *,
+    label: str = "",
+    expires: int | None = None,
+) -> str:
+    """Make a token for ``space`` and return its text, which cannot be had again.
+
+    ``rights`` are granted by object, ``*`` being every object without an entry of its own. ``expires`` is in
+    seconds since 1970, None for never. Raises ``Refused`` for a name that no space can have, and for a
+    database that is busy or away.
+    """
+    check_name(space)
+    identifier, secret = secrets.token_urlsafe(9), secrets.token_urlsafe(32)
+    granted = msgspec.json.encode({name: sorted(some) for name, some in rights.items()}).decode()
+    row = (space, identifier, _digest(secret), granted, label, int(time.time()), expires)
+    with failures_as_refusals(), database.writing():
+        database.run(_INSERT, *row)
+    return f"{space}~{identifier}~{secret}"
+
+
+def revoke_token(database: Database, space: str, identifier: str) -> bool:
+    """End a token at once; return False if the space has no such token that was still good."""
+    with failures_as_refusals(), database.writing():
+        return bool(database.run(_REVOKE, int(time.time()), space, identifier).rowcount == 1)
+
+
+def list_tokens(database: Database, space: str) -> list[TokenRow]:
+    """Return the space's tokens, oldest first; their secrets are not kept."""
+    with failures_as_refusals(), database.reading():
+        rows = database.run(f"{_SELECT} ORDER BY created, id", space).fetchall()
+    return [_token_row(row) for row in rows]
+
+
+def admit(database: Database, space: str, token: str | None) -> Rights:
+    """Return what ``token`` allows in ``space``.
+
+    Raises the 401 for no token and for one that is unknown, wrong, expired or revoked, all in the same
+    words, and the 403 for a good one of another space.
+    """
+    parts = _TOKEN.fullmatch(token or "")
+    if parts is None:
+        raise unauthorized()
+    home, identifier, secret = parts.groups()
+    found = _find(database, home, identifier)
+    digest = _ABSENT if found is None else found[1]
+    is_right = hmac.compare_digest(digest, _digest(secret))
+    if found is None or not is_right or not found[0].is_valid(time.time()):
+        raise unauthorized()
+    if home != space:
+        raise forbidden()
+    return Rights(found[0].rights, holder=f"{home}~{identifier}")
+
+
+def _find(database: Database, space: str, identifier: str) -> tuple[TokenRow, str] | None:
+    """Return the token and the digest of its secret."""
+    with failures_as_refusals(), database.connection():
+        row = database.run(f"{_SELECT} AND id = ?", space, identifier).fetchone()
+    return None if row is None else (_token_row(row), row[7])
+
+
+def _token_row(row: Sequence[Any]) -> TokenRow:
+    return TokenRow(row[0], row[1], _rights(row[2]), *row[3:7])
+
+
+def _digest(secret: str) -> str:
+    # A plain hash is enough: nobody guesses 256 random bits, so it need not be slow.
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _rights(text: str) -> Mapping[str, frozenset[Right]]:
+    return msgspec.json.decode(text, type=dict[str, frozenset[Right]])

@@ -1,0 +1,44 @@
+"""Keeping the log of a hub on SQLite short, while no push waits for it.
+
+SQLite would write the log back within the commit that makes it long, and every other writer would wait.
+If changes are scattered over many records, that takes as long as a push, every few pushes.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from statesync.wal import write_back
+
+PAUSE = 1.0
+"""Seconds from a write to the writing back; a page that is written again meanwhile is written back once."""
+
+
+class Checkpoints:
+    """Writes back the log of the database at ``path`` soon after each write, in a thread of its own."""
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+        self._thread: threading.Thread | None = None
+        self._wanted = threading.Event()
+        self._closed = threading.Event()
+
+    def note_write(self) -> None:
+        """Take note of a write; one thread may call this at a time."""
+        if self._thread is None and not self._closed.is_set():
+            self._thread = threading.Thread(target=self._run, name="statesync-checkpoints", daemon=True)
+            self._thread.start()
+        self._wanted.set()
+
+    def close(self) -> None:
+        """End the thread, after the writing back that is under way."""
+        self._closed.set()
+        self._wanted.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while self._wanted.wait() and not self._closed.wait(PAUSE):
+            self._wanted.clear()
+            write_back(self._path)

@@ -1,0 +1,178 @@
+"""A hub's database: pooled connections, transactions, and what a dialect has to do.
+
+SQLite and PostgreSQL look up and write a batch, and read a page, each in its own way: that is a ``Dialect``.
+Everything else in the hub is written once. This module knows neither of the two.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, NamedTuple, Protocol
+
+import peewee
+from attrs import define, field
+from playhouse.pool import MaxConnectionsExceeded  # type: ignore[import-untyped]
+
+from statesync.hub.errors import outcome_unknown, refused
+
+_log = logging.getLogger(__name__)
+
+
+class Stored(NamedTuple):
+    """What a push has to know of a record: its version, who wrote that, and the JSON text."""
+
+    version: int
+    writer: str
+    deleted: bool
+    data: str | None
+
+
+class Written(NamedTuple):
+    """What a push writes of a record."""
+
+    object: str
+    key: str
+    version: int
+    deleted: bool
+    data: str | None
+
+
+FeedRow = tuple[str, str, int, bool, str | None]
+"""What a page carries of a record: object, key, version, whether it is deleted, JSON text.
+
+A plain tuple, as the drivers give it: every record of every page passes through it.
+"""
+
+Statement = tuple[str, list[object]]
+"""A query with ``?`` for each of its parameters."""
+
+
+class Pool(Protocol):
+    """What the hub uses of a Peewee database that pools its connections."""
+
+    param: str
+    """The placeholder of a parameter."""
+
+    def execute_sql(self, sql: str, params: Sequence[object]) -> Any:
+        """Run one statement and return its cursor."""
+
+    def cursor(self) -> Any:
+        """Return a cursor of the driver's own."""
+
+    def connection_context(self) -> AbstractContextManager[Any]:
+        """Take a connection for the calling thread, and give it back at the end."""
+
+    def atomic(self, mode: str | None) -> AbstractContextManager[Any]:
+        """Run a transaction."""
+
+    def close_all(self) -> None:
+        """Close every connection."""
+
+
+class Dialect(Protocol):
+    """What one kind of database does in its own way. Every call runs inside a transaction."""
+
+    read_mode: str
+    """How a transaction begins in which all statements see one state."""
+    write_mode: str | None
+    """How a transaction begins that writes."""
+    text_type: str
+    """The type of texts, which compare by their code points."""
+    row_lock: str
+    """What makes a SELECT hold its row until the transaction ends."""
+    key_order: str
+    """The expression by which keys compare as the device's do: by their code points."""
+
+    def find(
+        self, pool: Pool, space: str, keys: Sequence[tuple[str, str]]
+    ) -> Mapping[tuple[str, str], Stored]:
+        """Return the records that exist among the (object, key) pairs of ``keys``."""
+
+    def write(self, pool: Pool, space: str, writer: str, records: Sequence[Written]) -> None:
+        """Insert or replace ``records``."""
+
+    def merged(self, feeds: Sequence[Statement], limit: int) -> Statement:
+        """Return the query of the first ``limit`` records of all ``feeds``, in the order of their versions.
+
+        It reads no further than that into any feed.
+        """
+
+    def page(
+        self, pool: Pool, feeds: Sequence[Statement], limit: int, max_bytes: int
+    ) -> tuple[list[FeedRow], bool]:
+        """Return the first records of ``feeds``, and whether they have more.
+
+        At most ``limit`` records, and none that begins past ``max_bytes`` of the records before it.
+        """
+
+
+@define(eq=False)
+class Database:
+    """One hub database, safe to use from many threads: each transaction takes a pooled connection.
+
+    Programs only hand it on: from ``Hub.database`` to ``create_token`` and its like.
+    """
+
+    pool: Pool
+    dialect: Dialect
+    writer_lock: AbstractContextManager[object] = field(factory=nullcontext)
+    """What a writer of this process holds while it writes, taken before a connection is."""
+    stop_background: Callable[[], None] = field(default=lambda: None)
+    """Ends the work that goes on beside the requests."""
+
+    def run(self, sql: str, *parameters: object) -> Any:
+        """Run one statement inside the transaction that is open; placeholders are ``?``."""
+        return self.pool.execute_sql(sql.replace("?", self.pool.param), parameters)
+
+    @contextmanager
+    def connection(self) -> Generator[None]:
+        """Take a connection for single statements; each of them sees a state of its own."""
+        with self.pool.connection_context():
+            yield
+
+    def snapshot(self) -> AbstractContextManager[Any]:
+        """Let the statements inside, on the open connection, see one state of the database."""
+        return self.pool.atomic(self.dialect.read_mode)
+
+    @contextmanager
+    def reading(self) -> Generator[None]:
+        """Take a connection for statements that all see one state of the database."""
+        with self.connection(), self.snapshot():
+            yield
+
+    @contextmanager
+    def writing(self) -> Generator[None]:
+        """Open a transaction that writes; it is committed at the end, or rolled back by an exception.
+
+        Raises the refusal ``outcome_unknown`` if the database was lost during the commit.
+        """
+        ended = False
+        try:
+            with self.writer_lock, self.pool.connection_context(), self.pool.atomic(self.dialect.write_mode):
+                yield
+                ended = True
+        except (peewee.OperationalError, peewee.InterfaceError) as error:
+            if not ended:
+                raise
+            raise outcome_unknown() from error
+
+    def close(self) -> None:
+        """Stop what runs in the background, then close every connection."""
+        self.stop_background()
+        self.pool.close_all()
+
+
+@contextmanager
+def failures_as_refusals() -> Generator[None]:
+    """Turn a database that is busy or away into a 503; the transaction has been rolled back."""
+    try:
+        yield
+    except MaxConnectionsExceeded as error:
+        raise refused(503, "busy", "the hub has too many requests under way; try again", 1) from error
+    except (peewee.OperationalError, peewee.InterfaceError, sqlite3.OperationalError) as error:
+        _log.warning("the database is busy or away: %s", error)
+        message = "the hub's database is busy or away; try again"
+        raise refused(503, "database_unavailable", message, 1) from error

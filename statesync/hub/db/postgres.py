@@ -1,0 +1,114 @@
+"""The hub on PostgreSQL: many writers, each of which holds its own space's row alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, chain
+
+import psycopg
+from playhouse.pool import PooledPostgresqlDatabase  # type: ignore[import-untyped]
+from psycopg.conninfo import conninfo_to_dict
+
+from statesync.hub.db.database import Database, FeedRow, Pool, Statement, Stored, Written
+from statesync.hub.errors import BadDatabase
+
+# Every statement of the hub walks along an index in its order. Before a table has statistics the planner may
+# choose another index and a sort instead, and read a whole object for each key. So it gets no choice.
+_ALWAYS_BY_INDEX = " ".join(
+    f"-c enable_{way}=off" for way in ("seqscan", "bitmapscan", "sort", "hashjoin", "mergejoin")
+)
+
+# This asks for the first key from here on, which can only be read in the order of the primary key.
+FIND = """
+SELECT found.object, found.key, found.version, found.writer, found.deleted, found.data
+FROM unnest(%b::text[], %b::text[]) AS wanted (object, key)
+CROSS JOIN LATERAL (
+    SELECT * FROM record WHERE space = %s AND object = wanted.object AND key >= wanted.key
+    ORDER BY key LIMIT 1
+) AS found WHERE found.key = wanted.key
+"""
+_WRITE = """
+INSERT INTO record (space, object, key, version, writer, deleted, data)
+SELECT %s, new.object, new.key, new.version, %s, new.deleted, new.data
+FROM unnest(%b::text[], %b::text[], %b::bigint[], %b::boolean[], %b::text[])
+    AS new (object, key, version, deleted, data)
+ON CONFLICT (space, object, key) DO UPDATE SET
+    version = excluded.version, writer = excluded.writer, deleted = excluded.deleted, data = excluded.data
+"""
+# Records that are so small that a whole page of them fits come at once; of the others comes nothing yet.
+_SMALL = """
+SELECT object, key, version, deleted, CASE WHEN octet_length(data) <= %s THEN data END
+FROM ({feeds}) AS feed ORDER BY version
+"""
+_LENGTHS = "SELECT coalesce(octet_length(data), 0) FROM ({feeds}) AS feed ORDER BY version"
+
+
+class PostgresDialect:
+    """One statement for a whole batch: each costs a round trip, so arrays travel instead of rows."""
+
+    read_mode: str = "REPEATABLE READ"
+    write_mode: str | None = None
+    text_type: str = 'TEXT COLLATE "C"'
+    row_lock: str = " FOR UPDATE"
+    key_order: str = 'key COLLATE "C"'
+
+    def find(
+        self, pool: Pool, space: str, keys: Sequence[tuple[str, str]]
+    ) -> Mapping[tuple[str, str], Stored]:
+        """Look up all records at once."""
+        names, texts = [name for name, _ in keys], [key for _, key in keys]
+        rows = pool.execute_sql(FIND, (names, texts, space))
+        return {(row[0], row[1]): Stored(*row[2:]) for row in rows}
+
+    def write(self, pool: Pool, space: str, writer: str, records: Sequence[Written]) -> None:
+        """Upsert all records at once."""
+        columns = [list(column) for column in zip(*records, strict=True)]
+        pool.execute_sql(_WRITE, (space, writer, *columns))
+
+    def merged(self, feeds: Sequence[Statement], limit: int) -> Statement:
+        """Limit each feed by itself, so that the planner reads it in its order and stops."""
+        sql = " UNION ALL ".join(
+            f"SELECT * FROM ({sql} ORDER BY version LIMIT ?) AS feed" for sql, _ in feeds
+        )
+        parameters = [*chain.from_iterable((*some, limit) for _, some in feeds), limit]
+        return f"{sql} ORDER BY version LIMIT ?", parameters
+
+    def page(
+        self, pool: Pool, feeds: Sequence[Statement], limit: int, max_bytes: int
+    ) -> tuple[list[FeedRow], bool]:
+        """Ask once if all records are small; otherwise ask for their lengths, then for what fits.
+
+        No record travels that does not fit, and most pages take one round trip.
+        """
+        feed, parameters = self._merged(feeds, limit + 1)
+        small = max_bytes // (limit + 1)
+        rows: list[FeedRow] = pool.execute_sql(_SMALL.format(feeds=feed), (small, *parameters)).fetchall()
+        if all(data is not None or deleted for _, _, _, deleted, data in rows):
+            return rows[:limit], len(rows) > limit
+        lengths = pool.execute_sql(_LENGTHS.format(feeds=feed), parameters).fetchall()
+        before = accumulate((length for (length,) in lengths), initial=0)
+        taken = min(limit, sum(size < max_bytes for size, _ in zip(before, lengths, strict=False)))
+        return pool.execute_sql(*self._merged(feeds, taken)).fetchall(), len(rows) > taken
+
+    def _merged(self, feeds: Sequence[Statement], limit: int) -> Statement:
+        sql, parameters = self.merged(feeds, limit)
+        return sql.replace("?", "%s"), parameters
+
+
+def open_postgres(url: str, connections: int, patience: float) -> Database:
+    """Return the hub database at a ``postgresql://`` address, which libpq reads.
+
+    Raises ``BadDatabase`` for an address that libpq cannot read.
+    """
+    try:
+        given = conninfo_to_dict(url).get("options") or ""
+    except psycopg.ProgrammingError as error:
+        raise BadDatabase(f"the address of the database cannot be read ({str(error).strip()})") from error
+    pool = PooledPostgresqlDatabase(
+        url,
+        prefer_psycopg3=True,
+        max_connections=connections,
+        timeout=patience,
+        options=f"{_ALWAYS_BY_INDEX} {given}",
+    )
+    return Database(pool, PostgresDialect())

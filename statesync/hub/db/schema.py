@@ -1,0 +1,153 @@
+"""The hub's own tables, as numbered migrations: ``migrate`` runs the missing ones, ``check`` refuses.
+
+Every table of records and clients is keyed by its space first, so that a distributed database can shard by
+space. Only ``hub_meta`` belongs to the database as a whole.
+"""
+
+from __future__ import annotations
+
+import peewee
+
+from statesync.hub.db.database import Database
+from statesync.hub.errors import BadDatabase, HubNotReady, HubTooNew
+
+_FIRST = """
+CREATE TABLE space (
+    space TEXT NOT NULL PRIMARY KEY,
+    hub TEXT NOT NULL,
+    epoch TEXT NOT NULL,
+    head BIGINT NOT NULL,
+    horizon BIGINT NOT NULL,
+    created TEXT NOT NULL
+);
+CREATE TABLE record (
+    space TEXT NOT NULL,
+    object TEXT NOT NULL,
+    key TEXT NOT NULL,
+    version BIGINT NOT NULL,
+    writer TEXT NOT NULL,
+    deleted BOOLEAN NOT NULL,
+    data TEXT,
+    PRIMARY KEY (space, object, key)
+);
+CREATE UNIQUE INDEX record_feed ON record (space, object, version);
+CREATE INDEX record_deleted ON record (space, version) WHERE deleted;
+CREATE TABLE receipt (
+    space TEXT NOT NULL,
+    client TEXT NOT NULL,
+    number BIGINT NOT NULL,
+    batch TEXT NOT NULL,
+    answer TEXT NOT NULL,
+    PRIMARY KEY (space, client)
+);
+CREATE TABLE reader (
+    space TEXT NOT NULL,
+    client TEXT NOT NULL,
+    object TEXT NOT NULL,
+    horizon BIGINT NOT NULL,
+    PRIMARY KEY (space, client, object)
+);
+CREATE TABLE token (
+    space TEXT NOT NULL,
+    id TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    rights TEXT NOT NULL,
+    label TEXT NOT NULL,
+    created BIGINT NOT NULL,
+    expires BIGINT,
+    revoked BIGINT,
+    PRIMARY KEY (space, id)
+)
+"""
+
+_MARKS = """
+CREATE TABLE mark (
+    space TEXT NOT NULL,
+    day BIGINT NOT NULL,
+    head BIGINT NOT NULL,
+    PRIMARY KEY (space, day)
+)
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _MARKS)
+"""What each version of the schema adds to the one before, in statements for either database."""
+
+_META = "CREATE TABLE IF NOT EXISTS hub_meta (name TEXT NOT NULL PRIMARY KEY, value BIGINT NOT NULL)"
+
+
+def migrate(database: Database) -> int:
+    """Bring the database's schema to this version and return how many migrations that took.
+
+    Each migration and its record are one transaction. Raises ``HubTooNew`` for the schema of a newer version,
+    and ``BadDatabase`` for a database that cannot be reached or written.
+    """
+    _begin(database)
+    done = 0
+    while _migrate(database):
+        done += 1
+    return done
+
+
+def check(database: Database) -> None:
+    """Raise ``HubNotReady`` or ``HubTooNew`` unless the database's schema is that of this version.
+
+    Raises ``BadDatabase`` for a file that is no database.
+    """
+    try:
+        with database.reading():
+            version = _version(database)
+    except (peewee.OperationalError, peewee.ProgrammingError) as error:
+        raise HubNotReady(
+            f"the database has no hub in it or cannot be reached ({str(error).strip()}); "
+            "make one with: statesync hub init --database URL"
+        ) from error
+    except peewee.DatabaseError as error:
+        raise _unusable(error) from error
+    _refuse_newer(version)
+    if version < len(MIGRATIONS):
+        raise HubNotReady(
+            f"the database has schema {version} and this version needs {len(MIGRATIONS)}; "
+            "stop every hub on it, make a backup, and run: statesync hub init --database URL"
+        )
+
+
+def _begin(database: Database) -> None:
+    try:
+        with database.writing():
+            database.run(_META)
+            for name in ("schema", "spaces"):
+                database.run("INSERT INTO hub_meta VALUES (?, 0) ON CONFLICT DO NOTHING", name)
+    except peewee.DatabaseError as error:
+        raise _unusable(error) from error
+
+
+def _unusable(error: peewee.DatabaseError) -> BadDatabase:
+    return BadDatabase(
+        f"the database cannot be used ({str(error).strip()}); check its address, and that its server runs "
+        "or that its file is a SQLite database, in a folder that exists; it has to be writable"
+    )
+
+
+def _migrate(database: Database) -> bool:
+    with database.writing():
+        version = _version(database, database.dialect.row_lock)
+        _refuse_newer(version)
+        if version == len(MIGRATIONS):
+            return False
+        for statement in MIGRATIONS[version].split(";"):
+            database.run(statement.replace("TEXT", database.dialect.text_type))
+        database.run("UPDATE hub_meta SET value = ? WHERE name = 'schema'", version + 1)
+    return True
+
+
+def _version(database: Database, row_lock: str = "") -> int:
+    row = database.run(f"SELECT value FROM hub_meta WHERE name = 'schema'{row_lock}").fetchone()
+    return int(row[0])
+
+
+def _refuse_newer(version: int) -> None:
+    if version > len(MIGRATIONS):
+        raise HubTooNew(
+            f"the database has schema {version}, made by a newer statesync; this one "
+            f"knows {len(MIGRATIONS)}. Upgrade statesync, or use another database"
+        )

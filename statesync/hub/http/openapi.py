@@ -1,0 +1,160 @@
+"""The hub's OpenAPI 3.1 document. Its shapes are made from the wire's own, so the two cannot drift apart."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import msgspec
+
+from statesync import wire
+
+_Text = Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern="^[^\\u0000]*$")]
+_Count = Annotated[int, msgspec.Meta(ge=0)]
+_Version = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
+_Name = Annotated[str, msgspec.Meta(max_length=wire.MAX_KEY_LENGTH, pattern="^[^\\u0000]*$")]
+
+
+class Push(wire.Push, frozen=True):
+    """One upload batch: it is applied whole, or not at all."""
+
+    client: _Text
+    batch: _Text
+    head: _Version = 0
+    changes: list[wire.Change]  # type: ignore[assignment]
+
+
+class Feed(wire.Feed, frozen=True, omit_defaults=True):
+    """How one object is to be read."""
+
+    cursor: _Version
+
+
+class Pull(wire.Pull, frozen=True):
+    """Ask for one page of the records that follow the cursors."""
+
+    client: _Text
+    head: _Version = 0
+    objects: dict[_Name, Feed]  # type: ignore[assignment]
+    limit: _Count
+
+
+class Survey(wire.Survey, frozen=True):
+    """Ask what the hub has of one object."""
+
+    client: _Text
+    object: _Name
+    columns: list[_Name]
+
+
+class Health(msgspec.Struct, frozen=True):
+    """What the health and readiness routes answer."""
+
+    status: str
+
+
+_REFUSALS = {
+    400: "The body is not the document that the route asks for (`malformed`).",
+    401: "No bearer token, or none that is good (`unauthorized`).",
+    403: "The token does not allow this, here or at all (`forbidden`).",
+    404: "There is no such route (`not_found`).",
+    405: "The route has no such method (`method_not_allowed`).",
+    409: "`wrong_hub`, `epoch_changed` or `client_forked`: device and hub do not agree on where they stand.",
+    410: "A cursor is older than the deletes that are still known (`horizon_passed`): read everything again.",
+    413: "The body is over its limit (`body_too_large`), or grows too much when unpacked (`ratio_too_high`).",
+    415: "The body has a content coding that the hub does not know (`unsupported_encoding`).",
+    422: "A limit is passed, or the space's name or the batch cannot be; the message says which.",
+    429: "Too many requests with this token (`too_many_requests`); Retry-After says when to come again.",
+    500: "A defect of the hub (`internal_error`).",
+    503: "Busy, or without its database; `outcome_unknown`: send the same again. Retry-After says when.",
+}
+_OF_EVERY_ROUTE = (404, 405, 500)
+
+
+@cache
+def document() -> bytes:
+    """Return the OpenAPI document as JSON."""
+    shapes = [Push, wire.PushAnswer, Pull, wire.Page, Survey, wire.SurveyAnswer, wire.Refusal, Health]
+    _, schemas = msgspec.json.schema_components(shapes, ref_template="#/components/schemas/{name}")
+    return msgspec.json.encode(
+        {
+            "openapi": "3.1.0",
+            "info": {
+                "title": "statesync hub",
+                "version": version("statesync"),
+                "description": "Records of offline-first devices: push changes, pull what others changed.",
+                "license": {"name": "MIT", "identifier": "MIT"},
+            },
+            "paths": _paths(),
+            "components": {
+                "schemas": schemas,
+                "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            },
+        }
+    )
+
+
+def _paths() -> dict[str, Any]:
+    return {
+        "/v1/spaces/{space}/push": {
+            "parameters": [_space()],
+            "post": _operation("push", "Offer one upload batch", "Push", "PushAnswer"),
+        },
+        "/v1/spaces/{space}/pull": {
+            "parameters": [_space()],
+            "post": _operation("pull", "Fetch one page", "Pull", "Page"),
+        },
+        "/v1/spaces/{space}/survey": {
+            "parameters": [_space()],
+            "post": _operation("survey", "Ask what the hub has, to compare", "Survey", "SurveyAnswer"),
+        },
+        "/healthz": {"get": _question("health", "Does the process run?", ())},
+        "/readyz": {"get": _question("ready", "Can requests be served now?", (503,))},
+        "/openapi.json": {"get": _question("openapi", "This document", (), {"type": "object"})},
+    }
+
+
+def _operation(name: str, summary: str, request: str, answer: str) -> dict[str, Any]:
+    return {
+        "operationId": name,
+        "summary": summary,
+        "description": "Bodies may be packed, both ways: Content-Encoding and Accept-Encoding gzip or zstd.",
+        # A hub that was opened to everybody asks for no token.
+        "security": [{"token": []}, {}],
+        "requestBody": {"required": True, "content": _content(_reference(request))},
+        "responses": _responses(_reference(answer), tuple(_REFUSALS)),
+    }
+
+
+def _question(
+    name: str, summary: str, refusals: tuple[int, ...], schema: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    return {
+        "operationId": name,
+        "summary": summary,
+        "security": [],
+        "responses": _responses(schema or _reference("Health"), (*_OF_EVERY_ROUTE, *refusals)),
+    }
+
+
+def _responses(answer: dict[str, Any], refusals: tuple[int, ...]) -> dict[str, Any]:
+    success = {"200": {"description": "Done.", "content": _content(answer)}}
+    refused = {
+        str(status): {"description": _REFUSALS[status], "content": _content(_reference("Refusal"))}
+        for status in sorted(refusals)
+    }
+    return success | refused
+
+
+def _space() -> dict[str, Any]:
+    schema = {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"}
+    return {"name": "space", "in": "path", "required": True, "schema": schema}
+
+
+def _content(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"application/json": {"schema": schema}}
+
+
+def _reference(name: str) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{name}"}

@@ -1,0 +1,151 @@
+"""The hub itself, without HTTP: requests go in as bytes, answers come out as bytes, ``Refused`` is raised."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from statesync.hub import pull, push, requests, retention, spaces, survey
+from statesync.hub.access import tokens
+from statesync.hub.access.rates import Rates
+from statesync.hub.access.rights import ALL_RIGHTS, Right, Rights
+from statesync.hub.db.database import Database, failures_as_refusals
+from statesync.hub.db.opening import open_ready
+from statesync.hub.errors import epoch_changed, refused
+from statesync.hub.limits import HubLimits
+from statesync.hub.retention import Retention
+from statesync.hub.spaces import ClientState, NewEpoch
+
+if TYPE_CHECKING:
+    from statesync.hub.access.identity import Issuer
+
+_Outcome = TypeVar("_Outcome")
+
+
+class Hub:
+    """The hub over the database at ``url``. It holds no state of its own, so run as many as you like.
+
+    ``without_tokens`` lets everybody do everything. ``objects`` are the names of the objects that records
+    may belong to (None: any). ``issuer`` is an identity provider whose tokens are good here too.
+    ``connections`` is how many transactions run at once, ``patience`` how many seconds a request waits for
+    its turn, ``retention`` how long deletes are remembered.
+
+    Raises ``BadDatabase``, ``HubNotReady`` and ``HubTooNew``. All methods may be called from any thread.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        without_tokens: bool = False,
+        limits: HubLimits | None = None,
+        objects: Iterable[str] | None = None,
+        issuer: Issuer | None = None,
+        connections: int = 8,
+        patience: float = 10.0,
+        retention: Retention | None = None,
+    ) -> None:
+        self.url = url
+        self.limits: HubLimits = limits or HubLimits()
+        self.connections = connections
+        self._without_tokens = without_tokens
+        self._retention = retention or Retention()
+        self._issuer = issuer
+        self._rates = Rates()
+        self._objects = None if objects is None else frozenset(objects)
+        self.database: Database = open_ready(url, connections=connections, patience=patience)
+
+    def admit(self, space: str, token: str | None, right: Right) -> Rights:
+        """Return what ``token`` allows in ``space``, and count the request for its rate.
+
+        Raises ``Refused``: 401 for no good token, 403 without ``right``, 429 for too many requests.
+        """
+        rights = ALL_RIGHTS if self._without_tokens else self._identify(space, token)
+        rights.require_somewhere(right)
+        spaces.check_name(space)
+        self._rates.spend(rights.holder, self.limits)
+        return rights
+
+    def push(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS) -> bytes:
+        """Apply the batch in ``body`` (a ``wire.Push``) whole or not at all; return a ``wire.PushAnswer``.
+
+        Raises ``Refused``; nothing was applied then, unless its code is ``outcome_unknown``.
+        """
+        request = requests.read_push(body, self.limits)
+        rights.require(Right.WRITE, {change.object for change in request.changes})
+        rejections = requests.rejections(request.changes, self._objects, self.limits)
+
+        def apply(state: ClientState) -> str | NewEpoch:
+            return push.apply_batch(self.database, space, state, request, rejections, self._retention)
+
+        return self._write(space, request.envelope.client, apply).encode()
+
+    def pull(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS) -> bytes:
+        """Return the page (a ``wire.Page``) that follows the request in ``body`` (a ``wire.Pull``).
+
+        A space that is new is made; one that is behind the reader begins a new epoch. Raises ``Refused``.
+        """
+        request = requests.read_pull(body, self.limits)
+        rights.require(Right.READ, request.objects)
+        read = partial(pull.answer, self.database, space, request, self.limits)
+        with failures_as_refusals():
+            answer = read()
+            if answer is None:
+                renew = partial(pull.renew, self.database, space, request)
+                self._write(space, request.client, renew)
+                answer = read()
+            if answer is None:
+                raise refused(503, "busy", f"the space {space!r} is being changed; try again", 1)
+            if answer.first_reads:
+                with self.database.writing():
+                    pull.remember_first_reads(self.database, space, request.client, answer)
+        return answer.page
+
+    def survey(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS) -> bytes:
+        """Return what the hub has (a ``wire.SurveyAnswer``) of what ``body`` (a ``wire.Survey``) asks for.
+
+        Raises ``Refused``.
+        """
+        request = requests.read_survey(body, self.limits)
+        rights.require(Right.READ, {request.object})
+        with failures_as_refusals(), self.database.reading():
+            state = spaces.find(self.database, space, request.client)
+            if state is None:
+                raise refused(404, "nothing_here", "nothing was ever synced with this space")
+            return survey.answer(self.database, space, state, request)
+
+    def purge(self, space: str, through: int) -> int:
+        """Forget the deletes up to the version ``through``; return how many there were.
+
+        Devices whose cursors are older have to read everything again. Raises ``Refused``.
+        """
+        with failures_as_refusals(), self.database.writing():
+            return retention.purge(self.database, space, through)
+
+    def check_ready(self) -> None:
+        """Raise ``Refused`` (503) if the database cannot be reached."""
+        with failures_as_refusals(), self.database.connection():
+            self.database.run("SELECT 1").fetchone()
+
+    def close(self) -> None:
+        """Close the database; requests that are under way fail."""
+        self.database.close()
+
+    def _identify(self, space: str, token: str | None) -> Rights:
+        if self._issuer is not None and token is not None and tokens.SEPARATOR not in token:
+            return self._issuer.admit(space, token)
+        return tokens.admit(self.database, space, token)
+
+    def _write(self, space: str, client: str, step: Callable[[ClientState], _Outcome | NewEpoch]) -> _Outcome:
+        """Run ``step`` in a transaction that holds the space's row, and return what it returns.
+
+        An epoch that it began is committed first, and then told as a refusal: the device has to hear of it,
+        and it must not be rolled back.
+        """
+        with failures_as_refusals(), self.database.writing():
+            state = spaces.lock(self.database, space, client, self.limits.spaces)
+            outcome = step(state)
+        if isinstance(outcome, NewEpoch):
+            raise epoch_changed(outcome.hub, outcome.epoch, outcome.number)
+        return outcome

@@ -1,0 +1,208 @@
+"""A pull: one page of the feeds that a device reads, in the order of their versions.
+
+A page is read together with the space's head in one state of the database, so a cursor never passes
+a write that the page could not see. Records travel as their stored texts; only a filter decodes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+from attrs import frozen
+
+from statesync.filters import Filter
+from statesync.hub import spaces
+from statesync.hub.db.database import Database, FeedRow, Statement
+from statesync.hub.errors import horizon_passed
+from statesync.hub.limits import HubLimits
+from statesync.hub.requests import fields_of
+from statesync.hub.spaces import ClientState, NewEpoch
+from statesync.wire import Entry, Feed, Page, Pull
+
+_OUT_OF_RANGE = object()
+"""A number that nothing that can be asked for equals."""
+
+_FEED = """
+SELECT object, key, version, deleted, data FROM record
+WHERE space = ? AND object = ? AND version > ? AND version <= ?"""
+
+_FIRST_READS = "SELECT object FROM reader WHERE space = ? AND client = ? AND horizon = ?"
+_REMEMBER = """
+INSERT INTO reader (space, client, object, horizon) VALUES (?, ?, ?, ?)
+ON CONFLICT (space, client, object) DO UPDATE SET horizon = excluded.horizon
+"""
+
+
+@frozen
+class PageAnswer:
+    """A page as JSON, and the first reads that it leaves unfinished.
+
+    Those objects are read from the start, and not yet up to ``purged_through``, where the space stood.
+    """
+
+    page: bytes
+    purged_through: int
+    first_reads: tuple[str, ...]
+
+
+def answer(database: Database, space: str, request: Pull, limits: HubLimits) -> PageAnswer | None:
+    """Return the page that follows the request's cursors; None if ``renew`` has to come first.
+
+    Raises the refusal of a device that is somewhere else than it believes.
+    """
+    with database.connection():
+        state = _readable_state(database, space, request)
+        if state is not None and not _is_behind(state, request):
+            return _answer(state, request, [], more=False)  # the commonest pull is one statement
+        with database.snapshot():
+            state = _readable_state(database, space, request)
+            if state is None:
+                return None
+            _check_deletes_kept(database, space, state, request)
+            return _read_page(database, space, state, request, limits)
+
+
+def renew(database: Database, space: str, request: Pull, state: ClientState) -> NewEpoch | None:
+    """Begin a new epoch in the locked space if the reader is ahead of it, and return it."""
+    _check(state, request)
+    if not _is_ahead(state, request):
+        return None
+    return spaces.begin_epoch(database, space, state, _highest_seen(state, request))
+
+
+def remember_first_reads(database: Database, space: str, client: str, read: PageAnswer) -> None:
+    """Note how far deletes were purged when the client began to read its unfinished objects."""
+    for name in read.first_reads:
+        database.run(_REMEMBER, space, client, name, read.purged_through)
+
+
+def feed_query(space: str, client: str, name: str, feed: Feed, state: ClientState) -> Statement:
+    """Return the query of one feed up to the head: a stretch of its own in the index."""
+    sql = _FEED
+    parameters: list[object] = [space, name, feed.cursor, state.head]
+    if _has_nothing(state, feed):
+        sql += " AND NOT deleted"
+    if not feed.own:
+        sql += " AND writer <> ?"
+        parameters.append(client)
+    return sql, parameters
+
+
+def passes(text: bytes, wanted: Filter) -> bool:
+    """Tell whether a record, given as its JSON text, passes a filter; only what that looks at is decoded."""
+    fields = fields_of(text) or {}
+    return wanted.passes({name: _value(fields.get(name)) for name in wanted.names})
+
+
+def _readable_state(database: Database, space: str, request: Pull) -> ClientState | None:
+    """Return the client's state; None if the space is new, or is behind the device."""
+    state = spaces.find(database, space, request.client)
+    if state is None:
+        return None
+    _check(state, request)
+    return None if _is_ahead(state, request) else state
+
+
+def _check(state: ClientState, request: Pull) -> None:
+    spaces.check_beliefs(state, request)
+    spaces.check_not_forked(state, request.number)
+
+
+def _is_ahead(state: ClientState, request: Pull) -> bool:
+    """Tell whether the device has seen more of this space than there is: a backup was restored."""
+    return request.number > state.number or _highest_seen(state, request) > state.head
+
+
+def _is_behind(state: ClientState, request: Pull) -> bool:
+    """Tell whether there may be something that the device has not seen."""
+    return any(feed.cursor < state.head for feed in request.objects.values())
+
+
+def _highest_seen(state: ClientState, request: Pull) -> int:
+    """Return the highest version that the space or the device knows of."""
+    cursors = (feed.cursor for feed in request.objects.values())
+    return max(state.head, request.head, *cursors)
+
+
+def _has_nothing(state: ClientState, feed: Feed) -> bool:
+    """Tell whether the device has no record of this feed, so that there is nothing to delete on it.
+
+    A device that has uploaded, or that is re-reading, may already have records.
+    """
+    return feed.cursor == 0 and not feed.own and state.number == 0
+
+
+def _check_deletes_kept(database: Database, space: str, state: ClientState, request: Pull) -> None:
+    """Raise the 410 if deletes that follow one of the cursors are no longer kept.
+
+    A first read has missed nothing if no deletes were purged since it began.
+    """
+    purged_through = state.purged_through
+    below = {name for name, feed in request.objects.items() if 0 < feed.cursor < purged_through}
+    unread = any(feed.cursor == 0 and not feed.own for feed in request.objects.values())
+    if purged_through and unread and state.number:  # a record that it uploaded may have been deleted since
+        raise horizon_passed(purged_through)
+    if below and not below <= _first_reads(database, space, request.client, purged_through):
+        raise horizon_passed(purged_through)
+
+
+def _first_reads(database: Database, space: str, client: str, purged_through: int) -> set[str]:
+    rows = database.run(_FIRST_READS, space, client, purged_through)
+    return {row[0] for row in rows}
+
+
+def _read_page(
+    database: Database, space: str, state: ClientState, request: Pull, limits: HubLimits
+) -> PageAnswer:
+    limit = min(request.limit or limits.default_page, limits.page)
+    feeds = [
+        feed_query(space, request.client, name, feed, state)
+        for name, feed in request.objects.items()
+        if feed.cursor < state.head
+    ]
+    if not feeds:
+        return _answer(state, request, [], more=False)
+    rows, more = database.dialect.page(database.pool, feeds, limit, limits.page_bytes)
+    return _answer(state, request, rows, more=more)
+
+
+def _answer(state: ClientState, request: Pull, rows: list[FeedRow], *, more: bool) -> PageAnswer:
+    reached = rows[-1][2] if more else state.head
+    cursors = {name: max(feed.cursor, reached) for name, feed in request.objects.items()}
+    entries = _entries(rows, request, state)
+    page = msgspec.json.encode(Page(state.hub, state.epoch, state.head, entries, cursors, more))
+    begun = (name for name, feed in request.objects.items() if feed.cursor == 0)
+    unfinished = tuple(name for name in begun if 0 < cursors[name] < state.purged_through)
+    return PageAnswer(page, state.purged_through, unfinished)
+
+
+def _entries(rows: Iterable[FeedRow], request: Pull, state: ClientState) -> list[Entry]:
+    if any(feed.filter is not None for feed in request.objects.values()):
+        filters = {name: Filter.from_wire(feed.filter) for name, feed in request.objects.items()}
+        every = (_filtered(row, request.objects[row[0]], filters[row[0]], state) for row in rows)
+        return [entry for entry in every if entry is not None]
+    return [
+        Entry(name, key, version, deleted=True)
+        if deleted or text is None
+        else Entry(name, key, version, data=msgspec.Raw(text))
+        for name, key, version, deleted, text in rows
+    ]
+
+
+def _filtered(row: FeedRow, feed: Feed, wanted: Filter, state: ClientState) -> Entry | None:
+    """Return a record that the filter hides as deleted, or as nothing if the device cannot have it."""
+    name, key, version, deleted, data = row
+    if deleted or data is None:
+        return Entry(name, key, version, deleted=True)
+    text = data.encode()
+    if not passes(text, wanted):
+        return None if _has_nothing(state, feed) else Entry(name, key, version, deleted=True)
+    return Entry(name, key, version, data=msgspec.Raw(text))
+
+
+def _value(field: msgspec.Raw | None) -> object:
+    try:
+        return None if field is None else msgspec.json.decode(field)
+    except msgspec.MsgspecError:
+        return _OUT_OF_RANGE

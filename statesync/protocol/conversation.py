@@ -1,0 +1,120 @@
+"""What a session remembers between two events: all that its next decision depends on."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from attrs import evolve, frozen
+
+from statesync.lifecycle import BatchPhase, Phase
+from statesync.values import Direction, Reason
+
+
+class Doubt(StrEnum):
+    """Whether the hub may have applied an upload whose answer the device does not have."""
+
+    NONE = "none"
+    EARLIER = "earlier"
+    """A batch of an earlier session: it goes first, and is the next one to be opened until it is answered."""
+    OPEN = "open"
+    """The batch of this session that is open, or that was the last one to be open."""
+
+
+class RequestState(StrEnum):
+    """How far the request of the open batch has come."""
+
+    NOT_SENT = "not_sent"
+    """It is written down that it will be sent, and it has not been."""
+    UNDER_WAY = "under_way"
+    ENDED = "ended"
+
+
+@frozen
+class Spent:
+    """Seconds that the open batch has taken so far: its requests, and the reading of its answer."""
+
+    request: float = 0.0
+    parsing: float = 0.0
+
+
+NO_TIME = Spent()
+
+
+@frozen
+class OpenBatch:
+    """The batch that is open. ``number`` counts the batches of the session, from 1.
+
+    ``attempts`` is how often it was sent, or is just going to be. ``last_position`` is where in the outbox
+    an upload's last change stands; 0 for a download, and for a batch of an earlier session.
+    """
+
+    number: int
+    direction: Direction
+    attempts: int = 1
+    request: RequestState = RequestState.NOT_SENT
+    last_position: int = 0
+    spent: Spent = NO_TIME
+    phase: BatchPhase = BatchPhase.OPEN
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether its request is at the hub, or on the way to it or back."""
+        return self.request is RequestState.UNDER_WAY
+
+
+@frozen
+class Committed:
+    """What a transaction came to that only the database knew.
+
+    ``records`` is how many of the batch's were accepted by the hub, or came from it. ``upload_limit`` is
+    the position up to which the session uploads, where the transaction fixed one, and ``waiting`` how many
+    changes stood before it then.
+    """
+
+    records: int = 0
+    upload_limit: int | None = None
+    waiting: int | None = None
+
+
+@frozen
+class Conversation:
+    """Everything that the next decision depends on.
+
+    ``upload_limit`` is the position in the outbox up to which the session uploads; ``looked_through`` the
+    position of the last change that this round has dealt with.
+    """
+
+    uploads: bool = True
+    downloads: bool = True
+    max_attempts: int = 5
+    phase: Phase = Phase.IDLE
+    batch: OpenBatch | None = None
+    batches: int = 0
+    doubt: Doubt = Doubt.NONE
+    upload_limit: int = 0
+    looked_through: int = 0
+    round: int = 1
+    resend: int = 0
+    """Records whose conflict was resolved in this round and which must go up again."""
+    sent: int = 0
+    rejected: int = 0
+    outbox_drained: bool = False
+    feed_drained: bool = False
+    adaptations: int = 0
+    cancelled_by: Reason | None = None
+    deadline_passed: bool = False
+
+    @property
+    def is_replaying(self) -> bool:
+        """Whether a batch of an earlier session has to be settled before anything else."""
+        return self.doubt is Doubt.EARLIER
+
+    def after(self, committed: Committed, phase: Phase, batch: BatchPhase | None) -> Conversation:
+        """Return this conversation with what was committed, in the phases that the machine is in."""
+        limit = self.upload_limit if committed.upload_limit is None else committed.upload_limit
+        still_open = self.batch
+        if self.batch is not None and batch is not self.batch.phase:
+            still_open = None if batch is None else evolve(self.batch, phase=batch)
+        if (phase, still_open, limit) == (self.phase, self.batch, self.upload_limit):
+            return self
+        return evolve(self, phase=phase, batch=still_open, upload_limit=limit)

@@ -1,0 +1,46 @@
+"""How far a session is, told as it moves: what was taken by the machine becomes what a program sees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from statesync.lifecycle import Phase, Trigger
+from statesync.machine import Move
+from statesync.protocol.conversation import Committed, OpenBatch
+from statesync.values import Direction, Part, Progress, State
+
+
+class Reporter:
+    """Counts the records of both directions, and tells each step once it is durable."""
+
+    def __init__(self, tell: Callable[[Progress], None]) -> None:
+        self._tell = tell
+        self._records = {Direction.UPLOAD: 0, Direction.DOWNLOAD: 0}
+        self._total: int | None = None
+
+    def moved(self, moves: tuple[Move, ...], batch: OpenBatch | None, committed: Committed) -> None:
+        """Tell what a transaction has moved; ``batch`` is the one that was open then."""
+        for move in moves:
+            match move.trigger:
+                case Trigger.START:
+                    self._total = committed.waiting
+                    self._tell(Progress(Part.SYNC, State.STARTED, total=self._total))
+                case Trigger.CANCEL if move.target is Phase.CANCELLING:
+                    self._tell(Progress(Part.SYNC, State.CANCELLING))
+                case Trigger.COMMIT_BATCH if batch is not None:
+                    self._records[batch.direction] += committed.records
+                    self._tell_batch(State.ENDED, batch)
+
+    def sent(self, batch: OpenBatch) -> None:
+        """Tell that a batch's request has gone out."""
+        self._tell_batch(State.STARTED, batch)
+
+    def answered(self, batch: OpenBatch) -> None:
+        """Tell that a batch's answer is there."""
+        self._tell_batch(State.IN_PROGRESS, batch)
+
+    def _tell_batch(self, state: State, batch: OpenBatch) -> None:
+        is_upload = batch.direction is Direction.UPLOAD
+        part = Part.UPLOAD if is_upload else Part.DOWNLOAD
+        total = self._total if is_upload else None
+        self._tell(Progress(part, state, batch.number, self._records[batch.direction], total))

@@ -1,0 +1,39 @@
+"""What a session's loop needs of a store: its only door to the device database."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from statesync.machine import Move
+from statesync.protocol.conversation import Committed
+from statesync.protocol.messages import Answered, Begin, ComposeAhead, Effect, Prepare, Prepared
+from statesync.values import Direction
+from statesync.wire import Page, Pull, Push, PushAnswer
+
+
+class Storage(Protocol):
+    """The store as one session's loop sees it. Everything here raises ``SyncFailed`` where it cannot be done.
+
+    What is staged between two calls (a batch that stands ready, a page that has come) need not survive.
+    """
+
+    def begin(self) -> Begin:
+        """Look for what the session may have to do; writes nothing."""
+
+    def prepare(self, wanted: Prepare) -> Prepared:
+        """Stage the next upload batch."""
+
+    def compose_ahead(self, wanted: ComposeAhead) -> None:
+        """Compose the upload batch that may follow, to have it at hand; writes nothing."""
+
+    def request(self, direction: Direction) -> Push | Pull:
+        """Return the request of the open batch."""
+
+    def request_ahead(self) -> Pull:
+        """Return the request that follows once the staged page is stored."""
+
+    def take(self, request: Push | Pull, answer: PushAnswer | Page) -> Answered:
+        """Check an answer and stage it; writes nothing. Raises ``BadAnswer`` for what no hub could mean."""
+
+    def commit(self, moves: tuple[Move, ...], effects: tuple[Effect, ...]) -> Committed:
+        """Write effects and journal rows in one transaction; if it raises, nothing was written."""

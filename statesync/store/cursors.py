@@ -1,0 +1,177 @@
+"""How far each object's feed is applied, and why one is being read from the start. Owns the two tables.
+
+``statesync_cursor`` has a row for every object that belongs to a space. ``statesync_seen`` has the keys that
+a read from the start has met so far: such a read may span sessions.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from attrs import frozen
+
+from statesync.filters import NO_FILTER, Filter, Filters
+from statesync.wire import Feed
+
+EPOCH, MISSED_DELETES, EVERYTHING, OWN = "epoch", "horizon", "everything", "own"
+"""Why an object is read from the start: the hub lost records, the device missed deletes, it has none, or it
+may have forgotten some that it wrote itself."""
+
+SEEN_KEYS = "SELECT key FROM statesync_seen WHERE object = :object"
+"""The keys that a read from the start has met, as a part of a statement."""
+
+
+@frozen
+class Cursor:
+    """How far one object's feed is applied; ``rereading`` is why it is being read from the start."""
+
+    object: str
+    position: int
+    rereading: str | None
+    reread_from: int
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether records that the hub did not show are offered again, or deleted, when all has been read."""
+        return self.rereading not in (None, OWN)
+
+
+class Kept(NamedTuple):
+    """A cursor as it stands in the file, where another program may have written any position."""
+
+    name: str
+    position: Any
+    space: str
+
+
+# -- which object belongs to which space -----------------------------------------------------------
+
+
+def spaces(connection: sqlite3.Connection) -> dict[str, str]:
+    """Return the space that each object belongs to."""
+    return dict(connection.execute("SELECT object, space FROM statesync_cursor").fetchall())
+
+
+def move_to_space(connection: sqlite3.Connection, name: str, space: str, rereading: str | None) -> None:
+    """Let an object belong to ``space`` from now on; a reason why it is read from the start stays."""
+    connection.execute(
+        "INSERT INTO statesync_cursor (object, space, rereading) VALUES (?, ?, ?) "
+        "ON CONFLICT (object) DO UPDATE SET "
+        "space = excluded.space, rereading = coalesce(rereading, excluded.rereading)",
+        (name, space, rereading),
+    )
+
+
+def remove(connection: sqlite3.Connection, name: str) -> None:
+    """Forget an object's cursor, and what a read from the start has met."""
+    connection.execute("DELETE FROM statesync_cursor WHERE object = ?", (name,))
+    _forget_seen(connection, name)
+
+
+# -- how far a feed is applied ---------------------------------------------------------------------
+
+
+def cursors(connection: sqlite3.Connection, objects: Iterable[str]) -> dict[str, Cursor]:
+    """Return the cursors of these objects."""
+    wanted = set(objects)
+    rows = connection.execute("SELECT object, cursor, rereading, reread_from FROM statesync_cursor")
+    return {row[0]: Cursor(*row) for row in rows if row[0] in wanted}
+
+
+def position_of(connection: sqlite3.Connection, name: str) -> int:
+    """Return up to which version an object's feed is applied; 0 if it belongs to no space."""
+    row = connection.execute("SELECT cursor FROM statesync_cursor WHERE object = ?", (name,)).fetchone()
+    return 0 if row is None else row[0]
+
+
+def kept(connection: sqlite3.Connection) -> list[Kept]:
+    """Return every cursor as it stands in the file, unchecked."""
+    rows = connection.execute("SELECT object, cursor, space FROM statesync_cursor").fetchall()
+    return list(map(Kept._make, rows))
+
+
+def move(connection: sqlite3.Connection, positions: Mapping[str, int]) -> None:
+    """Save how far the feeds are applied; in the transaction that applies the page."""
+    connection.executemany(
+        "UPDATE statesync_cursor SET cursor = ? WHERE object = ?",
+        [(position, name) for name, position in positions.items()],
+    )
+
+
+# -- filters ---------------------------------------------------------------------------------------
+
+
+def stored_filters(connection: sqlite3.Connection, objects: Iterable[str]) -> Filters:
+    """Return the filters with which these objects are being read."""
+    rows = connection.execute("SELECT object, filter FROM statesync_cursor WHERE filter IS NOT NULL")
+    wanted = set(objects)
+    return {name: Filter.from_text(text) for name, text in rows if name in wanted}
+
+
+def keep_filters(connection: sqlite3.Connection, objects: Iterable[str], filters: Filters) -> list[str]:
+    """Keep the filters with which these objects are read from now on; return whose filter was another one."""
+    before = dict(connection.execute("SELECT object, filter FROM statesync_cursor").fetchall())
+    wanted = {name: filters.get(name, NO_FILTER).as_text() for name in objects if name in before}
+    changed = [name for name, text in wanted.items() if before[name] != text]
+    connection.executemany(
+        "UPDATE statesync_cursor SET filter = ? WHERE object = ?", [(wanted[name], name) for name in changed]
+    )
+    return changed
+
+
+def feeds(connection: sqlite3.Connection, objects: Iterable[str], filters: Filters) -> dict[str, Feed]:
+    """Return what a pull asks for: each object's cursor, filter, and whether its own writes are needed."""
+    return {
+        name: Feed(
+            cursor.position,
+            own=cursor.rereading is not None,
+            filter=filters.get(name, NO_FILTER).on_the_wire(),
+        )
+        for name, cursor in cursors(connection, objects).items()
+    }
+
+
+# -- reading from the start ------------------------------------------------------------------------
+
+
+def start_over(connection: sqlite3.Connection, name: str, why: str) -> None:
+    """Set an object's cursor to the start of its feed.
+
+    A read after a new epoch that has not ended stays one: it alone offers again what the hub has lost.
+    """
+    _forget_seen(connection, name)
+    connection.execute(
+        "UPDATE statesync_cursor SET cursor = 0, reread_from = max(cursor, reread_from), "
+        "rereading = CASE WHEN rereading = :epoch AND :why <> :all THEN :epoch ELSE :why END "
+        "WHERE object = :name",
+        {"why": why, "name": name, "epoch": EPOCH, "all": EVERYTHING},
+    )
+
+
+def distrust(connection: sqlite3.Connection, names: Iterable[str]) -> None:
+    """Set cursors to zero that no hub has given, and forget how far they had come."""
+    connection.executemany(
+        "UPDATE statesync_cursor SET cursor = 0, reread_from = 0 WHERE object = ?",
+        [(name,) for name in names],
+    )
+
+
+def note_seen(connection: sqlite3.Connection, name: str, keys: Iterable[str]) -> None:
+    """Remember the keys that a read from the start has met."""
+    connection.executemany(
+        "INSERT OR IGNORE INTO statesync_seen VALUES (?, ?)", ((name, key) for key in keys)
+    )
+
+
+def end_reread(connection: sqlite3.Connection, name: str) -> None:
+    """Say that a read from the start has come to its end."""
+    _forget_seen(connection, name)
+    connection.execute(
+        "UPDATE statesync_cursor SET rereading = NULL, reread_from = 0 WHERE object = ?", (name,)
+    )
+
+
+def _forget_seen(connection: sqlite3.Connection, name: str) -> None:
+    connection.execute("DELETE FROM statesync_seen WHERE object = ?", (name,))

@@ -1,0 +1,149 @@
+"""Batches in the journal: they are created, sent, and answered, or stay in doubt with their exact payload."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from attrs import frozen
+
+from statesync.lifecycle import BATCH, BatchPhase
+from statesync.store.journal.phases import has_not_ended
+from statesync.values import Direction
+
+
+@frozen
+class WireBatch:
+    """An upload batch as the hub knows it: its id, its number among the client's, and its exact payload."""
+
+    id: str
+    number: int
+    payload: bytes
+
+
+@frozen
+class DoubtfulBatch:
+    """A batch that the hub may have applied: the batch ``number`` of an earlier ``session``."""
+
+    session: str
+    number: int
+    wire: WireBatch
+
+
+@frozen
+class OpenBatch:
+    """A batch of a session that has not ended."""
+
+    number: int
+    phase: BatchPhase
+
+
+def create_batch(
+    connection: sqlite3.Connection,
+    session: str,
+    number: int,
+    direction: Direction,
+    space: str,
+) -> None:
+    """Record a new batch in the phase open."""
+    connection.execute(
+        "INSERT INTO statesync_batch (session, number, direction, phase, space) VALUES (?, ?, ?, ?, ?)",
+        (session, number, direction, BatchPhase.OPEN, space),
+    )
+
+
+def stage_upload(
+    connection: sqlite3.Connection, session: str, number: int, wire: WireBatch, records: int
+) -> None:
+    """Keep the exact payload of an upload batch until the hub's answer is stored."""
+    connection.execute(
+        "UPDATE statesync_batch SET wire_id = ?, wire_number = ?, records = ? "
+        "WHERE session = ? AND number = ?",
+        (wire.id, wire.number, records, session, number),
+    )
+    connection.execute("INSERT INTO statesync_payload VALUES (?, ?, ?)", (session, number, wire.payload))
+
+
+def note_attempt(connection: sqlite3.Connection, session: str, number: int, attempt: int) -> None:
+    """Record that the batch is being sent; an upload is in doubt from here on, also across a crash."""
+    connection.execute(
+        "UPDATE statesync_batch SET attempts = ?, doubt = (direction = 'upload') "
+        "WHERE session = ? AND number = ?",
+        (attempt, session, number),
+    )
+
+
+def set_records(connection: sqlite3.Connection, session: str, number: int, records: int) -> None:
+    """Record how many records a download batch brought."""
+    connection.execute(
+        "UPDATE statesync_batch SET records = ? WHERE session = ? AND number = ?", (records, session, number)
+    )
+
+
+def find_open(connection: sqlite3.Connection, session: str) -> OpenBatch | None:
+    """Return the batch that a session has open, None if there is none."""
+    row = connection.execute(
+        f"SELECT number, phase FROM statesync_batch WHERE session = ? AND {has_not_ended(BATCH)}", (session,)
+    ).fetchone()
+    return None if row is None else OpenBatch(row[0], BatchPhase(row[1]))
+
+
+def wire_id_of(connection: sqlite3.Connection, session: str, number: int) -> str | None:
+    """Return the id under which the hub knows a batch; None for a download, or one that was never staged."""
+    row = connection.execute(
+        "SELECT wire_id FROM statesync_batch WHERE session = ? AND number = ?", (session, number)
+    ).fetchone()
+    return None if row is None else row[0]
+
+
+def awaited(connection: sqlite3.Connection) -> list[str]:
+    """Return the wire ids of the uploads that are under way or in doubt."""
+    rows = connection.execute(
+        "SELECT wire_id FROM statesync_batch "
+        f"WHERE wire_id IS NOT NULL AND (doubt = 1 OR {has_not_ended(BATCH)})"
+    )
+    return [wire_id for (wire_id,) in rows]
+
+
+# -- doubt -----------------------------------------------------------------------------------------
+
+
+def set_doubt(connection: sqlite3.Connection, session: str, number: int, *, doubtful: bool) -> None:
+    """Record whether the hub may have applied the batch."""
+    connection.execute(
+        "UPDATE statesync_batch SET doubt = ? WHERE session = ? AND number = ?", (doubtful, session, number)
+    )
+
+
+def resolve_doubt(connection: sqlite3.Connection, session: str, number: int) -> None:
+    """Take doubt and payload off a batch that is answered, or that another one asks for now.
+
+    The payload goes at once, so that the next one takes its place in the file.
+    """
+    set_doubt(connection, session, number, doubtful=False)
+    connection.execute("DELETE FROM statesync_payload WHERE session = ? AND number = ?", (session, number))
+
+
+def is_in_doubt(connection: sqlite3.Connection, session: str, number: int) -> bool:
+    """Tell whether the hub may have applied a batch."""
+    row = connection.execute(
+        "SELECT doubt FROM statesync_batch WHERE session = ? AND number = ?", (session, number)
+    ).fetchone()
+    return row is not None and bool(row[0])
+
+
+def find_doubtful(connection: sqlite3.Connection, space: str) -> DoubtfulBatch | None:
+    """Return the space's batch in doubt, None if there is none."""
+    row = connection.execute(
+        "SELECT session, number, wire_id, wire_number, payload "
+        "FROM statesync_batch JOIN statesync_payload USING (session, number) "
+        "WHERE space = ? AND doubt = 1 ORDER BY statesync_batch.rowid DESC LIMIT 1",
+        (space,),
+    ).fetchone()
+    return None if row is None else DoubtfulBatch(row[0], row[1], WireBatch(*row[2:]))
+
+
+def all_in_doubt(connection: sqlite3.Connection, space: str) -> list[tuple[str, int]]:
+    """Return (session, number) of the space's batches in doubt."""
+    return connection.execute(
+        "SELECT session, number FROM statesync_batch WHERE space = ? AND doubt = 1", (space,)
+    ).fetchall()

@@ -1,0 +1,173 @@
+"""What becomes of a change: it is offered, held back, sent, kept with an error, rebased, or forgotten.
+
+Every function writes, in the caller's transaction. Whoever calls one has folded before.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from attrs import frozen
+
+from statesync.store.outbox.lookup import NO_RECORD
+from statesync.store.tracking.objects import TrackedObject
+from statesync.store.tracking.quoting import quoted
+
+
+class Revision(NamedTuple):
+    """Which revision of the change at ``position`` goes up."""
+
+    position: int
+    revision: int
+
+
+@frozen
+class Rebase:
+    """What a change becomes once the hub's record is known: an edit of ``image``, of version ``base``."""
+
+    operation: str
+    image: str | None
+    base: int
+
+
+# -- offering --------------------------------------------------------------------------------------
+
+
+def offer_records(
+    connection: sqlite3.Connection, tracked: TrackedObject, where: str = "TRUE", order: str = ""
+) -> None:
+    """Offer those of an object's records that ``where`` picks, as new; ``:object`` in it is its name."""
+    connection.execute(
+        "INSERT INTO statesync_change (object, key, operation, base, revision) "
+        f"SELECT :object, {quoted(tracked.key)}, 'insert', 0, 1 FROM {quoted(tracked.table)} "
+        f"WHERE {where} {order}",
+        {"object": tracked.name},
+    )
+
+
+def offer_all(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
+    """Offer every record of an object, as new: for a hub that has none of them."""
+    forget_object(connection, tracked.name)
+    offer_records(connection, tracked, order=f"ORDER BY {quoted(tracked.key)}")
+
+
+def offer_edit(connection: sqlite3.Connection, name: str, key: str, edit: Rebase) -> None:
+    """Offer a record that has no change yet."""
+    connection.execute(
+        "INSERT INTO statesync_change (object, key, operation, image, base, revision) "
+        "VALUES (?, ?, ?, ?, ?, 1)",
+        (name, key, edit.operation, edit.image, edit.base),
+    )
+
+
+# -- waiting ---------------------------------------------------------------------------------------
+
+
+def set_deferred(connection: sqlite3.Connection, name: str, keys: Sequence[str], *, deferred: bool) -> int:
+    """Hold changes back from uploads, or let them go; return how many there were."""
+    return connection.execute(
+        "UPDATE statesync_change SET deferred = ? "
+        "WHERE object = ? AND key IN (SELECT value FROM json_each(?))",
+        (int(deferred), name, json.dumps(list(keys))),
+    ).rowcount
+
+
+def keep_remote_images(connection: sqlite3.Connection, name: str, images: Mapping[str, str | None]) -> None:
+    """Keep the hub's records beside the changes of an object; None is a record that the hub deleted."""
+    connection.executemany(
+        "UPDATE statesync_change SET theirs = ? WHERE object = ? AND key = ?",
+        [(image or NO_RECORD, name, key) for key, image in images.items()],
+    )
+
+
+def forget_versions(connection: sqlite3.Connection, name: str) -> None:
+    """Say that the versions on which an object's changes are based mean nothing any more."""
+    connection.execute("UPDATE statesync_change SET base = min(base, 1) WHERE object = ?", (name,))
+
+
+# -- under way -------------------------------------------------------------------------------------
+
+
+def mark_sent(connection: sqlite3.Connection, wire_id: str, revisions: Sequence[Revision]) -> None:
+    """Note which revision of each change goes up with the batch ``wire_id``."""
+    positions: dict[int, list[int]] = {}
+    for position, revision in revisions:
+        positions.setdefault(revision, []).append(position)
+    connection.executemany(  # most records were changed once: this is one statement a batch, not a record
+        "UPDATE statesync_change SET batch = ?, sent = ? WHERE position IN (SELECT value FROM json_each(?))",
+        [(wire_id, revision, json.dumps(some)) for revision, some in positions.items()],
+    )
+
+
+def mark_failed(connection: sqlite3.Connection, name: str, key: str, error: str, session: str) -> None:
+    """Keep a change in the outbox with its error; the next session tries it again."""
+    connection.execute(
+        "UPDATE statesync_change SET error = ?, failed_in = ?, batch = NULL, sent = NULL "
+        "WHERE object = ? AND key = ?",
+        (error, session, name, key),
+    )
+
+
+def release_batch(connection: sqlite3.Connection, wire_id: str) -> None:
+    """Set the changes of a batch free: they are ordinary pending changes again."""
+    connection.execute("UPDATE statesync_change SET batch = NULL, sent = NULL WHERE batch = ?", (wire_id,))
+
+
+def release(connection: sqlite3.Connection, records: Iterable[tuple[str, str]]) -> None:
+    """Set the changes of records, given as (object, key), free from their batch."""
+    connection.executemany(
+        "UPDATE statesync_change SET batch = NULL, sent = NULL WHERE object = ? AND key = ?", records
+    )
+
+
+def rebase(connection: sqlite3.Connection, name: str, key: str, edit: Rebase, *, revised: bool) -> None:
+    """Make a change an edit of what the hub has now, free and without an error.
+
+    ``revised`` says that its record was changed with it, so that the change is another revision.
+    """
+    connection.execute(
+        "UPDATE statesync_change SET image = ?, base = ?, operation = ?, revision = revision + ?, "
+        "batch = NULL, sent = NULL, theirs = NULL, error = NULL, failed_in = NULL "
+        "WHERE object = ? AND key = ?",
+        (edit.image, edit.base, edit.operation, revised, name, key),
+    )
+
+
+def move_to_end(connection: sqlite3.Connection, name: str, key: str) -> None:
+    """Let a change wait behind all others, as if its record had been changed just now."""
+    connection.execute(
+        "UPDATE statesync_change SET position = 1 + (SELECT seq FROM sqlite_sequence "
+        "WHERE name = 'statesync_change') WHERE object = ? AND key = ?",
+        (name, key),
+    )
+    connection.execute("UPDATE sqlite_sequence SET seq = seq + 1 WHERE name = 'statesync_change'")
+
+
+# -- forgetting ------------------------------------------------------------------------------------
+
+
+def forget_record(connection: sqlite3.Connection, name: str, key: str) -> None:
+    """Forget the change of a record."""
+    connection.execute("DELETE FROM statesync_change WHERE object = ? AND key = ?", (name, key))
+
+
+def forget_object(connection: sqlite3.Connection, name: str) -> None:
+    """Forget all changes of an object."""
+    connection.execute("DELETE FROM statesync_change WHERE object = ?", (name,))
+
+
+def forget_unedited(connection: sqlite3.Connection, wire_id: str) -> None:
+    """Forget the changes that are as they went up with the batch ``wire_id``."""
+    connection.execute("DELETE FROM statesync_change WHERE batch = ? AND revision = sent", (wire_id,))
+
+
+def drop_empty(connection: sqlite3.Connection, name: str) -> None:
+    """Forget changes that came to nothing: made and deleted here, and never sent."""
+    connection.execute(
+        "DELETE FROM statesync_change "
+        "WHERE object = ? AND operation = 'delete' AND image IS NULL AND batch IS NULL",
+        (name,),
+    )

@@ -1,0 +1,118 @@
+"""Looking single changes up: by their records, by their batch, by the session that could not send them.
+
+Only reads, and never folds.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from typing import NamedTuple
+
+from statesync.conflicts import Record
+from statesync.store.tracking.images import record_of_image
+from statesync.values import RecordError
+
+PENDING_KEYS = "SELECT key FROM statesync_change WHERE object = :object"
+"""The keys of an object's records with a pending change, as a part of a statement."""
+
+NO_RECORD = "null"
+"""The hub's image of a record that it has deleted; no image at all means that it sent none."""
+
+
+class Change(NamedTuple):
+    """One change with what the record was before it, and what the hub has sent of it since.
+
+    ``batch`` is the wire id of the batch that it went up with, None if it is not under way.
+    """
+
+    object: str
+    key: str
+    image: str | None
+    remote_image: str | None
+    batch: str | None
+
+    @property
+    def record_before(self) -> Record | None:
+        """The record without the change: the hub's if it sent one, else what was here; None is none."""
+        return _record_of(self.remote_image or self.image)
+
+
+class Version(NamedTuple):
+    """Which revision of a change was looked at, and what the record was before it."""
+
+    revision: int
+    image: str | None
+
+
+_CHANGE = "SELECT object, key, image, theirs, batch FROM statesync_change WHERE object = ?"
+
+
+def changes_of_object(connection: sqlite3.Connection, name: str) -> list[Change]:
+    """Return all changes of an object."""
+    return list(map(Change._make, connection.execute(_CHANGE, (name,))))
+
+
+def changes_of_record(connection: sqlite3.Connection, name: str, key: str) -> list[Change]:
+    """Return the change of a record, if it has one."""
+    return list(map(Change._make, connection.execute(f"{_CHANGE} AND key = ?", (name, key))))
+
+
+def version_of(connection: sqlite3.Connection, name: str, key: str) -> Version | None:
+    """Return the revision and image of a record's change, None if it has no change."""
+    row = connection.execute(
+        "SELECT revision, image FROM statesync_change WHERE object = ? AND key = ?", (name, key)
+    ).fetchone()
+    return None if row is None else Version(*row)
+
+
+def pending_among(connection: sqlite3.Connection, name: str, keys: list[str]) -> set[str]:
+    """Return those of ``keys`` whose records have a pending change."""
+    any_change = connection.execute("SELECT 1 FROM statesync_change WHERE object = ? LIMIT 1", (name,))
+    if any_change.fetchone() is None:
+        return set()
+    rows = connection.execute(
+        "SELECT key FROM statesync_change WHERE object = ? AND key IN (SELECT value FROM json_each(?))",
+        (name, json.dumps(keys)),
+    )
+    return {key for (key,) in rows}
+
+
+def records_before(
+    connection: sqlite3.Connection, name: str, low: str, until: str | None
+) -> dict[str, Record | None]:
+    """Return what changed records were before, those with keys from ``low`` to before ``until``."""
+    rows = connection.execute(
+        "SELECT key, coalesce(theirs, image) FROM statesync_change "
+        "WHERE object = :object AND key >= :low AND (:until IS NULL OR key < :until)",
+        {"object": name, "low": low, "until": until},
+    )
+    return {key: _record_of(image) for key, image in rows}
+
+
+def _record_of(image: str | None) -> Record | None:
+    return None if image == NO_RECORD else record_of_image(image)
+
+
+def unedited_keys(connection: sqlite3.Connection, wire_id: str, name: str) -> list[str]:
+    """Return the keys of an object's changes that are as they went up with the batch ``wire_id``."""
+    rows = connection.execute(
+        "SELECT key FROM statesync_change WHERE batch = ? AND revision = sent AND object = ?",
+        (wire_id, name),
+    )
+    return [key for (key,) in rows]
+
+
+def changes_of_batch(connection: sqlite3.Connection, wire_id: str) -> list[tuple[str, str]]:
+    """Return (object, key) of the changes that are under way with the batch ``wire_id``."""
+    return connection.execute(
+        "SELECT object, key FROM statesync_change WHERE batch = ?", (wire_id,)
+    ).fetchall()
+
+
+def upload_errors(connection: sqlite3.Connection, session: str) -> list[RecordError]:
+    """Return the records that a session could not upload, with the reasons."""
+    rows = connection.execute(
+        "SELECT object, key, error FROM statesync_change WHERE failed_in = ? ORDER BY position", (session,)
+    )
+    return [RecordError(name, key, *error.split(": ", 1)) for name, key, error in rows]

@@ -1,0 +1,110 @@
+"""What waits in the outbox, in the order in which records were first changed. Only reads, and never folds."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from attrs import frozen
+
+from statesync.store.tracking.objects import Objects
+from statesync.store.tracking.quoting import quoted
+
+
+class Waiting(NamedTuple):
+    """One change that waits for the hub."""
+
+    position: int
+    object: str
+    key: str
+    operation: str
+    base: int
+    revision: int
+
+
+class Mark(NamedTuple):
+    """What of a change moves whenever anything happens to it."""
+
+    position: int
+    revision: int
+    base: int
+
+
+@frozen
+class Window:
+    """Which changes may go into a batch: at most ``limit`` of those between two positions."""
+
+    after: int
+    up_to: int
+    limit: int
+    skip_failed: bool
+
+
+def last_position(connection: sqlite3.Connection) -> int:
+    """Return the position of the last change: a session that starts now uploads up to it."""
+    row = connection.execute("SELECT max(position) FROM statesync_change").fetchone()
+    return int(row[0] or 0)
+
+
+def is_in_use(connection: sqlite3.Connection, objects: Objects) -> bool:
+    """Tell whether anything waits, or was logged of ``objects``; needs no transaction."""
+    tables = ["statesync_change", *(quoted(tracked.log) for tracked in objects.values())]
+    found = connection.execute(f"SELECT {' OR '.join(f'EXISTS (SELECT 1 FROM {table})' for table in tables)}")
+    return bool(found.fetchone()[0])
+
+
+def has_waiting(connection: sqlite3.Connection, *, after: int, up_to: int) -> bool:
+    """Tell whether any change stands between two positions; needs no transaction."""
+    found = connection.execute(
+        "SELECT 1 FROM statesync_change WHERE position > ? AND position <= ? LIMIT 1", (after, up_to)
+    )
+    return found.fetchone() is not None
+
+
+def has_more(connection: sqlite3.Connection, names: Iterable[str], *, after: int, up_to: int) -> bool:
+    """Tell whether a change of these objects waits between two positions."""
+    found = connection.execute(
+        "SELECT 1 FROM statesync_change WHERE position > ? AND position <= ? AND deferred = 0 "
+        "AND +object IN (SELECT value FROM json_each(?)) LIMIT 1",
+        (after, up_to, json.dumps(list(names))),
+    ).fetchone()
+    return found is not None
+
+
+def count_waiting(connection: sqlite3.Connection, names: Iterable[str]) -> int:
+    """Return how many changes of these objects the next session would send: deferred ones not."""
+    row = connection.execute(
+        "SELECT count(*) FROM statesync_change "
+        "WHERE deferred = 0 AND +object IN (SELECT value FROM json_each(?))",
+        (json.dumps(list(names)),),
+    ).fetchone()
+    return int(row[0])
+
+
+def count_pending(connection: sqlite3.Connection, name: str) -> int:
+    """Return how many changes of one object wait, deferred ones included."""
+    row = connection.execute("SELECT count(*) FROM statesync_change WHERE object = ?", (name,)).fetchone()
+    return int(row[0])
+
+
+def waiting_in(connection: sqlite3.Connection, objects: Objects, window: Window) -> list[Waiting]:
+    """Return the changes of ``objects`` in the window."""
+    rows = _look(connection, objects, window, "position, object, key, operation, base, revision")
+    return list(map(Waiting._make, rows))
+
+
+def marks_in(connection: sqlite3.Connection, objects: Objects, window: Window) -> list[Mark]:
+    """Return the marks of the changes of ``objects`` in the window."""
+    return list(map(Mark._make, _look(connection, objects, window, "position, revision, base")))
+
+
+def _look(connection: sqlite3.Connection, objects: Objects, window: Window, columns: str) -> sqlite3.Cursor:
+    # The + keeps SQLite from reading, and sorting, all that waits of the object for every batch.
+    return connection.execute(
+        f"SELECT {columns} FROM statesync_change WHERE position > ? AND position <= ? AND deferred = 0 "
+        f"{'AND error IS NULL ' if window.skip_failed else ''}"
+        "AND +object IN (SELECT value FROM json_each(?)) ORDER BY position LIMIT ?",
+        (window.after, window.up_to, json.dumps(list(objects)), window.limit),
+    )

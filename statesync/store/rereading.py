@@ -1,0 +1,81 @@
+"""Reading an object from the start again: why it is begun, and what becomes of records that do not come.
+
+A read from the start keeps pending changes. It is begun when the hub says that its epoch is another or that
+the device missed deletes, when an object got new columns or another filter, and after ``clear()``. It may
+span sessions: the keys that it met are kept until the feed is drained.
+
+A feed spares a device what it wrote itself. So where an object comes anew to a space that the device has
+been in, it is read with the device's own writes: after ``reset()`` or ``drop()`` they are on the hub alone.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from statesync.filters import Filters
+from statesync.store import cursors, spaces
+from statesync.store.cursors import EPOCH, MISSED_DELETES, SEEN_KEYS, Cursor
+from statesync.store.outbox import changes
+from statesync.store.outbox.fold import fold
+from statesync.store.outbox.lookup import PENDING_KEYS
+from statesync.store.tracking.objects import Objects, TrackedObject
+from statesync.store.tracking.quoting import quoted
+from statesync.store.upload.doubts import resolve_doubts
+from statesync.wire import CLIENT_FORKED, EPOCH_CHANGED, Problem
+
+
+def reread(connection: sqlite3.Connection, objects: Objects, why: str) -> None:
+    """Begin to read these objects from the start. Pending changes stay, their bases become unknown."""
+    fold(connection, objects)
+    for name in objects:
+        cursors.start_over(connection, name, why)
+        if why == EPOCH:
+            changes.forget_versions(connection, name)
+
+
+def apply_filters(connection: sqlite3.Connection, objects: Objects, filters: Filters) -> None:
+    """Begin to read an object from the start where its filter is not the one that it was read with."""
+    for name in cursors.keep_filters(connection, objects, filters):
+        if cursors.position_of(connection, name):
+            reread(connection, {name: objects[name]}, MISSED_DELETES)
+
+
+def adapt(connection: sqlite3.Connection, space: str, objects: Objects, problem: Problem) -> None:
+    """Follow a hub that says that our identity or its epoch is another, or that we have missed deletes.
+
+    ``objects`` are all that belong to the space, whatever the session's scope: the epoch holds for all.
+    """
+    if problem.code == CLIENT_FORKED:
+        resolve_doubts(connection, space)
+        spaces.change_client(connection, space)
+        # The hub sends no deletes to a new client; this device uploaded under its old id and needs them.
+        found = cursors.cursors(connection, objects)
+        unread = {name: objects[name] for name, cursor in found.items() if cursor.position == 0}
+        reread(connection, unread, MISSED_DELETES)
+    elif problem.code == EPOCH_CHANGED:
+        resolve_doubts(connection, space)
+        spaces.change_epoch(connection, space, problem.epoch, problem.number or 0)
+        reread(connection, objects, EPOCH)
+    else:
+        reread(connection, objects, MISSED_DELETES)
+
+
+def finish_reread(connection: sqlite3.Connection, tracked: TrackedObject, cursor: Cursor) -> None:
+    """End a read from the start: offer again, or delete, the records that the hub did not show.
+
+    After a new epoch the hub has lost them, and they are offered again. Otherwise they were deleted there,
+    and are deleted here. Records with a pending change stay for the conflict that the hub will see.
+    The caller has switched tracking off.
+    """
+    if cursor.is_compared:
+        _offer_or_delete_unseen(connection, tracked, cursor)
+    cursors.end_reread(connection, tracked.name)
+
+
+def _offer_or_delete_unseen(connection: sqlite3.Connection, tracked: TrackedObject, cursor: Cursor) -> None:
+    key = quoted(tracked.key)
+    unseen = f"{key} NOT IN ({SEEN_KEYS}) AND {key} NOT IN ({PENDING_KEYS})"
+    if cursor.rereading == EPOCH:
+        changes.offer_records(connection, tracked, where=unseen)
+    else:
+        connection.execute(f"DELETE FROM {quoted(tracked.table)} WHERE {unseen}", {"object": tracked.name})

@@ -1,0 +1,26 @@
+"""The log of an object: the table that its triggers append to, one row a write."""
+
+from __future__ import annotations
+
+from statesync.store.tracking.description import Description
+from statesync.store.tracking.quoting import quoted
+
+
+def log_name(of: Description) -> str:
+    """Return the name of the object's log."""
+    return f"statesync_log_{of.name}"
+
+
+def log_columns(of: Description) -> tuple[str, ...]:
+    """Return where the log keeps the columns of the record before the write, as SQL identifiers."""
+    return tuple(quoted(f"was_{name}") for name in of.column_names)
+
+
+def log_sql(of: Description) -> str:
+    """Return the log's SQL: the columns have no type, so that they hold every value as it was.
+
+    ``known`` says whether there was a record before the write; a row with ``changed = 0`` only keeps one for
+    a write that may follow.
+    """
+    columns = ", ".join(("key TEXT NOT NULL", "changed INTEGER", "known INTEGER", *log_columns(of)))
+    return f"CREATE TABLE {quoted(log_name(of))} ({columns})"

@@ -1,0 +1,54 @@
+"""The base class of tracked models: a record's key is a text that no two devices make up alike."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import peewee
+from uuid_utils import uuid7
+
+from statesync.store.tracking.registry import Registry
+
+
+def new_key() -> str:
+    """Return a text UUIDv7: ordered, so SQLite inserts it 2.5 times faster than a random one."""
+    return str(uuid7())
+
+
+class Model(peewee.Model):
+    """A Peewee model with a text ``id``, a UUIDv7 by default. Derive yours from it and ``track`` them.
+
+    ::
+
+        @store.track
+        class Airport(Model):
+            name = TextField()
+
+    ``store.Model`` is the same, already tracked by that store: classes derived from it need no ``track``.
+    """
+
+    id: peewee.CharField[str] = peewee.CharField(primary_key=True, max_length=255, default=new_key)
+
+
+def model_base(registry: Registry, home: peewee.Database) -> type[Model]:
+    """Return a ``Model`` whose subclasses live at ``home`` and are registered as soon as they are made."""
+
+    class Registering(peewee.ModelBase):
+        """Registers every subclass as soon as Peewee has made it, so an unfit key is refused right there."""
+
+        def __init__(
+            self, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **more: Any
+        ) -> None:
+            super().__init__(name, bases, namespace, **more)
+            if any(isinstance(base, Registering) for base in bases):
+                registry.register(cast(type[peewee.Model], self), None)
+
+    class Tracked(Model, metaclass=Registering):
+        """Derive from it to have a tracked object."""
+
+        class Meta:
+            """Where the table lives."""
+
+            database = home
+
+    return Tracked

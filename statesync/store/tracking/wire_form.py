@@ -1,0 +1,69 @@
+"""An object's records as they travel: JSON text, a member a column."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Annotated, Any
+
+import msgspec
+
+from statesync.conflicts import Record
+from statesync.store.tracking.description import BLOB, BOOLEAN, SCALAR, Description
+
+_Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+_WIRE_TYPES: dict[str, Any] = {
+    SCALAR: str | _Whole | float | bool | None,
+    BOOLEAN: str | _Whole | float | bool | None,
+    BLOB: bytes | None,
+}
+
+
+class WireForm:
+    """Makes the JSON text of one object's records, and reads it."""
+
+    def __init__(self, of: Description) -> None:
+        self._columns = of.columns
+        self._names = of.column_names
+        self._booleans = tuple(index for index, c in enumerate(of.columns) if c.kind == BOOLEAN)
+        self._row_name = f"{of.name}Row"
+
+    @cached_property
+    def row_type(self) -> type[msgspec.Struct]:
+        """The shape of this object's records on the wire: one field a column, each may be missing."""
+        fields = [
+            (f"c{index}", _WIRE_TYPES[column.kind] | msgspec.UnsetType, msgspec.UNSET)
+            for index, column in enumerate(self._columns)
+        ]
+        names = {f"c{index}": column.name for index, column in enumerate(self._columns)}
+        return msgspec.defstruct(self._row_name, fields, rename=names, frozen=True)
+
+    @cached_property
+    def _decoder(self) -> msgspec.json.Decoder[Any]:
+        return msgspec.json.Decoder(self.row_type)
+
+    @cached_property
+    def list_decoder(self) -> msgspec.json.Decoder[Any]:
+        """Decode a JSON list of records into rows."""
+        return msgspec.json.Decoder(list[self.row_type])  # type: ignore[name-defined]
+
+    def text(self, values: tuple[Any, ...]) -> bytes:
+        """Return a record, given as its column values, as the JSON text that travels."""
+        if self._booleans:
+            changed = list(values)
+            for index in self._booleans:
+                if changed[index] is not None:
+                    changed[index] = bool(changed[index])
+            values = tuple(changed)
+        return msgspec.json.encode(self.row_type(*values))
+
+    def read(self, text: bytes | msgspec.Raw) -> Record:
+        """Return a record that travelled as JSON text; columns unknown to this device are left out.
+
+        Raises ``msgspec.ValidationError`` for a text of another shape.
+        """
+        values = msgspec.structs.astuple(self._decoder.decode(text))
+        return {
+            name: int(value) if isinstance(value, bool) else value
+            for name, value in zip(self._names, values, strict=True)
+            if value is not msgspec.UNSET
+        }

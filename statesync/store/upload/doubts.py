@@ -1,0 +1,32 @@
+"""What becomes of an upload's changes when its batch ends without an answer of the hub.
+
+While the hub may have applied the batch, they stay with it: the next session asks. Else they are ordinary
+pending changes again.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from statesync.store.journal import batches
+from statesync.store.outbox import changes
+
+
+def release_changes(connection: sqlite3.Connection, session: str, number: int) -> None:
+    """Set the changes of a batch free; a download, and an upload that was never staged, have none."""
+    wire_id = batches.wire_id_of(connection, session, number)
+    if wire_id is not None:
+        changes.release_batch(connection, wire_id)
+
+
+def release_undoubted(connection: sqlite3.Connection, session: str, number: int) -> None:
+    """Set the changes of a batch free, unless the hub may have applied it."""
+    if not batches.is_in_doubt(connection, session, number):
+        release_changes(connection, session, number)
+
+
+def resolve_doubts(connection: sqlite3.Connection, space: str) -> None:
+    """Let go of the space's batches in doubt: their changes are still pending, and are offered anew."""
+    for session, number in batches.all_in_doubt(connection, space):
+        release_changes(connection, session, number)
+        batches.resolve_doubt(connection, session, number)

@@ -1,0 +1,135 @@
+"""What travels in the modelled world: the shapes of ``statesync.wire`` as values that can be remembered.
+
+A record's fields are sorted pairs, so that two equal records are equal values. ``None`` in the place of
+fields is a deleted record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attrs import frozen
+
+Scalar = str | int | float | bool | None
+Fields = tuple[tuple[str, Scalar], ...]
+
+
+def fields(record: Mapping[str, Scalar]) -> Fields:
+    """Return a record's fields as a value."""
+    return tuple(sorted(record.items()))
+
+
+@frozen(cache_hash=True)
+class Change:
+    """One record that a device offers; see ``statesync.wire.Change`` for ``base``."""
+
+    object: str
+    key: str
+    base: int
+    data: Fields | None
+
+
+@frozen(cache_hash=True)
+class Push:
+    """One upload batch, exactly as it is sent; a repeat is equal."""
+
+    client: str
+    number: int
+    batch: str
+    hub: str | None
+    epoch: int | None
+    changes: tuple[Change, ...]
+    head: int = 0
+
+
+@frozen(cache_hash=True)
+class Accepted:
+    """The hub wrote the change."""
+
+    version: int
+
+
+@frozen(cache_hash=True)
+class Conflict:
+    """Another device wrote the record since: this is what the hub has."""
+
+    version: int
+    data: Fields | None
+
+
+@frozen(cache_hash=True)
+class Rejected:
+    """The hub will not take this record."""
+
+    code: str
+
+
+Verdict = Accepted | Conflict | Rejected
+
+
+@frozen(cache_hash=True)
+class PushAnswer:
+    """One verdict for each change of the batch, in its order."""
+
+    hub: str
+    epoch: int
+    head: int
+    verdicts: tuple[Verdict, ...]
+
+
+@frozen(cache_hash=True)
+class Feed:
+    """How one object is to be read; ``filter`` has the values that each of its fields may have."""
+
+    object: str
+    cursor: int
+    own: bool = False
+    filter: tuple[tuple[str, tuple[Scalar, ...]], ...] | None = None
+
+
+@frozen(cache_hash=True)
+class Pull:
+    """The request for the next page of some feeds."""
+
+    client: str
+    number: int
+    hub: str | None
+    epoch: int | None
+    feeds: tuple[Feed, ...]
+    limit: int
+    head: int = 0
+
+
+@frozen(cache_hash=True)
+class Entry:
+    """One record of a page."""
+
+    object: str
+    key: str
+    version: int
+    data: Fields | None
+
+
+@frozen(cache_hash=True)
+class Page:
+    """Records in the order of their versions, and the cursors to save with them."""
+
+    hub: str
+    epoch: int
+    head: int
+    entries: tuple[Entry, ...]
+    cursors: tuple[tuple[str, int], ...]
+    more: bool
+
+
+@frozen(cache_hash=True)
+class Refusal:
+    """The hub said no and applied nothing; ``epoch`` and ``number`` tell how to go on after a new epoch."""
+
+    code: str
+    epoch: int | None = None
+    number: int | None = None
+
+
+Request = Push | Pull
+Answer = PushAnswer | Page | Refusal

@@ -1,0 +1,1 @@
+"""Programs as people write them: they are run, and held against mypy and pyright."""

@@ -1,0 +1,119 @@
+"""The log of a hub on SQLite is written back beside the pushes; only a close waits for it."""
+
+from __future__ import annotations
+
+import json
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from statesync.hub import Hub, prepare
+from statesync.hub.db import checkpoints
+from statesync.wal import write_back
+
+PATIENCE = 30.0
+PAGES_OF_OLD = 8000
+"""The log's length in pages at which SQLite, told so, would write it back within a commit."""
+PAGE = 4096
+
+
+class Keeper:
+    """Stands for ``write_back``: waits for ``go`` before each call of the real one."""
+
+    def __init__(self) -> None:
+        self.go, self.begun, self.ended = threading.Event(), threading.Event(), threading.Event()
+
+    def write_back(self, path: Path) -> None:
+        self.begun.set()
+        assert self.go.wait(PATIENCE)
+        write_back(path)
+        self.ended.set()
+
+
+@pytest.fixture
+def keeper(monkeypatch: pytest.MonkeyPatch) -> Iterator[Keeper]:
+    keeper = Keeper()
+    monkeypatch.setattr(checkpoints, "write_back", keeper.write_back)
+    monkeypatch.setattr(checkpoints, "PAUSE", 0.0)
+    yield keeper
+    keeper.go.set()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    prepare(f"sqlite:///{tmp_path}/hub.db")
+    return tmp_path / "hub.db"
+
+
+def open_hub(file: Path) -> Hub:
+    return Hub(f"sqlite:///{file}", without_tokens=True)
+
+
+def fill(hub: Hub, megabytes: int) -> None:
+    """Push records of a megabyte each, one a push."""
+    client = str(uuid.uuid4())
+    for number in range(1, megabytes + 1):
+        change = {
+            "object": "Plan",
+            "key": str(number),
+            "op": "upsert",
+            "base": 0,
+            "data": {"x": "x" * 1_000_000},
+        }
+        body = {"client": client, "number": number, "batch": str(uuid.uuid4()), "changes": [change]}
+        hub.push("acme", json.dumps({**body, "hub": None, "epoch": None}).encode())
+
+
+@pytest.fixture
+def new_threads() -> Callable[[], list[str]]:
+    """Tell which threads this test has brought into being."""
+    before = set(threading.enumerate())
+    return lambda: [thread.name for thread in set(threading.enumerate()) - before]
+
+
+def test_no_push_waits_until_the_log_is_written_back(file: Path, keeper: Keeper) -> None:
+    hub, before = open_hub(file), file.stat().st_size
+    fill(hub, 40)  # all of them are answered while nothing is written back
+    assert file.with_name("hub.db-wal").stat().st_size > PAGES_OF_OLD * PAGE
+    assert file.stat().st_size == before
+    keeper.go.set()
+    assert keeper.ended.wait(PATIENCE)
+    hub.close()
+    assert file.stat().st_size > PAGES_OF_OLD * PAGE
+
+
+def test_a_log_that_is_not_written_back_in_time_is_not_left_to_grow(file: Path, keeper: Keeper) -> None:
+    hub = open_hub(file)
+    fill(hub, 140)
+    assert file.with_name("hub.db-wal").stat().st_size < 138_000_000
+    keeper.go.set()
+    hub.close()
+
+
+def test_a_close_waits_for_the_writing_back_and_leaves_nothing_behind(
+    file: Path, keeper: Keeper, new_threads: Callable[[], list[str]]
+) -> None:
+    hub = open_hub(file)
+    fill(hub, 1)
+    assert keeper.begun.wait(PATIENCE)
+    closing = threading.Thread(target=hub.close)
+    closing.start()
+    closing.join(0.2)
+    assert closing.is_alive()
+    keeper.go.set()
+    closing.join(PATIENCE)
+    assert keeper.ended.is_set()
+    assert new_threads() == []
+    assert not file.with_name("hub.db-wal").exists()
+
+
+def test_a_hub_that_only_reads_has_no_thread_for_it(file: Path, new_threads: Callable[[], list[str]]) -> None:
+    hub = open_hub(file)
+    hub.check_ready()
+    assert new_threads() == []
+    fill(hub, 1)
+    assert new_threads() == ["statesync-checkpoints"]
+    hub.close()

@@ -1,0 +1,119 @@
+"""The hub as processes: what is under way is finished, and no acknowledged request is lost."""
+
+from __future__ import annotations
+
+import re
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import peewee
+from rig.certificates import make_certificate
+from rig.device import device_at
+
+from statesync import HttpRemote, Store
+from statesync.hub import Hub, spaces
+
+from ..devices import Device, Service, upsert
+from ..served import PATIENCE, running, wait_for
+
+
+def test_sigterm_finishes_what_is_under_way_and_takes_nothing_new(new_database: Callable[[], str]) -> None:
+    url = new_database()
+    hub = Hub(url, without_tokens=True)
+    with running(url, "--open") as server, Service(server.address, hub, url) as service:
+        device = service.device("acme")
+        device.push(upsert("before", {}))
+        with ThreadPoolExecutor(1) as background:
+            with hub.database.writing():
+                spaces.lock(hub.database, "acme", "test", 1)
+                under_way = background.submit(device.push, upsert("during", {}))
+                wait_for(lambda: service.ask("GET", "/healthz").status == 200, "the hub is alive")
+                assert not under_way.done()
+                server.process.send_signal(signal.SIGTERM)
+                wait_for(lambda: not server.is_listening(), "the hub still takes connections")
+            assert under_way.result(PATIENCE) == [{"status": "accepted", "version": 2}]
+        assert server.process.wait(PATIENCE) in (0, -signal.SIGTERM)
+    hub.close()
+
+
+def sync_until(stop: threading.Event, path: Path, address: str) -> set[str]:
+    """Be a device that writes a record and syncs, again and again; return the names that are up."""
+    store = Store(path)
+
+    class Airport(store.Model):  # type: ignore[name-defined, misc]
+        name = peewee.TextField()
+
+    store.setup()
+    remote = HttpRemote(address, space="acme")
+    scope = store.scope(remote)
+    names: set[str] = set()
+    while not stop.is_set():
+        name = f"{path.stem}-{len(names)}"
+        Airport.create(name=name)
+        scope.sync()
+        names.add(name)
+    remote.close()
+    store.close()
+    return names
+
+
+def test_a_rolling_restart_loses_no_acknowledged_request(
+    new_database: Callable[[], str], tmp_path: Path
+) -> None:
+    url = new_database()
+    stop = threading.Event()
+    with running(url, "--open", workers=2) as server, ThreadPoolExecutor(3) as pool:
+        paths = [tmp_path / f"device{n}.db" for n in range(3)]
+        devices = [pool.submit(sync_until, stop, path, server.address) for path in paths]
+        try:
+            server.process.send_signal(signal.SIGHUP)
+            wait_for(lambda: server.count("Finished server process") >= 2, "the workers were not replaced")
+        finally:
+            stop.set()
+        told = [device.result(PATIENCE) for device in devices]
+    hub = Hub(url, without_tokens=True)
+    kept = names_in(hub)
+    hub.close()
+    assert all(told)
+    assert sorted(kept) == sorted(set().union(*told)), "all that was acknowledged is there, and is there once"
+
+
+def names_in(hub: Hub) -> list[str]:
+    with hub.database.reading():
+        rows = hub.database.run("SELECT data FROM record WHERE space = ?", "acme").fetchall()
+    return [match[1] for row in rows if (match := re.search(r'"name":\s*"([^"]+)"', row[0]))]
+
+
+def test_many_workers_are_one_hub(new_database: Callable[[], str]) -> None:
+    url = new_database()
+    hub = Hub(url, without_tokens=True)
+    with running(url, "--open", workers=2) as server:
+        for number in range(10):  # each connects anew, so that both workers are met
+            with Service(server.address, hub, url) as service:
+                Device(service, "acme").push(upsert(f"{number}", {}))
+    with hub.database.reading():
+        state = spaces.find(hub.database, "acme", "anybody")
+    hub.close()
+    assert state is not None
+    assert state.head == 10
+
+
+def test_devices_sync_over_tls(new_database: Callable[[], str], tmp_path: Path) -> None:
+    certificate, key = make_certificate(tmp_path)
+    options = ("--tls-certificate", certificate, "--tls-key", key)
+    with running(new_database(), "--open", *options) as server, ExitStack() as stack:
+        address = f"https://localhost:{server.port}"
+        here, there = (
+            stack.enter_context(device_at(tmp_path / f"{name}.db", address, "acme", ca_certs=certificate))
+            for name in ("here", "there")
+        )
+        here.add(3)
+        assert here.sync().stats.uploaded == 3
+        assert there.sync().stats.downloaded == 3
+        there.edit("k00001", name="over TLS")
+        assert [there.sync().stats.uploaded, here.sync().stats.downloaded] == [1, 1]
+        assert here.rows() == there.rows()

@@ -1,0 +1,206 @@
+"""The conversation decides what the design says: every event in every situation, and cases of their own."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import CodeType, FrameType, FunctionType, ModuleType
+from typing import Any, get_args
+
+import pytest
+from attrs import asdict
+
+from statesync.errors import InternalError, SyncError
+from statesync.lifecycle import Phase
+from statesync.protocol import decide as deciding
+from statesync.protocol import ending
+from statesync.protocol.conversation import Conversation, Doubt, Spent
+from statesync.protocol.decide import decide
+from statesync.protocol.messages import Answered, Decision, Event, Finish, Interrupt, RequestFailed
+from statesync.verify.firing import Standing, take
+
+from .matrix import CASES, CASES_BEGIN, CASES_EVENTS, EVENTS, PAIRS, SITUATIONS, Row
+
+FINAL = ("cancelled", "failed", "done")
+
+
+# -- a decision in the matrix's words ------------------------------------------------------------------------
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    return asdict(value, recurse=False)
+
+
+def words_of(value: object) -> str:
+    name = re.sub(r"(?<!^)(?=[A-Z])", "_", type(value).__name__).lower()
+    told = [_told(field, each) for field, each in _fields(value).items()]
+    return " ".join([name, *filter(None, told)])
+
+
+def _told(field: str, value: Any) -> str:
+    match field, value:
+        case ("number", _) | (_, None):
+            return ""
+        case ("uploads", bool()):
+            return "uploads" if value else ""
+        case ("in_doubt", bool()):
+            return "in doubt" if value else ""
+        case ("spent", Spent()):
+            return f"{value.request} {value.parsing}" if value != Spent() else ""
+    match field:
+        case "error":
+            return type(value).__name__
+        case "problem":
+            return str(value.code)
+        case "at_least":
+            return f"at least {value}"
+    return str(value)
+
+
+def effect_words(effect: object) -> str:
+    name = type(effect).__name__
+    if name == "StoreDoubt":
+        return f"store_doubt {'yes' if _fields(effect)['in_doubt'] else 'no'}"
+    told = words_of(effect)
+    return re.sub(r"^(end_session \w+) \w+$", r"\1", told)
+
+
+def action_words(action: object) -> str:
+    told = words_of(action)
+    told = re.sub(r"^(prepare|compose_ahead) (\d+) (\d+) (\d+)$", r"\1 round \2 from \3 to \4", told)
+    return re.sub(r"^wait (\d+)", r"wait for attempt \1", told)
+
+
+def as_row(situation: str, event: str, decision: Decision) -> Row:
+    return Row(
+        situation,
+        event,
+        " ".join(decision.triggers),
+        ", ".join(map(effect_words, decision.effects)),
+        ", ".join(map(words_of, decision.meanwhile)),
+        ", ".join(map(action_words, decision.actions)),
+    )
+
+
+def is_legal(now: Conversation, decision: Decision) -> bool:
+    take(Standing(now.phase, now.batch.phase if now.batch else None), decision.triggers, decision.facts)
+    return True
+
+
+def check(row: Row, now: Conversation, event: Event) -> None:
+    decision = decide(now, event)
+    assert is_legal(now, decision), "the charts allow what is asked for"
+    if row.triggers == "-":
+        assert decision == Decision(now)
+    elif row.triggers == "defect":
+        interrupt, finish = decision.actions
+        assert isinstance(interrupt, Interrupt)
+        assert isinstance(finish, Finish)
+        assert isinstance(finish.error, InternalError)
+        assert decision.triggers[-1] == "fail"
+    else:
+        assert as_row(row.situation, row.event, decision) == row
+
+
+@pytest.mark.parametrize("row", PAIRS, ids=str)
+def test_this_event_in_this_situation_leads_to_what_the_design_says(row: Row) -> None:
+    check(row, SITUATIONS[row.situation], EVENTS[row.event])
+
+
+@pytest.mark.parametrize("row", CASES, ids=str)
+def test_this_case_leads_to_what_the_design_says(row: Row) -> None:
+    check(row, CASES_BEGIN[row.situation], CASES_EVENTS[row.event])
+
+
+@pytest.mark.parametrize("situation", FINAL)
+@pytest.mark.parametrize("event", EVENTS.values(), ids=list(EVENTS))
+def test_after_the_end_nothing_happens(situation: str, event: Event) -> None:
+    assert decide(SITUATIONS[situation], event) == Decision(SITUATIONS[situation])
+
+
+def test_the_matrix_holds_every_event_in_every_situation_once() -> None:
+    wanted = [(place, event) for place in SITUATIONS if place not in FINAL for event in EVENTS]
+    assert Counter((row.situation, row.event) for row in PAIRS) == Counter(wanted)
+    assert {row.situation for row in CASES} == set(CASES_BEGIN), "no case is made and not used"
+
+
+def test_every_phase_and_every_kind_of_event_is_in_the_matrix() -> None:
+    assert {now.phase for now in SITUATIONS.values()} == set(Phase)
+    assert {type(event) for event in EVENTS.values()} == set(get_args(Event))
+
+
+# -- what the conversation remembers -------------------------------------------------------------------------
+
+
+def test_an_answer_settles_the_doubt_and_moves_on_in_the_outbox() -> None:
+    sent = CASES_BEGIN["an attempt was lost, batch under way"]
+    after = decide(sent, Answered(3, rejected=1, resend=2)).conversation
+    assert (after.doubt, after.looked_through) == (Doubt.NONE, 4)
+    assert (after.sent, after.rejected, after.resend) == (3, 1, 2)
+
+
+def test_seconds_of_all_attempts_are_counted_with_the_batch() -> None:
+    lost = CASES_EVENTS["request lost"]
+    assert isinstance(lost, RequestFailed)
+    waiting = decide(SITUATIONS["uploading, batch under way"], RequestFailed(lost.error, 2.0)).conversation
+    assert waiting.batch is not None
+    assert waiting.batch.spent == Spent(request=2.0)
+
+
+def test_an_error_ends_the_session_as_it_is() -> None:
+    error = SyncError("no")
+    failed = CASES_EVENTS["request failed"]
+    assert isinstance(failed, RequestFailed)
+    (finish,) = decide(SITUATIONS["downloading, batch under way"], failed).actions
+    assert isinstance(finish, Finish)
+    assert finish.error is failed.error is not error
+
+
+# -- every statement -----------------------------------------------------------------------------------------
+
+
+def statements(module: ModuleType) -> set[tuple[str, int]]:
+    """The lines of every function of a module but those of their signatures."""
+    found: set[tuple[str, int]] = set()
+    functions = [each for each in vars(module).values() if isinstance(each, FunctionType)]
+    codes = [each.__code__ for each in functions if each.__module__ == module.__name__]
+    while codes:
+        code = codes.pop()
+        codes += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+        lines = {line for _, _, line in code.co_lines() if line is not None and line > code.co_firstlineno}
+        found |= {(code.co_name, line) for line in lines}
+    return found
+
+
+@contextmanager
+def lines_run(*modules: ModuleType) -> Iterator[set[tuple[str, int]]]:
+    """Note the lines of the modules that run inside the block."""
+    files, seen, before = {module.__file__ for module in modules}, set[tuple[str, int]](), sys.gettrace()
+
+    def note(frame: FrameType, what: str, argument: object) -> Any:
+        if frame.f_code.co_filename not in files:
+            return None
+        if what == "line":
+            seen.add((frame.f_code.co_name, frame.f_lineno))
+        return note
+
+    sys.settrace(note)
+    try:
+        yield seen
+    finally:
+        sys.settrace(before)
+
+
+@pytest.mark.parametrize("module", [deciding, ending], ids=["decide", "ending"])
+def test_every_statement_runs_in_the_matrix(module: ModuleType) -> None:
+    with lines_run(module) as seen:
+        for row in PAIRS:
+            decide(SITUATIONS[row.situation], EVENTS[row.event])
+        for row in CASES:
+            decide(CASES_BEGIN[row.situation], CASES_EVENTS[row.event])
+        decide(SITUATIONS["done"], EVENTS["begin"])
+    assert len(statements(module)) > 50
+    assert statements(module) - seen == set()

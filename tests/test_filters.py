@@ -1,0 +1,58 @@
+"""A filter lets through what it names, looks the same however it was written, and survives its travels."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from statesync.filters import NO_FILTER, Filter, Scalar
+
+scalars: st.SearchStrategy[Scalar] = st.one_of(
+    st.none(), st.booleans(), st.integers(-3, 3), st.floats(-2, 2), st.text(max_size=2)
+)
+wanted = st.dictionaries(st.sampled_from("abc"), st.lists(scalars, min_size=1, max_size=3), max_size=3)
+records = st.dictionaries(st.sampled_from("abc"), scalars)
+
+
+def as_json(value: Scalar) -> tuple[str, Scalar]:
+    """A value by what JSON says it is: a number is a number, true is none."""
+    kind = (
+        "number" if isinstance(value, int | float) and not isinstance(value, bool) else type(value).__name__
+    )
+    return kind, value
+
+
+@settings(deadline=None)
+@given(wanted, records)
+def test_a_record_passes_if_every_named_field_has_one_of_its_values(
+    fields: dict[str, list[Scalar]], record: dict[str, Scalar]
+) -> None:
+    expected = all(as_json(record.get(name)) in map(as_json, values) for name, values in fields.items())
+    assert Filter.of(fields).passes(record) == expected
+
+
+@settings(deadline=None)
+@given(wanted)
+def test_a_filter_is_the_same_after_it_has_travelled_and_was_kept(fields: dict[str, list[Scalar]]) -> None:
+    made = Filter.of(fields)
+    travelled = json.loads(json.dumps(made.on_the_wire()))
+    assert Filter.from_wire(travelled) == made
+    assert Filter.from_text(made.as_text()).on_the_wire() == made.on_the_wire()
+
+
+def test_the_order_and_the_container_of_the_values_do_not_matter() -> None:
+    assert Filter.of({"a": [2, 1, 1]}) == Filter.of({"a": {1, 2}}) == Filter.of({"a": (1, 2)})
+    assert Filter.of({"a": 1}) == Filter.of({"a": [1]})
+
+
+def test_a_filter_without_fields_lets_everything_pass_and_does_not_travel() -> None:
+    assert Filter.of({}).passes({"a": 1})
+    assert (NO_FILTER.on_the_wire(), NO_FILTER.as_text(), NO_FILTER.is_open) == (None, None, True)
+
+
+def test_what_json_cannot_say_is_refused() -> None:
+    with pytest.raises(ValueError, match="text, numbers, booleans and None"):
+        Filter.of({"a": [b"bytes"]})

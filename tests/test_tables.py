@@ -1,0 +1,142 @@
+"""Each table of the store has one owner: a room that alone names it in SQL. Read from the source."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from peewee import TextField
+
+import statesync
+from statesync import Store
+
+ROOT = Path(statesync.__file__).parent
+
+OWNERS = {
+    "statesync_meta": "store.schema",
+    "statesync_object": "store.tracking.registry",
+    "statesync_tracking": "store.tracking.triggers",
+    "statesync_log": "store.tracking.log",
+    "statesync_change": "store.outbox",
+    "statesync_space": "store.spaces",
+    "statesync_cursor": "store.cursors",
+    "statesync_seen": "store.cursors",
+    "statesync_session": "store.journal",
+    "statesync_batch": "store.journal",
+    "statesync_transition": "store.journal",
+    "statesync_payload": "store.journal",
+    "statesync_conflict": "store.conflict_log",
+    "statesync_touched": "store.download.orphans",
+}
+"""The room of each table; a package is a room with all its modules. A log has its object's name behind it."""
+
+MIGRATIONS = "store.schema"
+"""It makes every table, and leads old ones to new ones."""
+
+WITNESSES = {"testing.rest", "testing.sites", "demo.stage"}
+"""They look into the file from outside, past the store's code, by a plain connection; they only read."""
+
+TABLE = re.compile(r"statesync_[a-z]+")
+
+
+def modules() -> dict[str, str]:
+    """Return the source of every module by its name below the package."""
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path.read_text()
+        for path in ROOT.rglob("*.py")
+    }
+
+
+MODULES = modules()
+
+
+def literals(source: str) -> Iterator[str]:
+    """Return the strings of a module, those within f-strings too; docstrings are none."""
+    tree = ast.parse(source)
+    told = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in told:
+            yield node.value
+
+
+def named_tables(source: str) -> set[str]:
+    return {name for text in literals(source) for name in TABLE.findall(text)} & OWNERS.keys()
+
+
+def trespasses(module: str, source: str) -> set[str]:
+    """Return the tables that a module names and does not own."""
+    if module == MIGRATIONS:
+        return set()
+    return {name for name in named_tables(source) if not f"{module}.".startswith(f"{OWNERS[name]}.")}
+
+
+def test_every_table_of_a_store_has_an_owner(tmp_path: Path) -> None:
+    store = Store(tmp_path / "fresh.db")
+
+    class Note(store.Model):  # type: ignore[name-defined, misc]
+        text = TextField()
+
+    store.setup()
+    store.close()
+    with closing(sqlite3.connect(tmp_path / "fresh.db")) as file:
+        rows = file.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE 'statesync%'")
+        found = {name for (name,) in rows}
+    assert found - {"statesync_log_Note"} == OWNERS.keys() - {"statesync_log", "statesync_touched"}
+    assert "statesync_log_Note" in found
+
+
+@pytest.mark.parametrize("module", sorted(MODULES.keys() - WITNESSES))
+def test_a_table_is_named_in_the_room_of_its_owner_alone(module: str) -> None:
+    assert trespasses(module, MODULES[module]) == set()
+
+
+@pytest.mark.parametrize(("table", "owner"), OWNERS.items())
+def test_every_owner_is_there_and_names_its_table(table: str, owner: str) -> None:
+    rooms = [module for module in MODULES if f"{module}.".startswith(f"{owner}.")]
+    assert any(table in named_tables(MODULES[module]) for module in rooms)
+
+
+def test_the_documentation_names_the_same_owners() -> None:
+    page = (ROOT.parent / "docs" / "internals.md").read_text()
+    rows = re.findall(r"^\| `(statesync_[a-z]+)` \| `([a-z_.]+)` \|", page, re.MULTILINE)
+    assert dict(rows) == OWNERS
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        'connection.execute("DELETE FROM statesync_change")',
+        'connection.execute(f"SELECT {columns} FROM statesync_change WHERE position > ?")',
+        'table = "statesync_change"',
+    ],
+)
+def test_a_foreign_room_that_names_a_table_is_noticed(code: str) -> None:
+    assert trespasses("store.spaces", code) == {"statesync_change"}
+    assert trespasses("store.outbox.changes", code) == set()
+    assert trespasses("store.outboxes", code) == {"statesync_change"}
+
+
+def test_a_table_may_be_spoken_of_in_a_docstring() -> None:
+    assert trespasses("store.spaces", '"""Not the owner of statesync_change."""') == set()
+
+
+@pytest.mark.parametrize("module", sorted(WITNESSES))
+def test_who_looks_from_outside_only_reads(module: str) -> None:
+    about_tables = [text for text in literals(MODULES[module]) if TABLE.search(text)]
+    statements = [text for text in about_tables if " " in text]
+    assert statements
+    assert [text for text in statements if not text.startswith(("SELECT ", "WITH "))] == []
+
+
+FINALS = re.compile(r"'(done|cancelled|failed|committed|aborted)'")
+
+
+@pytest.mark.parametrize("module", sorted(name for name in MODULES if name.startswith("store.")))
+def test_final_phases_are_the_charts_not_literals_of_sql(module: str) -> None:
+    if module != MIGRATIONS:  # a migration is history
+        assert [text for text in literals(MODULES[module]) if FINALS.search(text)] == []
