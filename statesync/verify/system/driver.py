@@ -41,8 +41,6 @@ from statesync.verify.system.wire import Request
 from statesync.verify.system.world import Ahead, Step, Talk, World
 
 MAX_ATTEMPTS = 2
-ENOUGH = 1 << 20
-"""Bytes that a record may have once the disturbed session is over: whoever runs the hub has mended it."""
 
 DISK = StoreError("the disk refuses a transaction")
 
@@ -218,7 +216,7 @@ def _finished(world: World, talk: Talk) -> tuple[World, str | None]:
 
 def next_session(world: World, phase: Phase) -> World:
     """Return ``world`` with its session over, in ``phase``, and the next one about to begin, undisturbed."""
-    hub = evolve(world.hub, most=ENOUGH)
+    hub = evolve(world.hub, most=world.most_later)
     quiet = with_device(world, evolve(world.device, committed=()))
     over = evolve(quiet, hub=hub, talk=None, budget=NOTHING_HAPPENS, ended=phase)
     return begin(over) if over.plans else over
