@@ -15,9 +15,9 @@ from statesync.errors import StoreCorrupt, StoreTooNew
 from statesync.store.file.database import Database
 from statesync.store.tracking import triggers
 from statesync.store.tracking.images import record_of_image
-from statesync.store.tracking.log import log_sql
+from statesync.store.tracking.log import GONE, log_sql
 from statesync.store.tracking.objects import TrackedObject
-from statesync.store.tracking.quoting import quoted
+from statesync.store.tracking.quoting import in_main, quoted
 
 _FORMAT_1 = """
 CREATE TABLE statesync_meta (
@@ -220,6 +220,23 @@ def _log_each_object_apart(connection: sqlite3.Connection) -> None:
     connection.execute("DROP TABLE statesync_log")
 
 
+def _log_what_is_proven(connection: sqlite3.Connection) -> None:
+    """Let the triggers log which records are gone, and not only that they were written.
+
+    Of what was logged before, the last word on a record that is not there is taken for its delete, as ever.
+    """
+    for name, text in connection.execute("SELECT name, description FROM statesync_object").fetchall():
+        tracked = TrackedObject.from_json(name, text)
+        log, table, key = in_main(tracked.log), in_main(tracked.table), quoted(tracked.key)
+        if not has_table(connection, tracked.table) or not has_table(connection, tracked.log):
+            continue  # setup makes both anew
+        connection.execute(
+            f"UPDATE {log} SET changed = {GONE} WHERE rowid IN (SELECT max(rowid) FROM {log} GROUP BY key) "
+            f"AND NOT EXISTS (SELECT 1 FROM {table} AS now WHERE now.{key} = {quoted(tracked.log)}.key)"
+        )
+        triggers.install(connection, tracked)
+
+
 Migration = str | Callable[[sqlite3.Connection], None]
 
 MIGRATIONS: tuple[Migration, ...] = (
@@ -227,6 +244,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     _FORMAT_2,
     _FORMAT_3,
     _log_each_object_apart,
+    _log_what_is_proven,
 )
 FORMAT = len(MIGRATIONS)
 
@@ -287,7 +305,7 @@ def _format_of(connection: sqlite3.Connection, name: str) -> int:
 def has_table(connection: sqlite3.Connection, name: str) -> bool:
     """Tell whether the database has a table."""
     found = connection.execute(
-        "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ? COLLATE NOCASE", (name,)
+        "SELECT 1 FROM main.sqlite_master WHERE type = 'table' AND name = ? COLLATE NOCASE", (name,)
     )
     return found.fetchone() is not None
 

@@ -11,15 +11,16 @@ from peewee import Model
 from statesync.errors import UnknownObject, UsageError
 from statesync.store import claims, conflict_log
 from statesync.store.cursors import EVERYTHING
+from statesync.store.file.reading import key_for_people
 from statesync.store.journal import history
 from statesync.store.outbox import changes, lookup, preview
 from statesync.store.outbox.fold import fold
 from statesync.store.outbox.lookup import Change
 from statesync.store.parts import StoreParts
 from statesync.store.rereading import reread
-from statesync.store.tracking import registry, triggers
+from statesync.store.tracking import records, registry, triggers
 from statesync.store.tracking.objects import Objects, TrackedObject
-from statesync.store.tracking.quoting import quoted
+from statesync.store.tracking.quoting import in_main
 from statesync.values import ConflictEntry, PendingChange, SessionInfo
 
 
@@ -94,7 +95,8 @@ class Selection:
             undone = self._changes(connection, what)
             _refuse_under_way(undone)
             self._make_room(connection, undone)
-            for change in undone:
+            # What was made here goes first: its key may be, to the table, that of one that comes back.
+            for change in sorted(undone, key=lambda change: not change.made_the_record):
                 _undo(connection, self._parts.objects[change.object], change)
             return len(undone)
 
@@ -103,7 +105,7 @@ class Selection:
         for change in undone:
             tracked = self._parts.objects[change.object]
             if tracked.uniques:
-                connection.execute(tracked.sql.delete, (change.key,))
+                records.delete(connection, tracked, change.key)
 
     def _changes(self, connection: sqlite3.Connection, what: Model | type[Model] | None) -> list[Change]:
         if isinstance(what, Model):
@@ -146,13 +148,13 @@ class Selection:
             claims.forget(connection, self.objects)
             for tracked in self._tracked().values():
                 triggers.remove(connection, tracked)
-                connection.execute(f"DROP TABLE IF EXISTS {quoted(tracked.table)}")
+                connection.execute(f"DROP TABLE IF EXISTS {in_main(tracked.table)}")
                 registry.remove(connection, tracked.name)
         self._parts.registry.forget(self.objects)
 
     def _empty(self, connection: sqlite3.Connection) -> None:
         for tracked in self._tracked().values():
-            connection.execute(f"DELETE FROM {quoted(tracked.table)}")
+            connection.execute(f"DELETE FROM {in_main(tracked.table)}")
             changes.forget_object(connection, tracked.name)
 
     # -- history -------------------------------------------------------------------------------------
@@ -188,7 +190,10 @@ class Selection:
         name = self._name(type(record))
         tracked = self._parts.objects[name]
         key = type(record)._meta.columns[tracked.key]
-        return name, str(key.db_value(getattr(record, key.name)))
+        value = str(key.db_value(getattr(record, key.name)))
+        if not value.isascii() and value != value.encode("utf-8", "replace").decode():
+            raise UsageError(f"{value!a} is no key of {name}: it cannot be written as UTF-8")
+        return name, value
 
     @contextmanager
     def _quietly(self) -> Iterator[sqlite3.Connection]:
@@ -215,7 +220,7 @@ def _refuse_under_way(undone: list[Change]) -> None:
     for change in undone:
         if change.batch is not None:
             raise UsageError(
-                f"the change of {change.object} {change.key} may have reached the hub; sync first"
+                f"the change of {change.object} {key_for_people(change.key)} may have reached the hub; sync first"
             )
 
 
@@ -223,7 +228,7 @@ def _undo(connection: sqlite3.Connection, tracked: TrackedObject, change: Change
     """Make the record what it is without the change, and forget the change."""
     record = change.record_before
     if record is None:
-        connection.execute(tracked.sql.delete, (change.key,))
+        records.delete(connection, tracked, change.key)
     else:
-        connection.execute(tracked.sql.upsert(tuple(record)), (change.key, *record.values()))
-    changes.forget_record(connection, tracked.name, change.key)
+        records.write(connection, tracked, change.key, record)
+    changes.forget(connection, change.position)

@@ -19,6 +19,7 @@ from statesync.errors import BadAnswer
 from statesync.store import cursors
 from statesync.store.cursors import EPOCH, Cursor
 from statesync.store.download import upserts
+from statesync.store.file.reading import read
 from statesync.store.outbox import changes
 from statesync.store.outbox.changes import Rebase
 from statesync.store.outbox.fold import fold
@@ -157,10 +158,9 @@ def _offer_newer(
     """
     tracked = part.tracked
     old = {e.key: e for e in part.entries if e.version <= seen_until and e.key not in pending}
-    ours = {
-        key: tracked.record_of(tuple(values))
-        for key, *values in connection.execute(tracked.sql.select, (json.dumps(list(old)),))
-    }
+    wanted = json.dumps(list(old))
+    found = read(connection, lambda: connection.execute(tracked.sql.select, (wanted,)).fetchall())
+    ours = {key: tracked.record_of(tuple(values)) for key, *values in found if key in old}
     images = _remote_images(part, set(old))
     offered: set[str] = set()
     for key, record in ours.items():
