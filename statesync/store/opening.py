@@ -36,7 +36,7 @@ def set_up(parts: StoreParts) -> None:
             if known.get(name) != tracked:
                 _adopt(connection, known.get(name), tracked)
             triggers.install(connection, tracked)
-    parts.registry.set_objects(known | wanted)
+        parts.registry.begin(connection)
     recover_if_free(database, parts.lock)
 
 
@@ -51,11 +51,12 @@ def open_existing(parts: StoreParts) -> None:
     _check_path(database.path)
     # A connection of the store's own would leave its journal mode in a file that belongs to others.
     with database.errors_mapped(), closing(sqlite3.connect(database.path)) as plain:
+        plain.execute("BEGIN")  # one state of the file, where another process is just setting it up
         if not schema.is_store(plain):
             raise StoreNotReady(f"{database} has never been set up as a store by a program")
     schema.migrate(database)
     with database.errors_mapped():
-        parts.registry.set_objects(registry.load(database.raw()))
+        parts.registry.begin(database.raw())
 
 
 def _check_path(path: Path) -> None:

@@ -232,18 +232,30 @@ FORMAT = len(MIGRATIONS)
 
 
 def migrate(database: Database) -> None:
-    """Bring the store's tables to ``FORMAT``. Raises ``StoreTooNew``, and changes nothing then."""
-    with database.errors_mapped():
-        found = _format_of(database.raw())
+    """Bring the store's tables to ``FORMAT``. Raises ``StoreTooNew``, and changes nothing then.
+
+    Several processes may do it at once: each step is taken by the one that gets to write first.
+    """
+    with database.snapshot() as connection:
+        found = _known_format(database, connection)
+    while found < FORMAT:
+        with database.transaction() as connection:
+            found = _known_format(database, connection)
+            if found < FORMAT:
+                _apply(connection, MIGRATIONS[found])
+                found += 1
+                connection.execute("UPDATE statesync_meta SET value = ? WHERE key = 'format'", (found,))
+
+
+def _known_format(database: Database, connection: sqlite3.Connection) -> int:
+    """Return the format of the file, read in one state of it; raise ``StoreTooNew`` for a later one."""
+    found = _format_of(connection)
     if found > FORMAT:
         raise StoreTooNew(
             f"{database} was written by a newer statesync (format {found}, this one knows {FORMAT}); "
             "install that version or a later one"
         )
-    for number in range(found, FORMAT):
-        with database.transaction() as connection:
-            _apply(connection, MIGRATIONS[number])
-            connection.execute("UPDATE statesync_meta SET value = ? WHERE key = 'format'", (number + 1,))
+    return found
 
 
 @cache
