@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from attrs import frozen
 
-from statesync.filters import Filter, Filters
+from statesync.filters import NO_FILTER, Filter, Filters
 from statesync.wire import Feed
 
 EPOCH, MISSED_DELETES, EVERYTHING, OWN = "epoch", "horizon", "everything", "own"
@@ -39,7 +39,7 @@ class Cursor:
 
     @property
     def is_compared(self) -> bool:
-        """Whether the records that the hub does not show are answered for when all has been read."""
+        """Whether records that the hub did not show are offered again, or deleted, when all has been read."""
         return self.rereading not in (None, OWN)
 
 
@@ -117,13 +117,15 @@ def stored_filters(connection: sqlite3.Connection, objects: Iterable[str]) -> Fi
     return {name: Filter.from_text(text) for name, text in rows if name in wanted}
 
 
-def change_filter(connection: sqlite3.Connection, name: str, wanted: Filter) -> bool:
-    """Keep an object's filter; tell whether it was another one before."""
-    changed = connection.execute(
-        "UPDATE statesync_cursor SET filter = :filter WHERE object = :object AND filter IS NOT :filter",
-        {"filter": wanted.as_text(), "object": name},
+def keep_filters(connection: sqlite3.Connection, objects: Iterable[str], filters: Filters) -> list[str]:
+    """Keep the filters with which these objects are read from now on; return whose filter was another one."""
+    before = dict(connection.execute("SELECT object, filter FROM statesync_cursor").fetchall())
+    wanted = {name: filters.get(name, NO_FILTER).as_text() for name in objects if name in before}
+    changed = [name for name, text in wanted.items() if before[name] != text]
+    connection.executemany(
+        "UPDATE statesync_cursor SET filter = ? WHERE object = ?", [(wanted[name], name) for name in changed]
     )
-    return changed.rowcount > 0
+    return changed
 
 
 def feeds(found: Mapping[str, Cursor]) -> dict[str, Feed]:

@@ -232,27 +232,27 @@ FORMAT = len(MIGRATIONS)
 
 
 def migrate(database: Database) -> None:
-    """Bring the store's tables to ``FORMAT``. Raises ``StoreTooNew``, and changes nothing then.
+    """Bring the store's tables to ``FORMAT``.
 
-    Several processes may do it at once: each step is taken by the one that gets to write first.
+    Raises ``StoreTooNew``, or ``StoreCorrupt`` for a store that has lost its format; changes nothing then.
+    Several programs may do it at once: each step is taken by the one that gets to write first.
     """
     with database.snapshot() as connection:
-        found = _known_format(database, connection)
+        found = _known_format(connection, str(database))
     while found < FORMAT:
         with database.transaction() as connection:
-            found = _known_format(database, connection)
+            found = _known_format(connection, str(database))
             if found < FORMAT:
                 _apply(connection, MIGRATIONS[found])
                 found += 1
                 connection.execute("UPDATE statesync_meta SET value = ? WHERE key = 'format'", (found,))
 
 
-def _known_format(database: Database, connection: sqlite3.Connection) -> int:
-    """Return the format of the file, read in one state of it; raise ``StoreTooNew`` for a later one."""
-    found = _format_of(connection)
+def _known_format(connection: sqlite3.Connection, name: str) -> int:
+    found = _format_of(connection, name)
     if found > FORMAT:
         raise StoreTooNew(
-            f"{database} was written by a newer statesync (format {found}, this one knows {FORMAT}); "
+            f"{name} was written by a newer statesync (format {found}, this one knows {FORMAT}); "
             "install that version or a later one"
         )
     return found
@@ -273,23 +273,22 @@ def missing_tables(connection: sqlite3.Connection) -> list[str]:
     return [table for table in tables() if not has_table(connection, table)]
 
 
-def is_store(connection: sqlite3.Connection) -> bool:
-    """Tell whether the database has been set up as a store."""
-    return _format_of(connection) > 0
+def is_store(connection: sqlite3.Connection, name: str) -> bool:
+    """Tell whether the database called ``name`` has been set up as a store.
+
+    Raises ``StoreCorrupt`` for one that was, and has lost the record of it.
+    """
+    return _format_of(connection, name) > 0
 
 
-def _format_of(connection: sqlite3.Connection) -> int:
-    if not has_table(connection, "statesync_meta"):
-        return _format_of_none(connection)
-    row = connection.execute("SELECT value FROM statesync_meta WHERE key = 'format'").fetchone()
-    return int(row[0])
-
-
-def _format_of_none(connection: sqlite3.Connection) -> int:
-    """Return the format of a database without a record of it: 0, unless it was a store once."""
-    if len(missing_tables(connection)) < len(tables()):
-        raise StoreCorrupt("the store's table statesync_meta is gone; restore the file from a backup")
-    return 0
+def _format_of(connection: sqlite3.Connection, name: str) -> int:
+    found = {table for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if "statesync_meta" in found:
+        row = connection.execute("SELECT value FROM statesync_meta WHERE key = 'format'").fetchone()
+        return int(row[0])
+    if found.isdisjoint(tables()):
+        return 0
+    raise StoreCorrupt(f"{name}: the store's table statesync_meta is gone; restore the file from a backup")
 
 
 def has_table(connection: sqlite3.Connection, name: str) -> bool:
@@ -309,7 +308,7 @@ def _apply(connection: sqlite3.Connection, migration: Migration) -> None:
 
 
 def _statements(script: str) -> list[str]:
-    """Split a migration: ``executescript`` would commit behind our back."""
+    """Split a migration into its statements: ``executescript`` would end the transaction."""
     statements: list[str] = []
     rest = ""
     for part in script.split(";"):

@@ -60,7 +60,7 @@ def digests(
 
 
 def _shown_as(tracked: TrackedObject) -> Any:
-    """Return what makes values those that travel: booleans as such, blobs in base64."""
+    """Return a function that turns stored values into those that travel: real booleans, blobs in base64."""
     blobs = [place for place, column in enumerate(tracked.columns) if column.kind == BLOB]
     booleans = [place for place, column in enumerate(tracked.columns) if column.kind == BOOLEAN]
     if not blobs and not booleans:

@@ -29,9 +29,10 @@ _TOGETHER = 50
 
 
 def write(connection: sqlite3.Connection, tracked: TrackedObject, rows: Sequence[Row]) -> None:
-    """Insert or update rows of (key, *columns), the last one of a key staying. In a transaction.
+    """Insert or update rows of (key, *columns). Of two rows with one key the last one stays.
 
     ``UNSET`` is a column that the record's writer did not know: it is left as it is, or gets its default.
+    Runs in a transaction.
     """
     if not rows:
         return

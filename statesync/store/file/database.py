@@ -116,7 +116,7 @@ class Database:
     def without_foreign_keys(self) -> Iterator[None]:
         """Enforce no foreign keys on the calling thread's connection for the length of the block.
 
-        Raises ``UsageError`` inside a transaction, where SQLite would not listen.
+        Raises ``UsageError`` inside a transaction, where SQLite ignores the switch.
         """
         if self.peewee.in_transaction():
             raise UsageError("this cannot be done inside a transaction; end it first")
