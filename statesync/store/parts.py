@@ -15,7 +15,7 @@ class StoreParts:
     """The parts of one open store. ``keep_sessions`` is how many sessions its history keeps."""
 
     def __init__(self, path: str | Path, busy_timeout: float, keep_sessions: int) -> None:
-        if keep_sessions < 1:
+        if not isinstance(keep_sessions, int) or keep_sessions < 1:
             raise BadOptions(f"keep_sessions must be 1 or more, not {keep_sessions!r}")
         self.database: Database = Database(path, busy_timeout)
         self.registry: Registry = Registry(str(self.database))
