@@ -118,16 +118,16 @@ class DeviceDatabase(SqliteDatabase):
         The first one switches a fresh file to its log, for which SQLite does not wait. So where several open
         it at once, each waits for the one that writes, and tries again.
         """
-        until = time.monotonic() + self._timeout
-        while True:
+        until, is_set = time.monotonic() + self._timeout, False
+        while not is_set:
             try:
                 super()._set_pragmas(connection)  # type: ignore[misc]
-                return
+                is_set = True
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
                     raise
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute("ROLLBACK")
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute("ROLLBACK")
 
     def _connect_for_any_thread(self) -> sqlite3.Connection:
         params = self.connect_params

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -183,23 +184,17 @@ UPDATE statesync_meta SET value = 3 WHERE key = 'format';
 
 
 def test_threads_with_stores_of_their_own_set_up_one_fresh_file_at_once(tmp_path: Path) -> None:
-    together, wrong = threading.Barrier(TOGETHER), []
+    together = threading.Barrier(TOGETHER)
 
     def set_up() -> None:
         with Store(tmp_path / "fresh.db") as store:
             airport_model(store)
             together.wait()
-            try:
-                store.setup()
-            except Exception as error:  # whatever it is, the test fails with it
-                wrong.append(error)
+            store.setup()
 
-    threads = [threading.Thread(target=set_up) for _ in range(TOGETHER)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
+    with ThreadPoolExecutor(TOGETHER) as pool:
+        for done in [pool.submit(set_up) for _ in range(TOGETHER)]:
+            done.result()
 
 
 # -- what cannot be is said at once --------------------------------------------------------------------
