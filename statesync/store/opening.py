@@ -36,7 +36,7 @@ def set_up(parts: StoreParts) -> None:
             if known.get(name) != tracked:
                 _adopt(connection, known.get(name), tracked)
             triggers.install(connection, tracked)
-    parts.registry.set_objects(known | wanted)
+        parts.registry.begin(connection)
     recover_if_free(database, parts.lock)
 
 
@@ -55,7 +55,7 @@ def open_existing(parts: StoreParts) -> None:
             raise StoreNotReady(f"{database} has never been set up as a store by a program")
     schema.migrate(database)
     with database.errors_mapped():
-        parts.registry.set_objects(registry.load(database.raw()))
+        parts.registry.begin(database.raw())
 
 
 def _check_path(path: Path) -> None:

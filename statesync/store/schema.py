@@ -253,20 +253,27 @@ def migrate(database: Database) -> None:
     """Bring the store's tables to ``FORMAT``.
 
     Raises ``StoreTooNew``, or ``StoreCorrupt`` for a store that has lost its format; changes nothing then.
+    Several programs may do it at once: each step is taken by the one that gets to write first.
     """
-    with database.errors_mapped():
-        found = _format_of(database.raw(), str(database))
+    with database.snapshot() as connection:
+        found = _known_format(connection, str(database))
+    while found < FORMAT:
+        with database.transaction() as connection:
+            found = _known_format(connection, str(database))
+            if found < FORMAT:
+                _apply(connection, MIGRATIONS[found])
+                found += 1
+                connection.execute("UPDATE statesync_meta SET value = ? WHERE key = 'format'", (found,))
+
+
+def _known_format(connection: sqlite3.Connection, name: str) -> int:
+    found = _format_of(connection, name)
     if found > FORMAT:
         raise StoreTooNew(
-            f"{database} was written by a newer statesync (format {found}, this one knows {FORMAT}); "
+            f"{name} was written by a newer statesync (format {found}, this one knows {FORMAT}); "
             "install that version or a later one"
         )
-    for number in range(found, FORMAT):
-        with database.transaction() as connection:
-            if _format_of(connection, str(database)) > number:
-                continue  # another program has come before us, while we waited for the lock
-            _apply(connection, MIGRATIONS[number])
-            connection.execute("UPDATE statesync_meta SET value = ? WHERE key = 'format'", (number + 1,))
+    return found
 
 
 @cache

@@ -13,13 +13,13 @@ from statesync.store import claims, conflict_log
 from statesync.store.cursors import EVERYTHING
 from statesync.store.file.reading import key_for_people
 from statesync.store.journal import history
-from statesync.store.outbox import changes, lookup, preview
+from statesync.store.outbox import changes, lookup, preview, queue
 from statesync.store.outbox.fold import fold
 from statesync.store.outbox.lookup import Change
 from statesync.store.parts import StoreParts
 from statesync.store.rereading import reread
 from statesync.store.tracking import records, registry, triggers
-from statesync.store.tracking.objects import Objects, TrackedObject
+from statesync.store.tracking.objects import Objects, TrackedObject, chosen
 from statesync.store.tracking.quoting import in_main
 from statesync.values import ConflictEntry, PendingChange, SessionInfo
 
@@ -47,18 +47,18 @@ class Selection:
 
         Deferred ones are among them. Only reads, and waits for no writer.
         """
-        objects = self._tracked_in_order()
+        names = self.objects
         with self._parts.database.snapshot() as connection:
-            return preview.pending(connection, objects)
+            return preview.pending(connection, self._in_order(connection, names))
 
     def has_pending(self) -> bool:
         """Tell whether ``pending()`` has any change, deferred or not; made for asking often.
 
         Only reads, and waits for no writer.
         """
-        objects = self._tracked_in_order()
+        names = self.objects
         with self._parts.database.snapshot() as connection:
-            return preview.has_pending(connection, objects)
+            return preview.has_pending(connection, self._in_order(connection, names))
 
     def defer(self, *records: Model) -> int:
         """Hold the changes of these records back until ``mark_for_upload``; return how many there were."""
@@ -115,22 +115,29 @@ class Selection:
 
     # -- starting over -------------------------------------------------------------------------------
 
-    def clear(self) -> None:
-        """Delete these objects' records and pending changes from the device; the next sync fetches all.
+    def clear(self, *, discard_pending: bool = False) -> None:
+        """Delete these objects' records from the device; the next sync fetches all. The hub's records stay.
 
-        The hub's records stay. Raises ``SyncInProgress`` while a session runs.
+        Raises ``UsageError``, and deletes nothing, while changes wait, which only the device has; with
+        ``discard_pending`` they are deleted too. Raises ``SyncInProgress`` while a session runs.
         """
         with self._alone() as connection:
+            if not discard_pending:
+                self._refuse_to_lose(connection, "clear")
             self._empty(connection)
             reread(connection, self._tracked(), EVERYTHING)
 
-    def reset(self, *, keep_records: bool = False) -> None:
+    def reset(self, *, keep_records: bool = False, discard_pending: bool = False) -> None:
         """Forget the hub: the next sync may be with another one, as if it were the first.
 
-        Records and pending changes are deleted from the device; with ``keep_records`` they stay, and all
-        of them are offered to the next hub. Raises ``SyncInProgress`` while a session runs.
+        With ``keep_records`` all records stay, and are offered to the next hub. Otherwise they are deleted
+        from the device: then it raises ``UsageError``, and deletes nothing, while changes wait, which only
+        the device has; with ``discard_pending`` they are deleted too. Raises ``SyncInProgress`` while a
+        session runs.
         """
         with self._alone() as connection:
+            if not (keep_records or discard_pending):
+                self._refuse_to_lose(connection, "reset")
             if keep_records:
                 for tracked in self._tracked().values():
                     changes.offer_all(connection, tracked)
@@ -151,6 +158,15 @@ class Selection:
                 connection.execute(f"DROP TABLE IF EXISTS {in_main(tracked.table)}")
                 registry.remove(connection, tracked.name)
         self._parts.registry.forget(self.objects)
+
+    def _refuse_to_lose(self, connection: sqlite3.Connection, what: str) -> None:
+        waiting = sum(queue.count_pending(connection, name) for name in self.objects)
+        if waiting:
+            keep = ", keep them with reset(keep_records=True)" if what == "reset" else ""
+            raise UsageError(
+                f"{waiting} changes wait that no hub has yet, and {what}() would delete them; "
+                f"sync first{keep}, or let go of them with {what}(discard_pending=True)"
+            )
 
     def _empty(self, connection: sqlite3.Connection) -> None:
         for tracked in self._tracked().values():
@@ -174,11 +190,11 @@ class Selection:
     # -- names ---------------------------------------------------------------------------------------
 
     def _tracked(self) -> Objects:
-        return {name: self._parts.objects[name] for name in self.objects}
+        return chosen(self._parts.objects, self.objects)
 
-    def _tracked_in_order(self) -> Objects:
-        """Return the objects in the order in which a fold takes them."""
-        return {name: tracked for name, tracked in self._parts.objects.items() if name in self.objects}
+    def _in_order(self, connection: sqlite3.Connection, names: tuple[str, ...]) -> Objects:
+        """Return the objects as they are described now, in the order in which a fold takes them."""
+        return {n: one for n, one in self._parts.registry.refresh(connection).items() if n in names}
 
     def _name(self, model: type[Model]) -> str:
         name = self._parts.registry.name_of(model)
@@ -210,9 +226,8 @@ class Selection:
 
     @contextmanager
     def _folded(self) -> Iterator[sqlite3.Connection]:
-        objects = self._parts.objects
         with self._parts.database.transaction() as connection:
-            fold(connection, objects)
+            fold(connection, self._parts.registry.refresh(connection))
             yield connection
 
 
