@@ -139,7 +139,7 @@ class _Inquiry:
         self, tracked: TrackedObject, wanted: Filter, low: str, until: str | None
     ) -> Iterator[RecordDifference]:
         there = {record.key: record for record in self._list(tracked, wanted, low, until)}
-        here = dict(inventory.digests(self._connection, tracked, low, until))
+        here = inventory.digests(self._connection, tracked, low, until)
         read = cursors.position_of(self._connection, tracked.name)
         keys = sorted(here.keys() | there.keys())
         local = local_only.among(self._connection, tracked.name, keys)

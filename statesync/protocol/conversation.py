@@ -111,6 +111,10 @@ class Conversation:
 
     def after(self, committed: Committed, phase: Phase, batch: BatchPhase | None) -> Conversation:
         """Return this conversation with what was committed, in the phases that the machine is in."""
-        still_open = None if batch is None or self.batch is None else evolve(self.batch, phase=batch)
         limit = self.upload_limit if committed.upload_limit is None else committed.upload_limit
+        still_open = self.batch
+        if self.batch is not None and batch is not self.batch.phase:
+            still_open = None if batch is None else evolve(self.batch, phase=batch)
+        if (phase, still_open, limit) == (self.phase, self.batch, self.upload_limit):
+            return self
         return evolve(self, phase=phase, batch=still_open, upload_limit=limit)

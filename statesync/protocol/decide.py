@@ -125,7 +125,7 @@ def _decision(
 
 
 def _begin(now: Conversation, event: Begin) -> Decision:
-    begun = evolve(now, doubt=Doubt.EARLIER if event.replay else Doubt.NONE)
+    begun = evolve(now, doubt=Doubt.EARLIER) if event.replay else now
     uploads = now.uploads and event.waiting
     effects = (BeginSession(uploads),)
     if uploads or begun.is_replaying:
@@ -164,11 +164,10 @@ def _prepared(now: Conversation, event: Prepared) -> Decision:
 
 def _leave_upload(now: Conversation, before: tuple[AnyTrigger, ...], effects: tuple[Effect, ...]) -> Decision:
     """Finish the upload, and begin the download in the same transaction: no I/O lies between them."""
-    drained = evolve(now, outbox_drained=True)
     triggers = (*before, Trigger.FINISH_UPLOAD)
     if now.downloads:
-        return _open(drained, Direction.DOWNLOAD, triggers, effects)
-    return done(evolve(drained, feed_drained=True), triggers, effects)
+        return _open(now, Direction.DOWNLOAD, triggers, effects)
+    return done(evolve(now, outbox_drained=True, feed_drained=True), triggers, effects)
 
 
 def _compose_ahead(now: Conversation) -> Decision:
@@ -193,8 +192,9 @@ def _open(
     """Open a batch and write down that it is sent; it is sent once a cancel has had its turn."""
     batch = OpenBatch(now.batches + 1, direction, last_position=last_position)
     written = (StoreBatch(batch.number, direction), StoreAttempt(batch.number, batch.attempts))
+    drained = direction is Direction.DOWNLOAD  # the upload is over, or there was none
     return _decision(
-        evolve(now, batches=batch.number, batch=batch),
+        evolve(now, batches=batch.number, batch=batch, outbox_drained=drained),
         (*before, Trigger.OPEN_BATCH, BatchTrigger.SEND),
         (*effects, *written),
         Continue(),

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from statesync.conflicts import Record
 from statesync.store.tracking.images import image_of, image_sql, record_of_image
 from statesync.store.tracking.objects import TrackedObject
-from statesync.store.tracking.quoting import quoted
+from statesync.store.tracking.quoting import in_main, is_key, quoted
 
 LOCAL_KEYS = "SELECT key FROM statesync_local WHERE object = :object"
 """The keys of an object's records that are local only, as a part of a statement."""
@@ -117,12 +117,12 @@ def keep_all(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
     key = quoted(tracked.key)
     connection.execute(
         f"INSERT OR IGNORE INTO statesync_local (object, key, version) "
-        f"SELECT ?, {key}, 0 FROM {quoted(tracked.table)} WHERE {key} IS NOT NULL ORDER BY {key}",
+        f"SELECT ?, {key}, 0 FROM {in_main(tracked.table)} WHERE {key} IS NOT NULL ORDER BY {key}",
         (tracked.name,),
     )
 
 
-def keep_those(connection: sqlite3.Connection, rows: str, known: dict[str, object]) -> None:
+def keep_those(connection: sqlite3.Connection, rows: str, known: Mapping[str, object]) -> None:
     """Let records be local only, ``rows`` being (object, key, version, image); what is known of one stays."""
     connection.execute(
         f"INSERT INTO statesync_local (object, key, version, image) {rows} ON CONFLICT DO NOTHING", known
@@ -148,7 +148,7 @@ def note_here(connection: sqlite3.Connection, tracked: TrackedObject, which: str
         "UPDATE statesync_local SET here = first.image FROM ("
         "SELECT logged.key AS key, min(logged.rowid), "
         f"CASE WHEN logged.known THEN {image_sql(tracked, 'logged')} ELSE '{NOTHING_HERE}' END AS image "
-        f"FROM {quoted(tracked.log)} AS logged GROUP BY logged.key) AS first "
+        f"FROM {in_main(tracked.log)} AS logged GROUP BY logged.key) AS first "
         "WHERE object = :object AND statesync_local.key = first.key "
         f"AND statesync_local.key IN ({which})",
         {"object": tracked.name, "before": before},
@@ -170,7 +170,7 @@ def end(connection: sqlite3.Connection, name: str, keys: Iterable[str]) -> None:
     )
 
 
-def end_those(connection: sqlite3.Connection, which: str, known: dict[str, object]) -> None:
+def end_those(connection: sqlite3.Connection, which: str, known: Mapping[str, object]) -> None:
     """Let those records of ``:object`` be ordinary ones again that ``which`` picks."""
     connection.execute(f"DELETE FROM statesync_local WHERE object = :object AND {which}", known)
 
@@ -185,9 +185,10 @@ def tidy(connection: sqlite3.Connection, tracked: TrackedObject, pending: str) -
 
     ``pending`` picks the keys with a change. Looks at the records in the log alone.
     """
+    is_here = is_key(f"now.{quoted(tracked.key)}", "statesync_local.key")
     connection.execute(
         "DELETE FROM statesync_local WHERE object = :object AND image IS NULL "
-        f"AND key IN (SELECT key FROM {quoted(tracked.log)}) AND key NOT IN ({pending}) AND NOT EXISTS ("
-        f"SELECT 1 FROM {quoted(tracked.table)} AS now WHERE now.{quoted(tracked.key)} = statesync_local.key)",
+        f"AND key IN (SELECT key FROM {in_main(tracked.log)}) AND key NOT IN ({pending}) "
+        f"AND NOT EXISTS (SELECT 1 FROM {in_main(tracked.table)} AS now WHERE {is_here})",
         {"object": tracked.name},
     )

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from statesync.filters import NO_FILTER, Filters
+from statesync.filters import Filters
 from statesync.store import cursors, local_only, spaces
 from statesync.store.cursors import EPOCH, MISSED_DELETES, SEEN_KEYS, Cursor
 from statesync.store.local_only import LOCAL_KEYS
@@ -20,7 +20,7 @@ from statesync.store.outbox import changes
 from statesync.store.outbox.fold import fold
 from statesync.store.outbox.lookup import PENDING_KEYS
 from statesync.store.tracking.objects import Objects, TrackedObject
-from statesync.store.tracking.quoting import quoted
+from statesync.store.tracking.quoting import in_main, quoted
 from statesync.store.upload.doubts import resolve_doubts
 from statesync.wire import CLIENT_FORKED, EPOCH_CHANGED, Problem
 
@@ -36,16 +36,14 @@ def reread(connection: sqlite3.Connection, objects: Objects, why: str) -> None:
 
 def apply_filters(connection: sqlite3.Connection, objects: Objects, filters: Filters) -> None:
     """Begin to read an object from the start where its filter is not the one that it was read with."""
-    for name, cursor in cursors.cursors(connection, objects).items():
-        changed = cursors.change_filter(connection, name, filters.get(name, NO_FILTER))
-        if changed:  # the filter has hidden versions: what was read says nothing of what comes now
-            local_only.forget_versions(connection, name)
-        if changed and cursor.position:
+    for name in cursors.keep_filters(connection, objects, filters):
+        local_only.forget_versions(connection, name)  # of what the old one has hidden nothing is known
+        if cursors.position_of(connection, name):
             reread(connection, {name: objects[name]}, MISSED_DELETES)
 
 
 def adapt(connection: sqlite3.Connection, space: str, objects: Objects, problem: Problem) -> None:
-    """Follow a hub that says that our identity, its epoch or its horizon is not what we believe.
+    """Follow a hub that says that our identity or its epoch is another, or that we have missed deletes.
 
     ``objects`` are all that belong to the space, whatever the session's scope: the epoch holds for all.
     """
@@ -65,21 +63,23 @@ def adapt(connection: sqlite3.Connection, space: str, objects: Objects, problem:
 
 
 def finish_reread(connection: sqlite3.Connection, tracked: TrackedObject, cursor: Cursor) -> None:
-    """End a read from the start, with tracking off: answer for the records that the hub did not show.
+    """End a read from the start: offer again, or delete, the records that the hub did not show.
 
-    After a new epoch they were lost by the hub and are offered again; otherwise they were deleted there,
-    and go here too. Records with a pending change stay for the conflict that the hub will see. What is local
-    only is no business of the hub's.
+    After a new epoch the hub has lost them, and they are offered again. Otherwise they were deleted there,
+    and are deleted here. Records with a pending change stay for the conflict that the hub will see.
+    So do those that are local only. The caller has switched tracking off.
     """
     if cursor.is_compared:
-        _answer_for_unseen(connection, tracked, cursor)
+        _offer_or_delete_unseen(connection, tracked, cursor)
     cursors.end_reread(connection, tracked.name)
 
 
-def _answer_for_unseen(connection: sqlite3.Connection, tracked: TrackedObject, cursor: Cursor) -> None:
+def _offer_or_delete_unseen(connection: sqlite3.Connection, tracked: TrackedObject, cursor: Cursor) -> None:
     key = quoted(tracked.key)
-    unseen = " AND ".join(f"{key} NOT IN ({keys})" for keys in (SEEN_KEYS, PENDING_KEYS, LOCAL_KEYS))
+    # A row that its table takes for a pending one's is spared: it may be the very one, written otherwise.
+    unseen = f"{key} COLLATE BINARY NOT IN ({SEEN_KEYS}) AND {key} NOT IN ({PENDING_KEYS})"
+    unseen += f" AND {key} COLLATE BINARY NOT IN ({LOCAL_KEYS})"
     if cursor.rereading == EPOCH:
         changes.offer_again(connection, tracked, unseen, cursor.reread_from)
     else:
-        connection.execute(f"DELETE FROM {quoted(tracked.table)} WHERE {unseen}", {"object": tracked.name})
+        connection.execute(f"DELETE FROM {in_main(tracked.table)} WHERE {unseen}", {"object": tracked.name})

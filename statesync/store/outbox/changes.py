@@ -16,7 +16,7 @@ from statesync.store import local_only
 from statesync.store.local_only import LOCAL_KEYS
 from statesync.store.outbox.lookup import NEVER_LEFT, NO_RECORD, PENDING_KEYS
 from statesync.store.tracking.objects import TrackedObject
-from statesync.store.tracking.quoting import quoted
+from statesync.store.tracking.quoting import in_main, quoted
 
 
 class Revision(NamedTuple):
@@ -40,9 +40,7 @@ class Rebase:
 
 def offer_new(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
     """Offer every record of an object that is tracked for the first time: no hub has any of them."""
-    key = quoted(tracked.key)
-    where = f"{key} IS NOT NULL AND {key} NOT IN ({PENDING_KEYS})"
-    _offer(connection, tracked, where, base=0, shared=False)
+    _offer(connection, tracked, f"{quoted(tracked.key)} IS NOT NULL", base=0, shared=False)
 
 
 def offer_again(connection: sqlite3.Connection, tracked: TrackedObject, where: str, base: int) -> None:
@@ -68,8 +66,8 @@ def _offer(
     key = quoted(tracked.key)
     connection.execute(
         "INSERT INTO statesync_change (object, key, operation, base, revision, shared) "
-        f"SELECT :object, {key}, 'insert', :base, 1, :shared FROM {quoted(tracked.table)} "
-        f"WHERE {where} ORDER BY {key}",
+        f"SELECT :object, {key}, 'insert', :base, 1, :shared FROM {in_main(tracked.table)} "
+        f"WHERE {where} ORDER BY {key} ON CONFLICT DO NOTHING",
         {"object": tracked.name, "base": base, "shared": shared},
     )
 
@@ -138,6 +136,13 @@ def mark_failed(connection: sqlite3.Connection, name: str, key: str, error: str,
     )
 
 
+def hold_back(connection: sqlite3.Connection, position: int, error: str, session: str) -> None:
+    """Keep the change at ``position`` with its error; the next session tries it again."""
+    connection.execute(
+        "UPDATE statesync_change SET error = ?, failed_in = ? WHERE position = ?", (error, session, position)
+    )
+
+
 def note_shared(connection: sqlite3.Connection, wire_id: str) -> None:
     """Note that some hub may have the records of a batch, whatever becomes of it."""
     connection.execute("UPDATE statesync_change SET shared = 1 WHERE batch = ?", (wire_id,))
@@ -185,6 +190,11 @@ def move_to_end(connection: sqlite3.Connection, name: str, key: str) -> None:
 def forget_record(connection: sqlite3.Connection, name: str, key: str) -> None:
     """Forget the change of a record."""
     connection.execute("DELETE FROM statesync_change WHERE object = ? AND key = ?", (name, key))
+
+
+def forget(connection: sqlite3.Connection, position: int) -> None:
+    """Forget the change at ``position``."""
+    connection.execute("DELETE FROM statesync_change WHERE position = ?", (position,))
 
 
 def forget_object(connection: sqlite3.Connection, name: str) -> None:

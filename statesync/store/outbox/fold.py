@@ -7,19 +7,22 @@ from collections.abc import Sequence
 
 from statesync.store import cursors, local_only
 from statesync.store.outbox import changes, queue
-from statesync.store.outbox.keep_local import keep_local, written
+from statesync.store.outbox.keep_local import keep_local
 from statesync.store.outbox.lookup import PENDING_KEYS
+from statesync.store.outbox.proof import is_gone, log_beside_records, written
 from statesync.store.tracking import triggers
+from statesync.store.tracking.log import KEPT
 from statesync.store.tracking.objects import Objects, TrackedObject
-from statesync.store.tracking.quoting import quoted
+from statesync.store.tracking.quoting import in_main
 
 
 def fold(connection: sqlite3.Connection, objects: Objects) -> None:
     """Fold what was logged into net changes; does nothing, cheaply, if nothing was. In a transaction.
 
-    insert + update is an insert, insert + delete is nothing, delete + insert is an update. A change of which
-    any hub may know stays even if insert + delete would make it nothing. What was logged in ``untracked()``
-    becomes local only instead.
+    insert + update is an insert, insert + delete is nothing, delete + insert is an update. A delete is what
+    the log proves to be one: a change whose record is merely not found stays what it is, and no upload takes
+    it. One of which any hub may know stays even if insert + delete would make it nothing. What was logged in
+    ``untracked()`` becomes local only instead.
     """
     found = logged(connection, objects)
     if not found:
@@ -27,7 +30,7 @@ def fold(connection: sqlite3.Connection, objects: Objects) -> None:
     settle = keep_local if triggers.are_local(connection) else _fold_object
     for tracked in found:
         settle(connection, tracked)
-        connection.execute(f"DELETE FROM {quoted(tracked.log)}")
+        connection.execute(f"DELETE FROM {in_main(tracked.log)}")
 
 
 def logged(connection: sqlite3.Connection, objects: Objects) -> list[TrackedObject]:
@@ -41,13 +44,13 @@ def _have_rows(connection: sqlite3.Connection, tables: Sequence[str]) -> tuple[i
     if not tables:
         return ()
     found: tuple[int, ...] = connection.execute(
-        f"SELECT {', '.join(f'EXISTS (SELECT 1 FROM {quoted(table)})' for table in tables)}"
+        f"SELECT {', '.join(f'EXISTS (SELECT 1 FROM {in_main(table)})' for table in tables)}"
     ).fetchone()
     return found
 
 
 def _fold_object(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
-    before, key = queue.last_position(connection), quoted(tracked.key)
+    before, gone = queue.last_position(connection), is_gone(tracked)
     exempt = local_only.has_any(connection, tracked.name)
     was = local_only.origin(tracked, exempt=exempt)
     # In the order of the writes: the first of a record brings its image and base, each adds a revision.
@@ -55,12 +58,11 @@ def _fold_object(connection: sqlite3.Connection, tracked: TrackedObject) -> None
         f"""
         INSERT INTO statesync_change (object, key, operation, image, base, revision)
         SELECT :object, logged.key,
-               CASE WHEN now.{key} IS NULL THEN 'delete' WHEN {was.known} THEN 'update' ELSE 'insert' END,
+               CASE WHEN {gone} THEN 'delete' WHEN {was.known} THEN 'update' ELSE 'insert' END,
                {was.image},
                CASE WHEN {was.known} THEN max(1, :cursor) ELSE 0 END,
-               logged.changed OR now.{key} IS NULL
-        FROM {quoted(tracked.log)} AS logged
-        LEFT JOIN {quoted(tracked.table)} AS now ON now.{key} = logged.key {was.join}
+               logged.changed <> {KEPT} OR {gone}
+        {log_beside_records(tracked)} {was.join}
         ORDER BY logged.rowid
         ON CONFLICT (object, key) DO UPDATE SET
             revision = revision + excluded.revision,

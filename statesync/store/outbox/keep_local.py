@@ -12,24 +12,8 @@ from collections.abc import Mapping
 from statesync.store import cursors, local_only
 from statesync.store.outbox import changes
 from statesync.store.outbox.lookup import NO_RECORD, PENDING_KEYS
-from statesync.store.tracking.images import image_sql
+from statesync.store.outbox.proof import written
 from statesync.store.tracking.objects import TrackedObject
-from statesync.store.tracking.quoting import quoted
-
-
-def written(tracked: TrackedObject) -> str:
-    """Select what was really written, one row a record: key, values before, and whether it is gone now.
-
-    Next to ``min()``, SQLite takes the other columns from the row that has the minimum: the first write.
-    """
-    key = quoted(tracked.key)
-    return (
-        f"SELECT logged.key AS key, min(logged.rowid), now.{key} IS NULL AS gone, "
-        f"CASE WHEN logged.known THEN {image_sql(tracked, 'logged')} END AS image "
-        f"FROM {quoted(tracked.log)} AS logged "
-        f"LEFT JOIN {quoted(tracked.table)} AS now ON now.{key} = logged.key "
-        f"GROUP BY logged.key HAVING sum(logged.changed OR now.{key} IS NULL)"
-    )
 
 
 def keep_local(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
