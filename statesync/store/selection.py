@@ -219,9 +219,8 @@ class Selection:
 def _refuse_under_way(undone: list[Change]) -> None:
     for change in undone:
         if change.batch is not None:
-            raise UsageError(
-                f"the change of {change.object} {key_for_people(change.key)} may have reached the hub; sync first"
-            )
+            key = key_for_people(change.key)
+            raise UsageError(f"the change of {change.object} {key} may have reached the hub; sync first")
 
 
 def _undo(connection: sqlite3.Connection, tracked: TrackedObject, change: Change) -> None:
