@@ -23,7 +23,7 @@ from rig.device import Device, quick_store, store_at
 from rig.gate import PATIENCE, Gate
 
 from statesync import HttpRemote, Phase, Progress, Remote, Store, SyncOptions
-from statesync.errors import StoreChanged, SyncFailed, SyncInProgress
+from statesync.errors import StoreChanged, SyncInProgress
 from statesync.hub import Hub, LocalRemote, prepare
 from statesync.wire import Page, Pull, Push, PushAnswer
 
