@@ -8,7 +8,7 @@ import pytest
 from attrs import evolve
 
 from statesync.lifecycle import Phase, Trigger
-from statesync.protocol.conversation import Conversation
+from statesync.protocol.conversation import Conversation, RequestState
 from statesync.protocol.decide import decide
 from statesync.protocol.messages import (
     Adapt,
@@ -46,7 +46,7 @@ from statesync.verify.system import (
     steps,
     uploads,
 )
-from statesync.verify.system.device import Device
+from statesync.verify.system.device import Device, with_change
 from statesync.verify.system.happening import Kind
 from statesync.verify.system.hub import Hub
 from statesync.verify.system.scenarios import POLICIES, in_conflict
@@ -202,7 +202,7 @@ def send_what_is_written(now: Conversation, event: Event, decision: Decision) ->
     """Send a batch in the same breath in which it is written down, so that no cancel comes between."""
     if Trigger.OPEN_BATCH not in decision.triggers or decision.conversation.batch is None:
         return decision
-    batch = evolve(decision.conversation.batch, request="under_way")
+    batch = evolve(decision.conversation.batch, request=RequestState.UNDER_WAY)
     sent = evolve(decision.conversation, batch=batch)
     return evolve(decision, conversation=sent, actions=(*decision.actions, Send(batch.direction)))
 
@@ -337,7 +337,7 @@ def test_an_edit_during_the_upload_that_is_forgotten_is_noticed(monkeypatch: pyt
     monkeypatch.setattr(
         uploads,
         "_acknowledge",
-        lambda device, batch, change, verdict: uploads.with_change(device, change.key, lambda _: None),
+        lambda device, batch, change, verdict: with_change(device, change.key, lambda _: None),
     )
     assert statements(ONE_EDIT) & {promises.NOTHING_LOST, promises.AGREED}
 
@@ -352,7 +352,7 @@ def test_an_edit_during_the_upload_that_stays_in_its_place_is_noticed(
         before, after = device.pending(change.key), acknowledge(device, batch, change, verdict)
         if before is None or after.pending(change.key) is None:
             return after
-        return uploads.with_change(after, change.key, lambda each: evolve(each, position=before.position))
+        return with_change(after, change.key, lambda each: evolve(each, position=before.position))
 
     monkeypatch.setattr(uploads, "_acknowledge", lazy)
     assert promises.LIMIT in statements(ONE_EDIT)
