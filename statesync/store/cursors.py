@@ -25,16 +25,21 @@ SEEN_KEYS = "SELECT key FROM statesync_seen WHERE object = :object"
 
 @frozen
 class Cursor:
-    """How far one object's feed is applied; ``rereading`` is why it is being read from the start."""
+    """How far one object's feed is applied; ``rereading`` is why it is being read from the start.
+
+    A page is stored only where the cursor is the one that it was asked from, in all that it says.
+    """
 
     object: str
     position: int
     rereading: str | None
     reread_from: int
+    space: str
+    filter: str | None
 
     @property
     def is_compared(self) -> bool:
-        """Whether the records that the hub does not show are answered for when all has been read."""
+        """Whether records that the hub did not show are offered again, or deleted, when all has been read."""
         return self.rereading not in (None, OWN)
 
 
@@ -76,7 +81,9 @@ def remove(connection: sqlite3.Connection, name: str) -> None:
 def cursors(connection: sqlite3.Connection, objects: Iterable[str]) -> dict[str, Cursor]:
     """Return the cursors of these objects."""
     wanted = set(objects)
-    rows = connection.execute("SELECT object, cursor, rereading, reread_from FROM statesync_cursor")
+    rows = connection.execute(
+        "SELECT object, cursor, rereading, reread_from, space, filter FROM statesync_cursor"
+    )
     return {row[0]: Cursor(*row) for row in rows if row[0] in wanted}
 
 
@@ -110,24 +117,26 @@ def stored_filters(connection: sqlite3.Connection, objects: Iterable[str]) -> Fi
     return {name: Filter.from_text(text) for name, text in rows if name in wanted}
 
 
-def change_filter(connection: sqlite3.Connection, name: str, wanted: Filter) -> bool:
-    """Keep an object's filter; tell whether it was another one before."""
-    changed = connection.execute(
-        "UPDATE statesync_cursor SET filter = :filter WHERE object = :object AND filter IS NOT :filter",
-        {"filter": wanted.as_text(), "object": name},
+def keep_filters(connection: sqlite3.Connection, objects: Iterable[str], filters: Filters) -> list[str]:
+    """Keep the filters with which these objects are read from now on; return whose filter was another one."""
+    before = dict(connection.execute("SELECT object, filter FROM statesync_cursor").fetchall())
+    wanted = {name: filters.get(name, NO_FILTER).as_text() for name in objects if name in before}
+    changed = [name for name, text in wanted.items() if before[name] != text]
+    connection.executemany(
+        "UPDATE statesync_cursor SET filter = ? WHERE object = ?", [(wanted[name], name) for name in changed]
     )
-    return changed.rowcount > 0
+    return changed
 
 
-def feeds(connection: sqlite3.Connection, objects: Iterable[str], filters: Filters) -> dict[str, Feed]:
+def feeds(found: Mapping[str, Cursor]) -> dict[str, Feed]:
     """Return what a pull asks for: each object's cursor, filter, and whether its own writes are needed."""
     return {
         name: Feed(
             cursor.position,
             own=cursor.rereading is not None,
-            filter=filters.get(name, NO_FILTER).on_the_wire(),
+            filter=Filter.from_text(cursor.filter).on_the_wire(),
         )
-        for name, cursor in cursors(connection, objects).items()
+        for name, cursor in found.items()
     }
 
 

@@ -36,7 +36,7 @@ def set_up(parts: StoreParts) -> None:
             if known.get(name) != tracked:
                 _adopt(connection, known.get(name), tracked)
             triggers.install(connection, tracked)
-    parts.registry.set_objects(known | wanted)
+        parts.registry.begin(connection)
     recover_if_free(database, parts.lock)
 
 
@@ -46,16 +46,16 @@ def open_existing(parts: StoreParts) -> None:
     Raises ``StoreNotReady`` for a database that is none, and whatever keeps the file from being read.
     """
     database = parts.database
-    if not _mode(database.path):
+    if not stat.S_ISREG(_mode(database.path)):
         raise StoreNotReady(f"there is no file {database.path}; give the path of a device database")
     _check_path(database.path)
     # A connection of the store's own would leave its journal mode in a file that belongs to others.
     with database.errors_mapped(), closing(sqlite3.connect(database.path)) as plain:
-        if not schema.is_store(plain):
+        if not schema.is_store(plain, str(database)):
             raise StoreNotReady(f"{database} has never been set up as a store by a program")
     schema.migrate(database)
     with database.errors_mapped():
-        parts.registry.set_objects(registry.load(database.raw()))
+        parts.registry.begin(database.raw())
 
 
 def _check_path(path: Path) -> None:

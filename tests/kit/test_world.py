@@ -20,7 +20,7 @@ from statesync.testing import Fault, SyncWorld
 
 from .shop import Article, Shelf
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 _sites = st.integers(0, 7)
 _faults = st.lists(st.none() | st.sampled_from(Fault), max_size=4)

@@ -49,6 +49,7 @@ def _mend(connection: sqlite3.Connection, objects: Objects, complaint: Complaint
             reread(connection, about, MISSED_DELETES)
         case Repair.CLOSE:
             audit.close(connection, complaint.about)
+            _release_stray(connection)
 
 
 def _retrack(connection: sqlite3.Connection, objects: Objects) -> None:
@@ -61,6 +62,10 @@ def _retrack(connection: sqlite3.Connection, objects: Objects) -> None:
 
 def _refold(connection: sqlite3.Connection, objects: Objects) -> None:
     fold(connection, objects)
-    soundness.release_stray(connection, batches.awaited(connection))
+    _release_stray(connection)
     for tracked in objects.values():
         soundness.mend_contradictions(connection, tracked)
+
+
+def _release_stray(connection: sqlite3.Connection) -> None:
+    soundness.release_stray(connection, batches.awaited(connection))

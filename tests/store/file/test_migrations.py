@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 from rig.device import Device
 from rig.gate import Gate
 
-from statesync import ConnectionLost, Phase, SyncOptions
+from statesync import ConnectionLost, Phase, Store, SyncOptions
 from statesync.testing import Fault, FaultyRemote
 
 _TO_FORMAT_3 = """
@@ -128,3 +130,21 @@ def test_a_table_that_was_dropped_keeps_no_older_store_from_being_opened(
     again = new_device("here")
     again.add(1)
     assert again.operations() == {"k00000": "insert"}
+
+
+def test_programs_that_set_up_one_new_file_at_the_same_time_all_succeed(tmp_path: Path) -> None:
+    """Each must find what another has made while it waited for the lock."""
+    for attempt in range(5):
+        path = tmp_path / f"{attempt}.db"
+        stores = [Store(path, busy_timeout=60) for _ in range(4)]
+        together = threading.Barrier(len(stores))
+        with ThreadPoolExecutor(len(stores)) as pool:
+            for done in [pool.submit(set_up_together, store, together) for store in stores]:
+                done.result()
+
+
+def set_up_together(store: Store, together: threading.Barrier) -> None:
+    together.wait()
+    with store:
+        store.setup()
+        assert store.examine() == []
