@@ -41,6 +41,7 @@ OPTIONS = st.builds(
     st.sampled_from([True, True, True, False]),
     st.sampled_from([True, True, True, False]),
     st.sampled_from(["merge_fields", "client_wins", "server_wins"]),
+    st.integers(1, 2),
 ).filter(lambda options: options.uploads or options.downloads)
 
 

@@ -158,7 +158,7 @@ class RealDevice:
             kind = SyncType.UPLOAD_ONLY if options.uploads else SyncType.DOWNLOAD_ONLY
         chosen = SyncOptions(
             sync_type=kind,
-            upload_batch_size=1,
+            upload_batch_size=options.batch_size,
             download_batch_size=1,
             max_attempts=2,
             conflict_policy=options.policy,

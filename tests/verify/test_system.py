@@ -54,7 +54,7 @@ from statesync.verify.system.uploads import Batch, Verdicts
 from statesync.verify.system.wire import Push, PushAnswer, Request
 from statesync.verify.system.world import Talk, World
 
-NETWORK, EDITS, DELETES, DISK, REJECTIONS, DIRECTIONS, RESTORED, FORGETFUL, UNWILLING = SCENARIOS
+NETWORK, EDITS, DELETES, DISK, REJECTIONS, DIRECTIONS, RESTORED, FORGETFUL, UNWILLING, SMALL = SCENARIOS
 
 ENOUGH = evolve(NETWORK, accidents={Kind.CANCEL: 1, Kind.LOSE_REQUEST: 1, Kind.LOSE_ANSWER: 1})
 """What is needed to notice most defects, and quick."""
@@ -101,10 +101,11 @@ def test_the_bounds_are_as_wide_as_promised(report: SystemReport) -> None:
         ("the hub is restored from a backup", {"RESTORE": 1, "LOSE_ANSWER": 1}),
         ("the hub forgets deletes, and hears of a copy", {"PURGE": 1, "COPY": 1}),
         ("the hub will not take a batch that may be in doubt", {"REFUSE": 1, "LOSE_ANSWER": 1, "EDIT": 1}),
+        ("the hub finds batches too large", {"REFUSE": 2, "LOSE_ANSWER": 1, "CANCEL": 1}),
     ]
     world = in_conflict("server_wins")
     assert [device.name for device in world.devices] == ["a", "b"]
-    assert len(world.devices[0].log) == 2 * uploads.BATCH_SIZE
+    assert len(world.devices[0].log) == 2 * world.plans[0].options.batch_size
     unseen = [record for record in world.hub.records if record.version > world.devices[0].cursor]
     assert len(unseen) == 2 * downloads.PAGE_SIZE
     assert len(world.hub.records) == 3

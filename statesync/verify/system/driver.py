@@ -166,7 +166,7 @@ def _done(world: World, talk: Talk, decision: Decision) -> tuple[World, str | No
 def _acted(world: World, talk: Talk, action: Action) -> tuple[World, Talk, str | None]:
     match action:
         case Prepare():
-            device, batch = uploads.prepare(world.device, action)
+            device, batch = uploads.prepare(world.device, action, talk.options.batch_size)
             records, position = (len(batch.payload.changes), batch.last_position) if batch else (0, 0)
             return (
                 with_device(world, device),
