@@ -99,7 +99,8 @@ def _conflict(change: Change, old: Stored | None, client: str, purged_through: i
 
 
 def _accept(change: Change, old: Stored | None, judged: BatchVerdict) -> Accepted:
-    if change.op == "delete" and (old is None or old.deleted):
+    """Write a change. The delete of a record that the hub has lost, by a backup, is kept: others have it."""
+    if change.op == "delete" and (old.deleted if old else change.base == 0):
         return Accepted(judged.head)  # there is nothing to delete, and nothing that a reader could miss
     judged.head += 1
     deleted = change.op == "delete"
