@@ -43,7 +43,7 @@ def apply_batch(
     """
     envelope = request.envelope
     spaces.check_beliefs(state, envelope)
-    if envelope.number == state.number and envelope.batch == state.batch and state.answer:
+    if state.answer and is_repeat(state, envelope):
         return state.answer
     spaces.check_not_forked(state, envelope.number - 1)
     if _is_ahead(state, envelope):
@@ -73,6 +73,11 @@ def judge(
         )
         judged.verdicts.append(verdict)
     return judged
+
+
+def is_repeat(state: ClientState, request: Push) -> bool:
+    """Tell whether the client's receipt is of this very batch."""
+    return (request.number, request.batch) == (state.number, state.batch)
 
 
 def _is_ahead(state: ClientState, request: Push) -> bool:

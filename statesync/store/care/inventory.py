@@ -26,7 +26,7 @@ def keys_cut(connection: sqlite3.Connection, tracked: TrackedObject, size: int) 
     key, table = f"{quoted(tracked.key)} COLLATE BINARY", in_main(tracked.table)
     sql = (
         f"SELECT key FROM (SELECT {key} AS key, row_number() OVER (ORDER BY {key}) AS place FROM {table}) "
-        "WHERE place % ? = 0 AND typeof(key) = 'text' ORDER BY key COLLATE BINARY"
+        "WHERE place % ? = 0 ORDER BY key COLLATE BINARY"
     )
     rows = read(connection, lambda: connection.execute(sql, (size,)).fetchall())
     return ["", *(found for (found,) in rows if isinstance(found, str))]
@@ -56,8 +56,7 @@ def _digests(
 ) -> Iterator[tuple[str, int]]:
     key = f"{quoted(tracked.key)} COLLATE BINARY"
     names = ", ".join(quoted(name) for name in (tracked.key, *tracked.column_names))
-    is_text = f"typeof({quoted(tracked.key)}) = 'text'"
-    within = f"{key} >= :low AND (:until IS NULL OR {key} < :until) AND {is_text}"
+    within = f"{key} >= :low AND (:until IS NULL OR {key} < :until)"
     bounds = {"low": low, "until": until}
     # A text that is no UTF-8 is encoded as an object: no hub has such a value, so the record differs.
     local = local_only.records(connection, tracked.name, low, until)
@@ -69,7 +68,7 @@ def _digests(
         if found not in taken_back and isinstance(found, str):
             yield found, digest.of_record(found, shown(values))
     for found, record in taken_back.items():
-        if record is not None and isinstance(found, str):
+        if record is not None:
             yield found, digest.of_record(found, shown([record.get(name) for name in tracked.column_names]))
 
 

@@ -97,15 +97,14 @@ def records_before(
 ) -> dict[str, Record | None]:
     """Return what changed records were before, those with keys from ``low`` to before ``until``.
 
-    Keys that are no texts are left out. May refuse to read (see ``file.reading``).
+    May refuse to read (see ``file.reading``).
     """
     rows = connection.execute(
         "SELECT key, coalesce(theirs, image) FROM statesync_change "
-        "WHERE object = :object AND key >= :low AND (:until IS NULL OR key < :until) "
-        "AND typeof(key) = 'text'",
+        "WHERE object = :object AND key >= :low AND (:until IS NULL OR key < :until)",
         {"object": name, "low": low, "until": until},
     )
-    return {key: _record_of(image) for key, image in rows}
+    return {key: _record_of(image) for key, image in rows if isinstance(key, str)}
 
 
 def _record_of(image: str | UnreadableText | None) -> Record | None:

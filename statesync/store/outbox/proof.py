@@ -23,8 +23,8 @@ def is_gone(tracked: TrackedObject) -> str:
     That it is not found proves nothing: it may have been deleted untracked, or lost with a damaged page. One
     that stood in the way was replaced where a record is in its place whose key the table takes for the same.
     """
-    key, table = quoted(tracked.key), in_main(tracked.table)
-    twin = f"SELECT 1 FROM {table} AS twin WHERE twin.{key} = logged.key AND typeof(twin.{key}) = 'text'"
+    key = quoted(tracked.key)
+    twin = f"SELECT 1 FROM {in_main(tracked.table)} AS twin WHERE twin.{key} = logged.key"
     return (
         f"(now.{key} IS NULL AND CASE logged.changed WHEN {GONE} THEN 1 "
         f"WHEN {KEPT} THEN EXISTS ({twin}) ELSE 0 END)"
