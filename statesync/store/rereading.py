@@ -37,7 +37,7 @@ def reread(connection: sqlite3.Connection, objects: Objects, why: str) -> None:
 def apply_filters(connection: sqlite3.Connection, objects: Objects, filters: Filters) -> None:
     """Begin to read an object from the start where its filter is not the one that it was read with."""
     for name in cursors.keep_filters(connection, objects, filters):
-        local_only.forget_versions(connection, name)  # of what the old one has hidden nothing is known
+        local_only.forget_what_was_hidden(connection, name)
         if cursors.position_of(connection, name):
             reread(connection, {name: objects[name]}, MISSED_DELETES)
 
