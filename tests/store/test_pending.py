@@ -142,9 +142,10 @@ def test_what_waits_is_told_as_a_fold_would_make_it(desk: Desk, history: list[St
         if statement == FOLD:
             desk.store.mark_for_upload()
         elif statement == LOCAL:
+            own: Any = desk.store.database
             with desk.store.untracked():
                 for sql, *parameters in values[0]:
-                    desk.store.database.execute_sql(sql, parameters)
+                    own.execute_sql(sql, parameters)
                     compare(desk)
         else:
             desk.other.execute(statement, values)
