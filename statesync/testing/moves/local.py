@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
 from statesync.conflicts import Record
+from statesync.store.cursors import EPOCH, MISSED_DELETES
+from statesync.store.rereading import reread
 from statesync.testing.rows import Row
 from statesync.testing.sites import Known, WorldDevice
-from statesync.testing.world import SyncWorld, Write, _key_of
+from statesync.testing.world import SyncWorld, Write, _key_of, _update
 
 _Place = tuple[str, str, str]
 _sites = st.integers(0, 7)
@@ -49,22 +51,36 @@ class LocalWrites(SyncWorld):
         row = data.draw(self.rows(model, device)) | self._mark(model)
         self._write_locally(device, lambda: model.insert(row).execute())
 
-    @rule(site=_sites, data=st.data())
-    def edit_locally(self, site: int, data: st.DataObject) -> None:
-        """A program changes a record, or all of a kind, for itself alone."""
+    @rule(site=_sites, synced=st.booleans(), data=st.data())
+    def edit_locally(self, site: int, synced: bool, data: st.DataObject) -> None:
+        """A program changes a record, or all of a kind, for itself alone; it may have synced just before."""
         device, model = self._device(site), self._model(data)
+        if synced:
+            self.let_sync(device, [], None)
         keys, row = self.keys(model, device), self._mark(model)
         key = data.draw(st.none() | st.sampled_from(keys)) if keys else None
         which = True if key is None else _key_of(model) == key
         self._write_locally(device, lambda: model.update(row).where(which).execute())
 
-    @rule(site=_sites, data=st.data())
-    def delete_locally(self, site: int, data: st.DataObject) -> None:
-        """A program deletes a record from this device alone."""
+    @rule(site=_sites, synced=st.booleans(), data=st.data())
+    def delete_locally(self, site: int, synced: bool, data: st.DataObject) -> None:
+        """A program deletes a record from this device alone; it may have synced just before."""
         device, model = self._device(site), self._model(data)
+        if synced:
+            self.let_sync(device, [], None)
         if keys := self.keys(model, device):
             key = data.draw(st.sampled_from(keys))
             self._write_locally(device, lambda: model.delete().where(_key_of(model) == key).execute())
+
+    @rule(site=_sites, why=st.sampled_from([EPOCH, MISSED_DELETES]))
+    def read_again(self, site: int, why: str) -> None:
+        """A device has to read everything from the start: tracking was off, or it has missed deletes."""
+        _read_again(self._device(site), why)
+
+    def _edit_first(self, device: WorldDevice, model: type[peewee.Model]) -> None:
+        for key in self.keys(model, device)[:1]:
+            row = self._mark(model)
+            self._write_locally(device, _update(model, key, row))
 
     def _mark(self, model: type[peewee.Model]) -> Row:
         """Return a text that nobody has written, for the model's first field that takes one."""
@@ -120,7 +136,14 @@ class LocalWrites(SyncWorld):
             super().teardown()
 
     def at_the_end(self) -> None:
-        """Hold the world to what is local only once everybody has synced."""
+        """Hold the world to what is local only once all have synced, and once more after a whole read."""
+        super().at_the_end()
+        self.check_local()
+        for device in self.devices:
+            for model in self.models:
+                self._edit_first(device, model)
+            _read_again(device, MISSED_DELETES)
+            device.scope.sync(self.options)
         super().at_the_end()
         self.check_local()
 
@@ -134,6 +157,12 @@ class LocalWrites(SyncWorld):
             is_news = len(self.hub.history(device.objects[name], key)) > local.versions
             here = device.records().get((name, key))
             assert is_news or here == local.record, f"{who} has lost what was written locally: {name} {key}"
+
+
+def _read_again(device: WorldDevice, why: str) -> None:
+    parts = device.store._parts
+    with parts.database.transaction() as connection:
+        reread(connection, parts.objects, why)
 
 
 def _changed(before: Known, after: Known) -> set[tuple[str, str]]:
