@@ -152,7 +152,8 @@ class Selection:
 
     def _empty(self, connection: sqlite3.Connection) -> None:
         for tracked in self._tracked().values():
-            connection.execute(f"DELETE FROM {quoted(tracked.table)}")
+            if not tracked.is_gone:
+                connection.execute(f"DELETE FROM {quoted(tracked.table)}")
             changes.forget_object(connection, tracked.name)
 
     # -- history -------------------------------------------------------------------------------------
@@ -172,11 +173,12 @@ class Selection:
     # -- names ---------------------------------------------------------------------------------------
 
     def _tracked(self) -> Objects:
-        return {name: self._parts.objects[name] for name in self.objects}
+        return {name: self._parts.registry.known[name] for name in self.objects}
 
     def _tracked_in_order(self) -> Objects:
-        """Return the objects in the order in which a fold takes them."""
-        return {name: tracked for name, tracked in self._parts.objects.items() if name in self.objects}
+        """Return the objects in the order in which a fold takes them; what waits of one without a table, too."""
+        known = self._parts.registry.known
+        return known if self._names is None else {n: one for n, one in known.items() if n in self._names}
 
     def _name(self, model: type[Model]) -> str:
         name = self._parts.registry.name_of(model)
@@ -225,5 +227,6 @@ def _undo(connection: sqlite3.Connection, tracked: TrackedObject, change: Change
     if record is None:
         connection.execute(tracked.sql.delete, (change.key,))
     else:
-        connection.execute(tracked.sql.upsert(tuple(record)), (change.key, *record.values()))
+        kept = {name: value for name, value in record.items() if name in tracked.column_names}
+        connection.execute(tracked.sql.upsert(tuple(kept)), (change.key, *kept.values()))
     changes.forget_record(connection, tracked.name, change.key)

@@ -62,7 +62,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
             code = IntegerField(null=True)
 
         class Bare(store.Model):  # type: ignore[name-defined, misc]
-            id = CharField(primary_key=True, collation="NOCASE")
+            id = CharField(primary_key=True)
 
         store.setup()
         nobody: Any = None  # nothing is synced here

@@ -54,6 +54,11 @@ def digests(
     ):
         if found not in taken_back:
             yield found, digest.of_record(found, shown(values))
+            continue
+        record = taken_back.pop(found)
+        if record is not None:  # columns that came after the change was made are as they are
+            before = zip(tracked.column_names, values, strict=True)
+            yield found, digest.of_record(found, shown([record.get(name, value) for name, value in before]))
     for found, record in taken_back.items():
         if record is not None:
             yield found, digest.of_record(found, shown([record.get(name) for name in tracked.column_names]))

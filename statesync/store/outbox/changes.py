@@ -63,6 +63,21 @@ def offer_edit(connection: sqlite3.Connection, name: str, key: str, edit: Rebase
     )
 
 
+def spare(connection: sqlite3.Connection, name: str, columns: Iterable[str]) -> None:
+    """Let an object's changes leave ``columns`` as the hub has them: they came after the records were changed.
+
+    A record that is new to the hub goes up whole.
+    """
+    rows = connection.execute(
+        "SELECT position, spared FROM statesync_change WHERE object = ? AND image IS NOT NULL", (name,)
+    ).fetchall()
+    added = set(columns)
+    connection.executemany(
+        "UPDATE statesync_change SET spared = ? WHERE position = ?",
+        [(json.dumps(sorted(added.union(json.loads(text or "[]")))), position) for position, text in rows],
+    )
+
+
 # -- waiting ---------------------------------------------------------------------------------------
 
 

@@ -6,8 +6,9 @@ import sqlite3
 from collections.abc import Sequence
 
 from statesync.store import cursors
-from statesync.store.outbox import changes, queue
+from statesync.store.outbox import changes, queue, spared
 from statesync.store.tracking.images import image_sql
+from statesync.store.tracking.log import DELETED
 from statesync.store.tracking.objects import Objects, TrackedObject
 from statesync.store.tracking.quoting import quoted
 
@@ -20,6 +21,13 @@ def fold(connection: sqlite3.Connection, objects: Objects) -> None:
     """
     for tracked in logged(connection, objects):
         _fold_object(connection, tracked)
+        connection.execute(f"DELETE FROM {quoted(tracked.log)}")
+
+
+def fold_without_table(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
+    """Fold what was logged of an object whose table is gone: its records are not deleted, they cannot be read."""
+    if logged(connection, {tracked.name: tracked}):
+        _fold_log(connection, tracked, "", f"logged.changed = {DELETED}")
         connection.execute(f"DELETE FROM {quoted(tracked.log)}")
 
 
@@ -41,17 +49,28 @@ def _have_rows(connection: sqlite3.Connection, tables: Sequence[str]) -> tuple[i
 
 def _fold_object(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
     before, key = queue.last_position(connection), quoted(tracked.key)
+    untold = spared.untold_keys(connection, tracked)
+    if untold is not None:
+        connection.execute(f"DELETE FROM {quoted(tracked.log)} WHERE key IN ({untold})")
+    now = f"LEFT JOIN main.{quoted(tracked.table)} AS now ON now.{key} = logged.key"
+    _fold_log(connection, tracked, now, f"now.{key} IS NULL")
+    spared.note_spared(connection, tracked, before)
+
+
+def _fold_log(connection: sqlite3.Connection, tracked: TrackedObject, now: str, is_gone: str) -> None:
+    """Make net changes of a log; ``is_gone`` tells, by what ``now`` joins to it, that a record was deleted."""
+    before = queue.last_position(connection)
     # In the order of the writes: the first of a record brings its image and base, each adds a revision.
     connection.execute(
         f"""
         INSERT INTO statesync_change (object, key, operation, image, base, revision)
         SELECT :object, logged.key,
-               CASE WHEN now.{key} IS NULL THEN 'delete' WHEN logged.known THEN 'update' ELSE 'insert' END,
+               CASE WHEN {is_gone} THEN 'delete' WHEN logged.known THEN 'update' ELSE 'insert' END,
                CASE WHEN logged.known THEN {image_sql(tracked, "logged")} END,
                CASE WHEN logged.known THEN max(1, :cursor) ELSE 0 END,
-               logged.changed OR now.{key} IS NULL
+               logged.changed OR {is_gone}
         FROM {quoted(tracked.log)} AS logged
-        LEFT JOIN {quoted(tracked.table)} AS now ON now.{key} = logged.key
+        {now}
         ORDER BY logged.rowid
         ON CONFLICT (object, key) DO UPDATE SET
             revision = revision + excluded.revision,

@@ -103,6 +103,14 @@ def unedited_keys(connection: sqlite3.Connection, wire_id: str, name: str) -> li
     return [key for (key,) in rows]
 
 
+def spared_columns(connection: sqlite3.Connection, name: str) -> dict[str, frozenset[str]]:
+    """Return the columns that changes of an object leave as the hub has them, by the keys of their records."""
+    rows = connection.execute(
+        "SELECT key, spared FROM statesync_change WHERE object = ? AND spared IS NOT NULL", (name,)
+    )
+    return {key: frozenset(json.loads(text)) for key, text in rows}
+
+
 def changes_of_batch(connection: sqlite3.Connection, wire_id: str) -> list[tuple[str, str]]:
     """Return (object, key) of the changes that are under way with the batch ``wire_id``."""
     return connection.execute(

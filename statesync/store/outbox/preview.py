@@ -13,6 +13,7 @@ from attrs import evolve, frozen
 
 from statesync.store import cursors
 from statesync.store.outbox.fold import logged
+from statesync.store.outbox.spared import untold_keys
 from statesync.store.tracking.objects import Objects, TrackedObject
 from statesync.store.tracking.quoting import quoted
 from statesync.values import PendingChange
@@ -92,12 +93,13 @@ def _net_changes(connection: sqlite3.Connection, tracked: TrackedObject, number:
 
 def _log_of(connection: sqlite3.Connection, tracked: TrackedObject) -> Iterator[_Logged]:
     key = quoted(tracked.key)
+    telling = _telling(connection, tracked)
     rows = connection.execute(  # next to min(), SQLite takes a bare column from the row that has the minimum
         f"SELECT logged.key, min(logged.rowid), logged.known, "
         "CASE WHEN logged.known THEN max(1, :cursor) ELSE 0 END, "
         f"sum(logged.changed OR now.{key} IS NULL), now.{key} IS NULL "
         f"FROM {quoted(tracked.log)} AS logged "
-        f"LEFT JOIN {quoted(tracked.table)} AS now ON now.{key} = logged.key GROUP BY logged.key",
+        f"LEFT JOIN {quoted(tracked.table)} AS now ON now.{key} = logged.key WHERE {telling} GROUP BY logged.key",
         {"cursor": cursors.position_of(connection, tracked.name)},
     )
     return map(_Logged._make, rows)
@@ -122,6 +124,12 @@ def _has_living(connection: sqlite3.Connection, tracked: TrackedObject) -> bool:
     key = quoted(tracked.key)
     found = connection.execute(
         f"SELECT 1 FROM {quoted(tracked.log)} AS logged JOIN {quoted(tracked.table)} AS now "
-        f"ON now.{key} = logged.key WHERE logged.changed LIMIT 1"
+        f"ON now.{key} = logged.key WHERE logged.changed AND {_telling(connection, tracked)} LIMIT 1"
     )
     return found.fetchone() is not None
+
+
+def _telling(connection: sqlite3.Connection, tracked: TrackedObject) -> str:
+    """Return the condition on the rows of the log that a fold makes changes of."""
+    untold = untold_keys(connection, tracked)
+    return "TRUE" if untold is None else f"logged.key NOT IN ({untold})"

@@ -5,6 +5,9 @@ from __future__ import annotations
 from statesync.store.tracking.description import Description
 from statesync.store.tracking.quoting import quoted
 
+DELETED = 2
+"""What ``changed`` is where the write has deleted the record."""
+
 
 def log_name(of: Description) -> str:
     """Return the name of the object's log."""
@@ -19,7 +22,7 @@ def log_columns(of: Description) -> tuple[str, ...]:
 def log_sql(of: Description) -> str:
     """Return the log's SQL: the columns have no type, so that they hold every value as it was.
 
-    ``known`` says whether there was a record before the write; a row with ``changed = 0`` only keeps one for
+    ``changed`` is 1 for a write, ``DELETED`` for one that took the record away. ``known`` says whether there was a record before the write; a row with ``changed = 0`` only keeps one for
     a write that may follow.
     """
     columns = ", ".join(("key TEXT NOT NULL", "changed INTEGER", "known INTEGER", *log_columns(of)))

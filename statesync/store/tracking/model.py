@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import peewee
@@ -30,8 +31,13 @@ class Model(peewee.Model):
     id: peewee.CharField[str] = peewee.CharField(primary_key=True, max_length=255, default=new_key)
 
 
-def model_base(registry: Registry, home: peewee.Database) -> type[Model]:
-    """Return a ``Model`` whose subclasses live at ``home`` and are registered as soon as they are made."""
+def model_base(
+    registry: Registry, home: peewee.Database, made: Callable[[type[peewee.Model]], object]
+) -> type[Model]:
+    """Return a ``Model`` whose subclasses live at ``home`` and are registered as soon as they are made.
+
+    ``made`` is then called with the class.
+    """
 
     class Registering(peewee.ModelBase):
         """Registers every subclass as soon as Peewee has made it, so an unfit key is refused right there."""
@@ -41,7 +47,9 @@ def model_base(registry: Registry, home: peewee.Database) -> type[Model]:
         ) -> None:
             super().__init__(name, bases, namespace, **more)
             if any(isinstance(base, Registering) for base in bases):
-                registry.register(cast(type[peewee.Model], self), None)
+                model = cast(type[peewee.Model], self)
+                registry.register(model, None)
+                made(model)
 
     class Tracked(Model, metaclass=Registering):
         """Derive from it to have a tracked object."""

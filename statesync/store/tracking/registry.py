@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import peewee
 
 from statesync.errors import StoreNotReady, UnknownObject, UnsupportedModel
-from statesync.store.tracking.describe import describe
+from statesync.store.tracking.describe import computed_defaults, describe
 from statesync.store.tracking.objects import Objects, TrackedObject
 
 
@@ -21,14 +21,24 @@ class Registry:
     def __init__(self, store: str) -> None:
         self._store = store
         self._models: dict[str, type[peewee.Model]] = {}
-        self._objects: Objects | None = None
+        self._objects: Objects = {}
+        self._known: Objects | None = None
 
     @property
     def objects(self) -> Objects:
         """The tracked objects by name. Raises ``StoreNotReady`` before ``set_objects``."""
-        if self._objects is None:
-            raise StoreNotReady(f"{self._store} is not set up; call setup() once the models are defined")
+        self._check_ready()
         return self._objects
+
+    @property
+    def known(self) -> Objects:
+        """The tracked objects and those whose tables are gone, of which changes may wait."""
+        return self._check_ready()
+
+    def _check_ready(self) -> Objects:
+        if self._known is None:
+            raise StoreNotReady(f"{self._store} is not set up; call setup() once the models are defined")
+        return self._known
 
     @property
     def models(self) -> dict[str, type[peewee.Model]]:
@@ -47,9 +57,17 @@ class Registry:
                 )
         self._models[described.name] = model
 
+    def unregister(self, model: type[peewee.Model]) -> None:
+        """Forget a model that could not be set up."""
+        self._models = {name: known for name, known in self._models.items() if known is not model}
+
     def set_objects(self, objects: Objects) -> None:
         """Track these objects from now on."""
-        self._objects = objects
+        for name, model in self._models.items():
+            if name in objects:
+                objects[name].computed = computed_defaults(model)
+        self._known = objects
+        self._objects = {name: tracked for name, tracked in objects.items() if not tracked.is_gone}
 
     def name_of(self, model: type[peewee.Model]) -> str:
         """Return the object's name of a model. Raises ``UnknownObject`` if it is not tracked."""
@@ -65,6 +83,7 @@ class Registry:
         """Track these objects no longer."""
         for name in names:
             self._models.pop(name, None)
+            self.known.pop(name, None)
             self.objects.pop(name, None)
 
 

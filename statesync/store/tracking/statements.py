@@ -15,15 +15,19 @@ class Statements:
     def __init__(self, of: Description) -> None:
         self._of = of
 
-    def upsert(self, columns: tuple[str, ...], spared: Container[str] = ()) -> str:
+    def upsert(
+        self, columns: tuple[str, ...], spared: Container[str] = (), computed: tuple[str, ...] = ()
+    ) -> str:
         """Insert or update (key, *columns), leaving other columns of a known record as they are.
 
-        A new record gets the defaults of the other columns. ``spared`` columns of a known record are not
+        A new record gets the defaults of the other columns, but for the ``computed`` ones, whose values come
+        behind those of ``columns``. ``spared`` columns of a known record are not
         set; where one of them would change, the whole record is left as it is.
         """
-        unset = [c for c in self._of.columns if c.name not in columns and c.default is not None]
-        names = ", ".join(quoted(name) for name in (self._of.key, *columns, *(c.name for c in unset)))
-        marks = ", ".join(["?"] * (len(columns) + 1) + [literal(c.default) for c in unset])
+        given = (*columns, *computed)
+        unset = [c for c in self._of.columns if c.name not in given and c.default is not None]
+        names = ", ".join(quoted(name) for name in (self._of.key, *given, *(c.name for c in unset)))
+        marks = ", ".join(["?"] * (len(given) + 1) + [literal(c.default) for c in unset])
         updates = ", ".join(
             f"{quoted(name)} = excluded.{quoted(name)}" for name in columns if name not in spared
         )

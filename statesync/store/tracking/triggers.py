@@ -7,7 +7,8 @@ Traps that the triggers answer for (measured on SQLite 3.40):
 
 * INSERT OR REPLACE fires no delete trigger, and an AFTER INSERT trigger cannot see the old row any more.
   So BEFORE INSERT keeps the values of all rows that the new one may replace, by key or by a unique
-  index. ``changed = 0`` marks them: they count only if the write really happened.
+  index. ``changed = 0`` marks them: they count only if the write really happened. An index may be of
+  expressions, of some records alone, and of a collation of its own; triggers compare as it does.
 * A change of the key is a delete of one record and an insert of another. Its triggers are there for
   statements that set the key: a trigger costs its call, even where it has nothing to do.
 * A flag switches tracking off within one transaction. A custom SQL function would break every other program
@@ -16,18 +17,21 @@ Traps that the triggers answer for (measured on SQLite 3.40):
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from statesync.store.file.database import Database
-from statesync.store.tracking.log import log_sql
+from statesync.store.tracking.description import UniqueIndex
+from statesync.store.tracking.log import DELETED, log_sql
 from statesync.store.tracking.objects import TrackedObject
 from statesync.store.tracking.quoting import quoted
 
 _ON = "SELECT is_on FROM statesync_tracking"
 _SET = "UPDATE statesync_tracking SET is_on = ?"
 _FLAG = f"({_ON})"
+_KINDS = ("insert_before", "insert", "delete", "update", "rekey", "update_before", "rekey_before")
 
 
 @contextmanager
@@ -50,6 +54,27 @@ def switched_off(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute(_SET, (0,))
     yield
     connection.execute(_SET, (before,))
+
+
+def home_of(connection: sqlite3.Connection, name: str) -> str | None:
+    """Return the table that an object's triggers stand on: they follow it where it is renamed, and go with it."""
+    found = connection.execute(
+        "SELECT tbl_name FROM main.sqlite_master WHERE type = 'trigger' "
+        "AND name IN (SELECT value FROM json_each(?)) LIMIT 1",
+        (json.dumps([_trigger_name(name, what) for what in _KINDS]),),
+    ).fetchone()
+    return None if found is None else str(found[0])
+
+
+def are_lost(connection: sqlite3.Connection, known: TrackedObject) -> bool:
+    """Tell whether an object has lost a trigger, or its log: writes to it were not seen."""
+    names = [name for name, _ in _parts(known)]
+    row = connection.execute(
+        "SELECT count(*) FROM main.sqlite_master "
+        "WHERE type IN ('table', 'trigger') AND name IN (SELECT value FROM json_each(?))",
+        (json.dumps(names),),
+    ).fetchone()
+    return int(row[0]) < len(names) or not has_log(connection, known)
 
 
 def is_on(connection: sqlite3.Connection) -> bool:
@@ -80,8 +105,14 @@ def install(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
 
 def remove(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
     """Drop the object's log and triggers."""
-    for name, _ in _parts(tracked):
-        _drop(connection, tracked, name)
+    set_aside(connection, tracked)
+    _drop(connection, tracked, tracked.log)
+
+
+def set_aside(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
+    """Drop the object's triggers, wherever they stand; ``install`` makes them anew."""
+    for what in _KINDS:
+        connection.execute(f"DROP TRIGGER IF EXISTS main.{quoted(_trigger_name(tracked.name, what))}")
 
 
 def has_log(connection: sqlite3.Connection, tracked: TrackedObject) -> bool:
@@ -114,23 +145,27 @@ def _parts(tracked: TrackedObject) -> Iterator[tuple[str, str]]:
     """Yield the name and SQL of the log and of each trigger."""
     key = quoted(tracked.key)
     same, moved = f"OLD.{key} IS NEW.{key} AND {_FLAG}", f"OLD.{key} IS NOT NEW.{key} AND {_FLAG}"
-    new, old = _append_new(tracked), _append_old(tracked)
+    new, old, gone = _append_new(tracked), _append_old(tracked, 1), _append_old(tracked, DELETED)
     by_key = f"{key} = NEW.{key}"
     yield tracked.log, log_sql(tracked)
     yield _keeper(tracked, "insert_before", "BEFORE INSERT", [by_key, *_clashes(tracked, f"NEW.{key}")])
     yield _trigger(tracked, "insert", "AFTER INSERT", _FLAG, new)
-    yield _trigger(tracked, "delete", "AFTER DELETE", _FLAG, old)
+    yield _trigger(tracked, "delete", "AFTER DELETE", _FLAG, gone)
     yield _trigger(tracked, "update", "AFTER UPDATE", same, old)
-    yield _trigger(tracked, "rekey", f"AFTER UPDATE OF {key}", moved, old + new)
+    yield _trigger(tracked, "rekey", f"AFTER UPDATE OF {key}", moved, gone + new)
     if tracked.uniques:
         yield _keeper(tracked, "update_before", "BEFORE UPDATE", _clashes(tracked, f"OLD.{key}"))
     yield _trigger(tracked, "rekey_before", f"BEFORE UPDATE OF {key}", moved, _keep_rows(tracked, by_key))
 
 
 def _trigger(tracked: TrackedObject, what: str, when: str, only: str, body: str) -> tuple[str, str]:
-    name = f"statesync_{tracked.name}_{what}"
+    name = _trigger_name(tracked.name, what)
     table = quoted(tracked.table)
     return name, f"CREATE TRIGGER {quoted(name)} {when} ON {table} WHEN {only} BEGIN {body} END"
+
+
+def _trigger_name(name: str, what: str) -> str:
+    return f"statesync_{name}_{what}"
 
 
 def _keeper(tracked: TrackedObject, what: str, when: str, replaced: list[str]) -> tuple[str, str]:
@@ -146,11 +181,25 @@ def _keeper(tracked: TrackedObject, what: str, when: str, replaced: list[str]) -
 
 def _clashes(tracked: TrackedObject, own_key: str) -> list[str]:
     """Return the conditions on other rows that have NEW's values in a unique index."""
-    return [
-        " AND ".join(f"{quoted(column)} = NEW.{quoted(column)}" for column in group)
-        + f" AND {quoted(tracked.key)} IS NOT {own_key}"
-        for group in tracked.uniques
-    ]
+    others = f"{quoted(tracked.key)} IS NOT {own_key}"
+    return [" AND ".join((*_clash(tracked, index), others)) for index in tracked.uniques]
+
+
+def _clash(tracked: TrackedObject, index: UniqueIndex) -> Iterator[str]:
+    """Yield what makes a row clash with NEW in one index; SQLite finds such rows by that index."""
+    if index.where is not None:
+        yield f"({index.where})"
+        yield _of_new(tracked, index.where)
+    for term in index.terms:
+        new = _of_new(tracked, term.sql) if term.is_expression else f"NEW.{term.sql}"
+        yield f"({term.sql}) = {new} COLLATE {quoted(term.collation)}"
+
+
+def _of_new(tracked: TrackedObject, expression: str) -> str:
+    """Return what an expression of the table's columns is for NEW."""
+    names = map(quoted, (tracked.key, *tracked.column_names, *tracked.others))
+    columns = ", ".join(f"NEW.{name} AS {name}" for name in names)
+    return f"(SELECT ({expression}) FROM (SELECT {columns}))"
 
 
 def _append_new(tracked: TrackedObject) -> str:
@@ -159,8 +208,8 @@ def _append_new(tracked: TrackedObject) -> str:
     )
 
 
-def _append_old(tracked: TrackedObject) -> str:
-    return f"INSERT INTO {quoted(tracked.log)} VALUES ({_logged(tracked, 'OLD.', changed=1)}); "
+def _append_old(tracked: TrackedObject, changed: int) -> str:
+    return f"INSERT INTO {quoted(tracked.log)} VALUES ({_logged(tracked, 'OLD.', changed=changed)}); "
 
 
 def _keep_rows(tracked: TrackedObject, where: str) -> str:

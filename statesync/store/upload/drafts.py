@@ -17,10 +17,13 @@ from attrs import evolve, frozen
 from statesync.store.outbox import queue
 from statesync.store.outbox.changes import Revision, mark_failed
 from statesync.store.outbox.fold import fold
+from statesync.store.outbox.lookup import spared_columns
 from statesync.store.outbox.queue import Mark, Waiting, Window
 from statesync.store.tracking.description import BLOB
 from statesync.store.tracking.objects import Objects, TrackedObject
 from statesync.wire import MAX_BATCH_BYTES, MAX_KEY_LENGTH, MAX_RECORD_BYTES, Change
+
+_NONE: frozenset[str] = frozenset()
 
 
 @frozen
@@ -122,8 +125,9 @@ def _record_texts(
     texts: dict[tuple[str, str], bytes | str] = {}
     for name, wanted in keys.items():
         tracked, wire = objects[name], objects[name].wire
+        spared = spared_columns(connection, name)
         for key, *values in connection.execute(tracked.sql.select, (json.dumps(wanted),)):
-            text = wire.text(tuple(values))
+            text = wire.text(tuple(values), spared.get(key, _NONE) if spared else _NONE)
             odd = _without_json(tracked, values) if _needs_a_look(tracked, values, text) else None
             texts[name, key] = odd or text
     return texts

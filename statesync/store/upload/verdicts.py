@@ -109,9 +109,17 @@ def _resolve(
     base, local = record_of_image(seen.image), _local(connection, tracked, key)
     remote = None
     if not verdict.deleted and verdict.data is not msgspec.UNSET:
-        remote = tracked.wire.read(verdict.data)
+        remote = _with_late_columns(tracked.wire.read(verdict.data), base, local)
     kept, problem = _ask(policy, base, local, remote, tracked)
     return Resolution(tracked, key, seen.revision, verdict.version, base, local, remote, kept, problem)
+
+
+def _with_late_columns(remote: Record, base: Record | None, local: Record | None) -> Record:
+    """Return the hub's record with columns that came later, where neither side has changed them since."""
+    if base is None or local is None:
+        return remote
+    late = local.keys() - base.keys() - remote.keys()
+    return {**remote, **{name: local[name] for name in late}}
 
 
 def _local(connection: sqlite3.Connection, tracked: TrackedObject, key: str) -> Record | None:

@@ -1,0 +1,138 @@
+"""Taking over how tables look now: what it means for what waits, and for what has to be read again."""
+
+from __future__ import annotations
+
+import sqlite3
+from logging import Logger, getLogger
+
+from attrs import evolve, frozen
+
+from statesync.errors import UnsupportedModel
+from statesync.store import cursors
+from statesync.store.cursors import EPOCH, MISSED_DELETES
+from statesync.store.evolution.places import fold_where_it_is, with_key_of_table
+from statesync.store.outbox import changes
+from statesync.store.rereading import reread
+from statesync.store.tracking import registry, triggers
+from statesync.store.tracking.fitting import fit, table_of
+from statesync.store.tracking.objects import Objects, TrackedObject
+
+logger: Logger = getLogger(__name__)
+
+
+@frozen
+class Takeover:
+    """An object as it was ``known`` and as it is to be ``tracked``.
+
+    ``is_lost`` says that its table is not the one that was tracked, ``is_new`` that it was made just now.
+    """
+
+    known: TrackedObject
+    tracked: TrackedObject
+    is_lost: bool
+    is_new: bool
+
+
+def fold_all(connection: sqlite3.Connection, known: Objects) -> frozenset[str]:
+    """Fold what was logged of all objects; return the names of those whose writes may not have been seen.
+
+    Their tables are not where they were, or their triggers are gone.
+    """
+    lost = set()
+    for name, tracked in known.items():
+        place = fold_where_it_is(connection, tracked)
+        is_elsewhere = place is None or place.table.lower() != tracked.table.lower()
+        if is_elsewhere or triggers.are_lost(connection, tracked):
+            lost.add(name)
+    return frozenset(lost)
+
+
+def adopt(connection: sqlite3.Connection, takeover: Takeover) -> None:
+    """Write down how an object looks now, and begin to read again what may be other than it is here.
+
+    The caller has folded. A change that waits keeps new columns as the hub has them.
+    """
+    known, tracked = takeover.known, takeover.tracked
+    added = set(tracked.column_names) - set(known.column_names)
+    if known != tracked:
+        registry.save(connection, tracked)
+    if takeover.is_lost:
+        triggers.set_aside(connection, known)  # they may stand on the table that was renamed
+    triggers.install(connection, tracked)
+    unread = cursors.add_unread(connection, tracked.name, added) if added else frozenset()
+    if unread:
+        changes.spare(connection, tracked.name, added)
+    if takeover.is_lost:
+        why = MISSED_DELETES if takeover.is_new else EPOCH
+        reread(connection, {tracked.name: tracked}, why)
+    elif added:
+        reread(connection, {tracked.name: tracked}, MISSED_DELETES)
+
+
+def begin(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
+    """Track an object that was not tracked before."""
+    registry.save(connection, tracked)
+    triggers.install(connection, tracked)
+
+
+def follow(connection: sqlite3.Connection, known: Objects, lost: frozenset[str]) -> None:
+    """Take over how the tables of objects look now, without their models; the caller has folded.
+
+    An object without a table is left out of every session until it has one; what waits of it is kept.
+    """
+    for name, before in known.items():
+        now = _found(connection, with_key_of_table(connection, before))
+        if now is None:
+            tell_gone(connection, before)
+        elif name not in lost or not _is_tracked(connection, before):  # else the doctor has to tell of it
+            is_lost = name in lost or before.is_gone
+            if is_lost:
+                tell_lost(connection, before)
+            adopt(connection, Takeover(before, now, is_lost, is_new=False))
+
+
+def _is_tracked(connection: sqlite3.Connection, known: TrackedObject) -> bool:
+    """Tell whether triggers stand on an object's table, if not all of them."""
+    home = triggers.home_of(connection, known.name)
+    return home is not None and home.lower() == known.table.lower()
+
+
+def _found(connection: sqlite3.Connection, known: TrackedObject) -> TrackedObject | None:
+    try:
+        table = table_of(connection, known)
+    except UnsupportedModel as error:
+        logger.warning("%s", error)
+        return None
+    if table is None or table.column(known.key) is None:
+        return None
+    return evolve(fit(table, known, known), is_gone=False)
+
+
+def tell_gone(connection: sqlite3.Connection, known: TrackedObject) -> None:
+    """Say that an object has no table, and remember it."""
+    logger.warning(
+        "%s has no table %s any more%s; it is not synced until the table is there again, and what waits is kept",
+        known.name,
+        known.table,
+        _whither(connection, known),
+    )
+    if not known.is_gone:
+        registry.save(connection, evolve(known, is_gone=True))
+
+
+def tell_lost(connection: sqlite3.Connection, known: TrackedObject) -> None:
+    """Say that an object's table is another one than was tracked, or that its triggers were dropped."""
+    logger.warning(
+        "the table %s of %s, or its triggers, were dropped, renamed or made anew outside of the store%s; what waits "
+        "is kept, and the records are compared with the hub's by the next sync",
+        known.table,
+        known.name,
+        _whither(connection, known),
+    )
+
+
+def _whither(connection: sqlite3.Connection, known: TrackedObject) -> str:
+    home = triggers.home_of(connection, known.name)
+    return "" if home is None or home.lower() == known.table.lower() else f" (its records are in {home} now)"
+
+
