@@ -134,7 +134,7 @@ class _Inquiry:
         self, tracked: TrackedObject, wanted: Filter, low: str, until: str | None
     ) -> Iterator[RecordDifference]:
         there = {record.key: record for record in self._list(tracked, wanted, low, until)}
-        here = dict(inventory.digests(self._connection, tracked, low, until))
+        here = inventory.digests(self._connection, tracked, low, until)
         read = cursors.position_of(self._connection, tracked.name)
         for key in sorted(here.keys() | there.keys()):
             kind = _kind(here.get(key), there.get(key), read)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -29,10 +31,10 @@ _Tracked = TypeVar("_Tracked", bound=peewee.Model)
 class Store(Selection):
     """A device database at ``path`` whose tracked records can be synced with a hub.
 
-    ``busy_timeout`` is how many seconds a write waits for another program's. ``keep_sessions`` is how
-    many sessions the history keeps. Give models to ``track``, or derive them from ``store.Model``, which
-    does that by itself; then call ``setup()``. (mypy takes no base class from a value, so it knows only the
-    first way.)
+    ``path`` stands for the real file that it leads to now. ``busy_timeout`` is how many seconds a write
+    waits for another program's. ``keep_sessions`` is how many sessions the history keeps, at least 1. Give
+    models to ``track``, or derive them from ``store.Model``, which does that by itself; then call
+    ``setup()``. (mypy takes no base class from a value, so it knows only the first way.)
     """
 
     def __init__(self, path: str | Path, *, busy_timeout: float = 5.0, keep_sessions: int = 1000) -> None:
@@ -136,7 +138,11 @@ class Store(Selection):
         An empty list is a sound store. Reads the whole file, so its time follows the database's size.
         """
         with self._parts.database.errors_mapped():
-            return doctor.examine(self._parts.database.raw(), self._parts.registry.known)
+            raw, objects = self._parts.database.raw(), self._parts.registry.known
+            with suppress(sqlite3.DatabaseError):  # damage is for the doctor to tell of
+                self._parts.registry.refresh(raw)
+                objects = self._parts.registry.known
+            return doctor.examine(raw, objects)
 
     def repair(self) -> list[Complaint]:
         """Mend what ``examine`` finds and return what could not be mended. No pending change is lost.
@@ -183,11 +189,17 @@ class Scope(Selection):
         """Start a session and return it at once.
 
         ``on_success`` gets the ``SyncResult``, ``on_failure`` the error, ``on_progress`` each ``Progress``.
-        What is wrong before a session exists is raised here: ``SyncInProgress``, ``UsageError``,
-        ``StoreError``.
+        What is wrong before a session exists is raised here, and nothing is recorded: ``SyncInProgress``,
+        ``UsageError`` (also inside a transaction of the calling thread), ``BadOptions`` for a filter on a
+        column that is not there, ``StoreError``.
         """
         chosen = options if options is not None else SyncOptions()
         _check_filter(chosen, self.objects)
+        if self._parts.database.in_transaction():
+            raise UsageError(
+                "a sync cannot run inside a transaction of the thread that starts it: each would wait for "
+                "the other; end the transaction first"
+            )
         self._parts.lock.acquire()
         try:
             opening.follow_tables(self._parts)

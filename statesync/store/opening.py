@@ -12,14 +12,15 @@ from statesync.errors import StoreCorrupt, StoreError, StoreNotReady, StoreReadO
 from statesync.store import schema
 from statesync.store.evolution import adopting, columns, steps
 from statesync.store.evolution.adopting import Takeover
+from statesync.store.evolution.places import fold_where_it_is
 from statesync.store.evolution.steps import Step
 from statesync.store.parts import StoreParts
 from statesync.store.recovery import recover_if_free
 from statesync.store.tracking import registry, triggers
 from statesync.store.tracking.describe import describe
-from statesync.store.tracking.fitting import check, fit, table_of
-from statesync.store.tracking.objects import Objects, TrackedObject
-from statesync.store.tracking.table import Table
+from statesync.store.tracking.tables.fitting import check, fit, table_of
+from statesync.store.tracking.objects import TrackedObject
+from statesync.store.tracking.tables.table import Table
 
 
 def set_up(parts: StoreParts, migrations: Sequence[Step]) -> None:
@@ -33,8 +34,8 @@ def set_up(parts: StoreParts, migrations: Sequence[Step]) -> None:
         steps.alone(database, parts.lock) if is_due else nullcontext(),
         database.transaction() as connection,
     ):
-        objects = _Setup(parts, connection, migrations).run()
-    parts.registry.set_objects(objects)
+        _Setup(parts, connection, migrations).run()
+        parts.registry.begin(connection)
     recover_if_free(database, parts.lock)
 
 
@@ -46,10 +47,9 @@ def follow_tables(parts: StoreParts) -> None:
             return
     with database.transaction() as connection:
         known = registry.load(connection)
-        adopting.follow(connection, known, adopting.fold_all(connection, known))
+        adopting.follow(connection, known, adopting.lost_among(connection, known))
         schema.note_schema(connection)
-        objects = registry.load(connection)
-    parts.registry.set_objects(objects)
+        parts.registry.begin(connection)
 
 
 class _Setup:
@@ -61,10 +61,10 @@ class _Setup:
         self._wanted = {name: describe(model, name) for name, model in self._models.items()}
         self._known = registry.load(connection)
 
-    def run(self) -> Objects:
-        """Do it, and return the objects: those that were known, and then those that are new."""
+    def run(self) -> None:
+        """Bring the store and its tables together."""
         connection = self._connection
-        lost = adopting.fold_all(connection, self._known)
+        lost = adopting.lost_among(connection, self._known)
         missing = {name for name, one in self._wanted.items() if table_of(connection, one) is None}
         if steps.are_due(connection, self._migrations):
             self._migrate(is_fresh=not self._known and missing == self._models.keys())
@@ -75,8 +75,6 @@ class _Setup:
         others = {name: tracked for name, tracked in self._known.items() if name not in self._wanted}
         adopting.follow(connection, others, lost)
         schema.note_schema(connection)
-        found = registry.load(connection)
-        return {name: found[name] for name in self._known | self._wanted}
 
     def _migrate(self, *, is_fresh: bool) -> None:
         """Take the program's migrations, but on a fresh file: its tables are made as the models are now."""
@@ -84,6 +82,7 @@ class _Setup:
             schema.note_steps(self._connection, len(self._migrations))
             return
         for tracked in self._known.values():
+            fold_where_it_is(self._connection, tracked)
             triggers.set_aside(self._connection, tracked)
         steps.take(self._database, self._connection, self._migrations)
 
@@ -130,7 +129,7 @@ def open_existing(parts: StoreParts) -> None:
             raise StoreNotReady(f"{database} has never been set up as a store by a program")
     schema.migrate(database)
     with database.errors_mapped():
-        parts.registry.set_objects(registry.load(database.raw()))
+        parts.registry.begin(database.raw())
     with suppress(StoreError):  # a file that is damaged or cannot be written may be looked at all the same
         follow_tables(parts)
 

@@ -19,7 +19,7 @@ from statesync.store.outbox import changes
 from statesync.store.outbox.fold import fold
 from statesync.store.outbox.lookup import PENDING_KEYS
 from statesync.store.tracking.objects import Objects, TrackedObject
-from statesync.store.tracking.quoting import quoted
+from statesync.store.tracking.quoting import in_main, quoted
 from statesync.store.upload.doubts import resolve_doubts
 from statesync.wire import CLIENT_FORKED, EPOCH_CHANGED, Problem
 
@@ -74,8 +74,9 @@ def finish_reread(connection: sqlite3.Connection, tracked: TrackedObject, cursor
 
 def _offer_or_delete_unseen(connection: sqlite3.Connection, tracked: TrackedObject, cursor: Cursor) -> None:
     key = quoted(tracked.key)
-    unseen = f"{key} NOT IN ({SEEN_KEYS}) AND {key} NOT IN ({PENDING_KEYS})"
+    # A row that its table takes for a pending one's is spared: it may be the very one, written otherwise.
+    unseen = f"{key} COLLATE BINARY NOT IN ({SEEN_KEYS}) AND {key} NOT IN ({PENDING_KEYS})"
     if cursor.rereading == EPOCH:
         changes.offer_records(connection, tracked, where=unseen)
     else:
-        connection.execute(f"DELETE FROM {quoted(tracked.table)} WHERE {unseen}", {"object": tracked.name})
+        connection.execute(f"DELETE FROM {in_main(tracked.table)} WHERE {unseen}", {"object": tracked.name})

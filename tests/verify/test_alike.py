@@ -22,6 +22,8 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
+from statesync.protocol.conversation import Conversation
+from statesync.protocol.messages import Event, Prepared, RequestFailed
 from statesync.verify.system import driver
 from statesync.verify.system.device import Device, write
 from statesync.verify.system.happening import Budget, Happening, Kind
@@ -63,7 +65,7 @@ class AlikeMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.names = Names()
+        self.names = Names({("batch", "copy"): "copy"})
         self.real = RealWorld(self.folder / uuid.uuid4().hex, MOST)
         hub = Hub(most=MOST)
         devices = Device("a", "a"), Device("b", "b")
@@ -123,9 +125,10 @@ class AlikeMachine(RuleBasedStateMachine):
     # -- comparison ----------------------------------------------------------------------------------
 
     def compare(self, words: str = "") -> None:
-        pairs = [*self.of_session(), *self.of_hub()]
+        pairs = self.of_hub()
         for device, real in zip(self.world.devices, self.real.devices, strict=True):
             pairs += self.of_device(device, real)
+        pairs += self.of_session()
         for what, model, real_value in pairs:
             assert model == real_value, f"{what} differ after: {words}"
 
@@ -135,8 +138,8 @@ class AlikeMachine(RuleBasedStateMachine):
             return [("whether a session runs", talk is None, session is None)]
         requests = session.requests
         return [
-            ("what the session remembers", talk.conversation, session.conversation()),
-            ("what it hears next", self.known_event(talk.next), self.known_event(without_time(session.next))),
+            ("what the session remembers", self.placed(talk.conversation), session.conversation()),
+            ("what it hears next", self.heard(talk.next), self.heard(without_time(session.next))),
             (
                 "whether it waits for the hub",
                 talk.request is not None and talk.reply is None,
@@ -145,12 +148,31 @@ class AlikeMachine(RuleBasedStateMachine):
             ("whether it asked ahead", talk.ahead is not None, requests._ahead is not None),
         ]
 
-    def known_event(self, event: Any) -> Any:
-        """Errors of this run are compared by their kind: the real ones are made anew."""
-        error = getattr(event, "error", None)
-        if error is None:
-            return event
-        return type(event), type(error), getattr(error, "status", None), getattr(error, "maybe_applied", None)
+    def position(self, at: int) -> int:
+        """Return the real position of a modelled change: SQLite leaves gaps between them."""
+        place = self.names.get(("position", self.world.device.name, at))
+        return at if place is None else place[1]
+
+    def placed(self, now: Conversation) -> Conversation:
+        """Return what the modelled session remembers, with the positions of the real outbox."""
+        batch = now.batch and evolve(now.batch, last_position=self.position(now.batch.last_position))
+        limit, looked_through = map(self.position, (now.upload_limit, now.looked_through))
+        return evolve(now, batch=batch, upload_limit=limit, looked_through=looked_through)
+
+    def heard(self, event: Event | None) -> Any:
+        """Return an event so that it can be compared: errors are made anew each time."""
+        if isinstance(event, Prepared):
+            return event.records, bool(event.last_position)
+        if isinstance(event, RequestFailed):
+            error = event.error
+            return (
+                type(error),
+                error.status,
+                error.retryable,
+                error.maybe_applied,
+                error.problem and error.problem.code,
+            )
+        return event
 
     def of_device(self, device: Device, real: RealDevice) -> list[tuple[str, Any, Any]]:
         with closing(sqlite3.connect(real.path)) as plain:
@@ -201,11 +223,11 @@ class AlikeMachine(RuleBasedStateMachine):
             "SELECT position, key, operation, image, base, revision, batch, sent, error IS NOT NULL "
             "FROM statesync_change ORDER BY position"
         ).fetchall()
-        real = [(*row[:3], _text_of_image(row[3]), *row[4:]) for row in found]
-        names = [row[6] for row in real]
+        real = [((device.name, row[0]), *row[1:3], _text_of_image(row[3]), *row[4:]) for row in found]
+        met = [(row[0], row[6]) for row in real]
         model = [
             (
-                each.position,
+                self.names.of(("position", device.name, each.position), place),
                 each.key,
                 each.operation,
                 _text(each.image),
@@ -215,7 +237,9 @@ class AlikeMachine(RuleBasedStateMachine):
                 each.sent,
                 each.failed,
             )
-            for each, name in itertools.zip_longest(device.outbox, names[: len(device.outbox)])
+            for each, (place, name) in itertools.zip_longest(
+                device.outbox, met[: len(device.outbox)], fillvalue=(None, None)
+            )
         ]
         return model, real
 

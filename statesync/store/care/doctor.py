@@ -107,6 +107,14 @@ def _check_outbox(connection: sqlite3.Connection, objects: Objects, present: Obj
             yield Complaint(
                 name, f"{wrong} pending changes do not fit what their records are now", Repair.REFOLD
             )
+        missing = soundness.count_missing(connection, tracked)
+        if missing:
+            yield Complaint(
+                name,
+                f"{missing} pending changes are of records that cannot be found, and were not deleted here; "
+                "they wait: make those records again, or take the changes back with rollback()",
+                None,
+            )
     stray = soundness.count_stray(connection, batches.awaited(connection))
     if stray:
         yield Complaint("outbox", f"{stray} pending changes belong to a batch that has ended", Repair.REFOLD)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from operator import ge
 
@@ -19,6 +19,7 @@ from statesync.errors import BadAnswer
 from statesync.store import cursors
 from statesync.store.cursors import EPOCH, Cursor
 from statesync.store.download import upserts
+from statesync.store.file.reading import read
 from statesync.store.outbox import changes
 from statesync.store.outbox.changes import Rebase
 from statesync.store.outbox.fold import fold
@@ -98,14 +99,20 @@ def _decode_object(tracked: TrackedObject, entries: list[Entry]) -> ObjectPage:
     return ObjectPage(tracked, tuple(entries), tuple(rows), tuple(deleted))
 
 
-def apply(connection: sqlite3.Connection, page: Page, parts: Sequence[ObjectPage], objects: Objects) -> int:
+def apply(
+    connection: sqlite3.Connection,
+    page: Page,
+    parts: Sequence[ObjectPage],
+    objects: Objects,
+    positions: Mapping[str, Cursor],
+) -> int:
     """Store a decoded page, untracked, and its cursors; return how many records were stored or deleted.
 
-    In a transaction; writes nothing if nothing is new. ``objects`` are those of the scope. Folds first, so
-    that every change made until now keeps the cursor of its time as its base.
+    In a transaction; writes nothing if nothing is new. ``objects`` are those of the scope, ``positions`` the
+    cursors from which the page was asked for, and which they still have. Folds first, so that every change
+    made until now keeps the cursor of its time as its base.
     """
     fold(connection, objects)
-    positions = cursors.cursors(connection, objects)
     rereads = [] if page.more else [each for each in positions.values() if each.rereading is not None]
     with switched_off(connection) if parts or rereads else nullcontext():
         stored = sum(_apply_object(connection, part, positions[part.tracked.name]) for part in parts)
@@ -157,10 +164,9 @@ def _offer_newer(
     """
     tracked = part.tracked
     old = {e.key: e for e in part.entries if e.version <= seen_until and e.key not in pending}
-    ours = {
-        key: tracked.record_of(tuple(values))
-        for key, *values in connection.execute(tracked.sql.select, (json.dumps(list(old)),))
-    }
+    wanted = json.dumps(list(old))
+    found = read(connection, lambda: connection.execute(tracked.sql.select, (wanted,)).fetchall())
+    ours = {key: tracked.record_of(tuple(values)) for key, *values in found if key in old}
     images = _remote_images(part, set(old))
     offered: set[str] = set()
     for key, record in ours.items():

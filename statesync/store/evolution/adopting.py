@@ -10,11 +10,11 @@ from attrs import evolve, frozen
 from statesync.errors import UnsupportedModel
 from statesync.store import cursors
 from statesync.store.cursors import EPOCH, MISSED_DELETES
-from statesync.store.evolution.places import fold_where_it_is, with_key_of_table
+from statesync.store.evolution.places import fold_where_it_is, is_in_place, with_key_of_table
 from statesync.store.outbox import changes
 from statesync.store.rereading import reread
 from statesync.store.tracking import registry, triggers
-from statesync.store.tracking.fitting import fit, table_of
+from statesync.store.tracking.tables.fitting import fit, table_of
 from statesync.store.tracking.objects import Objects, TrackedObject
 
 logger: Logger = getLogger(__name__)
@@ -33,26 +33,26 @@ class Takeover:
     is_new: bool
 
 
-def fold_all(connection: sqlite3.Connection, known: Objects) -> frozenset[str]:
-    """Fold what was logged of all objects; return the names of those whose writes may not have been seen.
+def lost_among(connection: sqlite3.Connection, known: Objects) -> frozenset[str]:
+    """Return the names of objects whose writes may not have been seen.
 
     Their tables are not where they were, or their triggers are gone.
     """
-    lost = set()
-    for name, tracked in known.items():
-        place = fold_where_it_is(connection, tracked)
-        is_elsewhere = place is None or place.table.lower() != tracked.table.lower()
-        if is_elsewhere or triggers.are_lost(connection, tracked):
-            lost.add(name)
-    return frozenset(lost)
+    return frozenset(
+        name
+        for name, tracked in known.items()
+        if not is_in_place(connection, tracked) or triggers.are_lost(connection, tracked)
+    )
 
 
 def adopt(connection: sqlite3.Connection, takeover: Takeover) -> None:
     """Write down how an object looks now, and begin to read again what may be other than it is here.
 
-    The caller has folded. A change that waits keeps new columns as the hub has them.
+    Folds first, if anything is other. A change that waits keeps new columns as the hub has them.
     """
     known, tracked = takeover.known, takeover.tracked
+    if known != tracked or takeover.is_lost:
+        fold_where_it_is(connection, known)
     added = set(tracked.column_names) - set(known.column_names)
     if known != tracked:
         registry.save(connection, tracked)
@@ -76,25 +76,20 @@ def begin(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
 
 
 def follow(connection: sqlite3.Connection, known: Objects, lost: frozenset[str]) -> None:
-    """Take over how the tables of objects look now, without their models; the caller has folded.
+    """Take over how the tables of objects look now, without their models.
 
     An object without a table is left out of every session until it has one; what waits of it is kept.
     """
     for name, before in known.items():
         now = _found(connection, with_key_of_table(connection, before))
         if now is None:
+            fold_where_it_is(connection, before)
             tell_gone(connection, before)
-        elif name not in lost or not _is_tracked(connection, before):  # else the doctor has to tell of it
+        elif name not in lost or not is_in_place(connection, before):  # else the doctor has to tell of it
             is_lost = name in lost or before.is_gone
             if is_lost:
                 tell_lost(connection, before)
             adopt(connection, Takeover(before, now, is_lost, is_new=False))
-
-
-def _is_tracked(connection: sqlite3.Connection, known: TrackedObject) -> bool:
-    """Tell whether triggers stand on an object's table, if not all of them."""
-    home = triggers.home_of(connection, known.name)
-    return home is not None and home.lower() == known.table.lower()
 
 
 def _found(connection: sqlite3.Connection, known: TrackedObject) -> TrackedObject | None:
@@ -134,5 +129,3 @@ def tell_lost(connection: sqlite3.Connection, known: TrackedObject) -> None:
 def _whither(connection: sqlite3.Connection, known: TrackedObject) -> str:
     home = triggers.home_of(connection, known.name)
     return "" if home is None or home.lower() == known.table.lower() else f" (its records are in {home} now)"
-
-

@@ -11,7 +11,7 @@ from peewee import Field, ForeignKeyField, Model, ModelIndex
 from statesync.errors import UnsupportedModel
 from statesync.store.tracking.describe import computed_defaults, constant_default
 from statesync.store.tracking.quoting import literal, quoted
-from statesync.store.tracking.table import Table
+from statesync.store.tracking.tables.table import Table
 from statesync.store.tracking.triggers import switched_off
 
 
@@ -40,7 +40,9 @@ def add_missing(
         )
     with switched_off(connection):
         for field in missing:
-            connection.execute(f"ALTER TABLE main.{quoted(table.name)} ADD COLUMN {_declaration(model, field)}")
+            connection.execute(
+                f"ALTER TABLE main.{quoted(table.name)} ADD COLUMN {_declaration(model, field)}"
+            )
         _fill(connection, model, missing)
     for statement in _indexes(model, missing):
         connection.execute(statement)
@@ -54,9 +56,7 @@ def _lacks(model: type[Model], table: Table, fields: Sequence[Field]) -> str:
 
 def _step(table: Table, field: Field) -> str:
     kind = type(field).__name__
-    return (
-        f"lambda migrator: migrator.add_column({table.name!r}, {field.column_name!r}, {kind}(default=…))"
-    )
+    return f"lambda migrator: migrator.add_column({table.name!r}, {field.column_name!r}, {kind}(default=…))"
 
 
 def _has_value(field: Field) -> bool:
@@ -79,7 +79,9 @@ def _declaration(model: type[Model], field: Field) -> str:
     if default is not None and not _has_default_in_sql(field):
         declared += f" DEFAULT {literal(default)}"
     if isinstance(field, ForeignKeyField):
-        declared += f" REFERENCES {quoted(field.rel_model._meta.table_name)} ({quoted(field.rel_field.column_name)})"
+        declared += (
+            f" REFERENCES {quoted(field.rel_model._meta.table_name)} ({quoted(field.rel_field.column_name)})"
+        )
         declared += f" ON DELETE {field.on_delete}" if field.on_delete else ""
         declared += f" ON UPDATE {field.on_update}" if field.on_update else ""
     return str(declared)
@@ -93,7 +95,8 @@ def _fill(connection: sqlite3.Connection, model: type[Model], fields: Sequence[F
         if name in names:
             keys = connection.execute(f"SELECT {key} FROM main.{table}").fetchall()
             connection.executemany(
-                f"UPDATE main.{table} SET {quoted(name)} = ? WHERE {key} = ?", [(compute(), one) for (one,) in keys]
+                f"UPDATE main.{table} SET {quoted(name)} = ? WHERE {key} = ?",
+                [(compute(), one) for (one,) in keys],
             )
 
 

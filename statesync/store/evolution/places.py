@@ -9,7 +9,13 @@ from attrs import evolve
 from statesync.store.outbox.fold import fold, fold_without_table
 from statesync.store.tracking import triggers
 from statesync.store.tracking.objects import TrackedObject
-from statesync.store.tracking.table import columns_of
+from statesync.store.tracking.tables.table import columns_of
+
+
+def is_in_place(connection: sqlite3.Connection, known: TrackedObject) -> bool:
+    """Tell whether triggers stand on an object's table, if not all of them."""
+    home = triggers.home_of(connection, known.name)
+    return home is not None and home.lower() == known.table.lower()
 
 
 def place_of(connection: sqlite3.Connection, known: TrackedObject) -> TrackedObject | None:
@@ -31,12 +37,11 @@ def with_key_of_table(connection: sqlite3.Connection, known: TrackedObject) -> T
     return _with_key(connection, known, known.table) or known
 
 
-def fold_where_it_is(connection: sqlite3.Connection, known: TrackedObject) -> TrackedObject | None:
-    """Fold what was logged of an object, wherever its table is now; return that place, None if it is gone."""
+def fold_where_it_is(connection: sqlite3.Connection, known: TrackedObject) -> None:
+    """Fold what was logged of an object, wherever its table is now, and if it is gone."""
     place = place_of(connection, known)
     if triggers.has_log(connection, known):
         if place is not None:
             fold(connection, {known.name: place})
         else:
             fold_without_table(connection, known)
-    return place

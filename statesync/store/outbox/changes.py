@@ -14,7 +14,7 @@ from attrs import frozen
 
 from statesync.store.outbox.lookup import NO_RECORD
 from statesync.store.tracking.objects import TrackedObject
-from statesync.store.tracking.quoting import quoted
+from statesync.store.tracking.quoting import in_main, quoted
 
 
 class Revision(NamedTuple):
@@ -42,8 +42,8 @@ def offer_records(
     """Offer those of an object's records that ``where`` picks, as new; ``:object`` in it is its name."""
     connection.execute(
         "INSERT INTO statesync_change (object, key, operation, base, revision) "
-        f"SELECT :object, {quoted(tracked.key)}, 'insert', 0, 1 FROM {quoted(tracked.table)} "
-        f"WHERE {where} {order}",
+        f"SELECT :object, {quoted(tracked.key)}, 'insert', 0, 1 FROM {in_main(tracked.table)} "
+        f"WHERE {where} {order} ON CONFLICT DO NOTHING",
         {"object": tracked.name},
     )
 
@@ -126,6 +126,13 @@ def mark_failed(connection: sqlite3.Connection, name: str, key: str, error: str,
     )
 
 
+def hold_back(connection: sqlite3.Connection, position: int, error: str, session: str) -> None:
+    """Keep the change at ``position`` with its error; the next session tries it again."""
+    connection.execute(
+        "UPDATE statesync_change SET error = ?, failed_in = ? WHERE position = ?", (error, session, position)
+    )
+
+
 def release_batch(connection: sqlite3.Connection, wire_id: str) -> None:
     """Set the changes of a batch free: they are ordinary pending changes again."""
     connection.execute("UPDATE statesync_change SET batch = NULL, sent = NULL WHERE batch = ?", (wire_id,))
@@ -167,6 +174,11 @@ def move_to_end(connection: sqlite3.Connection, name: str, key: str) -> None:
 def forget_record(connection: sqlite3.Connection, name: str, key: str) -> None:
     """Forget the change of a record."""
     connection.execute("DELETE FROM statesync_change WHERE object = ? AND key = ?", (name, key))
+
+
+def forget(connection: sqlite3.Connection, position: int) -> None:
+    """Forget the change at ``position``."""
+    connection.execute("DELETE FROM statesync_change WHERE position = ?", (position,))
 
 
 def forget_object(connection: sqlite3.Connection, name: str) -> None:

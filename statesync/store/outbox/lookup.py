@@ -10,6 +10,7 @@ import sqlite3
 from typing import NamedTuple
 
 from statesync.conflicts import Record
+from statesync.store.file.reading import StoredKey, UnreadableText, key_for_people, read
 from statesync.store.tracking.images import record_of_image
 from statesync.values import RecordError
 
@@ -26,11 +27,17 @@ class Change(NamedTuple):
     ``batch`` is the wire id of the batch that it went up with, None if it is not under way.
     """
 
+    position: int
     object: str
-    key: str
-    image: str | None
+    key: StoredKey
+    image: str | UnreadableText | None
     remote_image: str | None
     batch: str | None
+
+    @property
+    def made_the_record(self) -> bool:
+        """Whether there was no record before the change."""
+        return (self.remote_image or self.image) in (None, NO_RECORD)
 
     @property
     def record_before(self) -> Record | None:
@@ -39,30 +46,32 @@ class Change(NamedTuple):
 
 
 class Version(NamedTuple):
-    """Which revision of a change was looked at, and what the record was before it."""
+    """Which revision of a change was looked at, what it does, and what the record was before it."""
 
     revision: int
-    image: str | None
+    operation: str
+    image: str | UnreadableText | None
 
 
-_CHANGE = "SELECT object, key, image, theirs, batch FROM statesync_change WHERE object = ?"
+_CHANGE = "SELECT position, object, key, image, theirs, batch FROM statesync_change WHERE object = ?"
 
 
 def changes_of_object(connection: sqlite3.Connection, name: str) -> list[Change]:
     """Return all changes of an object."""
-    return list(map(Change._make, connection.execute(_CHANGE, (name,))))
+    rows = read(connection, lambda: connection.execute(_CHANGE, (name,)).fetchall())
+    return list(map(Change._make, rows))
 
 
 def changes_of_record(connection: sqlite3.Connection, name: str, key: str) -> list[Change]:
     """Return the change of a record, if it has one."""
-    return list(map(Change._make, connection.execute(f"{_CHANGE} AND key = ?", (name, key))))
+    rows = read(connection, lambda: connection.execute(f"{_CHANGE} AND key = ?", (name, key)).fetchall())
+    return list(map(Change._make, rows))
 
 
 def version_of(connection: sqlite3.Connection, name: str, key: str) -> Version | None:
-    """Return the revision and image of a record's change, None if it has no change."""
-    row = connection.execute(
-        "SELECT revision, image FROM statesync_change WHERE object = ? AND key = ?", (name, key)
-    ).fetchone()
+    """Return revision, operation and image of a record's change, None if it has no change."""
+    sql = "SELECT revision, operation, image FROM statesync_change WHERE object = ? AND key = ?"
+    row = read(connection, lambda: connection.execute(sql, (name, key)).fetchone())
     return None if row is None else Version(*row)
 
 
@@ -81,16 +90,20 @@ def pending_among(connection: sqlite3.Connection, name: str, keys: list[str]) ->
 def records_before(
     connection: sqlite3.Connection, name: str, low: str, until: str | None
 ) -> dict[str, Record | None]:
-    """Return what changed records were before, those with keys from ``low`` to before ``until``."""
+    """Return what changed records were before, those with keys from ``low`` to before ``until``.
+
+    Keys that are no texts are left out. May refuse to read (see ``file.reading``).
+    """
     rows = connection.execute(
         "SELECT key, coalesce(theirs, image) FROM statesync_change "
-        "WHERE object = :object AND key >= :low AND (:until IS NULL OR key < :until)",
+        "WHERE object = :object AND key >= :low AND (:until IS NULL OR key < :until) "
+        "AND typeof(key) = 'text'",
         {"object": name, "low": low, "until": until},
     )
     return {key: _record_of(image) for key, image in rows}
 
 
-def _record_of(image: str | None) -> Record | None:
+def _record_of(image: str | UnreadableText | None) -> Record | None:
     return None if image == NO_RECORD else record_of_image(image)
 
 
@@ -120,7 +133,6 @@ def changes_of_batch(connection: sqlite3.Connection, wire_id: str) -> list[tuple
 
 def upload_errors(connection: sqlite3.Connection, session: str) -> list[RecordError]:
     """Return the records that a session could not upload, with the reasons."""
-    rows = connection.execute(
-        "SELECT object, key, error FROM statesync_change WHERE failed_in = ? ORDER BY position", (session,)
-    )
-    return [RecordError(name, key, *error.split(": ", 1)) for name, key, error in rows]
+    sql = "SELECT object, key, error FROM statesync_change WHERE failed_in = ? ORDER BY position"
+    rows = read(connection, lambda: connection.execute(sql, (session,)).fetchall())
+    return [RecordError(name, key_for_people(key), *error.split(": ", 1)) for name, key, error in rows]

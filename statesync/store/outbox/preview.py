@@ -12,10 +12,12 @@ from typing import NamedTuple
 from attrs import evolve, frozen
 
 from statesync.store import cursors
-from statesync.store.outbox.fold import logged
+from statesync.store.file.reading import StoredKey, key_for_people, read
+from statesync.store.outbox.fold import is_gone, log_beside_records, logged
 from statesync.store.outbox.spared import untold_keys
+from statesync.store.tracking.log import KEPT
 from statesync.store.tracking.objects import Objects, TrackedObject
-from statesync.store.tracking.quoting import quoted
+from statesync.store.tracking.quoting import in_main, is_key, quoted
 from statesync.values import PendingChange
 
 
@@ -24,6 +26,7 @@ class _Net:
     """One net change. ``place`` orders it among all: by its position, and behind those if it has none yet."""
 
     place: tuple[int, int]
+    key: StoredKey
     change: PendingChange
     has_image: bool
     is_under_way: bool
@@ -37,7 +40,7 @@ class _Net:
 class _Logged(NamedTuple):
     """All that was logged of one record."""
 
-    key: str
+    key: StoredKey
     first: int
     known: bool
     base: int
@@ -47,6 +50,10 @@ class _Logged(NamedTuple):
 
 def pending(connection: sqlite3.Connection, objects: Objects) -> list[PendingChange]:
     """Return the net changes of ``objects`` in the order in which the records were first changed."""
+    return read(connection, lambda: _pending(connection, objects))
+
+
+def _pending(connection: sqlite3.Connection, objects: Objects) -> list[PendingChange]:
     recently = [tracked.name for tracked in logged(connection, objects)]
     found: list[_Net] = []
     for number, (name, tracked) in enumerate(objects.items(), 1):
@@ -56,6 +63,10 @@ def pending(connection: sqlite3.Connection, objects: Objects) -> list[PendingCha
 
 def has_pending(connection: sqlite3.Connection, objects: Objects) -> bool:
     """Tell whether any change of ``objects`` waits; looks no further than at the first, where it can."""
+    return read(connection, lambda: _has_pending(connection, objects))
+
+
+def _has_pending(connection: sqlite3.Connection, objects: Objects) -> bool:
     recently = [tracked.name for tracked in logged(connection, objects)]
     for name, tracked in objects.items():
         if name not in recently:
@@ -75,13 +86,14 @@ def _kept(connection: sqlite3.Connection, name: str) -> Iterator[_Net]:
         (name,),
     )
     for position, of, key, operation, base, revision, deferred, error, has_image, is_under_way in rows:
-        change = PendingChange(of, key, operation, base, revision, bool(deferred), error)
-        yield _Net((0, position), change, bool(has_image), bool(is_under_way))
+        shown = key_for_people(key)
+        change = PendingChange(of, shown, operation, base, revision, bool(deferred), error)
+        yield _Net((0, position), key, change, bool(has_image), bool(is_under_way))
 
 
 def _net_changes(connection: sqlite3.Connection, tracked: TrackedObject, number: int) -> list[_Net]:
     """Return the changes of an object that something was logged of; ``number`` is its own among all."""
-    found = {net.change.key: net for net in _kept(connection, tracked.name)}
+    found = {net.key: net for net in _kept(connection, tracked.name)}
     for record in _log_of(connection, tracked):
         known = found.get(record.key)
         if known is not None:
@@ -92,17 +104,16 @@ def _net_changes(connection: sqlite3.Connection, tracked: TrackedObject, number:
 
 
 def _log_of(connection: sqlite3.Connection, tracked: TrackedObject) -> Iterator[_Logged]:
-    key = quoted(tracked.key)
-    telling = _telling(connection, tracked)
-    rows = connection.execute(  # next to min(), SQLite takes a bare column from the row that has the minimum
-        f"SELECT logged.key, min(logged.rowid), logged.known, "
-        "CASE WHEN logged.known THEN max(1, :cursor) ELSE 0 END, "
-        f"sum(logged.changed OR now.{key} IS NULL), now.{key} IS NULL "
-        f"FROM {quoted(tracked.log)} AS logged "
-        f"LEFT JOIN {quoted(tracked.table)} AS now ON now.{key} = logged.key WHERE {telling} GROUP BY logged.key",
-        {"cursor": cursors.position_of(connection, tracked.name)},
+    """Return what was logged of each record: its first row says what it was, its last one what it is."""
+    cursor, gone = cursors.position_of(connection, tracked.name), is_gone(tracked)
+    rows = connection.execute(
+        f"SELECT logged.key, min(2 * logged.rowid + logged.known), max(2 * logged.rowid + {gone}), "
+        f"sum(logged.changed <> {KEPT} OR {gone}) {log_beside_records(tracked)} "
+        f"WHERE {_telling(connection, tracked)} GROUP BY logged.key"
     )
-    return map(_Logged._make, rows)
+    for key, first, last, revisions in rows:
+        known = bool(first % 2)
+        yield _Logged(key, first // 2, known, max(1, cursor) if known else 0, revisions, bool(last % 2))
 
 
 def _continued(net: _Net, record: _Logged) -> _Net:
@@ -113,18 +124,18 @@ def _continued(net: _Net, record: _Logged) -> _Net:
 
 def _begun(name: str, record: _Logged, number: int) -> _Net:
     operation = "delete" if record.is_gone else "update" if record.known else "insert"
-    change = PendingChange(
-        name, record.key, operation, record.base, record.revisions, deferred=False, error=None
-    )
-    return _Net((number, record.first), change, bool(record.known), is_under_way=False)
+    shown = key_for_people(record.key)
+    change = PendingChange(name, shown, operation, record.base, record.revisions, deferred=False, error=None)
+    return _Net((number, record.first), record.key, change, bool(record.known), is_under_way=False)
 
 
 def _has_living(connection: sqlite3.Connection, tracked: TrackedObject) -> bool:
     """Tell whether a record was changed that is still there: whatever else was logged, that one waits."""
-    key = quoted(tracked.key)
+    key = f"now.{quoted(tracked.key)}"
     found = connection.execute(
-        f"SELECT 1 FROM {quoted(tracked.log)} AS logged JOIN {quoted(tracked.table)} AS now "
-        f"ON now.{key} = logged.key WHERE logged.changed AND {_telling(connection, tracked)} LIMIT 1"
+        f"SELECT 1 FROM {in_main(tracked.log)} AS logged JOIN {in_main(tracked.table)} AS now "
+        f"ON {is_key(key, 'logged.key')} WHERE logged.changed <> {KEPT} "
+        f"AND {_telling(connection, tracked)} LIMIT 1"
     )
     return found.fetchone() is not None
 

@@ -11,10 +11,11 @@ import sqlite3
 
 from statesync.conflicts import Record
 from statesync.store import cursors
+from statesync.store.file.reading import StoredKey, read
 from statesync.store.tracking.images import image_of, image_sql, record_of_image
 from statesync.store.tracking.log import log_columns
 from statesync.store.tracking.objects import TrackedObject
-from statesync.store.tracking.quoting import quoted
+from statesync.store.tracking.quoting import in_main, is_key, quoted
 
 
 def untold_keys(connection: sqlite3.Connection, tracked: TrackedObject) -> str | None:
@@ -30,7 +31,9 @@ def untold_keys(connection: sqlite3.Connection, tracked: TrackedObject) -> str |
         )
     }
     known = {name.lower() for name in (tracked.key, *tracked.column_names)}
-    if not known <= found.keys() or not any(not hidden and name not in known for name, hidden in found.items()):
+    if not known <= found.keys() or not any(
+        not hidden and name not in known for name, hidden in found.items()
+    ):
         return None
     same = "".join(
         f" AND now.{quoted(name)} COLLATE BINARY IS first.{was} "
@@ -48,11 +51,12 @@ def note_spared(connection: sqlite3.Connection, tracked: TrackedObject, before: 
     unread = cursors.unread(connection, tracked.name)
     if not unread and not _has_spared(connection, tracked.name):
         return
-    rows = connection.execute(
+    changes = (
         "SELECT position, spared, image, key FROM statesync_change "
-        "WHERE object = :object AND image IS NOT NULL AND (spared IS NOT NULL OR :unread AND position > :before)",
-        {"object": tracked.name, "unread": bool(unread), "before": before},
-    ).fetchall()
+        "WHERE object = :object AND image IS NOT NULL AND (spared IS NOT NULL OR :unread AND position > :before)"
+    )
+    of = {"object": tracked.name, "unread": bool(unread), "before": before}
+    rows = read(connection, lambda: connection.execute(changes, of).fetchall())
     written = _written_columns(connection, tracked)
     for position, spared, image, key in rows:
         if key not in written:
@@ -81,12 +85,11 @@ def _has_spared(connection: sqlite3.Connection, name: str) -> bool:
 
 def _written_columns(
     connection: sqlite3.Connection, tracked: TrackedObject
-) -> dict[str, tuple[Record, frozenset[str]]]:
+) -> dict[StoredKey, tuple[Record, frozenset[str]]]:
     """Return of each logged record what it was before, and the columns that are other now."""
     names = ", ".join(f"now.{quoted(name)}" for name in tracked.column_names)
-    rows = connection.execute(
-        f"SELECT first.key, {image_sql(tracked, 'first')}, {names} {_first_and_now(tracked)} WHERE first.known"
-    )
+    statement = f"SELECT first.key, {image_sql(tracked, 'first')}, {names} {_first_and_now(tracked)} WHERE first.known"
+    rows = read(connection, lambda: connection.execute(statement).fetchall())
     found = {}
     for key, image, *values in rows:
         old = record_of_image(image) or {}
@@ -101,9 +104,9 @@ def _is_same(one: object, other: object) -> bool:
 
 def _first_and_now(tracked: TrackedObject) -> str:
     """Return the part of a statement that joins each record's first row of the log with its row of today."""
-    log = quoted(tracked.log)
+    log, key = in_main(tracked.log), f"now.{quoted(tracked.key)}"
     return (
         f"FROM (SELECT min(rowid) AS place FROM {log} GROUP BY key) AS start "
         f"JOIN {log} AS first ON first.rowid = start.place "
-        f"JOIN main.{quoted(tracked.table)} AS now ON now.{quoted(tracked.key)} = first.key"
+        f"JOIN {in_main(tracked.table)} AS now ON {is_key(key, 'first.key')}"
     )

@@ -29,7 +29,7 @@ from peewee import _StringField as StringField
 
 from statesync.errors import UnsupportedModel
 from statesync.store.tracking.description import BLOB, BOOLEAN, SCALAR, Column, Reference
-from statesync.store.tracking.fitting import counted_parent
+from statesync.store.tracking.tables.fitting import counted_parent
 from statesync.store.tracking.objects import TrackedObject
 
 _NAME = re.compile(r'[^"\\\x00-\x1f]+')

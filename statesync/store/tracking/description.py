@@ -96,8 +96,10 @@ class Description:
                 "key": self.key,
                 "columns": [[c.name, c.kind, c.default, c.is_filled] for c in self.columns],
                 "references": [[r.column, r.parent_table, r.parent_column] for r in self.references],
-                "uniques": [[[[t.sql, t.collation, t.is_expression] for t in index.terms], index.where]
-                            for index in self.uniques],
+                "uniques": [
+                    [[[t.sql, t.collation, t.is_expression] for t in index.terms], index.where]
+                    for index in self.uniques
+                ],
                 "others": self.others,
                 "is_gone": self.is_gone,
             }

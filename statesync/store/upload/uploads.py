@@ -31,7 +31,7 @@ from statesync.wire import Change, Push, PushAnswer, Rejected
 class UploadBatch:
     """The upload batch that stands ready or is under way. ``up_to`` is the session's upload limit.
 
-    ``replayed`` says as what it was first sent, if it is in doubt.
+    ``replayed`` says as what it was first sent, if it is in doubt; ``client`` as whom it was sent last.
     """
 
     wire: WireBatch
@@ -40,6 +40,7 @@ class UploadBatch:
     last_position: int = 0
     revisions: tuple[Revision, ...] = ()
     replayed: DoubtfulBatch | None = None
+    client: str = ""
     answer: PushAnswer | None = None
     resolutions: list[verdicts.Resolution] | None = None
 
@@ -54,7 +55,7 @@ class Uploads:
 
     def fix_limit(self, connection: sqlite3.Connection) -> int:
         """Fold what was logged, and return the upload limit: what is written later waits."""
-        fold(connection, self._context.parts.objects)
+        fold(connection, self._context.tracked)
         limit = queue.last_position(connection)
         sessions.set_upload_limit(connection, self._context.session, limit)
         return limit
@@ -80,6 +81,7 @@ class Uploads:
         if not queue.has_waiting(context.raw(), after=wanted.after, up_to=wanted.up_to):
             return None
         with context.parts.database.transaction() as connection:
+            context.check_store(connection)
             ready = drafts.next_batch(
                 connection, context.objects, self._window(wanted), context.session, self._draft
             )
@@ -105,7 +107,7 @@ class Uploads:
     def request(self) -> Push:
         """Return the request of the staged batch."""
         batch, here = self._staged(), spaces.load_or_create(self._context.raw(), self._context.space)
-        wire, payload = batch.wire, msgspec.Raw(batch.wire.payload)
+        wire, payload, batch.client = batch.wire, msgspec.Raw(batch.wire.payload), here.client
         return Push(here.client, wire.number, wire.id, here.hub, here.epoch, payload, here.head)
 
     def stage(self, connection: sqlite3.Connection, number: int) -> None:
@@ -131,7 +133,7 @@ class Uploads:
                 context.raw(),
                 batch.changes,
                 answer.results,
-                context.parts.objects,
+                context.tracked,
                 context.options.conflict_policy,
             )
         except msgspec.MsgspecError as error:
@@ -158,6 +160,9 @@ class Uploads:
         answer = batch.answer
         if answer is None:
             raise UsageError("no answer of the batch is staged")
+        here = spaces.load_or_create(connection, context.space)
+        if here.client != batch.client:
+            raise context.changed("who the device is for its hub")
         with switched_off(connection):
             outcome = verdicts.store(
                 connection,
@@ -166,10 +171,9 @@ class Uploads:
                 batch.changes,
                 answer.results,
                 batch.resolutions or [],
-                context.parts.objects,
+                context.tracked,
                 remove_accepted=context.options.remove_after_upload,
             )
-        here = spaces.load_or_create(connection, context.space)
         spaces.learn(connection, here, answer.hub, answer.epoch, answer.head)
         spaces.acknowledge(connection, context.space, batch.wire.number)
         batches.resolve_doubt(connection, context.session, number)

@@ -17,10 +17,12 @@ from attrs import frozen
 from statesync.conflicts import Policy, Record
 from statesync.store import conflict_log
 from statesync.store.conflict_log import Sides
+from statesync.store.file.reading import UnreadableText, read
 from statesync.store.outbox import changes as outbox
 from statesync.store.outbox import lookup
 from statesync.store.outbox.changes import Rebase
 from statesync.store.outbox.fold import fold
+from statesync.store.tracking import records
 from statesync.store.tracking.images import image_of, record_of_image
 from statesync.store.tracking.objects import Objects, TrackedObject
 from statesync.wire import Accepted, Change, Conflict, Rejected, Verdict
@@ -106,10 +108,13 @@ def _resolve(
     seen = lookup.version_of(connection, tracked.name, key)
     if seen is None:  # rolled back meanwhile: there is nothing left to keep
         return None
-    base, local = record_of_image(seen.image), _local(connection, tracked, key)
+    base, local = _readable(record_of_image(seen.image)), _local(connection, tracked, key)
     remote = None
     if not verdict.deleted and verdict.data is not msgspec.UNSET:
         remote = _with_late_columns(tracked.wire.read(verdict.data), base, local)
+    problem = _problem_of(seen, local)
+    if problem is not None:
+        return Resolution(tracked, key, seen.revision, verdict.version, base, local, remote, local, problem)
     kept, problem = _ask(policy, base, local, remote, tracked)
     return Resolution(tracked, key, seen.revision, verdict.version, base, local, remote, kept, problem)
 
@@ -123,8 +128,26 @@ def _with_late_columns(remote: Record, base: Record | None, local: Record | None
 
 
 def _local(connection: sqlite3.Connection, tracked: TrackedObject, key: str) -> Record | None:
-    row = connection.execute(tracked.sql.select, (json.dumps([key]),)).fetchone()
+    wanted = json.dumps([key])
+    row = read(connection, lambda: connection.execute(tracked.sql.select, (wanted,)).fetchone())
     return None if row is None else tracked.record_of(tuple(row[1:]))
+
+
+def _readable(record: Record | None) -> Record | None:
+    """Leave out what no policy can look at: what a text that is no UTF-8 was before is not known."""
+    if record is None:
+        return None
+    return {name: value for name, value in record.items() if not isinstance(value, UnreadableText)}
+
+
+def _problem_of(seen: lookup.Version, local: Record | None) -> str | None:
+    """Tell why a change cannot be resolved: an upload would be held back for the same reason."""
+    if local is None:
+        gone = "record_missing: the record went without being deleted while its change was sent"
+        return None if seen.operation == "delete" else gone
+    if _readable(local) != local:
+        return "bad_value: it holds a text that is no UTF-8; write it anew, or take the change back"
+    return None
 
 
 def _ask(
@@ -158,7 +181,9 @@ def _whole(
 def _is_storable(value: object) -> bool:
     if isinstance(value, int):
         return -(2**63) <= value < 2**63
-    return value is None or isinstance(value, float | str | bytes)
+    if isinstance(value, str):
+        return value.isascii() or value.encode("utf-8", "replace").decode() == value
+    return value is None or isinstance(value, float | bytes)
 
 
 # -- storing ---------------------------------------------------------------------------------------
@@ -234,9 +259,9 @@ def _operation(resolution: Resolution) -> str:
 
 def _write(connection: sqlite3.Connection, tracked: TrackedObject, key: str, kept: Record | None) -> None:
     if kept is None:
-        connection.execute(tracked.sql.delete, (key,))
+        records.delete(connection, tracked, key)
     else:
-        connection.execute(tracked.sql.upsert(tuple(kept)), (key, *kept.values()))
+        records.write(connection, tracked, key, kept)
 
 
 def _store_accepted(
@@ -282,8 +307,9 @@ def _rebase(connection: sqlite3.Connection, tracked: TrackedObject, change: Chan
     next session.
     """
     sent = None if change.data is msgspec.UNSET else tracked.wire.read(change.data)
-    exists = _local(connection, tracked, change.key) is not None
-    operation = "delete" if not exists else "insert" if sent is None else "update"
+    now = lookup.version_of(connection, tracked.name, change.key)
+    is_delete = now is not None and now.operation == "delete"
+    operation = "delete" if is_delete else "insert" if sent is None else "update"
     edit = Rebase(operation, image_of(sent), max(version, 1))
     outbox.rebase(connection, tracked.name, change.key, edit, revised=False)
     outbox.move_to_end(connection, tracked.name, change.key)

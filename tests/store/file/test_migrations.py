@@ -136,10 +136,6 @@ def test_programs_that_set_up_one_new_file_at_the_same_time_all_succeed(tmp_path
     """Each must find what another has made while it waited for the lock."""
     for attempt in range(5):
         path = tmp_path / f"{attempt}.db"
-        with closing(sqlite3.connect(path)) as plain:
-            plain.execute(
-                "PRAGMA journal_mode = wal"
-            )  # switching to it waits for nobody, and is not the point
         stores = [Store(path, busy_timeout=60) for _ in range(4)]
         together = threading.Barrier(len(stores))
         with ThreadPoolExecutor(len(stores)) as pool:

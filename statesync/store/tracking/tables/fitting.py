@@ -15,7 +15,7 @@ from statesync.errors import UnsupportedModel
 from statesync.store.tracking.description import Column, Reference
 from statesync.store.tracking.objects import TrackedObject
 from statesync.store.tracking.quoting import quoted
-from statesync.store.tracking.table import (
+from statesync.store.tracking.tables.table import (
     Table,
     counts_its_key,
     ignores,
@@ -32,14 +32,15 @@ def table_of(connection: sqlite3.Connection, wanted: TrackedObject) -> Table | N
 
     Raises ``UnsupportedModel`` where something else stands under its name.
     """
-    kind, homes = kind_of(connection, wanted.table), other_homes(connection, wanted.table)
+    kind = kind_of(connection, wanted.table)
+    homes = other_homes(connection, wanted.table) if kind is None else []
     if kind not in (None, "table"):
         what = "a view" if kind == "view" else "a virtual table"
         raise UnsupportedModel(
             f"{wanted.name} cannot be tracked: {wanted.table} is {what}, whose writes no trigger sees as records; "
             "track the tables that hold the records instead"
         )
-    if "temp" in homes or (homes and kind is None):
+    if homes:
         raise UnsupportedModel(
             f"{wanted.name} cannot be tracked: {wanted.table} stands in the schema {homes[0]!r}, and only tables of "
             "the store's own file are synced; put it into the file itself (main), or give it another name"

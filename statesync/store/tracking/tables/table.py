@@ -9,7 +9,7 @@ from functools import cached_property
 from attrs import frozen
 
 from statesync.store.tracking.description import Reference, Term, UniqueIndex
-from statesync.store.tracking.index_text import terms_and_condition
+from statesync.store.tracking.tables.index_text import terms_and_condition
 from statesync.store.tracking.quoting import literal, quoted
 
 _GENERATED = (2, 3)
@@ -116,7 +116,7 @@ def read_table(connection: sqlite3.Connection, name: str) -> Table | None:
 def columns_of(connection: sqlite3.Connection, name: str) -> tuple[TableColumn, ...]:
     """Return the columns of a table of the file itself; none if it is not there."""
     rows = connection.execute(
-        'SELECT name, type, "notnull", dflt_value, pk, hidden FROM pragma_table_xinfo(?, \'main\')', (name,)
+        "SELECT name, type, \"notnull\", dflt_value, pk, hidden FROM pragma_table_xinfo(?, 'main')", (name,)
     )
     return tuple(
         TableColumn(column, declared, bool(not_null), default, place, hidden in _GENERATED)

@@ -25,22 +25,22 @@ _ORDER = re.compile(r"\s+(?:ASC|DESC)$", re.IGNORECASE)
 def terms_and_condition(statement: str) -> tuple[list[str], str | None]:
     """Return the terms of a CREATE INDEX statement, without their order, and its WHERE condition."""
     terms, depth, current = [], 0, ""
-    tokens = _tokens(statement)
-    for token in tokens:
-        if token == "(":
+    parts = _tokens(statement)
+    for part in parts:
+        if part == "(":
             depth += 1
             if depth == 1:
                 continue
-        elif token == ")":
+        elif part == ")":
             depth -= 1
             if depth == 0:
                 break
-        if token == "," and depth == 1:
+        if part == "," and depth == 1:
             terms.append(current)
             current = ""
         elif depth:
-            current += token
-    return [_ORDER.sub("", term.strip()) for term in (*terms, current)], _condition(tokens)
+            current += part
+    return [_ORDER.sub("", term.strip()) for term in (*terms, current)], _condition(parts)
 
 
 def _condition(rest: Iterator[str]) -> str | None:
