@@ -32,6 +32,7 @@ from statesync.protocol.ending import (
     done,
     facts_of,
     fail,
+    failed_at_last,
     grace_over,
     local_failure,
     out_of_turn,
@@ -57,6 +58,7 @@ from statesync.protocol.messages import (
     GiveHeadStart,
     GraceOver,
     HeadStartOver,
+    HoldBack,
     LocalFailure,
     Prepare,
     Prepared,
@@ -81,6 +83,12 @@ _ADAPTABLE = frozenset({CLIENT_FORKED, EPOCH_CHANGED, HORIZON_PASSED})
 
 _UNACCEPTABLE = frozenset({400, 413, 422})
 """Statuses that say that a request will never be taken as it is, such as one over a limit."""
+
+_TOO_MUCH = frozenset({413, 422})
+"""Those of them that a smaller batch may not meet."""
+
+_NOT_THE_BATCH = frozenset({"bad_space", "too_many_spaces"})
+"""Refusals that every batch would meet."""
 
 
 def decide(now: Conversation, event: Event) -> Decision:
@@ -138,7 +146,7 @@ def _continued(now: Conversation) -> Decision:
         is_next = now.batch.request is RequestState.NOT_SENT
         return _send(now, now.batch) if is_next else out_of_turn(now, Continued())
     if now.phase is Phase.DOWNLOADING:
-        return _open(now, Direction.DOWNLOAD)
+        return _open_download(now)
     if now.is_replaying:
         return Decision(now, actions=(Prepare(round=0),))
     if now.uploads:
@@ -147,26 +155,31 @@ def _continued(now: Conversation) -> Decision:
 
 
 def _look_for_more(now: Conversation) -> Decision:
-    return Decision(now, actions=(Prepare(now.round, now.looked_through, now.upload_limit),))
+    wanted = Prepare(now.round, now.looked_through, now.upload_limit, now.at_most)
+    return Decision(now, actions=(wanted,))
 
 
 def _prepared(now: Conversation, event: Prepared) -> Decision:
     if event.records:
-        return _open(now, Direction.UPLOAD, last_position=event.last_position)
+        return _open_upload(now, event)
     if now.is_replaying:  # it has been settled by other means, such as a new identity
         return Decision(evolve(now, doubt=Doubt.NONE), actions=(Continue(),))
     if now.resend and now.round < MAX_ROUNDS:
         return _look_for_more(evolve(now, round=now.round + 1, resend=0, looked_through=0))
-    if now.sent and now.rejected == now.sent:
-        return fail(now, AllRejected(f"the hub rejected all {now.sent} records that were sent"))
+    if now.all_rejected and not now.downloads:
+        return fail(now, _all_rejected(now))
     return _leave_upload(now, (), ())
+
+
+def _all_rejected(now: Conversation) -> AllRejected:
+    return AllRejected(f"the hub rejected all {now.sent} records that were sent; pending() shows why")
 
 
 def _leave_upload(now: Conversation, before: tuple[AnyTrigger, ...], effects: tuple[Effect, ...]) -> Decision:
     """Finish the upload, and begin the download in the same transaction: no I/O lies between them."""
     triggers = (*before, Trigger.FINISH_UPLOAD)
     if now.downloads:
-        return _open(now, Direction.DOWNLOAD, triggers, effects)
+        return _open_download(now, triggers, effects)
     return done(evolve(now, outbox_drained=True, feed_drained=True), triggers, effects)
 
 
@@ -176,21 +189,31 @@ def _compose_ahead(now: Conversation) -> Decision:
     if now.phase is not Phase.UPLOADING or batch is None or not batch.is_under_way:
         return Decision(now)
     after = max(now.looked_through, batch.last_position)
-    return Decision(now, actions=(ComposeAhead(now.round, after, now.upload_limit),))
+    return Decision(now, actions=(ComposeAhead(now.round, after, now.upload_limit, now.at_most),))
 
 
 # -- sending it ------------------------------------------------------------------------------------
 
 
+def _open_upload(now: Conversation, ready: Prepared) -> Decision:
+    number, records, last_position = now.batches + 1, ready.records, ready.last_position
+    return _open(now, OpenBatch(number, Direction.UPLOAD, records=records, last_position=last_position))
+
+
+def _open_download(
+    now: Conversation, before: tuple[AnyTrigger, ...] = (), effects: tuple[Effect, ...] = ()
+) -> Decision:
+    return _open(now, OpenBatch(now.batches + 1, Direction.DOWNLOAD), before, effects)
+
+
 def _open(
     now: Conversation,
-    direction: Direction,
+    batch: OpenBatch,
     before: tuple[AnyTrigger, ...] = (),
     effects: tuple[Effect, ...] = (),
-    last_position: int = 0,
 ) -> Decision:
     """Open a batch and write down that it is sent; it is sent once a cancel has had its turn."""
-    batch = OpenBatch(now.batches + 1, direction, last_position=last_position)
+    direction = batch.direction
     written = (StoreBatch(batch.number, direction), StoreAttempt(batch.number, batch.attempts))
     drained = direction is Direction.DOWNLOAD  # the upload is over, or there was none
     return _decision(
@@ -228,9 +251,11 @@ def _answered(now: Conversation, event: Answered) -> Decision:
     effects = (StoreAnswer(batch.number, batch.direction, spent),)
     if now.phase is Phase.CANCELLING:
         return settle(taken, triggers, effects)
+    if taken.feed_drained and taken.all_rejected:
+        return failed_at_last(taken, triggers, effects, _all_rejected(taken))
     if taken.feed_drained:
         return done(taken, triggers, effects)
-    if event.last and not taken.downloads and not taken.resend and taken.rejected < taken.sent:
+    if event.last and not taken.downloads and not taken.resend and not taken.all_rejected:
         # It is done with its last batch, so a cancel that comes now comes too late (K6).
         return _leave_upload(taken, triggers, effects)
     ahead = (AskAhead(),) if batch.direction is Direction.DOWNLOAD else ()
@@ -245,6 +270,7 @@ def _take_answer(now: Conversation, batch: OpenBatch, event: Answered) -> Conver
         now,
         batch=ended,
         doubt=Doubt.NONE,
+        at_most=now.at_most and 2 * now.at_most,
         looked_through=max(now.looked_through, batch.last_position),
         sent=now.sent + event.records,
         rejected=now.rejected + event.rejected,
@@ -266,6 +292,8 @@ def _request_failed(now: Conversation, event: RequestFailed) -> Decision:
         return _adapt(failed, batch, problem)
     if now.is_replaying and error.status in _UNACCEPTABLE:
         return _offer_anew(failed, batch)
+    if _is_too_much(failed, batch, error):
+        return _cut(failed, batch) if batch.records > 1 else _hold_back(failed, batch, error)
     if error.retryable and batch.attempts < now.max_attempts:
         return _retry(failed, ended, error)
     return fail(failed, error)
@@ -286,6 +314,29 @@ def _offer_anew(now: Conversation, batch: OpenBatch) -> Decision:
     freed = evolve(now, doubt=Doubt.NONE)
     effects = (DropBatch(batch.number, in_doubt=False),)
     return _decision(freed, (Trigger.ABORT_BATCH,), effects, Continue())
+
+
+def _is_too_much(now: Conversation, batch: OpenBatch, error: RemoteError) -> bool:
+    """Tell whether a smaller batch may be taken: the hub has refused this one, and none is in doubt."""
+    if batch.direction is Direction.DOWNLOAD or now.doubt is not Doubt.NONE or error.status not in _TOO_MUCH:
+        return False
+    return error.problem is None or error.problem.code not in _NOT_THE_BATCH
+
+
+def _cut(now: Conversation, batch: OpenBatch) -> Decision:
+    """Drop the batch and try half of it: so the one record that is too much is alone in the end."""
+    cut, effects = evolve(now, at_most=batch.records // 2), (DropBatch(batch.number, in_doubt=False),)
+    return _decision(cut, (Trigger.ABORT_BATCH,), effects, Continue())
+
+
+def _hold_back(now: Conversation, batch: OpenBatch, error: RemoteError) -> Decision:
+    """Let the one record wait that the hub does not take, and go on with those behind it."""
+    code = f"http_{error.status}" if error.problem is None else error.problem.code
+    past = evolve(
+        now, looked_through=batch.last_position, at_most=1, sent=now.sent + 1, rejected=now.rejected + 1
+    )
+    effects = (HoldBack(batch.number, code, error.message), DropBatch(batch.number, in_doubt=False))
+    return _decision(past, (Trigger.ABORT_BATCH,), effects, Continue())
 
 
 def _retry(now: Conversation, batch: OpenBatch, error: RemoteError) -> Decision:

@@ -57,6 +57,13 @@ def done(now: Conversation, before: tuple[AnyTrigger, ...], effects: tuple[Effec
     return over(now, (*before, Trigger.FINISH_DOWNLOAD), effects)
 
 
+def failed_at_last(
+    now: Conversation, before: tuple[AnyTrigger, ...], effects: tuple[Effect, ...], error: SyncFailed
+) -> Decision:
+    """End a session that has done all that it could, and has to tell an error all the same."""
+    return over(now, (*before, Trigger.FAIL), effects, error.reason, error)
+
+
 def fail(now: Conversation, error: SyncFailed) -> Decision:
     """End the session with ``error``; a batch that is open is dropped first."""
     if now.batch is None:

@@ -25,6 +25,7 @@ from statesync.protocol.messages import (
     DropBatch,
     Effect,
     EndSession,
+    HoldBack,
     Prepare,
     Prepared,
     StoreAnswer,
@@ -191,6 +192,8 @@ class SessionStore:
                 batches.set_doubt(connection, session, effect.number, doubtful=effect.in_doubt)
             case DropBatch():
                 self._drop_batch(connection, effect)
+            case HoldBack():
+                self._uploads.hold_back(connection, effect.code, effect.message)
             case Adapt():
                 objects = claims.objects_of(connection, self._context.space, self._context.tracked)
                 rereading.adapt(connection, self._context.space, objects, effect.problem)

@@ -70,7 +70,8 @@ def effect_words(effect: object) -> str:
 
 def action_words(action: object) -> str:
     told = words_of(action)
-    told = re.sub(r"^(prepare|compose_ahead) (\d+) (\d+) (\d+)$", r"\1 round \2 from \3 to \4", told)
+    told = re.sub(r"^(prepare|compose_ahead) (\d+) (\d+) (\d+)", r"\1 round \2 from \3 to \4", told)
+    told = re.sub(r"( to \d+) (\d+)$", r"\1 at most \2", told)
     return re.sub(r"^wait (\d+)", r"wait for attempt \1", told)
 
 
@@ -140,6 +141,16 @@ def test_an_answer_settles_the_doubt_and_moves_on_in_the_outbox() -> None:
     after = decide(sent, Answered(3, rejected=1, resend=2)).conversation
     assert (after.doubt, after.looked_through) == (Doubt.NONE, 4)
     assert (after.sent, after.rejected, after.resend) == (3, 1, 2)
+
+
+def test_a_batch_that_is_too_much_is_cut_until_the_one_record_is_alone_and_grows_again() -> None:
+    too_large = CASES_EVENTS["refused: too large"]
+    cut = decide(SITUATIONS["uploading, batch under way"], too_large).conversation
+    assert (cut.at_most, cut.looked_through) == (1, 0)
+    alone = decide(CASES_BEGIN["the one record of a batch is under way"], too_large).conversation
+    assert (alone.at_most, alone.looked_through) == (1, 5)
+    assert (alone.sent, alone.rejected) == (1, 1)
+    assert decide(CASES_BEGIN["half a batch is under way"], Answered(2)).conversation.at_most == 4
 
 
 def test_seconds_of_all_attempts_are_counted_with_the_batch() -> None:

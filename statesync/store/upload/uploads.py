@@ -20,7 +20,7 @@ from statesync.store.context import SessionContext
 from statesync.store.journal import batches, sessions
 from statesync.store.journal.batches import DoubtfulBatch, WireBatch
 from statesync.store.outbox import queue
-from statesync.store.outbox.changes import Revision, mark_sent
+from statesync.store.outbox.changes import Revision, mark_failed, mark_sent
 from statesync.store.outbox.fold import fold
 from statesync.store.tracking.triggers import switched_off
 from statesync.store.upload import drafts, verdicts
@@ -98,6 +98,8 @@ class Uploads:
 
     def _window(self, wanted: Prepare | ComposeAhead) -> queue.Window:
         limit = self._context.options.upload_batch_size
+        if wanted.at_most is not None:
+            limit = min(limit, wanted.at_most)
         return queue.Window(wanted.after, wanted.up_to, limit, skip_failed=wanted.round > 1)
 
     def compose_ahead(self, wanted: ComposeAhead) -> None:
@@ -181,6 +183,11 @@ class Uploads:
             return outcome, Committed(outcome.accepted)
         # Edits that were made before the doubt was settled have moved to the end of the queue.
         return outcome, Committed(outcome.accepted, self.fix_limit(connection))
+
+    def hold_back(self, connection: sqlite3.Connection, code: str, message: str) -> None:
+        """Keep what is staged in the outbox with an error: the hub does not take it, not even alone."""
+        for change in self._staged().changes:
+            mark_failed(connection, change.object, change.key, f"{code}: {message}", self._context.session)
 
     def drop(self) -> None:
         """Let go of the staged batch."""

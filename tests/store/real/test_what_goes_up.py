@@ -3,108 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from attrs import define
-from peewee import CharField, IntegerField, Model, TextField
-from rig.device import quick_store
+from peewee import IntegerField, TextField
 
-from statesync import Phase, Store, SyncOptions, SyncResult
-from statesync.hub import Hub, LocalRemote, prepare
+from statesync import Phase, Store
 from statesync.store.care.doctor import Repair
 
-Define = Callable[[Store], Any]
-
-
-@define(eq=False)
-class Site:
-    """One device with one model, whose key is the field ``id`` or whatever the model says."""
-
-    store: Store
-    model: Any
-    remote: LocalRemote
-
-    def sync(self, **options: Any) -> SyncResult:
-        return self.store.scope(self.remote).sync(SyncOptions(**options))
-
-    def execute(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
-        """Run one statement on the program's own connection."""
-        database: Any = self.store.database
-        rows: list[tuple[Any, ...]] = database.execute_sql(sql, values).fetchall()
-        return rows
-
-    def rows(self) -> dict[Any, tuple[Any, ...]]:
-        return {row[0]: row[1:] for row in self.model.select().tuples()}
-
-    def errors(self) -> dict[str, str]:
-        """Sync, and return the code of each record that did not go up."""
-        return {error.key: error.code for error in self.sync().errors.upload}
-
-    def operations(self) -> dict[str, str]:
-        return {change.key: change.operation for change in self.store.pending()}
-
-    def fold(self) -> None:
-        self.store.mark_for_upload()
-
-    @contextmanager
-    def other_program(self) -> Iterator[sqlite3.Connection]:
-        """A connection of a program that knows nothing of the store."""
-        with closing(sqlite3.connect(self.store.database.database)) as other, other:
-            yield other
-
-    def unseen(self, sql: str, *values: object) -> None:
-        """Run one statement that no trigger sees."""
-        with self.store.untracked():
-            self.execute(sql, *values)
-
-
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Hub]:
-    url = f"sqlite:///{tmp_path}/hub.db"
-    prepare(url)
-    hub = Hub(url, without_tokens=True)
-    yield hub
-    hub.close()
-
-
-@pytest.fixture
-def new_site(tmp_path: Path, hub: Hub) -> Iterator[Callable[..., Site]]:
-    """Open a device: ``new_site("a", note)``; ``before`` makes tables that were there already."""
-    opened: list[Store] = []
-
-    def make(name: str, define_model: Define, before: str = "") -> Site:
-        path = tmp_path / f"{name}.db"
-        with closing(sqlite3.connect(path)) as plain:
-            plain.executescript(before)
-        store = quick_store(path)
-        opened.append(store)
-        model = define_model(store)
-        store.setup()
-        return Site(store, model, LocalRemote(hub, "space"))
-
-    yield make
-    for store in opened:
-        store.close()
-
-
-def note(store: Store) -> Any:
-    class Note(store.Model):  # type: ignore[name-defined, misc]
-        title = TextField(null=True)
-
-    return Note
-
-
-def tag(store: Store) -> Any:
-    @store.track
-    class Tag(Model):
-        name = CharField(primary_key=True)
-        title = TextField(null=True)
-
-    return Tag
+from .sites import Site, note
 
 
 @pytest.fixture
@@ -150,10 +60,8 @@ def test_a_record_that_a_program_lost_past_the_triggers_is_not_deleted_anywhere_
 ) -> None:
     """Before a fold has looked: the log has the edit, and the table has no record."""
     a, b = pair
-    with a.other_program() as other:
-        other.execute("UPDATE statesync_tracking SET is_on = 0")
+    with a.unseen_program() as other:
         other.execute("DELETE FROM note WHERE id = 'k'")
-        other.execute("UPDATE statesync_tracking SET is_on = 1")
     held_back(a, b)
 
 
@@ -165,10 +73,8 @@ def test_a_record_that_was_looked_at_by_an_insert_or_ignore_and_then_lost_is_no_
     a.sync()
     b.sync()
     a.execute("INSERT OR IGNORE INTO note (id, title) VALUES ('k', 'ignored')")
-    with a.other_program() as other:
-        other.execute("UPDATE statesync_tracking SET is_on = 0")
+    with a.unseen_program() as other:
         other.execute("DELETE FROM note WHERE id = 'k'")
-        other.execute("UPDATE statesync_tracking SET is_on = 1")
     assert a.operations() == {}
     assert a.errors() == {}
     b.sync()
@@ -272,10 +178,9 @@ def test_a_record_that_vanishes_while_its_edit_is_answered_is_not_deleted(
 
     def vanish(request: Any) -> Any:
         answer = push(request)
-        with a.other_program() as other:
-            other.execute("UPDATE statesync_tracking SET is_on = 0")
+        with a.unseen_program() as other:
             other.execute("DELETE FROM note WHERE id = 'k'")
-            other.execute("UPDATE statesync_tracking SET is_on = 1")
+
         return answer
 
     with monkeypatch.context() as patched:
