@@ -138,9 +138,16 @@ class _Inquiry:
         read = cursors.position_of(self._connection, tracked.name)
         for key in sorted(here.keys() | there.keys()):
             kind = _kind(here.get(key), there.get(key), read)
+            if kind is Difference.DIVERGED and self._is_filled_in(tracked, key, there[key]):
+                continue
             if kind is not None:
                 record = there.get(key)
                 yield RecordDifference(tracked.name, key, kind, record.version if record else None)
+
+    def _is_filled_in(self, tracked: TrackedObject, key: str, there: Finding) -> bool:
+        """Tell whether all that differs is what the device has filled in where the hub's record has nothing."""
+        possible = inventory.without_filled_in(self._connection, tracked, key)
+        return any(digest.as_text(one) == there.digest for one in possible)
 
     def _list(self, tracked: TrackedObject, wanted: Filter, low: str, until: str | None) -> Iterator[Finding]:
         while True:

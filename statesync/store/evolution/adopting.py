@@ -63,8 +63,8 @@ def adopt(connection: sqlite3.Connection, takeover: Takeover) -> None:
     if unread:
         changes.spare(connection, tracked.name, added)
     if takeover.is_lost:
-        why = MISSED_DELETES if takeover.is_new else EPOCH
-        reread(connection, {tracked.name: tracked}, why)
+        # What was written unseen is found by holding all against the hub. Bases still mean what they meant.
+        cursors.start_over(connection, tracked.name, MISSED_DELETES if takeover.is_new else EPOCH)
     elif added:
         reread(connection, {tracked.name: tracked}, MISSED_DELETES)
 

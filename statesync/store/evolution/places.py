@@ -7,6 +7,7 @@ import sqlite3
 from attrs import evolve
 
 from statesync.store.outbox.fold import fold, fold_without_table
+from statesync.store.schema import has_table
 from statesync.store.tracking import triggers
 from statesync.store.tracking.objects import TrackedObject
 from statesync.store.tracking.tables.table import columns_of
@@ -40,6 +41,8 @@ def with_key_of_table(connection: sqlite3.Connection, known: TrackedObject) -> T
 def fold_where_it_is(connection: sqlite3.Connection, known: TrackedObject) -> None:
     """Fold what was logged of an object, wherever its table is now, and if it is gone."""
     place = place_of(connection, known)
+    if place is None and has_table(connection, known.table):  # made anew: its records are what they are there
+        place = _with_key(connection, known, known.table)
     if triggers.has_log(connection, known):
         if place is not None:
             fold(connection, {known.name: place})
