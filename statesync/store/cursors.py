@@ -94,6 +94,19 @@ def position_of(connection: sqlite3.Connection, name: str) -> int:
     return 0 if row is None else row[0]
 
 
+def seen_until(connection: sqlite3.Connection, name: str) -> int:
+    """Return up to which version this device has seen what it has of an object; 0 if it has seen nothing.
+
+    Where it reads again what it missed, its records are as it had read them before.
+    """
+    row = connection.execute(
+        "SELECT CASE WHEN rereading = ? THEN max(cursor, reread_from) ELSE cursor END "
+        "FROM statesync_cursor WHERE object = ?",
+        (MISSED_DELETES, name),
+    ).fetchone()
+    return 0 if row is None else row[0]
+
+
 def kept(connection: sqlite3.Connection) -> list[Kept]:
     """Return every cursor as it stands in the file, unchecked."""
     rows = connection.execute("SELECT object, cursor, space FROM statesync_cursor").fetchall()

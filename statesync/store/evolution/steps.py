@@ -75,6 +75,7 @@ def _take(database: Database, connection: sqlite3.Connection, step: Step, title:
         error.add_note(f"{database}: {title} failed; no migration was kept")
         raise
     if not connection.in_transaction:
+        connection.execute("BEGIN")  # there has to be one to undo
         raise UsageError(
             f"{database}: {title} ended the transaction that it ran in, as commit() and executescript() do; "
             "execute its statements one by one"

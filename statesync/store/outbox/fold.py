@@ -78,7 +78,7 @@ def _fold_log(connection: sqlite3.Connection, tracked: TrackedObject, log: str, 
             operation = CASE WHEN excluded.operation = 'delete' THEN 'delete'
                              WHEN image IS NULL THEN 'insert' ELSE 'update' END
         """,
-        {"object": tracked.name, "cursor": cursors.position_of(connection, tracked.name)},
+        {"object": tracked.name, "cursor": cursors.seen_until(connection, tracked.name)},
     )
     # Without a revision only an image was kept, for a write that did not follow.
     connection.execute("DELETE FROM statesync_change WHERE position > ? AND revision = 0", (before,))

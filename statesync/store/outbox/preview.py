@@ -105,7 +105,7 @@ def _net_changes(connection: sqlite3.Connection, tracked: TrackedObject, number:
 
 def _log_of(connection: sqlite3.Connection, tracked: TrackedObject) -> Iterator[_Logged]:
     """Return what was logged of each record: its first row says what it was, its last one what it is."""
-    cursor, gone = cursors.position_of(connection, tracked.name), is_gone(tracked)
+    cursor, gone = cursors.seen_until(connection, tracked.name), is_gone(tracked)
     rows = connection.execute(
         f"SELECT logged.key, min(2 * logged.rowid + logged.known), max(2 * logged.rowid + {gone}), "
         f"sum(logged.changed <> {KEPT} OR {gone}) {log_beside_records(tracked)} "

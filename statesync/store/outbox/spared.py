@@ -66,6 +66,10 @@ def note_spared(connection: sqlite3.Connection, tracked: TrackedObject, before: 
         record = record_of_image(image) or {}
         for name in kept & changed:
             record.setdefault(name, old[name])
+        if unread & changed:  # whatever the hub has there, this device had not seen it
+            connection.execute(
+                "UPDATE statesync_change SET base = min(base, 1) WHERE position = ?", (position,)
+            )
         left = kept - changed
         for name in left:
             record.pop(name, None)

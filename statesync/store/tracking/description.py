@@ -19,13 +19,15 @@ class Column:
     """One column besides the key. ``kind`` says how it travels: scalar, boolean or blob.
 
     ``default`` is what a new record gets whose writer does not know the column. ``is_filled`` says that the
-    device may have filled it in by itself, with a value of its own for each record.
+    device may have filled it in by itself, with a value of its own for each record, ``is_required`` that nobody
+    has a value for it and it must not be empty.
     """
 
     name: str
     kind: str
     default: str | int | float | None = None
     is_filled: bool = False
+    is_required: bool = False
 
 
 @frozen
@@ -94,7 +96,9 @@ class Description:
             {
                 "table": self.table,
                 "key": self.key,
-                "columns": [[c.name, c.kind, c.default, c.is_filled] for c in self.columns],
+                "columns": [
+                    [c.name, c.kind, c.default, c.is_filled, c.is_required] for c in self.columns
+                ],
                 "references": [[r.column, r.parent_table, r.parent_column] for r in self.references],
                 "uniques": [
                     [[[t.sql, t.collation, t.is_expression] for t in index.terms], index.where]

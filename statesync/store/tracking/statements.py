@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container
 from functools import cached_property
 
-from statesync.store.tracking.description import Description
+from statesync.store.tracking.description import Column, Description
 from statesync.store.tracking.quoting import in_main, is_key, is_same_key, literal, quoted
 
 _AS_TEXT = "CAST(? AS TEXT)"
@@ -32,10 +32,10 @@ class Statements:
         key that the table takes for the same. ``as_text`` are names whose values are given as bytes of texts.
         """
         given = (self._of.key, *columns, *computed)
-        unset = [c for c in self._of.columns if c.name not in given and c.default is not None]
+        unset = [c for c in self._of.columns if c.name not in given and (c.default is not None or c.is_required)]
         names = ", ".join(quoted(name) for name in (*given, *(c.name for c in unset)))
         marks = [_AS_TEXT if name in as_text else "?" for name in given]
-        values = ", ".join([*marks, *(literal(c.default) for c in unset)])
+        values = ", ".join([*marks, *map(self._unless_given, unset)])
         updates = ", ".join(
             f"{quoted(name)} = excluded.{quoted(name)}" for name in columns if name not in spared
         )
@@ -44,6 +44,16 @@ class Statements:
         where = " AND ".join((same, *(_is_unchanged(quoted(name)) for name in columns if name in spared)))
         action = f"UPDATE SET {updates} WHERE {where}" if updates else "NOTHING"
         return f"INSERT INTO {table} ({names}) VALUES ({values}) ON CONFLICT ({key}) DO {action}"
+
+    def _unless_given(self, column: Column) -> str:
+        """Return what a record gets in a column that its writer did not know.
+
+        What must not be empty is taken from the known record: SQLite looks at it before it finds that one.
+        """
+        if column.default is not None:
+            return literal(column.default)
+        key, table = quoted(self._of.key), in_main(self._of.table)
+        return f"(SELECT known.{quoted(column.name)} FROM {table} AS known WHERE known.{key} = ?1)"
 
     @cached_property
     def delete(self) -> str:

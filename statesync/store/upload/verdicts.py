@@ -120,11 +120,10 @@ def _resolve(
 
 
 def _with_late_columns(remote: Record, base: Record | None, local: Record | None) -> Record:
-    """Return the hub's record with columns that came later, where neither side has changed them since."""
+    """Return the hub's record with the columns that it says nothing of, as they were, or as they came here."""
     if base is None or local is None:
         return remote
-    late = local.keys() - base.keys() - remote.keys()
-    return {**remote, **{name: local[name] for name in late}}
+    return {**{name: base.get(name, value) for name, value in local.items()}, **remote}
 
 
 def _local(connection: sqlite3.Connection, tracked: TrackedObject, key: str) -> Record | None:

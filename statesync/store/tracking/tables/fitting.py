@@ -116,7 +116,8 @@ def _columns(table: Table, wanted: TrackedObject, known: TrackedObject | None) -
             # What is computed was computed once for those without the model; another time is no other column.
             is_same = chosen.is_filled and earlier is not None and earlier.default is not None
             default = earlier.default if is_same and earlier is not None else chosen.default
-            yield evolve(chosen, default=default, is_filled=is_filled)
+            is_required = found.not_null and found.default is None and default is None
+            yield evolve(chosen, default=default, is_filled=is_filled, is_required=is_required)
 
 
 def _references(
@@ -152,7 +153,8 @@ def _check_key(connection: sqlite3.Connection, table: Table, tracked: TrackedObj
             f"{key} is the key, but the table {table.name} does not keep it unique; declare it PRIMARY KEY, or make "
             f"a unique index on it"
         )
-    odd = next((term.collation for term in terms if term.collation.upper() != "BINARY"), None)
+    is_kept = any(term.collation.upper() == "BINARY" for term in terms)
+    odd = None if is_kept else terms[0].collation
     passed_over = None if odd else ignores(connection, table.name, tracked.key)
     if odd or passed_over:
         how = f"by the collation {odd}" if odd else f"without looking at {passed_over}"
