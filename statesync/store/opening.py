@@ -57,6 +57,7 @@ class _Setup:
 
     def __init__(self, parts: StoreParts, connection: sqlite3.Connection, migrations: Sequence[Step]) -> None:
         self._database, self._connection, self._migrations = parts.database, connection, migrations
+        self._registry, self._has_migrated = parts.registry, False
         self._models = parts.registry.models
         self._wanted = {name: describe(model, name) for name, model in self._models.items()}
         self._known = registry.load(connection)
@@ -81,6 +82,8 @@ class _Setup:
         if is_fresh:
             schema.note_steps(self._connection, len(self._migrations))
             return
+        self._has_migrated = True
+        adopting.note_records(self._connection, self._known)
         for tracked in self._known.values():
             fold_where_it_is(self._connection, tracked)
             triggers.set_aside(self._connection, tracked)
@@ -90,11 +93,13 @@ class _Setup:
         connection, known = self._connection, self._known.get(name)
         tracked = self._fitted(name, wanted, known)
         if known is None:
-            adopting.begin(connection, tracked)
+            adopting.begin(connection, tracked, keep_local=self._registry.keeps_local(name))
             return
         if is_lost:
             adopting.tell_lost(connection, known)
         adopting.adopt(connection, Takeover(known, tracked, is_lost=is_lost, is_new=is_new))
+        if self._has_migrated:
+            adopting.keep_made_records(connection, tracked)
 
     def _fitted(self, name: str, wanted: TrackedObject, known: TrackedObject | None) -> TrackedObject:
         """Return how an object looks, once its table has the model's columns. Raises ``UnsupportedModel``."""

@@ -112,7 +112,11 @@ steps = st.one_of(
     step(f"{CHANGE} error = 'x: y', failed_in = 's' WHERE key = ?", keys),
     step(f"{CHANGE} deferred = NOT deferred WHERE key = ?", keys),
     step(ACCEPT, keys),
-    step("REPLACE INTO statesync_cursor (object, space, cursor, filter, rereading, reread_from) VALUES (?, 's', ?, NULL, NULL, 0)", objects, small),
+    step(
+        "REPLACE INTO statesync_cursor (object, space, cursor, filter, rereading, reread_from) VALUES (?, 's', ?, NULL, NULL, 0)",
+        objects,
+        small,
+    ),
 )
 
 

@@ -8,12 +8,14 @@ from logging import Logger, getLogger
 from attrs import evolve, frozen
 
 from statesync.errors import UnsupportedModel
-from statesync.store import cursors
+from statesync.store import cursors, local_only
 from statesync.store.cursors import EPOCH, MISSED_DELETES
 from statesync.store.evolution.places import fold_where_it_is, is_in_place, with_key_of_table
 from statesync.store.outbox import changes
 from statesync.store.rereading import reread
+from statesync.store.schema import has_table
 from statesync.store.tracking import registry, triggers
+from statesync.store.tracking.quoting import in_main, quoted
 from statesync.store.tracking.tables.fitting import fit, table_of
 from statesync.store.tracking.objects import Objects, TrackedObject
 
@@ -69,10 +71,38 @@ def adopt(connection: sqlite3.Connection, takeover: Takeover) -> None:
         reread(connection, {tracked.name: tracked}, MISSED_DELETES)
 
 
-def begin(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
-    """Track an object that was not tracked before."""
+def begin(connection: sqlite3.Connection, tracked: TrackedObject, *, keep_local: bool) -> None:
+    """Track an object that was not tracked before, and answer for its records: no hub has seen them."""
     registry.save(connection, tracked)
+    if keep_local:
+        local_only.keep_all(connection, tracked)
+    else:
+        changes.offer_new(connection, tracked)
     triggers.install(connection, tracked)
+
+
+def note_records(connection: sqlite3.Connection, known: Objects) -> None:
+    """Remember which records there are before the program's migrations."""
+    connection.execute("CREATE TEMP TABLE IF NOT EXISTS before_migration (object, key, UNIQUE (object, key))")
+    connection.execute("DELETE FROM temp.before_migration")
+    for name, tracked in known.items():
+        if has_table(connection, tracked.table):
+            connection.execute(
+                f"INSERT OR IGNORE INTO temp.before_migration SELECT ?, {quoted(tracked.key)} "
+                f"FROM {in_main(tracked.table)}",
+                (name,),
+            )
+
+
+def keep_made_records(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
+    """Let the records that a migration has made be local only: no hub has seen them, and none is offered them."""
+    key = quoted(tracked.key)
+    local_only.keep_those(
+        connection,
+        f"SELECT :object, {key}, 0, NULL FROM {in_main(tracked.table)} WHERE {key} IS NOT NULL "
+        f"AND {key} NOT IN (SELECT key FROM temp.before_migration WHERE object = :object AND key IS NOT NULL)",
+        {"object": tracked.name},
+    )
 
 
 def follow(connection: sqlite3.Connection, known: Objects, lost: frozenset[str]) -> None:

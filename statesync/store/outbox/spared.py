@@ -43,6 +43,13 @@ def untold_keys(connection: sqlite3.Connection, tracked: TrackedObject) -> str |
     return f"SELECT first.key {_first_and_now(tracked)} WHERE first.known{same}"
 
 
+def drop_untold(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
+    """Drop from an object's log what tells of no tracked column. Runs before the log is folded."""
+    untold = untold_keys(connection, tracked)
+    if untold is not None:
+        connection.execute(f"DELETE FROM {in_main(tracked.log)} WHERE key IN ({untold})")
+
+
 def note_spared(connection: sqlite3.Connection, tracked: TrackedObject, before: int) -> None:
     """Say which columns the changes that were folded last leave as the hub has them.
 

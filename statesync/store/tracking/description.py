@@ -96,9 +96,7 @@ class Description:
             {
                 "table": self.table,
                 "key": self.key,
-                "columns": [
-                    [c.name, c.kind, c.default, c.is_filled, c.is_required] for c in self.columns
-                ],
+                "columns": [[c.name, c.kind, c.default, c.is_filled, c.is_required] for c in self.columns],
                 "references": [[r.column, r.parent_table, r.parent_column] for r in self.references],
                 "uniques": [
                     [[[t.sql, t.collation, t.is_expression] for t in index.terms], index.where]

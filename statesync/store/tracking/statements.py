@@ -32,7 +32,9 @@ class Statements:
         key that the table takes for the same. ``as_text`` are names whose values are given as bytes of texts.
         """
         given = (self._of.key, *columns, *computed)
-        unset = [c for c in self._of.columns if c.name not in given and (c.default is not None or c.is_required)]
+        unset = [
+            c for c in self._of.columns if c.name not in given and (c.default is not None or c.is_required)
+        ]
         names = ", ".join(quoted(name) for name in (*given, *(c.name for c in unset)))
         marks = [_AS_TEXT if name in as_text else "?" for name in given]
         values = ", ".join([*marks, *map(self._unless_given, unset)])

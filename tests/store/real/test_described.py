@@ -91,7 +91,10 @@ def test_generated_columns_neither_travel_nor_are_written(new_site: NewSite) -> 
 @pytest.mark.parametrize(
     ("before", "said"),
     [
-        ("CREATE TABLE real_tag (name TEXT, title TEXT); CREATE VIEW tag AS SELECT * FROM real_tag", "a view"),
+        (
+            "CREATE TABLE real_tag (name TEXT, title TEXT); CREATE VIEW tag AS SELECT * FROM real_tag",
+            "a view",
+        ),
         ("CREATE VIRTUAL TABLE tag USING fts5 (name, title)", "a virtual table"),
         ("CREATE TABLE tag (name STRING PRIMARY KEY, title TEXT)", "declared STRING"),
         ("CREATE TABLE tag (name UUID PRIMARY KEY, title TEXT)", "declared UUID"),

@@ -32,7 +32,7 @@ INDEXES = (
     "CREATE UNIQUE INDEX one ON thing (lower(name))",
     "CREATE UNIQUE INDEX one ON thing (abs(number), trim(name) COLLATE NOCASE) WHERE (number) IN (1, 2, -1)",
     "CREATE UNIQUE INDEX one ON thing (coalesce(name, 'a, (b'), number /* a ( comment */ + 1)",
-    "CREATE UNIQUE INDEX one ON thing ([name] || \"number\" -- what they say\n, number)",
+    'CREATE UNIQUE INDEX one ON thing ([name] || "number" -- what they say\n, number)',
     "CREATE UNIQUE INDEX one ON thing (folded)",
     "CREATE UNIQUE INDEX one ON thing (folded || local)",
     "CREATE UNIQUE INDEX one ON thing (id COLLATE NOCASE)",

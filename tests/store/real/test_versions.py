@@ -106,10 +106,19 @@ def rewrite(connection: sqlite3.Connection) -> None:
 
 
 CHANGES: dict[str, tuple[Step, Any]] = {
-    "add_column": (lambda migrator: migrator.add_column("note", "kind", TextField(default="x")), second(kind=kind)),
-    "add_null": (lambda migrator: migrator.add_column("note", "kind", TextField(null=True)), second(kind=lambda: TextField(null=True))),
+    "add_column": (
+        lambda migrator: migrator.add_column("note", "kind", TextField(default="x")),
+        second(kind=kind),
+    ),
+    "add_null": (
+        lambda migrator: migrator.add_column("note", "kind", TextField(null=True)),
+        second(kind=lambda: TextField(null=True)),
+    ),
     "drop_column": (lambda migrator: migrator.drop_column("note", "count"), second(count=None)),
-    "drop_column, legacy": (lambda migrator: migrator.drop_column("note", "count", legacy=True), second(count=None)),
+    "drop_column, legacy": (
+        lambda migrator: migrator.drop_column("note", "count", legacy=True),
+        second(count=None),
+    ),
     "rename_column": (lambda migrator: migrator.rename_column("note", "title", "heading"), second("heading")),
     "rename_column, legacy": (
         lambda migrator: migrator.rename_column("note", "title", "heading", legacy=True),
@@ -153,9 +162,12 @@ def test_a_migration_of_a_parent_uploads_nothing_and_cascades_to_nothing(
 
 def test_what_a_migration_writes_is_not_uploaded(pair: tuple[Site, Site]) -> None:
     a, b = pair
-    a = reopened(a, second(), rewrite)
+    a = reopened(a, second(kind=kind), rewrite)
     assert a.store.pending() == []
-    assert a.rows()["made"] == ("by the migration", None)
+    a.sync()
+    b.sync()
+    assert a.rows()["made"] == ("by the migration", None, "x")
+    assert b.rows().keys() == {"k", "l", "m"}
     assert b.rows()["k"] == ("title k", "7")
     a.store.close()
 
