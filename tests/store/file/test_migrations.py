@@ -17,6 +17,9 @@ from statesync import ConnectionLost, Phase, Store, SyncOptions
 from statesync.testing import Fault, FaultyRemote
 
 _TO_FORMAT_3 = """
+DROP INDEX statesync_change_spared;
+ALTER TABLE statesync_change DROP COLUMN spared;
+ALTER TABLE statesync_cursor DROP COLUMN unread;
 ALTER TABLE statesync_change DROP COLUMN shared;
 DROP TABLE statesync_local;
 DROP TRIGGER statesync_Airport_insert_before;
