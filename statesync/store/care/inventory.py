@@ -67,7 +67,9 @@ def _digests(
     for found, *values in connection.execute(
         f"SELECT {names} FROM {in_main(tracked.table)} WHERE {within}", bounds
     ):
-        if found not in taken_back and isinstance(found, str):
+        if not isinstance(found, str):
+            continue
+        if found not in taken_back:
             yield found, digest.of_record(found, shown(values))
             continue
         record = taken_back.pop(found)
@@ -88,7 +90,8 @@ def without_filled_in(connection: sqlite3.Connection, tracked: TrackedObject, ke
 
     A record of the hub that was written before a column came has nothing there.
     """
-    row = connection.execute(tracked.sql.select, (json.dumps([key]),)).fetchone()
+    wanted = json.dumps([key])
+    row = read(connection, lambda: connection.execute(tracked.sql.select, (wanted,)).fetchone())
     if row is None:
         return
     before = records_before(connection, tracked.name, key, key + "\0").get(key) or {}
