@@ -14,6 +14,7 @@ from statesync.protocol.messages import (
     Adapt,
     Answered,
     AskAhead,
+    BackoffOver,
     BeginSession,
     CancelRequested,
     ComposeAhead,
@@ -200,12 +201,13 @@ def drain_always(now: Conversation, event: Event, decision: Decision) -> Decisio
 
 
 def send_what_is_written(now: Conversation, event: Event, decision: Decision) -> Decision:
-    """Send a batch in the same breath in which it is written down, so that no cancel comes between."""
-    if Trigger.OPEN_BATCH not in decision.triggers or decision.conversation.batch is None:
+    """Send a batch that is written down although a cancel has come first."""
+    batch = now.batch
+    if not isinstance(event, CancelRequested) or batch is None or batch.request is not RequestState.NOT_SENT:
         return decision
-    batch = evolve(decision.conversation.batch, request=RequestState.UNDER_WAY)
-    sent = evolve(decision.conversation, batch=batch)
-    return evolve(decision, conversation=sent, actions=(*decision.actions, Send(batch.direction)))
+    sent = evolve(now, cancelled_by=event.reason, batch=evolve(batch, request=RequestState.UNDER_WAY))
+    actions = (Send(batch.direction), Drain(event.grace))
+    return Decision(sent, (Trigger.CANCEL,), decision.facts, actions=actions)
 
 
 def hear_every_cancel(now: Conversation, event: Event, decision: Decision) -> Decision:
@@ -276,6 +278,13 @@ def compose_and_prepare(now: Conversation, event: Event, decision: Decision) -> 
     return evolve(decision, conversation=evolve(decision.conversation, looked_through=ahead[0].after))
 
 
+def hear_what_is_late(now: Conversation, event: Event, decision: Decision) -> Decision:
+    """Take a back-off that is over for one that somebody waits for."""
+    if isinstance(event, BackoffOver) and now.phase is Phase.UPLOADING and now.batch is None:
+        return Decision(now, actions=(Prepare(1),))
+    return decision
+
+
 def forget_to_adapt(now: Conversation, event: Event, decision: Decision) -> Decision:
     """Go on under the old identity, in the old epoch."""
     return evolve(decision, effects=tuple(each for each in decision.effects if not isinstance(each, Adapt)))
@@ -297,7 +306,7 @@ def be_done_with_rejections(now: Conversation, event: Event, decision: Decision)
         (go_on_after_cancel, promises.NOTHING_NEW, ENOUGH),
         (read_ahead_after_cancel, promises.NOTHING_NEW, ENOUGH),
         (drain_always, promises.AT_ONCE, ENOUGH),
-        (send_what_is_written, promises.AT_ONCE, ENOUGH),
+        (send_what_is_written, promises.AT_ONCE, GRACES),
         (hear_every_cancel, promises.SAME_OUTCOME, ENOUGH),
         (hear_no_second_grace, promises.SHORTEST, GRACES),
         (blame_the_user, promises.REASONED, DIRECTIONS),
@@ -308,6 +317,7 @@ def be_done_with_rejections(now: Conversation, event: Event, decision: Decision)
         (upload_everything, promises.LIMIT, ONE_EDIT),
         (upload_nothing, promises.DRAINED, ENOUGH),
         (compose_and_prepare, promises.AHEAD, ENOUGH),
+        (hear_what_is_late, promises.STRAY, ENOUGH),
         (forget_to_adapt, promises.AGREED, COPIED),
         (be_done_with_rejections, promises.REJECTED, REJECTIONS),
     ],

@@ -160,7 +160,7 @@ def _done(world: World, talk: Talk, decision: Decision) -> tuple[World, str | No
             return over, broken or wrong
         world, talk, wrong = _acted(world, talk, action)
         broken = broken or wrong
-    return evolve(world, talk=talk), broken or promises.broken_by_talk(talk)
+    return evolve(world, talk=talk), broken or promises.broken_by_conversation(talk.conversation)
 
 
 def _acted(world: World, talk: Talk, action: Action) -> tuple[World, Talk, str | None]:

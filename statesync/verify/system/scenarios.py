@@ -142,6 +142,12 @@ def _with_an_odd_hub(policy: str) -> list[World]:
     ]
 
 
+def _with_rejections(policy: str) -> list[World]:
+    some, every = (rejected(policy, all_of_them=all_of_them) for all_of_them in (False, True))
+    up = evolve(every, plans=(Plan(_A, Options(downloads=False, policy=policy)), *every.plans[1:]))
+    return [some, every, up]
+
+
 def _with_large_batches(policy: str) -> list[World]:
     large = Options(policy=policy, batch_size=2)
     worlds = _with_and_without_doubt(in_conflict, policy)
@@ -179,7 +185,7 @@ SCENARIOS = (
     Scenario(
         "the hub rejects records",
         {Kind.EDIT: 1, Kind.LOSE_ANSWER: 1, Kind.CANCEL: 1},
-        lambda policy: [rejected(policy, all_of_them=True), rejected(policy, all_of_them=False)],
+        _with_rejections,
     ),
     Scenario(
         "sessions in one direction, with a deadline",
