@@ -1,6 +1,6 @@
-"""What the device believes that the hub has: its records, with pending changes taken back.
+"""What the device believes that the hub has: its records, without pending changes and what is local only.
 
-A pending change is known already, and is no difference to be found. So its record counts as it was before.
+Both are known already, and are no differences to be found. So such a record counts as the hub should have it.
 A record whose key is no text has never been on a hub, and is left out.
 """
 
@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from statesync import digest
+from statesync.store import local_only
 from statesync.store.file.reading import read
 from statesync.store.outbox.lookup import records_before
 from statesync.store.tracking.description import BLOB, BOOLEAN
@@ -25,7 +26,7 @@ def keys_cut(connection: sqlite3.Connection, tracked: TrackedObject, size: int) 
     key, table = f"{quoted(tracked.key)} COLLATE BINARY", in_main(tracked.table)
     sql = (
         f"SELECT key FROM (SELECT {key} AS key, row_number() OVER (ORDER BY {key}) AS place FROM {table}) "
-        "WHERE place % ? = 0 AND typeof(key) = 'text' ORDER BY key COLLATE BINARY"
+        "WHERE place % ? = 0 ORDER BY key COLLATE BINARY"
     )
     rows = read(connection, lambda: connection.execute(sql, (size,)).fetchall())
     return ["", *(found for (found,) in rows if isinstance(found, str))]
@@ -55,11 +56,11 @@ def _digests(
 ) -> Iterator[tuple[str, int]]:
     key = f"{quoted(tracked.key)} COLLATE BINARY"
     names = ", ".join(quoted(name) for name in (tracked.key, *tracked.column_names))
-    is_text = f"typeof({quoted(tracked.key)}) = 'text'"
-    within = f"{key} >= :low AND (:until IS NULL OR {key} < :until) AND {is_text}"
+    within = f"{key} >= :low AND (:until IS NULL OR {key} < :until)"
     bounds = {"low": low, "until": until}
     # A text that is no UTF-8 is encoded as an object: no hub has such a value, so the record differs.
-    taken_back = records_before(connection, tracked.name, low, until)
+    local = local_only.records(connection, tracked.name, low, until)
+    taken_back = local | records_before(connection, tracked.name, low, until)
     shown = _shown_as(tracked)
     for found, *values in connection.execute(
         f"SELECT {names} FROM {in_main(tracked.table)} WHERE {within}", bounds
@@ -67,7 +68,7 @@ def _digests(
         if found not in taken_back and isinstance(found, str):
             yield found, digest.of_record(found, shown(values))
     for found, record in taken_back.items():
-        if record is not None and isinstance(found, str):
+        if record is not None:
             yield found, digest.of_record(found, shown([record.get(name) for name in tracked.column_names]))
 
 

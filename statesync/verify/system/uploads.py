@@ -19,7 +19,6 @@ from statesync.verify.system.device import (
     Overruled,
     Payload,
     Pending,
-    drop_empty,
     fix_limit,
     fold,
     learn,
@@ -185,7 +184,7 @@ def store(device: Device, batch: Batch, verdicts: Verdicts) -> tuple[Device, int
         device = _resolve(device, resolution)
     for change, verdict in zip(batch.payload.changes, answer.verdicts, strict=True):
         if isinstance(verdict, Conflict):
-            device = with_change(device, change.key, partial(evolve, batch=None, sent=None))
+            device = with_change(device, change.key, partial(evolve, batch=None, sent=None, shared=True))
         elif isinstance(verdict, Accepted):
             device = _acknowledge(device, batch.payload.batch, change, verdict)
     accepted = len(batch.payload.changes) - refused
@@ -235,6 +234,8 @@ def _acknowledge(device: Device, batch: str, change: Change, verdict: Accepted) 
     if pending.revision == pending.sent:
         return with_change(device, change.key, lambda _: None)
     exists = device.row(change.key) is not None
+    if change.data is None and not exists:  # the hub has no record either
+        return with_change(device, change.key, lambda _: None)
     operation = "insert" if change.data is None else "update"
     moved = evolve(
         pending,
@@ -247,7 +248,7 @@ def _acknowledge(device: Device, batch: str, change: Change, verdict: Accepted) 
         failed=False,
     )
     device = with_change(device, change.key, lambda _: moved)
-    return drop_empty(evolve(device, positions=device.positions + 1))
+    return evolve(device, positions=device.positions + 1)
 
 
 def hold_back(device: Device, batch: Batch) -> Device:

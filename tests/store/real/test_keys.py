@@ -112,6 +112,25 @@ def test_a_delete_of_one_case_leaves_the_other(new_site: NewSite) -> None:
     assert a.rows() == {"Red": ("mine",)}
 
 
+def test_a_record_that_the_hub_lacks_is_offered_whatever_its_twin_was(new_site: NewSite) -> None:
+    """The hub tells of a delete of Red, and the device has red, which no trigger has seen."""
+    a, b = new_site("a", tag, IGNORING_CASE), new_site("b", tag)
+    a.sync()
+    b.model.create(name="Red", title="1")
+    b.sync()
+    a.sync()
+    b.model.delete_by_id("Red")
+    b.sync()
+    a.sync()
+    a.execute("DROP TRIGGER statesync_Tag_insert")
+    a.model.create(name="red", title="2")
+    assert a.store.repair() == []
+    a.sync()
+    a.sync()
+    b.sync()
+    assert b.rows() == a.rows() == {"red": ("2",)}
+
+
 # -- a key that the table makes a number of ----------------------------------------------------------
 
 
@@ -159,6 +178,15 @@ def test_two_keys_that_are_one_number_do_not_overwrite_each_other(new_site: NewS
     with pytest.raises(StoreError, match=r"Tag 007 cannot be stored beside 7"):
         a.sync(sync_type="download_only")
     assert a.rows() == {"7": ("mine",)}
+
+
+def test_rows_that_are_one_text_keep_nothing_from_being_offered(new_site: NewSite) -> None:
+    a = new_site("a", tag, "CREATE TABLE tag (name NOT NULL PRIMARY KEY, title TEXT)")
+    a.unseen("INSERT INTO tag VALUES (7, 'number'), ('7', 'text'), ('k', 'text')")
+    a.store.reset(keep_records=True)
+    assert a.operations() == {"7": "insert", "k": "insert"}
+    a.sync()
+    assert a.execute("SELECT count(*) FROM tag") == [(3,)]
 
 
 # -- a key that is no text ---------------------------------------------------------------------------

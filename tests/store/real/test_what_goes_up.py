@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from peewee import IntegerField, TextField
 
-from statesync import Phase, Store
+from statesync import Phase, Store, SyncOptions
 from statesync.store.care.doctor import Repair
 
 from .sites import Site, note
@@ -309,6 +309,30 @@ def test_a_temporary_object_of_the_tables_name_is_neither_read_nor_written(
     assert b.rows() == {"k": ("3",), "other": ("1",)}
 
 
+@pytest.mark.parametrize("shadow", SHADOWS.values(), ids=SHADOWS)
+def test_a_session_neither_reads_nor_writes_a_temporary_object_of_its_own_connection(
+    pair: tuple[Site, Site], shadow: str
+) -> None:
+    """A callback runs in the session's thread, and what it makes there is on the session's connection."""
+    a, b = pair
+    b.model.create(id="new", title="n")
+    b.model.delete_by_id("other")
+    b.sync()
+    left: list[object] = []
+
+    def hide(_: object) -> None:
+        if not left:
+            a.execute(shadow)
+        left[:] = [a.execute("SELECT count(*) FROM temp.note")]
+
+    result = a.store.scope(a.remote).sync(SyncOptions(conflict_policy="server_wins"), on_progress=hide)
+    assert result.errors.upload == ()
+    assert a.rows() == {"k": ("2",), "new": ("n",)}
+    assert left == [[(0,)]]
+    b.sync()
+    assert b.rows() == a.rows()
+
+
 def test_a_temporary_object_is_not_tracked_in_place_of_the_table(new_site: Callable[..., Site]) -> None:
     a = new_site("a", note)
     a.execute("DROP TRIGGER statesync_Note_insert")
@@ -329,7 +353,7 @@ def test_clearing_and_dropping_touch_no_temporary_and_no_attached_table(
     a.execute("CREATE TEMP TABLE note (id TEXT PRIMARY KEY, title TEXT)")
     for schema in ("elsewhere", "temp"):
         a.execute(f"INSERT INTO {schema}.note VALUES ('mine', 'kept')")
-    a.store.clear()
+    a.store.clear(discard_pending=True)
     assert a.execute("SELECT count(*) FROM main.note") == [(0,)]
     a.store.drop()
     for schema in ("elsewhere", "temp"):
