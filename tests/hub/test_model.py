@@ -1,6 +1,6 @@
 """The hub against the model of it that the proofs use: any requests of three clients, backups included.
 
-``statesync.verify.system.hub`` is the one model of the hub. What the system model proves holds for the real
+``statesync.verify.modelled.hub`` is the one model of the hub. What the system model proves holds for the real
 hub only as far as the two answer alike.
 """
 
@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from statesync.hub import Hub, HubLimits, Refused
-from statesync.verify.system import hub as model
-from statesync.verify.system.wire import (
+from statesync.verify.modelled import hub as model
+from statesync.verify.modelled.wire import (
     Accepted,
     Change,
     Conflict,

@@ -32,9 +32,9 @@ from statesync.protocol.messages import (
 )
 from statesync.values import Direction, Reason
 from statesync.verify.firing import Standing
-from statesync.verify.system.device import Device
-from statesync.verify.system.uploads import Verdicts
-from statesync.verify.system.wire import Accepted, Fields
+from statesync.verify.modelled.device import Device
+from statesync.verify.modelled.uploads import Verdicts
+from statesync.verify.modelled.wire import Accepted, Fields
 from statesync.verify.system.world import Talk, World
 
 LAWFUL = "the conversation asks for nothing that the lifecycle refuses"

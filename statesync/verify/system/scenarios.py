@@ -11,13 +11,13 @@ from functools import partial
 from attrs import evolve, frozen
 
 from statesync.protocol.messages import Prepare
-from statesync.verify.system import uploads
-from statesync.verify.system.device import OBJECT, Device, fix_limit, learn, put, write
+from statesync.verify.modelled import uploads
+from statesync.verify.modelled.device import OBJECT, Device, fix_limit, learn, put, write
+from statesync.verify.modelled.hub import Hub, push
+from statesync.verify.modelled.wire import Change, Fields, Push, PushAnswer, fields
 from statesync.verify.system.driver import begin
 from statesync.verify.system.happening import Budget, Kind
-from statesync.verify.system.hub import Hub, push
 from statesync.verify.system.network import reaches
-from statesync.verify.system.wire import Change, Fields, Push, PushAnswer, fields
 from statesync.verify.system.world import Options, Plan, World
 
 POLICIES = ("client_wins", "server_wins")
@@ -211,5 +211,10 @@ SCENARIOS = (
         "the hub finds batches too large",
         {Kind.REFUSE: 2, Kind.LOSE_ANSWER: 1, Kind.CANCEL: 1},
         _with_large_batches,
+    ),
+    Scenario(
+        "the device may not write",
+        {Kind.FORBID: 1, Kind.LOSE_ANSWER: 1, Kind.CANCEL: 1},
+        partial(_with_and_without_doubt, in_conflict),
     ),
 )
