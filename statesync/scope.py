@@ -6,12 +6,12 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Literal, TypeVar, cast
 
 import peewee
 
 from statesync.diagnosis import Diagnosis, SurveyRemote, diagnose
-from statesync.errors import NothingToCancel, UnknownObject, UsageError
+from statesync.errors import BadOptions, NothingToCancel, UnknownObject, UsageError
 from statesync.net.remote import Remote
 from statesync.session.handle import OnFailure, OnProgress, OnSuccess, Session
 from statesync.store import opening
@@ -57,15 +57,25 @@ class Store(Selection):
         """The Peewee database."""
         return self._parts.database.peewee
 
-    def track(self, model: type[_Tracked], *, name: str | None = None) -> type[_Tracked]:
+    def track(
+        self,
+        model: type[_Tracked],
+        *,
+        name: str | None = None,
+        existing: Literal["offer", "local"] = "offer",
+    ) -> type[_Tracked]:
         """Track a model, and return it: a decorator. ``statesync.Model`` has a fit key; any Peewee model
         with a text or UUID key will do.
 
         ``name`` is the object's name on the wire, else it is the model's. Binds the model to this store's
-        database. Takes effect with ``setup()``. Raises ``UnsupportedModel``, and tracks nothing, for a key
-        that two devices would both make up.
+        database. Takes effect with ``setup()``. ``existing`` says what becomes of records that are in the
+        table when it is tracked for the first time: the hub is offered them as new, or they stay ``"local"``
+        only, as if written in ``untracked()``. Raises ``UnsupportedModel`` for a key that two devices would
+        both make up, and ``BadOptions`` for another ``existing``; nothing is tracked then.
         """
-        self._parts.registry.register(model, name)
+        if existing not in ("offer", "local"):
+            raise BadOptions(f"existing is {existing!r}; give 'offer' or 'local'")
+        self._parts.registry.register(model, name, keep_local=existing == "local")
         model.bind(self.database)
         return model
 

@@ -211,5 +211,8 @@ EPOCH_CHANGED = "epoch_changed"
 HORIZON_PASSED = "horizon_passed"
 WRONG_HUB = "wrong_hub"
 
+FORBIDDEN = "forbidden"
+"""The refusal of a request that its token has no right to make."""
+
 OUTCOME_UNKNOWN = "outcome_unknown"
 """The refusal of a hub that lost its database while it committed: the batch may have been applied."""

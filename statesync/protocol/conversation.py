@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
+from statesync.errors import SyncFailed
 from statesync.lifecycle import BatchPhase, Phase
 from statesync.values import Direction, Reason
 
@@ -100,6 +101,8 @@ class Conversation:
     """Records that the next upload batch may have, after one was too much for the hub; None: no bound."""
     resend: int = 0
     """Records whose conflict was resolved in this round and which must go up again."""
+    upload_error: SyncFailed | None = field(default=None, eq=False)
+    """Why the upload was given up, while the download goes on."""
     sent: int = 0
     rejected: int = 0
     outbox_drained: bool = False

@@ -194,6 +194,22 @@ INSERT INTO statesync_tracking SELECT value FROM statesync_meta WHERE key = 'tra
 DELETE FROM statesync_meta WHERE key = 'tracking';
 """
 
+# What is local only: what a program wrote untracked, or had before tracking. image is what the hub has
+# instead. shared says of a change that some hub may have its record, whatever its image and base say; of the
+# changes of an older file nobody knows it.
+_LOCAL_ONLY = """
+CREATE TABLE statesync_local (
+    object TEXT NOT NULL,
+    key TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    image TEXT,
+    here TEXT,
+    PRIMARY KEY (object, key)
+) WITHOUT ROWID;
+ALTER TABLE statesync_change ADD COLUMN shared INTEGER NOT NULL DEFAULT 0;
+UPDATE statesync_change SET shared = 1;
+"""
+
 
 def _log_each_object_apart(connection: sqlite3.Connection) -> None:
     """Lead to format 4: each object has a log of its own, which keeps values, not images made of them.
@@ -245,6 +261,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     _FORMAT_3,
     _log_each_object_apart,
     _log_what_is_proven,
+    _LOCAL_ONLY,
 )
 FORMAT = len(MIGRATIONS)
 

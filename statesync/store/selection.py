@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from peewee import Model
 
 from statesync.errors import UnknownObject, UsageError
-from statesync.store import claims, conflict_log
+from statesync.store import claims, conflict_log, local_only
 from statesync.store.cursors import EVERYTHING
 from statesync.store.file.reading import key_for_people
 from statesync.store.journal import history
@@ -80,9 +80,16 @@ class Selection:
 
     @contextmanager
     def untracked(self) -> Iterator[None]:
-        """Make the block's writes local only: one transaction that leaves no pending changes."""
-        with self._folded(), triggers.untracked(self._parts.database):
+        """Make the block's writes local only: one transaction that makes no changes for the hub.
+
+        A record that is local only is neither sent nor offered, and no download touches it until the hub has
+        a newer version of it. A tracked write makes an ordinary change of it. A record whose change waits
+        already goes up with that change as it is then; if the block deletes it, its insert or update is
+        forgotten, and the hub keeps what it has.
+        """
+        with self._folded() as connection, triggers.local_only(self._parts.database):
             yield
+            fold(connection, self._parts.registry.refresh(connection))
 
     def rollback(self, what: Model | type[Model] | None = None) -> int:
         """Undo pending changes: of one record, of one model's records, or (None) of all.
@@ -130,7 +137,8 @@ class Selection:
     def reset(self, *, keep_records: bool = False, discard_pending: bool = False) -> None:
         """Forget the hub: the next sync may be with another one, as if it were the first.
 
-        With ``keep_records`` all records stay, and are offered to the next hub. Otherwise they are deleted
+        With ``keep_records`` all records stay, and all but those that are local only are offered to the next
+        hub. Otherwise they are deleted
         from the device: then it raises ``UsageError``, and deletes nothing, while changes wait, which only
         the device has; with ``discard_pending`` they are deleted too. Raises ``SyncInProgress`` while a
         session runs.
@@ -172,6 +180,7 @@ class Selection:
         for tracked in self._tracked().values():
             connection.execute(f"DELETE FROM {in_main(tracked.table)}")
             changes.forget_object(connection, tracked.name)
+            local_only.forget_object(connection, tracked.name)
 
     # -- history -------------------------------------------------------------------------------------
 
@@ -239,8 +248,17 @@ def _refuse_under_way(undone: list[Change]) -> None:
 
 
 def _undo(connection: sqlite3.Connection, tracked: TrackedObject, change: Change) -> None:
-    """Make the record what it is without the change, and forget the change."""
+    """Make the record what it is without the change, and forget the change.
+
+    One that was local only before is that again, unless the hub has sent news of it since.
+    """
     record = change.record_before
+    if isinstance(change.key, str):
+        local = local_only.among(connection, tracked.name, [change.key]).get(change.key)
+        if local is not None and local.here is not None:
+            record = local.record_here
+        elif local is not None:
+            local_only.end(connection, tracked.name, [change.key])
     if record is None:
         records.delete(connection, tracked, change.key)
     else:

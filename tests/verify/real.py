@@ -103,6 +103,12 @@ class RealSession:
         """What the driver hears next."""
         return self.driver._next[0] if self.driver._next else None
 
+    @property
+    def waits_for_the_hub(self) -> bool:
+        """Whether the open batch's request has not been answered."""
+        awaited = self.requests._awaited
+        return any(each is awaited for each in self.thread.unanswered)
+
     def conversation(self) -> Conversation:
         """Return what the session remembers, without the seconds that it took."""
         now: Conversation = self.driver._now
@@ -139,7 +145,6 @@ class RealDevice:
     path: Path
     store: Store
     running: RealSession | None = None
-    policies: dict[str, str] = field(factory=dict)
 
     @property
     def parts(self) -> Any:
@@ -153,7 +158,7 @@ class RealDevice:
             kind = SyncType.UPLOAD_ONLY if options.uploads else SyncType.DOWNLOAD_ONLY
         chosen = SyncOptions(
             sync_type=kind,
-            upload_batch_size=1,
+            upload_batch_size=options.batch_size,
             download_batch_size=1,
             max_attempts=2,
             conflict_policy=options.policy,

@@ -1,6 +1,6 @@
-"""What the device believes that the hub has: its records, with pending changes taken back.
+"""What the device believes that the hub has: its records, without pending changes and what is local only.
 
-A pending change is known already, and is no difference to be found. So its record counts as it was before.
+Both are known already, and are no differences to be found. So such a record counts as the hub should have it.
 A record whose key is no text has never been on a hub, and is left out.
 """
 
@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from statesync import digest
+from statesync.store import local_only
 from statesync.store.file.reading import read
 from statesync.store.outbox.lookup import records_before
 from statesync.store.tracking.description import BLOB, BOOLEAN
@@ -58,7 +59,8 @@ def _digests(
     within = f"{key} >= :low AND (:until IS NULL OR {key} < :until)"
     bounds = {"low": low, "until": until}
     # A text that is no UTF-8 is encoded as an object: no hub has such a value, so the record differs.
-    taken_back = records_before(connection, tracked.name, low, until)
+    local = local_only.records(connection, tracked.name, low, until)
+    taken_back = local | records_before(connection, tracked.name, low, until)
     shown = _shown_as(tracked)
     for found, *values in connection.execute(
         f"SELECT {names} FROM {in_main(tracked.table)} WHERE {within}", bounds

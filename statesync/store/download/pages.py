@@ -15,8 +15,9 @@ from operator import ge
 import msgspec
 from attrs import frozen
 
+from statesync.conflicts import Record
 from statesync.errors import BadAnswer
-from statesync.store import cursors
+from statesync.store import cursors, local_only
 from statesync.store.cursors import EPOCH, Cursor
 from statesync.store.download import upserts
 from statesync.store.file.reading import read
@@ -129,10 +130,13 @@ def _apply_object(connection: sqlite3.Connection, part: ObjectPage, cursor: Curs
     aside = pending_among(connection, tracked.name, keys)
     if cursor.is_compared:
         cursors.note_seen(connection, tracked.name, keys)
+    known, overwritten = _end_local(connection, part)
+    if known:
+        part = _without(part, known)
     if aside:
         _leave_aside(connection, part, aside)
     if cursor.rereading == EPOCH:
-        aside |= _offer_newer(connection, part, cursor.reread_from, aside)
+        aside |= _offer_newer(connection, part, cursor.reread_from, aside | overwritten)
     rows = [row for row in part.rows if row[0] not in aside] if aside else part.rows
     deleted = [key for key in part.deleted if key not in aside] if aside else part.deleted
     # Deletes go first: a record may have the unique value of one that is deleted.
@@ -141,17 +145,41 @@ def _apply_object(connection: sqlite3.Connection, part: ObjectPage, cursor: Curs
     return len(rows) + len(deleted)
 
 
+def _end_local(connection: sqlite3.Connection, part: ObjectPage) -> tuple[set[str], set[str]]:
+    """Return which records of the page stay local only, and which do no longer: the page has news of them."""
+    name = part.tracked.name
+    exempt = local_only.among(connection, name, [entry.key for entry in part.entries])
+    if not exempt:
+        return set(), set()
+    known = {
+        entry.key
+        for entry in part.entries
+        if entry.key in exempt and exempt[entry.key].knows(entry.version, _remote(part.tracked, entry))
+    }
+    local_only.end(connection, name, exempt.keys() - known)
+    return known, exempt.keys() - known
+
+
+def _without(part: ObjectPage, keys: set[str]) -> ObjectPage:
+    return ObjectPage(
+        part.tracked,
+        tuple(entry for entry in part.entries if entry.key not in keys),
+        tuple(row for row in part.rows if row[0] not in keys),
+        tuple(key for key in part.deleted if key not in keys),
+    )
+
+
+def _remote(tracked: TrackedObject, entry: Entry) -> Record | None:
+    return None if entry.deleted else tracked.wire.read(entry.data)  # type: ignore[arg-type]
+
+
 def _leave_aside(connection: sqlite3.Connection, part: ObjectPage, aside: set[str]) -> None:
     changes.keep_remote_images(connection, part.tracked.name, _remote_images(part, aside))
 
 
 def _remote_images(part: ObjectPage, keys: set[str]) -> dict[str, str | None]:
     """Return the images of the hub's records, None for a deleted one."""
-    return {
-        entry.key: None if entry.deleted else image_of(part.tracked.wire.read(entry.data))  # type: ignore[arg-type]
-        for entry in part.entries
-        if entry.key in keys
-    }
+    return {entry.key: image_of(_remote(part.tracked, entry)) for entry in part.entries if entry.key in keys}
 
 
 def _offer_newer(
@@ -171,7 +199,7 @@ def _offer_newer(
     offered: set[str] = set()
     for key, record in ours.items():
         entry = old[key]
-        remote = None if entry.deleted else tracked.wire.read(entry.data)  # type: ignore[arg-type]
+        remote = _remote(tracked, entry)
         if remote is None or any(record.get(column) != value for column, value in remote.items()):
             edit = Rebase("update" if remote else "insert", images[key], entry.version)
             changes.offer_edit(connection, tracked.name, key, edit)

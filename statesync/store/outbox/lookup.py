@@ -17,6 +17,9 @@ from statesync.values import RecordError
 PENDING_KEYS = "SELECT key FROM statesync_change WHERE object = :object"
 """The keys of an object's records with a pending change, as a part of a statement."""
 
+NEVER_LEFT = "image IS NULL AND base = 0 AND theirs IS NULL AND batch IS NULL AND shared = 0"
+"""Says of a change that no hub can have its record, as a part of a statement."""
+
 NO_RECORD = "null"
 """The hub's image of a record that it has deleted; no image at all means that it sent none."""
 
@@ -46,11 +49,12 @@ class Change(NamedTuple):
 
 
 class Version(NamedTuple):
-    """Which revision of a change was looked at, what it does, and what the record was before it."""
+    """Which revision of a change was looked at, what it does to what, and whether it went up so."""
 
     revision: int
     operation: str
     image: str | UnreadableText | None
+    is_as_sent: bool
 
 
 _CHANGE = "SELECT position, object, key, image, theirs, batch FROM statesync_change WHERE object = ?"
@@ -70,7 +74,8 @@ def changes_of_record(connection: sqlite3.Connection, name: str, key: str) -> li
 
 def version_of(connection: sqlite3.Connection, name: str, key: str) -> Version | None:
     """Return revision, operation and image of a record's change, None if it has no change."""
-    sql = "SELECT revision, operation, image FROM statesync_change WHERE object = ? AND key = ?"
+    columns = "revision, operation, image, revision IS sent"
+    sql = f"SELECT {columns} FROM statesync_change WHERE object = ? AND key = ?"
     row = read(connection, lambda: connection.execute(sql, (name, key)).fetchone())
     return None if row is None else Version(*row)
 
@@ -113,6 +118,15 @@ def unedited_keys(connection: sqlite3.Connection, wire_id: str, name: str) -> li
         (wire_id, name),
     )
     return [key for (key,) in rows]
+
+
+def edited_keys(connection: sqlite3.Connection, wire_id: str, name: str) -> set[str]:
+    """Return the keys of an object's changes that were edited since they went up with the batch."""
+    rows = connection.execute(
+        "SELECT key FROM statesync_change WHERE batch = ? AND revision <> sent AND object = ?",
+        (wire_id, name),
+    )
+    return {key for (key,) in rows}
 
 
 def changes_of_batch(connection: sqlite3.Connection, wire_id: str) -> list[tuple[str, str]]:

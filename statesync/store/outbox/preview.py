@@ -11,9 +11,12 @@ from typing import NamedTuple
 
 from attrs import evolve, frozen
 
-from statesync.store import cursors
+from statesync.store import cursors, local_only
 from statesync.store.file.reading import StoredKey, key_for_people, read
-from statesync.store.outbox.fold import is_gone, log_beside_records, logged
+from statesync.store.outbox.fold import logged
+from statesync.store.outbox.lookup import NEVER_LEFT
+from statesync.store.outbox.proof import is_gone, log_beside_records
+from statesync.store.tracking import triggers
 from statesync.store.tracking.log import KEPT
 from statesync.store.tracking.objects import Objects, TrackedObject
 from statesync.store.tracking.quoting import in_main, is_key, quoted
@@ -28,12 +31,12 @@ class _Net:
     key: StoredKey
     change: PendingChange
     has_image: bool
-    is_under_way: bool
+    has_left: bool
 
     @property
     def is_nothing(self) -> bool:
-        """Whether the record was made and deleted here, and never sent."""
-        return self.change.operation == "delete" and not self.has_image and not self.is_under_way
+        """Whether the record was made and deleted here, and is certainly on no hub."""
+        return self.change.operation == "delete" and not self.has_left
 
 
 class _Logged(NamedTuple):
@@ -70,6 +73,8 @@ def _has_pending(connection: sqlite3.Connection, objects: Objects) -> bool:
     for name, tracked in objects.items():
         if name not in recently:
             found = any(True for _ in _kept(connection, name))
+        elif triggers.are_local(connection):
+            found = bool(_net_changes(connection, tracked, 0))
         else:
             found = _has_living(connection, tracked) or bool(_net_changes(connection, tracked, 0))
         if found:
@@ -81,18 +86,21 @@ def _kept(connection: sqlite3.Connection, name: str) -> Iterator[_Net]:
     """Find the changes that the outbox has of an object."""
     rows = connection.execute(
         "SELECT position, object, key, operation, base, revision, deferred, error, image IS NOT NULL, "
-        "batch IS NOT NULL FROM statesync_change WHERE object = ?",
+        f"NOT ({NEVER_LEFT}) FROM statesync_change WHERE object = ?",
         (name,),
     )
-    for position, of, key, operation, base, revision, deferred, error, has_image, is_under_way in rows:
+    for position, of, key, operation, base, revision, deferred, error, has_image, has_left in rows:
         shown = key_for_people(key)
         change = PendingChange(of, shown, operation, base, revision, bool(deferred), error)
-        yield _Net((0, position), key, change, bool(has_image), bool(is_under_way))
+        yield _Net((0, position), key, change, bool(has_image), bool(has_left))
 
 
 def _net_changes(connection: sqlite3.Connection, tracked: TrackedObject, number: int) -> list[_Net]:
     """Return the changes of an object that something was logged of; ``number`` is its own among all."""
     found = {net.key: net for net in _kept(connection, tracked.name)}
+    if triggers.are_local(connection):
+        gone = {record.key for record in _log_of(connection, tracked) if record.is_gone}
+        return [net for net in found.values() if net.key not in gone or net.change.operation == "delete"]
     for record in _log_of(connection, tracked):
         known = found.get(record.key)
         if known is not None:
@@ -105,9 +113,12 @@ def _net_changes(connection: sqlite3.Connection, tracked: TrackedObject, number:
 def _log_of(connection: sqlite3.Connection, tracked: TrackedObject) -> Iterator[_Logged]:
     """Return what was logged of each record: its first row says what it was, its last one what it is."""
     cursor, gone = cursors.position_of(connection, tracked.name), is_gone(tracked)
+    was = local_only.origin(tracked, exempt=local_only.has_any(connection, tracked.name))
     rows = connection.execute(
-        f"SELECT logged.key, min(2 * logged.rowid + logged.known), max(2 * logged.rowid + {gone}), "
-        f"sum(logged.changed <> {KEPT} OR {gone}) {log_beside_records(tracked)} GROUP BY logged.key"
+        f"SELECT logged.key, min(2 * logged.rowid + ({was.known})), max(2 * logged.rowid + {gone}), "
+        f"sum(logged.changed <> {KEPT} OR {gone}) {log_beside_records(tracked)} {was.join} "
+        "GROUP BY logged.key",
+        {"object": tracked.name},
     )
     for key, first, last, revisions in rows:
         known = bool(first % 2)
@@ -124,7 +135,7 @@ def _begun(name: str, record: _Logged, number: int) -> _Net:
     operation = "delete" if record.is_gone else "update" if record.known else "insert"
     shown = key_for_people(record.key)
     change = PendingChange(name, shown, operation, record.base, record.revisions, deferred=False, error=None)
-    return _Net((number, record.first), record.key, change, bool(record.known), is_under_way=False)
+    return _Net((number, record.first), record.key, change, bool(record.known), has_left=bool(record.known))
 
 
 def _has_living(connection: sqlite3.Connection, tracked: TrackedObject) -> bool:

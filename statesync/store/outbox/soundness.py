@@ -6,11 +6,13 @@ import json
 import sqlite3
 from collections.abc import Iterable
 
+from statesync.store.local_only import LOCAL_KEYS
 from statesync.store.tracking.objects import TrackedObject
 from statesync.store.tracking.quoting import in_main, is_key, quoted
 
 _STRAY = "batch IS NOT NULL AND batch NOT IN (SELECT value FROM json_each(?))"
-_CONTRADICTS = "change.operation = 'delete' AND now.{key} IS NOT NULL"
+_CONTRADICTS = f"change.operation = 'delete' AND now.{{key}} IS NOT NULL AND change.key NOT IN ({LOCAL_KEYS})"
+"""A delete may wait beside a record that is local only."""
 _IS_MISSING = "change.operation <> 'delete' AND now.{key} IS NULL"
 
 
@@ -56,12 +58,14 @@ def mend_contradictions(connection: sqlite3.Connection, tracked: TrackedObject) 
         "UPDATE statesync_change SET revision = revision + 1, "
         "operation = CASE WHEN image IS NULL THEN 'insert' ELSE 'update' END "
         f"WHERE position IN (SELECT change.position {_changes(tracked, _CONTRADICTS)})",
-        (tracked.name,),
+        {"object": tracked.name},
     )
 
 
 def _count(connection: sqlite3.Connection, tracked: TrackedObject, which: str) -> int:
-    row = connection.execute(f"SELECT count(*) {_changes(tracked, which)}", (tracked.name,)).fetchone()
+    row = connection.execute(
+        f"SELECT count(*) {_changes(tracked, which)}", {"object": tracked.name}
+    ).fetchone()
     return int(row[0])
 
 
@@ -71,6 +75,6 @@ def _changes(tracked: TrackedObject, which: str) -> str:
     return (
         "FROM statesync_change AS change "
         f"LEFT JOIN {in_main(tracked.table)} AS now ON {is_key(f'now.{key}', 'change.key')} "
-        f"WHERE change.object = ? AND {which.format(key=key)} "
+        f"WHERE change.object = :object AND {which.format(key=key)} "
         f"AND NOT EXISTS (SELECT 1 FROM {in_main(tracked.log)} AS later WHERE later.key = change.key)"
     )

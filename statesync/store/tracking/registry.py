@@ -26,6 +26,7 @@ class Registry:
     def __init__(self, store: str) -> None:
         self._store = store
         self._models: dict[str, type[peewee.Model]] = {}
+        self._kept_local: set[str] = set()
         self._read: _Descriptions | None = None
 
     @property
@@ -44,8 +45,11 @@ class Registry:
         """The registered models by the names of their objects."""
         return dict(self._models)
 
-    def register(self, model: type[peewee.Model], name: str | None) -> None:
-        """Remember a model; setting up does the rest. Raises ``UnsupportedModel`` for an unfit key."""
+    def register(self, model: type[peewee.Model], name: str | None, *, keep_local: bool = False) -> None:
+        """Remember a model; setting up does the rest. Raises ``UnsupportedModel`` for an unfit key.
+
+        ``keep_local`` says that the records which its table has before it is tracked are local only.
+        """
         described = describe(model, name)
         for known, other in self._models.items():  # SQLite's names, of tables and triggers, have no case
             if known.lower() == described.name.lower() and (other is not model or known != described.name):
@@ -55,6 +59,14 @@ class Registry:
                     f"track({model.__name__}, name=…)"
                 )
         self._models[described.name] = model
+        if keep_local:
+            self._kept_local.add(described.name)
+        else:
+            self._kept_local.discard(described.name)
+
+    def keeps_local(self, name: str) -> bool:
+        """Tell whether the records from before tracking are to be local only."""
+        return name in self._kept_local
 
     def begin(self, connection: sqlite3.Connection) -> None:
         """Track the objects that the database describes from now on."""

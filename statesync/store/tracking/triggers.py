@@ -15,6 +15,8 @@ Traps that the triggers answer for (measured on SQLite 3.40):
   statements that set the key: a trigger costs its call, even where it has nothing to do.
 * A flag switches tracking off within one transaction. A custom SQL function would break every other program
   that writes to the file. The flag has a table of its own: a row found by its key costs more to read.
+* The flag has a third state, in which writes are logged as ever, and are local only: who folds the log reads
+  it. The triggers tell it not from "on", so files with older triggers know it, too.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from statesync.store.tracking.quoting import in_main, quoted
 _ON = "SELECT is_on FROM statesync_tracking"
 _SET = "UPDATE statesync_tracking SET is_on = ?"
 _FLAG = f"({_ON})"
+_OFF, _TRACKED, _LOCAL_ONLY = 0, 1, 2
 _WITHIN = 1
 """How many rows may stand at the log's end, besides one a unique index, that were kept for a write. Rows
 further up were kept for writes that did not follow: what is missing of those may have gone otherwise."""
@@ -47,20 +50,38 @@ def untracked(database: Database) -> Iterator[sqlite3.Connection]:
 
 
 @contextmanager
+def local_only(database: Database) -> Iterator[sqlite3.Connection]:
+    """Run the block as ``untracked`` does, with its writes in the log: the caller folds before and after."""
+    with database.transaction() as connection, database.peewee.atomic(), _set_to(connection, _LOCAL_ONLY):
+        yield connection
+
+
+@contextmanager
 def switched_off(connection: sqlite3.Connection) -> Iterator[None]:
     """Track no writes of the block. A block that raises has to be undone by whoever began the transaction.
 
     There is no savepoint: inside one, SQLite copies every page before it writes it, which doubles the cost.
     """
+    with _set_to(connection, _OFF):
+        yield
+
+
+@contextmanager
+def _set_to(connection: sqlite3.Connection, state: int) -> Iterator[None]:
     (before,) = connection.execute(_ON).fetchone()
-    connection.execute(_SET, (0,))
+    connection.execute(_SET, (state,))
     yield
     connection.execute(_SET, (before,))
 
 
 def is_on(connection: sqlite3.Connection) -> bool:
     """Tell whether writes are tracked."""
-    return connection.execute(_ON).fetchall() == [(1,)]
+    return connection.execute(_ON).fetchall() == [(_TRACKED,)]
+
+
+def are_local(connection: sqlite3.Connection) -> bool:
+    """Tell whether what is logged now is local only."""
+    return connection.execute(_ON).fetchall() == [(_LOCAL_ONLY,)]
 
 
 def switch_on(connection: sqlite3.Connection) -> None:

@@ -15,7 +15,7 @@ import msgspec
 from attrs import frozen
 
 from statesync.conflicts import Policy, Record
-from statesync.store import conflict_log
+from statesync.store import conflict_log, local_only
 from statesync.store.conflict_log import Sides
 from statesync.store.file.reading import UnreadableText, read
 from statesync.store.outbox import changes as outbox
@@ -96,19 +96,22 @@ def resolve(
     resolutions = []
     for change, verdict in zip(changes, verdicts, strict=True):
         if isinstance(verdict, Conflict) and change.object in objects:
-            resolution = _resolve(connection, objects[change.object], change.key, verdict, policy)
+            resolution = _resolve(connection, objects[change.object], change, verdict, policy)
             if resolution is not None:
                 resolutions.append(resolution)
     return resolutions
 
 
 def _resolve(
-    connection: sqlite3.Connection, tracked: TrackedObject, key: str, verdict: Conflict, policy: Policy
+    connection: sqlite3.Connection, tracked: TrackedObject, change: Change, verdict: Conflict, policy: Policy
 ) -> Resolution | None:
+    key = change.key
     seen = lookup.version_of(connection, tracked.name, key)
     if seen is None:  # rolled back meanwhile: there is nothing left to keep
         return None
     base, local = _readable(record_of_image(seen.image)), _local(connection, tracked, key)
+    if seen.is_as_sent and local_only.among(connection, tracked.name, [key]):
+        local = _sent(tracked, change)  # what stands here may have been written untracked since
     remote = None
     if not verdict.deleted and verdict.data is not msgspec.UNSET:
         remote = tracked.wire.read(verdict.data)
@@ -117,6 +120,10 @@ def _resolve(
         return Resolution(tracked, key, seen.revision, verdict.version, base, local, remote, local, problem)
     kept, problem = _ask(policy, base, local, remote, tracked)
     return Resolution(tracked, key, seen.revision, verdict.version, base, local, remote, kept, problem)
+
+
+def _sent(tracked: TrackedObject, change: Change) -> Record | None:
+    return None if change.data is msgspec.UNSET else tracked.wire.read(change.data)
 
 
 def _local(connection: sqlite3.Connection, tracked: TrackedObject, key: str) -> Record | None:
@@ -229,9 +236,11 @@ def _store_resolution(connection: sqlite3.Connection, session: str, resolution: 
     if resolution.problem is not None:
         outbox.mark_failed(connection, tracked.name, key, resolution.problem, session)
         return
+    is_local = bool(local_only.among(connection, tracked.name, [key]))
     if resolution.is_conflict:
         try:
-            _write(connection, tracked, key, resolution.kept)
+            if resolution.kept is not None or not is_local:
+                _write(connection, tracked, key, resolution.kept)
         except sqlite3.IntegrityError as error:  # the statement is undone, the transaction goes on
             outbox.mark_failed(connection, tracked.name, key, f"does_not_fit: {error}", session)
             return
@@ -241,6 +250,10 @@ def _store_resolution(connection: sqlite3.Connection, session: str, resolution: 
         outbox.rebase(connection, tracked.name, key, edit, revised=True)
     else:
         outbox.forget_record(connection, tracked.name, key)
+    if is_local and resolution.goes_up and resolution.kept is not None:
+        local_only.end(connection, tracked.name, [key])
+    elif is_local:
+        _compare_local(connection, tracked, key, resolution.version, resolution.remote)
 
 
 def _operation(resolution: Resolution) -> str:
@@ -266,6 +279,7 @@ def _store_accepted(
     remove_accepted: bool,
 ) -> None:
     """Take accepted changes out of the outbox, by compare and set; those edited since stay, rebased."""
+    _settle_local(connection, wire_id, changes, verdicts, objects)
     if remove_accepted:
         _remove(connection, wire_id, objects)
     outbox.forget_unedited(connection, wire_id)
@@ -286,9 +300,42 @@ def _accepted(
     }
 
 
+def _settle_local(
+    connection: sqlite3.Connection,
+    wire_id: str,
+    changes: Sequence[Change],
+    verdicts: Sequence[Verdict],
+    objects: Objects,
+) -> None:
+    """Let accepted records go on being local only where the hub has not got what is here."""
+    for name in {change.object for change in changes} & objects.keys():
+        if not local_only.has_any(connection, name):
+            continue
+        accepted = {key: at for (of, key), at in _accepted(changes, verdicts).items() if of == name}
+        local = local_only.among(connection, name, accepted)
+        edited = lookup.edited_keys(connection, wire_id, name)
+        local_only.end(connection, name, local.keys() & edited)
+        for key in local.keys() - edited:
+            change, version = accepted[key]
+            sent = _sent(objects[name], change)
+            _compare_local(connection, objects[name], key, version, sent)
+
+
+def _compare_local(
+    connection: sqlite3.Connection, tracked: TrackedObject, key: str, version: int, at_hub: Record | None
+) -> None:
+    """Let a record that is local only be an ordinary one if it is as the hub has it, at ``version``."""
+    if _local(connection, tracked, key) == at_hub:
+        local_only.end(connection, tracked.name, [key])
+    else:
+        local_only.note_at_hub(connection, tracked.name, key, version, at_hub)
+
+
 def _remove(connection: sqlite3.Connection, wire_id: str, objects: Objects) -> None:
     for name, tracked in objects.items():
         keys = lookup.unedited_keys(connection, wire_id, name)
+        local = local_only.among(connection, name, keys)
+        keys = [key for key in keys if key not in local] if local else keys
         connection.executemany(tracked.sql.delete, [(key,) for key in keys])
 
 
@@ -298,11 +345,13 @@ def _rebase(connection: sqlite3.Connection, tracked: TrackedObject, change: Chan
     It moves to the end of the outbox, past the position up to which the session uploads. So it waits for the
     next session.
     """
-    sent = None if change.data is msgspec.UNSET else tracked.wire.read(change.data)
+    sent = _sent(tracked, change)
     now = lookup.version_of(connection, tracked.name, change.key)
     is_delete = now is not None and now.operation == "delete"
+    if is_delete and sent is None:  # the hub has no record either
+        outbox.forget_record(connection, tracked.name, change.key)
+        return
     operation = "delete" if is_delete else "insert" if sent is None else "update"
     edit = Rebase(operation, image_of(sent), max(version, 1))
     outbox.rebase(connection, tracked.name, change.key, edit, revised=False)
     outbox.move_to_end(connection, tracked.name, change.key)
-    outbox.drop_empty(connection, tracked.name)

@@ -41,11 +41,12 @@ class Ahead:
 
 @frozen(cache_hash=True)
 class Options:
-    """What a session was asked to do."""
+    """What a session was asked to do. ``batch_size`` are the records of an upload batch."""
 
     uploads: bool = True
     downloads: bool = True
     policy: str = "merge_fields"
+    batch_size: int = 1
 
 
 @frozen(cache_hash=True)

@@ -10,13 +10,15 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from rig.device import Device
+from rig.device import Device, as_downloaded
 from rig.gate import Gate
 
 from statesync import ConnectionLost, Phase, Store, SyncOptions
 from statesync.testing import Fault, FaultyRemote
 
 _TO_FORMAT_3 = """
+ALTER TABLE statesync_change DROP COLUMN shared;
+DROP TABLE statesync_local;
 DROP TRIGGER statesync_Airport_insert_before;
 DROP TRIGGER statesync_Airport_insert;
 DROP TRIGGER statesync_Airport_update;
@@ -94,7 +96,7 @@ def test_what_an_older_format_had_logged_is_still_pending_and_can_be_taken_back(
 ) -> None:
     path = Path(here.store.database.database)
     fresh = schema_of(path)
-    with here.store.untracked():
+    with as_downloaded(here.store):
         here.add(4)
         here.edit("k00000", name="before", elevation=7, latitude=0.1, plan=b"\x00\xff")
     before = here.rows()

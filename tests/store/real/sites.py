@@ -9,6 +9,7 @@ from typing import Any
 
 from attrs import define
 from peewee import TextField
+from rig.device import as_downloaded
 
 from statesync import Store, SyncOptions, SyncResult
 from statesync.hub import LocalRemote
@@ -62,7 +63,8 @@ class Site:
 
     def unseen(self, sql: str, *values: object) -> None:
         """Run one statement that no trigger sees."""
-        with self.store.untracked():
+        self.fold()
+        with as_downloaded(self.store):
             self.execute(sql, *values)
 
 

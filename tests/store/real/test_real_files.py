@@ -169,6 +169,8 @@ def _note(store: Store) -> None:
 
 
 _TO_FORMAT_3 = """
+ALTER TABLE statesync_change DROP COLUMN shared;
+DROP TABLE statesync_local;
 DROP TRIGGER statesync_Note_insert_before;
 DROP TRIGGER statesync_Note_insert;
 DROP TRIGGER statesync_Note_update;

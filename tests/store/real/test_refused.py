@@ -5,11 +5,18 @@ Source: section 2 of the design's second part.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
 import pytest
-from rig.device import Device
+from peewee import TextField
+from rig.device import Device, device_at
 from rig.gate import Gate, Reply, lose_answer
 
-from statesync import AllRejected, InDoubt, Phase, SyncFailed
+from statesync import AllRejected, InDoubt, Phase, SyncFailed, Unauthorized
+from statesync.hub import Hub, Right, create_token, serving
 
 MOST = 600
 """Bytes that a push may have at the gate, as at a proxy with a limit of its own."""
@@ -88,3 +95,56 @@ def test_a_batch_in_doubt_is_never_cut(here: Device, there: Device, gate: Gate) 
     assert (again["batch"], again["changes"]) == (first["batch"], first["changes"])
     there.sync()
     assert there.keys() == keys
+
+
+@pytest.fixture
+def reader(
+    live_hub: tuple[Hub, str], tmp_path: Path, space: str
+) -> Iterator[Callable[[dict[str, Any]], Device]]:
+    """Open a device whose token has these rights, at a hub over the same database that asks for tokens."""
+    with ExitStack() as stack:
+        hub = Hub(live_hub[0].url)
+        stack.callback(hub.close)
+        address = stack.enter_context(serving(hub))
+
+        def make(rights: dict[str, Any]) -> Device:
+            token = create_token(hub.database, space, rights)
+            return stack.enter_context(device_at(tmp_path / "reader.db", address, space, token=token))
+
+        yield make
+
+
+def test_who_may_only_read_downloads_and_is_told_that_its_changes_wait(
+    reader: Callable[..., Device], there: Device
+) -> None:
+    there.add(3)
+    there.sync()
+    device = reader({"*": frozenset({Right.READ})})
+    device.add(2, first=100)
+    with pytest.raises(Unauthorized) as failed:
+        device.sync()
+    assert failed.value.result.stats.downloaded == 3
+    assert [change.error for change in device.store.pending()] == [None, None]
+    there.sync()
+    assert len(there.keys()) == 3
+
+
+def test_a_missing_right_for_one_object_holds_back_its_changes_and_the_others_go_up(
+    reader: Callable[..., Device], there: Device
+) -> None:
+    device = reader({"*": frozenset(Right), "Memo": frozenset({Right.READ})})
+    store = device.store
+
+    class Memo(store.Model):  # type: ignore[name-defined, misc]
+        text = TextField()
+
+    store.setup()
+    memo = Memo.create(text="mine")
+    device.add(2)
+    result = device.sync()
+    assert result.phase is Phase.DONE
+    assert [(error.object, error.key, error.code) for error in result.errors.upload] == [
+        ("Memo", memo.id, "forbidden")
+    ]
+    there.sync()
+    assert len(there.keys()) == 2
