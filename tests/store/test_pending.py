@@ -113,6 +113,9 @@ steps = st.one_of(
     step(f"{CHANGE} deferred = NOT deferred WHERE key = ?", keys),
     step(ACCEPT, keys),
     step("REPLACE INTO statesync_cursor VALUES (?, 's', ?, NULL, NULL, 0)", objects, small),
+    # What no trigger sees.
+    step("UPDATE statesync_tracking SET is_on = 1 - is_on"),
+    step("UPDATE OR IGNORE bare SET id = ? WHERE id = ?", keys, keys),
 )
 
 
@@ -125,6 +128,7 @@ steps = st.one_of(
 @example(history=[(REPLACE, "a", 0, 0), (FOLD,), (ACCEPT, "a"), (IGNORE, "a", 0, 0)]).via("never written")
 @given(history=st.lists(steps, min_size=1, max_size=25))
 def test_what_waits_is_told_as_a_fold_would_make_it(desk: Desk, history: list[Step]) -> None:
+    desk.other.execute("UPDATE statesync_tracking SET is_on = 1")
     desk.store.clear(discard_pending=True)
     desk.other.execute("DELETE FROM statesync_cursor")
     for statement, *values in history:
