@@ -74,6 +74,7 @@ def finish_reread(connection: sqlite3.Connection, tracked: TrackedObject, cursor
 
 def _offer_or_delete_unseen(connection: sqlite3.Connection, tracked: TrackedObject, cursor: Cursor) -> None:
     key = quoted(tracked.key)
+    changes.lose_remote_images(connection, tracked.name, f"key NOT IN ({SEEN_KEYS})")
     unseen = f"{key} NOT IN ({SEEN_KEYS}) AND {key} NOT IN ({PENDING_KEYS})"
     if cursor.rereading == EPOCH:
         changes.offer_records(connection, tracked, where=unseen)

@@ -220,6 +220,20 @@ def _log_each_object_apart(connection: sqlite3.Connection) -> None:
     connection.execute("DROP TABLE statesync_log")
 
 
+# Conflicts that wait for a decision, and the versions of records that are ahead of their object's cursor.
+# contested is the version of the hub's record that theirs holds, while a change waits beside it.
+_CONTESTED = """
+ALTER TABLE statesync_change ADD COLUMN contested INTEGER;
+ALTER TABLE statesync_conflict ADD COLUMN waits INTEGER NOT NULL DEFAULT 0;
+CREATE UNIQUE INDEX statesync_conflict_waits ON statesync_conflict (object, key) WHERE waits = 1;
+CREATE TABLE statesync_base (
+    object TEXT NOT NULL,
+    key TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    PRIMARY KEY (object, key)
+) WITHOUT ROWID;
+"""
+
 Migration = str | Callable[[sqlite3.Connection], None]
 
 MIGRATIONS: tuple[Migration, ...] = (
@@ -227,6 +241,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     _FORMAT_2,
     _FORMAT_3,
     _log_each_object_apart,
+    _CONTESTED,
 )
 FORMAT = len(MIGRATIONS)
 

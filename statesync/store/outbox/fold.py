@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from statesync.store import cursors
+from statesync.store import bases, cursors
 from statesync.store.outbox import changes, queue
 from statesync.store.tracking.images import image_sql
 from statesync.store.tracking.objects import Objects, TrackedObject
@@ -48,7 +48,7 @@ def _fold_object(connection: sqlite3.Connection, tracked: TrackedObject) -> None
         SELECT :object, logged.key,
                CASE WHEN now.{key} IS NULL THEN 'delete' WHEN logged.known THEN 'update' ELSE 'insert' END,
                CASE WHEN logged.known THEN {image_sql(tracked, "logged")} END,
-               CASE WHEN logged.known THEN max(1, :cursor) ELSE 0 END,
+               CASE WHEN logged.known THEN {bases.base_sql(connection, tracked.name)} ELSE 0 END,
                logged.changed OR now.{key} IS NULL
         FROM {quoted(tracked.log)} AS logged
         LEFT JOIN {quoted(tracked.table)} AS now ON now.{key} = logged.key

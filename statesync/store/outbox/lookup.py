@@ -23,7 +23,8 @@ NO_RECORD = "null"
 class Change(NamedTuple):
     """One change with what the record was before it, and what the hub has sent of it since.
 
-    ``batch`` is the wire id of the batch that it went up with, None if it is not under way.
+    ``batch`` is the wire id of the batch that it went up with, None if it is not under way. ``contested`` is
+    the version of the hub's record if the change waits for a decision between both.
     """
 
     object: str
@@ -31,6 +32,12 @@ class Change(NamedTuple):
     image: str | None
     remote_image: str | None
     batch: str | None
+    contested: int | None
+
+    @property
+    def remote(self) -> Record | None:
+        """The record that the hub has sent since; None is a delete, or nothing."""
+        return _record_of(self.remote_image)
 
     @property
     def record_before(self) -> Record | None:
@@ -39,13 +46,14 @@ class Change(NamedTuple):
 
 
 class Version(NamedTuple):
-    """Which revision of a change was looked at, and what the record was before it."""
+    """Which revision of a change was looked at, what the record was before it, and what has kept it here."""
 
     revision: int
     image: str | None
+    error: str | None
 
 
-_CHANGE = "SELECT object, key, image, theirs, batch FROM statesync_change WHERE object = ?"
+_CHANGE = "SELECT object, key, image, theirs, batch, contested FROM statesync_change WHERE object = ?"
 
 
 def changes_of_object(connection: sqlite3.Connection, name: str) -> list[Change]:
@@ -59,9 +67,9 @@ def changes_of_record(connection: sqlite3.Connection, name: str, key: str) -> li
 
 
 def version_of(connection: sqlite3.Connection, name: str, key: str) -> Version | None:
-    """Return the revision and image of a record's change, None if it has no change."""
+    """Return the revision, image and error of a record's change, None if it has no change."""
     row = connection.execute(
-        "SELECT revision, image FROM statesync_change WHERE object = ? AND key = ?", (name, key)
+        "SELECT revision, image, error FROM statesync_change WHERE object = ? AND key = ?", (name, key)
     ).fetchone()
     return None if row is None else Version(*row)
 

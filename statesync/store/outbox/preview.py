@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from attrs import evolve, frozen
 
-from statesync.store import cursors
+from statesync.store import bases, cursors
 from statesync.store.outbox.fold import logged
 from statesync.store.tracking.objects import Objects, TrackedObject
 from statesync.store.tracking.quoting import quoted
@@ -25,12 +25,12 @@ class _Net:
     place: tuple[int, int]
     change: PendingChange
     has_image: bool
-    is_under_way: bool
+    is_known: bool
 
     @property
     def is_nothing(self) -> bool:
-        """Whether the record was made and deleted here, and never sent."""
-        return self.change.operation == "delete" and not self.has_image and not self.is_under_way
+        """Whether the record was made and deleted here, never sent, and unknown to the hub."""
+        return self.change.operation == "delete" and not self.has_image and not self.is_known
 
 
 class _Logged(NamedTuple):
@@ -70,12 +70,13 @@ def _kept(connection: sqlite3.Connection, name: str) -> Iterator[_Net]:
     """Find the changes that the outbox has of an object."""
     rows = connection.execute(
         "SELECT position, object, key, operation, base, revision, deferred, error, image IS NOT NULL, "
-        "batch IS NOT NULL FROM statesync_change WHERE object = ?",
+        "batch IS NOT NULL OR theirs IS NOT NULL, contested IS NOT NULL "
+        "FROM statesync_change WHERE object = ?",
         (name,),
     )
-    for position, of, key, operation, base, revision, deferred, error, has_image, is_under_way in rows:
-        change = PendingChange(of, key, operation, base, revision, bool(deferred), error)
-        yield _Net((0, position), change, bool(has_image), bool(is_under_way))
+    for position, of, key, operation, base, revision, deferred, error, has_image, is_known, waits in rows:
+        change = PendingChange(of, key, operation, base, revision, bool(deferred), error, bool(waits))
+        yield _Net((0, position), change, bool(has_image), bool(is_known))
 
 
 def _net_changes(connection: sqlite3.Connection, tracked: TrackedObject, number: int) -> list[_Net]:
@@ -94,11 +95,11 @@ def _log_of(connection: sqlite3.Connection, tracked: TrackedObject) -> Iterator[
     key = quoted(tracked.key)
     rows = connection.execute(  # next to min(), SQLite takes a bare column from the row that has the minimum
         f"SELECT logged.key, min(logged.rowid), logged.known, "
-        "CASE WHEN logged.known THEN max(1, :cursor) ELSE 0 END, "
+        f"CASE WHEN logged.known THEN {bases.base_sql(connection, tracked.name)} ELSE 0 END, "
         f"sum(logged.changed OR now.{key} IS NULL), now.{key} IS NULL "
         f"FROM {quoted(tracked.log)} AS logged "
         f"LEFT JOIN {quoted(tracked.table)} AS now ON now.{key} = logged.key GROUP BY logged.key",
-        {"cursor": cursors.position_of(connection, tracked.name)},
+        {"object": tracked.name, "cursor": cursors.position_of(connection, tracked.name)},
     )
     return map(_Logged._make, rows)
 
@@ -114,7 +115,7 @@ def _begun(name: str, record: _Logged, number: int) -> _Net:
     change = PendingChange(
         name, record.key, operation, record.base, record.revisions, deferred=False, error=None
     )
-    return _Net((number, record.first), change, bool(record.known), is_under_way=False)
+    return _Net((number, record.first), change, bool(record.known), is_known=False)
 
 
 def _has_living(connection: sqlite3.Connection, tracked: TrackedObject) -> bool:

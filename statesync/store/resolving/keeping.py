@@ -1,0 +1,123 @@
+"""Storing what is kept of a record in conflict: the record, its change, and the conflict log, in one go.
+
+Every function runs in a transaction that has folded, with tracking switched off.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from statesync.conflicts import Later, Record
+from statesync.store import bases, conflict_log, cursors
+from statesync.store.conflict_log import Sides
+from statesync.store.outbox import changes as outbox
+from statesync.store.outbox import lookup
+from statesync.store.outbox.changes import Rebase, RemoteImage
+from statesync.store.outbox.lookup import Change
+from statesync.store.resolving.asking import Resolution
+from statesync.store.resolving.rows import record_here
+from statesync.store.tracking.images import image_of, record_of_image
+from statesync.store.tracking.objects import TrackedObject
+
+
+def store_resolution(connection: sqlite3.Connection, session: str, resolution: Resolution) -> None:
+    """Store one resolution, by compare and set on the revision that was looked at."""
+    tracked, key = resolution.tracked, resolution.key
+    now = lookup.version_of(connection, tracked.name, key)
+    if now is None or now.revision != resolution.revision:
+        return
+    if resolution.problem is not None:
+        outbox.mark_failed(connection, tracked.name, key, resolution.problem, session)
+    elif isinstance(resolution.kept, Later):
+        _let_wait(connection, session, resolution)
+    elif resolution.is_conflict:
+        _keep(connection, session, resolution, resolution.kept)
+    else:
+        _follow(connection, resolution, resolution.kept, revised=False)
+
+
+def _let_wait(connection: sqlite3.Connection, session: str, resolution: Resolution) -> None:
+    name, key = resolution.tracked.name, resolution.key
+    remote = RemoteImage(key, image_of(resolution.remote), resolution.version)
+    outbox.contest(connection, name, remote)
+    sides = Sides(resolution.base, resolution.local, resolution.remote, None)
+    conflict_log.let_wait(connection, session, name, key, sides)
+
+
+def _keep(connection: sqlite3.Connection, session: str, resolution: Resolution, kept: Record | None) -> None:
+    tracked, key = resolution.tracked, resolution.key
+    try:
+        write(connection, tracked, key, kept)
+    except sqlite3.IntegrityError as error:  # the statement is undone, the transaction goes on
+        outbox.mark_failed(connection, tracked.name, key, f"does_not_fit: {error}", session)
+        return
+    sides = Sides(resolution.base, resolution.local, resolution.remote, kept)
+    conflict_log.add(connection, session, tracked.name, key, sides)
+    _follow(connection, resolution, kept, revised=True)
+
+
+def _follow(
+    connection: sqlite3.Connection, resolution: Resolution, kept: Record | None, *, revised: bool
+) -> None:
+    """Let the change be what leads from the hub's record to what is kept."""
+    # A record that the hub has left alone may know fewer columns than ours: ours is the one to go back to.
+    image = image_of(resolution.remote if revised else resolution.base)
+    edit = Rebase(_operation(kept, resolution.remote), image, max(resolution.version, 1))
+    name, key = resolution.tracked.name, resolution.key
+    _follow_hub(connection, name, key, edit if resolution.goes_up else None, revised=revised)
+    _learn(connection, name, key, resolution.remote, resolution.version)
+
+
+def settle(
+    connection: sqlite3.Connection, tracked: TrackedObject, change: Change, version: int, kept: Record | None
+) -> None:
+    """Settle a contested change: its record becomes ``kept``, and goes up unless it is the hub's.
+
+    ``version`` is that of the hub's record. Raises ``sqlite3.IntegrityError`` where the table refuses it.
+    """
+    name, key, remote = tracked.name, change.key, change.remote
+    local = record_here(connection, tracked, key)
+    write(connection, tracked, key, kept)
+    edit = Rebase(_operation(kept, remote), image_of(remote), version)
+    _follow_hub(connection, name, key, None if kept == remote else edit, revised=True)
+    note_settled(connection, change, version, local, kept)
+
+
+def note_settled(
+    connection: sqlite3.Connection, change: Change, version: int, local: Record | None, kept: Record | None
+) -> None:
+    """Log what was kept of a contested change, whose record was ``local`` until now."""
+    sides = Sides(record_of_image(change.image), local, change.remote, kept)
+    conflict_log.settle(connection, change.object, change.key, sides)
+    _learn(connection, change.object, change.key, change.remote, version)
+
+
+def write(connection: sqlite3.Connection, tracked: TrackedObject, key: str, kept: Record | None) -> None:
+    """Make a record what is kept of it."""
+    if kept is None:
+        connection.execute(tracked.sql.delete, (key,))
+    else:
+        connection.execute(tracked.sql.upsert(tuple(kept)), (key, *kept.values()))
+
+
+def _operation(kept: Record | None, remote: Record | None) -> str:
+    """Return what leads from the hub's record to the one that is kept."""
+    if kept is None:
+        return "delete"
+    return "insert" if remote is None else "update"
+
+
+def _follow_hub(
+    connection: sqlite3.Connection, name: str, key: str, edit: Rebase | None, *, revised: bool
+) -> None:
+    """Make a change an edit of what the hub has, or forget it where there is none."""
+    if edit is None:
+        outbox.forget_record(connection, name, key)
+    else:
+        outbox.rebase(connection, name, key, edit, revised=revised)
+
+
+def _learn(connection: sqlite3.Connection, name: str, key: str, remote: Record | None, version: int) -> None:
+    """Remember which version of a record has come, where the object's feed has not come so far."""
+    if remote is not None and version > cursors.position_of(connection, name):
+        bases.remember(connection, name, key, version)
