@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Literal, TypeVar, cast
 
 import peewee
 
 from statesync.diagnosis import Diagnosis, SurveyRemote, diagnose
-from statesync.errors import NothingToCancel, UnknownObject, UsageError
+from statesync.errors import BadOptions, NothingToCancel, UnknownObject, UsageError
 from statesync.net.remote import Remote
 from statesync.session.handle import OnFailure, OnProgress, OnSuccess, Session
 from statesync.store import opening
@@ -29,10 +31,10 @@ _Tracked = TypeVar("_Tracked", bound=peewee.Model)
 class Store(Selection):
     """A device database at ``path`` whose tracked records can be synced with a hub.
 
-    ``busy_timeout`` is how many seconds a write waits for another program's. ``keep_sessions`` is how
-    many sessions the history keeps. Give models to ``track``, or derive them from ``store.Model``, which
-    does that by itself; then call ``setup()``. (mypy takes no base class from a value, so it knows only the
-    first way.)
+    ``path`` stands for the real file that it leads to now. ``busy_timeout`` is how many seconds a write
+    waits for another program's. ``keep_sessions`` is how many sessions the history keeps, at least 1. Give
+    models to ``track``, or derive them from ``store.Model``, which does that by itself; then call
+    ``setup()``. (mypy takes no base class from a value, so it knows only the first way.)
     """
 
     def __init__(self, path: str | Path, *, busy_timeout: float = 5.0, keep_sessions: int = 1000) -> None:
@@ -55,15 +57,25 @@ class Store(Selection):
         """The Peewee database."""
         return self._parts.database.peewee
 
-    def track(self, model: type[_Tracked], *, name: str | None = None) -> type[_Tracked]:
+    def track(
+        self,
+        model: type[_Tracked],
+        *,
+        name: str | None = None,
+        existing: Literal["offer", "local"] = "offer",
+    ) -> type[_Tracked]:
         """Track a model, and return it: a decorator. ``statesync.Model`` has a fit key; any Peewee model
         with a text or UUID key will do.
 
         ``name`` is the object's name on the wire, else it is the model's. Binds the model to this store's
-        database. Takes effect with ``setup()``. Raises ``UnsupportedModel``, and tracks nothing, for a key
-        that two devices would both make up.
+        database. Takes effect with ``setup()``. ``existing`` says what becomes of records that are in the
+        table when it is tracked for the first time: the hub is offered them as new, or they stay ``"local"``
+        only, as if written in ``untracked()``. Raises ``UnsupportedModel`` for a key that two devices would
+        both make up, and ``BadOptions`` for another ``existing``; nothing is tracked then.
         """
-        self._parts.registry.register(model, name)
+        if existing not in ("offer", "local"):
+            raise BadOptions(f"existing is {existing!r}; give 'offer' or 'local'")
+        self._parts.registry.register(model, name, keep_local=existing == "local")
         model.bind(self.database)
         return model
 
@@ -99,7 +111,10 @@ class Store(Selection):
         An empty list is a sound store. Reads the whole file, so its time follows the database's size.
         """
         with self._parts.database.errors_mapped():
-            return doctor.examine(self._parts.database.raw(), self._parts.objects)
+            raw, objects = self._parts.database.raw(), self._parts.objects
+            with suppress(sqlite3.DatabaseError):  # damage is for the doctor to tell of
+                objects = self._parts.registry.refresh(raw)
+            return doctor.examine(raw, objects)
 
     def repair(self) -> list[Complaint]:
         """Mend what ``examine`` finds and return what could not be mended. No pending change is lost.
@@ -146,11 +161,17 @@ class Scope(Selection):
         """Start a session and return it at once.
 
         ``on_success`` gets the ``SyncResult``, ``on_failure`` the error, ``on_progress`` each ``Progress``.
-        What is wrong before a session exists is raised here: ``SyncInProgress``, ``UsageError``,
-        ``StoreError``.
+        What is wrong before a session exists is raised here, and nothing is recorded: ``SyncInProgress``,
+        ``UsageError`` (also inside a transaction of the calling thread), ``BadOptions`` for a filter on a
+        column that is not there, ``StoreError``.
         """
         chosen = options if options is not None else SyncOptions()
         _check_filter(chosen, self.objects)
+        if self._parts.database.in_transaction():
+            raise UsageError(
+                "a sync cannot run inside a transaction of the thread that starts it: each would wait for "
+                "the other; end the transaction first"
+            )
         self._parts.lock.acquire()
         before = self._running.session
         try:

@@ -43,7 +43,7 @@ def apply_batch(
     """
     envelope = request.envelope
     spaces.check_beliefs(state, envelope)
-    if envelope.number == state.number and envelope.batch == state.batch and state.answer:
+    if state.answer and is_repeat(state, envelope):
         return state.answer
     spaces.check_not_forked(state, envelope.number - 1)
     if _is_ahead(state, envelope):
@@ -75,6 +75,11 @@ def judge(
     return judged
 
 
+def is_repeat(state: ClientState, request: Push) -> bool:
+    """Tell whether the client's receipt is of this very batch."""
+    return (request.number, request.batch) == (state.number, state.batch)
+
+
 def _is_ahead(state: ClientState, request: Push) -> bool:
     """Tell whether the device has seen more of this space than there is: a backup was restored."""
     return request.number > state.number + 1 or request.head > state.head
@@ -94,7 +99,8 @@ def _conflict(change: Change, old: Stored | None, client: str, purged_through: i
 
 
 def _accept(change: Change, old: Stored | None, judged: BatchVerdict) -> Accepted:
-    if change.op == "delete" and (old is None or old.deleted):
+    """Write a change. The delete of a record that the hub has lost, by a backup, is kept: others have it."""
+    if change.op == "delete" and (old.deleted if old else change.base == 0):
         return Accepted(judged.head)  # there is nothing to delete, and nothing that a reader could miss
     judged.head += 1
     deleted = change.op == "delete"

@@ -37,6 +37,11 @@ def base_sql(connection: sqlite3.Connection, name: str) -> str:
     return f"coalesce(({own}), {_AS_READ})"
 
 
+def exceptions(connection: sqlite3.Connection, name: str) -> dict[object, int]:
+    """Return the versions of those records of an object that are exceptions to the cursor's rule."""
+    return dict(connection.execute("SELECT key, version FROM statesync_base WHERE object = ?", (name,)))
+
+
 def remember(connection: sqlite3.Connection, name: str, key: str, version: int) -> None:
     """Say that a record is here in this version, whatever the cursor says."""
     connection.execute("INSERT OR REPLACE INTO statesync_base VALUES (?, ?, ?)", (name, key, version))

@@ -26,12 +26,17 @@ SEEN_KEYS = "SELECT key FROM statesync_seen WHERE object = :object"
 
 @frozen
 class Cursor:
-    """How far one object's feed is applied; ``rereading`` is why it is being read from the start."""
+    """How far one object's feed is applied; ``rereading`` is why it is being read from the start.
+
+    A page is stored only where the cursor is the one that it was asked from, in all that it says.
+    """
 
     object: str
     position: int
     rereading: str | None
     reread_from: int
+    space: str
+    filter: str | None
 
     @property
     def is_compared(self) -> bool:
@@ -78,7 +83,9 @@ def remove(connection: sqlite3.Connection, name: str) -> None:
 def cursors(connection: sqlite3.Connection, objects: Iterable[str]) -> dict[str, Cursor]:
     """Return the cursors of these objects."""
     wanted = set(objects)
-    rows = connection.execute("SELECT object, cursor, rereading, reread_from FROM statesync_cursor")
+    rows = connection.execute(
+        "SELECT object, cursor, rereading, reread_from, space, filter FROM statesync_cursor"
+    )
     return {row[0]: Cursor(*row) for row in rows if row[0] in wanted}
 
 
@@ -123,15 +130,15 @@ def keep_filters(connection: sqlite3.Connection, objects: Iterable[str], filters
     return changed
 
 
-def feeds(connection: sqlite3.Connection, objects: Iterable[str], filters: Filters) -> dict[str, Feed]:
+def feeds(found: Mapping[str, Cursor]) -> dict[str, Feed]:
     """Return what a pull asks for: each object's cursor, filter, and whether its own writes are needed."""
     return {
         name: Feed(
             cursor.position,
             own=cursor.rereading is not None,
-            filter=filters.get(name, NO_FILTER).on_the_wire(),
+            filter=Filter.from_text(cursor.filter).on_the_wire(),
         )
-        for name, cursor in cursors(connection, objects).items()
+        for name, cursor in found.items()
     }
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import peewee
 
 from statesync.errors import StoreCorrupt, StoreNotReady, StoreReadOnly
-from statesync.store import schema
+from statesync.store import local_only, schema
 from statesync.store.cursors import MISSED_DELETES
 from statesync.store.file.database import Database
+from statesync.store.outbox import changes
 from statesync.store.outbox.fold import fold
 from statesync.store.parts import StoreParts
 from statesync.store.recovery import recover_if_free
@@ -35,8 +36,10 @@ def set_up(parts: StoreParts) -> None:
         for name, tracked in wanted.items():
             if known.get(name) != tracked:
                 _adopt(connection, known.get(name), tracked)
+            if name not in known:
+                _take_in(connection, tracked, keep_local=parts.registry.keeps_local(name))
             triggers.install(connection, tracked)
-    parts.registry.set_objects(known | wanted)
+        parts.registry.begin(connection)
     recover_if_free(database, parts.lock)
 
 
@@ -55,7 +58,7 @@ def open_existing(parts: StoreParts) -> None:
             raise StoreNotReady(f"{database} has never been set up as a store by a program")
     schema.migrate(database)
     with database.errors_mapped():
-        parts.registry.set_objects(registry.load(database.raw()))
+        parts.registry.begin(database.raw())
 
 
 def _check_path(path: Path) -> None:
@@ -93,3 +96,11 @@ def _adopt(connection: sqlite3.Connection, known: TrackedObject | None, tracked:
         if set(tracked.column_names) - set(known.column_names):
             reread(connection, {tracked.name: tracked}, MISSED_DELETES)
     registry.save(connection, tracked)
+
+
+def _take_in(connection: sqlite3.Connection, tracked: TrackedObject, *, keep_local: bool) -> None:
+    """Answer for the records of a table that is tracked for the first time: no hub has seen them."""
+    if keep_local:
+        local_only.keep_all(connection, tracked)
+    else:
+        changes.offer_new(connection, tracked)

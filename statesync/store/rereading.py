@@ -13,13 +13,14 @@ from __future__ import annotations
 import sqlite3
 
 from statesync.filters import Filters
-from statesync.store import cursors, spaces
+from statesync.store import cursors, local_only, spaces
 from statesync.store.cursors import EPOCH, MISSED_DELETES, SEEN_KEYS, Cursor
+from statesync.store.local_only import LOCAL_KEYS
 from statesync.store.outbox import changes
 from statesync.store.outbox.fold import fold
 from statesync.store.outbox.lookup import PENDING_KEYS
 from statesync.store.tracking.objects import Objects, TrackedObject
-from statesync.store.tracking.quoting import quoted
+from statesync.store.tracking.quoting import in_main, quoted
 from statesync.store.upload.doubts import resolve_doubts
 from statesync.wire import CLIENT_FORKED, EPOCH_CHANGED, Problem
 
@@ -36,6 +37,7 @@ def reread(connection: sqlite3.Connection, objects: Objects, why: str) -> None:
 def apply_filters(connection: sqlite3.Connection, objects: Objects, filters: Filters) -> None:
     """Begin to read an object from the start where its filter is not the one that it was read with."""
     for name in cursors.keep_filters(connection, objects, filters):
+        local_only.forget_what_was_hidden(connection, name)
         if cursors.position_of(connection, name):
             reread(connection, {name: objects[name]}, MISSED_DELETES)
 
@@ -65,7 +67,7 @@ def finish_reread(connection: sqlite3.Connection, tracked: TrackedObject, cursor
 
     After a new epoch the hub has lost them, and they are offered again. Otherwise they were deleted there,
     and are deleted here. Records with a pending change stay for the conflict that the hub will see.
-    The caller has switched tracking off.
+    So do those that are local only. The caller has switched tracking off.
     """
     if cursor.is_compared:
         _offer_or_delete_unseen(connection, tracked, cursor)
@@ -75,8 +77,10 @@ def finish_reread(connection: sqlite3.Connection, tracked: TrackedObject, cursor
 def _offer_or_delete_unseen(connection: sqlite3.Connection, tracked: TrackedObject, cursor: Cursor) -> None:
     key = quoted(tracked.key)
     changes.lose_remote_images(connection, tracked.name, f"key NOT IN ({SEEN_KEYS})")
-    unseen = f"{key} NOT IN ({SEEN_KEYS}) AND {key} NOT IN ({PENDING_KEYS})"
+    # A row that its table takes for a pending one's is spared: it may be the very one, written otherwise.
+    unseen = f"{key} COLLATE BINARY NOT IN ({SEEN_KEYS}) AND {key} NOT IN ({PENDING_KEYS})"
+    unseen += f" AND {key} COLLATE BINARY NOT IN ({LOCAL_KEYS})"
     if cursor.rereading == EPOCH:
-        changes.offer_records(connection, tracked, where=unseen)
+        changes.offer_again(connection, tracked, unseen, cursor.reread_from)
     else:
-        connection.execute(f"DELETE FROM {quoted(tracked.table)} WHERE {unseen}", {"object": tracked.name})
+        connection.execute(f"DELETE FROM {in_main(tracked.table)} WHERE {unseen}", {"object": tracked.name})

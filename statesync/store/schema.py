@@ -15,9 +15,9 @@ from statesync.errors import StoreCorrupt, StoreTooNew
 from statesync.store.file.database import Database
 from statesync.store.tracking import triggers
 from statesync.store.tracking.images import record_of_image
-from statesync.store.tracking.log import log_sql
+from statesync.store.tracking.log import GONE, log_sql
 from statesync.store.tracking.objects import TrackedObject
-from statesync.store.tracking.quoting import quoted
+from statesync.store.tracking.quoting import in_main, quoted
 
 _FORMAT_1 = """
 CREATE TABLE statesync_meta (
@@ -194,6 +194,22 @@ INSERT INTO statesync_tracking SELECT value FROM statesync_meta WHERE key = 'tra
 DELETE FROM statesync_meta WHERE key = 'tracking';
 """
 
+# What is local only: what a program wrote untracked, or had before tracking. image is what the hub has
+# instead. shared says of a change that some hub may have its record, whatever its image and base say; of the
+# changes of an older file nobody knows it.
+_LOCAL_ONLY = """
+CREATE TABLE statesync_local (
+    object TEXT NOT NULL,
+    key TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    image TEXT,
+    here TEXT,
+    PRIMARY KEY (object, key)
+) WITHOUT ROWID;
+ALTER TABLE statesync_change ADD COLUMN shared INTEGER NOT NULL DEFAULT 0;
+UPDATE statesync_change SET shared = 1;
+"""
+
 
 def _log_each_object_apart(connection: sqlite3.Connection) -> None:
     """Lead to format 4: each object has a log of its own, which keeps values, not images made of them.
@@ -234,6 +250,24 @@ CREATE TABLE statesync_base (
 ) WITHOUT ROWID;
 """
 
+
+def _log_what_is_proven(connection: sqlite3.Connection) -> None:
+    """Let the triggers log which records are gone, and not only that they were written.
+
+    Of what was logged before, the last word on a record that is not there is taken for its delete, as ever.
+    """
+    for name, text in connection.execute("SELECT name, description FROM statesync_object").fetchall():
+        tracked = TrackedObject.from_json(name, text)
+        log, table, key = in_main(tracked.log), in_main(tracked.table), quoted(tracked.key)
+        if not has_table(connection, tracked.table) or not has_table(connection, tracked.log):
+            continue  # setup makes both anew
+        connection.execute(
+            f"UPDATE {log} SET changed = {GONE} WHERE rowid IN (SELECT max(rowid) FROM {log} GROUP BY key) "
+            f"AND NOT EXISTS (SELECT 1 FROM {table} AS now WHERE now.{key} = {quoted(tracked.log)}.key)"
+        )
+        triggers.install(connection, tracked)
+
+
 Migration = str | Callable[[sqlite3.Connection], None]
 
 MIGRATIONS: tuple[Migration, ...] = (
@@ -241,6 +275,8 @@ MIGRATIONS: tuple[Migration, ...] = (
     _FORMAT_2,
     _FORMAT_3,
     _log_each_object_apart,
+    _log_what_is_proven,
+    _LOCAL_ONLY,
     _CONTESTED,
 )
 FORMAT = len(MIGRATIONS)
@@ -250,20 +286,27 @@ def migrate(database: Database) -> None:
     """Bring the store's tables to ``FORMAT``.
 
     Raises ``StoreTooNew``, or ``StoreCorrupt`` for a store that has lost its format; changes nothing then.
+    Several programs may do it at once: each step is taken by the one that gets to write first.
     """
-    with database.errors_mapped():
-        found = _format_of(database.raw(), str(database))
+    with database.snapshot() as connection:
+        found = _known_format(connection, str(database))
+    while found < FORMAT:
+        with database.transaction() as connection:
+            found = _known_format(connection, str(database))
+            if found < FORMAT:
+                _apply(connection, MIGRATIONS[found])
+                found += 1
+                connection.execute("UPDATE statesync_meta SET value = ? WHERE key = 'format'", (found,))
+
+
+def _known_format(connection: sqlite3.Connection, name: str) -> int:
+    found = _format_of(connection, name)
     if found > FORMAT:
         raise StoreTooNew(
-            f"{database} was written by a newer statesync (format {found}, this one knows {FORMAT}); "
+            f"{name} was written by a newer statesync (format {found}, this one knows {FORMAT}); "
             "install that version or a later one"
         )
-    for number in range(found, FORMAT):
-        with database.transaction() as connection:
-            if _format_of(connection, str(database)) > number:
-                continue  # another program has come before us, while we waited for the lock
-            _apply(connection, MIGRATIONS[number])
-            connection.execute("UPDATE statesync_meta SET value = ? WHERE key = 'format'", (number + 1,))
+    return found
 
 
 @cache
@@ -302,7 +345,7 @@ def _format_of(connection: sqlite3.Connection, name: str) -> int:
 def has_table(connection: sqlite3.Connection, name: str) -> bool:
     """Tell whether the database has a table."""
     found = connection.execute(
-        "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ? COLLATE NOCASE", (name,)
+        "SELECT 1 FROM main.sqlite_master WHERE type = 'table' AND name = ? COLLATE NOCASE", (name,)
     )
     return found.fetchone() is not None
 

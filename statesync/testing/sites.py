@@ -91,7 +91,7 @@ class WorldHub:
             (name, key)
             for name, wanted in filters.items()
             for key, data in self._ask(of_object, name)
-            if not passes(data.encode(), wanted)
+            if not passes(key, data.encode(), wanted)
         }
 
     def foreign(self, client: str) -> list[tuple[str, str, int, str | None]]:

@@ -125,7 +125,7 @@ steps = st.one_of(
 @example(history=[(REPLACE, "a", 0, 0), (FOLD,), (ACCEPT, "a"), (IGNORE, "a", 0, 0)]).via("never written")
 @given(history=st.lists(steps, min_size=1, max_size=25))
 def test_what_waits_is_told_as_a_fold_would_make_it(desk: Desk, history: list[Step]) -> None:
-    desk.store.clear()
+    desk.store.clear(discard_pending=True)
     desk.other.execute("DELETE FROM statesync_cursor")
     for statement, *values in history:
         if statement == FOLD:

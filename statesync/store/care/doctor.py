@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from attrs import frozen
 
-from statesync.store import cursors, schema, spaces
+from statesync.store import cursors, local_only, schema, spaces
 from statesync.store.journal import audit, batches
 from statesync.store.outbox import soundness
 from statesync.store.tracking import triggers
@@ -99,6 +99,11 @@ def _check_outbox(connection: sqlite3.Connection, objects: Objects, present: Obj
     for name, count in soundness.counts(connection).items():
         if name not in objects:
             yield Complaint(name, f"{count} pending changes are of an object that is not tracked", None)
+    for name, count in local_only.counts(connection).items():
+        if name not in objects:
+            yield Complaint(
+                name, f"{count} records that are local only are of an object that is not tracked", None
+            )
     for name, tracked in present.items():
         if not triggers.has_log(connection, tracked):
             continue  # told of above; without the log nobody knows what has been written since
@@ -106,6 +111,14 @@ def _check_outbox(connection: sqlite3.Connection, objects: Objects, present: Obj
         if wrong:
             yield Complaint(
                 name, f"{wrong} pending changes do not fit what their records are now", Repair.REFOLD
+            )
+        missing = soundness.count_missing(connection, tracked)
+        if missing:
+            yield Complaint(
+                name,
+                f"{missing} pending changes are of records that cannot be found, and were not deleted here; "
+                "they wait: make those records again, or take the changes back with rollback()",
+                None,
             )
     stray = soundness.count_stray(connection, batches.awaited(connection))
     if stray:

@@ -1,6 +1,7 @@
-"""What the device believes that the hub has: its records, with pending changes taken back.
+"""What the device believes that the hub has: its records, without pending changes and what is local only.
 
-A pending change is known already, and is no difference to be found. So its record counts as it was before.
+Both are known already, and are no differences to be found. So such a record counts as the hub should have it.
+A record whose key is no text has never been on a hub, and is left out.
 """
 
 from __future__ import annotations
@@ -12,47 +13,59 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from statesync import digest
+from statesync.store import local_only
+from statesync.store.file.reading import read
 from statesync.store.outbox.lookup import records_before
 from statesync.store.tracking.description import BLOB, BOOLEAN
 from statesync.store.tracking.objects import TrackedObject
-from statesync.store.tracking.quoting import quoted
+from statesync.store.tracking.quoting import in_main, quoted
 
 
 def keys_cut(connection: sqlite3.Connection, tracked: TrackedObject, size: int) -> list[str]:
     """Return the keys at which ranges of about ``size`` records begin, the first one being empty."""
-    key, table = quoted(tracked.key), quoted(tracked.table)
-    rows = connection.execute(
+    key, table = f"{quoted(tracked.key)} COLLATE BINARY", in_main(tracked.table)
+    sql = (
         f"SELECT key FROM (SELECT {key} AS key, row_number() OVER (ORDER BY {key}) AS place FROM {table}) "
-        "WHERE place % ? = 0 ORDER BY key",
-        (size,),
+        "WHERE place % ? = 0 ORDER BY key COLLATE BINARY"
     )
-    return ["", *(found for (found,) in rows)]
+    rows = read(connection, lambda: connection.execute(sql, (size,)).fetchall())
+    return ["", *(found for (found,) in rows if isinstance(found, str))]
 
 
 def tallies(
     connection: sqlite3.Connection, tracked: TrackedObject, bounds: Sequence[str]
 ) -> list[digest.Sum]:
     """Return the tally of each range of keys, the last one open at its end."""
-    placed = (
-        (bisect_right(bounds, key) - 1, found) for key, found in digests(connection, tracked, bounds[0], None)
-    )
-    return digest.sums(len(bounds), placed)
+
+    def summed() -> list[digest.Sum]:
+        found = _digests(connection, tracked, bounds[0], None)
+        return digest.sums(len(bounds), ((bisect_right(bounds, key) - 1, each) for key, each in found))
+
+    return read(connection, summed)
 
 
 def digests(
     connection: sqlite3.Connection, tracked: TrackedObject, low: str, until: str | None
+) -> dict[str, int]:
+    """Return the digests of the records from ``low`` to before ``until``, as the hub should have them."""
+    return read(connection, lambda: dict(_digests(connection, tracked, low, until)))
+
+
+def _digests(
+    connection: sqlite3.Connection, tracked: TrackedObject, low: str, until: str | None
 ) -> Iterator[tuple[str, int]]:
-    """Return (key, digest) of the records from ``low`` to before ``until``, as the hub should have them."""
-    key = quoted(tracked.key)
+    key = f"{quoted(tracked.key)} COLLATE BINARY"
     names = ", ".join(quoted(name) for name in (tracked.key, *tracked.column_names))
     within = f"{key} >= :low AND (:until IS NULL OR {key} < :until)"
     bounds = {"low": low, "until": until}
-    taken_back = records_before(connection, tracked.name, low, until)
+    # A text that is no UTF-8 is encoded as an object: no hub has such a value, so the record differs.
+    local = local_only.records(connection, tracked.name, low, until)
+    taken_back = local | records_before(connection, tracked.name, low, until)
     shown = _shown_as(tracked)
     for found, *values in connection.execute(
-        f"SELECT {names} FROM {quoted(tracked.table)} WHERE {within}", bounds
+        f"SELECT {names} FROM {in_main(tracked.table)} WHERE {within}", bounds
     ):
-        if found not in taken_back:
+        if found not in taken_back and isinstance(found, str):
             yield found, digest.of_record(found, shown(values))
     for found, record in taken_back.items():
         if record is not None:

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from operator import ge
 
 import msgspec
 from attrs import frozen
 
+from statesync.conflicts import Record
 from statesync.errors import BadAnswer
-from statesync.store import bases, cursors
+from statesync.store import bases, cursors, local_only
 from statesync.store.bases import Step
 from statesync.store.cursors import EPOCH, Cursor
 from statesync.store.download import upserts
+from statesync.store.file.reading import read
 from statesync.store.outbox import changes
 from statesync.store.outbox.changes import Rebase, RemoteImage
 from statesync.store.outbox.fold import fold
@@ -99,14 +101,20 @@ def _decode_object(tracked: TrackedObject, entries: list[Entry]) -> ObjectPage:
     return ObjectPage(tracked, tuple(entries), tuple(rows), tuple(deleted))
 
 
-def apply(connection: sqlite3.Connection, page: Page, parts: Sequence[ObjectPage], objects: Objects) -> int:
+def apply(
+    connection: sqlite3.Connection,
+    page: Page,
+    parts: Sequence[ObjectPage],
+    objects: Objects,
+    positions: Mapping[str, Cursor],
+) -> int:
     """Store a decoded page, untracked, and its cursors; return how many records were stored or deleted.
 
-    In a transaction; writes nothing if nothing is new. ``objects`` are those of the scope. Folds first, so
-    that every change made until now keeps the cursor of its time as its base.
+    In a transaction; writes nothing if nothing is new. ``objects`` are those of the scope, ``positions`` the
+    cursors from which the page was asked for, and which they still have. Folds first, so that every change
+    made until now keeps the cursor of its time as its base.
     """
     fold(connection, objects)
-    positions = cursors.cursors(connection, objects)
     rereads = [] if page.more else [each for each in positions.values() if each.rereading is not None]
     with switched_off(connection) if parts or rereads else nullcontext():
         stored = sum(_apply_object(connection, part, positions[part.tracked.name]) for part in parts)
@@ -124,16 +132,47 @@ def _apply_object(connection: sqlite3.Connection, part: ObjectPage, cursor: Curs
     aside = pending_among(connection, tracked.name, keys)
     if cursor.is_compared:
         cursors.note_seen(connection, tracked.name, keys)
+    known, overwritten = _end_local(connection, part)
+    if known:
+        part = _without(part, known)
     if aside:
         _leave_aside(connection, part, aside)
     if cursor.rereading == EPOCH:
-        aside |= _offer_newer(connection, part, cursor.reread_from, aside)
+        aside |= _offer_newer(connection, part, cursor.reread_from, aside | overwritten)
     rows = [row for row in part.rows if row[0] not in aside] if aside else part.rows
     deleted = [key for key in part.deleted if key not in aside] if aside else part.deleted
     # Deletes go first: a record may have the unique value of one that is deleted.
     connection.executemany(tracked.sql.delete, [(key,) for key in deleted])
     upserts.write(connection, tracked, rows)
     return len(rows) + len(deleted)
+
+
+def _end_local(connection: sqlite3.Connection, part: ObjectPage) -> tuple[set[str], set[str]]:
+    """Return which records of the page stay local only, and which do no longer: the page has news of them."""
+    name = part.tracked.name
+    exempt = local_only.among(connection, name, [entry.key for entry in part.entries])
+    if not exempt:
+        return set(), set()
+    known = {
+        entry.key
+        for entry in part.entries
+        if entry.key in exempt and exempt[entry.key].knows(entry.version, _remote(part.tracked, entry))
+    }
+    local_only.end(connection, name, exempt.keys() - known)
+    return known, exempt.keys() - known
+
+
+def _without(part: ObjectPage, keys: set[str]) -> ObjectPage:
+    return ObjectPage(
+        part.tracked,
+        tuple(entry for entry in part.entries if entry.key not in keys),
+        tuple(row for row in part.rows if row[0] not in keys),
+        tuple(key for key in part.deleted if key not in keys),
+    )
+
+
+def _remote(tracked: TrackedObject, entry: Entry) -> Record | None:
+    return None if entry.deleted else tracked.wire.read(entry.data)  # type: ignore[arg-type]
 
 
 def _leave_aside(connection: sqlite3.Connection, part: ObjectPage, aside: set[str]) -> None:
@@ -145,11 +184,7 @@ def _leave_aside(connection: sqlite3.Connection, part: ObjectPage, aside: set[st
 
 def _remote_images(part: ObjectPage, keys: set[str]) -> dict[str, str | None]:
     """Return the images of the hub's records, None for a deleted one."""
-    return {
-        entry.key: None if entry.deleted else image_of(part.tracked.wire.read(entry.data))  # type: ignore[arg-type]
-        for entry in part.entries
-        if entry.key in keys
-    }
+    return {entry.key: image_of(_remote(part.tracked, entry)) for entry in part.entries if entry.key in keys}
 
 
 def _offer_newer(
@@ -162,15 +197,14 @@ def _offer_newer(
     """
     tracked = part.tracked
     old = {e.key: e for e in part.entries if e.version <= seen_until and e.key not in pending}
-    ours = {
-        key: tracked.record_of(tuple(values))
-        for key, *values in connection.execute(tracked.sql.select, (json.dumps(list(old)),))
-    }
+    wanted = json.dumps(list(old))
+    found = read(connection, lambda: connection.execute(tracked.sql.select, (wanted,)).fetchall())
+    ours = {key: tracked.record_of(tuple(values)) for key, *values in found if key in old}
     images = _remote_images(part, set(old))
     offered: set[str] = set()
     for key, record in ours.items():
         entry = old[key]
-        remote = None if entry.deleted else tracked.wire.read(entry.data)  # type: ignore[arg-type]
+        remote = _remote(tracked, entry)
         if remote is None or any(record.get(column) != value for column, value in remote.items()):
             edit = Rebase("update" if remote else "insert", images[key], entry.version)
             changes.offer_edit(connection, tracked.name, key, edit)

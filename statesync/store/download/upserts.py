@@ -12,15 +12,16 @@ from collections.abc import Sequence
 
 import msgspec
 
+from statesync.store.tracking import records
 from statesync.store.tracking.objects import TrackedObject
 
 Row = tuple[object, ...]
 
 _INDEXED = r"""
 SELECT part.name, listed."unique" AND listed.origin <> 'pk'
-FROM pragma_index_list(:table) AS listed JOIN pragma_index_info(listed.name) AS part
+FROM pragma_index_list(:table, 'main') AS listed JOIN pragma_index_info(listed.name, 'main') AS part
 WHERE NOT EXISTS (
-    SELECT 1 FROM sqlite_master
+    SELECT 1 FROM main.sqlite_master
     WHERE type = 'trigger' AND tbl_name = :table COLLATE NOCASE AND name NOT LIKE 'statesync\_%' ESCAPE '\'
 )
 """
@@ -32,7 +33,7 @@ def write(connection: sqlite3.Connection, tracked: TrackedObject, rows: Sequence
     """Insert or update rows of (key, *columns). Of two rows with one key the last one stays.
 
     ``UNSET`` is a column that the record's writer did not know: it is left as it is, or gets its default.
-    Runs in a transaction.
+    Runs in a transaction. Raises ``sqlite3.IntegrityError`` for a row that its table cannot hold.
     """
     if not rows:
         return
@@ -72,7 +73,9 @@ def _write_columns(
             if connection.executemany(sparing, some).rowcount < len(some):
                 break
             done += len(some)
-    connection.executemany(tracked.sql.upsert(columns), rows[done:])
+    rest = rows[done:]
+    if rest and connection.executemany(tracked.sql.upsert(columns), rest).rowcount < len(rest):
+        records.refuse_twins(connection, tracked, (str(row[0]) for row in rest))
 
 
 def _spared(connection: sqlite3.Connection, tracked: TrackedObject) -> frozenset[str]:

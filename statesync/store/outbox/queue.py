@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 from attrs import frozen
 
+from statesync.store.file.reading import StoredKey, read
 from statesync.store.tracking.objects import Objects
-from statesync.store.tracking.quoting import quoted
+from statesync.store.tracking.quoting import in_main
 
 _READY = "deferred = 0 AND contested IS NULL"
 
@@ -20,7 +21,7 @@ class Waiting(NamedTuple):
 
     position: int
     object: str
-    key: str
+    key: StoredKey
     operation: str
     base: int
     revision: int
@@ -52,7 +53,7 @@ def last_position(connection: sqlite3.Connection) -> int:
 
 def is_in_use(connection: sqlite3.Connection, objects: Objects) -> bool:
     """Tell whether anything waits, or was logged of ``objects``; needs no transaction."""
-    tables = ["statesync_change", *(quoted(tracked.log) for tracked in objects.values())]
+    tables = ["statesync_change", *(in_main(tracked.log) for tracked in objects.values())]
     found = connection.execute(f"SELECT {' OR '.join(f'EXISTS (SELECT 1 FROM {table})' for table in tables)}")
     return bool(found.fetchone()[0])
 
@@ -93,7 +94,8 @@ def count_pending(connection: sqlite3.Connection, name: str) -> int:
 
 def waiting_in(connection: sqlite3.Connection, objects: Objects, window: Window) -> list[Waiting]:
     """Return the changes of ``objects`` in the window."""
-    rows = _look(connection, objects, window, "position, object, key, operation, base, revision")
+    columns = "position, object, key, operation, base, revision"
+    rows = read(connection, lambda: _look(connection, objects, window, columns).fetchall())
     return list(map(Waiting._make, rows))
 
 

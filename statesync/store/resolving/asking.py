@@ -7,19 +7,20 @@ and what it said is stored by compare and set on the revision that was seen then
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from logging import Logger, getLogger
 
 import msgspec
 from attrs import evolve, frozen
+from peewee import Model
 
 from statesync.conflicts import Conflict, Later, Policy, Record
+from statesync.store import local_only
 from statesync.store.outbox import lookup
-from statesync.store.resolving.rows import RowForm, record_here
+from statesync.store.resolving.rows import RowForm, readable, record_here
 from statesync.store.tracking.images import record_of_image
-from statesync.store.tracking.objects import TrackedObject
-from statesync.store.tracking.registry import Registry
+from statesync.store.tracking.objects import Objects, TrackedObject
 from statesync.wire import Change, Conflicted, Verdict
 
 logger: Logger = getLogger(__name__)
@@ -63,7 +64,8 @@ def resolve(
     connection: sqlite3.Connection,
     changes: Sequence[Change],
     verdicts: Sequence[Verdict],
-    registry: Registry,
+    objects: Objects,
+    models: Mapping[str, type[Model]],
     policy: Policy,
 ) -> list[Resolution]:
     """Ask the policy about every conflict.
@@ -72,29 +74,49 @@ def resolve(
     """
     resolutions = []
     for change, verdict in zip(changes, verdicts, strict=True):
-        if isinstance(verdict, Conflicted) and change.object in registry.objects:
-            form = RowForm(registry.objects[change.object], registry.models.get(change.object))
-            resolution = _resolve(connection, form, change.key, verdict, policy)
+        if isinstance(verdict, Conflicted) and change.object in objects:
+            form = RowForm(objects[change.object], models.get(change.object))
+            resolution = _resolve(connection, form, change, verdict, policy)
             if resolution is not None:
                 resolutions.append(resolution)
     return resolutions
 
 
 def _resolve(
-    connection: sqlite3.Connection, form: RowForm, key: str, verdict: Conflicted, policy: Policy
+    connection: sqlite3.Connection, form: RowForm, change: Change, verdict: Conflicted, policy: Policy
 ) -> Resolution | None:
-    tracked = form.tracked
+    tracked, key = form.tracked, change.key
     seen = lookup.version_of(connection, tracked.name, key)
     if seen is None:  # rolled back meanwhile: there is nothing left to keep
         return None
-    base, local = record_of_image(seen.image), record_here(connection, tracked, key)
+    base, local = readable(record_of_image(seen.image)), record_here(connection, tracked, key)
+    if seen.is_as_sent and local_only.among(connection, tracked.name, [key]):
+        local = sent_record(tracked, change)  # what stands here may have been written untracked since
     remote = None
     if not verdict.deleted and verdict.data is not msgspec.UNSET:
         remote = tracked.wire.read(verdict.data)
     resolution = Resolution(tracked, key, seen.revision, verdict.version, base, local, remote, local)
+    problem = _problem_of(seen, local)
+    if problem is not None:
+        return evolve(resolution, problem=problem)
     if not resolution.is_conflict:
         return resolution
     return _asked(connection, form, policy, resolution, seen.error)
+
+
+def sent_record(tracked: TrackedObject, change: Change) -> Record | None:
+    """Return the record of a change as it went up; None is a delete."""
+    return None if change.data is msgspec.UNSET else tracked.wire.read(change.data)
+
+
+def _problem_of(seen: lookup.Version, local: Record | None) -> str | None:
+    """Tell why a change cannot be resolved: an upload would be held back for the same reason."""
+    if local is None:
+        gone = "record_missing: the record went without being deleted while its change was sent"
+        return None if seen.operation == "delete" else gone
+    if readable(local) != local:
+        return "bad_value: it holds a text that is no UTF-8; write it anew, or take the change back"
+    return None
 
 
 def _is_settled(base: Record | None, local: Record | None, remote: Record | None) -> bool:

@@ -84,7 +84,7 @@ def decide(connection: sqlite3.Connection, form: RowForm, entry: ConflictEntry, 
 def take_back(connection: sqlite3.Connection, tracked: TrackedObject, change: Change) -> None:
     """Settle a conflict for the hub, because its change is rolled back; the caller writes the record."""
     if change.contested is not None:
-        local = record_here(connection, tracked, change.key)
+        local = record_here(connection, tracked, str(change.key))
         note_settled(connection, change, change.contested, local, change.remote)
 
 

@@ -11,13 +11,22 @@ from attrs import frozen
 from peewee import Field, Model, Select, SqliteDatabase, Value
 
 from statesync.conflicts import Record
+from statesync.store.file.reading import UnreadableText, read
 from statesync.store.tracking.objects import TrackedObject
 
 
 def record_here(connection: sqlite3.Connection, tracked: TrackedObject, key: str) -> Record | None:
     """Return a record as the device has it, None if it has none."""
-    row = connection.execute(tracked.sql.select, (json.dumps([key]),)).fetchone()
+    wanted = json.dumps([key])
+    row = read(connection, lambda: connection.execute(tracked.sql.select, (wanted,)).fetchone())
     return None if row is None else tracked.record_of(tuple(row[1:]))
+
+
+def readable(record: Record | None) -> Record | None:
+    """Leave out what nobody can look at: what a text that is no UTF-8 was before is not known."""
+    if record is None:
+        return None
+    return {name: value for name, value in record.items() if not isinstance(value, UnreadableText)}
 
 
 @frozen(eq=False)
@@ -98,7 +107,9 @@ def _fields(model: type[Model]) -> list[Field]:
 def _is_storable(value: object) -> bool:
     if isinstance(value, int):
         return -(2**63) <= value < 2**63
-    return value is None or isinstance(value, float | str | bytes)
+    if isinstance(value, str):
+        return value.isascii() or value.encode("utf-8", "replace").decode() == value
+    return value is None or isinstance(value, float | bytes)
 
 
 def _stored(connection: sqlite3.Connection, field: Field, value: Any) -> Any:

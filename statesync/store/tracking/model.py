@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, cast
 
 import peewee
@@ -28,6 +29,24 @@ class Model(peewee.Model):
     """
 
     id: peewee.CharField[str] = peewee.CharField(primary_key=True, max_length=255, default=new_key)
+
+    def save(self, force_insert: bool = False, only: Iterable[Any] | None = None) -> int:
+        """Insert or update the record, as Peewee does for a key that the database counts; return 1 or 0.
+
+        A record that was made here, and neither loaded nor saved yet, is inserted, unless its key is that of
+        a stored one. (Peewee by itself would update nothing, as if a record that has a key were stored.)
+        """
+        inserts = force_insert or self._is_new()
+        if inserts and only is not None:
+            only = [*only, self._meta.primary_key]
+        return int(super().save(force_insert=inserts, only=only))
+
+    def _is_new(self) -> bool:
+        """Tell whether the key was set here, where Peewee calls it dirty, and no stored record has it."""
+        key = cast(peewee.Field, self._meta.primary_key)
+        if key not in self.dirty_fields:
+            return False
+        return not type(self).select().where(key == getattr(self, key.name)).exists()
 
 
 def model_base(registry: Registry, home: peewee.Database) -> type[Model]:

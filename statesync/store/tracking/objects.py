@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
 
 from attrs import define
 
+from statesync.errors import UnknownObject
 from statesync.store.tracking.description import Description
 from statesync.store.tracking.log import log_name
 from statesync.store.tracking.statements import Statements
@@ -37,3 +39,12 @@ class TrackedObject(Description):
 
 Objects = dict[str, TrackedObject]
 """Tracked objects by their names."""
+
+
+def chosen(objects: Objects, names: Iterable[str]) -> Objects:
+    """Return those with these names. Raises ``UnknownObject`` for one that another program has dropped."""
+    wanted = list(names)
+    for name in wanted:
+        if name not in objects:
+            raise UnknownObject(f"{name} is not tracked any more: another program dropped it; call setup()")
+    return {name: objects[name] for name in wanted}

@@ -11,13 +11,13 @@ from collections.abc import Iterable, Sequence
 import msgspec
 from attrs import frozen
 
+from statesync.store import local_only
 from statesync.store.outbox import changes as outbox
 from statesync.store.outbox import lookup
 from statesync.store.outbox.changes import Rebase
 from statesync.store.outbox.fold import fold
-from statesync.store.resolving.asking import Resolution
-from statesync.store.resolving.keeping import store_resolution
-from statesync.store.resolving.rows import record_here
+from statesync.store.resolving.asking import Resolution, sent_record
+from statesync.store.resolving.keeping import compare_local, store_resolution
 from statesync.store.tracking.images import image_of
 from statesync.store.tracking.objects import Objects, TrackedObject
 from statesync.wire import Accepted, Change, Conflicted, Rejected, Verdict
@@ -92,6 +92,7 @@ def _store_accepted(
     remove_accepted: bool,
 ) -> None:
     """Take accepted changes out of the outbox, by compare and set; those edited since stay, rebased."""
+    _settle_local(connection, wire_id, changes, verdicts, objects)
     if remove_accepted:
         _remove(connection, wire_id, objects)
     outbox.forget_unedited(connection, wire_id)
@@ -112,9 +113,32 @@ def _accepted(
     }
 
 
+def _settle_local(
+    connection: sqlite3.Connection,
+    wire_id: str,
+    changes: Sequence[Change],
+    verdicts: Sequence[Verdict],
+    objects: Objects,
+) -> None:
+    """Let accepted records go on being local only where the hub has not got what is here."""
+    for name in {change.object for change in changes} & objects.keys():
+        if not local_only.has_any(connection, name):
+            continue
+        accepted = {key: at for (of, key), at in _accepted(changes, verdicts).items() if of == name}
+        local = local_only.among(connection, name, accepted)
+        edited = lookup.edited_keys(connection, wire_id, name)
+        local_only.end(connection, name, local.keys() & edited)
+        for key in local.keys() - edited:
+            change, version = accepted[key]
+            sent = sent_record(objects[name], change)
+            compare_local(connection, objects[name], key, version, sent)
+
+
 def _remove(connection: sqlite3.Connection, wire_id: str, objects: Objects) -> None:
     for name, tracked in objects.items():
         keys = lookup.unedited_keys(connection, wire_id, name)
+        local = local_only.among(connection, name, keys)
+        keys = [key for key in keys if key not in local] if local else keys
         connection.executemany(tracked.sql.delete, [(key,) for key in keys])
 
 
@@ -124,10 +148,13 @@ def _rebase(connection: sqlite3.Connection, tracked: TrackedObject, change: Chan
     It moves to the end of the outbox, past the position up to which the session uploads. So it waits for the
     next session.
     """
-    sent = None if change.data is msgspec.UNSET else tracked.wire.read(change.data)
-    exists = record_here(connection, tracked, change.key) is not None
-    operation = "delete" if not exists else "insert" if sent is None else "update"
+    sent = sent_record(tracked, change)
+    now = lookup.version_of(connection, tracked.name, change.key)
+    is_delete = now is not None and now.operation == "delete"
+    if is_delete and sent is None:  # the hub has no record either
+        outbox.forget_record(connection, tracked.name, change.key)
+        return
+    operation = "delete" if is_delete else "insert" if sent is None else "update"
     edit = Rebase(operation, image_of(sent), max(version, 1))
     outbox.rebase(connection, tracked.name, change.key, edit, revised=False)
     outbox.move_to_end(connection, tracked.name, change.key)
-    outbox.drop_empty(connection, tracked.name)

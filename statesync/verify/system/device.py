@@ -37,7 +37,8 @@ class Pending:
     """One net change in the outbox.
 
     ``image`` is the record before the first change. ``batch`` is the upload batch that it is under way with,
-    and ``sent`` the revision that went up. ``failed``: the hub has rejected it.
+    and ``sent`` the revision that went up. ``failed``: the hub has rejected it. ``shared``: some hub may have
+    the record, whatever image and base say.
     """
 
     position: int
@@ -49,6 +50,7 @@ class Pending:
     batch: str | None = None
     sent: int | None = None
     failed: bool = False
+    shared: bool = False
 
 
 @frozen(cache_hash=True)
@@ -139,10 +141,12 @@ def with_change(device: Device, key: str, changed: Callable[[Pending], Pending |
     return evolve(device, outbox=tuple(kept))
 
 
-def add_change(device: Device, key: str, operation: str, image: Fields | None, base: int) -> Device:
+def add_change(
+    device: Device, key: str, operation: str, image: Fields | None, base: int, *, shared: bool = False
+) -> Device:
     """Put a new change at the end of the outbox."""
     position = device.positions + 1
-    change = Pending(position, key, operation, image, base)
+    change = Pending(position, key, operation, image, base, shared=shared)
     return evolve(device, outbox=(*device.outbox, change), positions=position)
 
 
@@ -168,13 +172,14 @@ def _again(exists: bool, change: Pending) -> Pending:
 
 
 def drop_empty(device: Device) -> Device:
-    """Forget changes that came to nothing: made and deleted here, and never sent."""
+    """Forget changes that came to nothing: made and deleted here, and certainly never on any hub."""
     kept = tuple(each for each in device.outbox if not _is_empty(each))
     return evolve(device, outbox=kept)
 
 
 def _is_empty(change: Pending) -> bool:
-    return change.operation == "delete" and change.image is None and change.batch is None
+    never_left = change.image is None and change.base == 0 and change.batch is None and not change.shared
+    return change.operation == "delete" and never_left
 
 
 def fix_limit(device: Device) -> tuple[Device, int]:
@@ -220,7 +225,9 @@ def adapt(device: Device, refusal: Refusal) -> Device:
 def _let_go_of_doubt(device: Device) -> Device:
     if not device.in_doubt or device.payload is None:
         return device
-    return settle(release(device, device.payload.batch))
+    batch = device.payload.batch
+    shared = tuple(evolve(each, shared=True) if each.batch == batch else each for each in device.outbox)
+    return settle(release(evolve(device, outbox=shared), batch))
 
 
 def reread(device: Device, why: str) -> Device:
@@ -236,7 +243,13 @@ def reread(device: Device, why: str) -> Device:
     )
     if why != LOST_BY_HUB:
         return device
-    return evolve(device, outbox=tuple(evolve(each, base=min(each.base, 1)) for each in device.outbox))
+    return evolve(device, outbox=tuple(map(_without_version, device.outbox)))
+
+
+def _without_version(change: Pending) -> Pending:
+    """Say that the base means nothing any more; of what was offered again it says what would be news."""
+    is_offer = change.shared and change.operation == "insert" and change.image is None
+    return change if is_offer else evolve(change, base=min(change.base, 1))
 
 
 # -- the end of a session --------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from attrs import evolve, frozen
 
 from statesync.values import Direction
@@ -13,6 +15,7 @@ from statesync.verify.system.device import (
     fold,
     learn,
     put,
+    with_change,
 )
 from statesync.verify.system.wire import Entry, Feed, Page, Pull
 
@@ -56,7 +59,9 @@ def store(device: Device, page: Page) -> tuple[Device, int]:
             device = evolve(device, seen=tuple(sorted({*device.seen, entry.key})))
         if not is_pending and device.rereading == LOST_BY_HUB and entry.version <= seen_until:
             device, is_pending = _offer_newer(device, entry)
-        if not is_pending:
+        if is_pending:
+            device = with_change(device, entry.key, partial(evolve, shared=True))
+        else:
             device, stored = put(device, entry.key, entry.data), stored + 1
     if rereads and not page.more:
         device = _finish_reread(device)
@@ -85,7 +90,7 @@ def _finish_reread(device: Device) -> Device:
     unseen = [key for key, _ in device.rows if key not in device.seen and key not in waiting]
     for key in unseen:
         if device.rereading == LOST_BY_HUB:
-            device = add_change(device, key, "insert", None, 0)
+            device = add_change(device, key, "insert", None, device.reread_from, shared=True)
         else:
             device = put(device, key, None)
     return evolve(device, rereading=None, reread_from=0, seen=())

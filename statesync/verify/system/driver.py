@@ -41,8 +41,6 @@ from statesync.verify.system.wire import Request
 from statesync.verify.system.world import Ahead, Step, Talk, World
 
 MAX_ATTEMPTS = 2
-ENOUGH = 1 << 20
-"""Bytes that a record may have once the disturbed session is over: whoever runs the hub has mended it."""
 
 DISK = StoreError("the disk refuses a transaction")
 
@@ -98,7 +96,8 @@ def heard(world: World, talk: Talk, event: Event, happening: Happening) -> Step:
     if now.batch is None:
         talk = evolve(talk, taken=None)
     acted, wrong = _done(world, talk, decision)
-    return Step(happening, words, acted, broken or wrong)
+    broken = broken or wrong or promises.broken_by_grace(acted, event)
+    return Step(happening, words, acted, broken)
 
 
 def _beside(world: World, talk: Talk, decision: Decision) -> tuple[World, Talk]:
@@ -167,7 +166,7 @@ def _done(world: World, talk: Talk, decision: Decision) -> tuple[World, str | No
 def _acted(world: World, talk: Talk, action: Action) -> tuple[World, Talk, str | None]:
     match action:
         case Prepare():
-            device, batch = uploads.prepare(world.device, action)
+            device, batch = uploads.prepare(world.device, action, talk.options.batch_size)
             records, position = (len(batch.payload.changes), batch.last_position) if batch else (0, 0)
             return (
                 with_device(world, device),
@@ -181,8 +180,8 @@ def _acted(world: World, talk: Talk, action: Action) -> tuple[World, Talk, str |
         case Wait():
             return world, evolve(talk, backs_off=True), None
         case Drain(grace=float() as grace):
-            drained = evolve(talk, grace=min(grace, grace if talk.grace is None else talk.grace))
-            return world, drained, promises.broken_by_grace(drained, grace)
+            left = grace if talk.grace is None else min(grace, talk.grace)
+            return world, evolve(talk, grace=left), None
         case Interrupt():
             return *stopped(world, talk), None
         case Drain() | GiveHeadStart() | ComposeAhead():
@@ -218,7 +217,7 @@ def _finished(world: World, talk: Talk) -> tuple[World, str | None]:
 
 def next_session(world: World, phase: Phase) -> World:
     """Return ``world`` with its session over, in ``phase``, and the next one about to begin, undisturbed."""
-    hub = evolve(world.hub, most=ENOUGH)
+    hub = evolve(world.hub, most=world.most_later)
     quiet = with_device(world, evolve(world.device, committed=()))
     over = evolve(quiet, hub=hub, talk=None, budget=NOTHING_HAPPENS, ended=phase)
     return begin(over) if over.plans else over

@@ -48,6 +48,7 @@ LIMIT = "an edit of a record that was taken in this session waits for the next o
 DRAINED = "an undisturbed session that is done has sent all that waited, also what waited for a doubt"
 NOTHING_LOST = "no local change is lost"
 ONCE = "no change is applied twice"
+REJECTED = "a session whose records were all rejected is not done"
 WHOLE = "whole batches only: what is stored is what the journal shows as committed"
 NEVER_FORKED = "no device ever looks like a copy of itself to the hub"
 AGREED = "after undisturbed syncs everything agrees"
@@ -70,6 +71,7 @@ STATEMENTS = (
     DRAINED,
     NOTHING_LOST,
     ONCE,
+    REJECTED,
     WHOLE,
     NEVER_FORKED,
     AGREED,
@@ -125,9 +127,13 @@ def broken_by_second_cancel(talk: Talk) -> bool:
     return decide(talk.conversation, CancelRequested(Reason.SHUTDOWN)) != Decision(talk.conversation)
 
 
-def broken_by_grace(talk: Talk, asked: float) -> str | None:
-    """Return the promise that a running grace breaks where ``asked`` was allowed, or None."""
-    return SHORTEST if talk.grace is None or talk.grace > asked else None
+def broken_by_grace(world: World, event: Event) -> str | None:
+    """Return the promise that is broken where a cancel has allowed a time and has been heard, or None."""
+    if world.talk is None or not isinstance(event, CancelRequested) or event.grace is None:
+        return None
+    if world.talk.conversation.phase is not Phase.CANCELLING:
+        return None  # it took effect at once, and the next session has begun
+    return None if world.talk.grace is not None and world.talk.grace <= event.grace else SHORTEST
 
 
 def broken_by_talk(talk: Talk) -> str | None:
@@ -185,6 +191,8 @@ def broken_by_finish(world: World, talk: Talk) -> str | None:
         folded[direction] += records
     if (folded[Direction.UPLOAD], folded[Direction.DOWNLOAD]) != talk.told:
         return STATISTICS
+    if now.phase is Phase.DONE and now.sent and now.sent == now.rejected:
+        return REJECTED
     is_quiet = world.ended is not None and now.phase is Phase.DONE and not now.adaptations
     if (
         is_quiet

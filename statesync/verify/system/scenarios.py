@@ -115,7 +115,7 @@ def with_doubt(world: World) -> tuple[World, World]:
     """Return ``world`` with a's first batch in doubt: the hub has not heard of it, and has applied it."""
     a, b = world.devices
     a, limit = fix_limit(a)
-    a, batch = uploads.prepare(a, Prepare(1, 0, limit))
+    a, batch = uploads.prepare(a, Prepare(1, 0, limit), size=1)
     if batch is None:
         raise ValueError("there is nothing to be in doubt of")
     unsure = evolve(uploads.stage(a, batch), in_doubt=True)
@@ -140,6 +140,12 @@ def _with_an_odd_hub(policy: str) -> list[World]:
     return [
         evolve(world, is_odd=True, plans=(*world.plans, *world.plans[1:], world.plans[1])) for world in worlds
     ]
+
+
+def _with_large_batches(policy: str) -> list[World]:
+    large = Options(policy=policy, batch_size=2)
+    worlds = _with_and_without_doubt(in_conflict, policy)
+    return [evolve(world, is_odd=True, plans=(Plan(_A, large), *world.plans[1:])) for world in worlds]
 
 
 SCENARIOS = (
@@ -194,5 +200,10 @@ SCENARIOS = (
         "the hub will not take a batch that may be in doubt",
         {Kind.REFUSE: 1, Kind.LOSE_ANSWER: 1, Kind.EDIT: 1},
         _with_an_odd_hub,
+    ),
+    Scenario(
+        "the hub finds batches too large",
+        {Kind.REFUSE: 2, Kind.LOSE_ANSWER: 1, Kind.CANCEL: 1},
+        _with_large_batches,
     ),
 )

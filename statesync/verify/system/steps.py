@@ -39,13 +39,11 @@ def steps(world: World) -> Iterator[Step]:
     """Yield everything that can happen next."""
     if world.late is not None:
         yield late(world)
-    talk = world.talk
-    if talk is None:
-        return
-    yield from _driven(world, talk)
-    yield from network(world, talk)
-    yield from _cancelled(world, talk)
-    yield from _broken_off(world, talk)
+    if world.talk is not None:
+        yield from _driven(world, world.talk)
+        yield from network(world, world.talk)
+        yield from _cancelled(world, world.talk)
+        yield from _broken_off(world, world.talk)
     yield from _written(world)
     yield from _at_the_hub(world)
 

@@ -14,6 +14,7 @@ from statesync.protocol.messages import (
     DropBatch,
     Effect,
     EndSession,
+    HoldBack,
     StoreAnswer,
     StoreAttempt,
     StoreBatch,
@@ -55,6 +56,8 @@ def _written(device: Device, talk: Talk, effect: Effect) -> tuple[Device, Commit
             return evolve(device, in_doubt=effect.in_doubt), None
         case DropBatch():
             return uploads.drop(device, in_doubt=effect.in_doubt), None
+        case HoldBack():
+            return uploads.hold_back(device, _batch(talk)), None
         case Adapt():
             problem = effect.problem
             epoch = None if problem.epoch is None else int(problem.epoch)

@@ -19,7 +19,6 @@ from statesync.verify.system.device import (
     Overruled,
     Payload,
     Pending,
-    drop_empty,
     fix_limit,
     fold,
     learn,
@@ -38,8 +37,6 @@ from statesync.verify.system.wire import (
     Rejected,
     fields,
 )
-
-BATCH_SIZE = 1
 
 
 @frozen(cache_hash=True)
@@ -84,15 +81,16 @@ class Verdicts:
 # -- what is next ----------------------------------------------------------------------------------
 
 
-def prepare(device: Device, wanted: Prepare) -> tuple[Device, Batch | None]:
-    """Look for the next batch; round 0 is the one that an earlier session left in doubt."""
+def prepare(device: Device, wanted: Prepare, size: int) -> tuple[Device, Batch | None]:
+    """Look for the next batch of ``size`` changes; round 0 is the one that is in doubt."""
     if wanted.round == 0:
         return device, _replay(device)
     if not any(wanted.after < each.position <= wanted.up_to for each in device.outbox):
         return device, None
     device = fold(device)
     some = [each for each in device.outbox if wanted.after < each.position <= wanted.up_to]
-    some = [each for each in some if wanted.round == 1 or not each.failed][:BATCH_SIZE]
+    some = [each for each in some if wanted.round == 1 or not each.failed]
+    some = some[: size if wanted.at_most is None else min(size, wanted.at_most)]
     if not some:
         return device, None
     changes = tuple(Change(OBJECT, each.key, each.base, device.row(each.key)) for each in some)
@@ -191,7 +189,7 @@ def store(device: Device, batch: Batch, verdicts: Verdicts) -> tuple[Device, int
         device = _resolve(device, resolution)
     for change, verdict in zip(batch.payload.changes, answer.verdicts, strict=True):
         if isinstance(verdict, Conflict):
-            device = with_change(device, change.key, partial(evolve, batch=None, sent=None))
+            device = with_change(device, change.key, partial(evolve, batch=None, sent=None, shared=True))
         elif isinstance(verdict, Accepted):
             device = _acknowledge(device, batch.payload.batch, change, verdict)
     accepted = len(batch.payload.changes) - refused
@@ -241,6 +239,8 @@ def _acknowledge(device: Device, batch: str, change: Change, verdict: Accepted) 
     if pending.revision == pending.sent:
         return with_change(device, change.key, lambda _: None)
     exists = device.row(change.key) is not None
+    if change.data is None and not exists:  # the hub has no record either
+        return with_change(device, change.key, lambda _: None)
     operation = "insert" if change.data is None else "update"
     moved = evolve(
         pending,
@@ -253,7 +253,14 @@ def _acknowledge(device: Device, batch: str, change: Change, verdict: Accepted) 
         failed=False,
     )
     device = with_change(device, change.key, lambda _: moved)
-    return drop_empty(evolve(device, positions=device.positions + 1))
+    return evolve(device, positions=device.positions + 1)
+
+
+def hold_back(device: Device, batch: Batch) -> Device:
+    """Keep what is staged in the outbox with an error: the hub does not take it, not even alone."""
+    for change in batch.payload.changes:
+        device = with_change(device, change.key, partial(evolve, failed=True, batch=None, sent=None))
+    return device
 
 
 def drop(device: Device, *, in_doubt: bool) -> Device:

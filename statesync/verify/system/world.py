@@ -41,11 +41,12 @@ class Ahead:
 
 @frozen(cache_hash=True)
 class Options:
-    """What a session was asked to do."""
+    """What a session was asked to do. ``batch_size`` are the records of an upload batch."""
 
     uploads: bool = True
     downloads: bool = True
     policy: str = "merge_fields"
+    batch_size: int = 1
 
 
 @frozen(cache_hash=True)
@@ -102,7 +103,8 @@ class World:
     """Everything. ``running`` is the device whose session runs; ``plans`` are the sessions after it.
 
     ``late`` is a request whose sender does not wait any more: it reaches the hub at any time, or never.
-    ``backup`` is what the hub can be restored from. For the promises alone: ``ended`` is the phase that
+    ``backup`` is what the hub can be restored from; ``most_later`` are the bytes that it allows a record once
+    the first session is over. For the promises alone: ``ended`` is the phase that
     the last session ended in, ``written`` is what devices have written on the hub, and ``is_odd`` says that
     the hub may get a reason to doubt a device.
     """
@@ -115,6 +117,7 @@ class World:
     talk: Talk | None = None
     late: Request | None = None
     backup: Hub | None = None
+    most_later: int = 1 << 20
     ended: Phase | None = None
     written: tuple[Written, ...] = ()
     is_odd: bool = False

@@ -10,13 +10,15 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from rig.device import Device
+from rig.device import Device, as_downloaded
 from rig.gate import Gate
 
 from statesync import ConnectionLost, Phase, Store, SyncOptions
 from statesync.testing import Fault, FaultyRemote
 
 _TO_FORMAT_3 = """
+ALTER TABLE statesync_change DROP COLUMN shared;
+DROP TABLE statesync_local;
 DROP TRIGGER statesync_Airport_insert_before;
 DROP TRIGGER statesync_Airport_insert;
 DROP TRIGGER statesync_Airport_update;
@@ -94,7 +96,7 @@ def test_what_an_older_format_had_logged_is_still_pending_and_can_be_taken_back(
 ) -> None:
     path = Path(here.store.database.database)
     fresh = schema_of(path)
-    with here.store.untracked():
+    with as_downloaded(here.store):
         here.add(4)
         here.edit("k00000", name="before", elevation=7, latitude=0.1, plan=b"\x00\xff")
     before = here.rows()
@@ -136,10 +138,6 @@ def test_programs_that_set_up_one_new_file_at_the_same_time_all_succeed(tmp_path
     """Each must find what another has made while it waited for the lock."""
     for attempt in range(5):
         path = tmp_path / f"{attempt}.db"
-        with closing(sqlite3.connect(path)) as plain:
-            plain.execute(
-                "PRAGMA journal_mode = wal"
-            )  # switching to it waits for nobody, and is not the point
         stores = [Store(path, busy_timeout=60) for _ in range(4)]
         together = threading.Barrier(len(stores))
         with ThreadPoolExecutor(len(stores)) as pool:

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from rig.device import quick_store
+
+from statesync import Store
+from statesync.hub import Hub, LocalRemote, prepare
+
+from .sites import Define, Site
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Hub]:
+    url = f"sqlite:///{tmp_path}/hub.db"
+    prepare(url)
+    hub = Hub(url, without_tokens=True)
+    yield hub
+    hub.close()
+
+
+@pytest.fixture
+def new_site(tmp_path: Path, hub: Hub) -> Iterator[Callable[..., Site]]:
+    """Open a device: ``new_site("a", note)``; ``before`` makes tables that were there already."""
+    opened: list[Store] = []
+
+    def make(name: str, define_model: Define, before: str = "") -> Site:
+        path = tmp_path / f"{name}.db"
+        with closing(sqlite3.connect(path)) as plain:
+            plain.executescript(before)
+        store = quick_store(path)
+        opened.append(store)
+        model = define_model(store)
+        store.setup()
+        return Site(store, model, LocalRemote(hub, "space"))
+
+    yield make
+    for store in opened:
+        store.close()
