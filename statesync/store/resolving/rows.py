@@ -95,9 +95,15 @@ class RowForm:
         return column if column in self.tracked.column_names else None
 
     def _value(self, connection: sqlite3.Connection, column: str | None, value: Any) -> Any:
-        """Let the model convert what SQLite has no form for: a date, a dict of a JSON field."""
+        """Let the model convert what SQLite has no form for: a date, a dict of a JSON field.
+
+        What does not read back as it was is left for what it is: a text field would make a text of anything.
+        """
         field = None if self.model is None else self.model._meta.columns.get(column)
-        return value if field is None or _is_storable(value) else _stored(connection, field, value)
+        if field is None or _is_storable(value):
+            return value
+        stored = _stored(connection, field, value)
+        return stored if field.python_value(stored) == value else value
 
 
 def _fields(model: type[Model]) -> list[Field]:
