@@ -251,6 +251,20 @@ CREATE TABLE statesync_base (
 """
 
 
+def _tell_late_columns(connection: sqlite3.Connection) -> None:
+    """Let changes and cursors say which columns came to their object after it was read, or changed.
+
+    A change leaves its ``spared`` columns as the hub has them; the hub has not shown ``unread`` ones yet.
+    """
+    for table, column in (("statesync_change", "spared"), ("statesync_cursor", "unread")):
+        names = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+        if column not in names:
+            connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} TEXT")
+    connection.execute(
+        "CREATE INDEX IF NOT EXISTS statesync_change_spared ON statesync_change (object) WHERE spared IS NOT NULL"
+    )
+
+
 def _log_what_is_proven(connection: sqlite3.Connection) -> None:
     """Let the triggers log which records are gone, and not only that they were written.
 
@@ -278,6 +292,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     _log_what_is_proven,
     _LOCAL_ONLY,
     _CONTESTED,
+    _tell_late_columns,
 )
 FORMAT = len(MIGRATIONS)
 
@@ -307,6 +322,44 @@ def _known_format(connection: sqlite3.Connection, name: str) -> int:
             "install that version or a later one"
         )
     return found
+
+
+# -- what else is remembered of the file ----------------------------------------------------------
+
+
+def steps_taken(connection: sqlite3.Connection) -> int:
+    """Return how many of the program's migrations this file has been through."""
+    return int(_remembered(connection, "migrations") or 0)
+
+
+def note_steps(connection: sqlite3.Connection, number: int) -> None:
+    """Remember how many of the program's migrations this file has been through."""
+    _remember(connection, "migrations", number)
+
+
+def is_as_noted(connection: sqlite3.Connection) -> bool:
+    """Tell whether no table, index or trigger was changed since ``note_schema``."""
+    return _remembered(connection, "schema") == _version_of_schema(connection)
+
+
+def note_schema(connection: sqlite3.Connection) -> None:
+    """Remember how the tables are now."""
+    if not is_as_noted(connection):
+        _remember(connection, "schema", _version_of_schema(connection))
+
+
+def _version_of_schema(connection: sqlite3.Connection) -> int:
+    """Return SQLite's own count of changes to the schema of the file."""
+    return int(connection.execute("PRAGMA main.schema_version").fetchone()[0])
+
+
+def _remembered(connection: sqlite3.Connection, key: str) -> object:
+    row = connection.execute("SELECT value FROM statesync_meta WHERE key = ?", (key,)).fetchone()
+    return None if row is None else row[0]
+
+
+def _remember(connection: sqlite3.Connection, key: str, value: int) -> None:
+    connection.execute("INSERT OR REPLACE INTO statesync_meta VALUES (?, ?)", (key, value))
 
 
 @cache

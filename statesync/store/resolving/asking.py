@@ -94,7 +94,7 @@ def _resolve(
         local = sent_record(tracked, change)  # what stands here may have been written untracked since
     remote = None
     if not verdict.deleted and verdict.data is not msgspec.UNSET:
-        remote = tracked.wire.read(verdict.data)
+        remote = _with_late_columns(tracked.wire.read(verdict.data), base, local)
     resolution = Resolution(tracked, key, seen.revision, verdict.version, base, local, remote, local)
     problem = _problem_of(seen, local)
     if problem is not None:
@@ -102,6 +102,13 @@ def _resolve(
     if not resolution.is_conflict:
         return resolution
     return _asked(connection, form, policy, resolution, seen.error)
+
+
+def _with_late_columns(remote: Record, base: Record | None, local: Record | None) -> Record:
+    """Return the hub's record with the columns that it says nothing of, as they were, or as they came here."""
+    if base is None or local is None:
+        return remote
+    return {**{name: base.get(name, value) for name, value in local.items()}, **remote}
 
 
 def sent_record(tracked: TrackedObject, change: Change) -> Record | None:
