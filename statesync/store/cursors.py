@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from attrs import frozen
 
 from statesync.filters import NO_FILTER, Filter, Filters
+from statesync.store import bases
 from statesync.wire import Feed
 
 EPOCH, MISSED_DELETES, EVERYTHING, OWN = "epoch", "horizon", "everything", "own"
@@ -74,6 +75,7 @@ def remove(connection: sqlite3.Connection, name: str) -> None:
     """Forget an object's cursor, and what a read from the start has met."""
     connection.execute("DELETE FROM statesync_cursor WHERE object = ?", (name,))
     _forget_seen(connection, name)
+    bases.forget(connection, name)
 
 
 # -- how far a feed is applied ---------------------------------------------------------------------
@@ -163,6 +165,8 @@ def start_over(connection: sqlite3.Connection, name: str, why: str) -> None:
     A read after a new epoch that has not ended stays one: it alone offers again what the hub has lost.
     """
     _forget_seen(connection, name)
+    if why in (EPOCH, EVERYTHING):
+        bases.forget(connection, name)
     connection.execute(
         "UPDATE statesync_cursor SET cursor = 0, reread_from = max(cursor, reread_from), "
         "rereading = CASE WHEN rereading = :epoch AND :why <> :all THEN :epoch ELSE :why END "
@@ -198,10 +202,11 @@ def unread(connection: sqlite3.Connection, name: str) -> frozenset[str]:
 
 def distrust(connection: sqlite3.Connection, names: Iterable[str]) -> None:
     """Set cursors to zero that no hub has given, and forget how far they had come."""
-    connection.executemany(
-        "UPDATE statesync_cursor SET cursor = 0, reread_from = 0 WHERE object = ?",
-        [(name,) for name in names],
-    )
+    for name in names:
+        bases.forget(connection, name)
+        connection.execute(
+            "UPDATE statesync_cursor SET cursor = 0, reread_from = 0 WHERE object = ?", (name,)
+        )
 
 
 def note_seen(connection: sqlite3.Connection, name: str, keys: Iterable[str]) -> None:

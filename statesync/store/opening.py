@@ -18,8 +18,8 @@ from statesync.store.parts import StoreParts
 from statesync.store.recovery import recover_if_free
 from statesync.store.tracking import registry, triggers
 from statesync.store.tracking.describe import describe
-from statesync.store.tracking.tables.fitting import check, fit, table_of
 from statesync.store.tracking.objects import TrackedObject
+from statesync.store.tracking.tables.fitting import check, fit, table_of
 from statesync.store.tracking.tables.table import Table
 
 

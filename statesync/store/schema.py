@@ -236,6 +236,21 @@ def _log_each_object_apart(connection: sqlite3.Connection) -> None:
     connection.execute("DROP TABLE statesync_log")
 
 
+# Conflicts that wait for a decision, and the versions of records that are ahead of their object's cursor.
+# contested is the version of the hub's record that theirs holds, while a change waits beside it.
+_CONTESTED = """
+ALTER TABLE statesync_change ADD COLUMN contested INTEGER;
+ALTER TABLE statesync_conflict ADD COLUMN waits INTEGER NOT NULL DEFAULT 0;
+CREATE UNIQUE INDEX statesync_conflict_waits ON statesync_conflict (object, key) WHERE waits = 1;
+CREATE TABLE statesync_base (
+    object TEXT NOT NULL,
+    key TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    PRIMARY KEY (object, key)
+) WITHOUT ROWID;
+"""
+
+
 def _tell_late_columns(connection: sqlite3.Connection) -> None:
     """Let changes and cursors say which columns came to their object after it was read, or changed.
 
@@ -276,6 +291,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     _log_each_object_apart,
     _log_what_is_proven,
     _LOCAL_ONLY,
+    _CONTESTED,
     _tell_late_columns,
 )
 FORMAT = len(MIGRATIONS)

@@ -18,6 +18,8 @@ from statesync.store.outbox.fold import fold
 from statesync.store.outbox.lookup import Change
 from statesync.store.parts import StoreParts
 from statesync.store.rereading import reread
+from statesync.store.resolving import decisions
+from statesync.store.resolving.rows import RowForm
 from statesync.store.tracking import records, registry, triggers
 from statesync.store.tracking.objects import Objects, TrackedObject, chosen
 from statesync.store.tracking.quoting import in_main
@@ -101,6 +103,8 @@ class Selection:
         with self._quietly() as connection:
             undone = self._changes(connection, what)
             _refuse_under_way(undone)
+            for change in undone:
+                decisions.take_back(connection, self._parts.objects[change.object], change)
             self._make_room(connection, undone)
             # What was made here goes first: its key may be, to the table, that of one that comes back.
             for change in sorted(undone, key=lambda change: not change.made_the_record):
@@ -149,6 +153,7 @@ class Selection:
             if keep_records:
                 for tracked in self._tracked().values():
                     changes.offer_all(connection, tracked)
+                    conflict_log.forget_waiting(connection, tracked.name)
             else:
                 self._empty(connection)
             claims.forget(connection, self.objects)
@@ -181,6 +186,7 @@ class Selection:
             if not tracked.is_gone:
                 connection.execute(f"DELETE FROM {in_main(tracked.table)}")
             changes.forget_object(connection, tracked.name)
+            conflict_log.forget_waiting(connection, tracked.name)
             local_only.forget_object(connection, tracked.name)
 
     # -- history -------------------------------------------------------------------------------------
@@ -192,10 +198,40 @@ class Selection:
             found = history.sessions(self._parts.database.raw(), limit)
         return [session for session in found if wanted & set(session.objects)]
 
-    def conflicts(self, limit: int = 1000) -> list[ConflictEntry]:
-        """Return the newest ``limit`` entries of these objects' conflict log, oldest first."""
-        with self._parts.database.errors_mapped():
-            return conflict_log.entries(self._parts.database.raw(), objects=self.objects, limit=limit)
+    # -- conflicts -----------------------------------------------------------------------------------
+
+    def conflicts(self, limit: int = 1000, *, waiting: bool = False) -> list[ConflictEntry]:
+        """Return the newest ``limit`` conflicts of these objects that were resolved, oldest first.
+
+        With ``waiting``, those that a policy left for later, with their sides as they are now.
+        """
+        objects = self._tracked()
+        with self._parts.database.snapshot() as connection:
+            if waiting:
+                return decisions.waiting(connection, objects, limit)
+            return conflict_log.entries(connection, objects=objects, waiting=False, limit=limit)
+
+    def resolve(self, conflict: ConflictEntry | int, choice: object) -> None:
+        """Settle a conflict that waits, or bring back what a logged one has lost.
+
+        ``conflict`` is an entry of ``conflicts()``, or its id. ``choice`` is ``"local"``, ``"remote"``, or
+        values: an instance of the model, or a mapping from fields to values. What goes up from that, goes up
+        with the next session.
+
+        Of one that waits the record becomes that side; fields that values leave out are the hub's. Of a
+        logged one that side is written as an ordinary edit of the record as it is now; fields that were not
+        at stake stay as they are. Raises ``UsageError``, and changes nothing, for a conflict that was
+        resolved meanwhile, a record that was deleted after a logged one, and values that do not fit.
+        """
+        with self._parts.database.snapshot() as connection:
+            found = decisions.find(connection, self.objects, conflict)
+        with self._quietly() if found.waiting else self._folded() as connection:
+            entry = decisions.find(connection, self.objects, found)
+            form = RowForm(self._parts.objects[entry.object], self._parts.registry.models.get(entry.object))
+            if entry.waiting:
+                decisions.decide(connection, form, entry, choice)
+            else:
+                decisions.bring_back(connection, form, entry, choice)
 
     # -- names ---------------------------------------------------------------------------------------
 

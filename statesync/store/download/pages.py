@@ -17,12 +17,13 @@ from attrs import frozen
 
 from statesync.conflicts import Record
 from statesync.errors import BadAnswer
-from statesync.store import cursors, local_only
+from statesync.store import bases, cursors, local_only
+from statesync.store.bases import Step
 from statesync.store.cursors import EPOCH, Cursor
 from statesync.store.download import upserts
 from statesync.store.file.reading import read
 from statesync.store.outbox import changes
-from statesync.store.outbox.changes import Rebase
+from statesync.store.outbox.changes import Rebase, RemoteImage
 from statesync.store.outbox.fold import fold
 from statesync.store.outbox.lookup import pending_among
 from statesync.store.rereading import finish_reread
@@ -121,6 +122,7 @@ def apply(
             finish_reread(connection, objects[cursor.object], cursor)
     moved = {name: at for name, at in page.cursors.items() if at != positions[name].position}
     cursors.move(connection, moved)
+    bases.pass_over(connection, (Step(name, positions[name].position, at) for name, at in moved.items()))
     return stored
 
 
@@ -174,7 +176,10 @@ def _remote(tracked: TrackedObject, entry: Entry) -> Record | None:
 
 
 def _leave_aside(connection: sqlite3.Connection, part: ObjectPage, aside: set[str]) -> None:
-    changes.keep_remote_images(connection, part.tracked.name, _remote_images(part, aside))
+    images = _remote_images(part, aside)
+    versions = {entry.key: entry.version for entry in part.entries if entry.key in aside}
+    remote = [RemoteImage(key, image, versions[key]) for key, image in images.items()]
+    changes.keep_remote_images(connection, part.tracked.name, remote)
 
 
 def _remote_images(part: ObjectPage, keys: set[str]) -> dict[str, str | None]:

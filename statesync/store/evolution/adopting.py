@@ -15,9 +15,9 @@ from statesync.store.outbox import changes
 from statesync.store.rereading import reread
 from statesync.store.schema import has_table
 from statesync.store.tracking import registry, triggers
+from statesync.store.tracking.objects import Objects, TrackedObject
 from statesync.store.tracking.quoting import in_main, quoted
 from statesync.store.tracking.tables.fitting import fit, table_of
-from statesync.store.tracking.objects import Objects, TrackedObject
 
 logger: Logger = getLogger(__name__)
 

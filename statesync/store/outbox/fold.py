@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from statesync.store import cursors, local_only
+from statesync.store import bases, cursors, local_only
 from statesync.store.outbox import changes, queue, spared
 from statesync.store.outbox.keep_local import keep_local
 from statesync.store.outbox.lookup import PENDING_KEYS
@@ -83,7 +83,7 @@ def _fold_log(
         SELECT :object, logged.key,
                CASE WHEN {gone} THEN 'delete' WHEN {was.known} THEN 'update' ELSE 'insert' END,
                {was.image},
-               CASE WHEN {was.known} THEN max(1, :cursor) ELSE 0 END,
+               CASE WHEN {was.known} THEN {bases.base_sql(connection, tracked.name)} ELSE 0 END,
                logged.changed <> {KEPT} OR {gone}
         {log} {was.join}
         ORDER BY logged.rowid

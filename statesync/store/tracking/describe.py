@@ -29,8 +29,8 @@ from peewee import _StringField as StringField
 
 from statesync.errors import UnsupportedModel
 from statesync.store.tracking.description import BLOB, BOOLEAN, SCALAR, Column, Reference
-from statesync.store.tracking.tables.fitting import counted_parent
 from statesync.store.tracking.objects import TrackedObject
+from statesync.store.tracking.tables.fitting import counted_parent
 
 _NAME = re.compile(r'[^"\\\x00-\x1f]+')
 

@@ -20,6 +20,10 @@ _TO_FORMAT_3 = """
 DROP INDEX statesync_change_spared;
 ALTER TABLE statesync_change DROP COLUMN spared;
 ALTER TABLE statesync_cursor DROP COLUMN unread;
+ALTER TABLE statesync_change DROP COLUMN contested;
+DROP INDEX statesync_conflict_waits;
+ALTER TABLE statesync_conflict DROP COLUMN waits;
+DROP TABLE statesync_base;
 ALTER TABLE statesync_change DROP COLUMN shared;
 DROP TABLE statesync_local;
 DROP TRIGGER statesync_Airport_insert_before;

@@ -70,3 +70,9 @@ class Meanwhile:
 
     def pull(self, request: Pull) -> Page:
         return self._remote.pull(request)
+
+    def interrupt(self) -> None:
+        self._remote.interrupt()
+
+    def close(self) -> None:
+        self._remote.close()

@@ -9,8 +9,8 @@ from functools import cached_property
 from attrs import frozen
 
 from statesync.store.tracking.description import Reference, Term, UniqueIndex
-from statesync.store.tracking.tables.index_text import terms_and_condition
 from statesync.store.tracking.quoting import literal, quoted
+from statesync.store.tracking.tables.index_text import terms_and_condition
 
 _GENERATED = (2, 3)
 """What SQLite calls hidden: a column that it computes, when it is read or when it is written."""

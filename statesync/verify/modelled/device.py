@@ -12,7 +12,7 @@ from functools import partial
 from attrs import evolve, frozen
 
 from statesync.values import Direction
-from statesync.verify.system.wire import Change, Fields, Refusal
+from statesync.verify.modelled.wire import Change, Fields, Refusal
 from statesync.wire import CLIENT_FORKED, EPOCH_CHANGED
 
 OBJECT = "Note"
