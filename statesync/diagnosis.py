@@ -152,7 +152,7 @@ class _Inquiry:
                 yield RecordDifference(tracked.name, key, kind, record.version if record else None)
 
     def _is_filled_in(self, tracked: TrackedObject, key: str, there: Finding) -> bool:
-        """Tell whether all that differs is what the device has filled in where the hub's record has nothing."""
+        """Tell whether nothing differs but what the device has filled in where the hub has nothing."""
         possible = inventory.without_filled_in(self._connection, tracked, key)
         return any(digest.as_text(one) == there.digest for one in possible)
 

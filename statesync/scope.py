@@ -72,10 +72,11 @@ class Store(Selection):
         with a text or UUID key will do.
 
         ``name`` is the object's name on the wire, else it is the model's. Binds the model to this store's
-        database. Takes effect with ``setup()``; after that, at once. ``existing`` says what becomes of records
-        that are in the table when it is tracked for the first time: the hub is offered them as new, or they
-        stay ``"local"`` only, as if written in ``untracked()``. Raises ``UnsupportedModel`` for a key that two
-        devices would both make up, and ``BadOptions`` for another ``existing``; nothing is tracked then.
+        database. Takes effect with ``setup()``; after that, at once. ``existing`` says what becomes of
+        records that are in the table when it is tracked for the first time: the hub is offered them as new,
+        or they stay ``"local"`` only, as if written in ``untracked()``. Raises ``UnsupportedModel`` for a key
+        that two devices would both make up, and ``BadOptions`` for another ``existing``; nothing is tracked
+        then.
         """
         if existing not in ("offer", "local"):
             raise BadOptions(f"existing is {existing!r}; give 'offer' or 'local'")
@@ -97,16 +98,16 @@ class Store(Selection):
     def setup(self, migrations: Sequence[Callable[[Any], object]] | None = None) -> None:
         """Create tables and triggers, migrate, and end interrupted sessions (K8). May be called again.
 
-        ``migrations`` are the steps by which the program's tables have changed since its first version, each
-        taken once, all in one transaction, untracked and without foreign keys: nothing of them is uploaded and
-        nothing cascades. A step is a function of the ``sqlite3`` connection or, where its parameter is called
+        ``migrations`` are the steps by which the program's tables have changed since its first version. Each
+        is taken once, all in one transaction, untracked and without foreign keys: nothing of them goes up, and
+        nothing cascades. A step is a function of the ``sqlite3`` connection or, if its parameter is called
         ``migrator``, of Peewee's ``SqliteMigrator``, whose operations it may return. A fresh file takes none.
         New columns that may be empty or have a default are added without a step.
 
-        A model that is tracked later is set up at once. Raises ``UnsupportedModel`` for a model that does not
-        fit its table, ``SyncInProgress`` where migrations have to wait too long for a session, and what a step
-        raises; nothing was changed then. Raises ``StoreTooNew``, ``StoreCorrupt``, ``StoreReadOnly``, ``StoreFull`` or ``StoreLocked``, each
-        with what to do.
+        Raises ``UnsupportedModel`` for a model that does not fit its table, ``SyncInProgress`` where
+        migrations wait too long for a session, and what a step raises; nothing was changed then. Raises
+        ``StoreTooNew``, ``StoreCorrupt``, ``StoreReadOnly``, ``StoreFull`` or ``StoreLocked``, each with what
+        to do.
         """
         if migrations is not None:
             self._migrations = tuple(migrations)

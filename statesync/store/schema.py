@@ -261,7 +261,8 @@ def _tell_late_columns(connection: sqlite3.Connection) -> None:
         if column not in names:
             connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} TEXT")
     connection.execute(
-        "CREATE INDEX IF NOT EXISTS statesync_change_spared ON statesync_change (object) WHERE spared IS NOT NULL"
+        "CREATE INDEX IF NOT EXISTS statesync_change_spared ON statesync_change (object) WHERE spared "
+        "IS NOT NULL"
     )
 
 
@@ -329,7 +330,7 @@ def _known_format(connection: sqlite3.Connection, name: str) -> int:
 
 def steps_taken(connection: sqlite3.Connection) -> int:
     """Return how many of the program's migrations this file has been through."""
-    return int(_remembered(connection, "migrations") or 0)
+    return _remembered(connection, "migrations") or 0
 
 
 def note_steps(connection: sqlite3.Connection, number: int) -> None:
@@ -353,9 +354,9 @@ def _version_of_schema(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA main.schema_version").fetchone()[0])
 
 
-def _remembered(connection: sqlite3.Connection, key: str) -> object:
+def _remembered(connection: sqlite3.Connection, key: str) -> int | None:
     row = connection.execute("SELECT value FROM statesync_meta WHERE key = ?", (key,)).fetchone()
-    return None if row is None else row[0]
+    return None if row is None else int(row[0])
 
 
 def _remember(connection: sqlite3.Connection, key: str, value: int) -> None:

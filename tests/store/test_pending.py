@@ -121,7 +121,8 @@ steps = st.one_of(
     step(f"{CHANGE} deferred = NOT deferred WHERE key = ?", keys),
     step(ACCEPT, keys),
     step(
-        "REPLACE INTO statesync_cursor (object, space, cursor, filter, rereading, reread_from) VALUES (?, 's', ?, NULL, NULL, 0)",
+        "REPLACE INTO statesync_cursor (object, space, cursor, filter, rereading, reread_from) VALUES "
+        "(?, 's', ?, NULL, NULL, 0)",
         objects,
         small,
     ),

@@ -95,12 +95,13 @@ def note_records(connection: sqlite3.Connection, known: Objects) -> None:
 
 
 def keep_made_records(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
-    """Let the records that a migration has made be local only: no hub has seen them, and none is offered them."""
+    """Let the records that a migration has made be local only: nothing of one is uploaded."""
     key = quoted(tracked.key)
     local_only.keep_those(
         connection,
         f"SELECT :object, {key}, 0, NULL FROM {in_main(tracked.table)} WHERE {key} IS NOT NULL "
-        f"AND {key} NOT IN (SELECT key FROM temp.before_migration WHERE object = :object AND key IS NOT NULL)",
+        f"AND {key} NOT IN (SELECT key FROM temp.before_migration WHERE object = :object AND key IS NOT "
+        f"NULL)",
         {"object": tracked.name},
     )
 
@@ -136,7 +137,8 @@ def _found(connection: sqlite3.Connection, known: TrackedObject) -> TrackedObjec
 def tell_gone(connection: sqlite3.Connection, known: TrackedObject) -> None:
     """Say that an object has no table, and remember it."""
     logger.warning(
-        "%s has no table %s any more%s; it is not synced until the table is there again, and what waits is kept",
+        "%s has no table %s any more%s; it is not synced until the table is there again, and what waits "
+        "is kept",
         known.name,
         known.table,
         _whither(connection, known),
@@ -148,7 +150,8 @@ def tell_gone(connection: sqlite3.Connection, known: TrackedObject) -> None:
 def tell_lost(connection: sqlite3.Connection, known: TrackedObject) -> None:
     """Say that an object's table is another one than was tracked, or that its triggers were dropped."""
     logger.warning(
-        "the table %s of %s, or its triggers, were dropped, renamed or made anew outside of the store%s; what waits "
+        "the table %s of %s, or its triggers, were dropped, renamed or made anew outside of the "
+        "store%s; what waits "
         "is kept, and the records are compared with the hub's by the next sync",
         known.table,
         known.name,

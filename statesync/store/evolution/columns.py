@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 from peewee import Field, ForeignKeyField, Model, ModelIndex
 
@@ -20,8 +20,8 @@ def add_missing(
 ) -> Sequence[str]:
     """Add the columns that a model has and its table has not; return their names. In a transaction.
 
-    ``is_older`` says that a newer version of the program has changed the file: then a column is missing because
-    that version has taken it away. Raises ``UnsupportedModel`` for columns without a value for known records.
+    ``is_older`` says that a newer version of the program has changed the file: then it is that version which
+    has taken a column away. Raises ``UnsupportedModel`` for columns without a value for known records.
     """
     missing = [one for one in model._meta.sorted_fields if table.column(one.column_name) is None]
     missing = [one for one in missing if not one.primary_key]
@@ -29,13 +29,15 @@ def add_missing(
         return ()
     if is_older:
         raise UnsupportedModel(
-            f"{_lacks(model, table, missing)}. A newer version of this program has changed the file (its migrations "
+            f"{_lacks(model, table, missing)}. A newer version of this program has changed the file "
+            f"(its migrations "
             "are more than this one's): use that version"
         )
     unknown = [one for one in missing if not _has_value(one)]
     if unknown:
         raise UnsupportedModel(
-            f"{_lacks(model, table, unknown)}. Give the field a default or null=True, and setup() adds the column; "
+            f"{_lacks(model, table, unknown)}. Give the field a default or null=True, and setup() adds "
+            f"the column; "
             f"or add it in a migration: setup(migrations=[…, {_step(table, unknown[0])}])"
         )
     with switched_off(connection):
@@ -60,7 +62,7 @@ def _step(table: Table, field: Field) -> str:
 
 
 def _has_value(field: Field) -> bool:
-    """Tell whether known records can get a value in a new column; one for all is none if it must be unique."""
+    """Tell whether known records can get a value in a new column; one for all is no unique one."""
     if field.default is None:
         return field.null or _has_default_in_sql(field)
     return not field.unique or callable(field.default)
@@ -72,7 +74,7 @@ def _has_default_in_sql(field: Field) -> bool:
 
 def _declaration(model: type[Model], field: Field) -> str:
     """Return the column as SQL. A program that does not know it writes records with the default."""
-    schema: Any = model._schema
+    schema: Any = cast(Any, model)._schema
     context = schema._create_context()
     declared, _ = context.sql(field.ddl(context)).query()
     default = constant_default(field)
@@ -90,7 +92,7 @@ def _declaration(model: type[Model], field: Field) -> str:
 def _fill(connection: sqlite3.Connection, model: type[Model], fields: Sequence[Field]) -> None:
     """Give each known record a value of its own where the model computes them."""
     names = {field.column_name for field in fields}
-    table, key = quoted(model._meta.table_name), quoted(model._meta.primary_key.column_name)
+    table, key = quoted(model._meta.table_name), quoted(cast(Field, model._meta.primary_key).column_name)
     for name, compute in computed_defaults(model).items():
         if name in names:
             keys = connection.execute(f"SELECT {key} FROM main.{table}").fetchall()
@@ -102,8 +104,8 @@ def _fill(connection: sqlite3.Connection, model: type[Model], fields: Sequence[F
 
 def _indexes(model: type[Model], fields: Sequence[Field]) -> Iterator[str]:
     """Yield the statements that make the indexes of new columns."""
-    schema: Any = model._schema
+    schema: Any = cast(Any, model)._schema
     for index in model._meta.fields_to_index():
-        if isinstance(index, ModelIndex) and any(part in fields for part in index._expressions):
+        if isinstance(index, ModelIndex) and any(part in fields for part in cast(Any, index)._expressions):
             statement, _ = schema._create_index(index, safe=True).query()
             yield str(statement)

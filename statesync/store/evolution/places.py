@@ -1,4 +1,4 @@
-"""Where the table of a tracked object has got to: its triggers follow it where it is renamed, and go with it."""
+"""Where the table of a tracked object is: triggers follow a table that is renamed, and go with it."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ _PATIENCE = 10.0
 
 @contextmanager
 def alone(database: Database, lock: StoreLock) -> Iterator[None]:
-    """Hold the store, waiting for it, with foreign keys off. Raises ``SyncInProgress`` if it is not let go."""
+    """Wait for the store and hold it, with foreign keys off. Raises ``SyncInProgress`` after a while."""
     last = time.monotonic() + _PATIENCE
     while True:
         try:

@@ -134,7 +134,7 @@ def unedited_keys(connection: sqlite3.Connection, wire_id: str, name: str) -> li
 
 
 def spared_columns(connection: sqlite3.Connection, name: str) -> dict[str, frozenset[str]]:
-    """Return the columns that changes of an object leave as the hub has them, by the keys of their records."""
+    """Return which columns an object's changes leave as the hub has them, by the keys of their records."""
     rows = connection.execute(
         "SELECT key, spared FROM statesync_change WHERE object = ? AND spared IS NOT NULL", (name,)
     )

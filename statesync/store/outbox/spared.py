@@ -21,8 +21,8 @@ from statesync.store.tracking.quoting import in_main, is_key, quoted
 def untold_keys(connection: sqlite3.Connection, tracked: TrackedObject) -> str | None:
     """Return the statement that finds the records of a log in which no tracked column was changed.
 
-    None if the table has tracked columns alone: there every write counts. A column that is not tracked, or not
-    yet, may have been written: a migration by hand fills in a new one.
+    None if the table has tracked columns alone: there every write counts. A column that is not tracked, or
+    not yet, may have been written: a migration by hand fills in a new one.
     """
     found = {
         name.lower(): hidden
@@ -60,7 +60,8 @@ def note_spared(connection: sqlite3.Connection, tracked: TrackedObject, before: 
         return
     changes = (
         "SELECT position, spared, image, key FROM statesync_change "
-        "WHERE object = :object AND image IS NOT NULL AND (spared IS NOT NULL OR :unread AND position > :before)"
+        "WHERE object = :object AND image IS NOT NULL AND (spared IS NOT NULL OR :unread AND position > "
+        ":before)"
     )
     of = {"object": tracked.name, "unread": bool(unread), "before": before}
     rows = read(connection, lambda: connection.execute(changes, of).fetchall())
@@ -99,7 +100,8 @@ def _written_columns(
 ) -> dict[StoredKey, tuple[Record, frozenset[str]]]:
     """Return of each logged record what it was before, and the columns that are other now."""
     names = ", ".join(f"now.{quoted(name)}" for name in tracked.column_names)
-    statement = f"SELECT first.key, {image_sql(tracked, 'first')}, {names} {_first_and_now(tracked)} WHERE first.known"
+    image = image_sql(tracked, "first")
+    statement = f"SELECT first.key, {image}, {names} {_first_and_now(tracked)} WHERE first.known"
     rows = read(connection, lambda: connection.execute(statement).fetchall())
     found = {}
     for key, image, *values in rows:

@@ -105,7 +105,7 @@ def _resolve(
 
 
 def _with_late_columns(remote: Record, base: Record | None, local: Record | None) -> Record:
-    """Return the hub's record with the columns that it says nothing of, as they were, or as they came here."""
+    """Return the hub's record with columns that it says nothing of as they were, or came, here."""
     if base is None or local is None:
         return remote
     return {**{name: base.get(name, value) for name, value in local.items()}, **remote}

@@ -41,7 +41,8 @@ def describe(model: type[Model], name: str | None = None) -> TrackedObject:
     key = _checked_key(model)
     if meta.schema not in (None, "main"):
         raise UnsupportedModel(
-            f"{model.__name__} stands in the schema {meta.schema!r}, and only tables of the store's own file are "
+            f"{model.__name__} stands in the schema {meta.schema!r}, and only tables of the store's own "
+            f"file are "
             "synced; leave schema out of its Meta"
         )
     fields = [other for other in meta.sorted_fields if other is not key]

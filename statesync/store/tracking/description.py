@@ -19,8 +19,8 @@ class Column:
     """One column besides the key. ``kind`` says how it travels: scalar, boolean or blob.
 
     ``default`` is what a new record gets whose writer does not know the column. ``is_filled`` says that the
-    device may have filled it in by itself, with a value of its own for each record, ``is_required`` that nobody
-    has a value for it and it must not be empty.
+    device may have filled it in by itself, with a value of its own for each record, ``is_required`` that it
+    must not be empty and nobody has a value for it.
     """
 
     name: str

@@ -80,7 +80,7 @@ def _set_to(connection: sqlite3.Connection, state: int) -> Iterator[None]:
 
 
 def home_of(connection: sqlite3.Connection, name: str) -> str | None:
-    """Return the table that an object's triggers stand on: they follow it where it is renamed, and go with it."""
+    """Return the table that an object's triggers stand on, wherever it was renamed to."""
     found = connection.execute(
         "SELECT tbl_name FROM main.sqlite_master WHERE type = 'trigger' "
         "AND name IN (SELECT value FROM json_each(?)) LIMIT 1",

@@ -48,7 +48,7 @@ class WireForm:
         return msgspec.json.Decoder(list[self.row_type])  # type: ignore[name-defined]
 
     def text(self, values: tuple[Any, ...], spared: Container[str] = ()) -> bytes:
-        """Return a record, given as its column values, as the JSON text that travels, without ``spared`` ones."""
+        """Return a record, given as its column values, as the JSON text that travels, without ``spared``."""
         if self._booleans:
             changed = list(values)
             for index in self._booleans:

@@ -1,4 +1,4 @@
-"""Schema changes, and two versions of a program: nothing of a migration is uploaded, and nothing is lost by it."""
+"""Schema changes, and two versions of a program: nothing of a migration goes up, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -93,7 +93,8 @@ LINES = [("of k", "k", "line"), ("of l", "l", "line"), ("of m", "m", "line")]
 
 def rebuild(connection: sqlite3.Connection) -> None:
     connection.execute(
-        "CREATE TABLE fresh (id TEXT NOT NULL PRIMARY KEY, title TEXT NOT NULL CHECK (title <> ''), count TEXT)"
+        "CREATE TABLE fresh (id TEXT NOT NULL PRIMARY KEY, title TEXT NOT NULL CHECK (title <> ''), "
+        "count TEXT)"
     )
     connection.execute("INSERT INTO fresh SELECT id, title, count FROM note")
     connection.execute("DROP TABLE note")
@@ -241,7 +242,7 @@ def raise_it(connection: sqlite3.Connection) -> None:
 def test_a_step_that_fails_changes_nothing_not_even_by_the_steps_before_it(
     pair: tuple[Site, Site], step: Step, error: type[Exception]
 ) -> None:
-    a, b = pair
+    a, _ = pair
     path = Path(a.store.database.database)
     a.store.close()
     with quick_store(path) as store:

@@ -37,12 +37,14 @@ def table_of(connection: sqlite3.Connection, wanted: TrackedObject) -> Table | N
     if kind not in (None, "table"):
         what = "a view" if kind == "view" else "a virtual table"
         raise UnsupportedModel(
-            f"{wanted.name} cannot be tracked: {wanted.table} is {what}, whose writes no trigger sees as records; "
+            f"{wanted.name} cannot be tracked: {wanted.table} is {what}, whose writes no trigger sees "
+            f"as records; "
             "track the tables that hold the records instead"
         )
     if homes:
         raise UnsupportedModel(
-            f"{wanted.name} cannot be tracked: {wanted.table} stands in the schema {homes[0]!r}, and only tables of "
+            f"{wanted.name} cannot be tracked: {wanted.table} stands in the schema {homes[0]!r}, and "
+            f"only tables of "
             "the store's own file are synced; put it into the file itself (main), or give it another name"
         )
     return read_table(connection, wanted.table)
@@ -78,8 +80,10 @@ def check(connection: sqlite3.Connection, table: Table, tracked: TrackedObject) 
         is_left_out = column.name.lower() not in named and not column.is_generated
         if is_left_out and column.not_null and column.default is None:
             raise UnsupportedModel(
-                f"{tracked.name} has no field for the column {column.name} of the table {table.name}, which must not "
-                "be empty: no record of another device could be stored; add the field to the model, or give the "
+                f"{tracked.name} has no field for the column {column.name} of the table {table.name}, "
+                f"which must not "
+                "be empty: no record of another device could be stored; add the field to the model, or "
+                "give the "
                 "column a default"
             )
 
@@ -87,8 +91,10 @@ def check(connection: sqlite3.Connection, table: Table, tracked: TrackedObject) 
 def counted_parent(name: str, column: str, parent: str) -> str:
     """Return why a foreign key to such a parent is refused, and what to declare instead."""
     return (
-        f"{name}.{column} names records of {parent} by a number that each device counts for itself, so it would "
-        f"name another record on another device; give {parent} a text or UUID key, by deriving its model from "
+        f"{name}.{column} names records of {parent} by a number that each device counts for itself, so "
+        f"it would "
+        f"name another record on another device; give {parent} a text or UUID key, by deriving its "
+        f"model from "
         f"statesync.Model, and track it, or keep the number in an IntegerField, without a foreign key"
     )
 
@@ -123,7 +129,7 @@ def _columns(table: Table, wanted: TrackedObject, known: TrackedObject | None) -
 def _references(
     table: Table, wanted: TrackedObject, known: TrackedObject | None, tracked: Iterable[str]
 ) -> Iterator[Reference]:
-    """Yield the foreign keys: those of the model, also where the table does not enforce them, and the table's."""
+    """Yield the foreign keys of the model, enforced or not, and those of the table."""
     seen: set[str] = set()
     for reference in (*wanted.references, *table.references, *(known.references if known else ())):
         name = reference.column.lower()
@@ -137,20 +143,24 @@ def _check_key(connection: sqlite3.Connection, table: Table, tracked: TrackedObj
     if found is None:
         raise UnsupportedModel(
             f"{key} is the key, but the table {table.name} has no such column, only "
-            f"{', '.join(column.name for column in table.columns)}; give the field the column_name that the table "
+            f"{', '.join(column.name for column in table.columns)}; give the field the column_name that "
+            f"the table "
             "has, or rename the column in a migration: "
             f"migrate(migrator.rename_column({table.name!r}, …, {tracked.key!r}))"
         )
     if found.affinity not in _KEEPS_TEXT:
         raise UnsupportedModel(
-            f"{key} is declared {found.type}, in which SQLite stores a text as a number where it can, so that '007' "
+            f"{key} is declared {found.type}, in which SQLite stores a text as a number where it can, "
+            f"so that '007' "
             f"and '7' are one key; declare it TEXT, as a CharField or UUIDField does, or in a migration: "
-            f"migrate(migrator.alter_column_type({table.name!r}, {tracked.key!r}, CharField(primary_key=True)))"
+            f"migrate(migrator.alter_column_type({table.name!r}, {tracked.key!r}, "
+            f"CharField(primary_key=True)))"
         )
     terms = table.uniques_of(tracked.key)
     if not terms:
         raise UnsupportedModel(
-            f"{key} is the key, but the table {table.name} does not keep it unique; declare it PRIMARY KEY, or make "
+            f"{key} is the key, but the table {table.name} does not keep it unique; declare it PRIMARY "
+            f"KEY, or make "
             f"a unique index on it"
         )
     is_kept = any(term.collation.upper() == "BINARY" for term in terms)
@@ -159,6 +169,7 @@ def _check_key(connection: sqlite3.Connection, table: Table, tracked: TrackedObj
     if odd or passed_over:
         how = f"by the collation {odd}" if odd else f"without looking at {passed_over}"
         raise UnsupportedModel(
-            f"{key} compares {how}, so that two keys may be one here and two elsewhere; declare it without COLLATE, "
+            f"{key} compares {how}, so that two keys may be one here and two elsewhere; declare it "
+            f"without COLLATE, "
             "or with COLLATE BINARY"
         )

@@ -20,7 +20,7 @@ _EXPRESSION = -2
 
 @frozen
 class TableColumn:
-    """One column. ``default`` is the SQL of what SQLite gives to a record that does not say; None: nothing."""
+    """One column. ``default`` is what SQLite gives to a record that does not say, as SQL; None: nothing."""
 
     name: str
     type: str
@@ -76,9 +76,10 @@ class Table:
 
 
 def kind_of(connection: sqlite3.Connection, name: str) -> str | None:
-    """Return what stands under a name in the file itself: ``table``, ``view``, ``virtual``; None: nothing."""
+    """Return what a name means in the file itself: ``table``, ``view``, ``virtual``; None: nothing."""
     row = connection.execute(
-        "SELECT type, sql FROM main.sqlite_master WHERE type IN ('table', 'view') AND name = ? COLLATE NOCASE",
+        "SELECT type, sql FROM main.sqlite_master WHERE type IN ('table', 'view') AND name = ? COLLATE "
+        "NOCASE",
         (name,),
     ).fetchone()
     if row is None:
@@ -125,7 +126,7 @@ def columns_of(connection: sqlite3.Connection, name: str) -> tuple[TableColumn, 
 
 
 def ignores(connection: sqlite3.Connection, table: str, column: str) -> str | None:
-    """Return what comparisons of a column pass over, by its own collation: ``case`` or ``trailing spaces``."""
+    """Return what comparisons of a column pass over: ``case``, ``trailing spaces``, or None."""
     name = quoted(column)
     case, spaces = connection.execute(
         f"SELECT one.{name} = 'A', one.{name} = 'a ' FROM "
