@@ -17,7 +17,7 @@ from peewee import Model
 
 from statesync import UsageError
 from statesync.testing import Fault
-from statesync.testing.world_local import LocalWrites
+from statesync.testing.moves.local import LocalWrites
 
 from .shop import Article, Shelf
 
