@@ -236,19 +236,32 @@ def _log_each_object_apart(connection: sqlite3.Connection) -> None:
     connection.execute("DROP TABLE statesync_log")
 
 
-# Conflicts that wait for a decision, and the versions of records that are ahead of their object's cursor.
-# contested is the version of the hub's record that theirs holds, while a change waits beside it.
-_CONTESTED = """
-ALTER TABLE statesync_change ADD COLUMN contested INTEGER;
-ALTER TABLE statesync_conflict ADD COLUMN waits INTEGER NOT NULL DEFAULT 0;
-CREATE UNIQUE INDEX statesync_conflict_waits ON statesync_conflict (object, key) WHERE waits = 1;
-CREATE TABLE statesync_base (
+_BASES = """
+CREATE TABLE IF NOT EXISTS statesync_base (
     object TEXT NOT NULL,
     key TEXT NOT NULL,
     version INTEGER NOT NULL,
     PRIMARY KEY (object, key)
 ) WITHOUT ROWID;
+CREATE UNIQUE INDEX IF NOT EXISTS statesync_conflict_waits
+    ON statesync_conflict (object, key) WHERE waits = 1;
 """
+
+
+def _let_conflicts_wait(connection: sqlite3.Connection) -> None:
+    """Keep conflicts that wait for a decision, and the versions of records that are ahead of their cursor.
+
+    ``contested`` is the version of the hub's record that ``theirs`` holds, while a change waits beside it.
+    """
+    _add_column(connection, "statesync_change", "contested", "INTEGER")
+    _add_column(connection, "statesync_conflict", "waits", "INTEGER NOT NULL DEFAULT 0")
+    _apply(connection, _BASES)
+
+
+def _add_column(connection: sqlite3.Connection, table: str, column: str, declared: str) -> None:
+    names = [row[1] for row in connection.execute(f"PRAGMA main.table_info({table})")]
+    if column not in names:
+        connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {declared}")
 
 
 def _tell_late_columns(connection: sqlite3.Connection) -> None:
@@ -256,10 +269,8 @@ def _tell_late_columns(connection: sqlite3.Connection) -> None:
 
     A change leaves its ``spared`` columns as the hub has them; the hub has not shown ``unread`` ones yet.
     """
-    for table, column in (("statesync_change", "spared"), ("statesync_cursor", "unread")):
-        names = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
-        if column not in names:
-            connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} TEXT")
+    _add_column(connection, "statesync_change", "spared", "TEXT")
+    _add_column(connection, "statesync_cursor", "unread", "TEXT")
     connection.execute(
         "CREATE INDEX IF NOT EXISTS statesync_change_spared ON statesync_change (object) WHERE spared "
         "IS NOT NULL"
@@ -292,7 +303,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     _log_each_object_apart,
     _log_what_is_proven,
     _LOCAL_ONLY,
-    _CONTESTED,
+    _let_conflicts_wait,
     _tell_late_columns,
 )
 FORMAT = len(MIGRATIONS)

@@ -94,7 +94,8 @@ def without_filled_in(connection: sqlite3.Connection, tracked: TrackedObject, ke
     row = read(connection, lambda: connection.execute(tracked.sql.select, (wanted,)).fetchone())
     if row is None:
         return
-    before = records_before(connection, tracked.name, key, key + "\0").get(key) or {}
+    known = read(connection, lambda: records_before(connection, tracked.name, key, key + "\0"))
+    before = known.get(key) or {}
     now = dict(zip(tracked.column_names, row[1:], strict=True))
     values = [before.get(name, value) for name, value in now.items()]
     shown = _shown_as(tracked)

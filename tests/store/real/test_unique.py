@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from peewee import SQL, IntegerField, TextField
-from rig.device import quick_store
+from rig.device import as_downloaded, quick_store
 
 from statesync import Store
 
@@ -96,7 +96,7 @@ def test_what_waits_is_what_became_of_the_records(
     written: list[tuple[str, tuple[Any, ...]]],
 ) -> None:
     with shelf(tmp_path_factory.mktemp("shelf") / "thing.db", index) as site:
-        with site.store.untracked():
+        with as_downloaded(site.store):
             for row in known:
                 site.execute("INSERT OR IGNORE INTO thing (id, name, number) VALUES (?, ?, ?)", *row)
         before = site.rows()
@@ -126,7 +126,7 @@ def test_indexes_that_no_field_tells_of_are_known(tmp_path: Path) -> None:
 
         Seat.add_index(Seat.index(Seat.place, unique=True, where=Seat.number > 0))
         store.setup()
-        with store.untracked():
+        with as_downloaded(store):
             Seat.create(id="a", hall="h", place="p", number=1)
         Seat.replace(id="b", hall="h", place="q", number=1).execute()
         assert {c.key: c.operation for c in store.pending()} == {"a": "delete", "b": "insert"}
