@@ -16,7 +16,7 @@ from rig.gate import Gate
 from statesync import ConnectionLost, Phase, Store, SyncOptions
 from statesync.testing import Fault, FaultyRemote
 
-_TO_FORMAT_3 = """
+_SINCE_FORMAT_5 = """\
 DROP INDEX statesync_change_spared;
 ALTER TABLE statesync_change DROP COLUMN spared;
 ALTER TABLE statesync_cursor DROP COLUMN unread;
@@ -26,7 +26,11 @@ ALTER TABLE statesync_conflict DROP COLUMN waits;
 DROP TABLE statesync_base;
 ALTER TABLE statesync_change DROP COLUMN shared;
 DROP TABLE statesync_local;
-DROP TRIGGER statesync_Airport_insert_before;
+"""
+"""What came with the formats after the fifth, taken back."""
+
+_TO_FORMAT_3 = f"""
+{_SINCE_FORMAT_5}DROP TRIGGER statesync_Airport_insert_before;
 DROP TRIGGER statesync_Airport_insert;
 DROP TRIGGER statesync_Airport_update;
 DROP TRIGGER statesync_Airport_delete;
@@ -43,13 +47,11 @@ UPDATE statesync_meta SET value = 3 WHERE key = 'format';
 """
 """Until format 3 all objects had one log, of images."""
 
-_TO_FORMAT_4 = """
+_TO_FORMAT_4 = f"""
 DROP TRIGGER statesync_Airport_delete;
 CREATE TRIGGER statesync_Airport_delete AFTER DELETE ON airport WHEN (SELECT is_on FROM statesync_tracking)
     BEGIN INSERT INTO statesync_log_Airport (key, changed, known) VALUES (OLD.id, 1, 1); END;
-ALTER TABLE statesync_change DROP COLUMN shared;
-DROP TABLE statesync_local;
-UPDATE statesync_meta SET value = 4 WHERE key = 'format';
+{_SINCE_FORMAT_5}UPDATE statesync_meta SET value = 4 WHERE key = 'format';
 """
 """Until format 4 a delete was logged as any write."""
 
