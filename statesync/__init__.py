@@ -6,9 +6,13 @@ them may change with every release.
 """
 
 from statesync.conflicts import (
+    LATER,
+    Conflict,
+    Later,
     Policy,
     Record,
     client_wins,
+    decide_later,
     merge_fields,
     server_wins,
 )
@@ -111,7 +115,7 @@ from statesync.values import (
 from statesync.wire import (
     Accepted,
     Change,
-    Conflict,
+    Conflicted,
     Entry,
     Feed,
     Finding,
@@ -129,6 +133,7 @@ from statesync.wire import (
 
 __all__ = [
     "BATCH",
+    "LATER",
     "SESSION",
     "Accepted",
     "AllRejected",
@@ -147,6 +152,7 @@ __all__ = [
     "Complaint",
     "Conflict",
     "ConflictEntry",
+    "Conflicted",
     "ConnectionLost",
     "Diagnosis",
     "Difference",
@@ -166,6 +172,7 @@ __all__ = [
     "InternalError",
     "Interrupted",
     "JournalEntry",
+    "Later",
     "LifecycleError",
     "Model",
     "NothingToCancel",
@@ -228,6 +235,7 @@ __all__ = [
     "WireFilter",
     "WrongHub",
     "client_wins",
+    "decide_later",
     "merge_fields",
     "server_wins",
 ]

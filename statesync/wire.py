@@ -68,7 +68,7 @@ class Accepted(msgspec.Struct, frozen=True, tag_field="status", tag="accepted"):
     version: Count
 
 
-class Conflict(msgspec.Struct, frozen=True, tag_field="status", tag="conflict"):
+class Conflicted(msgspec.Struct, frozen=True, tag_field="status", tag="conflict"):
     """Somebody else wrote the record since ``base``: this is what the hub has."""
 
     version: Count
@@ -83,7 +83,7 @@ class Rejected(msgspec.Struct, frozen=True, tag_field="status", tag="rejected"):
     message: str
 
 
-Verdict = Accepted | Conflict | Rejected
+Verdict = Accepted | Conflicted | Rejected
 
 
 class PushAnswer(msgspec.Struct, frozen=True):

@@ -15,7 +15,7 @@ from statesync.hub.db.database import Database, Stored, Written
 from statesync.hub.requests import PushRequest, fields_of, text_of
 from statesync.hub.retention import Retention
 from statesync.hub.spaces import ClientState, NewEpoch
-from statesync.wire import Accepted, Change, Conflict, Push, PushAnswer, Rejected, Verdict
+from statesync.wire import Accepted, Change, Conflicted, Push, PushAnswer, Rejected, Verdict
 
 
 @define
@@ -85,17 +85,17 @@ def _is_ahead(state: ClientState, request: Push) -> bool:
     return request.number > state.number + 1 or request.head > state.head
 
 
-def _conflict(change: Change, old: Stored | None, client: str, purged_through: int) -> Conflict | None:
+def _conflict(change: Change, old: Stored | None, client: str, purged_through: int) -> Conflicted | None:
     if change.op == "delete" and (old is None or old.deleted):
         return None
     if old is None:
         # The device knew the record, so it can only have missed its delete, which is no longer kept.
-        return Conflict(purged_through, deleted=True) if 0 < change.base < purged_through else None
+        return Conflicted(purged_through, deleted=True) if 0 < change.base < purged_through else None
     if old.version <= change.base or old.writer == client:
         return None
     if old.deleted:
-        return Conflict(old.version, deleted=True) if change.base else None
-    return Conflict(old.version, data=msgspec.Raw((old.data or "{}").encode()))
+        return Conflicted(old.version, deleted=True) if change.base else None
+    return Conflicted(old.version, data=msgspec.Raw((old.data or "{}").encode()))
 
 
 def _accept(change: Change, old: Stored | None, judged: BatchVerdict) -> Accepted:

@@ -6,6 +6,7 @@ a read from the start has met so far: such a read may span sessions.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 from attrs import frozen
 
 from statesync.filters import NO_FILTER, Filter, Filters
+from statesync.store import bases
 from statesync.wire import Feed
 
 EPOCH, MISSED_DELETES, EVERYTHING, OWN = "epoch", "horizon", "everything", "own"
@@ -73,6 +75,7 @@ def remove(connection: sqlite3.Connection, name: str) -> None:
     """Forget an object's cursor, and what a read from the start has met."""
     connection.execute("DELETE FROM statesync_cursor WHERE object = ?", (name,))
     _forget_seen(connection, name)
+    bases.forget(connection, name)
 
 
 # -- how far a feed is applied ---------------------------------------------------------------------
@@ -90,6 +93,19 @@ def cursors(connection: sqlite3.Connection, objects: Iterable[str]) -> dict[str,
 def position_of(connection: sqlite3.Connection, name: str) -> int:
     """Return up to which version an object's feed is applied; 0 if it belongs to no space."""
     row = connection.execute("SELECT cursor FROM statesync_cursor WHERE object = ?", (name,)).fetchone()
+    return 0 if row is None else row[0]
+
+
+def seen_until(connection: sqlite3.Connection, name: str) -> int:
+    """Return up to which version this device has seen what it has of an object; 0 if it has seen nothing.
+
+    Where it reads again what it missed, its records are as it had read them before.
+    """
+    row = connection.execute(
+        "SELECT CASE WHEN rereading = ? THEN max(cursor, reread_from) ELSE cursor END "
+        "FROM statesync_cursor WHERE object = ?",
+        (MISSED_DELETES, name),
+    ).fetchone()
     return 0 if row is None else row[0]
 
 
@@ -149,6 +165,8 @@ def start_over(connection: sqlite3.Connection, name: str, why: str) -> None:
     A read after a new epoch that has not ended stays one: it alone offers again what the hub has lost.
     """
     _forget_seen(connection, name)
+    if why in (EPOCH, EVERYTHING):
+        bases.forget(connection, name)
     connection.execute(
         "UPDATE statesync_cursor SET cursor = 0, reread_from = max(cursor, reread_from), "
         "rereading = CASE WHEN rereading = :epoch AND :why <> :all THEN :epoch ELSE :why END "
@@ -157,12 +175,38 @@ def start_over(connection: sqlite3.Connection, name: str, why: str) -> None:
     )
 
 
+def add_unread(connection: sqlite3.Connection, name: str, columns: Iterable[str]) -> frozenset[str]:
+    """Note that an object has new columns, if anything of it was read before they came.
+
+    The hub may have values for them. Until these are read, what the device has there is its own. Returns all
+    such columns of the object.
+    """
+    row = connection.execute(
+        "SELECT unread FROM statesync_cursor WHERE object = ? AND (cursor > 0 OR rereading IS NOT NULL)",
+        (name,),
+    ).fetchone()
+    if row is None:
+        return frozenset()
+    unread = frozenset(columns).union(json.loads(row[0] or "[]"))
+    connection.execute(
+        "UPDATE statesync_cursor SET unread = ? WHERE object = ?", (json.dumps(sorted(unread)), name)
+    )
+    return unread
+
+
+def unread(connection: sqlite3.Connection, name: str) -> frozenset[str]:
+    """Return the columns of an object whose values the hub has not shown yet."""
+    row = connection.execute("SELECT unread FROM statesync_cursor WHERE object = ?", (name,)).fetchone()
+    return frozenset(json.loads(row[0])) if row is not None and row[0] is not None else frozenset()
+
+
 def distrust(connection: sqlite3.Connection, names: Iterable[str]) -> None:
     """Set cursors to zero that no hub has given, and forget how far they had come."""
-    connection.executemany(
-        "UPDATE statesync_cursor SET cursor = 0, reread_from = 0 WHERE object = ?",
-        [(name,) for name in names],
-    )
+    for name in names:
+        bases.forget(connection, name)
+        connection.execute(
+            "UPDATE statesync_cursor SET cursor = 0, reread_from = 0 WHERE object = ?", (name,)
+        )
 
 
 def note_seen(connection: sqlite3.Connection, name: str, keys: Iterable[str]) -> None:
@@ -176,7 +220,8 @@ def end_reread(connection: sqlite3.Connection, name: str) -> None:
     """Say that a read from the start has come to its end."""
     _forget_seen(connection, name)
     connection.execute(
-        "UPDATE statesync_cursor SET rereading = NULL, reread_from = 0 WHERE object = ?", (name,)
+        "UPDATE statesync_cursor SET rereading = NULL, reread_from = 0, unread = NULL WHERE object = ?",
+        (name,),
     )
 
 

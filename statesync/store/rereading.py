@@ -76,6 +76,7 @@ def finish_reread(connection: sqlite3.Connection, tracked: TrackedObject, cursor
 
 def _offer_or_delete_unseen(connection: sqlite3.Connection, tracked: TrackedObject, cursor: Cursor) -> None:
     key = quoted(tracked.key)
+    changes.lose_remote_images(connection, tracked.name, f"key NOT IN ({SEEN_KEYS})")
     # A row that its table takes for a pending one's is spared: it may be the very one, written otherwise.
     unseen = f"{key} COLLATE BINARY NOT IN ({SEEN_KEYS}) AND {key} NOT IN ({PENDING_KEYS})"
     unseen += f" AND {key} COLLATE BINARY NOT IN ({LOCAL_KEYS})"

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from peewee import Model
 
 from statesync.errors import UnknownObject, UsageError
-from statesync.store import claims, conflict_log, local_only
+from statesync.store import claims, conflict_log, local_only, opening
 from statesync.store.cursors import EVERYTHING
 from statesync.store.file.reading import key_for_people
 from statesync.store.journal import history
@@ -18,6 +18,8 @@ from statesync.store.outbox.fold import fold
 from statesync.store.outbox.lookup import Change
 from statesync.store.parts import StoreParts
 from statesync.store.rereading import reread
+from statesync.store.resolving import decisions
+from statesync.store.resolving.rows import RowForm
 from statesync.store.tracking import records, registry, triggers
 from statesync.store.tracking.objects import Objects, TrackedObject, chosen
 from statesync.store.tracking.quoting import in_main
@@ -101,6 +103,8 @@ class Selection:
         with self._quietly() as connection:
             undone = self._changes(connection, what)
             _refuse_under_way(undone)
+            for change in undone:
+                decisions.take_back(connection, self._parts.objects[change.object], change)
             self._make_room(connection, undone)
             # What was made here goes first: its key may be, to the table, that of one that comes back.
             for change in sorted(undone, key=lambda change: not change.made_the_record):
@@ -149,6 +153,7 @@ class Selection:
             if keep_records:
                 for tracked in self._tracked().values():
                     changes.offer_all(connection, tracked)
+                    conflict_log.forget_waiting(connection, tracked.name)
             else:
                 self._empty(connection)
             claims.forget(connection, self.objects)
@@ -178,8 +183,10 @@ class Selection:
 
     def _empty(self, connection: sqlite3.Connection) -> None:
         for tracked in self._tracked().values():
-            connection.execute(f"DELETE FROM {in_main(tracked.table)}")
+            if not tracked.is_gone:
+                connection.execute(f"DELETE FROM {in_main(tracked.table)}")
             changes.forget_object(connection, tracked.name)
+            conflict_log.forget_waiting(connection, tracked.name)
             local_only.forget_object(connection, tracked.name)
 
     # -- history -------------------------------------------------------------------------------------
@@ -191,19 +198,51 @@ class Selection:
             found = history.sessions(self._parts.database.raw(), limit)
         return [session for session in found if wanted & set(session.objects)]
 
-    def conflicts(self, limit: int = 1000) -> list[ConflictEntry]:
-        """Return the newest ``limit`` entries of these objects' conflict log, oldest first."""
-        with self._parts.database.errors_mapped():
-            return conflict_log.entries(self._parts.database.raw(), objects=self.objects, limit=limit)
+    # -- conflicts -----------------------------------------------------------------------------------
+
+    def conflicts(self, limit: int = 1000, *, waiting: bool = False) -> list[ConflictEntry]:
+        """Return the newest ``limit`` conflicts of these objects that were resolved, oldest first.
+
+        With ``waiting``, those that a policy left for later, with their sides as they are now.
+        """
+        objects = self._tracked()
+        with self._parts.database.snapshot() as connection:
+            if waiting:
+                return decisions.waiting(connection, objects, limit)
+            return conflict_log.entries(connection, objects=objects, waiting=False, limit=limit)
+
+    def resolve(self, conflict: ConflictEntry | int, choice: object) -> None:
+        """Settle a conflict that waits, or bring back what a logged one has lost.
+
+        ``conflict`` is an entry of ``conflicts()``, or its id. ``choice`` is ``"local"``, ``"remote"``, or
+        values: an instance of the model, or a mapping from fields to values. What goes up from that, goes up
+        with the next session.
+
+        Of one that waits the record becomes that side; fields that values leave out are the hub's. Of a
+        logged one that side is written as an ordinary edit of the record as it is now; fields that were not
+        at stake stay as they are. Raises ``UsageError``, and changes nothing, for a conflict that was
+        resolved meanwhile, a record that was deleted after a logged one, and values that do not fit.
+        """
+        with self._parts.database.snapshot() as connection:
+            found = decisions.find(connection, self.objects, conflict)
+        with self._quietly() if found.waiting else self._folded() as connection:
+            entry = decisions.find(connection, self.objects, found)
+            form = RowForm(self._parts.objects[entry.object], self._parts.registry.models.get(entry.object))
+            if entry.waiting:
+                decisions.decide(connection, form, entry, choice)
+            else:
+                decisions.bring_back(connection, form, entry, choice)
 
     # -- names ---------------------------------------------------------------------------------------
 
     def _tracked(self) -> Objects:
-        return chosen(self._parts.objects, self.objects)
+        return chosen(self._parts.registry.known, self.objects)
 
     def _in_order(self, connection: sqlite3.Connection, names: tuple[str, ...]) -> Objects:
         """Return the objects as they are described now, in the order in which a fold takes them."""
-        return {n: one for n, one in self._parts.registry.refresh(connection).items() if n in names}
+        self._parts.registry.refresh(connection)
+        known = self._parts.registry.known  # what waits of an object without a table waits all the same
+        return known if self._names is None else {n: one for n, one in known.items() if n in names}
 
     def _name(self, model: type[Model]) -> str:
         name = self._parts.registry.name_of(model)
@@ -236,6 +275,7 @@ class Selection:
     @contextmanager
     def _folded(self) -> Iterator[sqlite3.Connection]:
         with self._parts.database.transaction() as connection:
+            opening.follow_tables(self._parts)
             fold(connection, self._parts.registry.refresh(connection))
             yield connection
 
@@ -262,5 +302,6 @@ def _undo(connection: sqlite3.Connection, tracked: TrackedObject, change: Change
     if record is None:
         records.delete(connection, tracked, change.key)
     else:
-        records.write(connection, tracked, change.key, record)
+        kept = {name: value for name, value in record.items() if name in tracked.column_names}
+        records.write(connection, tracked, change.key, kept)
     changes.forget(connection, change.position)

@@ -17,12 +17,13 @@ from attrs import frozen
 
 from statesync.conflicts import Record
 from statesync.errors import BadAnswer
-from statesync.store import cursors, local_only
+from statesync.store import bases, cursors, local_only
+from statesync.store.bases import Step
 from statesync.store.cursors import EPOCH, Cursor
 from statesync.store.download import upserts
 from statesync.store.file.reading import read
 from statesync.store.outbox import changes
-from statesync.store.outbox.changes import Rebase
+from statesync.store.outbox.changes import Rebase, RemoteImage
 from statesync.store.outbox.fold import fold
 from statesync.store.outbox.lookup import pending_among
 from statesync.store.rereading import finish_reread
@@ -121,6 +122,7 @@ def apply(
             finish_reread(connection, objects[cursor.object], cursor)
     moved = {name: at for name, at in page.cursors.items() if at != positions[name].position}
     cursors.move(connection, moved)
+    bases.pass_over(connection, (Step(name, positions[name].position, at) for name, at in moved.items()))
     return stored
 
 
@@ -174,7 +176,10 @@ def _remote(tracked: TrackedObject, entry: Entry) -> Record | None:
 
 
 def _leave_aside(connection: sqlite3.Connection, part: ObjectPage, aside: set[str]) -> None:
-    changes.keep_remote_images(connection, part.tracked.name, _remote_images(part, aside))
+    images = _remote_images(part, aside)
+    versions = {entry.key: entry.version for entry in part.entries if entry.key in aside}
+    remote = [RemoteImage(key, image, versions[key]) for key, image in images.items()]
+    changes.keep_remote_images(connection, part.tracked.name, remote)
 
 
 def _remote_images(part: ObjectPage, keys: set[str]) -> dict[str, str | None]:
@@ -196,12 +201,17 @@ def _offer_newer(
     found = read(connection, lambda: connection.execute(tracked.sql.select, (wanted,)).fetchall())
     ours = {key: tracked.record_of(tuple(values)) for key, *values in found if key in old}
     images = _remote_images(part, set(old))
+    unread = cursors.unread(connection, tracked.name)  # what is there is not ours: it was filled in
     offered: set[str] = set()
     for key, record in ours.items():
         entry = old[key]
         remote = _remote(tracked, entry)
-        if remote is None or any(record.get(column) != value for column, value in remote.items()):
+        if remote is None or any(
+            record.get(column) != value for column, value in remote.items() if column not in unread
+        ):
             edit = Rebase("update" if remote else "insert", images[key], entry.version)
             changes.offer_edit(connection, tracked.name, key, edit)
             offered.add(key)
+    if unread and offered:
+        changes.spare(connection, tracked.name, unread, offered)
     return offered

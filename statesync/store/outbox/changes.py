@@ -26,6 +26,14 @@ class Revision(NamedTuple):
     revision: int
 
 
+class RemoteImage(NamedTuple):
+    """The hub's record in one version; without an image it is a delete."""
+
+    key: str
+    image: str | None
+    version: int
+
+
 @frozen
 class Rebase:
     """What a change becomes once the hub's record is known: an edit of ``image``, of version ``base``."""
@@ -81,6 +89,25 @@ def offer_edit(connection: sqlite3.Connection, name: str, key: str, edit: Rebase
     )
 
 
+def spare(
+    connection: sqlite3.Connection, name: str, columns: Iterable[str], keys: Iterable[str] | None = None
+) -> None:
+    """Let changes leave ``columns`` as the hub has them: these came after the records were changed.
+
+    Those of ``keys``, or all of an object's. A record that is new to the hub goes up whole.
+    """
+    rows = connection.execute(
+        "SELECT position, spared FROM statesync_change WHERE object = :name AND image IS NOT NULL "
+        "AND (:keys IS NULL OR key IN (SELECT value FROM json_each(:keys)))",
+        {"name": name, "keys": None if keys is None else json.dumps(list(keys))},
+    ).fetchall()
+    added = set(columns)
+    connection.executemany(
+        "UPDATE statesync_change SET spared = ? WHERE position = ?",
+        [(json.dumps(sorted(added.union(json.loads(text or "[]")))), position) for position, text in rows],
+    )
+
+
 # -- waiting ---------------------------------------------------------------------------------------
 
 
@@ -93,11 +120,30 @@ def set_deferred(connection: sqlite3.Connection, name: str, keys: Sequence[str],
     ).rowcount
 
 
-def keep_remote_images(connection: sqlite3.Connection, name: str, images: Mapping[str, str | None]) -> None:
-    """Keep the hub's records beside the changes of an object; None is a record that the hub deleted."""
+def keep_remote_images(connection: sqlite3.Connection, name: str, remote: Iterable[RemoteImage]) -> None:
+    """Keep the hub's records beside the changes of an object; what is contested stays so, by the new one."""
     connection.executemany(
-        "UPDATE statesync_change SET theirs = ? WHERE object = ? AND key = ?",
-        [(image or NO_RECORD, name, key) for key, image in images.items()],
+        "UPDATE statesync_change SET theirs = ?, contested = CASE WHEN contested IS NOT NULL THEN ? END "
+        "WHERE object = ? AND key = ?",
+        [(each.image or NO_RECORD, each.version, name, each.key) for each in remote],
+    )
+
+
+def contest(connection: sqlite3.Connection, name: str, remote: RemoteImage) -> None:
+    """Let a change wait for a decision, beside the hub's record; it is not offered until it is rebased."""
+    connection.execute(
+        "UPDATE statesync_change SET theirs = ?, contested = ?, batch = NULL, sent = NULL, error = NULL, "
+        "failed_in = NULL WHERE object = ? AND key = ?",
+        (remote.image or NO_RECORD, max(remote.version, 1), name, remote.key),
+    )
+
+
+def lose_remote_images(connection: sqlite3.Connection, name: str, unseen: str) -> None:
+    """Say that the hub has no longer what contested changes stand against, of keys that ``unseen`` picks."""
+    connection.execute(
+        f"UPDATE statesync_change SET theirs = '{NO_RECORD}' "
+        f"WHERE object = :object AND contested IS NOT NULL AND {unseen}",
+        {"object": name},
     )
 
 
@@ -107,7 +153,7 @@ def forget_versions(connection: sqlite3.Connection, name: str) -> None:
     What was offered again keeps its base: it says since when a delete of the record would be news.
     """
     connection.execute(
-        "UPDATE statesync_change SET base = min(base, 1) "
+        "UPDATE statesync_change SET base = min(base, 1), contested = min(contested, 1) "
         "WHERE object = ? AND NOT (shared AND operation = 'insert' AND image IS NULL)",
         (name,),
     )
@@ -168,7 +214,7 @@ def rebase(connection: sqlite3.Connection, name: str, key: str, edit: Rebase, *,
     """
     connection.execute(
         "UPDATE statesync_change SET image = ?, base = ?, operation = ?, revision = revision + ?, "
-        "batch = NULL, sent = NULL, theirs = NULL, error = NULL, failed_in = NULL "
+        "batch = NULL, sent = NULL, theirs = NULL, contested = NULL, error = NULL, failed_in = NULL "
         "WHERE object = ? AND key = ?",
         (edit.image, edit.base, edit.operation, revised, name, key),
     )

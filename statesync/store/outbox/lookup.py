@@ -27,7 +27,8 @@ NO_RECORD = "null"
 class Change(NamedTuple):
     """One change with what the record was before it, and what the hub has sent of it since.
 
-    ``batch`` is the wire id of the batch that it went up with, None if it is not under way.
+    ``batch`` is the wire id of the batch that it went up with, None if it is not under way. ``contested`` is
+    the version of the hub's record if the change waits for a decision between both.
     """
 
     position: int
@@ -36,6 +37,12 @@ class Change(NamedTuple):
     image: str | UnreadableText | None
     remote_image: str | None
     batch: str | None
+    contested: int | None
+
+    @property
+    def remote(self) -> Record | None:
+        """The record that the hub has sent since; None is a delete, or nothing."""
+        return _record_of(self.remote_image)
 
     @property
     def made_the_record(self) -> bool:
@@ -49,15 +56,21 @@ class Change(NamedTuple):
 
 
 class Version(NamedTuple):
-    """Which revision of a change was looked at, what it does to what, and whether it went up so."""
+    """Which revision of a change was looked at, what it does to what, and whether it went up so.
+
+    ``error`` is what has kept it here.
+    """
 
     revision: int
     operation: str
     image: str | UnreadableText | None
     is_as_sent: bool
+    error: str | None
 
 
-_CHANGE = "SELECT position, object, key, image, theirs, batch FROM statesync_change WHERE object = ?"
+_CHANGE = (
+    "SELECT position, object, key, image, theirs, batch, contested FROM statesync_change WHERE object = ?"
+)
 
 
 def changes_of_object(connection: sqlite3.Connection, name: str) -> list[Change]:
@@ -73,8 +86,8 @@ def changes_of_record(connection: sqlite3.Connection, name: str, key: str) -> li
 
 
 def version_of(connection: sqlite3.Connection, name: str, key: str) -> Version | None:
-    """Return revision, operation and image of a record's change, None if it has no change."""
-    columns = "revision, operation, image, revision IS sent"
+    """Return how a record's change stands, None if it has no change."""
+    columns = "revision, operation, image, revision IS sent, error"
     sql = f"SELECT {columns} FROM statesync_change WHERE object = ? AND key = ?"
     row = read(connection, lambda: connection.execute(sql, (name, key)).fetchone())
     return None if row is None else Version(*row)
@@ -118,6 +131,14 @@ def unedited_keys(connection: sqlite3.Connection, wire_id: str, name: str) -> li
         (wire_id, name),
     )
     return [key for (key,) in rows]
+
+
+def spared_columns(connection: sqlite3.Connection, name: str) -> dict[str, frozenset[str]]:
+    """Return which columns an object's changes leave as the hub has them, by the keys of their records."""
+    rows = connection.execute(
+        "SELECT key, spared FROM statesync_change WHERE object = ? AND spared IS NOT NULL", (name,)
+    )
+    return {key: frozenset(json.loads(text)) for key, text in rows}
 
 
 def edited_keys(connection: sqlite3.Connection, wire_id: str, name: str) -> set[str]:

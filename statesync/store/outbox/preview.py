@@ -11,11 +11,12 @@ from typing import NamedTuple
 
 from attrs import evolve, frozen
 
-from statesync.store import cursors, local_only
+from statesync.store import bases, cursors, local_only
 from statesync.store.file.reading import StoredKey, key_for_people, read
 from statesync.store.outbox.fold import logged
 from statesync.store.outbox.lookup import NEVER_LEFT
 from statesync.store.outbox.proof import is_gone, log_beside_records
+from statesync.store.outbox.spared import untold_keys
 from statesync.store.tracking import triggers
 from statesync.store.tracking.log import KEPT
 from statesync.store.tracking.objects import Objects, TrackedObject
@@ -86,12 +87,12 @@ def _kept(connection: sqlite3.Connection, name: str) -> Iterator[_Net]:
     """Find the changes that the outbox has of an object."""
     rows = connection.execute(
         "SELECT position, object, key, operation, base, revision, deferred, error, image IS NOT NULL, "
-        f"NOT ({NEVER_LEFT}) FROM statesync_change WHERE object = ?",
+        f"NOT ({NEVER_LEFT}), contested IS NOT NULL FROM statesync_change WHERE object = ?",
         (name,),
     )
-    for position, of, key, operation, base, revision, deferred, error, has_image, has_left in rows:
+    for position, of, key, operation, base, revision, deferred, error, has_image, has_left, waits in rows:
         shown = key_for_people(key)
-        change = PendingChange(of, shown, operation, base, revision, bool(deferred), error)
+        change = PendingChange(of, shown, operation, base, revision, bool(deferred), error, bool(waits))
         yield _Net((0, position), key, change, bool(has_image), bool(has_left))
 
 
@@ -112,17 +113,19 @@ def _net_changes(connection: sqlite3.Connection, tracked: TrackedObject, number:
 
 def _log_of(connection: sqlite3.Connection, tracked: TrackedObject) -> Iterator[_Logged]:
     """Return what was logged of each record: its first row says what it was, its last one what it is."""
-    cursor, gone = cursors.position_of(connection, tracked.name), is_gone(tracked)
+    cursor, gone = max(1, cursors.seen_until(connection, tracked.name)), is_gone(tracked)
+    ahead = bases.exceptions(connection, tracked.name)
     was = local_only.origin(tracked, exempt=local_only.has_any(connection, tracked.name))
     rows = connection.execute(
         f"SELECT logged.key, min(2 * logged.rowid + ({was.known})), max(2 * logged.rowid + {gone}), "
         f"sum(logged.changed <> {KEPT} OR {gone}) {log_beside_records(tracked)} {was.join} "
-        "GROUP BY logged.key",
+        f"WHERE {_telling(connection, tracked)} GROUP BY logged.key",
         {"object": tracked.name},
     )
     for key, first, last, revisions in rows:
         known = bool(first % 2)
-        yield _Logged(key, first // 2, known, max(1, cursor) if known else 0, revisions, bool(last % 2))
+        base = ahead.get(key, cursor) if known else 0
+        yield _Logged(key, first // 2, known, base, revisions, bool(last % 2))
 
 
 def _continued(net: _Net, record: _Logged) -> _Net:
@@ -143,6 +146,13 @@ def _has_living(connection: sqlite3.Connection, tracked: TrackedObject) -> bool:
     key = f"now.{quoted(tracked.key)}"
     found = connection.execute(
         f"SELECT 1 FROM {in_main(tracked.log)} AS logged JOIN {in_main(tracked.table)} AS now "
-        f"ON {is_key(key, 'logged.key')} WHERE logged.changed <> {KEPT} LIMIT 1"
+        f"ON {is_key(key, 'logged.key')} WHERE logged.changed <> {KEPT} "
+        f"AND {_telling(connection, tracked)} LIMIT 1"
     )
     return found.fetchone() is not None
+
+
+def _telling(connection: sqlite3.Connection, tracked: TrackedObject) -> str:
+    """Return the condition on the rows of the log that a fold makes changes of."""
+    untold = untold_keys(connection, tracked)
+    return "TRUE" if untold is None else f"logged.key NOT IN ({untold})"

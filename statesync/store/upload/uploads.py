@@ -22,6 +22,7 @@ from statesync.store.journal.batches import DoubtfulBatch, WireBatch
 from statesync.store.outbox import queue
 from statesync.store.outbox.changes import Revision, mark_failed, mark_sent
 from statesync.store.outbox.fold import fold
+from statesync.store.resolving.asking import Resolution, resolve
 from statesync.store.tracking.triggers import switched_off
 from statesync.store.upload import drafts, verdicts
 from statesync.wire import Change, Push, PushAnswer, Rejected
@@ -42,7 +43,7 @@ class UploadBatch:
     replayed: DoubtfulBatch | None = None
     client: str = ""
     answer: PushAnswer | None = None
-    resolutions: list[verdicts.Resolution] | None = None
+    resolutions: list[Resolution] | None = None
 
 
 class Uploads:
@@ -131,11 +132,12 @@ class Uploads:
                 maybe_applied=True,
             )
         try:
-            batch.resolutions = verdicts.resolve(
+            batch.resolutions = resolve(
                 context.raw(),
                 batch.changes,
                 answer.results,
                 context.tracked,
+                context.parts.registry.models,
                 context.options.conflict_policy,
             )
         except msgspec.MsgspecError as error:

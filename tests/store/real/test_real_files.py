@@ -169,6 +169,9 @@ def _note(store: Store) -> None:
 
 
 _TO_FORMAT_3 = """
+DROP INDEX statesync_change_spared;
+ALTER TABLE statesync_change DROP COLUMN spared;
+ALTER TABLE statesync_cursor DROP COLUMN unread;
 ALTER TABLE statesync_change DROP COLUMN shared;
 DROP TABLE statesync_local;
 DROP TRIGGER statesync_Note_insert_before;

@@ -10,10 +10,10 @@ from functools import partial
 
 from attrs import evolve, frozen
 
-from statesync.conflicts import POLICIES
+from statesync import conflicts
 from statesync.protocol.messages import Answered, Prepare
 from statesync.values import Direction
-from statesync.verify.system.device import (
+from statesync.verify.modelled.device import (
     OBJECT,
     Device,
     Overruled,
@@ -27,7 +27,7 @@ from statesync.verify.system.device import (
     settle,
     with_change,
 )
-from statesync.verify.system.wire import (
+from statesync.verify.modelled.wire import (
     Accepted,
     Change,
     Conflict,
@@ -160,12 +160,17 @@ def _resolution(device: Device, key: str, verdict: Conflict, policy: str) -> Res
     if change is None:
         return None
     base, local, remote = change.image, device.row(key), verdict.data
-    kept = remote
-    if local != remote:
-        sides = (None if side is None else dict(side) for side in (base, local, remote))
-        chosen = POLICIES[policy](*sides)
-        kept = None if chosen is None else fields({**dict(local or ()), **dict(remote or ()), **chosen})
+    kept = local if remote in (local, base) else _kept(policy, key, base, local, remote)
     return Resolution(key, change.revision, verdict.version, base, local, remote, kept)
+
+
+def _kept(
+    policy: str, key: str, base: Fields | None, local: Fields | None, remote: Fields | None
+) -> Fields | None:
+    before, mine, theirs = (None if side is None else dict(side) for side in (base, local, remote))
+    asked = conflicts.Conflict(object="record", key=key, base=before, local=mine, remote=theirs)
+    chosen = conflicts.POLICIES[policy](asked)
+    return fields({**(mine or {}), **(theirs or {}), **chosen}) if isinstance(chosen, dict) else None
 
 
 def store(device: Device, batch: Batch, verdicts: Verdicts) -> tuple[Device, int, int | None]:
@@ -203,7 +208,7 @@ def _resolve(device: Device, resolution: Resolution) -> Device:
     change = device.pending(resolution.key)
     if change is None or change.revision != resolution.revision:
         return device
-    if resolution.local != resolution.remote:
+    if resolution.remote not in (resolution.local, resolution.base):
         device = put(device, resolution.key, resolution.kept)
         lost = Overruled(
             resolution.key, resolution.base, resolution.local, resolution.remote, resolution.kept
