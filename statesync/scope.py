@@ -99,7 +99,7 @@ class Store(Selection):
         """Create tables and triggers, migrate, and end interrupted sessions (K8). May be called again.
 
         ``migrations`` are the steps by which the program's tables have changed since its first version. Each
-        is taken once, all in one transaction, untracked and without foreign keys: nothing of them goes up, and
+        is taken once, all in one transaction, untracked, without foreign keys: nothing of them goes up, and
         nothing cascades. A step is a function of the ``sqlite3`` connection or, if its parameter is called
         ``migrator``, of Peewee's ``SqliteMigrator``, whose operations it may return. A fresh file takes none.
         New columns that may be empty or have a default are added without a step.

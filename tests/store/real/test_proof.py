@@ -33,8 +33,8 @@ keys = st.sampled_from("abcd")
 values = st.fixed_dictionaries({"key": keys, "other": keys, "code": st.none() | st.integers(1, 3)})
 seen = st.tuples(st.sampled_from(sorted(STATEMENTS)), values, st.just(True))
 unseen = st.tuples(st.sampled_from(["delete", "empty", "insert", "rekey"]), values, st.just(False))
-fold = st.just(("fold", {}, True))
 Step = tuple[str, dict[str, Any], bool]
+fold: st.SearchStrategy[Step] = st.just(("fold", {}, True))
 
 
 @define

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from peewee import TextField
@@ -212,7 +213,8 @@ def begin_by_peewee(here: Device) -> Callable[[], object]:
 
 
 def begin_by_sql(here: Device) -> Callable[[], object]:
-    raw = here.store.database.connection()
+    database: Any = here.store.database
+    raw = database.connection()
     raw.execute("BEGIN")
     return lambda: raw.execute("COMMIT")
 

@@ -14,7 +14,7 @@ from rig.device import quick_store
 from statesync import BadOptions, Store, merge_fields
 from statesync.hub import Hub, LocalRemote
 
-from .sites import Site, note
+from ..sites import Site, note
 
 NewSite = Callable[..., Site]
 

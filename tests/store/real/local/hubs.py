@@ -9,7 +9,7 @@ from pathlib import Path
 from statesync.hub import Hub, LocalRemote, prepare
 from statesync.wire import Page, Pull, Push, PushAnswer
 
-from .sites import Site
+from ..sites import Site
 
 
 class RestorableHub:

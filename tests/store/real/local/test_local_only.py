@@ -13,8 +13,8 @@ from peewee import ForeignKeyField, TextField
 
 from statesync import Difference, Store, client_wins
 
+from ..sites import Site, note
 from .hubs import Meanwhile, RestorableHub
-from .sites import Site, note
 
 NewSite = Callable[..., Site]
 
