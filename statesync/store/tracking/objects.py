@@ -20,7 +20,7 @@ class TrackedObject(Description):
     """One object that a store tracks. Two are equal if their descriptions are.
 
     ``computed`` makes values for columns that a new record's writer did not know; only a program with the
-    model has it. Programs only hand the object on: from a device of the test kit to its hub.
+    model has it. Programs only hand it on: from a device of the test kit to its hub.
     """
 
     computed: dict[str, Callable[[], Any]] = field(factory=dict, eq=False, kw_only=True, repr=False)

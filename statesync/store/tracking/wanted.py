@@ -13,7 +13,7 @@ def fitted(wanted: Filter, of: Description) -> Filter:
     Raises ``BadOptions`` for a column that the object has not, and for a key that is no text.
     """
     kinds = {column.name: column.kind for column in of.columns}
-    unknown = [name for name in wanted.names if name not in kinds and name not in (of.key, KEY)]
+    unknown = [name for name in wanted.names if name not in kinds and name != of.key]
     if unknown:
         raise BadOptions(
             f"the filter of {of.name} names {', '.join(unknown)}; its columns are: "
