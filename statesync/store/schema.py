@@ -236,8 +236,8 @@ def _log_each_object_apart(connection: sqlite3.Connection) -> None:
     connection.execute("DROP TABLE statesync_log")
 
 
-# Conflicts that wait for a decision, and the versions of records that are ahead of their object's cursor.
-# contested is the version of the hub's record that theirs holds, while a change waits beside it.
+# Conflicts that wait for a decision, and versions of records that are ahead of their object's cursor.
+# contested is the version of the hub's record in theirs, while a change waits beside it.
 _CONTESTED = """
 ALTER TABLE statesync_change ADD COLUMN contested INTEGER;
 ALTER TABLE statesync_conflict ADD COLUMN waits INTEGER NOT NULL DEFAULT 0;

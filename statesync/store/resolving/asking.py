@@ -123,8 +123,8 @@ def _is_settled(base: Record | None, local: Record | None, remote: Record | None
     """Tell whether both sides came to the same, or the hub has changed nothing that the device knows."""
     if local == remote:
         return True
-    if base is None or remote is None:
-        return base is remote
+    if base is None or remote is None:  # without a base nobody knows what the hub has changed
+        return False
     return all(column in base and base[column] == value for column, value in remote.items())
 
 

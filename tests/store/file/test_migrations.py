@@ -17,6 +17,10 @@ from statesync import ConnectionLost, Phase, Store, SyncOptions
 from statesync.testing import Fault, FaultyRemote
 
 _TO_FORMAT_3 = """
+ALTER TABLE statesync_change DROP COLUMN contested;
+DROP INDEX statesync_conflict_waits;
+ALTER TABLE statesync_conflict DROP COLUMN waits;
+DROP TABLE statesync_base;
 ALTER TABLE statesync_change DROP COLUMN shared;
 DROP TABLE statesync_local;
 DROP TRIGGER statesync_Airport_insert_before;

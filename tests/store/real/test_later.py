@@ -8,8 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from peewee import DateField, TextField
-from playhouse.sqlite_ext import JSONField
+from peewee import DateField, JSONField, TextField
 
 from statesync import LATER, Conflict, ConflictEntry, Phase, Store, SyncType, UsageError
 
@@ -34,6 +33,14 @@ def edit(site: Site, **values: Any) -> None:
 
 def later(conflict: Conflict) -> object:
     return LATER
+
+
+def noting(seen: list[Conflict]) -> Callable[[Conflict], object]:
+    def note(conflict: Conflict) -> object:
+        seen.append(conflict)
+        return LATER
+
+    return note
 
 
 @pytest.fixture
@@ -77,7 +84,7 @@ def test_a_policy_sees_the_sides_as_instances_with_the_programs_values(pair: tup
     a, _ = pair
     seen: list[Conflict] = []
     edit(a, tags={"b": [2]})
-    a.sync(conflict_policy=lambda conflict: seen.append(conflict) or LATER)
+    a.sync(conflict_policy=noting(seen))
     (conflict,) = seen
     assert (conflict.object, conflict.key) == ("Plan", KEY)
     assert conflict.before.tags == conflict.theirs.tags == {"a": 1}
@@ -115,7 +122,7 @@ def test_a_deleted_side_has_no_instance(pair: tuple[Site, Site]) -> None:
     a, _ = pair
     seen: list[Conflict] = []
     a.model.delete_by_id(KEY)
-    a.sync(conflict_policy=lambda conflict: seen.append(conflict) or LATER)
+    a.sync(conflict_policy=noting(seen))
     assert seen[0].mine is None
     assert seen[0].theirs.title == "theirs"
 
@@ -212,7 +219,7 @@ def test_a_local_delete_keeps_it_waiting(waiting: tuple[Site, Site]) -> None:
 
 def test_the_local_side_goes_up_with_the_next_session(waiting: tuple[Site, Site]) -> None:
     a, b = waiting
-    assert a.store.resolve(the_waiting(a), "local") is None
+    a.store.resolve(the_waiting(a), "local")
     (change,) = a.store.pending()
     assert (change.operation, change.base, change.in_conflict) == ("update", 2, False)
     (entry,) = a.store.conflicts()

@@ -169,6 +169,10 @@ def _note(store: Store) -> None:
 
 
 _TO_FORMAT_3 = """
+ALTER TABLE statesync_change DROP COLUMN contested;
+DROP INDEX statesync_conflict_waits;
+ALTER TABLE statesync_conflict DROP COLUMN waits;
+DROP TABLE statesync_base;
 ALTER TABLE statesync_change DROP COLUMN shared;
 DROP TABLE statesync_local;
 DROP TRIGGER statesync_Note_insert_before;
