@@ -1,4 +1,4 @@
-"""``statesync pending``: what waits for the hub."""
+"""``statesync pending``, ``conflicts`` and ``resolve``: what waits, what both sides changed, and which of it stays."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from statesync.cli.devices import opened
 from statesync.cli.printing import (
     database_argument,
     json_option,
+    local_time,
     plain_table,
     print_json,
     print_table,
 )
-from statesync.values import PendingChange
+from statesync.conflicts import Record
+from statesync.values import ConflictEntry, PendingChange
 
 
 @click.command()
@@ -42,3 +44,83 @@ def _state(change: PendingChange) -> str:
     if change.in_conflict:
         return "in conflict"
     return "deferred" if change.deferred else change.error or "waits"
+
+
+@click.command()
+@database_argument
+@click.option("-n", "--limit", default=20, show_default=True, help="How many, the newest.")
+@json_option
+def conflicts(database: str, limit: int, as_json: bool) -> None:
+    """List the records of the device database DB that device and hub both changed, the newest last.
+
+    For each one: what it was, what the device and the hub made of it, and what was kept. Those that wait for
+    a decision come last; `statesync resolve` settles them.
+    """
+    with opened(database) as store:
+        found = [*store.conflicts(limit), *store.conflicts(limit, waiting=True)]
+    if as_json:
+        print_json(found)
+        return
+    if not found:
+        click.echo("there was no conflict")
+    for entry in found:
+        _print_conflict(entry)
+
+
+@click.command()
+@database_argument
+@click.argument("number", metavar="ID", type=int)
+@click.option("--keep", type=click.Choice(["local", "remote"]), help="Which side stays, or comes back.")
+@click.option(
+    "--set", "values", multiple=True, metavar="FIELD=VALUE", help="Decide a field; repeat it for more."
+)
+@json_option
+def resolve(database: str, number: int, keep: str | None, values: tuple[str, ...], as_json: bool) -> None:
+    """Settle conflict ID of the device database DB, as `statesync conflicts` lists it.
+
+    One that waits becomes the side that is kept; fields that --set leaves out are the hub's. Of one that was
+    settled, what was lost comes back as an edit. What goes up from that, goes up with the next sync.
+    """
+    if (keep is None) == (not values):
+        raise click.UsageError("Give either --keep or --set.")
+    with opened(database) as store:
+        store.resolve(number, keep or _fields(values))
+        waiting = len(store.conflicts(waiting=True))
+    if as_json:
+        print_json({"id": number, "waiting": waiting})
+        return
+    click.echo(f"conflict {number} is resolved; {waiting} more wait, and the next sync sends what changed")
+
+
+def _fields(values: tuple[str, ...]) -> dict[str, str]:
+    odd = [value for value in values if "=" not in value]
+    if odd:
+        raise click.UsageError(f"--set takes FIELD=VALUE, not {odd[0]!r}.")
+    return {name: value for name, _, value in (each.partition("=") for each in values)}
+
+
+def _print_conflict(entry: ConflictEntry) -> None:
+    click.secho(f"{entry.id}  {entry.object} {entry.key}", bold=True, nl=False)
+    click.echo(f"  {local_time(entry.at)}, session {entry.session}")
+    table = plain_table("field", "before", "device", "hub", "kept")
+    sides = (entry.base, entry.local, entry.remote)
+    for name in _changed_fields(*sides, *(() if entry.waiting else (entry.kept,))):
+        kept = "(waits)" if entry.waiting else _shown(entry.kept, name)
+        table.add_row(name, *(_shown(side, name) for side in sides), kept)
+    print_table(table)
+    click.echo()
+
+
+def _changed_fields(*sides: Record | None) -> list[str]:
+    """Return the fields that are not the same on every side that has the record."""
+    living = [side for side in sides if side is not None]
+    names = dict.fromkeys(name for side in living for name in side)
+    differing = [name for name in names if any(side.get(name) != living[0].get(name) for side in living)]
+    return differing or list(names)[:1]
+
+
+def _shown(side: Record | None, name: str) -> str:
+    if side is None:
+        return "(deleted)"
+    value = side.get(name)
+    return "" if value is None else str(value)

@@ -10,8 +10,7 @@ from peewee import BlobField, TextField
 
 from statesync import Phase, Store, UsageError
 from statesync.cli.care import doctor
-from statesync.cli.conflicts import conflicts
-from statesync.cli.outbox import pending
+from statesync.cli.outbox import conflicts, pending
 
 from .sites import Site, note
 
