@@ -1,4 +1,4 @@
-"""``statesync pending``, ``conflicts`` and ``resolve``: what waits, what both sides changed, and which of it stays."""
+"""``statesync pending``, ``conflicts`` and ``resolve``: what waits, and what both sides have made of it."""
 
 from __future__ import annotations
 
