@@ -145,9 +145,16 @@ class _Inquiry:
         local = local_only.among(self._connection, tracked.name, keys)
         for key in keys:
             kind = _kind(here.get(key), there.get(key), read)
+            if kind is Difference.DIVERGED and self._is_filled_in(tracked, key, there[key]):
+                continue
             if kind is Difference.NOT_DOWNLOADED or (kind is not None and key not in local):
                 record = there.get(key)
                 yield RecordDifference(tracked.name, key, kind, record.version if record else None)
+
+    def _is_filled_in(self, tracked: TrackedObject, key: str, there: Finding) -> bool:
+        """Tell whether nothing differs but what the device has filled in where the hub has nothing."""
+        possible = inventory.without_filled_in(self._connection, tracked, key)
+        return any(digest.as_text(one) == there.digest for one in possible)
 
     def _list(self, tracked: TrackedObject, wanted: Filter, low: str, until: str | None) -> Iterator[Finding]:
         while True:

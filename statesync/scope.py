@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import peewee
 
@@ -39,8 +39,12 @@ class Store(Selection):
 
     def __init__(self, path: str | Path, *, busy_timeout: float = 5.0, keep_sessions: int = 1000) -> None:
         super().__init__(StoreParts(path, busy_timeout, keep_sessions), None)
-        self.Model: type[Model] = model_base(self._parts.registry, self._parts.database.peewee)
+        self.Model: type[Model] = model_base(
+            self._parts.registry, self._parts.database.peewee, self._set_up_late
+        )
         self._running = _Running()
+        self._migrations: tuple[Callable[[Any], object], ...] = ()
+        self._is_set_up = False
 
     @classmethod
     def open(cls, path: str | Path) -> Store:
@@ -68,24 +72,58 @@ class Store(Selection):
         with a text or UUID key will do.
 
         ``name`` is the object's name on the wire, else it is the model's. Binds the model to this store's
-        database. Takes effect with ``setup()``. ``existing`` says what becomes of records that are in the
-        table when it is tracked for the first time: the hub is offered them as new, or they stay ``"local"``
-        only, as if written in ``untracked()``. Raises ``UnsupportedModel`` for a key that two devices would
-        both make up, and ``BadOptions`` for another ``existing``; nothing is tracked then.
+        database. Takes effect with ``setup()``; after that, at once. ``existing`` says what becomes of
+        records that are in the table when it is tracked for the first time: the hub is offered them as new,
+        or they stay ``"local"`` only, as if written in ``untracked()``. Raises ``UnsupportedModel`` for a key
+        that two devices would both make up, and ``BadOptions`` for another ``existing``; nothing is tracked
+        then.
         """
         if existing not in ("offer", "local"):
             raise BadOptions(f"existing is {existing!r}; give 'offer' or 'local'")
         self._parts.registry.register(model, name, keep_local=existing == "local")
         model.bind(self.database)
+        self._set_up_late(model)
         return model
 
-    def setup(self) -> None:
+    def _set_up_late(self, model: type[peewee.Model]) -> None:
+        """Set a model up that is tracked after ``setup()``, or do not track it."""
+        if not self._is_set_up:
+            return
+        try:
+            self.setup()
+        except BaseException:
+            self._parts.registry.unregister(model)
+            raise
+
+    def setup(self, migrations: Sequence[Callable[[Any], object]] | None = None) -> None:
         """Create tables and triggers, migrate, and end interrupted sessions (K8). May be called again.
 
-        Raises ``StoreTooNew``, ``StoreCorrupt``, ``StoreReadOnly``, ``StoreFull`` or ``StoreLocked``, each
-        with what to do.
+        ``migrations`` are the steps by which the program's tables have changed since its first version. Each
+        is taken once, all in one transaction, untracked, without foreign keys: nothing of them goes up, and
+        nothing cascades. A step is a function of the ``sqlite3`` connection or, if its parameter is called
+        ``migrator``, of Peewee's ``SqliteMigrator``, whose operations it may return. A fresh file takes none.
+        New columns that may be empty or have a default are added without a step.
+
+        Raises ``UnsupportedModel`` for a model that does not fit its table, ``SyncInProgress`` where
+        migrations wait too long for a session, and what a step raises; nothing was changed then. Raises
+        ``StoreTooNew``, ``StoreCorrupt``, ``StoreReadOnly``, ``StoreFull`` or ``StoreLocked``, each with what
+        to do.
         """
-        opening.set_up(self._parts)
+        if migrations is not None:
+            self._migrations = tuple(migrations)
+        opening.set_up(self._parts, self._migrations)
+        self._is_set_up = True
+
+    def drop_object(self, name: str) -> None:
+        """Delete an object from the device for good, by its name: table, triggers, pending changes.
+
+        For one whose model is gone from the program, or whose table is. Raises ``UnknownObject`` for a name
+        that the store does not know, and ``SyncInProgress`` while a session runs.
+        """
+        if name not in self._parts.registry.known:
+            known = ", ".join(self._parts.registry.known)
+            raise UnknownObject(f"{name} is no object of {self._parts.database}, which has: {known}")
+        Selection(self._parts, (name,)).drop()
 
     def scope(self, remote: Remote, *models: type[peewee.Model]) -> Scope:
         """Return what a session with ``remote`` syncs: these models, or every tracked one.
@@ -111,9 +149,10 @@ class Store(Selection):
         An empty list is a sound store. Reads the whole file, so its time follows the database's size.
         """
         with self._parts.database.errors_mapped():
-            raw, objects = self._parts.database.raw(), self._parts.objects
+            raw, objects = self._parts.database.raw(), self._parts.registry.known
             with suppress(sqlite3.DatabaseError):  # damage is for the doctor to tell of
-                objects = self._parts.registry.refresh(raw)
+                self._parts.registry.refresh(raw)
+                objects = self._parts.registry.known
             return doctor.examine(raw, objects)
 
     def repair(self) -> list[Complaint]:
@@ -173,6 +212,11 @@ class Scope(Selection):
                 "the other; end the transaction first"
             )
         self._parts.lock.acquire()
+        try:
+            opening.follow_tables(self._parts)
+        except BaseException:
+            self._parts.lock.release()
+            raise
         before = self._running.session
         try:
             session = Session(

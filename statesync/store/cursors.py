@@ -6,6 +6,7 @@ a read from the start has met so far: such a read may span sessions.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -95,6 +96,19 @@ def position_of(connection: sqlite3.Connection, name: str) -> int:
     return 0 if row is None else row[0]
 
 
+def seen_until(connection: sqlite3.Connection, name: str) -> int:
+    """Return up to which version this device has seen what it has of an object; 0 if it has seen nothing.
+
+    Where it reads again what it missed, its records are as it had read them before.
+    """
+    row = connection.execute(
+        "SELECT CASE WHEN rereading = ? THEN max(cursor, reread_from) ELSE cursor END "
+        "FROM statesync_cursor WHERE object = ?",
+        (MISSED_DELETES, name),
+    ).fetchone()
+    return 0 if row is None else row[0]
+
+
 def kept(connection: sqlite3.Connection) -> list[Kept]:
     """Return every cursor as it stands in the file, unchecked."""
     rows = connection.execute("SELECT object, cursor, space FROM statesync_cursor").fetchall()
@@ -161,6 +175,31 @@ def start_over(connection: sqlite3.Connection, name: str, why: str) -> None:
     )
 
 
+def add_unread(connection: sqlite3.Connection, name: str, columns: Iterable[str]) -> frozenset[str]:
+    """Note that an object has new columns, if anything of it was read before they came.
+
+    The hub may have values for them. Until these are read, what the device has there is its own. Returns all
+    such columns of the object.
+    """
+    row = connection.execute(
+        "SELECT unread FROM statesync_cursor WHERE object = ? AND (cursor > 0 OR rereading IS NOT NULL)",
+        (name,),
+    ).fetchone()
+    if row is None:
+        return frozenset()
+    unread = frozenset(columns).union(json.loads(row[0] or "[]"))
+    connection.execute(
+        "UPDATE statesync_cursor SET unread = ? WHERE object = ?", (json.dumps(sorted(unread)), name)
+    )
+    return unread
+
+
+def unread(connection: sqlite3.Connection, name: str) -> frozenset[str]:
+    """Return the columns of an object whose values the hub has not shown yet."""
+    row = connection.execute("SELECT unread FROM statesync_cursor WHERE object = ?", (name,)).fetchone()
+    return frozenset(json.loads(row[0])) if row is not None and row[0] is not None else frozenset()
+
+
 def distrust(connection: sqlite3.Connection, names: Iterable[str]) -> None:
     """Set cursors to zero that no hub has given, and forget how far they had come."""
     for name in names:
@@ -181,7 +220,8 @@ def end_reread(connection: sqlite3.Connection, name: str) -> None:
     """Say that a read from the start has come to its end."""
     _forget_seen(connection, name)
     connection.execute(
-        "UPDATE statesync_cursor SET rereading = NULL, reread_from = 0 WHERE object = ?", (name,)
+        "UPDATE statesync_cursor SET rereading = NULL, reread_from = 0, unread = NULL WHERE object = ?",
+        (name,),
     )
 
 

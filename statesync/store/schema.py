@@ -236,19 +236,45 @@ def _log_each_object_apart(connection: sqlite3.Connection) -> None:
     connection.execute("DROP TABLE statesync_log")
 
 
-# Conflicts that wait for a decision, and versions of records that are ahead of their object's cursor.
-# contested is the version of the hub's record in theirs, while a change waits beside it.
-_CONTESTED = """
-ALTER TABLE statesync_change ADD COLUMN contested INTEGER;
-ALTER TABLE statesync_conflict ADD COLUMN waits INTEGER NOT NULL DEFAULT 0;
-CREATE UNIQUE INDEX statesync_conflict_waits ON statesync_conflict (object, key) WHERE waits = 1;
-CREATE TABLE statesync_base (
+_BASES = """
+CREATE TABLE IF NOT EXISTS statesync_base (
     object TEXT NOT NULL,
     key TEXT NOT NULL,
     version INTEGER NOT NULL,
     PRIMARY KEY (object, key)
 ) WITHOUT ROWID;
+CREATE UNIQUE INDEX IF NOT EXISTS statesync_conflict_waits
+    ON statesync_conflict (object, key) WHERE waits = 1;
 """
+
+
+def _let_conflicts_wait(connection: sqlite3.Connection) -> None:
+    """Keep conflicts that wait for a decision, and the versions of records that are ahead of their cursor.
+
+    ``contested`` is the version of the hub's record that ``theirs`` holds, while a change waits beside it.
+    """
+    _add_column(connection, "statesync_change", "contested", "INTEGER")
+    _add_column(connection, "statesync_conflict", "waits", "INTEGER NOT NULL DEFAULT 0")
+    _apply(connection, _BASES)
+
+
+def _add_column(connection: sqlite3.Connection, table: str, column: str, declared: str) -> None:
+    names = [row[1] for row in connection.execute(f"PRAGMA main.table_info({table})")]
+    if column not in names:
+        connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {declared}")
+
+
+def _tell_late_columns(connection: sqlite3.Connection) -> None:
+    """Let changes and cursors say which columns came to their object after it was read, or changed.
+
+    A change leaves its ``spared`` columns as the hub has them; the hub has not shown ``unread`` ones yet.
+    """
+    _add_column(connection, "statesync_change", "spared", "TEXT")
+    _add_column(connection, "statesync_cursor", "unread", "TEXT")
+    connection.execute(
+        "CREATE INDEX IF NOT EXISTS statesync_change_spared ON statesync_change (object) WHERE spared "
+        "IS NOT NULL"
+    )
 
 
 def _log_what_is_proven(connection: sqlite3.Connection) -> None:
@@ -277,7 +303,8 @@ MIGRATIONS: tuple[Migration, ...] = (
     _log_each_object_apart,
     _log_what_is_proven,
     _LOCAL_ONLY,
-    _CONTESTED,
+    _let_conflicts_wait,
+    _tell_late_columns,
 )
 FORMAT = len(MIGRATIONS)
 
@@ -307,6 +334,44 @@ def _known_format(connection: sqlite3.Connection, name: str) -> int:
             "install that version or a later one"
         )
     return found
+
+
+# -- what else is remembered of the file ----------------------------------------------------------
+
+
+def steps_taken(connection: sqlite3.Connection) -> int:
+    """Return how many of the program's migrations this file has been through."""
+    return _remembered(connection, "migrations") or 0
+
+
+def note_steps(connection: sqlite3.Connection, number: int) -> None:
+    """Remember how many of the program's migrations this file has been through."""
+    _remember(connection, "migrations", number)
+
+
+def is_as_noted(connection: sqlite3.Connection) -> bool:
+    """Tell whether no table, index or trigger was changed since ``note_schema``."""
+    return _remembered(connection, "schema") == _version_of_schema(connection)
+
+
+def note_schema(connection: sqlite3.Connection) -> None:
+    """Remember how the tables are now."""
+    if not is_as_noted(connection):
+        _remember(connection, "schema", _version_of_schema(connection))
+
+
+def _version_of_schema(connection: sqlite3.Connection) -> int:
+    """Return SQLite's own count of changes to the schema of the file."""
+    return int(connection.execute("PRAGMA main.schema_version").fetchone()[0])
+
+
+def _remembered(connection: sqlite3.Connection, key: str) -> int | None:
+    row = connection.execute("SELECT value FROM statesync_meta WHERE key = ?", (key,)).fetchone()
+    return None if row is None else int(row[0])
+
+
+def _remember(connection: sqlite3.Connection, key: str, value: int) -> None:
+    connection.execute("INSERT OR REPLACE INTO statesync_meta VALUES (?, ?)", (key, value))
 
 
 @cache

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from peewee import Model
 
 from statesync.errors import UnknownObject, UsageError
-from statesync.store import claims, conflict_log, local_only
+from statesync.store import claims, conflict_log, local_only, opening
 from statesync.store.cursors import EVERYTHING
 from statesync.store.file.reading import key_for_people
 from statesync.store.journal import history
@@ -183,7 +183,8 @@ class Selection:
 
     def _empty(self, connection: sqlite3.Connection) -> None:
         for tracked in self._tracked().values():
-            connection.execute(f"DELETE FROM {in_main(tracked.table)}")
+            if not tracked.is_gone:
+                connection.execute(f"DELETE FROM {in_main(tracked.table)}")
             changes.forget_object(connection, tracked.name)
             conflict_log.forget_waiting(connection, tracked.name)
             local_only.forget_object(connection, tracked.name)
@@ -235,11 +236,13 @@ class Selection:
     # -- names ---------------------------------------------------------------------------------------
 
     def _tracked(self) -> Objects:
-        return chosen(self._parts.objects, self.objects)
+        return chosen(self._parts.registry.known, self.objects)
 
     def _in_order(self, connection: sqlite3.Connection, names: tuple[str, ...]) -> Objects:
         """Return the objects as they are described now, in the order in which a fold takes them."""
-        return {n: one for n, one in self._parts.registry.refresh(connection).items() if n in names}
+        self._parts.registry.refresh(connection)
+        known = self._parts.registry.known  # what waits of an object without a table waits all the same
+        return known if self._names is None else {n: one for n, one in known.items() if n in names}
 
     def _name(self, model: type[Model]) -> str:
         name = self._parts.registry.name_of(model)
@@ -272,6 +275,7 @@ class Selection:
     @contextmanager
     def _folded(self) -> Iterator[sqlite3.Connection]:
         with self._parts.database.transaction() as connection:
+            opening.follow_tables(self._parts)
             fold(connection, self._parts.registry.refresh(connection))
             yield connection
 
@@ -298,5 +302,6 @@ def _undo(connection: sqlite3.Connection, tracked: TrackedObject, change: Change
     if record is None:
         records.delete(connection, tracked, change.key)
     else:
-        records.write(connection, tracked, change.key, record)
+        kept = {name: value for name, value in record.items() if name in tracked.column_names}
+        records.write(connection, tracked, change.key, kept)
     changes.forget(connection, change.position)

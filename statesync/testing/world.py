@@ -220,12 +220,16 @@ class SyncWorld(RuleBasedStateMachine):
             for _ in range(2):
                 for device in self.devices:
                     device.scope.sync(self.options)
-            check_converged(self.devices, self.hub)
-            lost = self.ledger.lost({device.name: device for device in self.devices}, self.hub)
-            assert not lost, "\n".join(lost)
+            self.at_the_end()
         finally:
             self._close_all()
             self._stack.close()
+
+    def at_the_end(self) -> None:
+        """Hold the world, in which everybody has synced, to its promises."""
+        check_converged(self.devices, self.hub)
+        lost = self.ledger.lost({device.name: device for device in self.devices}, self.hub)
+        assert not lost, "\n".join(lost)
 
     # -- how -----------------------------------------------------------------------------------------
 

@@ -18,12 +18,12 @@ from attrs import evolve
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
+from statesync.verify.modelled.device import Device, write
+from statesync.verify.modelled.hub import Hub
+from statesync.verify.modelled.wire import fields
 from statesync.verify.system import driver
-from statesync.verify.system.device import Device, write
 from statesync.verify.system.happening import Budget, Happening, Kind
-from statesync.verify.system.hub import Hub
 from statesync.verify.system.steps import steps
-from statesync.verify.system.wire import fields
 from statesync.verify.system.world import Options, Plan, World
 
 from . import compared

@@ -11,9 +11,9 @@ from attrs import evolve, frozen
 
 from statesync.protocol.conversation import Conversation
 from statesync.protocol.messages import Event, Prepared, RequestFailed
-from statesync.verify.system.device import Device, Pending
-from statesync.verify.system.hub import Hub
-from statesync.verify.system.wire import Fields
+from statesync.verify.modelled.device import Device, Pending
+from statesync.verify.modelled.hub import Hub
+from statesync.verify.modelled.wire import Fields
 from statesync.verify.system.world import Talk
 
 from .real import RealSession, without_time

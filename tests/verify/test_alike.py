@@ -18,10 +18,11 @@ from attrs import evolve
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from statesync.verify.system import device, downloads, driver, network, uploads
-from statesync.verify.system.device import Device
+from statesync.verify.modelled import device, downloads, uploads
+from statesync.verify.modelled.device import Device
+from statesync.verify.modelled.hub import Hub, push
+from statesync.verify.system import driver, network
 from statesync.verify.system.happening import Kind
-from statesync.verify.system.hub import Hub, push
 from statesync.verify.system.world import Options
 
 from .alike import AlikeMachine

@@ -7,16 +7,18 @@ A record whose key is no text has never been on a hub, and is left out.
 from __future__ import annotations
 
 import base64
+import json
 import sqlite3
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import combinations
 from typing import Any
 
 from statesync import digest
 from statesync.store import local_only
 from statesync.store.file.reading import read
 from statesync.store.outbox.lookup import records_before
-from statesync.store.tracking.description import BLOB, BOOLEAN
+from statesync.store.tracking.description import BLOB, BOOLEAN, Column
 from statesync.store.tracking.objects import TrackedObject
 from statesync.store.tracking.quoting import in_main, quoted
 
@@ -65,11 +67,48 @@ def _digests(
     for found, *values in connection.execute(
         f"SELECT {names} FROM {in_main(tracked.table)} WHERE {within}", bounds
     ):
-        if found not in taken_back and isinstance(found, str):
+        if not isinstance(found, str):
+            continue
+        if found not in taken_back:
             yield found, digest.of_record(found, shown(values))
+            continue
+        record = taken_back.pop(found)
+        if record is not None:  # columns that came after the change was made are as they are
+            before = zip(tracked.column_names, values, strict=True)
+            yield found, digest.of_record(found, shown([record.get(name, value) for name, value in before]))
     for found, record in taken_back.items():
         if record is not None:
             yield found, digest.of_record(found, shown([record.get(name) for name in tracked.column_names]))
+
+
+_MOST = 8
+"""As many columns of a record are looked at one by one: that is 256 digests."""
+
+
+def without_filled_in(connection: sqlite3.Connection, tracked: TrackedObject, key: str) -> Iterator[int]:
+    """Yield the digests that a record has where columns that the device may have filled in are empty.
+
+    A record of the hub that was written before a column came has nothing there.
+    """
+    wanted = json.dumps([key])
+    row = read(connection, lambda: connection.execute(tracked.sql.select, (wanted,)).fetchone())
+    if row is None:
+        return
+    known = read(connection, lambda: records_before(connection, tracked.name, key, key + "\0"))
+    before = known.get(key) or {}
+    now = dict(zip(tracked.column_names, row[1:], strict=True))
+    values = [before.get(name, value) for name, value in now.items()]
+    shown = _shown_as(tracked)
+    filled = [at for at, one in enumerate(tracked.columns) if _may_be_filled_in(one, values[at])][-_MOST:]
+    for count in range(1, len(filled) + 1):
+        for empty in combinations(filled, count):
+            kept = [None if place in empty else value for place, value in enumerate(values)]
+            yield digest.of_record(key, shown(kept))
+
+
+def _may_be_filled_in(column: Column, value: object) -> bool:
+    is_default = column.default is not None and value == column.default
+    return value is not None and (column.is_filled or is_default)
 
 
 def _shown_as(tracked: TrackedObject) -> Any:

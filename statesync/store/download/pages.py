@@ -201,12 +201,17 @@ def _offer_newer(
     found = read(connection, lambda: connection.execute(tracked.sql.select, (wanted,)).fetchall())
     ours = {key: tracked.record_of(tuple(values)) for key, *values in found if key in old}
     images = _remote_images(part, set(old))
+    unread = cursors.unread(connection, tracked.name)  # what is there is not ours: it was filled in
     offered: set[str] = set()
     for key, record in ours.items():
         entry = old[key]
         remote = _remote(tracked, entry)
-        if remote is None or any(record.get(column) != value for column, value in remote.items()):
+        if remote is None or any(
+            record.get(column) != value for column, value in remote.items() if column not in unread
+        ):
             edit = Rebase("update" if remote else "insert", images[key], entry.version)
             changes.offer_edit(connection, tracked.name, key, edit)
             offered.add(key)
+    if unread and offered:
+        changes.spare(connection, tracked.name, unread, offered)
     return offered

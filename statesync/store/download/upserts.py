@@ -66,15 +66,18 @@ def _write_columns(
     rows: Sequence[Row],
     spared: frozenset[str],
 ) -> None:
+    computed = tuple(name for name in tracked.computed if name not in columns)
+    if computed:  # a new record whose writer did not know a column gets a value of its own there
+        rows = [(*row, *(tracked.computed[name]() for name in computed)) for row in rows]
     done = 0
     if not spared.isdisjoint(columns):
-        sparing = tracked.sql.upsert(columns, spared)
+        sparing = tracked.sql.upsert(columns, spared, computed)
         while some := rows[done : done + _TOGETHER]:
             if connection.executemany(sparing, some).rowcount < len(some):
                 break
             done += len(some)
-    rest = rows[done:]
-    if rest and connection.executemany(tracked.sql.upsert(columns), rest).rowcount < len(rest):
+    rest, whole = rows[done:], tracked.sql.upsert(columns, computed=computed)
+    if rest and connection.executemany(whole, rest).rowcount < len(rest):
         records.refuse_twins(connection, tracked, (str(row[0]) for row in rest))
 
 

@@ -89,6 +89,25 @@ def offer_edit(connection: sqlite3.Connection, name: str, key: str, edit: Rebase
     )
 
 
+def spare(
+    connection: sqlite3.Connection, name: str, columns: Iterable[str], keys: Iterable[str] | None = None
+) -> None:
+    """Let changes leave ``columns`` as the hub has them: these came after the records were changed.
+
+    Those of ``keys``, or all of an object's. A record that is new to the hub goes up whole.
+    """
+    rows = connection.execute(
+        "SELECT position, spared FROM statesync_change WHERE object = :name AND image IS NOT NULL "
+        "AND (:keys IS NULL OR key IN (SELECT value FROM json_each(:keys)))",
+        {"name": name, "keys": None if keys is None else json.dumps(list(keys))},
+    ).fetchall()
+    added = set(columns)
+    connection.executemany(
+        "UPDATE statesync_change SET spared = ? WHERE position = ?",
+        [(json.dumps(sorted(added.union(json.loads(text or "[]")))), position) for position, text in rows],
+    )
+
+
 # -- waiting ---------------------------------------------------------------------------------------
 
 

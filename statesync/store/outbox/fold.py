@@ -6,12 +6,12 @@ import sqlite3
 from collections.abc import Sequence
 
 from statesync.store import bases, cursors, local_only
-from statesync.store.outbox import changes, queue
+from statesync.store.outbox import changes, queue, spared
 from statesync.store.outbox.keep_local import keep_local
 from statesync.store.outbox.lookup import PENDING_KEYS
 from statesync.store.outbox.proof import is_gone, log_beside_records, written
 from statesync.store.tracking import triggers
-from statesync.store.tracking.log import KEPT
+from statesync.store.tracking.log import GONE, KEPT
 from statesync.store.tracking.objects import Objects, TrackedObject
 from statesync.store.tracking.quoting import in_main
 
@@ -29,6 +29,7 @@ def fold(connection: sqlite3.Connection, objects: Objects) -> None:
         return
     settle = keep_local if triggers.are_local(connection) else _fold_object
     for tracked in found:
+        spared.drop_untold(connection, tracked)
         settle(connection, tracked)
         connection.execute(f"DELETE FROM {in_main(tracked.log)}")
 
@@ -49,9 +50,31 @@ def _have_rows(connection: sqlite3.Connection, tables: Sequence[str]) -> tuple[i
     return found
 
 
+def fold_without_table(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
+    """Fold what was logged of an object whose table is gone, and with it what its records are now."""
+    if logged(connection, {tracked.name: tracked}):
+        log, gone = f"FROM {in_main(tracked.log)} AS logged", f"(logged.changed = {GONE})"
+        _fold_log(connection, tracked, log, gone, exempt=local_only.has_any(connection, tracked.name))
+        connection.execute(f"DELETE FROM {in_main(tracked.log)}")
+
+
 def _fold_object(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
-    before, gone = queue.last_position(connection), is_gone(tracked)
+    before = queue.last_position(connection)
     exempt = local_only.has_any(connection, tracked.name)
+    _fold_log(connection, tracked, log_beside_records(tracked), is_gone(tracked), exempt=exempt)
+    if exempt:
+        _take_over(connection, tracked, before)
+    spared.note_spared(connection, tracked, before)
+
+
+def _fold_log(
+    connection: sqlite3.Connection, tracked: TrackedObject, log: str, gone: str, *, exempt: bool
+) -> None:
+    """Make net changes of a ``log``; ``gone`` tells whether it proves that a record is there no more.
+
+    ``exempt`` says that some records are local only.
+    """
+    before = queue.last_position(connection)
     was = local_only.origin(tracked, exempt=exempt)
     # In the order of the writes: the first of a record brings its image and base, each adds a revision.
     connection.execute(
@@ -62,20 +85,18 @@ def _fold_object(connection: sqlite3.Connection, tracked: TrackedObject) -> None
                {was.image},
                CASE WHEN {was.known} THEN {bases.base_sql(connection, tracked.name)} ELSE 0 END,
                logged.changed <> {KEPT} OR {gone}
-        {log_beside_records(tracked)} {was.join}
+        {log} {was.join}
         ORDER BY logged.rowid
         ON CONFLICT (object, key) DO UPDATE SET
             revision = revision + excluded.revision,
             operation = CASE WHEN excluded.operation = 'delete' THEN 'delete'
                              WHEN image IS NULL THEN 'insert' ELSE 'update' END
         """,
-        {"object": tracked.name, "cursor": cursors.position_of(connection, tracked.name)},
+        {"object": tracked.name, "cursor": cursors.seen_until(connection, tracked.name)},
     )
     # Without a revision only an image was kept, for a write that did not follow.
     connection.execute("DELETE FROM statesync_change WHERE position > ? AND revision = 0", (before,))
     changes.drop_empty(connection, tracked.name)
-    if exempt:
-        _take_over(connection, tracked, before)
 
 
 def _take_over(connection: sqlite3.Connection, tracked: TrackedObject, before: int) -> None:

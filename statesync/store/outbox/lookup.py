@@ -133,6 +133,14 @@ def unedited_keys(connection: sqlite3.Connection, wire_id: str, name: str) -> li
     return [key for (key,) in rows]
 
 
+def spared_columns(connection: sqlite3.Connection, name: str) -> dict[str, frozenset[str]]:
+    """Return which columns an object's changes leave as the hub has them, by the keys of their records."""
+    rows = connection.execute(
+        "SELECT key, spared FROM statesync_change WHERE object = ? AND spared IS NOT NULL", (name,)
+    )
+    return {key: frozenset(json.loads(text)) for key, text in rows}
+
+
 def edited_keys(connection: sqlite3.Connection, wire_id: str, name: str) -> set[str]:
     """Return the keys of an object's changes that were edited since they went up with the batch."""
     rows = connection.execute(

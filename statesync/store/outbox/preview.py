@@ -16,6 +16,7 @@ from statesync.store.file.reading import StoredKey, key_for_people, read
 from statesync.store.outbox.fold import logged
 from statesync.store.outbox.lookup import NEVER_LEFT
 from statesync.store.outbox.proof import is_gone, log_beside_records
+from statesync.store.outbox.spared import untold_keys
 from statesync.store.tracking import triggers
 from statesync.store.tracking.log import KEPT
 from statesync.store.tracking.objects import Objects, TrackedObject
@@ -112,13 +113,13 @@ def _net_changes(connection: sqlite3.Connection, tracked: TrackedObject, number:
 
 def _log_of(connection: sqlite3.Connection, tracked: TrackedObject) -> Iterator[_Logged]:
     """Return what was logged of each record: its first row says what it was, its last one what it is."""
-    cursor, gone = max(1, cursors.position_of(connection, tracked.name)), is_gone(tracked)
+    cursor, gone = max(1, cursors.seen_until(connection, tracked.name)), is_gone(tracked)
     ahead = bases.exceptions(connection, tracked.name)
     was = local_only.origin(tracked, exempt=local_only.has_any(connection, tracked.name))
     rows = connection.execute(
         f"SELECT logged.key, min(2 * logged.rowid + ({was.known})), max(2 * logged.rowid + {gone}), "
         f"sum(logged.changed <> {KEPT} OR {gone}) {log_beside_records(tracked)} {was.join} "
-        "GROUP BY logged.key",
+        f"WHERE {_telling(connection, tracked)} GROUP BY logged.key",
         {"object": tracked.name},
     )
     for key, first, last, revisions in rows:
@@ -145,6 +146,13 @@ def _has_living(connection: sqlite3.Connection, tracked: TrackedObject) -> bool:
     key = f"now.{quoted(tracked.key)}"
     found = connection.execute(
         f"SELECT 1 FROM {in_main(tracked.log)} AS logged JOIN {in_main(tracked.table)} AS now "
-        f"ON {is_key(key, 'logged.key')} WHERE logged.changed <> {KEPT} LIMIT 1"
+        f"ON {is_key(key, 'logged.key')} WHERE logged.changed <> {KEPT} "
+        f"AND {_telling(connection, tracked)} LIMIT 1"
     )
     return found.fetchone() is not None
+
+
+def _telling(connection: sqlite3.Connection, tracked: TrackedObject) -> str:
+    """Return the condition on the rows of the log that a fold makes changes of."""
+    untold = untold_keys(connection, tracked)
+    return "TRUE" if untold is None else f"logged.key NOT IN ({untold})"

@@ -94,7 +94,7 @@ def _resolve(
         local = sent_record(tracked, change)  # what stands here may have been written untracked since
     remote = None
     if not verdict.deleted and verdict.data is not msgspec.UNSET:
-        remote = tracked.wire.read(verdict.data)
+        remote = _with_late_columns(tracked.wire.read(verdict.data), base, local)
     resolution = Resolution(tracked, key, seen.revision, verdict.version, base, local, remote, local)
     problem = _problem_of(seen, local)
     if problem is not None:
@@ -102,6 +102,13 @@ def _resolve(
     if not resolution.is_conflict:
         return resolution
     return _asked(connection, form, policy, resolution, seen.error)
+
+
+def _with_late_columns(remote: Record, base: Record | None, local: Record | None) -> Record:
+    """Return the hub's record with columns that it says nothing of as they were, or came, here."""
+    if base is None or local is None:
+        return remote
+    return {**{name: base.get(name, value) for name, value in local.items()}, **remote}
 
 
 def sent_record(tracked: TrackedObject, change: Change) -> Record | None:
@@ -123,7 +130,7 @@ def _is_settled(base: Record | None, local: Record | None, remote: Record | None
     """Tell whether both sides came to the same, or the hub has changed nothing that the device knows."""
     if local == remote:
         return True
-    if base is None or remote is None:  # without a base nobody knows what the hub has changed
+    if base is None or remote is None:  # without an image it is not known what the record was
         return False
     return all(column in base and base[column] == value for column, value in remote.items())
 

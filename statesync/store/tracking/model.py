@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 import peewee
@@ -49,8 +49,13 @@ class Model(peewee.Model):
         return not type(self).select().where(key == getattr(self, key.name)).exists()
 
 
-def model_base(registry: Registry, home: peewee.Database) -> type[Model]:
-    """Return a ``Model`` whose subclasses live at ``home`` and are registered as soon as they are made."""
+def model_base(
+    registry: Registry, home: peewee.Database, made: Callable[[type[peewee.Model]], object]
+) -> type[Model]:
+    """Return a ``Model`` whose subclasses live at ``home`` and are registered as soon as they are made.
+
+    ``made`` is then called with the class.
+    """
 
     class Registering(peewee.ModelBase):
         """Registers every subclass as soon as Peewee has made it, so an unfit key is refused right there."""
@@ -60,7 +65,9 @@ def model_base(registry: Registry, home: peewee.Database) -> type[Model]:
         ) -> None:
             super().__init__(name, bases, namespace, **more)
             if any(isinstance(base, Registering) for base in bases):
-                registry.register(cast(type[peewee.Model], self), None)
+                model = cast(type[peewee.Model], self)
+                registry.register(model, None)
+                made(model)
 
     class Tracked(Model, metaclass=Registering):
         """Derive from it to have a tracked object."""

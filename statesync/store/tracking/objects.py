@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cached_property
+from typing import Any
 
-from attrs import define
+from attrs import define, field
 
 from statesync.errors import UnknownObject
 from statesync.store.tracking.description import Description
@@ -18,8 +19,11 @@ from statesync.store.tracking.wire_form import WireForm
 class TrackedObject(Description):
     """One object that a store tracks. Two are equal if their descriptions are.
 
-    Programs only hand it on: from a device of the test kit to its hub.
+    ``computed`` makes values for columns that a new record's writer did not know; only a program with the
+    model has it. Programs only hand the object on: from a device of the test kit to its hub.
     """
+
+    computed: dict[str, Callable[[], Any]] = field(factory=dict, eq=False, kw_only=True, repr=False)
 
     @cached_property
     def sql(self) -> Statements:

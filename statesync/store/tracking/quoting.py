@@ -18,7 +18,9 @@ def in_main(table: str) -> str:
 
 
 def literal(value: object) -> str:
-    """Return a number or a text as an SQL literal."""
+    """Return a number, a text or bytes as an SQL literal."""
+    if isinstance(value, bytes):
+        return f"X'{value.hex()}'"
     return repr(value) if isinstance(value, int | float) else "'" + str(value).replace("'", "''") + "'"
 
 

@@ -9,10 +9,10 @@ import sqlite3
 from collections.abc import Iterable
 
 import peewee
-from attrs import frozen
+from attrs import field, frozen
 
 from statesync.errors import StoreNotReady, UnknownObject, UnsupportedModel
-from statesync.store.tracking.describe import describe
+from statesync.store.tracking.describe import computed_defaults, describe
 from statesync.store.tracking.objects import Objects, TrackedObject
 
 
@@ -33,6 +33,11 @@ class Registry:
     def objects(self) -> Objects:
         """The tracked objects by name, as they were read last. Raises ``StoreNotReady`` before ``begin``."""
         return self._descriptions.objects
+
+    @property
+    def known(self) -> Objects:
+        """The tracked objects and those whose tables are gone, of which changes may wait."""
+        return self._descriptions.known
 
     @property
     def _descriptions(self) -> _Descriptions:
@@ -70,15 +75,22 @@ class Registry:
 
     def begin(self, connection: sqlite3.Connection) -> None:
         """Track the objects that the database describes from now on."""
-        self._read = _read_again(connection, self._read or _NOTHING_READ)
+        self._read = self._read_again(connection, self._read or _NOTHING_READ)
 
     def refresh(self, connection: sqlite3.Connection) -> Objects:
         """Return the objects as the database describes them now. Raises ``StoreNotReady`` before ``begin``.
 
         An object that is described as before is the same one as before.
         """
-        self._read = read = _read_again(connection, self._descriptions)
+        self._read = read = self._read_again(connection, self._descriptions)
         return read.objects
+
+    def _read_again(self, connection: sqlite3.Connection, before: _Descriptions) -> _Descriptions:
+        read = _read_again(connection, before)
+        if read is not before:
+            for name in self._models.keys() & read.objects.keys():
+                read.objects[name].computed = computed_defaults(self._models[name])
+        return read
 
     def name_of(self, model: type[peewee.Model]) -> str:
         """Return the object's name of a model. Raises ``UnknownObject`` if it is not tracked."""
@@ -96,8 +108,12 @@ class Registry:
         self._models = {name: model for name, model in self._models.items() if name not in gone}
         self._read = _Descriptions(
             {name: text for name, text in read.texts.items() if name not in gone},
-            {name: tracked for name, tracked in read.objects.items() if name not in gone},
+            {name: tracked for name, tracked in read.known.items() if name not in gone},
         )
+
+    def unregister(self, model: type[peewee.Model]) -> None:
+        """Forget a model that could not be set up."""
+        self._models = {name: known for name, known in self._models.items() if known is not model}
 
 
 # -- the descriptions in the database --------------------------------------------------------------
@@ -108,7 +124,12 @@ class _Descriptions:
     """The descriptions as they stand in the database, by the objects' names, and what was read from them."""
 
     texts: dict[str, str]
-    objects: Objects
+    known: Objects
+    objects: Objects = field(init=False)
+
+    @objects.default
+    def _with_tables(self) -> Objects:
+        return {name: tracked for name, tracked in self.known.items() if not tracked.is_gone}
 
 
 _NOTHING_READ = _Descriptions({}, {})
@@ -120,16 +141,16 @@ def _read_again(connection: sqlite3.Connection, before: _Descriptions) -> _Descr
     texts: dict[str, str] = dict(rows.fetchall())
     if texts == before.texts:
         return before
-    objects = {
-        name: before.objects[name] if before.texts.get(name) == text else TrackedObject.from_json(name, text)
+    known = {
+        name: before.known[name] if before.texts.get(name) == text else TrackedObject.from_json(name, text)
         for name, text in texts.items()
     }
-    return _Descriptions(texts, objects)
+    return _Descriptions(texts, known)
 
 
 def load(connection: sqlite3.Connection) -> Objects:
     """Return the tracked objects that the database describes."""
-    return _read_again(connection, _NOTHING_READ).objects
+    return _read_again(connection, _NOTHING_READ).known
 
 
 def save(connection: sqlite3.Connection, tracked: TrackedObject) -> None:

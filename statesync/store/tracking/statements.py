@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container
 from functools import cached_property
 
-from statesync.store.tracking.description import Description
+from statesync.store.tracking.description import Column, Description
 from statesync.store.tracking.quoting import in_main, is_key, is_same_key, literal, quoted
 
 _AS_TEXT = "CAST(? AS TEXT)"
@@ -18,19 +18,26 @@ class Statements:
         self._of = of
 
     def upsert(
-        self, columns: tuple[str, ...], spared: Container[str] = (), as_text: Container[str] = ()
+        self,
+        columns: tuple[str, ...],
+        spared: Container[str] = (),
+        as_text: Container[str] = (),
+        computed: tuple[str, ...] = (),
     ) -> str:
         """Insert or update (key, *columns), leaving other columns of a known record as they are.
 
-        A new record gets the defaults of the other columns. ``spared`` columns of a known record are not
+        A new record gets the defaults of the other columns, but for the ``computed`` ones, whose values come
+        behind those of ``columns``. ``spared`` columns of a known record are not
         set; where one of them would change, the whole record is left as it is. So is a record with another
         key that the table takes for the same. ``as_text`` are names whose values are given as bytes of texts.
         """
-        unset = [c for c in self._of.columns if c.name not in columns and c.default is not None]
-        given = (self._of.key, *columns)
+        given = (self._of.key, *columns, *computed)
+        unset = [
+            c for c in self._of.columns if c.name not in given and (c.default is not None or c.is_required)
+        ]
         names = ", ".join(quoted(name) for name in (*given, *(c.name for c in unset)))
         marks = [_AS_TEXT if name in as_text else "?" for name in given]
-        values = ", ".join([*marks, *(literal(c.default) for c in unset)])
+        values = ", ".join([*marks, *map(self._unless_given, unset)])
         updates = ", ".join(
             f"{quoted(name)} = excluded.{quoted(name)}" for name in columns if name not in spared
         )
@@ -39,6 +46,16 @@ class Statements:
         where = " AND ".join((same, *(_is_unchanged(quoted(name)) for name in columns if name in spared)))
         action = f"UPDATE SET {updates} WHERE {where}" if updates else "NOTHING"
         return f"INSERT INTO {table} ({names}) VALUES ({values}) ON CONFLICT ({key}) DO {action}"
+
+    def _unless_given(self, column: Column) -> str:
+        """Return what a record gets in a column that its writer did not know.
+
+        What must not be empty is taken from the known record: SQLite looks at it before it finds that one.
+        """
+        if column.default is not None:
+            return literal(column.default)
+        key, table = quoted(self._of.key), in_main(self._of.table)
+        return f"(SELECT known.{quoted(column.name)} FROM {table} AS known WHERE known.{key} = ?1)"
 
     @cached_property
     def delete(self) -> str:

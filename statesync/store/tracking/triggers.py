@@ -8,6 +8,8 @@ Traps that the triggers answer for (measured on SQLite 3.40):
 * INSERT OR REPLACE fires no delete trigger, and an AFTER INSERT trigger cannot see the old row any more.
   So BEFORE INSERT keeps the values of all rows that the new one may replace, by key or by a unique
   index (``KEPT``): they count only if the write really happened. The AFTER trigger looks which are gone.
+  An index may be of expressions, of some records alone, and of a collation of its own; triggers compare as it
+  does.
 * That a record cannot be found proves nothing: it may have been deleted untracked, or lost. Only what a
   trigger saw going is ``GONE``, under a key that is a text: a key that the table has made a number of may
   have been another text.
@@ -21,11 +23,13 @@ Traps that the triggers answer for (measured on SQLite 3.40):
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from statesync.store.file.database import Database
+from statesync.store.tracking.description import UniqueIndex
 from statesync.store.tracking.log import GONE, KEPT, WRITTEN, log_sql
 from statesync.store.tracking.objects import TrackedObject
 from statesync.store.tracking.quoting import in_main, quoted
@@ -33,10 +37,11 @@ from statesync.store.tracking.quoting import in_main, quoted
 _ON = "SELECT is_on FROM statesync_tracking"
 _SET = "UPDATE statesync_tracking SET is_on = ?"
 _FLAG = f"({_ON})"
+_KINDS = ("insert_before", "insert", "delete", "update", "rekey", "update_before", "rekey_before")
 _OFF, _TRACKED, _LOCAL_ONLY = 0, 1, 2
-_WITHIN = 10
-"""Rows at the log's end among which a trigger looks for what its write has replaced: what the program's own
-triggers write meanwhile stands behind it."""
+_WITHIN = 1
+"""How many rows may stand at the log's end, besides one a unique index, that were kept for a write. Rows
+further up were kept for writes that did not follow: what is missing of those may have gone otherwise."""
 
 
 @contextmanager
@@ -74,6 +79,27 @@ def _set_to(connection: sqlite3.Connection, state: int) -> Iterator[None]:
     connection.execute(_SET, (before,))
 
 
+def home_of(connection: sqlite3.Connection, name: str) -> str | None:
+    """Return the table that an object's triggers stand on, wherever it was renamed to."""
+    found = connection.execute(
+        "SELECT tbl_name FROM main.sqlite_master WHERE type = 'trigger' "
+        "AND name IN (SELECT value FROM json_each(?)) LIMIT 1",
+        (json.dumps([_trigger_name(name, what) for what in _KINDS]),),
+    ).fetchone()
+    return None if found is None else str(found[0])
+
+
+def are_lost(connection: sqlite3.Connection, known: TrackedObject) -> bool:
+    """Tell whether an object has lost a trigger, or its log: writes to it were not seen."""
+    names = [name for name, _ in _parts(known)]
+    row = connection.execute(
+        "SELECT count(*) FROM main.sqlite_master "
+        "WHERE type IN ('table', 'trigger') AND name IN (SELECT value FROM json_each(?))",
+        (json.dumps(names),),
+    ).fetchone()
+    return int(row[0]) < len(names) or not has_log(connection, known)
+
+
 def is_on(connection: sqlite3.Connection) -> bool:
     """Tell whether writes are tracked."""
     return connection.execute(_ON).fetchall() == [(_TRACKED,)]
@@ -107,8 +133,14 @@ def install(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
 
 def remove(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
     """Drop the object's log and triggers."""
-    for name, _ in _parts(tracked):
-        _drop(connection, tracked, name)
+    set_aside(connection, tracked)
+    _drop(connection, tracked, tracked.log)
+
+
+def set_aside(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
+    """Drop the object's triggers, wherever they stand; ``install`` makes them anew."""
+    for what in _KINDS:
+        connection.execute(f"DROP TRIGGER IF EXISTS {in_main(_trigger_name(tracked.name, what))}")
 
 
 def has_log(connection: sqlite3.Connection, tracked: TrackedObject) -> bool:
@@ -163,9 +195,13 @@ def _parts(tracked: TrackedObject) -> Iterator[tuple[str, str]]:
 
 
 def _trigger(tracked: TrackedObject, what: str, when: str, only: str, body: str) -> tuple[str, str]:
-    name = f"statesync_{tracked.name}_{what}"
+    name = _trigger_name(tracked.name, what)
     table = quoted(tracked.table)
     return name, f"CREATE TRIGGER {quoted(name)} {when} ON {table} WHEN {only} BEGIN {body} END"
+
+
+def _trigger_name(name: str, what: str) -> str:
+    return f"statesync_{name}_{what}"
 
 
 def _keeper(tracked: TrackedObject, what: str, when: str, replaced: list[str]) -> tuple[str, str]:
@@ -181,11 +217,26 @@ def _keeper(tracked: TrackedObject, what: str, when: str, replaced: list[str]) -
 
 def _clashes(tracked: TrackedObject, own_key: str) -> list[str]:
     """Return the conditions on other rows that have NEW's values in a unique index."""
-    return [
-        " AND ".join(f"{quoted(column)} = NEW.{quoted(column)}" for column in group)
-        + f" AND {quoted(tracked.key)} IS NOT {own_key} AND typeof({quoted(tracked.key)}) = 'text'"
-        for group in tracked.uniques
-    ]
+    key = quoted(tracked.key)
+    others = f"{key} IS NOT {own_key} AND typeof({key}) = 'text'"
+    return [" AND ".join((*_clash(tracked, index), others)) for index in tracked.uniques]
+
+
+def _clash(tracked: TrackedObject, index: UniqueIndex) -> Iterator[str]:
+    """Yield what makes a row clash with NEW in one index; SQLite finds such rows by that index."""
+    if index.where is not None:
+        yield f"({index.where})"
+        yield _of_new(tracked, index.where)
+    for term in index.terms:
+        new = _of_new(tracked, term.sql) if term.is_expression else f"NEW.{term.sql}"
+        yield f"({term.sql}) = {new} COLLATE {quoted(term.collation)}"
+
+
+def _of_new(tracked: TrackedObject, expression: str) -> str:
+    """Return what an expression of the table's columns is for NEW."""
+    names = map(quoted, (tracked.key, *tracked.column_names, *tracked.others))
+    columns = ", ".join(f"NEW.{name} AS {name}" for name in names)
+    return f"(SELECT ({expression}) FROM (SELECT {columns}))"
 
 
 def _append_new(tracked: TrackedObject) -> str:

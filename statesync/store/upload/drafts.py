@@ -22,6 +22,7 @@ from statesync.store.file.reading import UnreadableText, key_for_people, read
 from statesync.store.outbox import queue
 from statesync.store.outbox.changes import Revision, hold_back
 from statesync.store.outbox.fold import fold
+from statesync.store.outbox.lookup import spared_columns
 from statesync.store.outbox.queue import Mark, Waiting, Window
 from statesync.store.tracking.description import BLOB
 from statesync.store.tracking.objects import Objects, TrackedObject
@@ -29,6 +30,7 @@ from statesync.wire import MAX_BATCH_BYTES, MAX_KEY_LENGTH, MAX_RECORD_BYTES, Ch
 
 Texts = dict[tuple[str, str], bytes | str]
 
+_NONE: frozenset[str] = frozenset()
 _PLAIN = frozenset({str, int, float, type(None)})
 
 _MISSING = (
@@ -138,9 +140,10 @@ def _record_texts(connection: sqlite3.Connection, objects: Objects, waiting: lis
             keys.setdefault(change.object, []).append(change.key)
     texts: Texts = {}
     for name, wanted in keys.items():
-        tracked = objects[name]
+        tracked, spared = objects[name], spared_columns(connection, name)
         for key, *values in _rows(connection, tracked, wanted):
-            texts[name, str(key)] = _text_of(tracked, values) if isinstance(key, str) else _NUMBER_KEY
+            left = spared.get(key, _NONE) if spared else _NONE
+            texts[name, str(key)] = _text_of(tracked, values, left) if isinstance(key, str) else _NUMBER_KEY
     return texts
 
 
@@ -149,11 +152,11 @@ def _rows(connection: sqlite3.Connection, tracked: TrackedObject, keys: list[str
     return read(connection, lambda: connection.execute(tracked.sql.select, (wanted,)).fetchall())
 
 
-def _text_of(tracked: TrackedObject, values: Sequence[Any]) -> bytes | str:
+def _text_of(tracked: TrackedObject, values: Sequence[Any], spared: frozenset[str]) -> bytes | str:
     odd = None if _PLAIN.issuperset(map(type, values)) else _without_json(tracked, values)
     if odd is not None:
         return odd
-    text = tracked.wire.text(tuple(values))
+    text = tracked.wire.text(tuple(values), spared)
     # An infinite number has been written as null.
     return (_without_json(tracked, values) if b"null" in text else None) or text
 

@@ -33,11 +33,12 @@ from statesync.protocol.messages import (
 )
 from statesync.values import Direction
 from statesync.verify.firing import NotTaken, Standing, take
-from statesync.verify.system import downloads, promises, storage, uploads
-from statesync.verify.system.device import Device, recovered
-from statesync.verify.system.downloads import Fetched
+from statesync.verify.modelled import downloads, uploads
+from statesync.verify.modelled.device import Device, recovered
+from statesync.verify.modelled.downloads import Fetched
+from statesync.verify.modelled.wire import Request
+from statesync.verify.system import promises, storage
 from statesync.verify.system.happening import NOTHING_HAPPENS, Happening
-from statesync.verify.system.wire import Request
 from statesync.verify.system.world import Ahead, Step, Talk, World
 
 MAX_ATTEMPTS = 2
@@ -92,7 +93,8 @@ def heard(world: World, talk: Talk, event: Event, happening: Happening) -> Step:
     talk = promises.told(talk, decision, committed.records)
     now = decision.conversation.after(committed, after.phase, after.batch)
     still_staged = now.batch is not None and now.batch.direction is Direction.UPLOAD
-    talk = evolve(talk, conversation=now, batch=talk.batch if still_staged else None)
+    staged, gave_up = talk.batch if still_staged else None, now.upload_error is not None
+    talk = evolve(talk, conversation=now, batch=staged, gave_up=gave_up)
     if now.batch is None:
         talk = evolve(talk, taken=None)
     acted, wrong = _done(world, talk, decision)
@@ -160,7 +162,7 @@ def _done(world: World, talk: Talk, decision: Decision) -> tuple[World, str | No
             return over, broken or wrong
         world, talk, wrong = _acted(world, talk, action)
         broken = broken or wrong
-    return evolve(world, talk=talk), broken or promises.broken_by_talk(talk)
+    return evolve(world, talk=talk), broken or promises.broken_by_conversation(talk.conversation)
 
 
 def _acted(world: World, talk: Talk, action: Action) -> tuple[World, Talk, str | None]:

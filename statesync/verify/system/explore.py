@@ -66,14 +66,19 @@ class SystemReport:
         return "\n".join([*map(str, self.explored), "", *verdicts, *found])
 
 
-def check_system(
-    scenarios: Iterable[Scenario] = SCENARIOS, policies: Iterable[str] = POLICIES, times: int = 1
-) -> SystemReport:
+def check_system(times: int = 1) -> SystemReport:
     """Run the real conversation through every interleaving of every scenario, and judge the promises.
 
     Each scenario says which accidents may happen, at every point where they can; ``times`` multiplies how
-    often. Each policy has worlds of its own.
+    often.
     """
+    return check_scenarios(SCENARIOS, times=times)
+
+
+def check_scenarios(
+    scenarios: Iterable[Scenario], policies: Iterable[str] = POLICIES, times: int = 1
+) -> SystemReport:
+    """Do the same for some scenarios; each policy has worlds of its own."""
     broken: dict[str, SystemViolation] = {}
     explored: list[Explored] = []
     for scenario in scenarios:

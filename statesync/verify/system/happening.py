@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from attrs import frozen
 
-from statesync.verify.system.wire import Fields
+from statesync.verify.modelled.wire import Fields
 
 
 class Kind(StrEnum):
@@ -24,6 +24,7 @@ class Kind(StrEnum):
     LOSE_REQUEST = "the request is lost"
     LOSE_ANSWER = "the answer is lost"
     REFUSE = "the hub will never take the request"
+    FORBID = "the device may not write"
     ROLL_BACK = "the disk refuses a transaction"
     CANCEL = "the user cancels"
     HURRY = "the user cancels again, with a shorter grace"

@@ -9,18 +9,19 @@ from attrs import evolve
 
 from statesync.errors import ConnectionLost, RemoteError, Unreachable
 from statesync.net.remote import refusal
+from statesync.verify.modelled.hub import Hub, pull, push
+from statesync.verify.modelled.wire import Answer, Push, Refusal, Request
 from statesync.verify.system import promises
 from statesync.verify.system.happening import Happening, Kind
-from statesync.verify.system.hub import Hub, pull, push
-from statesync.verify.system.wire import Answer, Push, Refusal, Request
 from statesync.verify.system.world import Ahead, Failed, Reply, Step, Talk, World, Written
-from statesync.wire import HORIZON_PASSED, Problem
+from statesync.wire import FORBIDDEN, HORIZON_PASSED, Problem
 
 FAILURES: dict[Kind, RemoteError] = {
     Kind.UNREACHABLE: Unreachable("refused", retryable=True),
     Kind.LOSE_REQUEST: ConnectionLost("no answer", retryable=True, maybe_applied=True),
     Kind.LOSE_ANSWER: ConnectionLost("no answer", retryable=True, maybe_applied=True),
     Kind.REFUSE: refusal(413, Problem("body_too_large", "no"), None),
+    Kind.FORBID: refusal(403, Problem(FORBIDDEN, "no"), None),
 }
 """What a request may come back with instead of an answer. Errors are compared by identity."""
 

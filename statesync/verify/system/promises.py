@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 
 from attrs import evolve
 
-from statesync.lifecycle import Phase, Trigger
-from statesync.protocol.conversation import Doubt
+from statesync.errors import ConnectionLost
+from statesync.lifecycle import SESSION, BatchPhase, Phase, Trigger
+from statesync.protocol.conversation import Conversation, Doubt
 from statesync.protocol.decide import decide
 from statesync.protocol.messages import (
+    Answered,
     AskAhead,
+    BackoffOver,
     CancelRequested,
     Decision,
     Drain,
@@ -19,6 +24,7 @@ from statesync.protocol.messages import (
     GraceOver,
     HeadStartOver,
     Prepare,
+    RequestFailed,
     Send,
     StoreAnswer,
     StoreAttempt,
@@ -26,9 +32,9 @@ from statesync.protocol.messages import (
 )
 from statesync.values import Direction, Reason
 from statesync.verify.firing import Standing
-from statesync.verify.system.device import Device
-from statesync.verify.system.uploads import Verdicts
-from statesync.verify.system.wire import Accepted, Fields
+from statesync.verify.modelled.device import Device
+from statesync.verify.modelled.uploads import Verdicts
+from statesync.verify.modelled.wire import Accepted, Fields
 from statesync.verify.system.world import Talk, World
 
 LAWFUL = "the conversation asks for nothing that the lifecycle refuses"
@@ -44,6 +50,7 @@ NEVER_RESUMED = "a session that a crash interrupted is failed, and only an unans
 NOTHING_STAGED = "nothing staged survives an end but a batch in doubt; no record is downloaded twice (K9)"
 REASONED = "a cancelled session keeps the reason of its first cancel (K11)"
 AHEAD = "what is done ahead promises nothing: it moves and writes nothing"
+STRAY = "an event that nobody waits for changes nothing, and none does after the end"
 LIMIT = "an edit of a record that was taken in this session waits for the next one"
 DRAINED = "an undisturbed session that is done has sent all that waited, also what waited for a doubt"
 NOTHING_LOST = "no local change is lost"
@@ -67,6 +74,7 @@ STATEMENTS = (
     NOTHING_STAGED,
     REASONED,
     AHEAD,
+    STRAY,
     LIMIT,
     DRAINED,
     NOTHING_LOST,
@@ -76,6 +84,8 @@ STATEMENTS = (
     NEVER_FORKED,
     AGREED,
 )
+
+_GONE = ConnectionLost("gone", retryable=True, maybe_applied=True)
 
 
 # -- one decision ----------------------------------------------------------------------------------
@@ -136,11 +146,31 @@ def broken_by_grace(world: World, event: Event) -> str | None:
     return None if world.talk.grace is not None and world.talk.grace <= event.grace else SHORTEST
 
 
-def broken_by_talk(talk: Talk) -> str | None:
-    """Return the promise that is broken by what the session would do ahead, or None."""
-    ahead = decide(talk.conversation, HeadStartOver())
-    is_idle = not ahead.triggers and not ahead.effects and ahead.conversation == talk.conversation
-    return None if is_idle else AHEAD
+def broken_by_conversation(now: Conversation) -> str | None:
+    """Return the promise that is broken by what a session would do ahead, or for nobody, or None."""
+    return _broken_by_strays(decide, now)
+
+
+@lru_cache(maxsize=1 << 14)  # many worlds differ in their devices alone
+def _broken_by_strays(decided: Callable[[Conversation, Event], Decision], now: Conversation) -> str | None:
+    if any(decided(now, event) != Decision(now) for event in _strays(now)):
+        return STRAY
+    ahead = decided(now, HeadStartOver())
+    return None if not ahead.triggers and not ahead.effects and ahead.conversation == now else AHEAD
+
+
+def _strays(now: Conversation) -> Iterator[Event]:
+    """Yield events that nobody waits for: they come too late, or for a batch that has ended."""
+    batch, is_over = now.batch, SESSION.is_final(now.phase)
+    if is_over or batch is None or not batch.is_under_way:
+        yield Answered(1)
+        yield RequestFailed(_GONE)
+    if is_over or batch is None or batch.phase is not BatchPhase.WAITING:
+        yield BackoffOver()
+    if batch is None or now.phase is not Phase.CANCELLING:
+        yield GraceOver()
+    if is_over:
+        yield CancelRequested(Reason.USER)
 
 
 # -- one transaction -------------------------------------------------------------------------------
@@ -186,6 +216,9 @@ def broken_by_finish(world: World, talk: Talk) -> str | None:
     now, device = talk.conversation, world.device
     if talk.request is not None:
         return RELEASED
+    stray = broken_by_conversation(now)
+    if stray is not None:
+        return stray
     folded = Counter[Direction]()
     for direction, records in device.committed:
         folded[direction] += records

@@ -11,13 +11,13 @@ from functools import partial
 from attrs import evolve, frozen
 
 from statesync.protocol.messages import Prepare
-from statesync.verify.system import uploads
-from statesync.verify.system.device import OBJECT, Device, fix_limit, learn, put, write
+from statesync.verify.modelled import uploads
+from statesync.verify.modelled.device import OBJECT, Device, fix_limit, learn, put, write
+from statesync.verify.modelled.hub import Hub, push
+from statesync.verify.modelled.wire import Change, Fields, Push, PushAnswer, fields
 from statesync.verify.system.driver import begin
 from statesync.verify.system.happening import Budget, Kind
-from statesync.verify.system.hub import Hub, push
 from statesync.verify.system.network import reaches
-from statesync.verify.system.wire import Change, Fields, Push, PushAnswer, fields
 from statesync.verify.system.world import Options, Plan, World
 
 POLICIES = ("client_wins", "server_wins")
@@ -142,6 +142,12 @@ def _with_an_odd_hub(policy: str) -> list[World]:
     ]
 
 
+def _with_rejections(policy: str) -> list[World]:
+    some, every = (rejected(policy, all_of_them=all_of_them) for all_of_them in (False, True))
+    up = evolve(every, plans=(Plan(_A, Options(downloads=False, policy=policy)), *every.plans[1:]))
+    return [some, every, up]
+
+
 def _with_large_batches(policy: str) -> list[World]:
     large = Options(policy=policy, batch_size=2)
     worlds = _with_and_without_doubt(in_conflict, policy)
@@ -179,7 +185,7 @@ SCENARIOS = (
     Scenario(
         "the hub rejects records",
         {Kind.EDIT: 1, Kind.LOSE_ANSWER: 1, Kind.CANCEL: 1},
-        lambda policy: [rejected(policy, all_of_them=True), rejected(policy, all_of_them=False)],
+        _with_rejections,
     ),
     Scenario(
         "sessions in one direction, with a deadline",
@@ -205,5 +211,10 @@ SCENARIOS = (
         "the hub finds batches too large",
         {Kind.REFUSE: 2, Kind.LOSE_ANSWER: 1, Kind.CANCEL: 1},
         _with_large_batches,
+    ),
+    Scenario(
+        "the device may not write",
+        {Kind.FORBID: 1, Kind.LOSE_ANSWER: 1, Kind.CANCEL: 1},
+        partial(_with_and_without_doubt, in_conflict),
     ),
 )

@@ -19,14 +19,15 @@ from statesync.protocol.messages import (
     RequestFailed,
 )
 from statesync.values import Reason
-from statesync.verify.system import device as database
-from statesync.verify.system import promises, uploads
-from statesync.verify.system.downloads import Fetched
+from statesync.verify.modelled import device as database
+from statesync.verify.modelled import uploads
+from statesync.verify.modelled.downloads import Fetched
+from statesync.verify.modelled.hub import purge, restored
+from statesync.verify.modelled.wire import Page, Pull, Push, PushAnswer, fields
+from statesync.verify.system import promises
 from statesync.verify.system.driver import heard, interrupted, with_device
 from statesync.verify.system.happening import Happening, Kind
-from statesync.verify.system.hub import purge, restored
 from statesync.verify.system.network import late, network, reaches
-from statesync.verify.system.wire import Page, Pull, Push, PushAnswer, fields
 from statesync.verify.system.world import Failed, Step, Talk, World
 
 EDITED = ("x", "z")

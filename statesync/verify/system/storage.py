@@ -22,11 +22,11 @@ from statesync.protocol.messages import (
     StoreReason,
 )
 from statesync.values import Direction
-from statesync.verify.system import downloads, uploads
-from statesync.verify.system.device import Device, adapt, fix_limit
-from statesync.verify.system.downloads import Fetched
-from statesync.verify.system.uploads import Batch, Verdicts
-from statesync.verify.system.wire import Refusal
+from statesync.verify.modelled import downloads, uploads
+from statesync.verify.modelled.device import Device, adapt, fix_limit
+from statesync.verify.modelled.downloads import Fetched
+from statesync.verify.modelled.uploads import Batch, Verdicts
+from statesync.verify.modelled.wire import Refusal
 from statesync.verify.system.world import Talk
 
 NOTHING = Committed()

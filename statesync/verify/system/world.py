@@ -13,12 +13,12 @@ from statesync.errors import RemoteError
 from statesync.lifecycle import Phase
 from statesync.protocol.conversation import Conversation
 from statesync.protocol.messages import Answered, Event, RequestFailed
-from statesync.verify.system.device import Device
-from statesync.verify.system.downloads import Fetched
+from statesync.verify.modelled.device import Device
+from statesync.verify.modelled.downloads import Fetched
+from statesync.verify.modelled.hub import Hub
+from statesync.verify.modelled.uploads import Batch, Verdicts
+from statesync.verify.modelled.wire import Fields, Page, Pull, PushAnswer, Request
 from statesync.verify.system.happening import Budget, Happening, Kind
-from statesync.verify.system.hub import Hub
-from statesync.verify.system.uploads import Batch, Verdicts
-from statesync.verify.system.wire import Fields, Page, Pull, PushAnswer, Request
 
 
 @frozen(cache_hash=True)
@@ -55,7 +55,8 @@ class Talk:
 
     ``next`` is what its driver hears next, if no cancel comes first. ``request`` is under way; with ``reply``
     it is on its way back. ``taken`` is an answer that was checked and is not stored yet. ``backs_off`` and
-    ``grace`` are timers that run.
+    ``grace`` are timers that run. ``gave_up``: the conversation has an error of the upload, which it does not
+    compare by.
 
     For the promises alone: ``told`` counts the records, up and down, that the program heard of; ``accepted``
     are the records that the hub took in this session, a replay left out.
@@ -71,6 +72,7 @@ class Talk:
     taken: Verdicts | Fetched | None = None
     backs_off: bool = False
     grace: float | None = None
+    gave_up: bool = False
     told: tuple[int, int] = (0, 0)
     accepted: tuple[str, ...] = ()
 

@@ -33,7 +33,7 @@ NewSite = Callable[..., Site]
 
 
 def test_a_key_that_changes_its_case_is_a_delete_and_an_insert(new_site: NewSite) -> None:
-    a, b = new_site("a", tag, IGNORING_CASE), new_site("b", tag)
+    a, b = new_site("a", tag, odd=IGNORING_CASE), new_site("b", tag)
     a.model.create(name="Red", title="1")
     a.sync()
     b.sync()
@@ -45,7 +45,7 @@ def test_a_key_that_changes_its_case_is_a_delete_and_an_insert(new_site: NewSite
 
 
 def test_a_key_that_changed_its_case_and_more_can_be_taken_back(new_site: NewSite) -> None:
-    a = new_site("a", tag, IGNORING_CASE)
+    a = new_site("a", tag, odd=IGNORING_CASE)
     a.model.create(name="Red", title="1")
     a.sync()
     a.execute("UPDATE tag SET name = 'red', title = '2'")
@@ -56,7 +56,7 @@ def test_a_key_that_changed_its_case_and_more_can_be_taken_back(new_site: NewSit
 @pytest.mark.parametrize("is_folded", [False, True])
 def test_a_change_under_another_case_is_held_back(new_site: NewSite, is_folded: bool) -> None:
     """The log has Red, as an older version has written it, and the table has red."""
-    a, b = new_site("a", tag, IGNORING_CASE), new_site("b", tag)
+    a, b = new_site("a", tag, odd=IGNORING_CASE), new_site("b", tag)
     for name in ("Red", "Blue"):
         a.model.create(name=name, title="1")
     a.sync()
@@ -73,7 +73,7 @@ def test_a_change_under_another_case_is_held_back(new_site: NewSite, is_folded: 
 
 
 def test_a_record_that_is_replaced_by_one_of_another_case_is_deleted(new_site: NewSite) -> None:
-    a, b = new_site("a", tag, IGNORING_CASE), new_site("b", tag)
+    a, b = new_site("a", tag, odd=IGNORING_CASE), new_site("b", tag)
     a.model.create(name="Red", title="1")
     a.sync()
     b.sync()
@@ -86,7 +86,7 @@ def test_a_record_that_is_replaced_by_one_of_another_case_is_deleted(new_site: N
 
 @pytest.mark.parametrize("is_pending", [False, True])
 def test_a_record_is_not_overwritten_by_one_of_another_case(new_site: NewSite, is_pending: bool) -> None:
-    a, b = new_site("a", tag, IGNORING_CASE), new_site("b", tag)
+    a, b = new_site("a", tag, odd=IGNORING_CASE), new_site("b", tag)
     a.model.create(name="Red", title="1")
     a.sync()
     if is_pending:
@@ -101,7 +101,7 @@ def test_a_record_is_not_overwritten_by_one_of_another_case(new_site: NewSite, i
 
 
 def test_a_delete_of_one_case_leaves_the_other(new_site: NewSite) -> None:
-    a, b = new_site("a", tag, IGNORING_CASE), new_site("b", tag)
+    a, b = new_site("a", tag, odd=IGNORING_CASE), new_site("b", tag)
     a.sync()
     b.model.create(name="red")
     b.sync()
@@ -114,7 +114,7 @@ def test_a_delete_of_one_case_leaves_the_other(new_site: NewSite) -> None:
 
 def test_a_record_that_the_hub_lacks_is_offered_whatever_its_twin_was(new_site: NewSite) -> None:
     """The hub tells of a delete of Red, and the device has red, which no trigger has seen."""
-    a, b = new_site("a", tag, IGNORING_CASE), new_site("b", tag)
+    a, b = new_site("a", tag, odd=IGNORING_CASE), new_site("b", tag)
     a.sync()
     b.model.create(name="Red", title="1")
     b.sync()
@@ -138,7 +138,7 @@ def test_a_record_that_the_hub_lacks_is_offered_whatever_its_twin_was(new_site: 
 def test_a_key_that_is_stored_as_a_number_is_held_back_and_the_others_go_up(
     new_site: NewSite, table: str
 ) -> None:
-    a, b = new_site("a", tag, table), new_site("b", tag)
+    a, b = new_site("a", tag, odd=table), new_site("b", tag)
     for name in ("1001", "1e3", "a1"):
         a.model.create(name=name, title="1")
     result = a.sync()
@@ -154,7 +154,7 @@ def test_a_key_that_is_stored_as_a_number_is_held_back_and_the_others_go_up(
 def test_no_record_is_deleted_for_one_whose_key_is_stored_as_a_number(
     new_site: NewSite, table: str, write: str
 ) -> None:
-    a, b = new_site("a", tag, table), new_site("b", tag)
+    a, b = new_site("a", tag, odd=table), new_site("b", tag)
     b.model.create(name="1001", title="1")
     b.sync()
     a.sync()
@@ -168,7 +168,7 @@ def test_no_record_is_deleted_for_one_whose_key_is_stored_as_a_number(
 
 
 def test_two_keys_that_are_one_number_do_not_overwrite_each_other(new_site: NewSite) -> None:
-    a, b = new_site("a", tag, NUMBERS["STRING"]), new_site("b", tag)
+    a, b = new_site("a", tag, odd=NUMBERS["STRING"]), new_site("b", tag)
     b.model.create(name="7", title="seven")
     b.sync()
     a.sync()

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from peewee import TextField
@@ -169,10 +170,9 @@ def _note(store: Store) -> None:
 
 
 _TO_FORMAT_3 = """
-ALTER TABLE statesync_change DROP COLUMN contested;
-DROP INDEX statesync_conflict_waits;
-ALTER TABLE statesync_conflict DROP COLUMN waits;
-DROP TABLE statesync_base;
+DROP INDEX statesync_change_spared;
+ALTER TABLE statesync_change DROP COLUMN spared;
+ALTER TABLE statesync_cursor DROP COLUMN unread;
 ALTER TABLE statesync_change DROP COLUMN shared;
 DROP TABLE statesync_local;
 DROP TRIGGER statesync_Note_insert_before;
@@ -213,7 +213,8 @@ def begin_by_peewee(here: Device) -> Callable[[], object]:
 
 
 def begin_by_sql(here: Device) -> Callable[[], object]:
-    raw = here.store.database.connection()
+    database: Any = here.store.database
+    raw = database.connection()
     raw.execute("BEGIN")
     return lambda: raw.execute("COMMIT")
 

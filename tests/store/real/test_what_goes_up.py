@@ -370,6 +370,5 @@ def test_an_attached_table_of_the_same_name_is_not_synced_in_place_of_a_lost_one
     a.execute("INSERT INTO elsewhere.note VALUES ('k', 'not ours')")
     a.execute("DROP TABLE main.note")
     assert {complaint.about for complaint in a.store.examine()} == {"Note"}
-    with pytest.raises(Exception, match="note"):
-        a.store.rollback()
+    assert a.store.rollback() == 0
     assert a.execute("SELECT * FROM elsewhere.note") == [("k", "not ours")]

@@ -14,7 +14,7 @@ from rig.device import quick_store
 from statesync import BadOptions, Store, merge_fields
 from statesync.hub import Hub, LocalRemote
 
-from .sites import Site, note
+from ..sites import Site, note
 
 NewSite = Callable[..., Site]
 
@@ -138,7 +138,8 @@ def test_an_object_that_was_dropped_and_comes_again_is_tracked_for_the_first_tim
     a = new_site("a", note, TWO)
     a.sync()
     a.store.drop()
-    a.store.database.connection().executescript(TWO)
+    own: Any = a.store.database
+    own.connection().executescript(TWO)
     a.store.close()
     with started(tmp_path / "a.db", hub) as again:
         assert again.operations() == {"a": "insert", "b": "insert"}

@@ -13,7 +13,7 @@ from attrs import evolve, frozen
 from statesync import conflicts
 from statesync.protocol.messages import Answered, Prepare
 from statesync.values import Direction
-from statesync.verify.system.device import (
+from statesync.verify.modelled.device import (
     OBJECT,
     Device,
     Overruled,
@@ -27,7 +27,7 @@ from statesync.verify.system.device import (
     settle,
     with_change,
 )
-from statesync.verify.system.wire import (
+from statesync.verify.modelled.wire import (
     Accepted,
     Change,
     Conflict,

@@ -12,7 +12,7 @@ from functools import partial
 from attrs import evolve, frozen
 
 from statesync.values import Direction
-from statesync.verify.system.wire import Change, Fields, Refusal
+from statesync.verify.modelled.wire import Change, Fields, Refusal
 from statesync.wire import CLIENT_FORKED, EPOCH_CHANGED
 
 OBJECT = "Note"
@@ -162,8 +162,13 @@ def fold(device: Device) -> Device:
             device = add_change(device, logged.key, "insert" if exists else "delete", None, 0)
         else:
             operation = "update" if exists else "delete"
-            device = add_change(device, logged.key, operation, logged.before, max(1, device.cursor))
+            device = add_change(device, logged.key, operation, logged.before, max(1, _seen_until(device)))
     return drop_empty(evolve(device, log=()))
+
+
+def _seen_until(device: Device) -> int:
+    """Return up to which version the device has seen its records: a read of what it missed leaves them so."""
+    return max(device.cursor, device.reread_from) if device.rereading == MISSED_DELETES else device.cursor
 
 
 def _again(exists: bool, change: Pending) -> Pending:

@@ -11,7 +11,7 @@ import json
 
 from attrs import evolve, frozen
 
-from statesync.verify.system.wire import (
+from statesync.verify.modelled.wire import (
     Accepted,
     Change,
     Conflict,

@@ -12,8 +12,8 @@ import pytest
 from statesync import ConnectionLost, RemoteError, SyncOptions, client_wins, server_wins
 from statesync.testing import Fault, FaultyRemote
 
+from ..sites import Site, note
 from .hubs import RestorableHub
-from .sites import Site, note
 
 NewSite = Callable[..., Site]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from statesync.hub import Hub, LocalRemote, prepare
 from statesync.wire import Page, Pull, Push, PushAnswer
 
-from .sites import Site
+from ..sites import Site
 
 
 class RestorableHub:
@@ -70,3 +70,9 @@ class Meanwhile:
 
     def pull(self, request: Pull) -> Page:
         return self._remote.pull(request)
+
+    def interrupt(self) -> None:
+        self._remote.interrupt()
+
+    def close(self) -> None:
+        self._remote.close()

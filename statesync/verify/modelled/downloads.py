@@ -7,7 +7,7 @@ from functools import partial
 from attrs import evolve, frozen
 
 from statesync.values import Direction
-from statesync.verify.system.device import (
+from statesync.verify.modelled.device import (
     LOST_BY_HUB,
     OBJECT,
     Device,
@@ -17,7 +17,7 @@ from statesync.verify.system.device import (
     put,
     with_change,
 )
-from statesync.verify.system.wire import Entry, Feed, Page, Pull
+from statesync.verify.modelled.wire import Entry, Feed, Page, Pull
 
 PAGE_SIZE = 1
 

@@ -12,7 +12,7 @@ from peewee import DateField, JSONField, TextField
 
 from statesync import LATER, Conflict, ConflictEntry, Phase, Store, SyncType, UsageError
 
-from .sites import Site
+from ..sites import Site
 
 NewSite = Callable[..., Site]
 KEY = "k"
@@ -33,14 +33,6 @@ def edit(site: Site, **values: Any) -> None:
 
 def later(conflict: Conflict) -> object:
     return LATER
-
-
-def noting(seen: list[Conflict]) -> Callable[[Conflict], object]:
-    def note(conflict: Conflict) -> object:
-        seen.append(conflict)
-        return LATER
-
-    return note
 
 
 @pytest.fixture
@@ -78,6 +70,16 @@ def title(site: Site) -> str:
 
 
 # -- what a policy is given ------------------------------------------------------------------------
+
+
+def noting(seen: list[Conflict]) -> Callable[[Conflict], object]:
+    """A policy that leaves everything for later, and keeps what it was asked."""
+
+    def policy(conflict: Conflict) -> object:
+        seen.append(conflict)
+        return LATER
+
+    return policy
 
 
 def test_a_policy_sees_the_sides_as_instances_with_the_programs_values(pair: tuple[Site, Site]) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from statesync import BadOptions, Conflict, SyncOptions, SyncType
 
-from .sites import Site, note
+from ..sites import Site, note
 
 NewSite = Callable[..., Site]
 

@@ -13,8 +13,8 @@ from peewee import ForeignKeyField, TextField
 
 from statesync import Difference, Store, client_wins
 
+from ..sites import Site, note
 from .hubs import Meanwhile, RestorableHub
-from .sites import Site, note
 
 NewSite = Callable[..., Site]
 
@@ -531,8 +531,9 @@ def test_a_record_that_was_local_only_and_is_deleted_locally_leaves_nothing(pair
 def test_a_store_that_was_opened_without_its_models_writes_locally_too(pair: tuple[Site, Site]) -> None:
     a, b = pair
     with Store.open(a.store.database.database) as tool:
+        own: Any = tool.database
         with tool.untracked():
-            tool.database.execute_sql("INSERT INTO note VALUES ('t', 'by a tool')")
+            own.execute_sql("INSERT INTO note VALUES ('t', 'by a tool')")
         assert tool.pending() == []
         tool.scope(a.remote).sync()
     b.sync()
