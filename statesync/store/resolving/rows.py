@@ -12,7 +12,10 @@ from peewee import Field, Model, Select, SqliteDatabase, Value
 
 from statesync.conflicts import Record
 from statesync.store.file.reading import UnreadableText, read
+from statesync.store.tracking.description import BLOB, BOOLEAN
 from statesync.store.tracking.objects import TrackedObject
+
+_TRUTH = {"true": 1, "false": 0}
 
 
 def record_here(connection: sqlite3.Connection, tracked: TrackedObject, key: str) -> Record | None:
@@ -98,7 +101,13 @@ class RowForm:
         """Let the model convert what SQLite has no form for: a date, a dict of a JSON field.
 
         What does not read back as it was is left for what it is: a text field would make a text of anything.
+        On a command line all is text: so true and false are taken for a boolean.
         """
+        kind = next((known.kind for known in self.tracked.columns if known.name == column), None)
+        if kind == BOOLEAN and isinstance(value, str) and value in _TRUTH:
+            return _TRUTH[value]
+        if kind == BLOB and isinstance(value, str):
+            raise ValueError(f"{column} holds bytes, not a text")
         field = None if self.model is None else self.model._meta.columns.get(column)
         if field is None or _is_storable(value):
             return value

@@ -160,8 +160,13 @@ def _resolution(device: Device, key: str, verdict: Conflict, policy: str) -> Res
     if change is None:
         return None
     base, local, remote = change.image, device.row(key), verdict.data
-    kept = local if remote in (local, base) else _kept(policy, key, base, local, remote)
+    kept = _kept(policy, key, base, local, remote) if _is_at_stake(base, local, remote) else local
     return Resolution(key, change.revision, verdict.version, base, local, remote, kept)
+
+
+def _is_at_stake(base: Fields | None, local: Fields | None, remote: Fields | None) -> bool:
+    """Tell whether anything was: not where both came to the same, or the hub has changed nothing."""
+    return local != remote and (base is None or base != remote)
 
 
 def _kept(
@@ -208,7 +213,7 @@ def _resolve(device: Device, resolution: Resolution) -> Device:
     change = device.pending(resolution.key)
     if change is None or change.revision != resolution.revision:
         return device
-    if resolution.remote not in (resolution.local, resolution.base):
+    if _is_at_stake(resolution.base, resolution.local, resolution.remote):
         device = put(device, resolution.key, resolution.kept)
         lost = Overruled(
             resolution.key, resolution.base, resolution.local, resolution.remote, resolution.kept

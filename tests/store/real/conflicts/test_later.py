@@ -8,8 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from peewee import DateField, TextField
-from playhouse.sqlite_ext import JSONField
+from peewee import DateField, JSONField, TextField
 
 from statesync import LATER, Conflict, ConflictEntry, Phase, Store, SyncType, UsageError
 
