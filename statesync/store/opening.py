@@ -40,8 +40,12 @@ def set_up(parts: StoreParts, migrations: Sequence[Step]) -> None:
 
 
 def follow_tables(parts: StoreParts) -> None:
-    """Take over what has become of tables and indexes since the store was set up; cheap if nothing has."""
+    """Take over what has become of tables and indexes since the store was set up; cheap if nothing has.
+
+    Raises ``StoreNotReady`` before that.
+    """
     database = parts.database
+    parts.registry.require_ready()
     with database.errors_mapped():
         if schema.is_as_noted(database.raw()):
             return

@@ -34,6 +34,10 @@ class Registry:
         """The tracked objects by name, as they were read last. Raises ``StoreNotReady`` before ``begin``."""
         return self._descriptions.objects
 
+    def require_ready(self) -> None:
+        """Raise ``StoreNotReady`` before ``begin``."""
+        _ = self._descriptions
+
     @property
     def known(self) -> Objects:
         """The tracked objects and those whose tables are gone, of which changes may wait."""
