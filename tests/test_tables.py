@@ -104,7 +104,7 @@ def test_every_owner_is_there_and_names_its_table(table: str, owner: str) -> Non
 
 
 def test_the_documentation_names_the_same_owners() -> None:
-    page = (ROOT.parent / "docs" / "internals.md").read_text()
+    page = (Path(__file__).parents[1] / "docs" / "internals.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(statesync_[a-z]+)` \| `([a-z_.]+)` \|", page, re.MULTILINE)
     assert dict(rows) == OWNERS
 

@@ -11,11 +11,10 @@ from hypothesis import settings
 from hypothesis.stateful import invariant, run_state_machine_as_test
 from peewee import CharField, ForeignKeyField, IntegerField, TextField
 
-import statesync
 from statesync import Model
 from statesync.testing import SyncWorld
 
-PAGE = Path(statesync.__file__).parents[1] / "docs" / "testing.md"
+PAGE = Path(__file__).parents[2] / "docs" / "testing.md"
 SHORT = settings(max_examples=25, stateful_step_count=15, deadline=None, derandomize=True)
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
