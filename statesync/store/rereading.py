@@ -14,7 +14,7 @@ import sqlite3
 
 from statesync.filters import NO_FILTER, Filters
 from statesync.store import cursors, spaces
-from statesync.store.cursors import EPOCH, MISSED_DELETES, SEEN_KEYS, Cursor
+from statesync.store.cursors import EPOCH, MISSED_DELETES, SEEN_KEYS, UNLOGGED, Cursor
 from statesync.store.outbox import changes
 from statesync.store.outbox.fold import fold
 from statesync.store.outbox.lookup import PENDING_KEYS
@@ -63,8 +63,8 @@ def adapt(connection: sqlite3.Connection, space: str, objects: Objects, problem:
 def finish_reread(connection: sqlite3.Connection, tracked: TrackedObject, cursor: Cursor) -> None:
     """End a read from the start, with tracking off: answer for the records that the hub did not show.
 
-    After a new epoch they were lost by the hub and are offered again; otherwise they were deleted there,
-    and go here too. Records with a pending change stay for the conflict that the hub will see.
+    After a new epoch they were lost by the hub and are offered again, and so are they where writes are not
+    logged: they may be new. Otherwise they were deleted there, and go here too. Records with a pending change stay for the conflict that the hub will see.
     """
     if cursor.is_compared:
         _answer_for_unseen(connection, tracked, cursor)
@@ -74,7 +74,7 @@ def finish_reread(connection: sqlite3.Connection, tracked: TrackedObject, cursor
 def _answer_for_unseen(connection: sqlite3.Connection, tracked: TrackedObject, cursor: Cursor) -> None:
     key = quoted(tracked.key)
     unseen = f"{key} NOT IN ({SEEN_KEYS}) AND {key} NOT IN ({PENDING_KEYS})"
-    if cursor.rereading == EPOCH:
+    if cursor.rereading in (EPOCH, UNLOGGED):
         changes.offer_records(connection, tracked, where=unseen)
     else:
         connection.execute(f"DELETE FROM {quoted(tracked.table)} WHERE {unseen}", {"object": tracked.name})

@@ -261,6 +261,35 @@ def missing_tables(connection: sqlite3.Connection) -> list[str]:
     return [table for table in tables() if not has_table(connection, table)]
 
 
+def restore_format(connection: sqlite3.Connection) -> None:
+    """Write down again which format the file has, where that is lost: the one whose tables it has.
+
+    Raises ``StoreCorrupt`` where it has the tables of none.
+    """
+    if connection.execute("SELECT 1 FROM statesync_meta WHERE key = 'format'").fetchone():
+        return
+    there = _own_tables(connection)
+    with closing(sqlite3.connect(":memory:")) as fresh:
+        found = 0
+        for number, migration in enumerate(MIGRATIONS, 1):
+            _apply(fresh, migration)
+            if _own_tables(fresh) == there:
+                found = number
+    if not found:
+        raise StoreCorrupt("the format of the file is lost; restore the file from a backup")
+    connection.execute("INSERT INTO statesync_meta VALUES ('format', ?)", (found,))
+
+
+def _own_tables(connection: sqlite3.Connection) -> set[str]:
+    """Return the SQL of the store's tables and indexes, without the log of each object."""
+    rows = connection.execute(
+        "SELECT sql FROM sqlite_master WHERE tbl_name LIKE 'statesync\\_%' ESCAPE '\\' AND sql IS NOT NULL "
+        "AND (tbl_name = 'statesync_log' OR tbl_name NOT LIKE 'statesync\\_log\\_%' ESCAPE '\\') "
+        "AND type IN ('table', 'index')"
+    )
+    return {sql for (sql,) in rows}
+
+
 def is_store(connection: sqlite3.Connection) -> bool:
     """Tell whether the database has been set up as a store."""
     return _format_of(connection) > 0

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from enum import StrEnum
@@ -13,6 +14,7 @@ from enum import StrEnum
 from attrs import frozen
 
 from statesync.store import cursors, schema, spaces
+from statesync.store.care.salvage import is_damage, lacks_the_program
 from statesync.store.journal import audit, batches
 from statesync.store.outbox import soundness
 from statesync.store.tracking import triggers
@@ -44,12 +46,13 @@ class Complaint:
 
 
 def examine(connection: sqlite3.Connection, objects: Objects) -> list[Complaint]:
-    """Return everything that is wrong with the store, worst first; an empty list is a sound store."""
-    # On a damaged file, or without a table of the store's own, every other answer would be a guess.
-    for check_whole in (_check_file, _check_own_tables):
-        damage = list(check_whole(connection))
-        if damage:
-            return damage
+    """Return everything that is wrong with the store in a file that is sound, worst first.
+
+    Runs in one transaction, so that it reads one state whoever writes meanwhile.
+    """
+    lacking = list(_check_own_tables(connection))
+    if lacking:  # without a table of the store's own every other answer would be a guess
+        return lacking
     gone = list(_check_tables(connection, objects))
     absent = {complaint.about for complaint in gone}
     present = {name: tracked for name, tracked in objects.items() if name not in absent}
@@ -62,13 +65,41 @@ def examine(connection: sqlite3.Connection, objects: Objects) -> list[Complaint]
     ]
 
 
-def _check_file(connection: sqlite3.Connection) -> Iterator[Complaint]:
+_NO_DAMAGE = re.compile(
+    r"ok$|CHECK constraint failed in |NULL value in |(non-)?[A-Z]+ value in |non-unique entry in "
+)
+"""What the check also says: of values that do not fit their table, which salvaging would not mend."""
+
+
+def check_file(connection: sqlite3.Connection) -> Iterator[Complaint]:
+    """Say whether SQLite finds the file damaged, or cannot look at all of it."""
     try:
-        said = [row[0] for row in connection.execute("PRAGMA integrity_check(10)")]
+        rows = connection.execute(f"PRAGMA integrity_check({_MOST_FAULTS})").fetchall()
     except sqlite3.DatabaseError as error:
-        said = [str(error)]
-    if said != ["ok"]:
-        yield Complaint("file", f"the file is damaged: {'; '.join(said)}", Repair.SALVAGE)
+        if is_damage(error):
+            yield _damage([str(error)])
+        elif lacks_the_program(error):
+            yield Complaint("file", f"it cannot be checked here: {error}, which {_ONLY_THE_PROGRAM}", None)
+        else:
+            raise
+        return
+    lacking = [said for (said,) in rows if "no such collation" in said or "no such function" in said]
+    faults = [said for (said,) in rows if said not in lacking and not _NO_DAMAGE.match(said)]
+    if faults:
+        yield _damage(faults[:10])
+    elif lacking:
+        yield Complaint("file", f"it cannot be checked here: {lacking[0]}, which {_ONLY_THE_PROGRAM}", None)
+
+
+_MOST_FAULTS = 1000
+_ONLY_THE_PROGRAM = (
+    "the program that uses it brings; call examine() and repair() of its Store, with it registered on "
+    "store.database"
+)
+
+
+def _damage(said: list[str]) -> Complaint:
+    return Complaint("file", f"the file is damaged: {'; '.join(said)}", Repair.SALVAGE)
 
 
 def _check_own_tables(connection: sqlite3.Connection) -> Iterator[Complaint]:

@@ -3,38 +3,73 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from functools import partial
 
 from statesync.store import cursors
 from statesync.store.care import doctor
 from statesync.store.care.doctor import Complaint, Repair
+from statesync.store.care.losses import Losses
 from statesync.store.care.salvage import salvage
-from statesync.store.cursors import EPOCH, MISSED_DELETES
+from statesync.store.care.settling import settle
+from statesync.store.cursors import MISSED_DELETES, UNLOGGED
+from statesync.store.file.database import Database
 from statesync.store.journal import audit, batches
 from statesync.store.outbox import soundness
 from statesync.store.outbox.fold import fold
 from statesync.store.parts import StoreParts
 from statesync.store.rereading import reread
-from statesync.store.tracking import triggers
+from statesync.store.tracking import registry, triggers
 from statesync.store.tracking.objects import Objects
 
+_ROUNDS = 3
+"""What is mended may bring to light what was behind it."""
 
-def mend(parts: StoreParts, complaints: Iterable[Complaint]) -> list[Complaint]:
-    """Mend what can be mended and return what is left; the caller holds the store's lock.
+
+def mend(parts: StoreParts) -> list[Complaint]:
+    """Mend what can be mended; return what is left, and what is gone. The caller holds the store's lock.
 
     What has to come from the hub again comes with the next sync.
     """
-    wanted = list(complaints)
-    if any(complaint.repair is Repair.SALVAGE for complaint in wanted):
-        salvage(parts.database)
-        with parts.database.transaction() as connection:
-            reread(connection, parts.objects, MISSED_DELETES)
-    with parts.database.transaction() as connection:
-        for complaint in wanted:
-            if complaint.repair is not None:
-                _mend(connection, parts.objects, complaint)
-    with parts.database.errors_mapped():
-        return doctor.examine(parts.database.raw(), parts.objects)
+    database = parts.database
+    losses = _salvage_if_damaged(database, parts.registry.opened)
+    objects = parts.registry.opened or _described(database)
+    left = examine(database, objects)
+    for _ in range(_ROUNDS):
+        mendable = [complaint for complaint in left if complaint.repair not in (None, Repair.SALVAGE)]
+        if not mendable:
+            break
+        with database.transaction() as connection:
+            for complaint in mendable:
+                _mend(connection, objects, complaint)
+        left = examine(database, objects)
+    return [*_told(losses), *left]
+
+
+def examine(database: Database, objects: Objects) -> list[Complaint]:
+    """Return everything that is wrong with the store, worst first, as it is at one moment."""
+    with database.errors_mapped():
+        damage = list(doctor.check_file(database.raw()))  # SQLite ends a transaction that meets damage
+    if any(complaint.repair is Repair.SALVAGE for complaint in damage):
+        return damage  # every other answer would be a guess
+    with database.snapshot() as connection:
+        return [*damage, *doctor.examine(connection, objects)]
+
+
+def _salvage_if_damaged(database: Database, objects: Objects) -> Losses:
+    with database.errors_mapped():
+        found = list(doctor.check_file(database.raw()))
+    if all(complaint.repair is not Repair.SALVAGE for complaint in found):
+        return Losses(())
+    return salvage(database, partial(settle, opened=objects))
+
+
+def _described(database: Database) -> Objects:
+    with database.errors_mapped():
+        return registry.load(database.raw())
+
+
+def _told(losses: Losses) -> list[Complaint]:
+    return [Complaint(loss.table, loss.in_words(), None) for loss in losses]
 
 
 def _mend(connection: sqlite3.Connection, objects: Objects, complaint: Complaint) -> None:
@@ -56,7 +91,7 @@ def _retrack(connection: sqlite3.Connection, objects: Objects) -> None:
     triggers.switch_on(connection)
     for tracked in objects.values():
         triggers.install(connection, tracked)
-    reread(connection, objects, EPOCH)
+    reread(connection, objects, UNLOGGED)
 
 
 def _refold(connection: sqlite3.Connection, objects: Objects) -> None:

@@ -75,7 +75,7 @@ class Downloads:
         page = download.page
         here = spaces.load_or_create(connection, context.space)
         spaces.learn(connection, here, page.hub, page.epoch, page.head)
-        stored = pages.apply(connection, page, download.parts, context.objects)
+        stored = pages.apply(connection, page, download.parts, context.objects, context.session)
         for part in download.parts:
             if part.tracked.name in self._watched:
                 orphans.note(connection, part.tracked, (entry.key for entry in part.entries))

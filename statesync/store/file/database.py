@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from peewee import PeeweeException
 
@@ -124,6 +125,15 @@ class Database:
             yield
         finally:
             self.raw().execute(f"PRAGMA foreign_keys = {int(before)}")
+
+    def equip(self, connection: sqlite3.Connection) -> None:
+        """Give another connection the collations and functions that the program has registered."""
+        database: Any = self.peewee
+        kinds = ["aggregates", "collations", "functions", "window_functions"]
+        if database._extensions:
+            kinds.append("extensions")
+        for kind in kinds:
+            getattr(database, f"_load_{kind}")(connection)
 
     def raw(self) -> sqlite3.Connection:
         """Return the calling thread's sqlite3 connection, opened if need be."""

@@ -14,6 +14,8 @@ from statesync.errors import StoreNotReady, UnknownObject, UnsupportedModel
 from statesync.store.tracking.describe import describe
 from statesync.store.tracking.objects import Objects, TrackedObject
 
+TABLE = "statesync_object"
+
 
 class Registry:
     """The models and objects of one open store; ``store`` is its name in messages."""
@@ -29,6 +31,11 @@ class Registry:
         if self._objects is None:
             raise StoreNotReady(f"{self._store} is not set up; call setup() once the models are defined")
         return self._objects
+
+    @property
+    def opened(self) -> Objects:
+        """The tracked objects by name; none before ``set_objects``."""
+        return self._objects or {}
 
     @property
     def models(self) -> dict[str, type[peewee.Model]]:

@@ -28,5 +28,10 @@ def release_undoubted(connection: sqlite3.Connection, session: str, number: int)
 def resolve_doubts(connection: sqlite3.Connection, space: str) -> None:
     """Let go of the space's batches in doubt: their changes are still pending, and are offered anew."""
     for session, number in batches.all_in_doubt(connection, space):
-        release_changes(connection, session, number)
-        batches.resolve_doubt(connection, session, number)
+        let_go(connection, session, number)
+
+
+def let_go(connection: sqlite3.Connection, session: str, number: int) -> None:
+    """Let go of one batch in doubt."""
+    release_changes(connection, session, number)
+    batches.resolve_doubt(connection, session, number)
