@@ -299,6 +299,8 @@ def _format_of(connection: sqlite3.Connection) -> int:
     if not has_table(connection, "statesync_meta"):
         return _format_of_none(connection)
     row = connection.execute("SELECT value FROM statesync_meta WHERE key = 'format'").fetchone()
+    if row is None:
+        raise StoreCorrupt("the record of the file's format is gone; repair() finds it out by the tables")
     return int(row[0])
 
 

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from collections.abc import Iterator
 from enum import StrEnum
@@ -14,7 +13,7 @@ from enum import StrEnum
 from attrs import frozen
 
 from statesync.store import cursors, schema, spaces
-from statesync.store.care.salvage import is_damage, lacks_the_program
+from statesync.store.care.salvage import faults_in, is_damage, lacks_the_program
 from statesync.store.journal import audit, batches
 from statesync.store.outbox import soundness
 from statesync.store.tracking import triggers
@@ -65,16 +64,10 @@ def examine(connection: sqlite3.Connection, objects: Objects) -> list[Complaint]
     ]
 
 
-_NO_DAMAGE = re.compile(
-    r"ok$|CHECK constraint failed in |NULL value in |(non-)?[A-Z]+ value in |non-unique entry in "
-)
-"""What the check also says: of values that do not fit their table, which salvaging would not mend."""
-
-
 def check_file(connection: sqlite3.Connection) -> Iterator[Complaint]:
     """Say whether SQLite finds the file damaged, or cannot look at all of it."""
     try:
-        rows = connection.execute(f"PRAGMA integrity_check({_MOST_FAULTS})").fetchall()
+        faults = faults_in(connection)
     except sqlite3.DatabaseError as error:
         if is_damage(error):
             yield _damage([str(error)])
@@ -83,15 +76,10 @@ def check_file(connection: sqlite3.Connection) -> Iterator[Complaint]:
         else:
             raise
         return
-    lacking = [said for (said,) in rows if "no such collation" in said or "no such function" in said]
-    faults = [said for (said,) in rows if said not in lacking and not _NO_DAMAGE.match(said)]
     if faults:
         yield _damage(faults[:10])
-    elif lacking:
-        yield Complaint("file", f"it cannot be checked here: {lacking[0]}, which {_ONLY_THE_PROGRAM}", None)
 
 
-_MOST_FAULTS = 1000
 _ONLY_THE_PROGRAM = (
     "the program that uses it brings; call examine() and repair() of its Store, with it registered on "
     "store.database"

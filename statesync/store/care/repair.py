@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlite3
 from functools import partial
 
-from statesync.store import cursors
+from statesync.errors import StoreCorrupt, StoreNotReady
+from statesync.store import cursors, schema
 from statesync.store.care import doctor
 from statesync.store.care.doctor import Complaint, Repair
 from statesync.store.care.losses import Losses
@@ -31,6 +32,8 @@ def mend(parts: StoreParts) -> list[Complaint]:
     What has to come from the hub again comes with the next sync.
     """
     database = parts.database
+    if not database.path.exists():
+        raise StoreNotReady(f"there is no file {database.path}; give the path of a device database")
     losses = _salvage_if_damaged(database, parts.registry.opened)
     objects = parts.registry.opened or _described(database)
     left = examine(database, objects)
@@ -58,9 +61,26 @@ def examine(database: Database, objects: Objects) -> list[Complaint]:
 def _salvage_if_damaged(database: Database, objects: Objects) -> Losses:
     with database.errors_mapped():
         found = list(doctor.check_file(database.raw()))
-    if all(complaint.repair is not Repair.SALVAGE for complaint in found):
-        return Losses(())
-    return salvage(database, partial(settle, opened=objects))
+    if any(complaint.repair is Repair.SALVAGE for complaint in found) or not _can_be_opened(database):
+        return salvage(database, partial(settle, opened=objects))
+    return Losses(())
+
+
+def _can_be_opened(database: Database) -> bool:
+    """Tell whether what a store is opened by stands where it should: a page of another table may be there."""
+    with database.errors_mapped():
+        lacking = schema.missing_tables(database.raw())
+    if len(lacking) == len(schema.tables()):
+        raise StoreNotReady(f"{database} has never been set up as a store by a program")
+    if lacking:
+        return True  # the doctor tells of it
+    try:
+        with database.errors_mapped():
+            schema.is_store(database.raw())
+        _described(database)
+    except StoreCorrupt:
+        return False
+    return True
 
 
 def _described(database: Database) -> Objects:

@@ -8,6 +8,7 @@ nobody ever reads a log that belongs to another file. All the while nobody else 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -104,9 +105,21 @@ def _mended(name: str, work: Path, fresh: Path, equip: Equip) -> Losses:
 
 
 def _check(name: str, copy: sqlite3.Connection) -> None:
-    said = [row[0] for row in copy.execute("PRAGMA quick_check(1)")]
-    if said != ["ok"]:
+    said = faults_in(copy)
+    if said:
         raise StoreCorrupt(f"{name} is damaged beyond repair ({said[0]}); restore it from a backup")
+
+
+_NO_DAMAGE = re.compile(
+    r"ok$|CHECK constraint failed in |(non-)?[A-Z]+ value in |non-unique entry in |no such (collation|function)"
+)
+"""What the check says of values that do not fit their table, and of what it lacks: a copy has them too."""
+
+
+def faults_in(connection: sqlite3.Connection) -> list[str]:
+    """Return what SQLite finds damaged in a file."""
+    rows = connection.execute("PRAGMA integrity_check(1000)")
+    return [said for (said,) in rows if not _NO_DAMAGE.match(said)]
 
 
 def is_damage(error: sqlite3.Error) -> bool:

@@ -26,6 +26,7 @@ def settle(connection: sqlite3.Connection, losses: Losses, opened: Objects) -> N
     lost, and what has to be read from the hub again is read by the next session.
     """
     schema.restore_format(connection)
+    is_described = not registry.forget_unreadable(connection) and not losses.of(registry.TABLE)
     objects = opened | registry.load(connection)
     doubted = _settle_changes(connection, losses, objects)
     _settle_spaces(connection, losses, objects)
@@ -33,7 +34,7 @@ def settle(connection: sqlite3.Connection, losses: Losses, opened: Objects) -> N
     gone = {name: tracked for name, tracked in objects.items() if losses.of(tracked.table)}
     reread(connection, gone, MISSED_DELETES)
     reread(connection, doubted, UNLOGGED)
-    if losses.of(registry.TABLE):  # an object of which nobody knows how it looks is read again all the same
+    if not is_described:  # an object of which nobody knows how it looks is read again all the same
         for name, _, _ in cursors.kept(connection):
             if name not in objects:
                 cursors.start_over(connection, name, UNLOGGED)

@@ -7,7 +7,7 @@ place leaves such a page. Leaves whose way down is damaged belong to the tree th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 
 from attrs import Factory, define, frozen
@@ -86,23 +86,28 @@ def _has_cells(file: PageFile, number: int) -> bool:
 
 
 class _Walk:
-    """Goes down the trees of a file once; ``seen`` are the pages that have an owner."""
+    """Goes down the trees of a file once; ``seen`` are the pages that have an owner.
+
+    What an index has goes to it last: it is made anew, and must take nothing from a table.
+    """
 
     def __init__(self, file: PageFile, twins: dict[int, set[int]], impostors: set[int]) -> None:
         self._file = file
         self._twins = twins
         self._impostors = impostors
         self.seen: set[int] = set()
+        self._refused: set[int] = set()
         self._free_list_is_sound = self._pass_free_pages()
 
     def all(self, roots: Iterable[Root]) -> dict[int, Tree]:
-        return {root.number: self._tree(root) for root in roots}
+        return {root.number: self._tree(root) for root in sorted(roots, key=lambda r: r.columns is None)}
 
     def orphans(self) -> list[int]:
         """Return the pages of rows that nobody has; none where pages may be free ones that are not known."""
         if not self._free_list_is_sound:
             return []
-        rest = (number for number in range(2, self._file.count + 1) if number not in self.seen)
+        owned = self.seen | self._refused
+        rest = (number for number in range(2, self._file.count + 1) if number not in owned)
         return [number for number in rest if _is_table_leaf(self._file, number)]
 
     def _tree(self, root: Root) -> Tree:
@@ -115,6 +120,7 @@ class _Walk:
             page = self._checked(tree, number, within, depth)
         except Misfit:
             tree.lost_pages += 1
+            self._refused.add(number)
             return
         self.seen.add(number)
         if page.is_leaf:
@@ -135,6 +141,8 @@ class _Walk:
         page = self._file.page(number)
         if page.is_table != tree.root.is_table:
             raise Misfit(f"page {number} is of another kind")
+        if not page.cells and number != tree.root.number:
+            raise Misfit(f"page {number} is empty")
         if page.is_table and not _rise([cell.rowid for cell in page.cells], within):
             raise Misfit(f"page {number} has rowids of other pages")
         self._check_columns(tree.root, page)
@@ -219,25 +227,20 @@ def _is_table_leaf(file: PageFile, number: int) -> bool:
 
 def _adopt(file: PageFile, trees: Iterable[Tree], orphans: Iterable[int]) -> None:
     """Give leaves without an owner to the table that has lost pages and whose rows look like theirs."""
-    broken = [tree for tree in trees if tree.root.is_table and tree.lost_pages]
+    tables = [tree for tree in trees if tree.root.is_table]
+    broken = [tree for tree in tables if tree.lost_pages]
+    candidates = broken or [tree for tree in tables if not tree.leaves]  # its root may be an empty page
     for number in orphans:
         page = file.page(number)
-        fitting = [tree for tree in broken if _looks_like(tree.root, page)]
-        if len(fitting) == 1 or (len(fitting) > 1 and (fitting := list(_equal(fitting, page)))):
-            if len(fitting) == 1:
-                fitting[0].leaves.append(Leaf(number, page.cells[0].rowid, page.cells[-1].rowid, page.cells))
-    for tree in broken:
+        columns = max((cell.columns for cell in page.cells if cell.columns is not None), default=0)
+        fitting = [tree for tree in candidates if tree.root.columns == columns]
+        if not fitting and broken:  # rows from before a column was added have fewer values
+            fitting = [tree for tree in broken if (tree.root.columns or 0) > columns]
+        if len(fitting) == 1:
+            fitting[0].leaves.append(Leaf(number, page.cells[0].rowid, page.cells[-1].rowid, page.cells))
+            fitting[0].lost_pages = fitting[0].lost_pages or 1
+    for tree in candidates:
         tree.leaves = _in_order(tree.leaves)
-
-
-def _looks_like(root: Root, page: Page) -> bool:
-    counts = [cell.columns for cell in page.cells if cell.columns is not None]
-    return root.columns is not None and max(counts, default=0) <= root.columns
-
-
-def _equal(trees: Iterable[Tree], page: Page) -> Iterator[Tree]:
-    most = max((cell.columns for cell in page.cells if cell.columns is not None), default=0)
-    return (tree for tree in trees if tree.root.columns == most)
 
 
 def _in_order(leaves: list[Leaf]) -> list[Leaf]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import peewee
 
-from statesync.errors import StoreNotReady, UnknownObject, UnsupportedModel
+from statesync.errors import StoreCorrupt, StoreNotReady, UnknownObject, UnsupportedModel
 from statesync.store.tracking.describe import describe
 from statesync.store.tracking.objects import Objects, TrackedObject
 
@@ -79,9 +79,30 @@ class Registry:
 
 
 def load(connection: sqlite3.Connection) -> Objects:
-    """Return the tracked objects that the database describes."""
+    """Return the tracked objects that the database describes. Raises ``StoreCorrupt`` for what is none."""
     rows = connection.execute("SELECT name, description FROM statesync_object ORDER BY name")
-    return {name: TrackedObject.from_json(name, text) for name, text in rows}
+    return {name: _described(name, text) for name, text in rows}
+
+
+def _described(name: str, text: str) -> TrackedObject:
+    try:
+        return TrackedObject.from_json(name, text)
+    except (ValueError, TypeError, KeyError) as error:
+        raise StoreCorrupt(
+            f"the store's description of {name!r} cannot be read; repair() takes it out, and setup() writes it anew"
+        ) from error
+
+
+def forget_unreadable(connection: sqlite3.Connection) -> bool:
+    """Forget descriptions that are none; tell whether there were any."""
+    unreadable = []
+    for name, text in connection.execute("SELECT name, description FROM statesync_object").fetchall():
+        try:
+            _described(name, text)
+        except StoreCorrupt:
+            unreadable.append((name,))
+    connection.executemany("DELETE FROM statesync_object WHERE name IS ?", unreadable)
+    return bool(unreadable)
 
 
 def save(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
