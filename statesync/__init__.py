@@ -6,9 +6,13 @@ them may change with every release.
 """
 
 from statesync.conflicts import (
+    LATER,
+    Conflict,
+    Later,
     Policy,
     Record,
     client_wins,
+    decide_later,
     merge_fields,
     server_wins,
 )
@@ -33,6 +37,7 @@ from statesync.errors import (
     NothingToCancel,
     RemoteError,
     StaleRunner,
+    StoreChanged,
     StoreCorrupt,
     StoreError,
     StoreFull,
@@ -111,7 +116,7 @@ from statesync.values import (
 from statesync.wire import (
     Accepted,
     Change,
-    Conflict,
+    Conflicted,
     Entry,
     Feed,
     Finding,
@@ -129,6 +134,7 @@ from statesync.wire import (
 
 __all__ = [
     "BATCH",
+    "LATER",
     "SESSION",
     "Accepted",
     "AllRejected",
@@ -147,6 +153,7 @@ __all__ = [
     "Complaint",
     "Conflict",
     "ConflictEntry",
+    "Conflicted",
     "ConnectionLost",
     "Diagnosis",
     "Difference",
@@ -166,6 +173,7 @@ __all__ = [
     "InternalError",
     "Interrupted",
     "JournalEntry",
+    "Later",
     "LifecycleError",
     "Model",
     "NothingToCancel",
@@ -198,6 +206,7 @@ __all__ = [
     "StaleRunner",
     "State",
     "Store",
+    "StoreChanged",
     "StoreCorrupt",
     "StoreError",
     "StoreFull",
@@ -228,6 +237,7 @@ __all__ = [
     "WireFilter",
     "WrongHub",
     "client_wins",
+    "decide_later",
     "merge_fields",
     "server_wins",
 ]

@@ -17,7 +17,7 @@ from statesync import digest
 from statesync.errors import BadAnswer, WrongHub
 from statesync.filters import NO_FILTER, Filter, Filters
 from statesync.net.remote import Remote
-from statesync.store import cursors, spaces
+from statesync.store import cursors, local_only, spaces
 from statesync.store.care import inventory
 from statesync.store.outbox.queue import count_pending
 from statesync.store.tracking.objects import TrackedObject
@@ -60,13 +60,17 @@ class RecordDifference:
 
 @frozen
 class ObjectDiagnosis:
-    """One object: how many records the hub is believed to have and has, what waits, and what differs."""
+    """One object: how many records the hub is believed to have and has, what waits, and what differs.
+
+    ``local_only`` is how many records are no business of the hub's; they are no differences.
+    """
 
     object: str
     here: int
     there: int
     pending: int
     differences: tuple[RecordDifference, ...]
+    local_only: int = 0
 
 
 @frozen
@@ -113,7 +117,8 @@ class _Inquiry:
             for low, until in self._unequal(tracked, wanted, bounds).unequal:
                 differences += self._compare(tracked, wanted, low, until)
         waiting = count_pending(self._connection, tracked.name)
-        return ObjectDiagnosis(tracked.name, whole.here, whole.there, waiting, tuple(differences))
+        local = local_only.counts(self._connection).get(tracked.name, 0)
+        return ObjectDiagnosis(tracked.name, whole.here, whole.there, waiting, tuple(differences), local)
 
     def _unequal(self, tracked: TrackedObject, wanted: Filter, bounds: list[str]) -> _Comparison:
         answer = self._ask(tracked, wanted, bounds, None, listed=False)
@@ -134,13 +139,22 @@ class _Inquiry:
         self, tracked: TrackedObject, wanted: Filter, low: str, until: str | None
     ) -> Iterator[RecordDifference]:
         there = {record.key: record for record in self._list(tracked, wanted, low, until)}
-        here = dict(inventory.digests(self._connection, tracked, low, until))
+        here = inventory.digests(self._connection, tracked, low, until)
         read = cursors.position_of(self._connection, tracked.name)
-        for key in sorted(here.keys() | there.keys()):
+        keys = sorted(here.keys() | there.keys())
+        local = local_only.among(self._connection, tracked.name, keys)
+        for key in keys:
             kind = _kind(here.get(key), there.get(key), read)
-            if kind is not None:
+            if kind is Difference.DIVERGED and self._is_filled_in(tracked, key, there[key]):
+                continue
+            if kind is Difference.NOT_DOWNLOADED or (kind is not None and key not in local):
                 record = there.get(key)
                 yield RecordDifference(tracked.name, key, kind, record.version if record else None)
+
+    def _is_filled_in(self, tracked: TrackedObject, key: str, there: Finding) -> bool:
+        """Tell whether nothing differs but what the device has filled in where the hub has nothing."""
+        possible = inventory.without_filled_in(self._connection, tracked, key)
+        return any(digest.as_text(one) == there.digest for one in possible)
 
     def _list(self, tracked: TrackedObject, wanted: Filter, low: str, until: str | None) -> Iterator[Finding]:
         while True:

@@ -139,7 +139,8 @@ class Unauthorized(RemoteError):
 class WrongHub(RemoteError):
     """The address belongs to another hub than the one that this store's records came from.
 
-    Nothing was applied or stored. ``reset()`` lets go of the first hub.
+    Nothing was applied or stored. ``reset(keep_records=True)`` lets go of the first hub, and keeps all
+    records.
     """
 
     code = 2415
@@ -186,6 +187,16 @@ class StoreTooNew(StoreError):
 
     code = 2425
     reason = "store_too_new"
+
+
+class StoreChanged(StoreError):
+    """The store was changed under the session, such as by a new version of the program that set it up.
+
+    Nothing was stored that was made for the store as it was; the next session goes on with what it is now.
+    """
+
+    code = 2426
+    reason = "store_changed"
 
 
 class InternalError(SyncFailed):

@@ -2,6 +2,7 @@
 
 A filter names fields, and for each the values that it may have. A record passes if every named field has
 one of its values; a field that is not there is null. Values compare as in JSON: 1 is 1.0, and true is not 1.
+On the wire the field with the empty name, which no column can have, is the record's key.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from attrs import frozen
 
 Scalar = str | int | float | bool | None
 """What a filter can ask for."""
+
+KEY = ""
+"""The record's key as a field of a filter that travels: a hub knows a key, not what its column is called."""
 
 WireFilter = dict[str, list[Scalar]]
 """A filter as it travels: a field and its values."""
@@ -63,9 +67,11 @@ class Filter:
         wanted = self.on_the_wire()
         return None if wanted is None else json.dumps(wanted, sort_keys=True)
 
-    def passes(self, record: Mapping[str, Any]) -> bool:
+    def passes(self, record: Mapping[str, Any], key: str | None = None) -> bool:
         """Tell whether a record has, in every field that is looked at, one of the values."""
-        return all(_is_among(record.get(name), values) for name, values in self.fields)
+        return all(
+            _is_among(key if name == KEY else record.get(name), values) for name, values in self.fields
+        )
 
 
 NO_FILTER = Filter()

@@ -89,7 +89,7 @@ class Facts:
     deadline_passed: bool = False
     """The time that ``cancel(grace=…)`` gave the drain is over."""
     outbox_drained: bool = False
-    """No change up to the session's horizon is left to send."""
+    """No change up to the session's upload limit is left to send."""
     feed_drained: bool = False
     """The hub said that no more pages follow."""
     in_doubt: bool = False
@@ -126,7 +126,7 @@ REQUEST_OVER = Guard(
 )
 OUTBOX_DRAINED = Guard(
     "outbox_drained",
-    "the outbox is drained up to the session's horizon",
+    "the outbox is drained up to the session's upload limit",
     lambda facts: facts.outbox_drained,
 )
 FEED_DRAINED = Guard("feed_drained", "the hub's feed is drained", lambda facts: facts.feed_drained)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import peewee
 
 from statesync.diagnosis import Diagnosis, SurveyRemote, diagnose
-from statesync.errors import NothingToCancel, UnknownObject, UsageError
+from statesync.errors import BadOptions, NothingToCancel, UnknownObject, UsageError
 from statesync.net.remote import Remote
 from statesync.session.handle import OnFailure, OnProgress, OnSuccess, Session
 from statesync.store import opening
@@ -28,16 +28,20 @@ _Tracked = TypeVar("_Tracked", bound=peewee.Model)
 class Store(Selection):
     """A device database at ``path`` whose tracked records can be synced with a hub.
 
-    ``busy_timeout`` is how many seconds a write waits for another program's. ``keep_sessions`` is how
-    many sessions the history keeps. Give models to ``track``, or derive them from ``store.Model``, which
-    does that by itself; then call ``setup()``. (mypy takes no base class from a value, so it knows only the
-    first way.)
+    ``path`` stands for the real file that it leads to now. ``busy_timeout`` is how many seconds a write
+    waits for another program's. ``keep_sessions`` is how many sessions the history keeps, at least 1. Give
+    models to ``track``, or derive them from ``store.Model``, which does that by itself; then call
+    ``setup()``. (mypy takes no base class from a value, so it knows only the first way.)
     """
 
     def __init__(self, path: str | Path, *, busy_timeout: float = 5.0, keep_sessions: int = 1000) -> None:
         super().__init__(StoreParts(path, busy_timeout, keep_sessions), None)
-        self.Model: type[Model] = model_base(self._parts.registry, self._parts.database.peewee)
+        self.Model: type[Model] = model_base(
+            self._parts.registry, self._parts.database.peewee, self._set_up_late
+        )
         self._running = _Running()
+        self._migrations: tuple[Callable[[Any], object], ...] = ()
+        self._is_set_up = False
 
     @classmethod
     def open(cls, path: str | Path) -> Store:
@@ -54,25 +58,69 @@ class Store(Selection):
         """The Peewee database."""
         return self._parts.database.peewee
 
-    def track(self, model: type[_Tracked], *, name: str | None = None) -> type[_Tracked]:
+    def track(
+        self,
+        model: type[_Tracked],
+        *,
+        name: str | None = None,
+        existing: Literal["offer", "local"] = "offer",
+    ) -> type[_Tracked]:
         """Track a model, and return it: a decorator. ``statesync.Model`` has a fit key; any Peewee model
         with a text or UUID key will do.
 
         ``name`` is the object's name on the wire, else it is the model's. Binds the model to this store's
-        database. Takes effect with ``setup()``. Raises ``UnsupportedModel``, and tracks nothing, for a key
-        that two devices would both make up.
+        database. Takes effect with ``setup()``; after that, at once. ``existing`` says what becomes of
+        records that are in the table when it is tracked for the first time: the hub is offered them as new,
+        or they stay ``"local"`` only, as if written in ``untracked()``. Raises ``UnsupportedModel`` for a key
+        that two devices would both make up, and ``BadOptions`` for another ``existing``; nothing is tracked
+        then.
         """
-        self._parts.registry.register(model, name)
+        if existing not in ("offer", "local"):
+            raise BadOptions(f"existing is {existing!r}; give 'offer' or 'local'")
+        self._parts.registry.register(model, name, keep_local=existing == "local")
         model.bind(self.database)
+        self._set_up_late(model)
         return model
 
-    def setup(self) -> None:
+    def _set_up_late(self, model: type[peewee.Model]) -> None:
+        """Set a model up that is tracked after ``setup()``, or do not track it."""
+        if not self._is_set_up:
+            return
+        try:
+            self.setup()
+        except BaseException:
+            self._parts.registry.unregister(model)
+            raise
+
+    def setup(self, migrations: Sequence[Callable[[Any], object]] | None = None) -> None:
         """Create tables and triggers, migrate, and end interrupted sessions (K8). May be called again.
 
-        Raises ``StoreTooNew``, ``StoreCorrupt``, ``StoreReadOnly``, ``StoreFull`` or ``StoreLocked``, each
-        with what to do.
+        ``migrations`` are the steps by which the program's tables have changed since its first version. Each
+        is taken once, all in one transaction, untracked, without foreign keys: nothing of them goes up, and
+        nothing cascades. A step is a function of the ``sqlite3`` connection or, if its parameter is called
+        ``migrator``, of Peewee's ``SqliteMigrator``, whose operations it may return. A fresh file takes none.
+        New columns that may be empty or have a default are added without a step.
+
+        Raises ``UnsupportedModel`` for a model that does not fit its table, ``SyncInProgress`` where
+        migrations wait too long for a session, and what a step raises; nothing was changed then. Raises
+        ``StoreTooNew``, ``StoreCorrupt``, ``StoreReadOnly``, ``StoreFull`` or ``StoreLocked``, each with what
+        to do.
         """
-        opening.set_up(self._parts)
+        if migrations is not None:
+            self._migrations = tuple(migrations)
+        opening.set_up(self._parts, self._migrations)
+        self._is_set_up = True
+
+    def drop_object(self, name: str) -> None:
+        """Delete an object from the device for good, by its name: table, triggers, pending changes.
+
+        For one whose model is gone from the program, or whose table is. Raises ``UnknownObject`` for a name
+        that the store does not know, and ``SyncInProgress`` while a session runs.
+        """
+        if name not in self._parts.registry.known:
+            known = ", ".join(self._parts.registry.known)
+            raise UnknownObject(f"{name} is no object of {self._parts.database}, which has: {known}")
+        Selection(self._parts, (name,)).drop()
 
     def scope(self, remote: Remote, *models: type[peewee.Model]) -> Scope:
         """Return what a session with ``remote`` syncs: these models, or every tracked one.
@@ -98,7 +146,7 @@ class Store(Selection):
         An empty list is a sound store. Reads the whole file, so its time follows the database's size; a
         session that runs meanwhile goes on, and one state of the store is read.
         """
-        return examine(self._parts.database, self._parts.objects)
+        return examine(self._parts)
 
     def repair(self) -> list[Complaint]:
         """Mend what ``examine`` finds; return what could not be mended, and what is gone, table by table.
@@ -149,12 +197,23 @@ class Scope(Selection):
         """Start a session and return it at once.
 
         ``on_success`` gets the ``SyncResult``, ``on_failure`` the error, ``on_progress`` each ``Progress``.
-        What is wrong before a session exists is raised here: ``SyncInProgress``, ``UsageError``,
-        ``StoreError``.
+        What is wrong before a session exists is raised here, and nothing is recorded: ``SyncInProgress``,
+        ``UsageError`` (also inside a transaction of the calling thread), ``BadOptions`` for a filter on a
+        column that is not there, ``StoreError``.
         """
         chosen = options if options is not None else SyncOptions()
         _check_filter(chosen, self.objects)
+        if self._parts.database.in_transaction():
+            raise UsageError(
+                "a sync cannot run inside a transaction of the thread that starts it: each would wait for "
+                "the other; end the transaction first"
+            )
         self._parts.lock.acquire()
+        try:
+            opening.follow_tables(self._parts)
+        except BaseException:
+            self._parts.lock.release()
+            raise
         before = self._running.session
         try:
             session = Session(

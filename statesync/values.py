@@ -9,7 +9,7 @@ from typing import Any
 
 from attrs import Attribute, Factory, field, frozen
 
-from statesync.conflicts import POLICIES, Policy, Record, merge_fields
+from statesync.conflicts import POLICIES, Policy, Record, merge_fields, policy_of
 from statesync.errors import BadOptions
 from statesync.filters import Filter
 from statesync.lifecycle import AnyPhase, AnyTrigger, BatchPhase, Phase
@@ -55,13 +55,15 @@ def _sync_type(value: object) -> SyncType:
 
 def _policy(value: object) -> Policy:
     chosen = POLICIES.get(value) if isinstance(value, str) else value
-    if not callable(chosen):
-        raise BadOptions(
-            f"conflict_policy must be one of {', '.join(POLICIES)}, or a callable that takes "
-            f"(base, local, remote), not {value!r}"
-        )
-    policy: Policy = chosen
-    return policy
+    if callable(chosen):
+        try:
+            return policy_of(chosen)
+        except ValueError as error:
+            raise BadOptions(f"conflict_policy: {error}") from None
+    raise BadOptions(
+        f"conflict_policy must be one of {', '.join(POLICIES)}, or a callable that takes a Conflict, "
+        f"not {value!r}"
+    )
 
 
 def _timeout(_: Any, attribute: Attribute[Any], value: Any) -> None:
@@ -194,8 +196,12 @@ class RecordError:
 
 @frozen
 class ConflictEntry:
-    """One entry of the conflict log: the three sides, and what was kept. None stands for a delete."""
+    """One conflict: the three sides, and what was kept. None stands for a delete.
 
+    ``waiting`` says that nobody has decided yet: ``kept`` is None then, and ``Store.resolve`` decides.
+    """
+
+    id: int
     session: str
     at: datetime
     object: str
@@ -204,6 +210,7 @@ class ConflictEntry:
     local: Record | None
     remote: Record | None
     kept: Record | None
+    waiting: bool = False
 
 
 @frozen
@@ -275,7 +282,10 @@ class SessionInfo:
 
 @frozen
 class PendingChange:
-    """One net change that waits in the outbox. ``operation`` is insert, update or delete."""
+    """One net change that waits in the outbox. ``operation`` is insert, update or delete.
+
+    One ``in_conflict`` is not sent before ``Store.resolve`` has settled it.
+    """
 
     object: str
     key: str
@@ -284,3 +294,4 @@ class PendingChange:
     revision: int
     deferred: bool
     error: str | None
+    in_conflict: bool = False

@@ -68,7 +68,7 @@ class Accepted(msgspec.Struct, frozen=True, tag_field="status", tag="accepted"):
     version: Count
 
 
-class Conflict(msgspec.Struct, frozen=True, tag_field="status", tag="conflict"):
+class Conflicted(msgspec.Struct, frozen=True, tag_field="status", tag="conflict"):
     """Somebody else wrote the record since ``base``: this is what the hub has."""
 
     version: Count
@@ -83,7 +83,7 @@ class Rejected(msgspec.Struct, frozen=True, tag_field="status", tag="rejected"):
     message: str
 
 
-Verdict = Accepted | Conflict | Rejected
+Verdict = Accepted | Conflicted | Rejected
 
 
 class PushAnswer(msgspec.Struct, frozen=True):
@@ -99,8 +99,8 @@ class Feed(msgspec.Struct, frozen=True, omit_defaults=True):
     """How one object is to be read.
 
     ``cursor`` is the version up to which it has been applied. ``own`` asks for the client's own writes
-    too, which a re-read needs. ``filter`` maps a field to the values that it may have: a record that
-    does not match travels as deleted.
+    too, which a re-read needs. ``filter`` maps a field to the values that it may have, and the empty name to
+    the keys: a record that does not match travels as deleted.
     """
 
     cursor: int
@@ -210,6 +210,9 @@ CLIENT_FORKED = "client_forked"
 EPOCH_CHANGED = "epoch_changed"
 HORIZON_PASSED = "horizon_passed"
 WRONG_HUB = "wrong_hub"
+
+FORBIDDEN = "forbidden"
+"""The refusal of a request that its token has no right to make."""
 
 OUTCOME_UNKNOWN = "outcome_unknown"
 """The refusal of a hub that lost its database while it committed: the batch may have been applied."""

@@ -242,7 +242,7 @@ def test_a_wrong_token_is_unauthorized(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "code"), [(400, "malformed"), (404, "not_found"), (413, "too_large"), (422, "batch_too_large")]
+    ("status", "code"), [(400, "malformed"), (404, "not_found"), (422, "too_many_spaces")]
 )
 def test_a_refusal_says_what_the_hub_said(loaded: Device, gate: Gate, status: int, code: str) -> None:
     gate.plan(refuse(status, code))

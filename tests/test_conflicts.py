@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rig.device import Device, device_on
 from rig.gate import Gate, Reply, lose_answer
 
-from statesync import Phase, SyncOptions, client_wins, merge_fields, server_wins
+from statesync import Conflict, Phase, SyncOptions, client_wins, merge_fields, server_wins
 from statesync.conflicts import Policy, Record
 from statesync.hub import Hub, LocalRemote
 
@@ -23,25 +23,29 @@ records = st.fixed_dictionaries({"a": cells, "b": cells, "c": cells})
 sides = st.none() | records
 
 
+def asked(base: Record | None, local: Record | None, remote: Record | None) -> Conflict:
+    return Conflict(object="Airport", key="k", base=base, local=local, remote=remote)
+
+
 @given(base=sides, local=sides, remote=sides)
 def test_server_wins_keeps_the_hubs_record(
     base: Record | None, local: Record | None, remote: Record | None
 ) -> None:
-    assert server_wins(base, local, remote) == remote
+    assert server_wins(asked(base, local, remote)) == remote
 
 
 @given(base=sides, local=sides, remote=sides)
 def test_client_wins_keeps_the_devices_record(
     base: Record | None, local: Record | None, remote: Record | None
 ) -> None:
-    assert client_wins(base, local, remote) == local
+    assert client_wins(asked(base, local, remote)) == local
 
 
 @given(base=records, local=records, remote=records)
 def test_merging_takes_each_field_from_the_side_that_changed_it_and_the_hubs_where_both_did(
     base: Record, local: Record, remote: Record
 ) -> None:
-    merged = merge_fields(base, local, remote)
+    merged = merge_fields(asked(base, local, remote))
     assert merged is not None
     for name in "abc":
         only_here = local[name] != base[name] and remote[name] == base[name]
@@ -50,31 +54,31 @@ def test_merging_takes_each_field_from_the_side_that_changed_it_and_the_hubs_whe
 
 @given(base=records, local=records)
 def test_merging_with_a_hub_that_changed_nothing_keeps_the_device(base: Record, local: Record) -> None:
-    assert merge_fields(base, local, dict(base)) == local
-    assert merge_fields(base, None, dict(base)) is None
+    assert merge_fields(asked(base, local, dict(base))) == local
+    assert merge_fields(asked(base, None, dict(base))) is None
 
 
 @given(base=records, remote=sides)
 def test_merging_with_a_device_that_changed_nothing_keeps_the_hub(
     base: Record, remote: Record | None
 ) -> None:
-    assert merge_fields(base, dict(base), remote) == remote
+    assert merge_fields(asked(base, dict(base), remote)) == remote
 
 
 @given(base=records, edited=records)
 def test_merging_a_delete_with_an_edit_keeps_what_the_hub_has(base: Record, edited: Record) -> None:
-    assert merge_fields(base, edited, None) is None
+    assert merge_fields(asked(base, edited, None)) is None
     if edited != base:
-        assert merge_fields(base, None, edited) == edited
+        assert merge_fields(asked(base, None, edited)) == edited
 
 
 @given(local=records, remote=records)
 def test_merging_two_new_records_keeps_the_hubs_fields(local: Record, remote: Record) -> None:
-    assert merge_fields(None, local, remote) == remote
+    assert merge_fields(asked(None, local, remote)) == remote
 
 
 def test_merging_keeps_a_field_that_the_hubs_older_writer_did_not_know() -> None:
-    assert merge_fields({"a": 0, "new": 0}, {"a": 0, "new": 5}, {"a": 1}) == {"a": 1, "new": 5}
+    assert merge_fields(asked({"a": 0, "new": 0}, {"a": 0, "new": 5}, {"a": 1})) == {"a": 1, "new": 5}
 
 
 @given(base=sides, local=sides, remote=sides)
@@ -84,7 +88,7 @@ def test_a_policy_changes_none_of_the_records_that_it_is_given(
 ) -> None:
     given_sides = [base, local, remote]
     before = [None if side is None else dict(side) for side in given_sides]
-    policy(base, local, remote)
+    policy(asked(base, local, remote))
     assert given_sides == before
 
 
@@ -213,7 +217,7 @@ def test_the_same_edit_made_twice_is_no_conflict(here: Device, there: Device) ->
     for device in (here, there):
         device.edit(KEY, name="same", is_open=False)
     there.sync()
-    result = here.sync(conflict_policy=lambda base, local, remote: asked.append(local))
+    result = here.sync(conflict_policy=lambda conflict: asked.append(conflict.local))
     assert (result.conflicts, asked) == ((), [])
     assert here.operations() == {}
 
@@ -248,18 +252,20 @@ def test_the_conflict_log_tells_a_delete_from_an_edit(here: Device, there: Devic
 
 @pytest.mark.usefixtures("shared")
 def test_a_callable_decides(here: Device, there: Device, new_device: Callable[..., Device]) -> None:
-    asked: list[tuple[Record | None, Record | None, Record | None]] = []
+    asked: list[Conflict] = []
 
-    def longest(base: Record | None, local: Record | None, remote: Record | None) -> Record | None:
-        asked.append((base, local, remote))
-        assert local is not None
-        assert remote is not None
-        return {**remote, "name": f"{local['name']}+{remote['name']}"}
+    def longest(conflict: Conflict) -> Record:
+        asked.append(conflict)
+        assert conflict.local is not None
+        assert conflict.remote is not None
+        return {**conflict.remote, "name": f"{conflict.local['name']}+{conflict.remote['name']}"}
 
     edit_same(here, there)
     there.sync()
     here.sync(conflict_policy=longest)
-    assert [[side and side["name"] for side in sides] for sides in asked] == [["n0", "here", "there"]]
+    (one,) = asked
+    assert (one.object, one.key) == ("Airport", KEY)
+    assert [side and side["name"] for side in (one.base, one.local, one.remote)] == ["n0", "here", "there"]
     assert settle(here, there, new_device) == record("here+there", 0)
 
 
@@ -267,7 +273,7 @@ def test_a_callable_decides(here: Device, there: Device, new_device: Callable[..
 def test_a_callable_may_delete(here: Device, there: Device, new_device: Callable[..., Device]) -> None:
     edit_same(here, there)
     there.sync()
-    here.sync(conflict_policy=lambda base, local, remote: None)
+    here.sync(conflict_policy=lambda conflict: None)
     assert settle(here, there, new_device) is None
 
 
@@ -276,7 +282,7 @@ def test_a_callable_may_delete(here: Device, there: Device, new_device: Callable
 def test_a_policy_that_fails_leaves_its_record_pending_with_the_error_and_hurts_no_other(
     here: Device, there: Device, new_device: Callable[..., Device], flaw: str
 ) -> None:
-    def fail(base: Record | None, local: Record | None, remote: Record | None) -> Any:
+    def fail(conflict: Conflict) -> Any:
         if flaw == "raises":
             raise ZeroDivisionError("the policy is broken")
         answers = {
@@ -305,7 +311,7 @@ def test_a_policy_whose_record_the_table_refuses_leaves_it_pending_with_the_erro
 ) -> None:
     edit_same(here, there)
     there.sync()
-    result = here.sync(conflict_policy=lambda base, local, remote: {"name": None})
+    result = here.sync(conflict_policy=lambda conflict: {"name": None})
     assert [(error.key, error.code) for error in result.errors.upload] == [(KEY, "does_not_fit")]
     assert here.store.conflicts() == []
     here.sync(conflict_policy="client_wins")
@@ -320,7 +326,7 @@ def test_a_policy_may_name_only_the_fields_that_it_decides(
     delete_here(here, there)
     there.edit(KEY, elevation=4)
     there.sync()
-    here.sync(conflict_policy=lambda base, local, remote: {"name": "decided"})
+    here.sync(conflict_policy=lambda conflict: {"name": "decided"})
     assert settle(here, there, new_device) == record("decided", 4)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rig.device import Device, device_at
+from rig.device import Device, as_downloaded, device_at
 from rig.gate import Gate, Reply
 
 from statesync import digest
@@ -37,7 +37,7 @@ def test_each_kind_of_difference_is_told_from_the_others(here: Device, there: De
     there.add(3000)
     there.sync()
     here.sync()
-    with here.store.untracked():
+    with as_downloaded(here.store):
         here.edit("k00001", name="changed behind our back")
         here.delete("k00002")
         here.add(1, first=9000)
@@ -103,7 +103,7 @@ def test_the_command_prints_the_comparison_and_its_exit_code_tells(
         device.sync()
         arguments = [str(tmp_path / "one.db"), "--remote", address, "--space", space]
         assert CliRunner().invoke(diagnose, arguments).exit_code == 0
-        with device.store.untracked():
+        with as_downloaded(device.store):
             device.delete("k00002")
         found = CliRunner().invoke(diagnose, arguments)
     assert found.exit_code == 1

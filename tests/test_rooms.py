@@ -148,7 +148,17 @@ def test_the_network_is_the_transports(package: str) -> None:
 
 # -- what is pure ------------------------------------------------------------------------------------------
 
-HARMLESS = {"__future__", "collections", "datetime", "enum", "functools", "hashlib", "json", "typing"}
+HARMLESS = {
+    "__future__",
+    "collections",
+    "datetime",
+    "enum",
+    "functools",
+    "hashlib",
+    "inspect",
+    "json",
+    "typing",
+}
 OUTSIDE = {"attrs", "msgspec"}
 PURE = [module for module in HOUSE.modules if HOUSE.is_pure(module)]
 

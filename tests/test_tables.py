@@ -23,6 +23,7 @@ OWNERS = {
     "statesync_tracking": "store.tracking.triggers",
     "statesync_log": "store.tracking.log",
     "statesync_change": "store.outbox",
+    "statesync_local": "store.local_only",
     "statesync_space": "store.spaces",
     "statesync_cursor": "store.cursors",
     "statesync_seen": "store.cursors",
@@ -31,6 +32,7 @@ OWNERS = {
     "statesync_transition": "store.journal",
     "statesync_payload": "store.journal",
     "statesync_conflict": "store.conflict_log",
+    "statesync_base": "store.bases",
     "statesync_touched": "store.download.orphans",
 }
 """The room of each table; a package is a room with all its modules. A log has its object's name behind it."""
@@ -102,7 +104,7 @@ def test_every_owner_is_there_and_names_its_table(table: str, owner: str) -> Non
 
 
 def test_the_documentation_names_the_same_owners() -> None:
-    page = (ROOT.parent / "docs" / "internals.md").read_text()
+    page = (Path(__file__).parents[1] / "docs" / "internals.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(statesync_[a-z]+)` \| `([a-z_.]+)` \|", page, re.MULTILINE)
     assert dict(rows) == OWNERS
 

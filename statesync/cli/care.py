@@ -70,9 +70,11 @@ def diagnose(database: str, remote: str, space: str, token: str | None, as_json:
 
 
 def _print_diagnosis(objects: tuple[ObjectDiagnosis, ...]) -> None:
-    table = plain_table("object", "here", "on the hub", "pending", "differ", right=("here", "on the hub"))
+    numbers = ("here", "on the hub", "pending", "local only", "differ")
+    table = plain_table("object", *numbers, right=("here", "on the hub"))
     for one in objects:
-        table.add_row(one.object, str(one.here), str(one.there), str(one.pending), str(len(one.differences)))
+        counts = (one.here, one.there, one.pending, one.local_only, len(one.differences))
+        table.add_row(one.object, *map(str, counts))
     print_table(table)
     for difference in (difference for one in objects for difference in one.differences):
         click.echo(f"{difference.object} {difference.key}: {difference.kind.replace('_', ' ')}")

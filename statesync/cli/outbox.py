@@ -1,4 +1,4 @@
-"""``statesync pending`` and ``statesync conflicts``: what waits for the hub, and what both sides changed."""
+"""``statesync pending``, ``conflicts`` and ``resolve``: what waits, and what both sides have made of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from statesync.cli.printing import (
     print_table,
 )
 from statesync.conflicts import Record
-from statesync.values import ConflictEntry
+from statesync.values import ConflictEntry, PendingChange
 
 
 @click.command()
@@ -24,7 +24,7 @@ def pending(database: str, as_json: bool) -> None:
     """List the changes of the device database DB that wait for the hub, in the order of their making.
 
     A change that the hub rejected shows why; the next sync tries it again. A deferred one waits until the
-    program marks it for upload.
+    program marks it for upload, and one in conflict until `statesync resolve` has settled it.
     """
     with opened(database) as store:
         found = store.pending()
@@ -36,9 +36,14 @@ def pending(database: str, as_json: bool) -> None:
         return
     table = plain_table("object", "key", "change", "writes", "state", right=("writes",))
     for change in found:
-        state = "deferred" if change.deferred else change.error or "waits"
-        table.add_row(change.object, change.key, change.operation, str(change.revision), state)
+        table.add_row(change.object, change.key, change.operation, str(change.revision), _state(change))
     print_table(table)
+
+
+def _state(change: PendingChange) -> str:
+    if change.in_conflict:
+        return "in conflict"
+    return "deferred" if change.deferred else change.error or "waits"
 
 
 @click.command()
@@ -48,10 +53,11 @@ def pending(database: str, as_json: bool) -> None:
 def conflicts(database: str, limit: int, as_json: bool) -> None:
     """List the records of the device database DB that device and hub both changed, the newest last.
 
-    For each one: what it was, what the device and the hub made of it, and what was kept.
+    For each one: what it was, what the device and the hub made of it, and what was kept. Those that wait for
+    a decision come last; `statesync resolve` settles them.
     """
     with opened(database) as store:
-        found = store.conflicts(limit)
+        found = [*store.conflicts(limit), *store.conflicts(limit, waiting=True)]
     if as_json:
         print_json(found)
         return
@@ -61,13 +67,46 @@ def conflicts(database: str, limit: int, as_json: bool) -> None:
         _print_conflict(entry)
 
 
+@click.command()
+@database_argument
+@click.argument("number", metavar="ID", type=int)
+@click.option("--keep", type=click.Choice(["local", "remote"]), help="Which side stays, or comes back.")
+@click.option(
+    "--set", "values", multiple=True, metavar="FIELD=VALUE", help="Decide a field; repeat it for more."
+)
+@json_option
+def resolve(database: str, number: int, keep: str | None, values: tuple[str, ...], as_json: bool) -> None:
+    """Settle conflict ID of the device database DB, as `statesync conflicts` lists it.
+
+    One that waits becomes the side that is kept; fields that --set leaves out are the hub's. Of one that was
+    settled, what was lost comes back as an edit. What goes up from that, goes up with the next sync.
+    """
+    if (keep is None) == (not values):
+        raise click.UsageError("Give either --keep or --set.")
+    with opened(database) as store:
+        store.resolve(number, keep or _fields(values))
+        waiting = len(store.conflicts(waiting=True))
+    if as_json:
+        print_json({"id": number, "waiting": waiting})
+        return
+    click.echo(f"conflict {number} is resolved; {waiting} more wait, and the next sync sends what changed")
+
+
+def _fields(values: tuple[str, ...]) -> dict[str, str]:
+    odd = [value for value in values if "=" not in value]
+    if odd:
+        raise click.UsageError(f"--set takes FIELD=VALUE, not {odd[0]!r}.")
+    return {name: value for name, _, value in (each.partition("=") for each in values)}
+
+
 def _print_conflict(entry: ConflictEntry) -> None:
-    click.secho(f"{entry.object} {entry.key}", bold=True, nl=False)
+    click.secho(f"{entry.id}  {entry.object} {entry.key}", bold=True, nl=False)
     click.echo(f"  {local_time(entry.at)}, session {entry.session}")
     table = plain_table("field", "before", "device", "hub", "kept")
-    sides = (entry.base, entry.local, entry.remote, entry.kept)
-    for name in _changed_fields(*sides):
-        table.add_row(name, *(_shown(side, name) for side in sides))
+    sides = (entry.base, entry.local, entry.remote)
+    for name in _changed_fields(*sides, *(() if entry.waiting else (entry.kept,))):
+        kept = "(waits)" if entry.waiting else _shown(entry.kept, name)
+        table.add_row(name, *(_shown(side, name) for side in sides), kept)
     print_table(table)
     click.echo()
 

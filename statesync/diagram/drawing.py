@@ -58,7 +58,7 @@ _GROUPS = {
 }
 
 _EFFECTS: dict[AnyTrigger, str] = {
-    Trigger.START: "fix the horizon",
+    Trigger.START: "fix the upload limit",
     **{trigger: f"batch: {linked}" if linked else "a batch begins" for trigger, linked in LINKED.items()},
     Trigger.CANCEL: "keep the reason",
     Trigger.FAIL: "keep the reason",

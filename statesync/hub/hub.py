@@ -73,10 +73,12 @@ class Hub:
         Raises ``Refused``; nothing was applied then, unless its code is ``outcome_unknown``.
         """
         request = requests.read_push(body, self.limits)
-        rights.require(Right.WRITE, {change.object for change in request.changes})
-        rejections = requests.rejections(request.changes, self._objects, self.limits)
+        unwritable = rights.lacking(Right.WRITE, {change.object for change in request.changes})
+        rejections = requests.rejections(request.changes, self._objects, unwritable, self.limits)
 
         def apply(state: ClientState) -> str | NewEpoch:
+            if push.is_repeat(state, request.envelope):  # a receipt is for who has all rights
+                rights.require(Right.WRITE, unwritable)
             return push.apply_batch(self.database, space, state, request, rejections, self._retention)
 
         return self._write(space, request.envelope.client, apply).encode()

@@ -89,10 +89,10 @@ def feed_query(space: str, client: str, name: str, feed: Feed, state: ClientStat
     return sql, parameters
 
 
-def passes(text: bytes, wanted: Filter) -> bool:
+def passes(key: str, text: bytes, wanted: Filter) -> bool:
     """Tell whether a record, given as its JSON text, passes a filter; only what that looks at is decoded."""
     fields = fields_of(text) or {}
-    return wanted.passes({name: _value(fields.get(name)) for name in wanted.names})
+    return wanted.passes({name: _value(fields.get(name)) for name in wanted.names}, key)
 
 
 def _readable_state(database: Database, space: str, request: Pull) -> ClientState | None:
@@ -196,7 +196,7 @@ def _filtered(row: FeedRow, feed: Feed, wanted: Filter, state: ClientState) -> E
     if deleted or data is None:
         return Entry(name, key, version, deleted=True)
     text = data.encode()
-    if not passes(text, wanted):
+    if not passes(key, text, wanted):
         return None if _has_nothing(state, feed) else Entry(name, key, version, deleted=True)
     return Entry(name, key, version, data=msgspec.Raw(text))
 

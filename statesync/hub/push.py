@@ -15,7 +15,7 @@ from statesync.hub.db.database import Database, Stored, Written
 from statesync.hub.requests import PushRequest, fields_of, text_of
 from statesync.hub.retention import Retention
 from statesync.hub.spaces import ClientState, NewEpoch
-from statesync.wire import Accepted, Change, Conflict, Push, PushAnswer, Rejected, Verdict
+from statesync.wire import Accepted, Change, Conflicted, Push, PushAnswer, Rejected, Verdict
 
 
 @define
@@ -43,7 +43,7 @@ def apply_batch(
     """
     envelope = request.envelope
     spaces.check_beliefs(state, envelope)
-    if envelope.number == state.number and envelope.batch == state.batch and state.answer:
+    if state.answer and is_repeat(state, envelope):
         return state.answer
     spaces.check_not_forked(state, envelope.number - 1)
     if _is_ahead(state, envelope):
@@ -75,26 +75,32 @@ def judge(
     return judged
 
 
+def is_repeat(state: ClientState, request: Push) -> bool:
+    """Tell whether the client's receipt is of this very batch."""
+    return (request.number, request.batch) == (state.number, state.batch)
+
+
 def _is_ahead(state: ClientState, request: Push) -> bool:
     """Tell whether the device has seen more of this space than there is: a backup was restored."""
     return request.number > state.number + 1 or request.head > state.head
 
 
-def _conflict(change: Change, old: Stored | None, client: str, purged_through: int) -> Conflict | None:
+def _conflict(change: Change, old: Stored | None, client: str, purged_through: int) -> Conflicted | None:
     if change.op == "delete" and (old is None or old.deleted):
         return None
     if old is None:
         # The device knew the record, so it can only have missed its delete, which is no longer kept.
-        return Conflict(purged_through, deleted=True) if 0 < change.base < purged_through else None
+        return Conflicted(purged_through, deleted=True) if 0 < change.base < purged_through else None
     if old.version <= change.base or old.writer == client:
         return None
     if old.deleted:
-        return Conflict(old.version, deleted=True) if change.base else None
-    return Conflict(old.version, data=msgspec.Raw((old.data or "{}").encode()))
+        return Conflicted(old.version, deleted=True) if change.base else None
+    return Conflicted(old.version, data=msgspec.Raw((old.data or "{}").encode()))
 
 
 def _accept(change: Change, old: Stored | None, judged: BatchVerdict) -> Accepted:
-    if change.op == "delete" and (old is None or old.deleted):
+    """Write a change. The delete of a record that the hub has lost, by a backup, is kept: others have it."""
+    if change.op == "delete" and (old.deleted if old else change.base == 0):
         return Accepted(judged.head)  # there is nothing to delete, and nothing that a reader could miss
     judged.head += 1
     deleted = change.op == "delete"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import TypeVar
 
 import msgspec
@@ -71,17 +72,21 @@ def read_survey(body: bytes, limits: HubLimits) -> Survey:
 
 
 def rejections(
-    changes: list[Change], objects: frozenset[str] | None, limits: HubLimits
+    changes: list[Change], objects: frozenset[str] | None, unwritable: Collection[str], limits: HubLimits
 ) -> dict[int, Rejected]:
     """Return the changes, by their place, that cannot be taken whatever is stored, and why.
 
-    ``objects`` are the names of the objects that records may belong to (None: any).
+    ``objects`` are the names of the objects that records may belong to (None: any), ``unwritable`` those of
+    the batch that its sender has no right to write.
     """
-    return {
-        place: rejection
-        for place, change in enumerate(changes)
-        if (rejection := _rejection(change, objects, limits))
-    }
+    found: dict[int, Rejected] = {}
+    for place, change in enumerate(changes):
+        if change.object in unwritable:
+            message = f"the token does not allow to write {change.object!r}"
+            found[place] = Rejected("forbidden", message)
+        elif rejection := _rejection(change, objects, limits):
+            found[place] = rejection
+    return found
 
 
 def text_of(change: Change) -> bytes | None:

@@ -65,7 +65,7 @@ def _findings(rows: Iterable[_Row], request: Survey) -> Iterator[Finding]:
     for key, version, deleted, data in rows:
         if deleted or data is None:
             yield Finding(key, version)
-        elif passes(data.encode(), wanted):
+        elif passes(key, data.encode(), wanted):
             fields = _DECODER.decode(data)
             values = [fields.get(column) for column in request.columns]
             yield Finding(key, version, digest.as_text(digest.of_record(key, values)))

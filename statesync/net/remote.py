@@ -69,7 +69,10 @@ def refusal(status: int, problem: Problem, retry_after: float | None = None) -> 
     if status in (401, 403):
         kind = Unauthorized
     elif problem.code == WRONG_HUB:
-        kind, advice = WrongHub, ", or reset() the store to begin anew with this hub"
+        kind, advice = (
+            WrongHub,
+            ", or let reset(keep_records=True) offer this hub all records",
+        )
     return kind(
         f"the hub refused the request ({status} {problem.code}): {problem.message}{advice}",
         status=status,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
+from statesync.errors import SyncFailed
 from statesync.lifecycle import BatchPhase, Phase
 from statesync.values import Direction, Reason
 
@@ -44,14 +45,16 @@ NO_TIME = Spent()
 class OpenBatch:
     """The batch that is open. ``number`` counts the batches of the session, from 1.
 
-    ``attempts`` is how often it was sent, or is just going to be. ``last_position`` is where in the outbox
-    an upload's last change stands; 0 for a download, and for a batch of an earlier session.
+    ``attempts`` is how often it was sent, or is just going to be. ``records`` is how many changes an upload
+    has, ``last_position`` where in the outbox the last of them stands; 0 for a download, and the latter also
+    for a batch of an earlier session.
     """
 
     number: int
     direction: Direction
     attempts: int = 1
     request: RequestState = RequestState.NOT_SENT
+    records: int = 0
     last_position: int = 0
     spent: Spent = NO_TIME
     phase: BatchPhase = BatchPhase.OPEN
@@ -94,8 +97,12 @@ class Conversation:
     upload_limit: int = 0
     looked_through: int = 0
     round: int = 1
+    at_most: int | None = None
+    """Records that the next upload batch may have, after one was too much for the hub; None: no bound."""
     resend: int = 0
     """Records whose conflict was resolved in this round and which must go up again."""
+    upload_error: SyncFailed | None = field(default=None, eq=False)
+    """Why the upload was given up, while the download goes on."""
     sent: int = 0
     rejected: int = 0
     outbox_drained: bool = False
@@ -105,12 +112,21 @@ class Conversation:
     deadline_passed: bool = False
 
     @property
+    def all_rejected(self) -> bool:
+        """Whether changes were sent and the hub took none of them."""
+        return self.sent > 0 and self.rejected == self.sent
+
+    @property
     def is_replaying(self) -> bool:
         """Whether a batch of an earlier session has to be settled before anything else."""
         return self.doubt is Doubt.EARLIER
 
     def after(self, committed: Committed, phase: Phase, batch: BatchPhase | None) -> Conversation:
         """Return this conversation with what was committed, in the phases that the machine is in."""
-        still_open = None if batch is None or self.batch is None else evolve(self.batch, phase=batch)
         limit = self.upload_limit if committed.upload_limit is None else committed.upload_limit
+        still_open = self.batch
+        if self.batch is not None and batch is not self.batch.phase:
+            still_open = None if batch is None else evolve(self.batch, phase=batch)
+        if (phase, still_open, limit) == (self.phase, self.batch, self.upload_limit):
+            return self
         return evolve(self, phase=phase, batch=still_open, upload_limit=limit)

@@ -16,71 +16,36 @@ A driver does with each decision, in this order:
 Between two events the driver looks for a cancel, which goes before everything else that waits. So what is
 decided of a ``Continued`` is decided after a look for a cancel: above all, whether a batch is sent (K5).
 
-Source: section 4 of the design, and K1 to K11. The ends of a session are in ``ending``.
+Source: section 4 of the design, and K1 to K11. Which batch is next is in ``next_batch``, what came
+of one in ``outcome``, the ends of a session in ``ending``.
 """
 
 from __future__ import annotations
 
-from attrs import evolve
-
-from statesync.errors import AllRejected, RemoteError
-from statesync.lifecycle import SESSION, AnyTrigger, BatchPhase, BatchTrigger, Phase, Trigger
-from statesync.protocol.conversation import Conversation, Doubt, OpenBatch, RequestState, Spent
+from statesync.lifecycle import SESSION, Phase
+from statesync.protocol.conversation import Conversation
 from statesync.protocol.ending import (
-    abandon,
     cancel,
-    done,
-    facts_of,
-    fail,
     grace_over,
     local_failure,
     out_of_turn,
-    settle,
-    with_doubt,
 )
 from statesync.protocol.messages import (
-    Action,
-    Adapt,
     Answered,
-    AskAhead,
     BackoffOver,
     Begin,
-    BeginSession,
     CancelRequested,
-    ComposeAhead,
-    Continue,
     Continued,
     Decision,
-    DropBatch,
-    Effect,
     Event,
-    GiveHeadStart,
     GraceOver,
     HeadStartOver,
     LocalFailure,
-    Prepare,
     Prepared,
     RequestFailed,
-    Send,
-    StoreAnswer,
-    StoreAttempt,
-    StoreBatch,
-    StoreDoubt,
-    Wait,
 )
-from statesync.values import Direction
-from statesync.wire import CLIENT_FORKED, EPOCH_CHANGED, HORIZON_PASSED, Problem
-
-MAX_ROUNDS = 3
-"""How often a session sends a record whose conflicts it resolves, the first time included."""
-
-MAX_ADAPTATIONS = 3
-"""How often a session follows a hub that says its epoch, its horizon or our identity has changed."""
-
-_ADAPTABLE = frozenset({CLIENT_FORKED, EPOCH_CHANGED, HORIZON_PASSED})
-
-_UNACCEPTABLE = frozenset({400, 413, 422})
-"""Statuses that say that a request will never be taken as it is, such as one over a limit."""
+from statesync.protocol.next_batch import begin, compose_ahead, go_on, prepared, send_again
+from statesync.protocol.outcome import answered, request_failed
 
 
 def decide(now: Conversation, event: Event) -> Decision:
@@ -93,19 +58,19 @@ def decide(now: Conversation, event: Event) -> Decision:
         return Decision(now)
     match event:
         case Begin() if now.phase is Phase.IDLE:
-            return _begin(now, event)
+            return begin(now, event)
         case Prepared() if now.phase is Phase.UPLOADING and now.batch is None:
-            return _prepared(now, event)
+            return prepared(now, event)
         case Continued() if now.phase in (Phase.UPLOADING, Phase.DOWNLOADING):
-            return _continued(now)
+            return go_on(now)
         case HeadStartOver():
-            return _compose_ahead(now)
+            return compose_ahead(now)
         case Answered():
-            return _answered(now, event)
+            return answered(now, event)
         case RequestFailed():
-            return _request_failed(now, event)
+            return request_failed(now, event)
         case BackoffOver():
-            return _send_again(now)
+            return send_again(now)
         case CancelRequested():
             return cancel(now, event)
         case GraceOver():
@@ -113,183 +78,3 @@ def decide(now: Conversation, event: Event) -> Decision:
         case LocalFailure():
             return local_failure(now, event)
     return out_of_turn(now, event)
-
-
-def _decision(
-    then_is: Conversation, triggers: tuple[AnyTrigger, ...], effects: tuple[Effect, ...], *actions: Action
-) -> Decision:
-    return Decision(then_is, triggers, facts_of(then_is), effects, actions=actions)
-
-
-# -- which batch is next ---------------------------------------------------------------------------
-
-
-def _begin(now: Conversation, event: Begin) -> Decision:
-    begun = evolve(now, doubt=Doubt.EARLIER if event.replay else Doubt.NONE)
-    uploads = now.uploads and event.waiting
-    effects = (BeginSession(uploads),)
-    if uploads or begun.is_replaying:
-        return _decision(begun, (Trigger.START,), effects, Continue())
-    return _leave_upload(begun, (Trigger.START,), effects)
-
-
-def _continued(now: Conversation) -> Decision:
-    if now.batch is not None:
-        is_next = now.batch.request is RequestState.NOT_SENT
-        return _send(now, now.batch) if is_next else out_of_turn(now, Continued())
-    if now.phase is Phase.DOWNLOADING:
-        return _open(now, Direction.DOWNLOAD)
-    if now.is_replaying:
-        return Decision(now, actions=(Prepare(round=0),))
-    if now.uploads:
-        return _look_for_more(now)
-    return _leave_upload(now, (), ())
-
-
-def _look_for_more(now: Conversation) -> Decision:
-    return Decision(now, actions=(Prepare(now.round, now.looked_through, now.upload_limit),))
-
-
-def _prepared(now: Conversation, event: Prepared) -> Decision:
-    if event.records:
-        return _open(now, Direction.UPLOAD, last_position=event.last_position)
-    if now.is_replaying:  # it has been settled by other means, such as a new identity
-        return Decision(evolve(now, doubt=Doubt.NONE), actions=(Continue(),))
-    if now.resend and now.round < MAX_ROUNDS:
-        return _look_for_more(evolve(now, round=now.round + 1, resend=0, looked_through=0))
-    if now.sent and now.rejected == now.sent:
-        return fail(now, AllRejected(f"the hub rejected all {now.sent} records that were sent"))
-    return _leave_upload(now, (), ())
-
-
-def _leave_upload(now: Conversation, before: tuple[AnyTrigger, ...], effects: tuple[Effect, ...]) -> Decision:
-    """Finish the upload, and begin the download in the same transaction: no I/O lies between them."""
-    drained = evolve(now, outbox_drained=True)
-    triggers = (*before, Trigger.FINISH_UPLOAD)
-    if now.downloads:
-        return _open(drained, Direction.DOWNLOAD, triggers, effects)
-    return done(evolve(drained, feed_drained=True), triggers, effects)
-
-
-def _compose_ahead(now: Conversation) -> Decision:
-    """Use the time of an upload's request to compose the batch that follows it."""
-    batch = now.batch
-    if now.phase is not Phase.UPLOADING or batch is None or not batch.is_under_way:
-        return Decision(now)
-    after = max(now.looked_through, batch.last_position)
-    return Decision(now, actions=(ComposeAhead(now.round, after, now.upload_limit),))
-
-
-# -- sending it ------------------------------------------------------------------------------------
-
-
-def _open(
-    now: Conversation,
-    direction: Direction,
-    before: tuple[AnyTrigger, ...] = (),
-    effects: tuple[Effect, ...] = (),
-    last_position: int = 0,
-) -> Decision:
-    """Open a batch and write down that it is sent; it is sent once a cancel has had its turn."""
-    batch = OpenBatch(now.batches + 1, direction, last_position=last_position)
-    written = (StoreBatch(batch.number, direction), StoreAttempt(batch.number, batch.attempts))
-    return _decision(
-        evolve(now, batches=batch.number, batch=batch),
-        (*before, Trigger.OPEN_BATCH, BatchTrigger.SEND),
-        (*effects, *written),
-        Continue(),
-    )
-
-
-def _send_again(now: Conversation) -> Decision:
-    if now.batch is None or now.batch.phase is not BatchPhase.WAITING:
-        return Decision(now)
-    batch = evolve(now.batch, attempts=now.batch.attempts + 1, request=RequestState.NOT_SENT)
-    effects = (StoreAttempt(batch.number, batch.attempts),)
-    return _decision(evolve(now, batch=batch), (BatchTrigger.SEND,), effects, Continue())
-
-
-def _send(now: Conversation, batch: OpenBatch) -> Decision:
-    sent = evolve(now, batch=evolve(batch, request=RequestState.UNDER_WAY))
-    is_upload = batch.direction is Direction.UPLOAD
-    return Decision(sent, actions=(Send(batch.direction), *((GiveHeadStart(),) if is_upload else ())))
-
-
-# -- what came of it -------------------------------------------------------------------------------
-
-
-def _answered(now: Conversation, event: Answered) -> Decision:
-    batch = now.batch
-    if batch is None or not batch.is_under_way:
-        return Decision(now)
-    spent = Spent(batch.spent.request + event.spent.request, batch.spent.parsing + event.spent.parsing)
-    taken = _take_answer(now, batch, event)
-    triggers = (BatchTrigger.RECEIVE, Trigger.COMMIT_BATCH)
-    effects = (StoreAnswer(batch.number, batch.direction, spent),)
-    if now.phase is Phase.CANCELLING:
-        return settle(taken, triggers, effects)
-    if taken.feed_drained:
-        return done(taken, triggers, effects)
-    if event.last and not taken.downloads and not taken.resend and taken.rejected < taken.sent:
-        # It is done with its last batch, so a cancel that comes now comes too late (K6).
-        return _leave_upload(taken, triggers, effects)
-    ahead = (AskAhead(),) if batch.direction is Direction.DOWNLOAD else ()
-    return evolve(_decision(taken, triggers, effects, Continue()), meanwhile=ahead)
-
-
-def _take_answer(now: Conversation, batch: OpenBatch, event: Answered) -> Conversation:
-    ended = evolve(batch, request=RequestState.ENDED)
-    if batch.direction is Direction.DOWNLOAD:
-        return evolve(now, batch=ended, feed_drained=not event.more)
-    return evolve(
-        now,
-        batch=ended,
-        doubt=Doubt.NONE,
-        looked_through=max(now.looked_through, batch.last_position),
-        sent=now.sent + event.records,
-        rejected=now.rejected + event.rejected,
-        resend=now.resend + event.resend,
-    )
-
-
-def _request_failed(now: Conversation, event: RequestFailed) -> Decision:
-    batch, error = now.batch, event.error
-    if batch is None or not batch.is_under_way:
-        return Decision(now)
-    spent = evolve(batch.spent, request=batch.spent.request + event.seconds)
-    ended = evolve(batch, request=RequestState.ENDED, spent=spent)
-    failed = evolve(with_doubt(now, batch) if error.maybe_applied else now, batch=ended)
-    if now.phase is Phase.CANCELLING:
-        return abandon(failed, ended)
-    problem = error.problem
-    if problem is not None and problem.code in _ADAPTABLE and now.adaptations < MAX_ADAPTATIONS:
-        return _adapt(failed, batch, problem)
-    if now.is_replaying and error.status in _UNACCEPTABLE:
-        return _offer_anew(failed, batch)
-    if error.retryable and batch.attempts < now.max_attempts:
-        return _retry(failed, ended, error)
-    return fail(failed, error)
-
-
-def _adapt(now: Conversation, batch: OpenBatch, problem: Problem) -> Decision:
-    """Drop the batch and follow the hub. Adapting settles every doubt: the changes are still pending."""
-    adapted = evolve(now, adaptations=now.adaptations + 1, doubt=Doubt.NONE)
-    effects = (DropBatch(batch.number, in_doubt=False), Adapt(problem))
-    return _decision(adapted, (Trigger.ABORT_BATCH,), effects, Continue())
-
-
-def _offer_anew(now: Conversation, batch: OpenBatch) -> Decision:
-    """Let go of a batch in doubt that the hub will not even look at: its changes go up as new batches.
-
-    Nothing is applied twice by that: a hub that had applied it knows its number, and calls us forked.
-    """
-    freed = evolve(now, doubt=Doubt.NONE)
-    effects = (DropBatch(batch.number, in_doubt=False),)
-    return _decision(freed, (Trigger.ABORT_BATCH,), effects, Continue())
-
-
-def _retry(now: Conversation, batch: OpenBatch, error: RemoteError) -> Decision:
-    facts = evolve(facts_of(now), retryable=True, attempts_left=True)
-    effects = (StoreDoubt(batch.number, in_doubt=now.doubt is not Doubt.NONE),)
-    wait = Wait(batch.attempts + 1, error.retry_after)
-    return Decision(now, (BatchTrigger.RETRY,), facts, effects, actions=(wait,))

@@ -52,9 +52,16 @@ def over(
     return Decision(now, triggers, facts_of(now), written, (EndRequests(),), (Finish(error),))
 
 
-def done(now: Conversation, before: tuple[AnyTrigger, ...], effects: tuple[Effect, ...]) -> Decision:
-    """End a session that has nothing left to do."""
-    return over(now, (*before, Trigger.FINISH_DOWNLOAD), effects)
+def done(
+    now: Conversation,
+    before: tuple[AnyTrigger, ...],
+    effects: tuple[Effect, ...],
+    error: SyncFailed | None = None,
+) -> Decision:
+    """End a session that has nothing left to do; with ``error`` it has something to tell all the same."""
+    if error is None:
+        return over(now, (*before, Trigger.FINISH_DOWNLOAD), effects)
+    return over(now, (*before, Trigger.FAIL), effects, error.reason, error)
 
 
 def fail(now: Conversation, error: SyncFailed) -> Decision:

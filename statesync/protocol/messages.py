@@ -178,6 +178,15 @@ class DropBatch:
 
 
 @frozen
+class HoldBack:
+    """Keep the batch's one change in the outbox with what the hub, or what stands before it, said of it."""
+
+    number: int
+    code: str
+    message: str
+
+
+@frozen
 class Adapt:
     """Follow the hub's refusal: take a new identity, or read everything again under its epoch."""
 
@@ -206,6 +215,7 @@ Effect = (
     | StoreAnswer
     | StoreDoubt
     | DropBatch
+    | HoldBack
     | Adapt
     | StoreReason
     | EndSession
@@ -238,12 +248,14 @@ Meanwhile = AskAhead | EndRequests
 class Prepare:
     """Look for the next upload batch behind position ``after``, up to ``up_to``; leads to ``Prepared``.
 
-    ``round`` 0 is the batch of an earlier session, which is looked for by its doubt.
+    ``round`` 0 is the batch of an earlier session, which is looked for by its doubt. ``at_most`` bounds the
+    records of the batch further than the options do.
     """
 
     round: int
     after: int = 0
     up_to: int = 0
+    at_most: int | None = None
 
 
 @frozen
@@ -268,6 +280,7 @@ class ComposeAhead:
     round: int
     after: int
     up_to: int
+    at_most: int | None = None
 
 
 @frozen

@@ -6,6 +6,7 @@ a read from the start has met so far: such a read may span sessions.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 from attrs import frozen
 
 from statesync.filters import NO_FILTER, Filter, Filters
+from statesync.store import bases
 from statesync.wire import Feed
 
 TABLE, SEEN_TABLE = "statesync_cursor", "statesync_seen"
@@ -28,16 +30,21 @@ SEEN_KEYS = "SELECT key FROM statesync_seen WHERE object = :object"
 
 @frozen
 class Cursor:
-    """How far one object's feed is applied; ``rereading`` is why it is being read from the start."""
+    """How far one object's feed is applied; ``rereading`` is why it is being read from the start.
+
+    A page is stored only where the cursor is the one that it was asked from, in all that it says.
+    """
 
     object: str
     position: int
     rereading: str | None
     reread_from: int
+    space: str
+    filter: str | None
 
     @property
     def is_compared(self) -> bool:
-        """Whether the records that the hub does not show are answered for when all has been read."""
+        """Whether records that the hub did not show are offered again, or deleted, when all has been read."""
         return self.rereading not in (None, OWN)
 
 
@@ -71,6 +78,7 @@ def remove(connection: sqlite3.Connection, name: str) -> None:
     """Forget an object's cursor, and what a read from the start has met."""
     connection.execute("DELETE FROM statesync_cursor WHERE object = ?", (name,))
     _forget_seen(connection, name)
+    bases.forget(connection, name)
 
 
 # -- how far a feed is applied ---------------------------------------------------------------------
@@ -79,13 +87,28 @@ def remove(connection: sqlite3.Connection, name: str) -> None:
 def cursors(connection: sqlite3.Connection, objects: Iterable[str]) -> dict[str, Cursor]:
     """Return the cursors of these objects."""
     wanted = set(objects)
-    rows = connection.execute("SELECT object, cursor, rereading, reread_from FROM statesync_cursor")
+    rows = connection.execute(
+        "SELECT object, cursor, rereading, reread_from, space, filter FROM statesync_cursor"
+    )
     return {row[0]: Cursor(*row) for row in rows if row[0] in wanted}
 
 
 def position_of(connection: sqlite3.Connection, name: str) -> int:
     """Return up to which version an object's feed is applied; 0 if it belongs to no space."""
     row = connection.execute("SELECT cursor FROM statesync_cursor WHERE object = ?", (name,)).fetchone()
+    return 0 if row is None else row[0]
+
+
+def seen_until(connection: sqlite3.Connection, name: str) -> int:
+    """Return up to which version this device has seen what it has of an object; 0 if it has seen nothing.
+
+    Where it reads again what it missed, its records are as it had read them before.
+    """
+    row = connection.execute(
+        "SELECT CASE WHEN rereading = ? THEN max(cursor, reread_from) ELSE cursor END "
+        "FROM statesync_cursor WHERE object = ?",
+        (MISSED_DELETES, name),
+    ).fetchone()
     return 0 if row is None else row[0]
 
 
@@ -113,24 +136,26 @@ def stored_filters(connection: sqlite3.Connection, objects: Iterable[str]) -> Fi
     return {name: Filter.from_text(text) for name, text in rows if name in wanted}
 
 
-def change_filter(connection: sqlite3.Connection, name: str, wanted: Filter) -> bool:
-    """Keep an object's filter; tell whether it was another one before."""
-    changed = connection.execute(
-        "UPDATE statesync_cursor SET filter = :filter WHERE object = :object AND filter IS NOT :filter",
-        {"filter": wanted.as_text(), "object": name},
+def keep_filters(connection: sqlite3.Connection, objects: Iterable[str], filters: Filters) -> list[str]:
+    """Keep the filters with which these objects are read from now on; return whose filter was another one."""
+    before = dict(connection.execute("SELECT object, filter FROM statesync_cursor").fetchall())
+    wanted = {name: filters.get(name, NO_FILTER).as_text() for name in objects if name in before}
+    changed = [name for name, text in wanted.items() if before[name] != text]
+    connection.executemany(
+        "UPDATE statesync_cursor SET filter = ? WHERE object = ?", [(wanted[name], name) for name in changed]
     )
-    return changed.rowcount > 0
+    return changed
 
 
-def feeds(connection: sqlite3.Connection, objects: Iterable[str], filters: Filters) -> dict[str, Feed]:
+def feeds(found: Mapping[str, Cursor]) -> dict[str, Feed]:
     """Return what a pull asks for: each object's cursor, filter, and whether its own writes are needed."""
     return {
         name: Feed(
             cursor.position,
             own=cursor.rereading is not None,
-            filter=filters.get(name, NO_FILTER).on_the_wire(),
+            filter=Filter.from_text(cursor.filter).on_the_wire(),
         )
-        for name, cursor in cursors(connection, objects).items()
+        for name, cursor in found.items()
     }
 
 
@@ -144,6 +169,8 @@ def start_over(connection: sqlite3.Connection, name: str, why: str) -> None:
     for writes that are not logged does that too, and stays one as well.
     """
     _forget_seen(connection, name)
+    if why in (EPOCH, EVERYTHING):
+        bases.forget(connection, name)
     connection.execute(
         "UPDATE statesync_cursor SET cursor = 0, reread_from = max(cursor, reread_from), "
         "rereading = CASE WHEN :why = :all THEN :why WHEN rereading = :unlogged THEN rereading "
@@ -160,12 +187,38 @@ def restart_rereads(connection: sqlite3.Connection) -> None:
         start_over(connection, name, why)
 
 
+def add_unread(connection: sqlite3.Connection, name: str, columns: Iterable[str]) -> frozenset[str]:
+    """Note that an object has new columns, if anything of it was read before they came.
+
+    The hub may have values for them. Until these are read, what the device has there is its own. Returns all
+    such columns of the object.
+    """
+    row = connection.execute(
+        "SELECT unread FROM statesync_cursor WHERE object = ? AND (cursor > 0 OR rereading IS NOT NULL)",
+        (name,),
+    ).fetchone()
+    if row is None:
+        return frozenset()
+    unread = frozenset(columns).union(json.loads(row[0] or "[]"))
+    connection.execute(
+        "UPDATE statesync_cursor SET unread = ? WHERE object = ?", (json.dumps(sorted(unread)), name)
+    )
+    return unread
+
+
+def unread(connection: sqlite3.Connection, name: str) -> frozenset[str]:
+    """Return the columns of an object whose values the hub has not shown yet."""
+    row = connection.execute("SELECT unread FROM statesync_cursor WHERE object = ?", (name,)).fetchone()
+    return frozenset(json.loads(row[0])) if row is not None and row[0] is not None else frozenset()
+
+
 def distrust(connection: sqlite3.Connection, names: Iterable[str]) -> None:
     """Set cursors to zero that no hub has given, and forget how far they had come."""
-    connection.executemany(
-        "UPDATE statesync_cursor SET cursor = 0, reread_from = 0 WHERE object = ?",
-        [(name,) for name in names],
-    )
+    for name in names:
+        bases.forget(connection, name)
+        connection.execute(
+            "UPDATE statesync_cursor SET cursor = 0, reread_from = 0 WHERE object = ?", (name,)
+        )
 
 
 def note_seen(connection: sqlite3.Connection, name: str, keys: Iterable[str]) -> None:
@@ -179,7 +232,8 @@ def end_reread(connection: sqlite3.Connection, name: str) -> None:
     """Say that a read from the start has come to its end."""
     _forget_seen(connection, name)
     connection.execute(
-        "UPDATE statesync_cursor SET rereading = NULL, reread_from = 0 WHERE object = ?", (name,)
+        "UPDATE statesync_cursor SET rereading = NULL, reread_from = 0, unread = NULL WHERE object = ?",
+        (name,),
     )
 
 

@@ -4,40 +4,124 @@ from __future__ import annotations
 
 import sqlite3
 import stat
-from contextlib import closing
+from collections.abc import Sequence
+from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 
-import peewee
-
-from statesync.errors import StoreCorrupt, StoreNotReady, StoreReadOnly
+from statesync.errors import StoreCorrupt, StoreError, StoreNotReady, StoreReadOnly
 from statesync.store import schema
-from statesync.store.cursors import MISSED_DELETES
-from statesync.store.file.database import Database
-from statesync.store.outbox.fold import fold
+from statesync.store.evolution import adopting, columns, steps
+from statesync.store.evolution.adopting import Takeover
+from statesync.store.evolution.places import fold_where_it_is
+from statesync.store.evolution.steps import Step
 from statesync.store.parts import StoreParts
 from statesync.store.recovery import recover_if_free
-from statesync.store.rereading import reread
 from statesync.store.tracking import registry, triggers
 from statesync.store.tracking.describe import describe
-from statesync.store.tracking.objects import Objects, TrackedObject
+from statesync.store.tracking.objects import TrackedObject
+from statesync.store.tracking.tables.fitting import check, fit, table_of
+from statesync.store.tracking.tables.table import Table
 
 
-def set_up(parts: StoreParts) -> None:
+def set_up(parts: StoreParts, migrations: Sequence[Step]) -> None:
     """Create or migrate tables and triggers, then end sessions that were interrupted."""
     database = parts.database
     _check_path(database.path)
     schema.migrate(database)
-    models = parts.registry.models
+    with database.errors_mapped():
+        is_due = steps.are_due(database.raw(), migrations)
+    with (
+        steps.alone(database, parts.lock) if is_due else nullcontext(),
+        database.transaction() as connection,
+    ):
+        _Setup(parts, connection, migrations).run()
+        parts.registry.begin(connection)
+    recover_if_free(database, parts.lock)
+
+
+def follow_tables(parts: StoreParts) -> None:
+    """Take over what has become of tables and indexes since the store was set up; cheap if nothing has.
+
+    Raises ``StoreNotReady`` before that.
+    """
+    database = parts.database
+    parts.registry.require_ready()
+    with database.errors_mapped():
+        if schema.is_as_noted(database.raw()):
+            return
     with database.transaction() as connection:
         known = registry.load(connection)
-        _create_tables(database, models)
-        wanted = {name: describe(model, name) for name, model in models.items()}
-        for name, tracked in wanted.items():
-            if known.get(name) != tracked:
-                _adopt(connection, known.get(name), tracked)
-            triggers.install(connection, tracked)
-    parts.registry.set_objects(known | wanted)
-    recover_if_free(database, parts.lock)
+        adopting.follow(connection, known, adopting.lost_among(connection, known))
+        schema.note_schema(connection)
+        parts.registry.begin(connection)
+
+
+class _Setup:
+    """One transaction of ``set_up``."""
+
+    def __init__(self, parts: StoreParts, connection: sqlite3.Connection, migrations: Sequence[Step]) -> None:
+        self._database, self._connection, self._migrations = parts.database, connection, migrations
+        self._registry, self._has_migrated = parts.registry, False
+        self._models = parts.registry.models
+        self._wanted = {name: describe(model, name) for name, model in self._models.items()}
+        self._known = registry.load(connection)
+
+    def run(self) -> None:
+        """Bring the store and its tables together."""
+        connection = self._connection
+        schema.settle_steps(connection, len(self._migrations))
+        lost = adopting.lost_among(connection, self._known)
+        missing = {name for name, one in self._wanted.items() if table_of(connection, one) is None}
+        if steps.are_due(connection, self._migrations):
+            self._migrate(is_fresh=not self._known and missing == self._models.keys())
+            missing = {name for name, one in self._wanted.items() if table_of(connection, one) is None}
+        self._database.peewee.create_tables([self._models[name] for name in missing], safe=True)
+        for name, wanted in self._wanted.items():
+            self._take_over(name, wanted, is_lost=name in lost or name in missing, is_new=name in missing)
+        others = {name: tracked for name, tracked in self._known.items() if name not in self._wanted}
+        adopting.follow(connection, others, lost)
+        schema.note_schema(connection)
+
+    def _migrate(self, *, is_fresh: bool) -> None:
+        """Take the program's migrations, but on a fresh file: its tables are made as the models are now."""
+        if is_fresh:
+            schema.note_steps(self._connection, len(self._migrations))
+            return
+        self._has_migrated = True
+        adopting.note_records(self._connection, self._known)
+        for tracked in self._known.values():
+            fold_where_it_is(self._connection, tracked)
+            triggers.set_aside(self._connection, tracked)
+        steps.take(self._database, self._connection, self._migrations)
+
+    def _take_over(self, name: str, wanted: TrackedObject, *, is_lost: bool, is_new: bool) -> None:
+        connection, known = self._connection, self._known.get(name)
+        tracked = self._fitted(name, wanted, known)
+        if known is None:
+            adopting.begin(connection, tracked, keep_local=self._registry.keeps_local(name))
+            return
+        if is_lost:
+            adopting.tell_lost(connection, known)
+        adopting.adopt(connection, Takeover(known, tracked, is_lost=is_lost, is_new=is_new))
+        if self._has_migrated:
+            adopting.keep_made_records(connection, tracked)
+
+    def _fitted(self, name: str, wanted: TrackedObject, known: TrackedObject | None) -> TrackedObject:
+        """Return how an object looks, once its table has the model's columns. Raises ``UnsupportedModel``."""
+        connection = self._connection
+        is_older = schema.steps_taken(connection) > len(self._migrations)
+        table = self._table(wanted)
+        if columns.add_missing(connection, self._models[name], table, is_older=is_older):
+            table = self._table(wanted)
+        tracked = fit(table, wanted, known)
+        check(connection, table, tracked)
+        return tracked
+
+    def _table(self, wanted: TrackedObject) -> Table:
+        table = table_of(self._connection, wanted)
+        if table is None:
+            raise StoreError(f"{self._database}: the table {wanted.table} of {wanted.name} could not be made")
+        return table
 
 
 def open_existing(parts: StoreParts) -> None:
@@ -46,16 +130,18 @@ def open_existing(parts: StoreParts) -> None:
     Raises ``StoreNotReady`` for a database that is none, and whatever keeps the file from being read.
     """
     database = parts.database
-    if not _mode(database.path):
+    if not stat.S_ISREG(_mode(database.path)):
         raise StoreNotReady(f"there is no file {database.path}; give the path of a device database")
     _check_path(database.path)
     # A connection of the store's own would leave its journal mode in a file that belongs to others.
     with database.errors_mapped(), closing(sqlite3.connect(database.path)) as plain:
-        if not schema.is_store(plain):
+        if not schema.is_store(plain, str(database)):
             raise StoreNotReady(f"{database} has never been set up as a store by a program")
     schema.migrate(database)
     with database.errors_mapped():
-        parts.registry.set_objects(registry.load(database.raw()))
+        parts.registry.begin(database.raw())
+    with suppress(StoreError):  # a file that is damaged or cannot be written may be looked at all the same
+        follow_tables(parts)
 
 
 def _check_path(path: Path) -> None:
@@ -78,18 +164,3 @@ def _mode(path: Path) -> int:
         raise StoreReadOnly(
             f"{path} cannot be reached: {error.strerror}; check the path, and the rights to its folders"
         ) from error
-
-
-def _create_tables(database: Database, models: dict[str, type[peewee.Model]]) -> None:
-    missing = [model for model in models.values() if not database.peewee.table_exists(model._meta.table_name)]
-    database.peewee.create_tables(missing, safe=True)
-
-
-def _adopt(connection: sqlite3.Connection, known: TrackedObject | None, tracked: TrackedObject) -> None:
-    """Write down how an object looks now; new columns are read from the hub again from the start."""
-    if known is not None:
-        before: Objects = {known.name: known}
-        fold(connection, before)
-        if set(tracked.column_names) - set(known.column_names):
-            reread(connection, {tracked.name: tracked}, MISSED_DELETES)
-    registry.save(connection, tracked)

@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import sqlite3
 
-from statesync.filters import NO_FILTER, Filters
-from statesync.store import cursors, spaces
+from statesync.filters import Filters
+from statesync.store import cursors, local_only, spaces
 from statesync.store.cursors import EPOCH, MISSED_DELETES, SEEN_KEYS, UNLOGGED, Cursor
+from statesync.store.local_only import LOCAL_KEYS
 from statesync.store.outbox import changes
 from statesync.store.outbox.fold import fold
 from statesync.store.outbox.lookup import PENDING_KEYS
 from statesync.store.tracking.objects import Objects, TrackedObject
-from statesync.store.tracking.quoting import quoted
+from statesync.store.tracking.quoting import in_main, quoted
 from statesync.store.upload.doubts import resolve_doubts
 from statesync.wire import CLIENT_FORKED, EPOCH_CHANGED, Problem
 
@@ -35,13 +36,14 @@ def reread(connection: sqlite3.Connection, objects: Objects, why: str) -> None:
 
 def apply_filters(connection: sqlite3.Connection, objects: Objects, filters: Filters) -> None:
     """Begin to read an object from the start where its filter is not the one that it was read with."""
-    for name, cursor in cursors.cursors(connection, objects).items():
-        if cursors.change_filter(connection, name, filters.get(name, NO_FILTER)) and cursor.position:
+    for name in cursors.keep_filters(connection, objects, filters):
+        local_only.forget_what_was_hidden(connection, name)
+        if cursors.position_of(connection, name):
             reread(connection, {name: objects[name]}, MISSED_DELETES)
 
 
 def adapt(connection: sqlite3.Connection, space: str, objects: Objects, problem: Problem) -> None:
-    """Follow a hub that says that our identity, its epoch or its horizon is not what we believe.
+    """Follow a hub that says that our identity or its epoch is another, or that we have missed deletes.
 
     ``objects`` are all that belong to the space, whatever the session's scope: the epoch holds for all.
     """
@@ -61,20 +63,25 @@ def adapt(connection: sqlite3.Connection, space: str, objects: Objects, problem:
 
 
 def finish_reread(connection: sqlite3.Connection, tracked: TrackedObject, cursor: Cursor) -> None:
-    """End a read from the start, with tracking off: answer for the records that the hub did not show.
+    """End a read from the start: offer again, or delete, the records that the hub did not show.
 
-    After a new epoch they were lost by the hub and are offered again, and so are they where writes are not
-    logged: they may be new. Otherwise they were deleted there, and go here too. Records with a pending change stay for the conflict that the hub will see.
+    After a new epoch the hub has lost them, and they are offered again, and so are they where writes are not
+    logged: they may be new. Otherwise they were deleted there, and are deleted here. Records with a pending
+    change stay for the conflict that the hub will see. So do those that are local only. The caller has
+    switched tracking off.
     """
     if cursor.is_compared:
-        _answer_for_unseen(connection, tracked, cursor)
+        _offer_or_delete_unseen(connection, tracked, cursor)
     cursors.end_reread(connection, tracked.name)
 
 
-def _answer_for_unseen(connection: sqlite3.Connection, tracked: TrackedObject, cursor: Cursor) -> None:
+def _offer_or_delete_unseen(connection: sqlite3.Connection, tracked: TrackedObject, cursor: Cursor) -> None:
     key = quoted(tracked.key)
-    unseen = f"{key} NOT IN ({SEEN_KEYS}) AND {key} NOT IN ({PENDING_KEYS})"
+    changes.lose_remote_images(connection, tracked.name, f"key NOT IN ({SEEN_KEYS})")
+    # A row that its table takes for a pending one's is spared: it may be the very one, written otherwise.
+    unseen = f"{key} COLLATE BINARY NOT IN ({SEEN_KEYS}) AND {key} NOT IN ({PENDING_KEYS})"
+    unseen += f" AND {key} COLLATE BINARY NOT IN ({LOCAL_KEYS})"
     if cursor.rereading in (EPOCH, UNLOGGED):
-        changes.offer_records(connection, tracked, where=unseen)
+        changes.offer_again(connection, tracked, unseen, cursor.reread_from)
     else:
-        connection.execute(f"DELETE FROM {quoted(tracked.table)} WHERE {unseen}", {"object": tracked.name})
+        connection.execute(f"DELETE FROM {in_main(tracked.table)} WHERE {unseen}", {"object": tracked.name})

@@ -15,9 +15,9 @@ from statesync.errors import StoreCorrupt, StoreTooNew
 from statesync.store.file.database import Database
 from statesync.store.tracking import triggers
 from statesync.store.tracking.images import record_of_image
-from statesync.store.tracking.log import log_sql
+from statesync.store.tracking.log import GONE, log_sql
 from statesync.store.tracking.objects import TrackedObject
-from statesync.store.tracking.quoting import quoted
+from statesync.store.tracking.quoting import in_main, quoted
 
 _FORMAT_1 = """
 CREATE TABLE statesync_meta (
@@ -194,6 +194,22 @@ INSERT INTO statesync_tracking SELECT value FROM statesync_meta WHERE key = 'tra
 DELETE FROM statesync_meta WHERE key = 'tracking';
 """
 
+# What is local only: what a program wrote untracked, or had before tracking. image is what the hub has
+# instead. shared says of a change that some hub may have its record, whatever its image and base say; of the
+# changes of an older file nobody knows it.
+_LOCAL_ONLY = """
+CREATE TABLE statesync_local (
+    object TEXT NOT NULL,
+    key TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    image TEXT,
+    here TEXT,
+    PRIMARY KEY (object, key)
+) WITHOUT ROWID;
+ALTER TABLE statesync_change ADD COLUMN shared INTEGER NOT NULL DEFAULT 0;
+UPDATE statesync_change SET shared = 1;
+"""
+
 
 def _log_each_object_apart(connection: sqlite3.Connection) -> None:
     """Lead to format 4: each object has a log of its own, which keeps values, not images made of them.
@@ -220,6 +236,64 @@ def _log_each_object_apart(connection: sqlite3.Connection) -> None:
     connection.execute("DROP TABLE statesync_log")
 
 
+_BASES = """
+CREATE TABLE IF NOT EXISTS statesync_base (
+    object TEXT NOT NULL,
+    key TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    PRIMARY KEY (object, key)
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX IF NOT EXISTS statesync_conflict_waits
+    ON statesync_conflict (object, key) WHERE waits = 1;
+"""
+
+
+def _let_conflicts_wait(connection: sqlite3.Connection) -> None:
+    """Keep conflicts that wait for a decision, and the versions of records that are ahead of their cursor.
+
+    ``contested`` is the version of the hub's record that ``theirs`` holds, while a change waits beside it.
+    """
+    _add_column(connection, "statesync_change", "contested", "INTEGER")
+    _add_column(connection, "statesync_conflict", "waits", "INTEGER NOT NULL DEFAULT 0")
+    _apply(connection, _BASES)
+
+
+def _add_column(connection: sqlite3.Connection, table: str, column: str, declared: str) -> None:
+    names = [row[1] for row in connection.execute(f"PRAGMA main.table_info({table})")]
+    if column not in names:
+        connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {declared}")
+
+
+def _tell_late_columns(connection: sqlite3.Connection) -> None:
+    """Let changes and cursors say which columns came to their object after it was read, or changed.
+
+    A change leaves its ``spared`` columns as the hub has them; the hub has not shown ``unread`` ones yet.
+    """
+    _add_column(connection, "statesync_change", "spared", "TEXT")
+    _add_column(connection, "statesync_cursor", "unread", "TEXT")
+    connection.execute(
+        "CREATE INDEX IF NOT EXISTS statesync_change_spared ON statesync_change (object) WHERE spared "
+        "IS NOT NULL"
+    )
+
+
+def _log_what_is_proven(connection: sqlite3.Connection) -> None:
+    """Let the triggers log which records are gone, and not only that they were written.
+
+    Of what was logged before, the last word on a record that is not there is taken for its delete, as ever.
+    """
+    for name, text in connection.execute("SELECT name, description FROM statesync_object").fetchall():
+        tracked = TrackedObject.from_json(name, text)
+        log, table, key = in_main(tracked.log), in_main(tracked.table), quoted(tracked.key)
+        if not has_table(connection, tracked.table) or not has_table(connection, tracked.log):
+            continue  # setup makes both anew
+        connection.execute(
+            f"UPDATE {log} SET changed = {GONE} WHERE rowid IN (SELECT max(rowid) FROM {log} GROUP BY key) "
+            f"AND NOT EXISTS (SELECT 1 FROM {table} AS now WHERE now.{key} = {quoted(tracked.log)}.key)"
+        )
+        triggers.install(connection, tracked)
+
+
 Migration = str | Callable[[sqlite3.Connection], None]
 
 MIGRATIONS: tuple[Migration, ...] = (
@@ -227,23 +301,89 @@ MIGRATIONS: tuple[Migration, ...] = (
     _FORMAT_2,
     _FORMAT_3,
     _log_each_object_apart,
+    _log_what_is_proven,
+    _LOCAL_ONLY,
+    _let_conflicts_wait,
+    _tell_late_columns,
 )
 FORMAT = len(MIGRATIONS)
 
 
 def migrate(database: Database) -> None:
-    """Bring the store's tables to ``FORMAT``. Raises ``StoreTooNew``, and changes nothing then."""
-    with database.errors_mapped():
-        found = _format_of(database.raw())
+    """Bring the store's tables to ``FORMAT``.
+
+    Raises ``StoreTooNew``, or ``StoreCorrupt`` for a store that has lost its format; changes nothing then.
+    Several programs may do it at once: each step is taken by the one that gets to write first.
+    """
+    with database.snapshot() as connection:
+        found = _known_format(connection, str(database))
+    while found < FORMAT:
+        with database.transaction() as connection:
+            found = _known_format(connection, str(database))
+            if found < FORMAT:
+                _apply(connection, MIGRATIONS[found])
+                found += 1
+                connection.execute("UPDATE statesync_meta SET value = ? WHERE key = 'format'", (found,))
+
+
+def _known_format(connection: sqlite3.Connection, name: str) -> int:
+    found = _format_of(connection, name)
     if found > FORMAT:
         raise StoreTooNew(
-            f"{database} was written by a newer statesync (format {found}, this one knows {FORMAT}); "
+            f"{name} was written by a newer statesync (format {found}, this one knows {FORMAT}); "
             "install that version or a later one"
         )
-    for number in range(found, FORMAT):
-        with database.transaction() as connection:
-            _apply(connection, MIGRATIONS[number])
-            connection.execute("UPDATE statesync_meta SET value = ? WHERE key = 'format'", (number + 1,))
+    return found
+
+
+# -- what else is remembered of the file ----------------------------------------------------------
+
+
+_UNKNOWN = -1
+
+
+def steps_taken(connection: sqlite3.Connection) -> int:
+    """Return how many of the program's migrations this file has been through; -1 if that is lost."""
+    return _remembered(connection, "migrations") or 0
+
+
+def settle_steps(connection: sqlite3.Connection, known: int) -> None:
+    """Take all the ``known`` migrations for taken where a damaged page has taken their count.
+
+    A migration that is taken twice destroys what it has made.
+    """
+    if steps_taken(connection) == _UNKNOWN:
+        note_steps(connection, known)
+
+
+def note_steps(connection: sqlite3.Connection, number: int) -> None:
+    """Remember how many of the program's migrations this file has been through."""
+    _remember(connection, "migrations", number)
+
+
+def is_as_noted(connection: sqlite3.Connection) -> bool:
+    """Tell whether no table, index or trigger was changed since ``note_schema``."""
+    return _remembered(connection, "schema") == _version_of_schema(connection)
+
+
+def note_schema(connection: sqlite3.Connection) -> None:
+    """Remember how the tables are now."""
+    if not is_as_noted(connection):
+        _remember(connection, "schema", _version_of_schema(connection))
+
+
+def _version_of_schema(connection: sqlite3.Connection) -> int:
+    """Return SQLite's own count of changes to the schema of the file."""
+    return int(connection.execute("PRAGMA main.schema_version").fetchone()[0])
+
+
+def _remembered(connection: sqlite3.Connection, key: str) -> int | None:
+    row = connection.execute("SELECT value FROM statesync_meta WHERE key = ?", (key,)).fetchone()
+    return None if row is None else int(row[0])
+
+
+def _remember(connection: sqlite3.Connection, key: str, value: int) -> None:
+    connection.execute("INSERT OR REPLACE INTO statesync_meta VALUES (?, ?)", (key, value))
 
 
 @cache
@@ -278,6 +418,7 @@ def restore_format(connection: sqlite3.Connection) -> None:
     if not found:
         raise StoreCorrupt("the format of the file is lost; restore the file from a backup")
     connection.execute("INSERT INTO statesync_meta VALUES ('format', ?)", (found,))
+    _remember(connection, "migrations", _UNKNOWN)
 
 
 def _own_tables(connection: sqlite3.Connection) -> set[str]:
@@ -290,31 +431,30 @@ def _own_tables(connection: sqlite3.Connection) -> set[str]:
     return {sql for (sql,) in rows}
 
 
-def is_store(connection: sqlite3.Connection) -> bool:
-    """Tell whether the database has been set up as a store."""
-    return _format_of(connection) > 0
+def is_store(connection: sqlite3.Connection, name: str) -> bool:
+    """Tell whether the database called ``name`` has been set up as a store.
+
+    Raises ``StoreCorrupt`` for one that was, and has lost the record of it.
+    """
+    return _format_of(connection, name) > 0
 
 
-def _format_of(connection: sqlite3.Connection) -> int:
-    if not has_table(connection, "statesync_meta"):
-        return _format_of_none(connection)
-    row = connection.execute("SELECT value FROM statesync_meta WHERE key = 'format'").fetchone()
-    if row is None:
-        raise StoreCorrupt("the record of the file's format is gone; repair() finds it out by the tables")
-    return int(row[0])
-
-
-def _format_of_none(connection: sqlite3.Connection) -> int:
-    """Return the format of a database without a record of it: 0, unless it was a store once."""
-    if len(missing_tables(connection)) < len(tables()):
-        raise StoreCorrupt("the store's table statesync_meta is gone; restore the file from a backup")
-    return 0
+def _format_of(connection: sqlite3.Connection, name: str) -> int:
+    found = {table for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if "statesync_meta" in found:
+        row = connection.execute("SELECT value FROM statesync_meta WHERE key = 'format'").fetchone()
+        if row is None:
+            raise StoreCorrupt(f"{name}: the record of the file's format is gone; repair() restores it")
+        return int(row[0])
+    if found.isdisjoint(tables()):
+        return 0
+    raise StoreCorrupt(f"{name}: the store's table statesync_meta is gone; restore the file from a backup")
 
 
 def has_table(connection: sqlite3.Connection, name: str) -> bool:
     """Tell whether the database has a table."""
     found = connection.execute(
-        "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ? COLLATE NOCASE", (name,)
+        "SELECT 1 FROM main.sqlite_master WHERE type = 'table' AND name = ? COLLATE NOCASE", (name,)
     )
     return found.fetchone() is not None
 
@@ -328,7 +468,7 @@ def _apply(connection: sqlite3.Connection, migration: Migration) -> None:
 
 
 def _statements(script: str) -> list[str]:
-    """Split a migration: ``executescript`` would commit behind our back."""
+    """Split a migration into its statements: ``executescript`` would end the transaction."""
     statements: list[str] = []
     rest = ""
     for part in script.split(";"):

@@ -9,17 +9,20 @@ from contextlib import contextmanager
 from peewee import Model
 
 from statesync.errors import UnknownObject, UsageError
-from statesync.store import claims, conflict_log
+from statesync.store import claims, conflict_log, local_only, opening
 from statesync.store.cursors import EVERYTHING
+from statesync.store.file.reading import key_for_people
 from statesync.store.journal import history
-from statesync.store.outbox import changes, lookup, preview
+from statesync.store.outbox import changes, lookup, preview, queue
 from statesync.store.outbox.fold import fold
 from statesync.store.outbox.lookup import Change
 from statesync.store.parts import StoreParts
 from statesync.store.rereading import reread
-from statesync.store.tracking import registry, triggers
-from statesync.store.tracking.objects import Objects, TrackedObject
-from statesync.store.tracking.quoting import quoted
+from statesync.store.resolving import decisions
+from statesync.store.resolving.rows import RowForm
+from statesync.store.tracking import records, registry, triggers
+from statesync.store.tracking.objects import Objects, TrackedObject, chosen
+from statesync.store.tracking.quoting import in_main
 from statesync.values import ConflictEntry, PendingChange, SessionInfo
 
 
@@ -46,18 +49,18 @@ class Selection:
 
         Deferred ones are among them. Only reads, and waits for no writer.
         """
-        objects = self._tracked_in_order()
+        names = self.objects
         with self._parts.database.snapshot() as connection:
-            return preview.pending(connection, objects)
+            return preview.pending(connection, self._in_order(connection, names))
 
     def has_pending(self) -> bool:
         """Tell whether ``pending()`` has any change, deferred or not; made for asking often.
 
         Only reads, and waits for no writer.
         """
-        objects = self._tracked_in_order()
+        names = self.objects
         with self._parts.database.snapshot() as connection:
-            return preview.has_pending(connection, objects)
+            return preview.has_pending(connection, self._in_order(connection, names))
 
     def defer(self, *records: Model) -> int:
         """Hold the changes of these records back until ``mark_for_upload``; return how many there were."""
@@ -79,9 +82,16 @@ class Selection:
 
     @contextmanager
     def untracked(self) -> Iterator[None]:
-        """Make the block's writes local only: one transaction that leaves no pending changes."""
-        with self._folded(), triggers.untracked(self._parts.database):
+        """Make the block's writes local only: one transaction that makes no changes for the hub.
+
+        A record that is local only is neither sent nor offered, and no download touches it until the hub has
+        a newer version of it. A tracked write makes an ordinary change of it. A record whose change waits
+        already goes up with that change as it is then; if the block deletes it, its insert or update is
+        forgotten, and the hub keeps what it has.
+        """
+        with self._folded() as connection, triggers.local_only(self._parts.database):
             yield
+            fold(connection, self._parts.registry.refresh(connection))
 
     def rollback(self, what: Model | type[Model] | None = None) -> int:
         """Undo pending changes: of one record, of one model's records, or (None) of all.
@@ -93,8 +103,11 @@ class Selection:
         with self._quietly() as connection:
             undone = self._changes(connection, what)
             _refuse_under_way(undone)
-            self._make_room(connection, undone)
             for change in undone:
+                decisions.take_back(connection, self._parts.objects[change.object], change)
+            self._make_room(connection, undone)
+            # What was made here goes first: its key may be, to the table, that of one that comes back.
+            for change in sorted(undone, key=lambda change: not change.made_the_record):
                 _undo(connection, self._parts.objects[change.object], change)
             return len(undone)
 
@@ -103,7 +116,7 @@ class Selection:
         for change in undone:
             tracked = self._parts.objects[change.object]
             if tracked.uniques:
-                connection.execute(tracked.sql.delete, (change.key,))
+                records.delete(connection, tracked, change.key)
 
     def _changes(self, connection: sqlite3.Connection, what: Model | type[Model] | None) -> list[Change]:
         if isinstance(what, Model):
@@ -113,25 +126,34 @@ class Selection:
 
     # -- starting over -------------------------------------------------------------------------------
 
-    def clear(self) -> None:
-        """Delete these objects' records and pending changes from the device; the next sync fetches all.
+    def clear(self, *, discard_pending: bool = False) -> None:
+        """Delete these objects' records from the device; the next sync fetches all. The hub's records stay.
 
-        The hub's records stay. Raises ``SyncInProgress`` while a session runs.
+        Raises ``UsageError``, and deletes nothing, while changes wait, which only the device has; with
+        ``discard_pending`` they are deleted too. Raises ``SyncInProgress`` while a session runs.
         """
         with self._alone() as connection:
+            if not discard_pending:
+                self._refuse_to_lose(connection, "clear")
             self._empty(connection)
             reread(connection, self._tracked(), EVERYTHING)
 
-    def reset(self, *, keep_records: bool = False) -> None:
+    def reset(self, *, keep_records: bool = False, discard_pending: bool = False) -> None:
         """Forget the hub: the next sync may be with another one, as if it were the first.
 
-        Records and pending changes are deleted from the device; with ``keep_records`` they stay, and all
-        of them are offered to the next hub. Raises ``SyncInProgress`` while a session runs.
+        With ``keep_records`` all records stay, and all but those that are local only are offered to the next
+        hub. Otherwise they are deleted
+        from the device: then it raises ``UsageError``, and deletes nothing, while changes wait, which only
+        the device has; with ``discard_pending`` they are deleted too. Raises ``SyncInProgress`` while a
+        session runs.
         """
         with self._alone() as connection:
+            if not (keep_records or discard_pending):
+                self._refuse_to_lose(connection, "reset")
             if keep_records:
                 for tracked in self._tracked().values():
                     changes.offer_all(connection, tracked)
+                    conflict_log.forget_waiting(connection, tracked.name)
             else:
                 self._empty(connection)
             claims.forget(connection, self.objects)
@@ -146,14 +168,26 @@ class Selection:
             claims.forget(connection, self.objects)
             for tracked in self._tracked().values():
                 triggers.remove(connection, tracked)
-                connection.execute(f"DROP TABLE IF EXISTS {quoted(tracked.table)}")
+                connection.execute(f"DROP TABLE IF EXISTS {in_main(tracked.table)}")
                 registry.remove(connection, tracked.name)
         self._parts.registry.forget(self.objects)
 
+    def _refuse_to_lose(self, connection: sqlite3.Connection, what: str) -> None:
+        waiting = sum(queue.count_pending(connection, name) for name in self.objects)
+        if waiting:
+            keep = ", keep them with reset(keep_records=True)" if what == "reset" else ""
+            raise UsageError(
+                f"{waiting} changes wait that no hub has yet, and {what}() would delete them; "
+                f"sync first{keep}, or let go of them with {what}(discard_pending=True)"
+            )
+
     def _empty(self, connection: sqlite3.Connection) -> None:
         for tracked in self._tracked().values():
-            connection.execute(f"DELETE FROM {quoted(tracked.table)}")
+            if not tracked.is_gone:
+                connection.execute(f"DELETE FROM {in_main(tracked.table)}")
             changes.forget_object(connection, tracked.name)
+            conflict_log.forget_waiting(connection, tracked.name)
+            local_only.forget_object(connection, tracked.name)
 
     # -- history -------------------------------------------------------------------------------------
 
@@ -164,19 +198,51 @@ class Selection:
             found = history.sessions(self._parts.database.raw(), limit)
         return [session for session in found if wanted & set(session.objects)]
 
-    def conflicts(self, limit: int = 1000) -> list[ConflictEntry]:
-        """Return the newest ``limit`` entries of these objects' conflict log, oldest first."""
-        with self._parts.database.errors_mapped():
-            return conflict_log.entries(self._parts.database.raw(), objects=self.objects, limit=limit)
+    # -- conflicts -----------------------------------------------------------------------------------
+
+    def conflicts(self, limit: int = 1000, *, waiting: bool = False) -> list[ConflictEntry]:
+        """Return the newest ``limit`` conflicts of these objects that were resolved, oldest first.
+
+        With ``waiting``, those that a policy left for later, with their sides as they are now.
+        """
+        objects = self._tracked()
+        with self._parts.database.snapshot() as connection:
+            if waiting:
+                return decisions.waiting(connection, objects, limit)
+            return conflict_log.entries(connection, objects=objects, waiting=False, limit=limit)
+
+    def resolve(self, conflict: ConflictEntry | int, choice: object) -> None:
+        """Settle a conflict that waits, or bring back what a logged one has lost.
+
+        ``conflict`` is an entry of ``conflicts()``, or its id. ``choice`` is ``"local"``, ``"remote"``, or
+        values: an instance of the model, or a mapping from fields to values. What goes up from that, goes up
+        with the next session.
+
+        Of one that waits the record becomes that side; fields that values leave out are the hub's. Of a
+        logged one that side is written as an ordinary edit of the record as it is now; fields that were not
+        at stake stay as they are. Raises ``UsageError``, and changes nothing, for a conflict that was
+        resolved meanwhile, a record that was deleted after a logged one, and values that do not fit.
+        """
+        with self._parts.database.snapshot() as connection:
+            found = decisions.find(connection, self.objects, conflict)
+        with self._quietly() if found.waiting else self._folded() as connection:
+            entry = decisions.find(connection, self.objects, found)
+            form = RowForm(self._parts.objects[entry.object], self._parts.registry.models.get(entry.object))
+            if entry.waiting:
+                decisions.decide(connection, form, entry, choice)
+            else:
+                decisions.bring_back(connection, form, entry, choice)
 
     # -- names ---------------------------------------------------------------------------------------
 
     def _tracked(self) -> Objects:
-        return {name: self._parts.objects[name] for name in self.objects}
+        return chosen(self._parts.registry.known, self.objects)
 
-    def _tracked_in_order(self) -> Objects:
-        """Return the objects in the order in which a fold takes them."""
-        return {name: tracked for name, tracked in self._parts.objects.items() if name in self.objects}
+    def _in_order(self, connection: sqlite3.Connection, names: tuple[str, ...]) -> Objects:
+        """Return the objects as they are described now, in the order in which a fold takes them."""
+        self._parts.registry.refresh(connection)
+        known = self._parts.registry.known  # what waits of an object without a table waits all the same
+        return known if self._names is None else {n: one for n, one in known.items() if n in names}
 
     def _name(self, model: type[Model]) -> str:
         name = self._parts.registry.name_of(model)
@@ -188,7 +254,10 @@ class Selection:
         name = self._name(type(record))
         tracked = self._parts.objects[name]
         key = type(record)._meta.columns[tracked.key]
-        return name, str(key.db_value(getattr(record, key.name)))
+        value = str(key.db_value(getattr(record, key.name)))
+        if not value.isascii() and value != value.encode("utf-8", "replace").decode():
+            raise UsageError(f"{value!a} is no key of {name}: it cannot be written as UTF-8")
+        return name, value
 
     @contextmanager
     def _quietly(self) -> Iterator[sqlite3.Connection]:
@@ -205,25 +274,34 @@ class Selection:
 
     @contextmanager
     def _folded(self) -> Iterator[sqlite3.Connection]:
-        objects = self._parts.objects
         with self._parts.database.transaction() as connection:
-            fold(connection, objects)
+            opening.follow_tables(self._parts)
+            fold(connection, self._parts.registry.refresh(connection))
             yield connection
 
 
 def _refuse_under_way(undone: list[Change]) -> None:
     for change in undone:
         if change.batch is not None:
-            raise UsageError(
-                f"the change of {change.object} {change.key} may have reached the hub; sync first"
-            )
+            key = key_for_people(change.key)
+            raise UsageError(f"the change of {change.object} {key} may have reached the hub; sync first")
 
 
 def _undo(connection: sqlite3.Connection, tracked: TrackedObject, change: Change) -> None:
-    """Make the record what it is without the change, and forget the change."""
+    """Make the record what it is without the change, and forget the change.
+
+    One that was local only before is that again, unless the hub has sent news of it since.
+    """
     record = change.record_before
+    if isinstance(change.key, str):
+        local = local_only.among(connection, tracked.name, [change.key]).get(change.key)
+        if local is not None and local.here is not None:
+            record = local.record_here
+        elif local is not None:
+            local_only.end(connection, tracked.name, [change.key])
     if record is None:
-        connection.execute(tracked.sql.delete, (change.key,))
+        records.delete(connection, tracked, change.key)
     else:
-        connection.execute(tracked.sql.upsert(tuple(record)), (change.key, *record.values()))
-    changes.forget_record(connection, tracked.name, change.key)
+        kept = {name: value for name, value in record.items() if name in tracked.column_names}
+        records.write(connection, tracked, change.key, kept)
+    changes.forget(connection, change.position)

@@ -25,6 +25,7 @@ from statesync.protocol.messages import (
     DropBatch,
     Effect,
     EndSession,
+    HoldBack,
     Prepare,
     Prepared,
     StoreAnswer,
@@ -40,6 +41,8 @@ from statesync.store.journal import batches, history, sessions
 from statesync.store.journal.transitions import Detail, JournalWriter
 from statesync.store.outbox import queue
 from statesync.store.parts import StoreParts
+from statesync.store.tracking.objects import Objects, chosen
+from statesync.store.tracking.wanted import fitted
 from statesync.store.upload.doubts import release_changes
 from statesync.store.upload.uploads import Uploads
 from statesync.values import Direction, SyncOptions, SyncResult
@@ -48,27 +51,40 @@ from statesync.wire import Page, Pull, Push, PushAnswer
 _MUCH = 100
 """Records of a session from which on SQLite's log may be long, and is written back when it has ended."""
 
+_OF_THE_STORE = (BeginSession, StoreBatch, StoreAnswer, Adapt)
+"""Effects that act on records: they hold only for the store as it was when the session began."""
+
 NOTHING_COMMITTED = Committed()
 
 
 class SessionStore:
-    """What one session does with the store. Used by the session's thread alone, inside ``connected``."""
+    """What one session does with the store. Used by the session's thread alone, inside ``connected``.
+
+    ``create`` comes first, in the thread that starts the session.
+    """
+
+    _context: SessionContext
+    _uploads: Uploads
+    _downloads: Downloads
 
     def __init__(
         self, parts: StoreParts, session: str, space: str, names: tuple[str, ...], options: SyncOptions
     ) -> None:
-        objects = {name: parts.objects[name] for name in names}
-        self._context = SessionContext(parts, session, space, objects, options)
-        self._uploads = Uploads(self._context)
-        self._downloads = Downloads(self._context)
+        self._parts, self._session, self._space = parts, session, space
+        self._names, self._options = names, options
         self._journal = JournalWriter(session, began=time.monotonic())
         self._batch: int | None = None
         self._stored = 0
 
     def create(self) -> None:
-        """Record the session in the phase idle. Raises ``UsageError`` for an object of another space."""
-        context = self._context
-        with context.parts.database.transaction() as connection:
+        """Record the session in the phase idle, for the objects as they are described now.
+
+        Raises ``UsageError`` for an object of another space, ``UnknownObject`` for one that is not tracked
+        any more, and ``BadOptions`` for a filter on a column that an object has not.
+        """
+        with self._parts.database.transaction() as connection:
+            self._context = context = self._context_of(self._parts.registry.refresh(connection))
+            self._uploads, self._downloads = Uploads(context), Downloads(context)
             elsewhere = claims.claim_objects(connection, context.objects, context.space)
             if elsewhere is not None:
                 raise UsageError(
@@ -76,14 +92,21 @@ class SessionStore:
                     "with one space of one hub; reset() it first"
                 )
             if context.options.downloads:
-                rereading.apply_filters(connection, context.objects, context.options.filter)
+                rereading.apply_filters(connection, context.objects, context.filters)
             sessions.create_session(connection, context.session, context.space, context.objects)
             sessions.prune(connection, context.parts.keep_sessions)
+
+    def _context_of(self, tracked: Objects) -> SessionContext:
+        objects = chosen(tracked, self._names)
+        filters = {name: fitted(wanted, objects[name]) for name, wanted in self._options.filter.items()}
+        return SessionContext(
+            self._parts, self._session, self._space, objects, tracked, self._options, filters
+        )
 
     @contextmanager
     def connected(self) -> Iterator[None]:
         """Give the session's thread its connection."""
-        with self._context.parts.database.session_connection() as connection:
+        with self._parts.database.session_connection() as connection:
             self._downloads.connect(connection)
             yield
 
@@ -134,7 +157,7 @@ class SessionStore:
         raise UsageError("a page is no answer to an upload")
 
     def _errors_mapped(self) -> AbstractContextManager[None]:
-        return self._context.parts.database.errors_mapped()
+        return self._parts.database.errors_mapped()
 
     # -- transactions --------------------------------------------------------------------------------
 
@@ -142,7 +165,9 @@ class SessionStore:
         """Write effects and journal rows in one transaction: the ``Commit`` of the machine."""
         details: dict[AnyTrigger, Detail] = {}
         committed = NOTHING_COMMITTED
-        with self._context.parts.database.transaction() as connection:
+        with self._parts.database.transaction() as connection:
+            if any(isinstance(effect, _OF_THE_STORE) for effect in effects):
+                self._context.check_store(connection)
             for effect in effects:
                 committed = self._write(connection, effect, details) or committed
             last = self._journal.write(connection, moves, self._batch, details)
@@ -167,8 +192,10 @@ class SessionStore:
                 batches.set_doubt(connection, session, effect.number, doubtful=effect.in_doubt)
             case DropBatch():
                 self._drop_batch(connection, effect)
+            case HoldBack():
+                self._uploads.hold_back(connection, effect.code, effect.message)
             case Adapt():
-                objects = claims.objects_of(connection, self._context.space, self._context.parts.objects)
+                objects = claims.objects_of(connection, self._context.space, self._context.tracked)
                 rereading.adapt(connection, self._context.space, objects, effect.problem)
             case StoreReason():
                 details[Trigger.CANCEL] = {"reason": effect.reason}
@@ -225,5 +252,5 @@ class SessionStore:
         message = effect.error.message if effect.error else None
         sessions.end_session(connection, self._context.session, effect.reason, message)
         if self._stored >= _MUCH:
-            self._context.parts.database.peewee.put_off_checkpoint()
+            self._parts.database.peewee.put_off_checkpoint()
         return {"reason": effect.reason, "error": message}

@@ -55,7 +55,7 @@ def learn(connection: sqlite3.Connection, known: SpaceState, hub: str, epoch: st
     if known.hub not in (None, hub):
         raise WrongHub(
             f"hub {hub} answered, but the records of space {known.space!r} here belong to hub {known.hub}; "
-            "check the address, or reset() the store first"
+            "check the address; if this is the new one, reset(keep_records=True) offers it all records"
         )
     if known.epoch not in (None, epoch):
         raise BadAnswer(f"the hub answered for epoch {epoch}, but was asked for {known.epoch}")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from statesync.machine import Commit, Move, SessionMachine
     from statesync.store.tracking.objects import TrackedObject
     from statesync.testing.conformance import HubConformance, RemoteConformance
-    from statesync.testing.coverage import ChartCoverage, Outcome, watching
+    from statesync.testing.coverage import ChartCoverage, Counts, Outcome, watching
     from statesync.testing.crashes import CrashPoints, Point, Program, ProgramFailed, Watch
     from statesync.testing.faults import Fault, FaultyRemote
     from statesync.testing.ledger import Ledger
@@ -28,6 +28,7 @@ _HOMES = {
     "Answer": "statesync.testing.reference",
     "ChartCoverage": "statesync.testing.coverage",
     "Commit": "statesync.machine",
+    "Counts": "statesync.testing.coverage",
     "CrashPoints": "statesync.testing.crashes",
     "Fault": "statesync.testing.faults",
     "FaultyRemote": "statesync.testing.faults",
@@ -61,6 +62,7 @@ __all__ = [
     "Answer",
     "ChartCoverage",
     "Commit",
+    "Counts",
     "CrashPoints",
     "Fault",
     "FaultyRemote",

@@ -15,7 +15,7 @@ from statesync.wire import (
     MAX_KEY_LENGTH,
     WRONG_HUB,
     Accepted,
-    Conflict,
+    Conflicted,
     Rejected,
 )
 
@@ -115,7 +115,7 @@ class RemoteConformance:
         peer, other = self.peer(), self.peer()
         peer.push(peer.upsert("a", {"n": 1}))
         (verdict,) = other.push(other.upsert("a", {"n": 2}, base=0))
-        assert isinstance(verdict, Conflict)
+        assert isinstance(verdict, Conflicted)
         assert read(verdict) == {"n": 1}
         (verdict,) = other.push(other.upsert("a", {"n": 3}, base=verdict.version))
         assert isinstance(verdict, Accepted)
@@ -135,7 +135,7 @@ class RemoteConformance:
         seen = other.cursor
         peer.push(peer.delete("a"))
         (verdict,) = other.push(other.upsert("a", {"n": 2}, base=seen))
-        assert isinstance(verdict, Conflict)
+        assert isinstance(verdict, Conflicted)
         assert verdict.deleted
 
     def test_fields_that_a_change_does_not_mention_are_kept(self) -> None:
@@ -258,7 +258,7 @@ class HubConformance(RemoteConformance):
         seen = other.cursor
         self.purge(_version(peer.push(peer.delete("a"))[0]))
         (verdict,) = other.push(other.upsert("a", {"n": 1}, base=seen))
-        assert isinstance(verdict, Conflict)
+        assert isinstance(verdict, Conflicted)
         assert verdict.deleted
         (verdict,) = other.push(other.upsert("a", {"n": 2}, base=0))
         assert isinstance(verdict, Accepted)
@@ -273,6 +273,6 @@ class HubConformance(RemoteConformance):
         assert isinstance(peer.push(peer.upsert("b", {}))[0], Accepted)
 
 
-def _version(verdict: Accepted | Conflict | Rejected) -> int:
+def _version(verdict: Accepted | Conflicted | Rejected) -> int:
     assert isinstance(verdict, Accepted), f"the hub answered {verdict} to a change that nobody else has made"
     return verdict.version

@@ -47,6 +47,12 @@ class Ledger:
             still = {column: after[column] for column in earlier or {}}
             claims.append(still | changed if before is not None else after)
 
+    def let_go(self, device: WorldDevice, name: str, key: str) -> None:
+        """Let go of the write that waits: the device has written the record anew, for itself alone."""
+        claims = self._claims.get((device.name, name, key))
+        if claims:
+            claims.pop()
+
     def lost(self, devices: dict[str, WorldDevice], hub: WorldHub) -> list[str]:
         """Return a line for every claim that was lost."""
         return list(self._lost(devices, hub))

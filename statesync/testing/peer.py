@@ -11,7 +11,7 @@ from attrs import define, field
 
 from statesync.errors import RemoteError
 from statesync.net.remote import Remote
-from statesync.wire import Accepted, Change, Conflict, Entry, Feed, Page, Pull, Push, PushAnswer, Rejected
+from statesync.wire import Accepted, Change, Conflicted, Entry, Feed, Page, Pull, Push, PushAnswer, Rejected
 
 
 @define(eq=False)
@@ -45,7 +45,7 @@ class Peer:
         self.number, self.hub, self.epoch = batch.number, answer.hub, answer.epoch
         return answer
 
-    def push(self, *changes: Change) -> list[Accepted | Conflict | Rejected]:
+    def push(self, *changes: Change) -> list[Accepted | Conflicted | Rejected]:
         """Send the next batch and return its verdicts."""
         return self.send(self.batch(*changes)).results
 
@@ -88,7 +88,7 @@ class Peer:
         return Change(self.object, key, "delete", self.cursor if base is None else base)
 
 
-def read(found: Entry | Conflict) -> Any:
+def read(found: Entry | Conflicted) -> Any:
     """Return the record that an entry or a conflict carries."""
     return msgspec.json.decode(found.data) if isinstance(found.data, msgspec.Raw) else None
 

@@ -91,8 +91,12 @@ class WorldHub:
             (name, key)
             for name, wanted in filters.items()
             for key, data in self._ask(of_object, name)
-            if not passes(data.encode(), wanted)
+            if not passes(key, data.encode(), wanted)
         }
+
+    def texts(self) -> str:
+        """Return everything that was ever written to any record, as one text."""
+        return "\n".join(data for (data,) in self._ask("SELECT data FROM audit WHERE data IS NOT NULL"))
 
     def foreign(self, client: str) -> list[tuple[str, str, int, str | None]]:
         """Return (object, key, version, data) that others than ``client`` wrote; no data is a delete."""
@@ -171,7 +175,12 @@ class WorldDevice:
                 for name, tracked in self.objects.items()
                 for (key,) in found.execute(f"SELECT key FROM {quoted(tracked.log)}")
             }
-        return changed | logged
+        return changed | logged | self.local_keys()
+
+    def local_keys(self) -> set[tuple[str, str]]:
+        """Return the records that are local only."""
+        with self.looking() as found:
+            return set(found.execute("SELECT object, key FROM statesync_local"))
 
     def pending_keys(self) -> set[tuple[str, str]]:
         """Return the records with a change that waits for the hub."""

@@ -90,13 +90,21 @@ class SyncWorld(RuleBasedStateMachine):
         self._touched: set[WorldDevice] = set()
 
     def rows(self, model: type[peewee.Model], device: WorldDevice) -> st.SearchStrategy[Row]:
-        """Return the strategy for new rows; foreign keys name rows that are on the device."""
+        """Return the strategy for new rows; foreign keys name rows that are on the device.
+
+        It is empty (``st.nothing()``) while there is no parent that a row needs: then no row is made.
+        """
         parents = {
-            field.name: st.sampled_from(keys) if not field.null else st.none() | st.sampled_from(keys)
+            field.name: self._parents(field, device)
             for field in model._meta.sorted_fields
-            if isinstance(field, peewee.ForeignKeyField) and (keys := self.keys(field.rel_model, device))
+            if isinstance(field, peewee.ForeignKeyField)
         }
         return record_strategy(model, **parents)
+
+    def _parents(self, field: peewee.ForeignKeyField, device: WorldDevice) -> st.SearchStrategy[Any]:
+        keys = self.keys(field.rel_model, device)
+        named = st.sampled_from(keys) if keys else st.nothing()
+        return st.none() | named if field.null else named
 
     def keys(self, model: type[peewee.Model], device: WorldDevice) -> list[Any]:
         """Return the keys of the rows of ``model`` on ``device``, in order."""
@@ -109,9 +117,12 @@ class SyncWorld(RuleBasedStateMachine):
     @rule(site=_sites, data=st.data())
     def create(self, site: int, data: st.DataObject) -> None:
         """Somebody makes a record."""
-        device, model = self._device(site), self._model(data)
-        row = data.draw(self.rows(model, device))
-        self.write(device, lambda: model.insert(row).execute())
+        device = self._device(site)
+        possible = [model for model in self.models if not self.rows(model, device).is_empty]
+        if possible:
+            model = data.draw(st.sampled_from(possible))
+            row = data.draw(self.rows(model, device))
+            self.write(device, lambda: model.insert(row).execute())
 
     @rule(site=_sites, data=st.data())
     def edit(self, site: int, data: st.DataObject) -> None:
@@ -123,18 +134,17 @@ class SyncWorld(RuleBasedStateMachine):
     def replace(self, site: int, data: st.DataObject) -> None:
         """A program overwrites a record with INSERT OR REPLACE."""
         device, model = self._device(site), self._model(data)
-        if keys := self.keys(model, device):
-            row = data.draw(self.rows(model, device)) | {
-                _key_of(model).name: data.draw(st.sampled_from(keys))
-            }
+        keys, rows = self.keys(model, device), self.rows(model, device)
+        if keys and not rows.is_empty:
+            row = data.draw(rows) | {_key_of(model).name: data.draw(st.sampled_from(keys))}
             self.write(device, lambda: model.insert(row).on_conflict_replace().execute())
 
     @rule(site=_sites, data=st.data())
     def write_in_bulk(self, site: int, data: st.DataObject) -> None:
         """One SQL statement changes some columns of every record."""
         device, model = self._device(site), self._model(data)
-        changes = self._some_fields(device, model, data)
-        self.write(device, lambda: model.update(changes).execute())
+        if changes := self._some_fields(device, model, data):
+            self.write(device, lambda: model.update(changes).execute())
 
     @rule(site=_sites, data=st.data())
     def delete(self, site: int, data: st.DataObject) -> None:
@@ -152,8 +162,8 @@ class SyncWorld(RuleBasedStateMachine):
         if keys:
             key = data.draw(st.sampled_from(keys))
             for site, device in enumerate(self.devices):
-                changes = self._some_fields(self._device(site), model, data)
-                self.write(device, _update(model, key, changes))
+                if changes := self._some_fields(self._device(site), model, data):
+                    self.write(device, _update(model, key, changes))
 
     # -- what programs and networks do ---------------------------------------------------------------
 
@@ -220,12 +230,16 @@ class SyncWorld(RuleBasedStateMachine):
             for _ in range(2):
                 for device in self.devices:
                     device.scope.sync(self.options)
-            check_converged(self.devices, self.hub)
-            lost = self.ledger.lost({device.name: device for device in self.devices}, self.hub)
-            assert not lost, "\n".join(lost)
+            self.at_the_end()
         finally:
             self._close_all()
             self._stack.close()
+
+    def at_the_end(self) -> None:
+        """Hold the world, in which everybody has synced, to its promises."""
+        check_converged(self.devices, self.hub)
+        lost = self.ledger.lost({device.name: device for device in self.devices}, self.hub)
+        assert not lost, "\n".join(lost)
 
     # -- how -----------------------------------------------------------------------------------------
 
@@ -249,7 +263,11 @@ class SyncWorld(RuleBasedStateMachine):
         return data.draw(st.sampled_from(list(self.models)))
 
     def _some_fields(self, device: WorldDevice, model: type[peewee.Model], data: st.DataObject) -> Row:
-        row = data.draw(self.rows(model, device))
+        """Return new values of some fields; of none while there is no parent that a row needs."""
+        rows = self.rows(model, device)
+        if rows.is_empty:
+            return {}
+        row = data.draw(rows)
         names = sorted(row.keys() - {_key_of(model).name})
         chosen = data.draw(st.lists(st.sampled_from(names), min_size=1, unique=True))
         return {name: row[name] for name in chosen}
@@ -264,7 +282,7 @@ class SyncWorld(RuleBasedStateMachine):
         if not keys:
             return lambda: None
         key, changes = data.draw(st.sampled_from(keys)), self._some_fields(device, model, data)
-        return _update(model, key, changes)
+        return _update(model, key, changes) if changes else lambda: None
 
     def write(self, device: WorldDevice, write: Write) -> None:
         """Let a write happen, and enter what it did to which records into the ledger."""

@@ -17,6 +17,8 @@ from statesync.demo.report import Check, Report
 
 from .shell import Ran, call, run
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -14,7 +14,7 @@ from rig.gate import Gate, answer
 
 from statesync.hub import Hub, prepare, serving
 
-from .shell import Ran, run
+from .shell import Ran, call, run
 
 
 def assert_one_line(ran: Ran, *words: str, code: int = 1) -> None:
@@ -68,7 +68,7 @@ def test_a_database_that_is_none(
     make(path)
     before = path.read_bytes() if path.is_file() else None
     where = ("--remote", "http://127.0.0.1:9", "--space", "s") if command == "sync" else ()
-    assert_one_line(run(command, path, *where), said)
+    assert_one_line(call(command, path, *where), said)
     assert (path.read_bytes() if path.is_file() else None) == before
 
 
@@ -117,7 +117,7 @@ def test_a_wrong_token(database: Path, tmp_path: Path) -> None:
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(arguments: list[str], said: str) -> None:
-    assert_one_line(run(*arguments), said, "--help", code=2)
+    assert_one_line(call(*arguments), said, "--help", code=2)
 
 
 def test_an_address_that_is_none_is_wrong_usage(database: Path) -> None:

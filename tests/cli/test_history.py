@@ -95,7 +95,7 @@ def test_a_conflict_shows_the_fields_that_differ_on_every_side(
     here.edit("k00000", elevation=8, name="ours")
     here.sync()
     rows = [line.split() for line in call("conflicts", database).out.splitlines()]
-    assert rows[0][:2] == ["Airport", "k00000"]
+    assert rows[0][:3] == ["1", "Airport", "k00000"]
     assert rows[1] == ["field", "before", "device", "hub", "kept"]
     assert ["name", "n0", "ours", "n0", "ours"] in rows
     assert ["elevation", "0", "8", "7", "7"] in rows

@@ -36,7 +36,7 @@ accepted: 1 1
 history: done ('Reading',) 2 committed
 flowchart TB
 equal: True 1
-after a loss: missing_here True
+deleted here alone: 1 False
 the doctor: retrack
 left: 0
 failed: remote_error failed closed

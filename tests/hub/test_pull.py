@@ -127,6 +127,16 @@ def test_a_filter_compares_as_json_does(device: Device, other: Device) -> None:
     assert matching() == set()
 
 
+def test_a_filter_asks_for_keys_by_the_empty_name_whatever_is_in_the_records(
+    device: Device, other: Device
+) -> None:
+    device.push(*(upsert(key, {"": "z", "id": "z", "n": n}) for n, key in enumerate("abc")))
+    wanted: dict[str, Any] = {"": ["a", "c", "z"]}
+    assert keys(other.pull({"Airport": {"cursor": 0, "filter": wanted}})) == ["a", "c"]
+    assert keys(other.pull({"Airport": {"cursor": 0, "filter": {**wanted, "n": [2]}}})) == ["c"]
+    assert keys(other.pull({"Airport": {"cursor": 0, "filter": {"": ["z"]}}})) == []
+
+
 def test_a_cursor_past_the_head_shows_a_restored_hub(device: Device) -> None:
     device.push(upsert("a", {}))
     status, answer = device.send("pull", device.pull_document({"Airport": {"cursor": 2}}))

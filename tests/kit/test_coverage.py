@@ -125,30 +125,40 @@ SESSIONS = HALF.replace("TRIGGERS", "Trigger")
 BATCHES = HALF.replace("TRIGGERS", "BatchTrigger")
 
 
-def run_pytest(folder: Path, *options: str, **tests: str) -> subprocess.CompletedProcess[str]:
-    for name, text in (tests or {"one": ONE}).items():
+Ran = subprocess.CompletedProcess[str]
+
+
+def run_pytest(folder: Path, *options: str, **tests: str) -> Ran:
+    """Run pytest with the plugins that are installed on files of these names and texts."""
+    for name, text in tests.items():
         (folder / f"test_{name}.py").write_text(text)
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
-    return subprocess.run(
-        [*command, *options, str(folder)],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        env={"PYTHONPATH": str(ROOT)},
-        check=False,
-    )
+    return pytest_in(folder, *options, PYTHONPATH=str(ROOT))
+
+
+def run_plugin(folder: Path, *options: str, **tests: str) -> Ran:
+    """Run pytest with this plugin and xdist alone, which begins sooner."""
+    for name, text in tests.items():
+        (folder / f"test_{name}.py").write_text(text)
+    plugins = ("-p", "statesync.testing.plugin", "-p", "xdist.plugin")
+    return pytest_in(folder, *plugins, *options, PYTHONPATH=str(ROOT), PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
+
+
+def pytest_in(folder: Path, *options: str, **environment: str) -> Ran:
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options, str(folder)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False)
 
 
 def test_the_plugin_reports_a_run(tmp_path: Path) -> None:
-    done = run_pytest(tmp_path, "--statesync-coverage", f"--statesync-coverage-pictures={tmp_path / 'out'}")
+    pictures = f"--statesync-coverage-pictures={tmp_path / 'out'}"
+    done = run_pytest(tmp_path, "--statesync-coverage", pictures, one=ONE)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "session chart: 1 of 19 edges" in done.stdout
     assert "never taken<br/>settle" in (tmp_path / "out" / "session-coverage.mmd").read_text()
 
 
 def test_the_plugin_can_require_that_everything_is_exercised(tmp_path: Path) -> None:
-    assert run_pytest(tmp_path, "--statesync-coverage=require").returncode == 1
-    assert run_pytest(tmp_path).returncode == 0
+    assert run_plugin(tmp_path, "--statesync-coverage=require", one=ONE).returncode == 1
+    assert run_plugin(tmp_path, one=ONE).returncode == 0
 
 
 TWO_WORKERS = ("-n", "2", "--dist", "loadfile", "--statesync-coverage=require")
@@ -156,7 +166,7 @@ TWO_WORKERS = ("-n", "2", "--dist", "loadfile", "--statesync-coverage=require")
 
 def test_what_two_workers_have_exercised_is_judged_as_one_run(tmp_path: Path) -> None:
     pictures = f"--statesync-coverage-pictures={tmp_path / 'out'}"
-    both = run_pytest(tmp_path, *TWO_WORKERS, pictures, sessions=SESSIONS, batches=BATCHES)
+    both = run_plugin(tmp_path, *TWO_WORKERS, pictures, sessions=SESSIONS, batches=BATCHES)
     assert both.returncode == 0, both.stdout + both.stderr
     assert both.stdout.count("coverage of the lifecycle") == 1
     assert "session chart: 19 of 19 edges" in both.stdout
@@ -165,18 +175,16 @@ def test_what_two_workers_have_exercised_is_judged_as_one_run(tmp_path: Path) ->
         assert "never taken" not in (tmp_path / "out" / f"{chart}-coverage.mmd").read_text()
 
 
-@pytest.mark.parametrize("half", [SESSIONS, BATCHES])
-def test_half_of_what_is_required_fails_with_workers_too(tmp_path: Path, half: str) -> None:
-    alone = run_pytest(tmp_path, *TWO_WORKERS, half=half, other="def test_nothing(): pass")
+def test_half_of_what_is_required_fails_with_workers_too(tmp_path: Path) -> None:
+    alone = run_plugin(tmp_path, *TWO_WORKERS, sessions=SESSIONS, other="def test_nothing(): pass")
     assert "2 passed" in alone.stdout
     assert alone.returncode == 1
 
 
 def test_without_xdist_the_plugin_does_as_before(tmp_path: Path) -> None:
     options = ("-p", "no:xdist", "--statesync-coverage=require")
-    assert run_pytest(tmp_path, *options, sessions=SESSIONS, batches=BATCHES).returncode == 0
-    (tmp_path / "test_batches.py").unlink()
-    assert run_pytest(tmp_path, *options, sessions=SESSIONS).returncode == 1
+    assert run_plugin(tmp_path, *options, sessions=SESSIONS).returncode == 1
+    assert run_plugin(tmp_path, *options, batches=BATCHES).returncode == 0
 
 
 def test_counts_come_through_as_they_were(counted: ChartCoverage) -> None:

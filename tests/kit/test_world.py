@@ -16,11 +16,12 @@ from hypothesis.stateful import rule
 from peewee import Model
 
 from statesync import UsageError
-from statesync.testing import Fault, SyncWorld
+from statesync.testing import Fault
+from statesync.testing.moves.local import LocalWrites
 
 from .shop import Article, Shelf
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 _sites = st.integers(0, 7)
 _faults = st.lists(st.none() | st.sampled_from(Fault), max_size=4)
@@ -30,7 +31,7 @@ def _record(name: str, key: str) -> Model:
     return {"Shelf": Shelf, "Article": Article}[name](id=key)
 
 
-class World(SyncWorld):
+class World(LocalWrites):
     models = [Shelf, Article]
 
     @rule(site=_sites, again=st.sampled_from(["clear", "reset"]), data=st.data())
@@ -40,6 +41,8 @@ class World(SyncWorld):
         alone = device.store.scope(device.remote, self._model(data))
         if not alone.pending():
             getattr(alone, again)()
+            for name in alone.objects:
+                self.forget_local(device, name)
 
     @rule(site=_sites, sold=st.booleans(), faults=_faults, cancel_at=st.none() | st.integers(1, 12))
     def sync_some(self, site: int, sold: bool, faults: list[Fault | None], cancel_at: int | None) -> None:

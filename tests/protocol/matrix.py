@@ -11,7 +11,7 @@ from pathlib import Path
 
 from attrs import evolve, frozen
 
-from statesync.errors import ConnectionLost, RemoteError, StoreError, Unreachable
+from statesync.errors import BadAnswer, ConnectionLost, RemoteError, StoreError, Unreachable
 from statesync.lifecycle import BatchPhase, Phase
 from statesync.protocol.conversation import Conversation, Doubt, OpenBatch, RequestState, Spent
 from statesync.protocol.messages import (
@@ -59,8 +59,8 @@ def _row(cells: list[str]) -> Row:
 
 
 def _batch(direction: Direction, request: RequestState, phase: BatchPhase) -> OpenBatch:
-    last_position = 4 if direction is Direction.UPLOAD else 0
-    return OpenBatch(1, direction, request=request, last_position=last_position, phase=phase)
+    records, last_position = (3, 4) if direction is Direction.UPLOAD else (0, 0)
+    return OpenBatch(1, direction, request=request, records=records, last_position=last_position, phase=phase)
 
 
 def _at(phase: Phase, batch: OpenBatch | None = None) -> Conversation:
@@ -115,6 +115,9 @@ _FETCHED = SITUATIONS["downloading, batch under way"]
 _FIRST = OpenBatch(1, _UP, request=RequestState.UNDER_WAY, phase=BatchPhase.IN_FLIGHT)
 
 
+_ALONE = evolve(_FIRST, records=1, last_position=5)
+
+
 def _refused(code: str, status: int = 409) -> RequestFailed:
     return RequestFailed(RemoteError("no", status=status, problem=Problem(code, "no")))
 
@@ -135,6 +138,15 @@ CASES_BEGIN: dict[str, Conversation] = {
     "conflicts were resolved, round 1": evolve(SITUATIONS["uploading"], sent=3, resend=2, looked_through=4),
     "conflicts were resolved, round 3": evolve(SITUATIONS["uploading"], sent=3, resend=2, round=3),
     "all were rejected": evolve(SITUATIONS["uploading"], sent=3, rejected=3),
+    "upload only, all were rejected": evolve(SITUATIONS["uploading"], sent=3, rejected=3, downloads=False),
+    "all were rejected, page under way": evolve(_FETCHED, sent=3, rejected=3),
+    "all were rejected, cancelling": evolve(SITUATIONS["cancelling, download under way"], sent=3, rejected=3),
+    "the one record of a batch is under way": evolve(_SENT, batch=_ALONE, at_most=1),
+    "an attempt with one record was lost": evolve(_SENT, batch=_ALONE, doubt=Doubt.OPEN),
+    "the upload was given up": evolve(SITUATIONS["uploading"], upload_error=RemoteError("may not write")),
+    "the upload was given up, page under way": evolve(_FETCHED, upload_error=RemoteError("may not write")),
+    "a batch was cut": evolve(SITUATIONS["uploading"], at_most=2),
+    "half a batch is under way": evolve(_SENT, at_most=2),
     "some were rejected": evolve(SITUATIONS["uploading"], sent=3, rejected=2),
     "the session followed the hub three times": evolve(_FETCHED, adaptations=3),
     "uploading, batch under way": _SENT,
@@ -156,6 +168,11 @@ CASES_EVENTS: dict[str, Event] = EVENTS | {
     "refused: epoch_changed": _refused("epoch_changed"),
     "refused: horizon_passed": _refused("horizon_passed", 410),
     "refused: too large": _refused("body_too_large", 413),
+    "refused: too deep": _refused("too_deep", 422),
+    "refused: too many spaces": _refused("too_many_spaces", 422),
+    "refused: forbidden": _refused("forbidden", 403),
+    "refused: malformed": _refused("malformed", 400),
+    "a proxy says 413": RequestFailed(BadAnswer("a page", status=413)),
     "cancel with a grace of 5 s": CancelRequested(Reason.DEADLINE, 5.0),
 }
 

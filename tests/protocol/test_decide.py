@@ -16,7 +16,7 @@ from attrs import asdict
 from statesync.errors import InternalError, SyncError
 from statesync.lifecycle import Phase
 from statesync.protocol import decide as deciding
-from statesync.protocol import ending
+from statesync.protocol import ending, next_batch, outcome
 from statesync.protocol.conversation import Conversation, Doubt, Spent
 from statesync.protocol.decide import decide
 from statesync.protocol.messages import Answered, Decision, Event, Finish, Interrupt, RequestFailed
@@ -70,7 +70,8 @@ def effect_words(effect: object) -> str:
 
 def action_words(action: object) -> str:
     told = words_of(action)
-    told = re.sub(r"^(prepare|compose_ahead) (\d+) (\d+) (\d+)$", r"\1 round \2 from \3 to \4", told)
+    told = re.sub(r"^(prepare|compose_ahead) (\d+) (\d+) (\d+)", r"\1 round \2 from \3 to \4", told)
+    told = re.sub(r"( to \d+) (\d+)$", r"\1 at most \2", told)
     return re.sub(r"^wait (\d+)", r"wait for attempt \1", told)
 
 
@@ -142,6 +143,16 @@ def test_an_answer_settles_the_doubt_and_moves_on_in_the_outbox() -> None:
     assert (after.sent, after.rejected, after.resend) == (3, 1, 2)
 
 
+def test_a_batch_that_is_too_much_is_cut_until_the_one_record_is_alone_and_grows_again() -> None:
+    too_large = CASES_EVENTS["refused: too large"]
+    cut = decide(SITUATIONS["uploading, batch under way"], too_large).conversation
+    assert (cut.at_most, cut.looked_through) == (1, 0)
+    alone = decide(CASES_BEGIN["the one record of a batch is under way"], too_large).conversation
+    assert (alone.at_most, alone.looked_through) == (1, 5)
+    assert (alone.sent, alone.rejected) == (1, 1)
+    assert decide(CASES_BEGIN["half a batch is under way"], Answered(2)).conversation.at_most == 4
+
+
 def test_seconds_of_all_attempts_are_counted_with_the_batch() -> None:
     lost = CASES_EVENTS["request lost"]
     assert isinstance(lost, RequestFailed)
@@ -194,7 +205,9 @@ def lines_run(*modules: ModuleType) -> Iterator[set[tuple[str, int]]]:
         sys.settrace(before)
 
 
-@pytest.mark.parametrize("module", [deciding, ending], ids=["decide", "ending"])
+@pytest.mark.parametrize(
+    "module", [deciding, next_batch, outcome, ending], ids=lambda module: module.__name__
+)
 def test_every_statement_runs_in_the_matrix(module: ModuleType) -> None:
     with lines_run(module) as seen:
         for row in PAIRS:
@@ -202,5 +215,5 @@ def test_every_statement_runs_in_the_matrix(module: ModuleType) -> None:
         for row in CASES:
             decide(CASES_BEGIN[row.situation], CASES_EVENTS[row.event])
         decide(SITUATIONS["done"], EVENTS["begin"])
-    assert len(statements(module)) > 50
+    assert len(statements(module)) > 20
     assert statements(module) - seen == set()

@@ -6,6 +6,7 @@ Run as a program it opens a device and syncs it once: ``python -m rig.child DATA
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -32,6 +33,8 @@ def start_child(path: Path, url: str, space: str, **options: Any) -> Iterator[Ch
 
 
 def _sync(path: str, url: str, space: str, options: str) -> None:
+    # A suite that runs in the background ignores the keyboard's interrupt, and its children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with device_at(Path(path), url, space) as device:
         device.sync(**json.loads(options))
 

@@ -62,7 +62,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
             code = IntegerField(null=True)
 
         class Bare(store.Model):  # type: ignore[name-defined, misc]
-            id = CharField(primary_key=True, collation="NOCASE")
+            id = CharField(primary_key=True)
 
         store.setup()
         nobody: Any = None  # nothing is synced here
@@ -76,6 +76,8 @@ keys = st.sampled_from(KEYS)
 small = st.integers(0, 3)
 objects = st.sampled_from(["Right", "Left", "Bare"])
 FOLD = "fold"
+LOCAL = "local"
+"""What follows is written in a block of untracked()."""
 
 Step = tuple[Any, ...]
 
@@ -96,7 +98,7 @@ REPLACE = 'REPLACE INTO "right" (id, name, code) VALUES (?, ?, ?)'
 IGNORE = 'INSERT OR IGNORE INTO "right" (id, name, code) VALUES (?, ?, ?)'
 DELETE = 'DELETE FROM "right" WHERE id = ?'
 
-steps = st.one_of(
+writes = st.one_of(
     of_both('INSERT OR IGNORE INTO "{}" (id, name, code) VALUES (?, ?, ?)', keys, small, small),
     of_both('REPLACE INTO "{}" (id, name, code) VALUES (?, ?, ?)', keys, small, small),
     of_both('UPDATE OR IGNORE "{}" SET code = ? WHERE id = ?', small, keys),
@@ -105,14 +107,28 @@ steps = st.one_of(
     of_both('DELETE FROM "{}" WHERE id = ?', keys),
     step("REPLACE INTO bare VALUES (?)", keys),
     step("DELETE FROM bare WHERE id = ?", keys),
+)
+steps = st.one_of(
+    writes,
+    st.tuples(st.just(LOCAL), st.lists(writes, min_size=1, max_size=4)),
     step(FOLD),
     # What sessions do to the outbox and the cursors.
     step(SEND, keys),
     step(RELEASE),
     step(f"{CHANGE} error = 'x: y', failed_in = 's' WHERE key = ?", keys),
+    step(f"{CHANGE} shared = 1 WHERE key = ?", keys),
+    step(f"{CHANGE} theirs = 'null' WHERE key = ?", keys),
     step(f"{CHANGE} deferred = NOT deferred WHERE key = ?", keys),
     step(ACCEPT, keys),
-    step("REPLACE INTO statesync_cursor VALUES (?, 's', ?, NULL, NULL, 0)", objects, small),
+    step(
+        "REPLACE INTO statesync_cursor (object, space, cursor, filter, rereading, reread_from) VALUES "
+        "(?, 's', ?, NULL, NULL, 0)",
+        objects,
+        small,
+    ),
+    # What no trigger sees.
+    step("UPDATE statesync_tracking SET is_on = 1 - is_on"),
+    step("UPDATE OR IGNORE bare SET id = ? WHERE id = ?", keys, keys),
 )
 
 
@@ -123,22 +139,37 @@ steps = st.one_of(
 )
 @example(history=[(REPLACE, "a", 0, 1), (FOLD,), (ACCEPT, "a"), (REPLACE, "b", 0, 1)]).via("replaced")
 @example(history=[(REPLACE, "a", 0, 0), (FOLD,), (ACCEPT, "a"), (IGNORE, "a", 0, 0)]).via("never written")
+@example(history=[(REPLACE, "a", 0, 0), (LOCAL, [(DELETE, "a")])]).via("nothing is left")
+@example(history=[(LOCAL, [(REPLACE, "a", 0, 0)]), (REPLACE, "a", 0, 1)]).via("a new one to the hub")
+@example(history=[(LOCAL, [(REPLACE, "a", 0, 0)]), (DELETE, "a")]).via("the hub never had it")
 @given(history=st.lists(steps, min_size=1, max_size=25))
 def test_what_waits_is_told_as_a_fold_would_make_it(desk: Desk, history: list[Step]) -> None:
-    desk.store.clear()
+    desk.other.execute("UPDATE statesync_tracking SET is_on = 1")
+    desk.store.clear(discard_pending=True)
     desk.other.execute("DELETE FROM statesync_cursor")
     for statement, *values in history:
         if statement == FOLD:
             desk.store.mark_for_upload()
+        elif statement == LOCAL:
+            own: Any = desk.store.database
+            with desk.store.untracked():
+                for sql, *parameters in values[0]:
+                    own.execute_sql(sql, parameters)
+                    compare(desk)
         else:
             desk.other.execute(statement, values)
-        expected = desk.folded()
-        assert desk.store.pending() == expected
-        assert desk.store.has_pending() == bool(expected)
-        for name, scope in desk.scopes.items():
-            of_scope = [change for change in expected if change.object == name]
-            assert (scope.pending(), scope.has_pending()) == (of_scope, bool(of_scope))
-    event(f"{len(expected)} changes")
+        compare(desk)
+    event(f"{len(desk.store.pending())} changes")
+
+
+def compare(desk: Desk) -> None:
+    """Hold what is told to what a fold makes, of all objects and of each."""
+    expected = desk.folded()
+    assert desk.store.pending() == expected
+    assert desk.store.has_pending() == bool(expected)
+    for name, scope in desk.scopes.items():
+        of_scope = [change for change in expected if change.object == name]
+        assert (scope.pending(), scope.has_pending()) == (of_scope, bool(of_scope))
 
 
 def test_telling_what_waits_writes_nothing(here: Device) -> None:

@@ -16,7 +16,7 @@ def test_a_mistyped_space_owns_nothing_and_the_right_one_can_be_used_after_it(
 ) -> None:
     here.add(3)
     mistyped = HttpRemote(gate.url, "mistyped")
-    gate.plan(refuse(403, "forbidden"))
+    gate.plan(refuse(403, "forbidden"), refuse(403, "forbidden"))
     with pytest.raises(RemoteError):
         here.store.scope(mistyped).sync()
     assert here.sync().stats.uploaded == 3

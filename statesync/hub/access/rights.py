@@ -30,10 +30,13 @@ class Rights:
 
     def require(self, right: Right, objects: Iterable[str]) -> None:
         """Raise the 403 unless ``right`` holds for every one of ``objects``."""
+        for name in self.lacking(right, objects):
+            raise forbidden(f"the token does not allow to {right} {name!r}")
+
+    def lacking(self, right: Right, objects: Iterable[str]) -> list[str]:
+        """Return those of ``objects`` for which ``right`` does not hold."""
         everywhere = self.grants.get(EVERY_OBJECT, frozenset())
-        for name in objects:
-            if right not in self.grants.get(name, everywhere):
-                raise forbidden(f"the token does not allow to {right} {name!r}")
+        return [name for name in objects if right not in self.grants.get(name, everywhere)]
 
     def require_somewhere(self, right: Right) -> None:
         """Raise the 403 if ``right`` holds for no object at all, before any object is known."""

@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from attrs import frozen
 
-from statesync.store import cursors, schema, spaces
+from statesync.store import cursors, local_only, schema, spaces
 from statesync.store.care.salvage import faults_in, is_damage, lacks_the_program
 from statesync.store.journal import audit, batches
 from statesync.store.outbox import soundness
@@ -49,9 +49,6 @@ def examine(connection: sqlite3.Connection, objects: Objects) -> list[Complaint]
 
     Runs in one transaction, so that it reads one state whoever writes meanwhile.
     """
-    lacking = list(_check_own_tables(connection))
-    if lacking:  # without a table of the store's own every other answer would be a guess
-        return lacking
     gone = list(_check_tables(connection, objects))
     absent = {complaint.about for complaint in gone}
     present = {name: tracked for name, tracked in objects.items() if name not in absent}
@@ -90,9 +87,10 @@ def _damage(said: list[str]) -> Complaint:
     return Complaint("file", f"the file is damaged: {'; '.join(said)}", Repair.SALVAGE)
 
 
-def _check_own_tables(connection: sqlite3.Connection) -> Iterator[Complaint]:
-    for table in schema.missing_tables(connection):
-        yield Complaint("file", f"the store's table {table} is gone", None)
+def lacking_tables(connection: sqlite3.Connection) -> list[Complaint]:
+    """Say which tables of the store's own are gone; without them every other answer would be a guess."""
+    missing = schema.missing_tables(connection)
+    return [Complaint("file", f"the store's table {table} is gone", None) for table in missing]
 
 
 def _check_tables(connection: sqlite3.Connection, objects: Objects) -> Iterator[Complaint]:
@@ -118,6 +116,11 @@ def _check_outbox(connection: sqlite3.Connection, objects: Objects, present: Obj
     for name, count in soundness.counts(connection).items():
         if name not in objects:
             yield Complaint(name, f"{count} pending changes are of an object that is not tracked", None)
+    for name, count in local_only.counts(connection).items():
+        if name not in objects:
+            yield Complaint(
+                name, f"{count} records that are local only are of an object that is not tracked", None
+            )
     for name, tracked in present.items():
         if not triggers.has_log(connection, tracked):
             continue  # told of above; without the log nobody knows what has been written since
@@ -125,6 +128,14 @@ def _check_outbox(connection: sqlite3.Connection, objects: Objects, present: Obj
         if wrong:
             yield Complaint(
                 name, f"{wrong} pending changes do not fit what their records are now", Repair.REFOLD
+            )
+        missing = soundness.count_missing(connection, tracked)
+        if missing:
+            yield Complaint(
+                name,
+                f"{missing} pending changes are of records that cannot be found, and were not deleted here; "
+                "they wait: make those records again, or take the changes back with rollback()",
+                None,
             )
     stray = soundness.count_stray(connection, batches.awaited(connection))
     if stray:

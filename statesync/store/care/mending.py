@@ -137,7 +137,7 @@ def _unique_indexes(connection: sqlite3.Connection, table: str) -> dict[str, lis
     """Return the unique indexes of a table that have every row, with their columns; the key's first."""
     listed = connection.execute(f"PRAGMA index_list({quoted(table)})").fetchall()
     found = {}
-    for _, name, is_unique, origin, is_partial in sorted(listed, key=lambda row: row[3] != "pk"):
+    for _, name, is_unique, _origin, is_partial in sorted(listed, key=lambda row: row[3] != "pk"):
         rows = connection.execute(f"PRAGMA index_info({quoted(name)})").fetchall()
         columns = [row[2] for row in rows]
         if is_unique and not is_partial and None not in columns:
@@ -203,4 +203,3 @@ def _rebuild_searches(connection: sqlite3.Connection, losses: Losses) -> None:
 
 def _belongs_to(table: str, virtual: str) -> bool:
     return table.lower().startswith(f"{virtual.lower()}_")
-

@@ -35,7 +35,7 @@ def empty(file: PageFile, root: int) -> None:
 
 
 def forget_free_pages(file: PageFile) -> None:
-    """Let the file have no free pages, and no map of its pages: both may be damaged, and a copy needs none."""
+    """Let the file have no free pages and no map of its pages: both may be damaged, and a copy needs none."""
     for offset in (*_FREE_LIST, _LARGEST_ROOT):
         file.set_header_number(offset, 0)
 

@@ -31,38 +31,50 @@ def mend(parts: StoreParts) -> list[Complaint]:
 
     What has to come from the hub again comes with the next sync.
     """
-    database = parts.database
-    if not database.path.exists():
-        raise StoreNotReady(f"there is no file {database.path}; give the path of a device database")
-    losses = _salvage_if_damaged(database, parts.registry.opened)
-    objects = parts.registry.opened or _described(database)
-    left = examine(database, objects)
+    if not parts.database.path.exists():
+        raise StoreNotReady(f"there is no file {parts.database.path}; give the path of a device database")
+    losses = _salvage_if_damaged(parts)
+    left = examine(parts)
     for _ in range(_ROUNDS):
         mendable = [complaint for complaint in left if complaint.repair not in (None, Repair.SALVAGE)]
         if not mendable:
             break
-        with database.transaction() as connection:
+        with parts.database.transaction() as connection:
+            objects = _objects(parts, connection)
             for complaint in mendable:
                 _mend(connection, objects, complaint)
-        left = examine(database, objects)
+        left = examine(parts)
     return [*_told(losses), *left]
 
 
-def examine(database: Database, objects: Objects) -> list[Complaint]:
+def examine(parts: StoreParts) -> list[Complaint]:
     """Return everything that is wrong with the store, worst first, as it is at one moment."""
+    database = parts.database
     with database.errors_mapped():
         damage = list(doctor.check_file(database.raw()))  # SQLite ends a transaction that meets damage
     if any(complaint.repair is Repair.SALVAGE for complaint in damage):
         return damage  # every other answer would be a guess
     with database.snapshot() as connection:
-        return [*damage, *doctor.examine(connection, objects)]
+        lacking = doctor.lacking_tables(connection)
+        found = lacking or doctor.examine(connection, _objects(parts, connection))
+        return [*damage, *found]
 
 
-def _salvage_if_damaged(database: Database, objects: Objects) -> Losses:
+def _objects(parts: StoreParts, connection: sqlite3.Connection) -> Objects:
+    """Return the objects as they are described now, those without a table too."""
+    if not parts.registry.is_ready:
+        return registry.load(connection)
+    parts.registry.refresh(connection)
+    return parts.registry.known
+
+
+def _salvage_if_damaged(parts: StoreParts) -> Losses:
+    database = parts.database
     with database.errors_mapped():
         found = list(doctor.check_file(database.raw()))
     if any(complaint.repair is Repair.SALVAGE for complaint in found) or not _can_be_opened(database):
-        return salvage(database, partial(settle, opened=objects))
+        opened = parts.registry.known if parts.registry.is_ready else {}
+        return salvage(database, partial(settle, opened=opened))
     return Losses(())
 
 
@@ -76,16 +88,11 @@ def _can_be_opened(database: Database) -> bool:
         return True  # the doctor tells of it
     try:
         with database.errors_mapped():
-            schema.is_store(database.raw())
-        _described(database)
+            schema.is_store(database.raw(), str(database))
+            registry.load(database.raw())
     except StoreCorrupt:
         return False
     return True
-
-
-def _described(database: Database) -> Objects:
-    with database.errors_mapped():
-        return registry.load(database.raw())
 
 
 def _told(losses: Losses) -> list[Complaint]:
@@ -104,6 +111,7 @@ def _mend(connection: sqlite3.Connection, objects: Objects, complaint: Complaint
             reread(connection, about, MISSED_DELETES)
         case Repair.CLOSE:
             audit.close(connection, complaint.about)
+            _release_stray(connection)
 
 
 def _retrack(connection: sqlite3.Connection, objects: Objects) -> None:
@@ -116,6 +124,10 @@ def _retrack(connection: sqlite3.Connection, objects: Objects) -> None:
 
 def _refold(connection: sqlite3.Connection, objects: Objects) -> None:
     fold(connection, objects)
-    soundness.release_stray(connection, batches.awaited(connection))
+    _release_stray(connection)
     for tracked in objects.values():
         soundness.mend_contradictions(connection, tracked)
+
+
+def _release_stray(connection: sqlite3.Connection) -> None:
+    soundness.release_stray(connection, batches.awaited(connection))

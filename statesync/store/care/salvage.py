@@ -111,7 +111,8 @@ def _check(name: str, copy: sqlite3.Connection) -> None:
 
 
 _NO_DAMAGE = re.compile(
-    r"ok$|CHECK constraint failed in |(non-)?[A-Z]+ value in |non-unique entry in |no such (collation|function)"
+    r"ok$|CHECK constraint failed in |(non-)?[A-Z]+ value in |non-unique entry in |"
+    r"no such (collation|function)"
 )
 """What the check says of values that do not fit their table, and of what it lacks: a copy has them too."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
+from itertools import pairwise
 
 from attrs import Factory, define, frozen
 
@@ -214,7 +215,7 @@ def _rise(rowids: Sequence[int], within: tuple[int, int]) -> bool:
     if not rowids:
         return True
     is_inside = (low < rowids[0] or low == _LOWEST) and rowids[-1] <= high
-    return is_inside and all(one < other for one, other in zip(rowids, rowids[1:], strict=False))
+    return is_inside and all(one < other for one, other in pairwise(rowids))
 
 
 def _is_table_leaf(file: PageFile, number: int) -> bool:

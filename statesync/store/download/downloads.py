@@ -14,6 +14,7 @@ from statesync.errors import UsageError
 from statesync.protocol.messages import Answered
 from statesync.store import cursors, spaces
 from statesync.store.context import SessionContext
+from statesync.store.cursors import Cursor
 from statesync.store.download import orphans, pages
 from statesync.store.journal import batches
 from statesync.values import RecordError
@@ -36,6 +37,7 @@ class Downloads:
         self._context = context
         self._watched = orphans.watched(context.objects)
         self._download: Download | None = None
+        self._asked_from: dict[str, Cursor] = {}
         self.orphans: list[RecordError] = []
         """Records without a parent; known once the feed is drained."""
 
@@ -48,8 +50,8 @@ class Downloads:
         """Return the request for the next page of the scope's feeds."""
         context = self._context
         here = spaces.load_or_create(context.raw(), context.space)
-        feeds = cursors.feeds(context.raw(), context.objects, context.options.filter)
-        limit = context.options.download_batch_size
+        self._asked_from = cursors.cursors(context.raw(), context.objects)
+        feeds, limit = cursors.feeds(self._asked_from), context.options.download_batch_size
         return Pull(here.client, here.number, here.hub, here.epoch, feeds, limit, here.head)
 
     def request_ahead(self) -> Pull:
@@ -70,12 +72,18 @@ class Downloads:
         return Answered(len(page.changes), more=page.more)
 
     def store(self, connection: sqlite3.Connection, number: int) -> int:
-        """Store the page as the batch ``number``, with its cursors; return how many records it brought."""
+        """Store the page as the batch ``number``, with its cursors; return how many records it brought.
+
+        Raises ``StoreChanged`` where the cursors are not those that it was asked from any more.
+        """
         download, context = self._staged(), self._context
         page = download.page
         here = spaces.load_or_create(connection, context.space)
+        positions = cursors.cursors(connection, context.objects)
+        if here.client != download.request.client or positions != self._asked_from:
+            raise context.changed("how far its objects are read")
         spaces.learn(connection, here, page.hub, page.epoch, page.head)
-        stored = pages.apply(connection, page, download.parts, context.objects, context.session)
+        stored = pages.apply(connection, page, download.parts, context.objects, positions, context.session)
         for part in download.parts:
             if part.tracked.name in self._watched:
                 orphans.note(connection, part.tracked, (entry.key for entry in part.entries))

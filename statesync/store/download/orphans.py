@@ -9,9 +9,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable
 
+from statesync.store.file.reading import StoredKey, key_for_people, read
 from statesync.store.tracking.description import Reference
 from statesync.store.tracking.objects import Objects, TrackedObject
-from statesync.store.tracking.quoting import quoted
+from statesync.store.tracking.quoting import in_main, is_key, quoted
 from statesync.values import RecordError
 
 
@@ -44,26 +45,29 @@ def find(connection: sqlite3.Connection, objects: Objects) -> list[RecordError]:
     for tracked in objects.values():
         for reference in tracked.references:
             for key, parent in _of_reference(connection, tracked, reference):
-                message = f"its {reference.column} names {parent!r}, which {reference.parent_table} has not"
-                orphans[tracked.name, key] = RecordError(tracked.name, key, "orphaned", message)
+                message = f"its {reference.column} names '{parent}', which {reference.parent_table} has not"
+                shown = key_for_people(key)
+                orphans[tracked.name, shown] = RecordError(tracked.name, shown, "orphaned", message)
     return list(orphans.values())
 
 
 def _of_reference(
     connection: sqlite3.Connection, tracked: TrackedObject, reference: Reference
-) -> list[tuple[str, str]]:
-    child, key, column = quoted(tracked.table), quoted(tracked.key), quoted(reference.column)
-    parent, parent_key = quoted(reference.parent_table), quoted(reference.parent_column)
+) -> list[tuple[StoredKey, object]]:
+    child, key, column = in_main(tracked.table), quoted(tracked.key), quoted(reference.column)
+    parent, parent_key = in_main(reference.parent_table), quoted(reference.parent_column)
     is_orphan = (
         f"child.{column} IS NOT NULL AND NOT EXISTS "
         f"(SELECT 1 FROM {parent} AS parent WHERE parent.{parent_key} = child.{column})"
     )
-    return connection.execute(
+    found = is_key(f"child.{key}", "touched.key")
+    sql = (
         f"SELECT child.{key}, child.{column} FROM temp.statesync_touched AS touched "
-        f"CROSS JOIN {child} AS child ON child.{key} = touched.key "
+        f"CROSS JOIN {child} AS child ON {found} "
         f"WHERE touched.tablename = :child AND {is_orphan} "
         f"UNION SELECT child.{key}, child.{column} FROM temp.statesync_touched AS touched "
         f"CROSS JOIN {child} AS child ON child.{column} = touched.key "
-        f"WHERE touched.tablename = :parent AND {is_orphan}",
-        {"child": tracked.table, "parent": reference.parent_table},
-    ).fetchall()
+        f"WHERE touched.tablename = :parent AND {is_orphan}"
+    )
+    tables = {"child": tracked.table, "parent": reference.parent_table}
+    return read(connection, lambda: connection.execute(sql, tables).fetchall())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from operator import ge
 
@@ -17,12 +17,14 @@ from attrs import frozen
 
 from statesync.conflicts import Record
 from statesync.errors import BadAnswer
-from statesync.store import conflict_log, cursors
+from statesync.store import bases, conflict_log, cursors, local_only
+from statesync.store.bases import Step
 from statesync.store.conflict_log import Sides
 from statesync.store.cursors import EPOCH, UNLOGGED, Cursor
 from statesync.store.download import upserts
+from statesync.store.file.reading import read
 from statesync.store.outbox import changes
-from statesync.store.outbox.changes import Rebase
+from statesync.store.outbox.changes import Rebase, RemoteImage
 from statesync.store.outbox.fold import fold
 from statesync.store.outbox.lookup import pending_among
 from statesync.store.rereading import finish_reread
@@ -101,15 +103,20 @@ def _decode_object(tracked: TrackedObject, entries: list[Entry]) -> ObjectPage:
 
 
 def apply(
-    connection: sqlite3.Connection, page: Page, parts: Sequence[ObjectPage], objects: Objects, session: str
+    connection: sqlite3.Connection,
+    page: Page,
+    parts: Sequence[ObjectPage],
+    objects: Objects,
+    positions: Mapping[str, Cursor],
+    session: str,
 ) -> int:
     """Store a decoded page, untracked, and its cursors; return how many records were stored or deleted.
 
-    In a transaction; writes nothing if nothing is new. ``objects`` are those of the scope. Folds first, so
-    that every change made until now keeps the cursor of its time as its base.
+    In a transaction; writes nothing if nothing is new. ``objects`` are those of the scope, ``positions`` the
+    cursors from which the page was asked for, and which they still have. Folds first, so that every change
+    made until now keeps the cursor of its time as its base.
     """
     fold(connection, objects)
-    positions = cursors.cursors(connection, objects)
     rereads = [] if page.more else [each for each in positions.values() if each.rereading is not None]
     with switched_off(connection) if parts or rereads else nullcontext():
         stored = sum(_apply_object(connection, part, positions[part.tracked.name], session) for part in parts)
@@ -117,6 +124,7 @@ def apply(
             finish_reread(connection, objects[cursor.object], cursor)
     moved = {name: at for name, at in page.cursors.items() if at != positions[name].position}
     cursors.move(connection, moved)
+    bases.pass_over(connection, (Step(name, positions[name].position, at) for name, at in moved.items()))
     return stored
 
 
@@ -126,12 +134,15 @@ def _apply_object(connection: sqlite3.Connection, part: ObjectPage, cursor: Curs
     aside = pending_among(connection, tracked.name, keys)
     if cursor.is_compared:
         cursors.note_seen(connection, tracked.name, keys)
+    known, overwritten = _end_local(connection, part)
+    if known:
+        part = _without(part, known)
     if aside:
         _leave_aside(connection, part, aside)
     if cursor.rereading in (EPOCH, UNLOGGED):
-        aside |= _offer_newer(connection, part, cursor.reread_from, aside)
+        aside |= _offer_newer(connection, part, cursor.reread_from, aside | overwritten)
     if cursor.rereading == UNLOGGED:
-        _log_overwritten(connection, part, cursor.reread_from, aside, session)
+        _log_overwritten(connection, part, cursor.reread_from, aside | overwritten, session)
     rows = [row for row in part.rows if row[0] not in aside] if aside else part.rows
     deleted = [key for key in part.deleted if key not in aside] if aside else part.deleted
     # Deletes go first: a record may have the unique value of one that is deleted.
@@ -140,17 +151,44 @@ def _apply_object(connection: sqlite3.Connection, part: ObjectPage, cursor: Curs
     return len(rows) + len(deleted)
 
 
+def _end_local(connection: sqlite3.Connection, part: ObjectPage) -> tuple[set[str], set[str]]:
+    """Return which records of the page stay local only, and which do no longer: the page has news of them."""
+    name = part.tracked.name
+    exempt = local_only.among(connection, name, [entry.key for entry in part.entries])
+    if not exempt:
+        return set(), set()
+    known = {
+        entry.key
+        for entry in part.entries
+        if entry.key in exempt and exempt[entry.key].knows(entry.version, _remote(part.tracked, entry))
+    }
+    local_only.end(connection, name, exempt.keys() - known)
+    return known, exempt.keys() - known
+
+
+def _without(part: ObjectPage, keys: set[str]) -> ObjectPage:
+    return ObjectPage(
+        part.tracked,
+        tuple(entry for entry in part.entries if entry.key not in keys),
+        tuple(row for row in part.rows if row[0] not in keys),
+        tuple(key for key in part.deleted if key not in keys),
+    )
+
+
+def _remote(tracked: TrackedObject, entry: Entry) -> Record | None:
+    return None if entry.deleted else tracked.wire.read(entry.data)  # type: ignore[arg-type]
+
+
 def _leave_aside(connection: sqlite3.Connection, part: ObjectPage, aside: set[str]) -> None:
-    changes.keep_remote_images(connection, part.tracked.name, _remote_images(part, aside))
+    images = _remote_images(part, aside)
+    versions = {entry.key: entry.version for entry in part.entries if entry.key in aside}
+    remote = [RemoteImage(key, image, versions[key]) for key, image in images.items()]
+    changes.keep_remote_images(connection, part.tracked.name, remote)
 
 
 def _remote_images(part: ObjectPage, keys: set[str]) -> dict[str, str | None]:
     """Return the images of the hub's records, None for a deleted one."""
-    return {
-        entry.key: None if entry.deleted else image_of(part.tracked.wire.read(entry.data))  # type: ignore[arg-type]
-        for entry in part.entries
-        if entry.key in keys
-    }
+    return {entry.key: image_of(_remote(part.tracked, entry)) for entry in part.entries if entry.key in keys}
 
 
 def _offer_newer(
@@ -158,16 +196,20 @@ def _offer_newer(
 ) -> set[str]:
     """Offer what this device has seen and the hub has lost, or has never been told of.
 
-    A record whose version is not above the cursor that the object had was seen here in that version or a later
-    one. Where ours differs, the hub lacks a write. Returns the keys of the records that are offered.
+    A record whose version is not above the cursor that the object had was seen here in that version or a
+    later one. Where ours differs, the hub lacks a write. Returns the keys of the records that are offered.
     """
+    tracked = part.tracked
     old = {e.key: e for e in part.entries if e.version <= seen_until and e.key not in pending}
     images = _remote_images(part, set(old))
+    unread = cursors.unread(connection, tracked.name)
     offered: set[str] = set()
-    for key, _, remote in _differing(connection, part.tracked, old):
+    for key, _, remote in _differing(connection, tracked, old):
         edit = Rebase("update" if remote else "insert", images[key], old[key].version)
-        changes.offer_edit(connection, part.tracked.name, key, edit)
+        changes.offer_edit(connection, tracked.name, key, edit)
         offered.add(key)
+    if unread and offered:
+        changes.spare(connection, tracked.name, unread, offered)
     return offered
 
 
@@ -187,9 +229,14 @@ def _differing(
     connection: sqlite3.Connection, tracked: TrackedObject, entries: dict[str, Entry]
 ) -> Iterator[tuple[str, Record, Record | None]]:
     """Find our records that are not as the hub's: (key, ours, theirs), None for one that it has deleted."""
-    rows = connection.execute(tracked.sql.select, (json.dumps(list(entries)),)).fetchall()
-    for key, *values in rows:
-        entry, ours = entries[key], tracked.record_of(tuple(values))
-        remote = None if entry.deleted else tracked.wire.read(entry.data)  # type: ignore[arg-type]
-        if remote is None or any(ours.get(column) != value for column, value in remote.items()):
+    wanted = json.dumps(list(entries))
+    found = read(connection, lambda: connection.execute(tracked.sql.select, (wanted,)).fetchall())
+    unread = cursors.unread(connection, tracked.name)  # what is there is not ours: it was filled in
+    for key, *values in found:
+        if key not in entries:
+            continue
+        ours, remote = tracked.record_of(tuple(values)), _remote(tracked, entries[key])
+        if remote is None or any(
+            ours.get(column) != value for column, value in remote.items() if column not in unread
+        ):
             yield key, ours, remote

@@ -12,15 +12,16 @@ from collections.abc import Sequence
 
 import msgspec
 
+from statesync.store.tracking import records
 from statesync.store.tracking.objects import TrackedObject
 
 Row = tuple[object, ...]
 
 _INDEXED = r"""
 SELECT part.name, listed."unique" AND listed.origin <> 'pk'
-FROM pragma_index_list(:table) AS listed JOIN pragma_index_info(listed.name) AS part
+FROM pragma_index_list(:table, 'main') AS listed JOIN pragma_index_info(listed.name, 'main') AS part
 WHERE NOT EXISTS (
-    SELECT 1 FROM sqlite_master
+    SELECT 1 FROM main.sqlite_master
     WHERE type = 'trigger' AND tbl_name = :table COLLATE NOCASE AND name NOT LIKE 'statesync\_%' ESCAPE '\'
 )
 """
@@ -29,9 +30,10 @@ _TOGETHER = 50
 
 
 def write(connection: sqlite3.Connection, tracked: TrackedObject, rows: Sequence[Row]) -> None:
-    """Insert or update rows of (key, *columns), the last one of a key staying. In a transaction.
+    """Insert or update rows of (key, *columns). Of two rows with one key the last one stays.
 
     ``UNSET`` is a column that the record's writer did not know: it is left as it is, or gets its default.
+    Runs in a transaction. Raises ``sqlite3.IntegrityError`` for a row that its table cannot hold.
     """
     if not rows:
         return
@@ -64,14 +66,19 @@ def _write_columns(
     rows: Sequence[Row],
     spared: frozenset[str],
 ) -> None:
+    computed = tuple(name for name in tracked.computed if name not in columns)
+    if computed:  # a new record whose writer did not know a column gets a value of its own there
+        rows = [(*row, *(tracked.computed[name]() for name in computed)) for row in rows]
     done = 0
     if not spared.isdisjoint(columns):
-        sparing = tracked.sql.upsert(columns, spared)
+        sparing = tracked.sql.upsert(columns, spared, computed)
         while some := rows[done : done + _TOGETHER]:
             if connection.executemany(sparing, some).rowcount < len(some):
                 break
             done += len(some)
-    connection.executemany(tracked.sql.upsert(columns), rows[done:])
+    rest, whole = rows[done:], tracked.sql.upsert(columns, computed=computed)
+    if rest and connection.executemany(whole, rest).rowcount < len(rest):
+        records.refuse_twins(connection, tracked, (str(row[0]) for row in rest))
 
 
 def _spared(connection: sqlite3.Connection, tracked: TrackedObject) -> frozenset[str]:

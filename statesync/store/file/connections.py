@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ class DeviceDatabase(SqliteDatabase):
     """
 
     connect_params: dict[str, Any]
+    _timeout: float
 
     def __init__(self, path: str, **settings: Any) -> None:
         self._session_thread: int | None = None
@@ -109,6 +111,23 @@ class DeviceDatabase(SqliteDatabase):
     def _settings(self) -> tuple[object, ...]:
         """Return what the program may have changed since a connection was opened."""
         return tuple(copy(vars(self)[name]) for name in _SETTINGS)
+
+    def _set_pragmas(self, connection: sqlite3.Connection) -> None:
+        """Set what every connection is opened with.
+
+        The first one switches a fresh file to its log, for which SQLite does not wait. So where several open
+        it at once, each waits for the one that writes, and tries again.
+        """
+        until, is_set = time.monotonic() + self._timeout, False
+        while not is_set:
+            try:
+                super()._set_pragmas(connection)  # type: ignore[misc]
+                is_set = True
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                    raise
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute("ROLLBACK")
 
     def _connect_for_any_thread(self) -> sqlite3.Connection:
         params = self.connect_params

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,17 +50,18 @@ class Database:
     """One SQLite file. Every thread that uses it has a connection of its own.
 
     ``busy_timeout`` is how many seconds a write waits for another writer before it fails with
-    ``StoreLocked``.
+    ``StoreLocked``. ``path`` is the real file, as it is found now: links, another spelling and a later change
+    of the working directory lead to the same file, and to the same lock beside it.
     """
 
     def __init__(self, path: str | Path, busy_timeout: float = 5.0) -> None:
-        self.path: Path = Path(path)
         if str(path) == ":memory:" or not str(path):
             raise UsageError(
                 "a store needs a file, because its threads and sessions share it; give it a path"
             )
+        self.path: Path = Path(os.path.realpath(path))
         self.peewee: DeviceDatabase = DeviceDatabase(
-            str(path), pragmas=_PRAGMAS, timeout=busy_timeout, lock_type="IMMEDIATE"
+            str(self.path), pragmas=_PRAGMAS, timeout=busy_timeout, lock_type="IMMEDIATE"
         )
 
     def __str__(self) -> str:
@@ -115,7 +117,7 @@ class Database:
     def without_foreign_keys(self) -> Iterator[None]:
         """Enforce no foreign keys on the calling thread's connection for the length of the block.
 
-        Raises ``UsageError`` inside a transaction, where SQLite would not listen.
+        Raises ``UsageError`` inside a transaction, where SQLite ignores the switch.
         """
         if self.peewee.in_transaction():
             raise UsageError("this cannot be done inside a transaction; end it first")
@@ -134,6 +136,12 @@ class Database:
             kinds.append("extensions")
         for kind in kinds:
             getattr(database, f"_load_{kind}")(connection)
+
+    def in_transaction(self) -> bool:
+        """Tell whether the calling thread is in a transaction, of Peewee's or begun by itself in SQL."""
+        if self.peewee.is_closed():
+            return False
+        return self.peewee.in_transaction() or self.raw().in_transaction
 
     def raw(self) -> sqlite3.Connection:
         """Return the calling thread's sqlite3 connection, opened if need be."""

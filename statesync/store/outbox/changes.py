@@ -12,9 +12,11 @@ from typing import NamedTuple
 
 from attrs import frozen
 
-from statesync.store.outbox.lookup import NO_RECORD
+from statesync.store import local_only
+from statesync.store.local_only import LOCAL_KEYS
+from statesync.store.outbox.lookup import NEVER_LEFT, NO_RECORD, PENDING_KEYS
 from statesync.store.tracking.objects import TrackedObject
-from statesync.store.tracking.quoting import quoted
+from statesync.store.tracking.quoting import in_main, quoted
 
 
 class Revision(NamedTuple):
@@ -22,6 +24,14 @@ class Revision(NamedTuple):
 
     position: int
     revision: int
+
+
+class RemoteImage(NamedTuple):
+    """The hub's record in one version; without an image it is a delete."""
+
+    key: str
+    image: str | None
+    version: int
 
 
 @frozen
@@ -36,22 +46,38 @@ class Rebase:
 # -- offering --------------------------------------------------------------------------------------
 
 
-def offer_records(
-    connection: sqlite3.Connection, tracked: TrackedObject, where: str = "TRUE", order: str = ""
-) -> None:
-    """Offer those of an object's records that ``where`` picks, as new; ``:object`` in it is its name."""
-    connection.execute(
-        "INSERT INTO statesync_change (object, key, operation, base, revision) "
-        f"SELECT :object, {quoted(tracked.key)}, 'insert', 0, 1 FROM {quoted(tracked.table)} "
-        f"WHERE {where} {order}",
-        {"object": tracked.name},
-    )
+def offer_new(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
+    """Offer every record of an object that is tracked for the first time: no hub has any of them."""
+    _offer(connection, tracked, f"{quoted(tracked.key)} IS NOT NULL", base=0, shared=False)
+
+
+def offer_again(connection: sqlite3.Connection, tracked: TrackedObject, where: str, base: int) -> None:
+    """Offer those of an object's records that ``where`` picks; ``:object`` in it is its name.
+
+    The hub has lost them, so far as this device knows, which had read up to ``base`` when it had them last.
+    """
+    _offer(connection, tracked, where, base=base, shared=True)
 
 
 def offer_all(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
-    """Offer every record of an object, as new: for a hub that has none of them."""
+    """Offer every record of an object that is not local only, as new: for a hub that has none of them."""
+    name = {"object": tracked.name}
+    local_only.end_those(connection, f"key IN ({PENDING_KEYS} AND operation <> 'delete')", name)
+    local_only.forget_versions(connection, tracked.name)
     forget_object(connection, tracked.name)
-    offer_records(connection, tracked, order=f"ORDER BY {quoted(tracked.key)}")
+    _offer(connection, tracked, f"{quoted(tracked.key)} NOT IN ({LOCAL_KEYS})", base=0, shared=True)
+
+
+def _offer(
+    connection: sqlite3.Connection, tracked: TrackedObject, where: str, *, base: int, shared: bool
+) -> None:
+    key = quoted(tracked.key)
+    connection.execute(
+        "INSERT INTO statesync_change (object, key, operation, base, revision, shared) "
+        f"SELECT :object, {key}, 'insert', :base, 1, :shared FROM {in_main(tracked.table)} "
+        f"WHERE {where} ORDER BY {key} ON CONFLICT DO NOTHING",
+        {"object": tracked.name, "base": base, "shared": shared},
+    )
 
 
 def offer_edit(connection: sqlite3.Connection, name: str, key: str, edit: Rebase) -> None:
@@ -60,6 +86,25 @@ def offer_edit(connection: sqlite3.Connection, name: str, key: str, edit: Rebase
         "INSERT INTO statesync_change (object, key, operation, image, base, revision) "
         "VALUES (?, ?, ?, ?, ?, 1)",
         (name, key, edit.operation, edit.image, edit.base),
+    )
+
+
+def spare(
+    connection: sqlite3.Connection, name: str, columns: Iterable[str], keys: Iterable[str] | None = None
+) -> None:
+    """Let changes leave ``columns`` as the hub has them: these came after the records were changed.
+
+    Those of ``keys``, or all of an object's. A record that is new to the hub goes up whole.
+    """
+    rows = connection.execute(
+        "SELECT position, spared FROM statesync_change WHERE object = :name AND image IS NOT NULL "
+        "AND (:keys IS NULL OR key IN (SELECT value FROM json_each(:keys)))",
+        {"name": name, "keys": None if keys is None else json.dumps(list(keys))},
+    ).fetchall()
+    added = set(columns)
+    connection.executemany(
+        "UPDATE statesync_change SET spared = ? WHERE position = ?",
+        [(json.dumps(sorted(added.union(json.loads(text or "[]")))), position) for position, text in rows],
     )
 
 
@@ -75,17 +120,43 @@ def set_deferred(connection: sqlite3.Connection, name: str, keys: Sequence[str],
     ).rowcount
 
 
-def keep_remote_images(connection: sqlite3.Connection, name: str, images: Mapping[str, str | None]) -> None:
-    """Keep the hub's records beside the changes of an object; None is a record that the hub deleted."""
+def keep_remote_images(connection: sqlite3.Connection, name: str, remote: Iterable[RemoteImage]) -> None:
+    """Keep the hub's records beside the changes of an object; what is contested stays so, by the new one."""
     connection.executemany(
-        "UPDATE statesync_change SET theirs = ? WHERE object = ? AND key = ?",
-        [(image or NO_RECORD, name, key) for key, image in images.items()],
+        "UPDATE statesync_change SET theirs = ?, contested = CASE WHEN contested IS NOT NULL THEN ? END "
+        "WHERE object = ? AND key = ?",
+        [(each.image or NO_RECORD, each.version, name, each.key) for each in remote],
+    )
+
+
+def contest(connection: sqlite3.Connection, name: str, remote: RemoteImage) -> None:
+    """Let a change wait for a decision, beside the hub's record; it is not offered until it is rebased."""
+    connection.execute(
+        "UPDATE statesync_change SET theirs = ?, contested = ?, batch = NULL, sent = NULL, error = NULL, "
+        "failed_in = NULL WHERE object = ? AND key = ?",
+        (remote.image or NO_RECORD, max(remote.version, 1), name, remote.key),
+    )
+
+
+def lose_remote_images(connection: sqlite3.Connection, name: str, unseen: str) -> None:
+    """Say that the hub has no longer what contested changes stand against, of keys that ``unseen`` picks."""
+    connection.execute(
+        f"UPDATE statesync_change SET theirs = '{NO_RECORD}' "
+        f"WHERE object = :object AND contested IS NOT NULL AND {unseen}",
+        {"object": name},
     )
 
 
 def forget_versions(connection: sqlite3.Connection, name: str) -> None:
-    """Say that the versions on which an object's changes are based mean nothing any more."""
-    connection.execute("UPDATE statesync_change SET base = min(base, 1) WHERE object = ?", (name,))
+    """Say that the versions on which an object's changes are based mean nothing any more.
+
+    What was offered again keeps its base: it says since when a delete of the record would be news.
+    """
+    connection.execute(
+        "UPDATE statesync_change SET base = min(base, 1), contested = min(contested, 1) "
+        "WHERE object = ? AND NOT (shared AND operation = 'insert' AND image IS NULL)",
+        (name,),
+    )
 
 
 # -- under way -------------------------------------------------------------------------------------
@@ -111,15 +182,28 @@ def mark_failed(connection: sqlite3.Connection, name: str, key: str, error: str,
     )
 
 
+def hold_back(connection: sqlite3.Connection, position: int, error: str, session: str) -> None:
+    """Keep the change at ``position`` with its error; the next session tries it again."""
+    connection.execute(
+        "UPDATE statesync_change SET error = ?, failed_in = ? WHERE position = ?", (error, session, position)
+    )
+
+
+def note_shared(connection: sqlite3.Connection, wire_id: str) -> None:
+    """Note that some hub may have the records of a batch, whatever becomes of it."""
+    connection.execute("UPDATE statesync_change SET shared = 1 WHERE batch = ?", (wire_id,))
+
+
 def release_batch(connection: sqlite3.Connection, wire_id: str) -> None:
     """Set the changes of a batch free: they are ordinary pending changes again."""
     connection.execute("UPDATE statesync_change SET batch = NULL, sent = NULL WHERE batch = ?", (wire_id,))
 
 
 def release(connection: sqlite3.Connection, records: Iterable[tuple[str, str]]) -> None:
-    """Set the changes of records, given as (object, key), free from their batch."""
+    """Set changes that met a conflict, given as (object, key), free: the hub has had these records."""
     connection.executemany(
-        "UPDATE statesync_change SET batch = NULL, sent = NULL WHERE object = ? AND key = ?", records
+        "UPDATE statesync_change SET batch = NULL, sent = NULL, shared = 1 WHERE object = ? AND key = ?",
+        records,
     )
 
 
@@ -130,7 +214,7 @@ def rebase(connection: sqlite3.Connection, name: str, key: str, edit: Rebase, *,
     """
     connection.execute(
         "UPDATE statesync_change SET image = ?, base = ?, operation = ?, revision = revision + ?, "
-        "batch = NULL, sent = NULL, theirs = NULL, error = NULL, failed_in = NULL "
+        "batch = NULL, sent = NULL, theirs = NULL, contested = NULL, error = NULL, failed_in = NULL "
         "WHERE object = ? AND key = ?",
         (edit.image, edit.base, edit.operation, revised, name, key),
     )
@@ -154,6 +238,11 @@ def forget_record(connection: sqlite3.Connection, name: str, key: str) -> None:
     connection.execute("DELETE FROM statesync_change WHERE object = ? AND key = ?", (name, key))
 
 
+def forget(connection: sqlite3.Connection, position: int) -> None:
+    """Forget the change at ``position``."""
+    connection.execute("DELETE FROM statesync_change WHERE position = ?", (position,))
+
+
 def forget_object(connection: sqlite3.Connection, name: str) -> None:
     """Forget all changes of an object."""
     connection.execute("DELETE FROM statesync_change WHERE object = ?", (name,))
@@ -165,9 +254,15 @@ def forget_unedited(connection: sqlite3.Connection, wire_id: str) -> None:
 
 
 def drop_empty(connection: sqlite3.Connection, name: str) -> None:
-    """Forget changes that came to nothing: made and deleted here, and never sent."""
+    """Forget changes that came to nothing: made and deleted here, and certainly never on any hub."""
     connection.execute(
-        "DELETE FROM statesync_change "
-        "WHERE object = ? AND operation = 'delete' AND image IS NULL AND batch IS NULL",
-        (name,),
+        f"DELETE FROM statesync_change WHERE object = ? AND operation = 'delete' AND {NEVER_LEFT}", (name,)
+    )
+
+
+def drop_gone(connection: sqlite3.Connection, name: str, keys: str, known: Mapping[str, object]) -> None:
+    """Forget the inserts and updates of those records of an object that ``keys`` picks: they are gone."""
+    connection.execute(
+        f"DELETE FROM statesync_change WHERE object = :object AND operation <> 'delete' AND key IN ({keys})",
+        {**known, "object": name},
     )

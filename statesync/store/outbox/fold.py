@@ -5,22 +5,33 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from statesync.store import cursors
-from statesync.store.outbox import changes, queue
-from statesync.store.tracking.images import image_sql
+from statesync.store import bases, cursors, local_only
+from statesync.store.outbox import changes, queue, spared
+from statesync.store.outbox.keep_local import keep_local
+from statesync.store.outbox.lookup import PENDING_KEYS
+from statesync.store.outbox.proof import is_gone, log_beside_records, written
+from statesync.store.tracking import triggers
+from statesync.store.tracking.log import GONE, KEPT
 from statesync.store.tracking.objects import Objects, TrackedObject
-from statesync.store.tracking.quoting import quoted
+from statesync.store.tracking.quoting import in_main
 
 
 def fold(connection: sqlite3.Connection, objects: Objects) -> None:
     """Fold what was logged into net changes; does nothing, cheaply, if nothing was. In a transaction.
 
-    insert + update is an insert, insert + delete is nothing, delete + insert is an update. A change that
-    is under way to the hub stays even if insert + delete would make it nothing: the hub may have it.
+    insert + update is an insert, insert + delete is nothing, delete + insert is an update. A delete is what
+    the log proves to be one: a change whose record is merely not found stays what it is, and no upload takes
+    it. One of which any hub may know stays even if insert + delete would make it nothing. What was logged in
+    ``untracked()`` becomes local only instead.
     """
-    for tracked in logged(connection, objects):
-        _fold_object(connection, tracked)
-        connection.execute(f"DELETE FROM {quoted(tracked.log)}")
+    found = logged(connection, objects)
+    if not found:
+        return
+    settle = keep_local if triggers.are_local(connection) else _fold_object
+    for tracked in found:
+        spared.drop_untold(connection, tracked)
+        settle(connection, tracked)
+        connection.execute(f"DELETE FROM {in_main(tracked.log)}")
 
 
 def logged(connection: sqlite3.Connection, objects: Objects) -> list[TrackedObject]:
@@ -34,32 +45,68 @@ def _have_rows(connection: sqlite3.Connection, tables: Sequence[str]) -> tuple[i
     if not tables:
         return ()
     found: tuple[int, ...] = connection.execute(
-        f"SELECT {', '.join(f'EXISTS (SELECT 1 FROM {quoted(table)})' for table in tables)}"
+        f"SELECT {', '.join(f'EXISTS (SELECT 1 FROM {in_main(table)})' for table in tables)}"
     ).fetchone()
     return found
 
 
+def fold_without_table(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
+    """Fold what was logged of an object whose table is gone, and with it what its records are now."""
+    if logged(connection, {tracked.name: tracked}):
+        log, gone = f"FROM {in_main(tracked.log)} AS logged", f"(logged.changed = {GONE})"
+        _fold_log(connection, tracked, log, gone, exempt=local_only.has_any(connection, tracked.name))
+        connection.execute(f"DELETE FROM {in_main(tracked.log)}")
+
+
 def _fold_object(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
-    before, key = queue.last_position(connection), quoted(tracked.key)
+    before = queue.last_position(connection)
+    exempt = local_only.has_any(connection, tracked.name)
+    _fold_log(connection, tracked, log_beside_records(tracked), is_gone(tracked), exempt=exempt)
+    if exempt:
+        _take_over(connection, tracked, before)
+    spared.note_spared(connection, tracked, before)
+
+
+def _fold_log(
+    connection: sqlite3.Connection, tracked: TrackedObject, log: str, gone: str, *, exempt: bool
+) -> None:
+    """Make net changes of a ``log``; ``gone`` tells whether it proves that a record is there no more.
+
+    ``exempt`` says that some records are local only.
+    """
+    before = queue.last_position(connection)
+    was = local_only.origin(tracked, exempt=exempt)
     # In the order of the writes: the first of a record brings its image and base, each adds a revision.
     connection.execute(
         f"""
         INSERT INTO statesync_change (object, key, operation, image, base, revision)
         SELECT :object, logged.key,
-               CASE WHEN now.{key} IS NULL THEN 'delete' WHEN logged.known THEN 'update' ELSE 'insert' END,
-               CASE WHEN logged.known THEN {image_sql(tracked, "logged")} END,
-               CASE WHEN logged.known THEN max(1, :cursor) ELSE 0 END,
-               logged.changed OR now.{key} IS NULL
-        FROM {quoted(tracked.log)} AS logged
-        LEFT JOIN {quoted(tracked.table)} AS now ON now.{key} = logged.key
+               CASE WHEN {gone} THEN 'delete' WHEN {was.known} THEN 'update' ELSE 'insert' END,
+               {was.image},
+               CASE WHEN {was.known} THEN {bases.base_sql(connection, tracked.name)} ELSE 0 END,
+               logged.changed <> {KEPT} OR {gone}
+        {log} {was.join}
         ORDER BY logged.rowid
         ON CONFLICT (object, key) DO UPDATE SET
             revision = revision + excluded.revision,
             operation = CASE WHEN excluded.operation = 'delete' THEN 'delete'
                              WHEN image IS NULL THEN 'insert' ELSE 'update' END
         """,
-        {"object": tracked.name, "cursor": cursors.position_of(connection, tracked.name)},
+        {"object": tracked.name, "cursor": cursors.seen_until(connection, tracked.name)},
     )
     # Without a revision only an image was kept, for a write that did not follow.
     connection.execute("DELETE FROM statesync_change WHERE position > ? AND revision = 0", (before,))
     changes.drop_empty(connection, tracked.name)
+
+
+def _take_over(connection: sqlite3.Connection, tracked: TrackedObject, before: int) -> None:
+    """Let the changes that were folded after the position ``before`` stand for what was local only.
+
+    A change that waited already was written over by what was local only, and takes that along.
+    """
+    known: dict[str, object] = {"object": tracked.name, "before": before}
+    older = f"key IN ({PENDING_KEYS} AND position <= :before)"
+    recently = f"key IN (SELECT key FROM ({written(tracked)}))"
+    local_only.end_those(connection, f"here IS NULL AND {older} AND {recently}", known)
+    local_only.note_here(connection, tracked, f"{PENDING_KEYS} AND position > :before", before)
+    local_only.tidy(connection, tracked, PENDING_KEYS)

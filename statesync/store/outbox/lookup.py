@@ -10,11 +10,15 @@ import sqlite3
 from typing import NamedTuple
 
 from statesync.conflicts import Record
+from statesync.store.file.reading import StoredKey, UnreadableText, key_for_people, read
 from statesync.store.tracking.images import record_of_image
 from statesync.values import RecordError
 
 PENDING_KEYS = "SELECT key FROM statesync_change WHERE object = :object"
 """The keys of an object's records with a pending change, as a part of a statement."""
+
+NEVER_LEFT = "image IS NULL AND base = 0 AND theirs IS NULL AND batch IS NULL AND shared = 0"
+"""Says of a change that no hub can have its record, as a part of a statement."""
 
 NO_RECORD = "null"
 """The hub's image of a record that it has deleted; no image at all means that it sent none."""
@@ -23,14 +27,27 @@ NO_RECORD = "null"
 class Change(NamedTuple):
     """One change with what the record was before it, and what the hub has sent of it since.
 
-    ``batch`` is the wire id of the batch that it went up with, None if it is not under way.
+    ``batch`` is the wire id of the batch that it went up with, None if it is not under way. ``contested`` is
+    the version of the hub's record if the change waits for a decision between both.
     """
 
+    position: int
     object: str
-    key: str
-    image: str | None
+    key: StoredKey
+    image: str | UnreadableText | None
     remote_image: str | None
     batch: str | None
+    contested: int | None
+
+    @property
+    def remote(self) -> Record | None:
+        """The record that the hub has sent since; None is a delete, or nothing."""
+        return _record_of(self.remote_image)
+
+    @property
+    def made_the_record(self) -> bool:
+        """Whether there was no record before the change."""
+        return (self.remote_image or self.image) in (None, NO_RECORD)
 
     @property
     def record_before(self) -> Record | None:
@@ -39,30 +56,40 @@ class Change(NamedTuple):
 
 
 class Version(NamedTuple):
-    """Which revision of a change was looked at, and what the record was before it."""
+    """Which revision of a change was looked at, what it does to what, and whether it went up so.
+
+    ``error`` is what has kept it here.
+    """
 
     revision: int
-    image: str | None
+    operation: str
+    image: str | UnreadableText | None
+    is_as_sent: bool
+    error: str | None
 
 
-_CHANGE = "SELECT object, key, image, theirs, batch FROM statesync_change WHERE object = ?"
+_CHANGE = (
+    "SELECT position, object, key, image, theirs, batch, contested FROM statesync_change WHERE object = ?"
+)
 
 
 def changes_of_object(connection: sqlite3.Connection, name: str) -> list[Change]:
     """Return all changes of an object."""
-    return list(map(Change._make, connection.execute(_CHANGE, (name,))))
+    rows = read(connection, lambda: connection.execute(_CHANGE, (name,)).fetchall())
+    return list(map(Change._make, rows))
 
 
 def changes_of_record(connection: sqlite3.Connection, name: str, key: str) -> list[Change]:
     """Return the change of a record, if it has one."""
-    return list(map(Change._make, connection.execute(f"{_CHANGE} AND key = ?", (name, key))))
+    rows = read(connection, lambda: connection.execute(f"{_CHANGE} AND key = ?", (name, key)).fetchall())
+    return list(map(Change._make, rows))
 
 
 def version_of(connection: sqlite3.Connection, name: str, key: str) -> Version | None:
-    """Return the revision and image of a record's change, None if it has no change."""
-    row = connection.execute(
-        "SELECT revision, image FROM statesync_change WHERE object = ? AND key = ?", (name, key)
-    ).fetchone()
+    """Return how a record's change stands, None if it has no change."""
+    columns = "revision, operation, image, revision IS sent, error"
+    sql = f"SELECT {columns} FROM statesync_change WHERE object = ? AND key = ?"
+    row = read(connection, lambda: connection.execute(sql, (name, key)).fetchone())
     return None if row is None else Version(*row)
 
 
@@ -81,16 +108,19 @@ def pending_among(connection: sqlite3.Connection, name: str, keys: list[str]) ->
 def records_before(
     connection: sqlite3.Connection, name: str, low: str, until: str | None
 ) -> dict[str, Record | None]:
-    """Return what changed records were before, those with keys from ``low`` to before ``until``."""
+    """Return what changed records were before, those with keys from ``low`` to before ``until``.
+
+    May refuse to read (see ``file.reading``).
+    """
     rows = connection.execute(
         "SELECT key, coalesce(theirs, image) FROM statesync_change "
         "WHERE object = :object AND key >= :low AND (:until IS NULL OR key < :until)",
         {"object": name, "low": low, "until": until},
     )
-    return {key: _record_of(image) for key, image in rows}
+    return {key: _record_of(image) for key, image in rows if isinstance(key, str)}
 
 
-def _record_of(image: str | None) -> Record | None:
+def _record_of(image: str | UnreadableText | None) -> Record | None:
     return None if image == NO_RECORD else record_of_image(image)
 
 
@@ -103,6 +133,23 @@ def unedited_keys(connection: sqlite3.Connection, wire_id: str, name: str) -> li
     return [key for (key,) in rows]
 
 
+def spared_columns(connection: sqlite3.Connection, name: str) -> dict[str, frozenset[str]]:
+    """Return which columns an object's changes leave as the hub has them, by the keys of their records."""
+    rows = connection.execute(
+        "SELECT key, spared FROM statesync_change WHERE object = ? AND spared IS NOT NULL", (name,)
+    )
+    return {key: frozenset(json.loads(text)) for key, text in rows}
+
+
+def edited_keys(connection: sqlite3.Connection, wire_id: str, name: str) -> set[str]:
+    """Return the keys of an object's changes that were edited since they went up with the batch."""
+    rows = connection.execute(
+        "SELECT key FROM statesync_change WHERE batch = ? AND revision <> sent AND object = ?",
+        (wire_id, name),
+    )
+    return {key for (key,) in rows}
+
+
 def changes_of_batch(connection: sqlite3.Connection, wire_id: str) -> list[tuple[str, str]]:
     """Return (object, key) of the changes that are under way with the batch ``wire_id``."""
     return connection.execute(
@@ -112,7 +159,6 @@ def changes_of_batch(connection: sqlite3.Connection, wire_id: str) -> list[tuple
 
 def upload_errors(connection: sqlite3.Connection, session: str) -> list[RecordError]:
     """Return the records that a session could not upload, with the reasons."""
-    rows = connection.execute(
-        "SELECT object, key, error FROM statesync_change WHERE failed_in = ? ORDER BY position", (session,)
-    )
-    return [RecordError(name, key, *error.split(": ", 1)) for name, key, error in rows]
+    sql = "SELECT object, key, error FROM statesync_change WHERE failed_in = ? ORDER BY position"
+    rows = read(connection, lambda: connection.execute(sql, (session,)).fetchall())
+    return [RecordError(name, key_for_people(key), *error.split(": ", 1)) for name, key, error in rows]

@@ -11,10 +11,16 @@ from typing import NamedTuple
 
 from attrs import evolve, frozen
 
-from statesync.store import cursors
+from statesync.store import bases, cursors, local_only
+from statesync.store.file.reading import StoredKey, key_for_people, read
 from statesync.store.outbox.fold import logged
+from statesync.store.outbox.lookup import NEVER_LEFT
+from statesync.store.outbox.proof import is_gone, log_beside_records
+from statesync.store.outbox.spared import untold_keys
+from statesync.store.tracking import triggers
+from statesync.store.tracking.log import KEPT
 from statesync.store.tracking.objects import Objects, TrackedObject
-from statesync.store.tracking.quoting import quoted
+from statesync.store.tracking.quoting import in_main, is_key, quoted
 from statesync.values import PendingChange
 
 
@@ -23,20 +29,21 @@ class _Net:
     """One net change. ``place`` orders it among all: by its position, and behind those if it has none yet."""
 
     place: tuple[int, int]
+    key: StoredKey
     change: PendingChange
     has_image: bool
-    is_under_way: bool
+    has_left: bool
 
     @property
     def is_nothing(self) -> bool:
-        """Whether the record was made and deleted here, and never sent."""
-        return self.change.operation == "delete" and not self.has_image and not self.is_under_way
+        """Whether the record was made and deleted here, and is certainly on no hub."""
+        return self.change.operation == "delete" and not self.has_left
 
 
 class _Logged(NamedTuple):
     """All that was logged of one record."""
 
-    key: str
+    key: StoredKey
     first: int
     known: bool
     base: int
@@ -46,6 +53,10 @@ class _Logged(NamedTuple):
 
 def pending(connection: sqlite3.Connection, objects: Objects) -> list[PendingChange]:
     """Return the net changes of ``objects`` in the order in which the records were first changed."""
+    return read(connection, lambda: _pending(connection, objects))
+
+
+def _pending(connection: sqlite3.Connection, objects: Objects) -> list[PendingChange]:
     recently = [tracked.name for tracked in logged(connection, objects)]
     found: list[_Net] = []
     for number, (name, tracked) in enumerate(objects.items(), 1):
@@ -55,10 +66,16 @@ def pending(connection: sqlite3.Connection, objects: Objects) -> list[PendingCha
 
 def has_pending(connection: sqlite3.Connection, objects: Objects) -> bool:
     """Tell whether any change of ``objects`` waits; looks no further than at the first, where it can."""
+    return read(connection, lambda: _has_pending(connection, objects))
+
+
+def _has_pending(connection: sqlite3.Connection, objects: Objects) -> bool:
     recently = [tracked.name for tracked in logged(connection, objects)]
     for name, tracked in objects.items():
         if name not in recently:
             found = any(True for _ in _kept(connection, name))
+        elif triggers.are_local(connection):
+            found = bool(_net_changes(connection, tracked, 0))
         else:
             found = _has_living(connection, tracked) or bool(_net_changes(connection, tracked, 0))
         if found:
@@ -70,17 +87,21 @@ def _kept(connection: sqlite3.Connection, name: str) -> Iterator[_Net]:
     """Find the changes that the outbox has of an object."""
     rows = connection.execute(
         "SELECT position, object, key, operation, base, revision, deferred, error, image IS NOT NULL, "
-        "batch IS NOT NULL FROM statesync_change WHERE object = ?",
+        f"NOT ({NEVER_LEFT}), contested IS NOT NULL FROM statesync_change WHERE object = ?",
         (name,),
     )
-    for position, of, key, operation, base, revision, deferred, error, has_image, is_under_way in rows:
-        change = PendingChange(of, key, operation, base, revision, bool(deferred), error)
-        yield _Net((0, position), change, bool(has_image), bool(is_under_way))
+    for position, of, key, operation, base, revision, deferred, error, has_image, has_left, waits in rows:
+        shown = key_for_people(key)
+        change = PendingChange(of, shown, operation, base, revision, bool(deferred), error, bool(waits))
+        yield _Net((0, position), key, change, bool(has_image), bool(has_left))
 
 
 def _net_changes(connection: sqlite3.Connection, tracked: TrackedObject, number: int) -> list[_Net]:
     """Return the changes of an object that something was logged of; ``number`` is its own among all."""
-    found = {net.change.key: net for net in _kept(connection, tracked.name)}
+    found = {net.key: net for net in _kept(connection, tracked.name)}
+    if triggers.are_local(connection):
+        gone = {record.key for record in _log_of(connection, tracked) if record.is_gone}
+        return [net for net in found.values() if net.key not in gone or net.change.operation == "delete"]
     for record in _log_of(connection, tracked):
         known = found.get(record.key)
         if known is not None:
@@ -91,16 +112,20 @@ def _net_changes(connection: sqlite3.Connection, tracked: TrackedObject, number:
 
 
 def _log_of(connection: sqlite3.Connection, tracked: TrackedObject) -> Iterator[_Logged]:
-    key = quoted(tracked.key)
-    rows = connection.execute(  # next to min(), SQLite takes a bare column from the row that has the minimum
-        f"SELECT logged.key, min(logged.rowid), logged.known, "
-        "CASE WHEN logged.known THEN max(1, :cursor) ELSE 0 END, "
-        f"sum(logged.changed OR now.{key} IS NULL), now.{key} IS NULL "
-        f"FROM {quoted(tracked.log)} AS logged "
-        f"LEFT JOIN {quoted(tracked.table)} AS now ON now.{key} = logged.key GROUP BY logged.key",
-        {"cursor": cursors.position_of(connection, tracked.name)},
+    """Return what was logged of each record: its first row says what it was, its last one what it is."""
+    cursor, gone = max(1, cursors.seen_until(connection, tracked.name)), is_gone(tracked)
+    ahead = bases.exceptions(connection, tracked.name)
+    was = local_only.origin(tracked, exempt=local_only.has_any(connection, tracked.name))
+    rows = connection.execute(
+        f"SELECT logged.key, min(2 * logged.rowid + ({was.known})), max(2 * logged.rowid + {gone}), "
+        f"sum(logged.changed <> {KEPT} OR {gone}) {log_beside_records(tracked)} {was.join} "
+        f"WHERE {_telling(connection, tracked)} GROUP BY logged.key",
+        {"object": tracked.name},
     )
-    return map(_Logged._make, rows)
+    for key, first, last, revisions in rows:
+        known = bool(first % 2)
+        base = ahead.get(key, cursor) if known else 0
+        yield _Logged(key, first // 2, known, base, revisions, bool(last % 2))
 
 
 def _continued(net: _Net, record: _Logged) -> _Net:
@@ -111,17 +136,23 @@ def _continued(net: _Net, record: _Logged) -> _Net:
 
 def _begun(name: str, record: _Logged, number: int) -> _Net:
     operation = "delete" if record.is_gone else "update" if record.known else "insert"
-    change = PendingChange(
-        name, record.key, operation, record.base, record.revisions, deferred=False, error=None
-    )
-    return _Net((number, record.first), change, bool(record.known), is_under_way=False)
+    shown = key_for_people(record.key)
+    change = PendingChange(name, shown, operation, record.base, record.revisions, deferred=False, error=None)
+    return _Net((number, record.first), record.key, change, bool(record.known), has_left=bool(record.known))
 
 
 def _has_living(connection: sqlite3.Connection, tracked: TrackedObject) -> bool:
     """Tell whether a record was changed that is still there: whatever else was logged, that one waits."""
-    key = quoted(tracked.key)
+    key = f"now.{quoted(tracked.key)}"
     found = connection.execute(
-        f"SELECT 1 FROM {quoted(tracked.log)} AS logged JOIN {quoted(tracked.table)} AS now "
-        f"ON now.{key} = logged.key WHERE logged.changed LIMIT 1"
+        f"SELECT 1 FROM {in_main(tracked.log)} AS logged JOIN {in_main(tracked.table)} AS now "
+        f"ON {is_key(key, 'logged.key')} WHERE logged.changed <> {KEPT} "
+        f"AND {_telling(connection, tracked)} LIMIT 1"
     )
     return found.fetchone() is not None
+
+
+def _telling(connection: sqlite3.Connection, tracked: TrackedObject) -> str:
+    """Return the condition on the rows of the log that a fold makes changes of."""
+    untold = untold_keys(connection, tracked)
+    return "TRUE" if untold is None else f"logged.key NOT IN ({untold})"

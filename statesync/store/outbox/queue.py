@@ -9,8 +9,11 @@ from typing import NamedTuple
 
 from attrs import frozen
 
+from statesync.store.file.reading import StoredKey, read
 from statesync.store.tracking.objects import Objects
-from statesync.store.tracking.quoting import quoted
+from statesync.store.tracking.quoting import in_main
+
+_READY = "deferred = 0 AND contested IS NULL"
 
 
 class Waiting(NamedTuple):
@@ -18,7 +21,7 @@ class Waiting(NamedTuple):
 
     position: int
     object: str
-    key: str
+    key: StoredKey
     operation: str
     base: int
     revision: int
@@ -50,7 +53,7 @@ def last_position(connection: sqlite3.Connection) -> int:
 
 def is_in_use(connection: sqlite3.Connection, objects: Objects) -> bool:
     """Tell whether anything waits, or was logged of ``objects``; needs no transaction."""
-    tables = ["statesync_change", *(quoted(tracked.log) for tracked in objects.values())]
+    tables = ["statesync_change", *(in_main(tracked.log) for tracked in objects.values())]
     found = connection.execute(f"SELECT {' OR '.join(f'EXISTS (SELECT 1 FROM {table})' for table in tables)}")
     return bool(found.fetchone()[0])
 
@@ -66,7 +69,7 @@ def has_waiting(connection: sqlite3.Connection, *, after: int, up_to: int) -> bo
 def has_more(connection: sqlite3.Connection, names: Iterable[str], *, after: int, up_to: int) -> bool:
     """Tell whether a change of these objects waits between two positions."""
     found = connection.execute(
-        "SELECT 1 FROM statesync_change WHERE position > ? AND position <= ? AND deferred = 0 "
+        f"SELECT 1 FROM statesync_change WHERE position > ? AND position <= ? AND {_READY} "
         "AND +object IN (SELECT value FROM json_each(?)) LIMIT 1",
         (after, up_to, json.dumps(list(names))),
     ).fetchone()
@@ -74,10 +77,10 @@ def has_more(connection: sqlite3.Connection, names: Iterable[str], *, after: int
 
 
 def count_waiting(connection: sqlite3.Connection, names: Iterable[str]) -> int:
-    """Return how many changes of these objects the next session would send: deferred ones not."""
+    """Return how many changes of these objects the next session would send: deferred, contested ones not."""
     row = connection.execute(
         "SELECT count(*) FROM statesync_change "
-        "WHERE deferred = 0 AND +object IN (SELECT value FROM json_each(?))",
+        f"WHERE {_READY} AND +object IN (SELECT value FROM json_each(?))",
         (json.dumps(list(names)),),
     ).fetchone()
     return int(row[0])
@@ -91,7 +94,8 @@ def count_pending(connection: sqlite3.Connection, name: str) -> int:
 
 def waiting_in(connection: sqlite3.Connection, objects: Objects, window: Window) -> list[Waiting]:
     """Return the changes of ``objects`` in the window."""
-    rows = _look(connection, objects, window, "position, object, key, operation, base, revision")
+    columns = "position, object, key, operation, base, revision"
+    rows = read(connection, lambda: _look(connection, objects, window, columns).fetchall())
     return list(map(Waiting._make, rows))
 
 
@@ -103,7 +107,7 @@ def marks_in(connection: sqlite3.Connection, objects: Objects, window: Window) -
 def _look(connection: sqlite3.Connection, objects: Objects, window: Window, columns: str) -> sqlite3.Cursor:
     # The + keeps SQLite from reading, and sorting, all that waits of the object for every batch.
     return connection.execute(
-        f"SELECT {columns} FROM statesync_change WHERE position > ? AND position <= ? AND deferred = 0 "
+        f"SELECT {columns} FROM statesync_change WHERE position > ? AND position <= ? AND {_READY} "
         f"{'AND error IS NULL ' if window.skip_failed else ''}"
         "AND +object IN (SELECT value FROM json_each(?)) ORDER BY position LIMIT ?",
         (window.after, window.up_to, json.dumps(list(objects)), window.limit),

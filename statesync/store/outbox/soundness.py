@@ -6,10 +6,14 @@ import json
 import sqlite3
 from collections.abc import Iterable
 
+from statesync.store.local_only import LOCAL_KEYS
 from statesync.store.tracking.objects import TrackedObject
-from statesync.store.tracking.quoting import quoted
+from statesync.store.tracking.quoting import in_main, is_key, quoted
 
 _STRAY = "batch IS NOT NULL AND batch NOT IN (SELECT value FROM json_each(?))"
+_CONTRADICTS = f"change.operation = 'delete' AND now.{{key}} IS NOT NULL AND change.key NOT IN ({LOCAL_KEYS})"
+"""A delete may wait beside a record that is local only."""
+_IS_MISSING = "change.operation <> 'delete' AND now.{key} IS NULL"
 
 
 def counts(connection: sqlite3.Connection) -> dict[str, int]:
@@ -36,25 +40,41 @@ def release_stray(connection: sqlite3.Connection, awaited: Iterable[str]) -> Non
 
 
 def count_contradictions(connection: sqlite3.Connection, tracked: TrackedObject) -> int:
-    """Return how many changes of an object have an operation that contradicts their record."""
-    row = connection.execute(f"SELECT count(*) {_contradicting(tracked)}", (tracked.name,)).fetchone()
-    return int(row[0])
+    """Return how many deletes of an object wait whose record is there."""
+    return _count(connection, tracked, _CONTRADICTS)
+
+
+def count_missing(connection: sqlite3.Connection, tracked: TrackedObject) -> int:
+    """Return how many other changes of an object wait whose record cannot be found."""
+    return _count(connection, tracked, _IS_MISSING)
 
 
 def mend_contradictions(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
-    """Give those changes the operation that fits their record. In a transaction that has folded."""
+    """Make inserts and updates of the deletes whose record is there. In a transaction that has folded.
+
+    A change whose record cannot be found stays what it is: that it was deleted is not known.
+    """
     connection.execute(
-        "UPDATE statesync_change SET revision = revision + 1, operation = CASE "
-        "WHEN operation <> 'delete' THEN 'delete' WHEN image IS NULL THEN 'insert' ELSE 'update' END "
-        f"WHERE position IN (SELECT change.position {_contradicting(tracked)})",
-        (tracked.name,),
+        "UPDATE statesync_change SET revision = revision + 1, "
+        "operation = CASE WHEN image IS NULL THEN 'insert' ELSE 'update' END "
+        f"WHERE position IN (SELECT change.position {_changes(tracked, _CONTRADICTS)})",
+        {"object": tracked.name},
     )
 
 
-def _contradicting(tracked: TrackedObject) -> str:
+def _count(connection: sqlite3.Connection, tracked: TrackedObject, which: str) -> int:
+    row = connection.execute(
+        f"SELECT count(*) {_changes(tracked, which)}", {"object": tracked.name}
+    ).fetchone()
+    return int(row[0])
+
+
+def _changes(tracked: TrackedObject, which: str) -> str:
+    """Return the FROM and WHERE of those changes of an object of which nothing was logged later."""
     key = quoted(tracked.key)
     return (
-        f"FROM statesync_change AS change LEFT JOIN {quoted(tracked.table)} AS now ON now.{key} = change.key "
-        f"WHERE change.object = ? AND (change.operation = 'delete') <> (now.{key} IS NULL) "
-        f"AND NOT EXISTS (SELECT 1 FROM {quoted(tracked.log)} AS later WHERE later.key = change.key)"
+        "FROM statesync_change AS change "
+        f"LEFT JOIN {in_main(tracked.table)} AS now ON {is_key(f'now.{key}', 'change.key')} "
+        f"WHERE change.object = :object AND {which.format(key=key)} "
+        f"AND NOT EXISTS (SELECT 1 FROM {in_main(tracked.log)} AS later WHERE later.key = change.key)"
     )

@@ -1,10 +1,16 @@
-"""Describing a Peewee model as a tracked object."""
+"""What a Peewee model says of its object: names, how values convert, and what a new record gets.
+
+The rest is read from the table (``fitting``).
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import date
 from decimal import Decimal
+from functools import partial
+from typing import Any
 
 from peewee import (
     BigIntegerField,
@@ -24,6 +30,7 @@ from peewee import _StringField as StringField
 from statesync.errors import UnsupportedModel
 from statesync.store.tracking.description import BLOB, BOOLEAN, SCALAR, Column, Reference
 from statesync.store.tracking.objects import TrackedObject
+from statesync.store.tracking.tables.fitting import counted_parent
 
 _NAME = re.compile(r'[^"\\\x00-\x1f]+')
 
@@ -32,6 +39,12 @@ def describe(model: type[Model], name: str | None = None) -> TrackedObject:
     """Describe a Peewee model. Raises ``UnsupportedModel`` for one whose key cannot be synced."""
     meta = model._meta
     key = _checked_key(model)
+    if meta.schema not in (None, "main"):
+        raise UnsupportedModel(
+            f"{model.__name__} stands in the schema {meta.schema!r}, and only tables of the store's own "
+            f"file are "
+            "synced; leave schema out of its Meta"
+        )
     fields = [other for other in meta.sorted_fields if other is not key]
     for column in fields:
         if not _NAME.fullmatch(column.column_name):
@@ -43,10 +56,22 @@ def describe(model: type[Model], name: str | None = None) -> TrackedObject:
         name=name or model.__name__,
         table=meta.table_name,
         key=key.column_name,
-        columns=tuple(Column(other.column_name, _kind(other), _default(other)) for other in fields),
-        references=tuple(_reference(other) for other in fields if isinstance(other, ForeignKeyField)),
-        uniques=_unique_groups(model, fields),
+        columns=tuple(map(_column, fields)),
+        references=tuple(_reference(model, other) for other in fields if isinstance(other, ForeignKeyField)),
     )
+
+
+def computed_defaults(model: type[Model]) -> dict[str, Callable[[], Any]]:
+    """Return what computes a new record's values, by their columns, where the model has no constant for them.
+
+    A column that may be empty is left empty in a record whose writer did not know it.
+    """
+    fields = [one for one in model._meta.sorted_fields if callable(one.default) and not one.null]
+    return {one.column_name: partial(_computed, one) for one in fields if not one.primary_key}
+
+
+def _computed(column: Field) -> str | int | float | bytes | None:
+    return _stored(column, column.default())
 
 
 def _checked_key(model: type[Model]) -> Field:
@@ -76,26 +101,37 @@ def _kind(column: Field) -> str:
     return BLOB if isinstance(column, BlobField | BinaryUUIDField) else SCALAR
 
 
-def _default(column: Field) -> str | int | float | None:
-    """Return what the model gives to a new record; what is computed anew each time, only if it must be."""
-    default = column.default
-    if callable(default):
-        default = None if column.null else default()
-    stored = None if default is None else column.db_value(default)  # type: ignore[no-untyped-call]
+def _column(field: Field) -> Column:
+    computes = callable(field.default) and not field.null
+    default = constant_default(field)
+    return Column(
+        field.column_name,
+        _kind(field),
+        None if isinstance(default, bytes) else default,
+        is_filled=computes or isinstance(default, bytes),
+    )
+
+
+def constant_default(field: Field) -> str | int | float | bytes | None:
+    """Return what the model gives to a new record.
+
+    What is computed is computed now, for those who sync the file without the model, and only if it must be.
+    """
+    if not callable(field.default):
+        return _stored(field, field.default)
+    return None if field.null else _stored(field, field.default())
+
+
+def _stored(field: Field, value: object) -> str | int | float | bytes | None:
+    """Return a value of the program as SQLite stores it."""
+    stored = None if value is None else field.db_value(value)  # type: ignore[no-untyped-call]
     if isinstance(stored, date | Decimal):
         return str(stored)
-    return stored if isinstance(stored, str | int | float) else None
+    return stored if isinstance(stored, str | int | float | bytes) else None
 
 
-def _reference(column: ForeignKeyField) -> Reference:
-    return Reference(column.column_name, column.rel_model._meta.table_name, column.rel_field.column_name)
-
-
-def _unique_groups(model: type[Model], fields: list[Field]) -> tuple[tuple[str, ...], ...]:
-    single = [(column.column_name,) for column in fields if column.unique]
-    combined = [
-        tuple(model._meta.combined[name].column_name for name in names)
-        for names, is_unique in (index for index in model._meta.indexes if isinstance(index, tuple))
-        if is_unique
-    ]
-    return (*single, *combined)
+def _reference(model: type[Model], column: ForeignKeyField) -> Reference:
+    parent = column.rel_model
+    if column.rel_field is parent._meta.primary_key and isinstance(column.rel_field, IntegerField):
+        raise UnsupportedModel(counted_parent(model.__name__, column.name, parent.__name__))
+    return Reference(column.column_name, parent._meta.table_name, column.rel_field.column_name)

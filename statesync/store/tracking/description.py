@@ -9,6 +9,7 @@ from typing import Any, Self
 from attrs import define, field, frozen
 
 from statesync.conflicts import Record
+from statesync.store.tracking.quoting import quoted
 
 SCALAR, BOOLEAN, BLOB = "scalar", "boolean", "blob"
 
@@ -17,12 +18,16 @@ SCALAR, BOOLEAN, BLOB = "scalar", "boolean", "blob"
 class Column:
     """One column besides the key. ``kind`` says how it travels: scalar, boolean or blob.
 
-    ``default`` is what a new record gets whose writer does not know the column.
+    ``default`` is what a new record gets whose writer does not know the column. ``is_filled`` says that the
+    device may have filled it in by itself, with a value of its own for each record, ``is_required`` that it
+    must not be empty and nobody has a value for it.
     """
 
     name: str
     kind: str
     default: str | int | float | None = None
+    is_filled: bool = False
+    is_required: bool = False
 
 
 @frozen
@@ -34,11 +39,30 @@ class Reference:
     parent_column: str
 
 
+@frozen
+class Term:
+    """One term of a unique index: a column's name or an expression, as SQL, and how its values compare."""
+
+    sql: str
+    collation: str = "BINARY"
+    is_expression: bool = False
+
+
+@frozen
+class UniqueIndex:
+    """A unique index; ``where`` is the condition on the records that it is about, None for all of them."""
+
+    terms: tuple[Term, ...]
+    where: str | None = None
+
+
 @define(eq=True, slots=False)
 class Description:
     """One object: its ``name`` on the wire, its ``table``, the ``key`` column and the other columns.
 
-    ``uniques`` are the column groups with a unique index: a write may replace another record there.
+    ``uniques`` are the unique indexes besides the key's: a write may replace another record there.
+    ``others`` are the table's columns that are not tracked, which the terms of an index may name.
+    ``is_gone`` says that there is no such table any more: the object is kept for what waits of it.
     """
 
     name: str
@@ -46,7 +70,9 @@ class Description:
     key: str
     columns: tuple[Column, ...]
     references: tuple[Reference, ...] = ()
-    uniques: tuple[tuple[str, ...], ...] = field(default=())
+    uniques: tuple[UniqueIndex, ...] = field(default=())
+    others: tuple[str, ...] = ()
+    is_gone: bool = False
 
     @cached_property
     def column_names(self) -> tuple[str, ...]:
@@ -70,9 +96,14 @@ class Description:
             {
                 "table": self.table,
                 "key": self.key,
-                "columns": [[column.name, column.kind, column.default] for column in self.columns],
+                "columns": [[c.name, c.kind, c.default, c.is_filled, c.is_required] for c in self.columns],
                 "references": [[r.column, r.parent_table, r.parent_column] for r in self.references],
-                "uniques": self.uniques,
+                "uniques": [
+                    [[[t.sql, t.collation, t.is_expression] for t in index.terms], index.where]
+                    for index in self.uniques
+                ],
+                "others": self.others,
+                "is_gone": self.is_gone,
             }
         )
 
@@ -86,5 +117,15 @@ class Description:
             key=raw["key"],
             columns=tuple(Column(*column) for column in raw["columns"]),
             references=tuple(Reference(*reference) for reference in raw["references"]),
-            uniques=tuple(tuple(group) for group in raw["uniques"]),
+            uniques=tuple(map(_unique_index, raw["uniques"])),
+            others=tuple(raw.get("others", ())),
+            is_gone=raw.get("is_gone", False),
         )
+
+
+def _unique_index(raw: list[Any]) -> UniqueIndex:
+    """Read a unique index. Older descriptions have the names of its columns instead, and nothing else."""
+    if all(isinstance(name, str) for name in raw):
+        return UniqueIndex(tuple(Term(quoted(name)) for name in raw))
+    terms, where = raw
+    return UniqueIndex(tuple(Term(*term) for term in terms), where)

@@ -1,7 +1,8 @@
 """Images: a record as JSON text that is exact for every value that SQLite stores.
 
 JSON text of SQLite's own would round floats to 15 digits and refuse blobs. So a float is ``[digits]`` and a
-blob ``[null, hex]``. SQLite makes images of the log's rows, Python makes them of records; both read alike.
+blob ``[null, hex]``. SQLite makes images of the log's rows, Python makes them of records; both read alike. An
+image that SQLite made of a text that is no UTF-8 is none itself.
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ import json
 from typing import Any
 
 from statesync.conflicts import Record
+from statesync.store.file.reading import UnreadableText
 from statesync.store.tracking.description import Description
 from statesync.store.tracking.log import log_columns
 from statesync.store.tracking.quoting import literal
+
+_KEEPING_BYTES = "surrogateescape"
 
 _MEMBERS = 50
 """How many members one ``json_object`` gets: SQLite's functions take 127 arguments, two of them a member."""
@@ -23,15 +27,28 @@ def image_of(record: Record | None) -> str | None:
     return None if record is None else json.dumps({name: _wrapped(value) for name, value in record.items()})
 
 
-def record_of_image(image: str | None) -> Record | None:
+def record_of_image(image: str | UnreadableText | None) -> Record | None:
     """Read an image back into the values that SQLite stores."""
-    return None if image is None else {name: _unwrapped(value) for name, value in json.loads(image).items()}
+    if image is None:
+        return None
+    if isinstance(image, UnreadableText):
+        members = json.loads(image.raw.decode("utf-8", _KEEPING_BYTES))
+        return {name: _with_bytes(_unwrapped(value)) for name, value in members.items()}
+    return {name: _unwrapped(value) for name, value in json.loads(image).items()}
 
 
 def _wrapped(value: Any) -> Any:
     if isinstance(value, float):
         return [repr(value)]
     return [None, value.hex()] if isinstance(value, bytes) else value
+
+
+def _with_bytes(value: Any) -> Any:
+    """Return a text that was made of bytes which are no UTF-8 as those bytes."""
+    if not isinstance(value, str) or value.isascii():
+        return value
+    raw = value.encode("utf-8", _KEEPING_BYTES)
+    return UnreadableText(raw) if raw.decode("utf-8", "replace") != value else value
 
 
 def _unwrapped(value: Any) -> Any:

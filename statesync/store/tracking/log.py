@@ -5,6 +5,10 @@ from __future__ import annotations
 from statesync.store.tracking.description import Description
 from statesync.store.tracking.quoting import quoted
 
+KEPT, WRITTEN, GONE = 0, 1, 2
+"""What a row of the log tells (its ``changed``): the record stood in the way of a write that may follow; it
+was written; it is proven to be gone: it was deleted, replaced, or got another key."""
+
 
 def log_name(of: Description) -> str:
     """Return the name of the object's log."""
@@ -19,8 +23,7 @@ def log_columns(of: Description) -> tuple[str, ...]:
 def log_sql(of: Description) -> str:
     """Return the log's SQL: the columns have no type, so that they hold every value as it was.
 
-    ``known`` says whether there was a record before the write; a row with ``changed = 0`` only keeps one for
-    a write that may follow.
+    ``known`` says whether there was a record before the write; ``changed`` is what the row tells.
     """
     columns = ", ".join(("key TEXT NOT NULL", "changed INTEGER", "known INTEGER", *log_columns(of)))
     return f"CREATE TABLE {quoted(log_name(of))} ({columns})"

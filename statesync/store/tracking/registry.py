@@ -9,41 +9,63 @@ import sqlite3
 from collections.abc import Iterable
 
 import peewee
+from attrs import field, frozen
 
 from statesync.errors import StoreCorrupt, StoreNotReady, UnknownObject, UnsupportedModel
-from statesync.store.tracking.describe import describe
+from statesync.store.tracking.describe import computed_defaults, describe
 from statesync.store.tracking.objects import Objects, TrackedObject
 
 TABLE = "statesync_object"
 
 
 class Registry:
-    """The models and objects of one open store; ``store`` is its name in messages."""
+    """The models and objects of one open store; ``store`` is its name in messages.
+
+    What it knows of the objects is what it read last. Another program on the file may have described them
+    anew, so whoever works on the database calls ``refresh`` in its transaction first.
+    """
 
     def __init__(self, store: str) -> None:
         self._store = store
         self._models: dict[str, type[peewee.Model]] = {}
-        self._objects: Objects | None = None
+        self._kept_local: set[str] = set()
+        self._read: _Descriptions | None = None
 
     @property
     def objects(self) -> Objects:
-        """The tracked objects by name. Raises ``StoreNotReady`` before ``set_objects``."""
-        if self._objects is None:
-            raise StoreNotReady(f"{self._store} is not set up; call setup() once the models are defined")
-        return self._objects
+        """The tracked objects by name, as they were read last. Raises ``StoreNotReady`` before ``begin``."""
+        return self._descriptions.objects
+
+    def require_ready(self) -> None:
+        """Raise ``StoreNotReady`` before ``begin``."""
+        _ = self._descriptions
 
     @property
-    def opened(self) -> Objects:
-        """The tracked objects by name; none before ``set_objects``."""
-        return self._objects or {}
+    def known(self) -> Objects:
+        """The tracked objects and those whose tables are gone, of which changes may wait."""
+        return self._descriptions.known
+
+    @property
+    def _descriptions(self) -> _Descriptions:
+        if self._read is None:
+            raise StoreNotReady(f"{self._store} is not set up; call setup() once the models are defined")
+        return self._read
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether ``begin`` was called."""
+        return self._read is not None
 
     @property
     def models(self) -> dict[str, type[peewee.Model]]:
         """The registered models by the names of their objects."""
         return dict(self._models)
 
-    def register(self, model: type[peewee.Model], name: str | None) -> None:
-        """Remember a model; setting up does the rest. Raises ``UnsupportedModel`` for an unfit key."""
+    def register(self, model: type[peewee.Model], name: str | None, *, keep_local: bool = False) -> None:
+        """Remember a model; setting up does the rest. Raises ``UnsupportedModel`` for an unfit key.
+
+        ``keep_local`` says that the records which its table has before it is tracked are local only.
+        """
         described = describe(model, name)
         for known, other in self._models.items():  # SQLite's names, of tables and triggers, have no case
             if known.lower() == described.name.lower() and (other is not model or known != described.name):
@@ -53,10 +75,33 @@ class Registry:
                     f"track({model.__name__}, name=…)"
                 )
         self._models[described.name] = model
+        if keep_local:
+            self._kept_local.add(described.name)
+        else:
+            self._kept_local.discard(described.name)
 
-    def set_objects(self, objects: Objects) -> None:
-        """Track these objects from now on."""
-        self._objects = objects
+    def keeps_local(self, name: str) -> bool:
+        """Tell whether the records from before tracking are to be local only."""
+        return name in self._kept_local
+
+    def begin(self, connection: sqlite3.Connection) -> None:
+        """Track the objects that the database describes from now on."""
+        self._read = self._read_again(connection, self._read or _NOTHING_READ)
+
+    def refresh(self, connection: sqlite3.Connection) -> Objects:
+        """Return the objects as the database describes them now. Raises ``StoreNotReady`` before ``begin``.
+
+        An object that is described as before is the same one as before.
+        """
+        self._read = read = self._read_again(connection, self._descriptions)
+        return read.objects
+
+    def _read_again(self, connection: sqlite3.Connection, before: _Descriptions) -> _Descriptions:
+        read = _read_again(connection, before)
+        if read is not before:
+            for name in self._models.keys() & read.objects.keys():
+                read.objects[name].computed = computed_defaults(self._models[name])
+        return read
 
     def name_of(self, model: type[peewee.Model]) -> str:
         """Return the object's name of a model. Raises ``UnknownObject`` if it is not tracked."""
@@ -70,18 +115,53 @@ class Registry:
 
     def forget(self, names: Iterable[str]) -> None:
         """Track these objects no longer."""
-        for name in names:
-            self._models.pop(name, None)
-            self.objects.pop(name, None)
+        gone, read = set(names), self._descriptions
+        self._models = {name: model for name, model in self._models.items() if name not in gone}
+        self._read = _Descriptions(
+            {name: text for name, text in read.texts.items() if name not in gone},
+            {name: tracked for name, tracked in read.known.items() if name not in gone},
+        )
+
+    def unregister(self, model: type[peewee.Model]) -> None:
+        """Forget a model that could not be set up."""
+        self._models = {name: known for name, known in self._models.items() if known is not model}
 
 
 # -- the descriptions in the database --------------------------------------------------------------
 
 
+@frozen(eq=False)
+class _Descriptions:
+    """The descriptions as they stand in the database, by the objects' names, and what was read from them."""
+
+    texts: dict[str, str]
+    known: Objects
+    objects: Objects = field(init=False)
+
+    @objects.default
+    def _with_tables(self) -> Objects:
+        return {name: tracked for name, tracked in self.known.items() if not tracked.is_gone}
+
+
+_NOTHING_READ = _Descriptions({}, {})
+
+
+def _read_again(connection: sqlite3.Connection, before: _Descriptions) -> _Descriptions:
+    """Return ``before``, or what the database describes otherwise by now; an object that stayed is kept."""
+    rows = connection.execute("SELECT name, description FROM statesync_object ORDER BY name")
+    texts: dict[str, str] = dict(rows.fetchall())
+    if texts == before.texts:
+        return before
+    known = {
+        name: before.known[name] if before.texts.get(name) == text else _described(name, text)
+        for name, text in texts.items()
+    }
+    return _Descriptions(texts, known)
+
+
 def load(connection: sqlite3.Connection) -> Objects:
     """Return the tracked objects that the database describes. Raises ``StoreCorrupt`` for what is none."""
-    rows = connection.execute("SELECT name, description FROM statesync_object ORDER BY name")
-    return {name: _described(name, text) for name, text in rows}
+    return _read_again(connection, _NOTHING_READ).known
 
 
 def _described(name: str, text: str) -> TrackedObject:
@@ -89,7 +169,8 @@ def _described(name: str, text: str) -> TrackedObject:
         return TrackedObject.from_json(name, text)
     except (ValueError, TypeError, KeyError) as error:
         raise StoreCorrupt(
-            f"the store's description of {name!r} cannot be read; repair() takes it out, and setup() writes it anew"
+            f"the store's description of {name!r} cannot be read; repair() takes it out, and setup() "
+            "makes it anew"
         ) from error
 
 

@@ -5,49 +5,98 @@ from __future__ import annotations
 from collections.abc import Container
 from functools import cached_property
 
-from statesync.store.tracking.description import Description
-from statesync.store.tracking.quoting import literal, quoted
+from statesync.store.tracking.description import Column, Description
+from statesync.store.tracking.quoting import in_main, is_key, is_same_key, literal, quoted
+
+_AS_TEXT = "CAST(? AS TEXT)"
 
 
 class Statements:
-    """The SQL of one object's own table."""
+    """The SQL of one object's own table. It finds records by their keys to the byte."""
 
     def __init__(self, of: Description) -> None:
         self._of = of
 
-    def upsert(self, columns: tuple[str, ...], spared: Container[str] = ()) -> str:
+    def upsert(
+        self,
+        columns: tuple[str, ...],
+        spared: Container[str] = (),
+        as_text: Container[str] = (),
+        computed: tuple[str, ...] = (),
+    ) -> str:
         """Insert or update (key, *columns), leaving other columns of a known record as they are.
 
-        A new record gets the defaults of the other columns. ``spared`` columns of a known record are not
-        set; where one of them would change, the whole record is left as it is.
+        A new record gets the defaults of the other columns, but for the ``computed`` ones, whose values come
+        behind those of ``columns``. ``spared`` columns of a known record are not
+        set; where one of them would change, the whole record is left as it is. So is a record with another
+        key that the table takes for the same. ``as_text`` are names whose values are given as bytes of texts.
         """
-        unset = [c for c in self._of.columns if c.name not in columns and c.default is not None]
-        names = ", ".join(quoted(name) for name in (self._of.key, *columns, *(c.name for c in unset)))
-        marks = ", ".join(["?"] * (len(columns) + 1) + [literal(c.default) for c in unset])
+        given = (self._of.key, *columns, *computed)
+        unset = [
+            c for c in self._of.columns if c.name not in given and (c.default is not None or c.is_required)
+        ]
+        names = ", ".join(quoted(name) for name in (*given, *(c.name for c in unset)))
+        marks = [_AS_TEXT if name in as_text else "?" for name in given]
+        values = ", ".join([*marks, *map(self._unless_given, unset)])
         updates = ", ".join(
             f"{quoted(name)} = excluded.{quoted(name)}" for name in columns if name not in spared
         )
-        unchanged = " AND ".join(_is_unchanged(quoted(name)) for name in columns if name in spared)
-        where = f" WHERE {unchanged}" if unchanged else ""
-        action = f"UPDATE SET {updates}{where}" if updates else "NOTHING"
-        key, table = quoted(self._of.key), quoted(self._of.table)
-        return f"INSERT INTO {table} ({names}) VALUES ({marks}) ON CONFLICT ({key}) DO {action}"
+        key, table = quoted(self._of.key), in_main(self._of.table)
+        same = is_same_key(key, marks[0].replace("?", "?1"))
+        where = " AND ".join((same, *(_is_unchanged(quoted(name)) for name in columns if name in spared)))
+        action = f"UPDATE SET {updates} WHERE {where}" if updates else "NOTHING"
+        return f"INSERT INTO {table} ({names}) VALUES ({values}) ON CONFLICT ({key}) DO {action}"
+
+    def _unless_given(self, column: Column) -> str:
+        """Return what a record gets in a column that its writer did not know.
+
+        What must not be empty is taken from the known record: SQLite looks at it before it finds that one.
+        """
+        if column.default is not None:
+            return literal(column.default)
+        key, table = quoted(self._of.key), in_main(self._of.table)
+        return f"(SELECT known.{quoted(column.name)} FROM {table} AS known WHERE known.{key} = ?1)"
 
     @cached_property
     def delete(self) -> str:
         """Delete one record by its key."""
-        return f"DELETE FROM {quoted(self._of.table)} WHERE {quoted(self._of.key)} = ?"
+        return f"DELETE FROM {in_main(self._of.table)} WHERE {is_key(quoted(self._of.key), '?1')}"
+
+    @cached_property
+    def delete_unreadable(self) -> str:
+        """Delete one record by the bytes of its key, a text."""
+        return (
+            f"DELETE FROM {in_main(self._of.table)} WHERE {is_key(quoted(self._of.key), 'CAST(?1 AS TEXT)')}"
+        )
 
     @cached_property
     def select(self) -> str:
         """Select (key, *columns) of the records whose keys are in a JSON list."""
-        return f"{self.select_all} WHERE {quoted(self._of.key)} IN (SELECT value FROM json_each(?))"
+        names = ", ".join(f"now.{quoted(name)}" for name in (self._of.key, *self._of.column_names))
+        return f"SELECT {names} {self._wanted} AND {is_same_key(self._key, 'wanted.value')}"
+
+    @cached_property
+    def twins(self) -> str:
+        """Select (key, twin) for keys in a JSON list: another key, which the table takes for the same."""
+        same = is_same_key(self._key, "wanted.value")
+        return f"SELECT wanted.value, {self._key} {self._wanted} AND NOT {same}"
 
     @property
     def select_all(self) -> str:
         """Select (key, *columns) of all records."""
         names = ", ".join(quoted(name) for name in (self._of.key, *self._of.column_names))
-        return f"SELECT {names} FROM {quoted(self._of.table)}"
+        return f"SELECT {names} FROM {in_main(self._of.table)}"
+
+    @property
+    def _key(self) -> str:
+        return f"now.{quoted(self._of.key)}"
+
+    @property
+    def _wanted(self) -> str:
+        return (
+            f"FROM json_each(?) AS wanted CROSS JOIN {in_main(self._of.table)} AS now "
+            f"ON {self._key} = wanted.value"
+        )
 
 
 def _is_unchanged(column: str) -> str:

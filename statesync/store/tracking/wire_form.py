@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -46,14 +47,19 @@ class WireForm:
         """Decode a JSON list of records into rows."""
         return msgspec.json.Decoder(list[self.row_type])  # type: ignore[name-defined]
 
-    def text(self, values: tuple[Any, ...]) -> bytes:
-        """Return a record, given as its column values, as the JSON text that travels."""
+    def text(self, values: tuple[Any, ...], spared: Container[str] = ()) -> bytes:
+        """Return a record, given as its column values, as the JSON text that travels, without ``spared``."""
         if self._booleans:
             changed = list(values)
             for index in self._booleans:
                 if changed[index] is not None:
                     changed[index] = bool(changed[index])
             values = tuple(changed)
+        if spared:
+            values = tuple(
+                msgspec.UNSET if name in spared else value
+                for name, value in zip(self._names, values, strict=True)
+            )
         return msgspec.json.encode(self.row_type(*values))
 
     def read(self, text: bytes | msgspec.Raw) -> Record:

@@ -26,12 +26,18 @@ def release_undoubted(connection: sqlite3.Connection, session: str, number: int)
 
 
 def resolve_doubts(connection: sqlite3.Connection, space: str) -> None:
-    """Let go of the space's batches in doubt: their changes are still pending, and are offered anew."""
+    """Let go of the space's batches in doubt: their changes are still pending, and are offered anew.
+
+    Nobody will ask the hub any more whether it has applied them, so it may have their records.
+    """
     for session, number in batches.all_in_doubt(connection, space):
         let_go(connection, session, number)
 
 
 def let_go(connection: sqlite3.Connection, session: str, number: int) -> None:
     """Let go of one batch in doubt."""
+    wire_id = batches.wire_id_of(connection, session, number)
+    if wire_id is not None:
+        changes.note_shared(connection, wire_id)
     release_changes(connection, session, number)
     batches.resolve_doubt(connection, session, number)

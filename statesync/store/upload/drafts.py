@@ -1,5 +1,8 @@
 """The next upload batch: which changes go into it, their records as they travel, and those that cannot.
 
+A delete goes up for the operation delete alone. A change whose record is not found, or cannot be read, is
+held back with its error; the others go up.
+
 A batch may be composed ahead, while the one before it is under way. It is taken only if nothing has
 happened to its changes since.
 """
@@ -10,17 +13,38 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from math import isfinite
+from typing import Any
 
 import msgspec
 from attrs import evolve, frozen
 
+from statesync.store.file.reading import UnreadableText, key_for_people, read
 from statesync.store.outbox import queue
-from statesync.store.outbox.changes import Revision, mark_failed
+from statesync.store.outbox.changes import Revision, hold_back
 from statesync.store.outbox.fold import fold
+from statesync.store.outbox.lookup import spared_columns
 from statesync.store.outbox.queue import Mark, Waiting, Window
 from statesync.store.tracking.description import BLOB
 from statesync.store.tracking.objects import Objects, TrackedObject
 from statesync.wire import MAX_BATCH_BYTES, MAX_KEY_LENGTH, MAX_RECORD_BYTES, Change
+
+Texts = dict[tuple[str, str], bytes | str]
+
+_NONE: frozenset[str] = frozenset()
+_PLAIN = frozenset({str, int, float, type(None)})
+
+_MISSING = (
+    "no record with this key is there any more, and none was seen being deleted, so nothing was sent; make "
+    "the record again (and delete it then, if it is to go), or take the change back with rollback()"
+)
+_NUMBER_KEY = (
+    "its table keeps this key as a number, which may stand for several texts, so nothing was sent; declare "
+    "the key column as TEXT, or take the change back with rollback()"
+)
+_BAD_KEY = (
+    "is no text in UTF-8, and cannot be synced; give the record another key, or take the change back with "
+    "rollback()"
+)
 
 
 @frozen
@@ -38,7 +62,7 @@ class Outgoing:
 
 @frozen
 class Unsendable:
-    """A change that no hub could take, and why."""
+    """A change that cannot go up, and why."""
 
     change: Waiting
     code: str
@@ -47,7 +71,7 @@ class Unsendable:
 
 @frozen
 class Draft:
-    """A batch as it was composed, and the changes that no hub could take.
+    """A batch as it was composed, and the changes that cannot go up.
 
     ``marks`` are those of all changes that were looked at: whatever happens to a change moves one.
     """
@@ -62,16 +86,15 @@ def next_batch(
 ) -> Outgoing | None:
     """Return the next batch of at most ``MAX_BATCH_BYTES``, or None if none waits.
 
-    ``drafted`` is taken as it is if nothing has happened to its changes. A record that no hub could take is
-    marked with its error and left out. Folds first; runs in a transaction.
+    ``drafted`` is taken as it is if nothing has happened to its changes. A change that cannot
+    go up is marked with its error and left out. Folds first; runs in a transaction.
     """
     fold(connection, objects)
     if drafted is None or drafted.marks != queue.marks_in(connection, objects, window):
         drafted = draft(connection, objects, window)
     while drafted is not None:
         for one in drafted.failed:
-            error = f"{one.code}: {one.message}"
-            mark_failed(connection, one.change.object, one.change.key, error, session)
+            hold_back(connection, one.change.position, f"{one.code}: {one.message}", session)
         if drafted.batch.revisions:
             return drafted.batch
         drafted = draft(connection, objects, evolve(window, after=drafted.batch.last_position))
@@ -92,12 +115,10 @@ def _compose(connection: sqlite3.Connection, objects: Objects, waiting: list[Wai
     failed: list[Unsendable] = []
     size, last_position = 0, 0
     for change in waiting:
-        text = texts.get((change.object, change.key))
-        problem = _problem_of(change, text)
-        if problem is not None:
-            failed.append(problem)
+        offer = _offer(change, texts)
+        if isinstance(offer, Unsendable):
+            failed.append(offer)
         else:
-            offer = _offer(change, text if isinstance(text, bytes) else None)
             part = msgspec.json.encode(offer)
             size += len(part)
             if parts and size > MAX_BATCH_BYTES:
@@ -111,31 +132,39 @@ def _compose(connection: sqlite3.Connection, objects: Objects, waiting: list[Wai
     return Draft(marks, Outgoing(changes, payload, tuple(taken), last_position), failed)
 
 
-def _record_texts(
-    connection: sqlite3.Connection, objects: Objects, waiting: list[Waiting]
-) -> dict[tuple[str, str], bytes | str]:
+def _record_texts(connection: sqlite3.Connection, objects: Objects, waiting: list[Waiting]) -> Texts:
     """Return each record's JSON text, or as ``str`` what keeps it from travelling."""
     keys: dict[str, list[str]] = {}
     for change in waiting:
-        if change.operation != "delete":
+        if change.operation != "delete" and isinstance(change.key, str):
             keys.setdefault(change.object, []).append(change.key)
-    texts: dict[tuple[str, str], bytes | str] = {}
+    texts: Texts = {}
     for name, wanted in keys.items():
-        tracked, wire = objects[name], objects[name].wire
-        for key, *values in connection.execute(tracked.sql.select, (json.dumps(wanted),)):
-            text = wire.text(tuple(values))
-            odd = _without_json(tracked, values) if _needs_a_look(tracked, values, text) else None
-            texts[name, key] = odd or text
+        tracked, spared = objects[name], spared_columns(connection, name)
+        for key, *values in _rows(connection, tracked, wanted):
+            left = spared.get(key, _NONE) if spared else _NONE
+            texts[name, str(key)] = _text_of(tracked, values, left) if isinstance(key, str) else _NUMBER_KEY
     return texts
 
 
-def _needs_a_look(tracked: TrackedObject, values: Sequence[object], text: bytes) -> bool:
-    """Tell, quickly, whether a value may be odd: an infinite number has been written as null."""
-    return tracked.has_blobs or b"null" in text or bytes in map(type, values)
+def _rows(connection: sqlite3.Connection, tracked: TrackedObject, keys: list[str]) -> list[tuple[Any, ...]]:
+    wanted = json.dumps(keys)
+    return read(connection, lambda: connection.execute(tracked.sql.select, (wanted,)).fetchall())
+
+
+def _text_of(tracked: TrackedObject, values: Sequence[Any], spared: frozenset[str]) -> bytes | str:
+    odd = None if _PLAIN.issuperset(map(type, values)) else _without_json(tracked, values)
+    if odd is not None:
+        return odd
+    text = tracked.wire.text(tuple(values), spared)
+    # An infinite number has been written as null.
+    return (_without_json(tracked, values) if b"null" in text else None) or text
 
 
 def _without_json(tracked: TrackedObject, values: Sequence[object]) -> str | None:
     for column, value in zip(tracked.columns, values, strict=True):
+        if isinstance(value, UnreadableText):
+            return f"{column.name} holds a text that is no UTF-8; write it anew, or take the change back"
         if isinstance(value, float) and not isfinite(value):
             return f"{column.name} is infinite, which JSON cannot hold"
         if value is not None and isinstance(value, bytes) != (column.kind == BLOB):
@@ -143,19 +172,21 @@ def _without_json(tracked: TrackedObject, values: Sequence[object]) -> str | Non
     return None
 
 
-def _problem_of(change: Waiting, text: bytes | str | None) -> Unsendable | None:
-    if not 0 < len(change.key) <= MAX_KEY_LENGTH:
-        message = f"its key has {len(change.key)} characters, 1 to {MAX_KEY_LENGTH} can be synced"
+def _offer(change: Waiting, texts: Texts) -> Change | Unsendable:
+    key = change.key
+    if not isinstance(key, str):
+        return Unsendable(change, "bad_key", f"its key {key_for_people(key)} {_BAD_KEY}")
+    if not 0 < len(key) <= MAX_KEY_LENGTH:
+        message = f"its key has {len(key)} characters, 1 to {MAX_KEY_LENGTH} can be synced"
         return Unsendable(change, "key_too_long", message)
+    if change.operation == "delete":
+        return Change(change.object, key, "delete", change.base)
+    text = texts.get((change.object, key), _MISSING)
+    if text is _MISSING or text is _NUMBER_KEY:
+        return Unsendable(change, "record_missing", text)
     if isinstance(text, str):
         return Unsendable(change, "bad_value", text)
-    if text is not None and len(text) > MAX_RECORD_BYTES:
+    if len(text) > MAX_RECORD_BYTES:
         message = f"it has {len(text)} bytes as JSON, {MAX_RECORD_BYTES} can be synced"
         return Unsendable(change, "record_too_large", message)
-    return None
-
-
-def _offer(change: Waiting, text: bytes | None) -> Change:
-    if text is None:
-        return Change(change.object, change.key, "delete", change.base)
-    return Change(change.object, change.key, "upsert", change.base, msgspec.Raw(text))
+    return Change(change.object, key, "upsert", change.base, msgspec.Raw(text))

@@ -20,8 +20,9 @@ from statesync.store.context import SessionContext
 from statesync.store.journal import batches, sessions
 from statesync.store.journal.batches import DoubtfulBatch, WireBatch
 from statesync.store.outbox import queue
-from statesync.store.outbox.changes import Revision, mark_sent
+from statesync.store.outbox.changes import Revision, mark_failed, mark_sent
 from statesync.store.outbox.fold import fold
+from statesync.store.resolving.asking import Resolution, resolve
 from statesync.store.tracking.triggers import switched_off
 from statesync.store.upload import drafts, verdicts
 from statesync.wire import Change, Push, PushAnswer, Rejected
@@ -31,7 +32,7 @@ from statesync.wire import Change, Push, PushAnswer, Rejected
 class UploadBatch:
     """The upload batch that stands ready or is under way. ``up_to`` is the session's upload limit.
 
-    ``replayed`` says as what it was first sent, if it is in doubt.
+    ``replayed`` says as what it was first sent, if it is in doubt; ``client`` as whom it was sent last.
     """
 
     wire: WireBatch
@@ -40,8 +41,9 @@ class UploadBatch:
     last_position: int = 0
     revisions: tuple[Revision, ...] = ()
     replayed: DoubtfulBatch | None = None
+    client: str = ""
     answer: PushAnswer | None = None
-    resolutions: list[verdicts.Resolution] | None = None
+    resolutions: list[Resolution] | None = None
 
 
 class Uploads:
@@ -54,7 +56,7 @@ class Uploads:
 
     def fix_limit(self, connection: sqlite3.Connection) -> int:
         """Fold what was logged, and return the upload limit: what is written later waits."""
-        fold(connection, self._context.parts.objects)
+        fold(connection, self._context.tracked)
         limit = queue.last_position(connection)
         sessions.set_upload_limit(connection, self._context.session, limit)
         return limit
@@ -80,6 +82,7 @@ class Uploads:
         if not queue.has_waiting(context.raw(), after=wanted.after, up_to=wanted.up_to):
             return None
         with context.parts.database.transaction() as connection:
+            context.check_store(connection)
             ready = drafts.next_batch(
                 connection, context.objects, self._window(wanted), context.session, self._draft
             )
@@ -96,6 +99,8 @@ class Uploads:
 
     def _window(self, wanted: Prepare | ComposeAhead) -> queue.Window:
         limit = self._context.options.upload_batch_size
+        if wanted.at_most is not None:
+            limit = min(limit, wanted.at_most)
         return queue.Window(wanted.after, wanted.up_to, limit, skip_failed=wanted.round > 1)
 
     def compose_ahead(self, wanted: ComposeAhead) -> None:
@@ -105,7 +110,7 @@ class Uploads:
     def request(self) -> Push:
         """Return the request of the staged batch."""
         batch, here = self._staged(), spaces.load_or_create(self._context.raw(), self._context.space)
-        wire, payload = batch.wire, msgspec.Raw(batch.wire.payload)
+        wire, payload, batch.client = batch.wire, msgspec.Raw(batch.wire.payload), here.client
         return Push(here.client, wire.number, wire.id, here.hub, here.epoch, payload, here.head)
 
     def stage(self, connection: sqlite3.Connection, number: int) -> None:
@@ -127,11 +132,12 @@ class Uploads:
                 maybe_applied=True,
             )
         try:
-            batch.resolutions = verdicts.resolve(
+            batch.resolutions = resolve(
                 context.raw(),
                 batch.changes,
                 answer.results,
-                context.parts.objects,
+                context.tracked,
+                context.parts.registry.models,
                 context.options.conflict_policy,
             )
         except msgspec.MsgspecError as error:
@@ -158,6 +164,9 @@ class Uploads:
         answer = batch.answer
         if answer is None:
             raise UsageError("no answer of the batch is staged")
+        here = spaces.load_or_create(connection, context.space)
+        if here.client != batch.client:
+            raise context.changed("who the device is for its hub")
         with switched_off(connection):
             outcome = verdicts.store(
                 connection,
@@ -166,10 +175,9 @@ class Uploads:
                 batch.changes,
                 answer.results,
                 batch.resolutions or [],
-                context.parts.objects,
+                context.tracked,
                 remove_accepted=context.options.remove_after_upload,
             )
-        here = spaces.load_or_create(connection, context.space)
         spaces.learn(connection, here, answer.hub, answer.epoch, answer.head)
         spaces.acknowledge(connection, context.space, batch.wire.number)
         batches.resolve_doubt(connection, context.session, number)
@@ -177,6 +185,11 @@ class Uploads:
             return outcome, Committed(outcome.accepted)
         # Edits that were made before the doubt was settled have moved to the end of the queue.
         return outcome, Committed(outcome.accepted, self.fix_limit(connection))
+
+    def hold_back(self, connection: sqlite3.Connection, code: str, message: str) -> None:
+        """Keep what is staged in the outbox with an error: the hub does not take it, not even alone."""
+        for change in self._staged().changes:
+            mark_failed(connection, change.object, change.key, f"{code}: {message}", self._context.session)
 
     def drop(self) -> None:
         """Let go of the staged batch."""

@@ -6,114 +6,54 @@ effects are written, and only then the actions are done.
 
 from __future__ import annotations
 
-from attrs import evolve, frozen
+from attrs import evolve
 
-from statesync.lifecycle import Phase
+from statesync.errors import StoreError
+from statesync.lifecycle import Facts, Phase, Trigger
+from statesync.protocol.conversation import Conversation
 from statesync.protocol.decide import decide
 from statesync.protocol.messages import (
     Action,
-    Adapt,
-    BackoffOver,
+    AskAhead,
     Begin,
-    BeginSession,
-    Conversation,
+    ComposeAhead,
+    Continue,
+    Continued,
+    Decision,
     Drain,
-    DropBatch,
-    Effect,
-    EndSession,
     Event,
     Finish,
-    GoOn,
+    GiveHeadStart,
     Interrupt,
+    LocalFailure,
     Prepare,
     Prepared,
-    Proceed,
     Send,
-    StoreAnswer,
-    StoreAttempt,
-    StoreBatch,
-    StoreDoubt,
     Wait,
 )
 from statesync.values import Direction
 from statesync.verify.firing import NotTaken, Standing, take
-from statesync.verify.system import promises, store
-from statesync.verify.system.world import (
-    NOTHING_HAPPENS,
-    Ask,
-    Device,
-    Page,
-    Request,
-    Talk,
-    Upload,
-    Verdicts,
-    World,
-)
+from statesync.verify.modelled import downloads, uploads
+from statesync.verify.modelled.device import Device, recovered
+from statesync.verify.modelled.downloads import Fetched
+from statesync.verify.modelled.wire import Request
+from statesync.verify.system import promises, storage
+from statesync.verify.system.happening import NOTHING_HAPPENS, Happening
+from statesync.verify.system.world import Ahead, Step, Talk, World
 
 MAX_ATTEMPTS = 2
 
-
-@frozen
-class Step:
-    """One thing that happens, and the promise that it breaks, if it does."""
-
-    words: str
-    target: World
-    broken: str | None = None
+DISK = StoreError("the disk refuses a transaction")
 
 
 def begin(world: World) -> World:
     """Return ``world`` with the next session about to begin."""
-    conversation, device = Conversation(max_attempts=MAX_ATTEMPTS), world.device
-    begin_ = Begin(replay=device.in_doubt, waiting=bool(device.outbox))
-    return evolve(world, talk=Talk(conversation, awaits=begin_))
-
-
-def driven(world: World, talk: Talk) -> Step:
-    """Do what the driver does next, where no cancel comes first."""
-    awaited, idle = talk.awaits, evolve(talk, awaits=None)
-    match awaited:
-        case Prepare(round=round_):
-            return _prepared(world, idle, round_)
-        case GoOn():
-            return heard(world, idle, Proceed(), "the session goes on")
-        case Wait():
-            return heard(world, idle, BackoffOver(), "the back-off is over")
-        case Begin():
-            return heard(world, idle, awaited, f"{world.device.name} begins a session")
-    raise ValueError("nothing is awaited")
-
-
-def _prepared(world: World, talk: Talk, round_: int) -> Step:
-    device = world.device
-    looked_through = talk.looked_through if round_ == talk.round else 0
-    upload = device.upload if round_ == 0 else store.next_upload(device, looked_through, talk.horizon)
-    looked = evolve(talk, round=round_, looked_through=looked_through, next_upload=upload)
-    event = Prepared(len(upload.changes) if upload else 0)
-    return heard(world, looked, event, f"{event.records} records are prepared")
-
-
-def heard(world: World, talk: Talk, event: Event, words: str) -> Step:
-    """Let the conversation decide about an event, and do what it says as one transaction."""
-    now = talk.conversation
-    decision = decide(now, event)
-    try:
-        after, _ = take(standing_of(now), decision.triggers, decision.facts)
-    except NotTaken as refusal:
-        return Step(f"{words}: {refusal}", world, promises.LAWFUL)
-    broken = promises.broken_by_decision(talk, event, decision, after)
-    device = world.device
-    for effect in decision.effects:
-        if isinstance(effect, Adapt):
-            return Step(words, world, promises.NEVER_FORKED)
-        device, talk = _written(device, talk, effect, world.policy)
-    talk = evolve(talk, conversation=decision.conversation.at(after.phase, after.batch))
-    acted = with_device(evolve(world, talk=talk), device)
-    for action in decision.then:
-        acted, wrong = _acted(acted, action)
-        broken = broken or wrong
-    broken = broken or promises.broken_by_device(device)
-    return Step(f"{words} ({', '.join(decision.triggers) or 'no trigger'})", acted, broken)
+    plan, device = world.plans[0], world.devices[world.plans[0].device]
+    options = plan.options
+    conversation = Conversation(options.uploads, options.downloads, MAX_ATTEMPTS)
+    begin_ = Begin(replay=device.in_doubt, waiting=bool(device.outbox or device.log))
+    talk = Talk(conversation, options, next=begin_)
+    return evolve(world, plans=world.plans[1:], running=plan.device, talk=talk)
 
 
 def standing_of(now: Conversation) -> Standing:
@@ -127,95 +67,159 @@ def with_device(world: World, device: Device) -> World:
     return evolve(world, devices=(first, device) if world.running else (device, second))
 
 
-def _written(device: Device, talk: Talk, effect: Effect, policy: str) -> tuple[Device, Talk]:
-    match effect:
-        case BeginSession(uploads=uploads):
-            return device, evolve(talk, horizon=device.positions if uploads else 0)
-        case StoreBatch(number=number, direction=direction):
-            return _with_batch(device, talk, number, direction), talk
-        case StoreAttempt():
-            return evolve(device, in_doubt=device.upload is not None), talk
-        case StoreAnswer(direction=Direction.UPLOAD):
-            through = max([talk.looked_through, *(each.position for each in _staged(device).changes)])
-            stored = store.store_verdicts(device, _verdicts(talk), policy)
-            return evolve(stored, open_batch=None), evolve(talk, reply=None, looked_through=through)
-        case StoreAnswer():
-            stored = store.store_page(device, _page(talk))
-            return evolve(stored, open_batch=None), evolve(talk, reply=None)
-        case StoreDoubt(doubtful=doubtful):
-            return evolve(device, in_doubt=doubtful), talk
-        case DropBatch(doubtful=doubtful):
-            kept = device.upload if doubtful else None
-            return evolve(device, in_doubt=doubtful, upload=kept, open_batch=None), talk
-        case EndSession():
-            return device, talk
-    raise ValueError(f"the model does not know {effect}")
+# -- one event -------------------------------------------------------------------------------------
 
 
-def _with_batch(device: Device, talk: Talk, number: int, direction: Direction) -> Device:
-    opened = evolve(device, open_batch=(number, direction))
-    if direction is Direction.DOWNLOAD:
-        return opened
-    made = device.batches_made + (talk.next_upload != device.upload)
-    return evolve(opened, upload=talk.next_upload, batches_made=made)
+def heard(world: World, talk: Talk, event: Event, happening: Happening) -> Step:
+    """Let the conversation decide about an event, and do what it says.
+
+    ``happening.fails`` is how many transactions in a row the disk refuses from here on.
+    """
+    decision = decide(talk.conversation, event)
+    words = f"{happening} ({', '.join(decision.triggers) or 'no trigger'})"
+    try:
+        after, _ = take(standing_of(talk.conversation), decision.triggers, decision.facts)
+    except NotTaken as refusal:
+        return Step(happening, f"{happening}: {refusal}", world, promises.LAWFUL)
+    broken = promises.broken_by_decision(talk, event, decision, after)
+    world, talk = _beside(world, talk, decision)
+    if happening.fails and decision.triggers:
+        return _rolled_back(world, talk, event, happening, broken)
+    committed = storage.NOTHING
+    if decision.triggers:
+        device, committed = storage.commit(world.device, talk, decision.effects)
+        broken = broken or promises.broken_by_commit(talk, decision)
+        world = with_device(world, device)
+    talk = promises.told(talk, decision, committed.records)
+    now = decision.conversation.after(committed, after.phase, after.batch)
+    still_staged = now.batch is not None and now.batch.direction is Direction.UPLOAD
+    staged, gave_up = talk.batch if still_staged else None, now.upload_error is not None
+    talk = evolve(talk, conversation=now, batch=staged, gave_up=gave_up)
+    if now.batch is None:
+        talk = evolve(talk, taken=None)
+    acted, wrong = _done(world, talk, decision)
+    broken = broken or wrong or promises.broken_by_grace(acted, event)
+    return Step(happening, words, acted, broken)
 
 
-def _staged(device: Device) -> Upload:
-    if device.upload is None:
-        raise ValueError("no upload batch is staged")
-    return device.upload
+def _beside(world: World, talk: Talk, decision: Decision) -> tuple[World, Talk]:
+    """Start what goes on beside the transaction."""
+    if not any(isinstance(each, AskAhead) for each in decision.meanwhile):
+        return world, talk
+    if not isinstance(talk.taken, Fetched):
+        raise TypeError("no page is there to be followed")
+    return world, evolve(talk, ahead=Ahead(downloads.request_ahead(talk.taken)))
 
 
-def _verdicts(talk: Talk) -> Verdicts:
-    if not isinstance(talk.reply, tuple):
-        raise TypeError("no verdicts are there")
-    return talk.reply
+def _rolled_back(world: World, talk: Talk, event: Event, happening: Happening, broken: str | None) -> Step:
+    """End the session after a transaction was rolled back; nothing is under way any more then.
+
+    If not even that end can be written, whoever opens the store next ends it as interrupted.
+    """
+    world, talk = stopped(world, talk)
+    failing = evolve(happening, fails=happening.fails - 1)
+    if isinstance(event, LocalFailure):
+        return interrupted(world, talk, failing)
+    ending = heard(evolve(world, talk=talk), talk, LocalFailure(DISK), failing)
+    words = f"{happening}, and the disk refuses it; {ending.words}"
+    return Step(happening, words, ending.target, broken or ending.broken)
 
 
-def _page(talk: Talk) -> Page:
-    if not isinstance(talk.reply, Page):
-        raise TypeError("no page is there")
-    return talk.reply
+def stopped(world: World, talk: Talk) -> tuple[World, Talk]:
+    """End the requests that are under way: they may reach the hub, and nobody hears of it."""
+    left = evolve(world, late=_unanswered(talk) or world.late)
+    return left, evolve(talk, request=None, reply=None, ahead=None, next=None)
 
 
-def _acted(world: World, action: Action) -> tuple[World, str | None]:
-    talk = world.talk
-    if talk is None:
-        raise ValueError("the session is over")
+def _unanswered(talk: Talk) -> Request | None:
+    """Return the request that is on its way to the hub."""
+    if talk.request is not None:
+        return None if talk.reply is not None else talk.request
+    return talk.ahead.request if talk.ahead is not None and talk.ahead.reply is None else None
+
+
+def interrupted(world: World, talk: Talk, happening: Happening) -> Step:
+    """End a session that could not record its end: the next opening of the store does it (K8)."""
+    standing = standing_of(talk.conversation)
+    triggers = (Trigger.ABORT_BATCH, Trigger.FAIL) if standing.batch else (Trigger.FAIL,)
+    ended, _ = take(standing, triggers, Facts(request_ended=True))
+    left, _ = stopped(world, talk)
+    device = recovered(world.device, has_batch=standing.batch is not None)
+    broken = promises.broken_by_end(device, ended.phase)
+    if ended.phase is not Phase.FAILED or device.in_doubt != (device.payload is not None):
+        broken = promises.NEVER_RESUMED
+    return Step(happening, str(happening), next_session(with_device(left, device), ended.phase), broken)
+
+
+# -- actions ---------------------------------------------------------------------------------------
+
+
+def _done(world: World, talk: Talk, decision: Decision) -> tuple[World, str | None]:
+    broken = promises.broken_by_device(world.device)
+    for action in decision.actions:
+        if isinstance(action, Finish):
+            over, wrong = _finished(world, talk)
+            return over, broken or wrong
+        world, talk, wrong = _acted(world, talk, action)
+        broken = broken or wrong
+    return evolve(world, talk=talk), broken or promises.broken_by_conversation(talk.conversation)
+
+
+def _acted(world: World, talk: Talk, action: Action) -> tuple[World, Talk, str | None]:
     match action:
-        case Prepare() | GoOn() | Wait():
-            return evolve(world, talk=evolve(talk, awaits=action)), None
-        case Send(direction=direction):
-            return evolve(
-                world, talk=evolve(talk, request=_request(world.device, direction), reply=None)
-            ), None
-        case Drain():
-            return evolve(world, talk=evolve(talk, draining=True)), None
+        case Prepare():
+            device, batch = uploads.prepare(world.device, action, talk.options.batch_size)
+            records, position = (len(batch.payload.changes), batch.last_position) if batch else (0, 0)
+            return (
+                with_device(world, device),
+                evolve(talk, batch=batch, next=Prepared(records, position)),
+                None,
+            )
+        case Continue():
+            return world, evolve(talk, next=Continued()), None
+        case Send():
+            return *_sent(world, talk, action.direction), None
+        case Wait():
+            return world, evolve(talk, backs_off=True), None
+        case Drain(grace=float() as grace):
+            left = grace if talk.grace is None else min(grace, talk.grace)
+            return world, evolve(talk, grace=left), None
         case Interrupt():
-            return evolve(world, talk=evolve(talk, request=None, reply=None), late=talk.request), None
-        case Finish():
-            return _ended(world, talk)
+            return *stopped(world, talk), None
+        case Drain() | GiveHeadStart() | ComposeAhead():
+            return world, talk, None
     raise ValueError(f"the model does not know {action}")
 
 
-def _request(device: Device, direction: Direction) -> Request:
-    if direction is Direction.UPLOAD:
-        return _staged(device)
-    return Ask(device.name, device.number, device.cursor)
+def _sent(world: World, talk: Talk, direction: Direction) -> tuple[World, Talk]:
+    """Ask for the open batch's answer, unless it was asked for ahead."""
+    wanted, ahead = _request(world.device, talk, direction), talk.ahead
+    idle = evolve(talk, request=wanted, reply=None, ahead=None)
+    if ahead is None:
+        return world, idle
+    if ahead.request == wanted:
+        return world, evolve(idle, reply=ahead.reply)
+    return evolve(world, late=_unanswered(talk) or world.late), idle
 
 
-def _ended(world: World, talk: Talk) -> tuple[World, str | None]:
+def _request(device: Device, talk: Talk, direction: Direction) -> Request:
+    if direction is Direction.DOWNLOAD:
+        return downloads.request(device)
+    if talk.batch is None:
+        raise ValueError("no upload batch is staged")
+    return uploads.request(device, talk.batch)
+
+
+def _finished(world: World, talk: Talk) -> tuple[World, str | None]:
     now = talk.conversation
-    begun = now.replaying or now.batches > 0
-    broken = promises.broken_by_end(world.device, now.phase, has_begun=begun)
-    if talk.request is not None or talk.reply is not None:
-        broken = promises.RELEASED
-    return next_stage(world, now.phase), broken
+    broken = promises.broken_by_finish(world, talk)
+    world, _ = stopped(world, talk)
+    return next_session(world, now.phase), broken
 
 
-def next_stage(world: World, phase: Phase) -> World:
-    """Return ``world`` with its session over, in ``phase``, and the next one about to begin."""
-    over = evolve(
-        world, talk=None, stage=world.stage + 1, budget=NOTHING_HAPPENS, ended=(*world.ended, phase)
-    )
-    return over if over.is_over else begin(over)
+def next_session(world: World, phase: Phase) -> World:
+    """Return ``world`` with its session over, in ``phase``, and the next one about to begin, undisturbed."""
+    hub = evolve(world.hub, most=world.most_later)
+    quiet = with_device(world, evolve(world.device, committed=()))
+    over = evolve(quiet, hub=hub, talk=None, budget=NOTHING_HAPPENS, ended=phase)
+    return begin(over) if over.plans else over

@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from statesync.verify.system import promises
-from statesync.verify.system.driver import Step, begin
-from statesync.verify.system.hub import push
+from statesync.verify.system.scenarios import POLICIES, SCENARIOS, Scenario
 from statesync.verify.system.steps import steps
-from statesync.verify.system.store import edit, next_upload
-from statesync.verify.system.world import Budget, Device, Hub, Record, World
-
-POLICIES = ("client_wins", "server_wins")
+from statesync.verify.system.world import Step, World
 
 
 @frozen
@@ -32,12 +28,24 @@ class SystemViolation:
 
 
 @frozen
-class SystemReport:
-    """What the exploration of the system saw. ``runs`` counts the ways from the beginning to an end."""
+class Explored:
+    """How much was seen of one scenario. ``runs`` counts the ways from its beginnings to an end."""
 
+    scenario: str
     states: int
     transitions: int
     runs: int
+
+    def __str__(self) -> str:
+        seen = f"{self.runs} runs through {self.states} states and {self.transitions} transitions"
+        return f"{seen}: {self.scenario}"
+
+
+@frozen
+class SystemReport:
+    """What the exploration of the system saw."""
+
+    explored: tuple[Explored, ...]
     properties: tuple[tuple[str, bool], ...]
     violations: tuple[SystemViolation, ...]
 
@@ -46,65 +54,54 @@ class SystemReport:
         """Whether every promise holds."""
         return not self.violations
 
+    @property
+    def runs(self) -> int:
+        """How many ways lead from a beginning to an end, in all scenarios together."""
+        return sum(part.runs for part in self.explored)
+
     def text(self) -> str:
         """Return the report as lines for people."""
-        seen = f"{self.runs} runs through {self.states} states and {self.transitions} transitions"
         verdicts = [f"{'holds ' if holds else 'BROKEN'}  {statement}" for statement, holds in self.properties]
-        return "\n".join([seen, "", *verdicts, *("\n" + each.text() for each in self.violations)])
+        found = ("\n" + each.text() for each in self.violations)
+        return "\n".join([*map(str, self.explored), "", *verdicts, *found])
 
 
-def first_worlds(policy: str, budget: Budget) -> tuple[World, ...]:
-    """Return the worlds that runs begin in: two devices and a hub with three records.
+def check_system(times: int = 1) -> SystemReport:
+    """Run the real conversation through every interleaving of every scenario, and judge the promises.
 
-    Device a has edited x and y; device b has edited y and z, and the hub has that already. So two upload
-    batches and up to two pages lie before a, and y is in conflict. In the second and the third world x is in
-    doubt from an earlier session; in the third the hub has applied it.
+    Each scenario says which accidents may happen, at every point where they can; ``times`` multiplies how
+    often.
     """
-    records = [("x", 1, "x", "seed"), ("y", 4, "y of b", "b"), ("z", 5, "z of b", "b")]
-    hub = Hub(
-        head=5,
-        records=tuple(Record(*record) for record in records),
-        history=(("y", "y of b", "b"), ("z", "z of b", "b")),
-    )
-    before = (("x", "x"), ("y", "y"), ("z", "z"))
-    a = edit(edit(Device("a", before, cursor=3), "x", "x of a"), "y", "y of a")
-    b = Device("b", (("x", "x"), ("y", "y of b"), ("z", "z of b")), cursor=5)
-    clean = World(hub, (a, b), policy, stage=0, budget=budget, talk=None)
-    upload = next_upload(a, looked_through=0, horizon=a.positions)
-    if upload is None:
-        raise ValueError("there is nothing to be in doubt of")
-    unsure = evolve(a, upload=upload, in_doubt=True, batches_made=1)
-    unheard = evolve(clean, devices=(unsure, b))
-    return begin(clean), begin(unheard), begin(evolve(unheard, hub=push(hub, upload)[0]))
+    return check_scenarios(SCENARIOS, times=times)
 
 
-def check_system(budget: Budget | None = None, policies: Iterable[str] = POLICIES) -> SystemReport:
-    """Run the real conversation through every interleaving within ``budget``, and judge the promises.
-
-    ``budget`` says how many accidents of each kind may happen, at every point where they can; by default
-    one cancel, one crash, one lost request, one lost answer and one edit. See ``first_worlds`` for where the
-    runs begin; each policy has worlds of its own.
-    """
-    worlds = [world for policy in policies for world in first_worlds(policy, budget or Budget())]
-    explored = [_Explored(world) for world in worlds]
+def check_scenarios(
+    scenarios: Iterable[Scenario], policies: Iterable[str] = POLICIES, times: int = 1
+) -> SystemReport:
+    """Do the same for some scenarios; each policy has worlds of its own."""
     broken: dict[str, SystemViolation] = {}
-    for each in explored:
-        for violation in each.violations:
-            broken.setdefault(violation.statement, violation)
+    explored: list[Explored] = []
+    for scenario in scenarios:
+        worlds = [(policy, world) for policy in policies for world in scenario.worlds(policy, times)]
+        parts = [_Exploration(policy, world) for policy, world in worlds]
+        for part in parts:
+            for violation in part.violations:
+                broken.setdefault(violation.statement, violation)
+        states = sum(len(part.reached_by) for part in parts)
+        runs = sum(part.runs() for part in parts)
+        explored.append(Explored(scenario.name, states, sum(part.transitions for part in parts), runs))
     return SystemReport(
-        states=sum(len(each.reached_by) for each in explored),
-        transitions=sum(each.transitions for each in explored),
-        runs=sum(each.runs() for each in explored),
+        explored=tuple(explored),
         properties=tuple((statement, statement not in broken) for statement in promises.STATEMENTS),
         violations=tuple(broken[statement] for statement in promises.STATEMENTS if statement in broken),
     )
 
 
-class _Explored:
+class _Exploration:
     """All worlds that the first one can become, breadth first."""
 
-    def __init__(self, first: World) -> None:
-        self._first = first
+    def __init__(self, policy: str, first: World) -> None:
+        self._policy = policy
         self._numbers = {first: 0}
         self._worlds = deque([first])
         self.reached_by: list[tuple[int, str]] = [(0, "")]
@@ -117,7 +114,7 @@ class _Explored:
     @property
     def violations(self) -> list[SystemViolation]:
         """One violation of every promise that is broken, with a shortest way."""
-        return [SystemViolation(name, self._first.policy, way) for name, way in self._broken.items()]
+        return [SystemViolation(name, self._policy, way) for name, way in self._broken.items()]
 
     def runs(self) -> int:
         """Return how many ways lead from the first world to one in which nothing happens any more."""

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 
-from statesync.lifecycle import Phase, Trigger
+from attrs import evolve
+
+from statesync.errors import ConnectionLost
+from statesync.lifecycle import SESSION, BatchPhase, Phase, Trigger
+from statesync.protocol.conversation import Conversation, Doubt
 from statesync.protocol.decide import decide
 from statesync.protocol.messages import (
+    Answered,
+    AskAhead,
+    BackoffOver,
     CancelRequested,
     Decision,
     Drain,
     Event,
     Finish,
     GraceOver,
+    HeadStartOver,
     Prepare,
+    RequestFailed,
     Send,
     StoreAnswer,
     StoreAttempt,
@@ -21,23 +32,33 @@ from statesync.protocol.messages import (
 )
 from statesync.values import Direction, Reason
 from statesync.verify.firing import Standing
-from statesync.verify.system.world import Device, Talk, World
+from statesync.verify.modelled.device import Device
+from statesync.verify.modelled.uploads import Verdicts
+from statesync.verify.modelled.wire import Accepted, Fields
+from statesync.verify.system.world import Talk, World
 
 LAWFUL = "the conversation asks for nothing that the lifecycle refuses"
-NOTHING_NEW = "after cancelling nothing is opened, prepared or sent (K1)"
+NOTHING_NEW = "after cancelling nothing is opened, prepared, asked for ahead or sent (K1)"
 RECORDED_END = "no session ends with a batch open (K2)"
-RELEASED = "a session is over only when no request of its own is under way (K3)"
-STATISTICS = "statistics equal the journal's fold (K4)"
-AT_ONCE = "a cancel with no request under way takes effect at once (K5)"
+RELEASED = "a session is over only when no request of its batch is under way (K3)"
+STATISTICS = "what the program was told of is what the journal shows as committed (K4)"
+AT_ONCE = "a cancel with no request under way takes effect at once, also between the record and the send (K5)"
 SAME_OUTCOME = "a second cancel changes nothing (K6)"
+SHORTEST = "of several graces the shortest counts (K7)"
 TRUTHFUL = "cancelled is never said with an upload in doubt, and the end of the grace ends it (K7)"
 NEVER_RESUMED = "a session that a crash interrupted is failed, and only an unanswered upload is kept (K8)"
 NOTHING_STAGED = "nothing staged survives an end but a batch in doubt; no record is downloaded twice (K9)"
+REASONED = "a cancelled session keeps the reason of its first cancel (K11)"
+AHEAD = "what is done ahead promises nothing: it moves and writes nothing"
+STRAY = "an event that nobody waits for changes nothing, and none does after the end"
+LIMIT = "an edit of a record that was taken in this session waits for the next one"
+DRAINED = "an undisturbed session that is done has sent all that waited, also what waited for a doubt"
 NOTHING_LOST = "no local change is lost"
 ONCE = "no change is applied twice"
+REJECTED = "a session whose records were all rejected is not done"
 WHOLE = "whole batches only: what is stored is what the journal shows as committed"
 NEVER_FORKED = "no device ever looks like a copy of itself to the hub"
-AGREED = "after two undisturbed syncs everything agrees"
+AGREED = "after undisturbed syncs everything agrees"
 
 STATEMENTS = (
     LAWFUL,
@@ -47,26 +68,41 @@ STATEMENTS = (
     STATISTICS,
     AT_ONCE,
     SAME_OUTCOME,
+    SHORTEST,
     TRUTHFUL,
     NEVER_RESUMED,
     NOTHING_STAGED,
+    REASONED,
+    AHEAD,
+    STRAY,
+    LIMIT,
+    DRAINED,
     NOTHING_LOST,
     ONCE,
+    REJECTED,
     WHOLE,
     NEVER_FORKED,
     AGREED,
 )
 
+_GONE = ConnectionLost("gone", retryable=True, maybe_applied=True)
+
+
+# -- one decision ----------------------------------------------------------------------------------
+
 
 def broken_by_decision(talk: Talk, event: Event, decision: Decision, after: Standing) -> str | None:
     """Return the promise that a decision breaks, or None."""
-    finished = any(isinstance(action, Finish) for action in decision.then)
+    finished = any(isinstance(action, Finish) for action in decision.actions)
+    is_cancel = isinstance(event, CancelRequested)
     checks = {
+        LAWFUL: bool(decision.triggers) or not decision.effects,
         NOTHING_NEW: not _begins_while_cancelling(talk, decision),
         RECORDED_END: not finished or after.batch is None,
         WHOLE: _stores_what_it_commits(decision),
-        AT_ONCE: not isinstance(event, CancelRequested) or _is_at_once(talk, decision),
+        AT_ONCE: not is_cancel or talk.conversation.phase is Phase.CANCELLING or _is_at_once(talk, decision),
         TRUTHFUL: not isinstance(event, GraceOver) or finished,
+        REASONED: not is_cancel or decision.conversation.cancelled_by is _first_reason(talk, event),
     }
     return next((promise for promise, holds in checks.items() if not holds), None)
 
@@ -75,7 +111,8 @@ def _begins_while_cancelling(talk: Talk, decision: Decision) -> bool:
     if talk.conversation.phase is not Phase.CANCELLING:
         return False
     written = any(isinstance(effect, StoreBatch | StoreAttempt) for effect in decision.effects)
-    return written or any(isinstance(action, Send | Prepare) for action in decision.then)
+    asked = any(isinstance(each, AskAhead) for each in decision.meanwhile)
+    return written or asked or any(isinstance(action, Send | Prepare) for action in decision.actions)
 
 
 def _stores_what_it_commits(decision: Decision) -> bool:
@@ -84,8 +121,13 @@ def _stores_what_it_commits(decision: Decision) -> bool:
 
 
 def _is_at_once(talk: Talk, decision: Decision) -> bool:
-    waits = any(isinstance(action, Drain) for action in decision.then)
-    return waits == (talk.request is not None or talk.reply is not None)
+    waits = any(isinstance(action, Drain) for action in decision.actions)
+    return waits == talk.is_under_way
+
+
+def _first_reason(talk: Talk, event: Event) -> Reason | None:
+    before = talk.conversation.cancelled_by
+    return event.reason if before is None and isinstance(event, CancelRequested) else before
 
 
 def broken_by_second_cancel(talk: Talk) -> bool:
@@ -95,16 +137,104 @@ def broken_by_second_cancel(talk: Talk) -> bool:
     return decide(talk.conversation, CancelRequested(Reason.SHUTDOWN)) != Decision(talk.conversation)
 
 
+def broken_by_grace(world: World, event: Event) -> str | None:
+    """Return the promise that is broken where a cancel has allowed a time and has been heard, or None."""
+    if world.talk is None or not isinstance(event, CancelRequested) or event.grace is None:
+        return None
+    if world.talk.conversation.phase is not Phase.CANCELLING:
+        return None  # it took effect at once, and the next session has begun
+    return None if world.talk.grace is not None and world.talk.grace <= event.grace else SHORTEST
+
+
+def broken_by_conversation(now: Conversation) -> str | None:
+    """Return the promise that is broken by what a session would do ahead, or for nobody, or None."""
+    return _broken_by_strays(decide, now)
+
+
+@lru_cache(maxsize=1 << 14)  # many worlds differ in their devices alone
+def _broken_by_strays(decided: Callable[[Conversation, Event], Decision], now: Conversation) -> str | None:
+    if any(decided(now, event) != Decision(now) for event in _strays(now)):
+        return STRAY
+    ahead = decided(now, HeadStartOver())
+    return None if not ahead.triggers and not ahead.effects and ahead.conversation == now else AHEAD
+
+
+def _strays(now: Conversation) -> Iterator[Event]:
+    """Yield events that nobody waits for: they come too late, or for a batch that has ended."""
+    batch, is_over = now.batch, SESSION.is_final(now.phase)
+    if is_over or batch is None or not batch.is_under_way:
+        yield Answered(1)
+        yield RequestFailed(_GONE)
+    if is_over or batch is None or batch.phase is not BatchPhase.WAITING:
+        yield BackoffOver()
+    if batch is None or now.phase is not Phase.CANCELLING:
+        yield GraceOver()
+    if is_over:
+        yield CancelRequested(Reason.USER)
+
+
+# -- one transaction -------------------------------------------------------------------------------
+
+
+def told(talk: Talk, decision: Decision, records: int) -> Talk:
+    """Return ``talk`` with what the program hears of a transaction that was committed."""
+    batch = decision.conversation.batch
+    if batch is None or Trigger.COMMIT_BATCH not in decision.triggers:
+        return talk
+    up, down = talk.told
+    if batch.direction is Direction.DOWNLOAD:
+        return evolve(talk, told=(up, down + records))
+    return evolve(talk, told=(up + records, down), accepted=(*talk.accepted, *_newly_accepted(talk)))
+
+
+def _newly_accepted(talk: Talk) -> tuple[str, ...]:
+    if talk.batch is None or talk.batch.is_replay or not isinstance(talk.taken, Verdicts):
+        return ()
+    pairs = zip(talk.batch.payload.changes, talk.taken.answer.verdicts, strict=True)
+    return tuple(change.key for change, verdict in pairs if isinstance(verdict, Accepted))
+
+
+def broken_by_commit(talk: Talk, decision: Decision) -> str | None:
+    """Return the promise that is broken by what a transaction writes, or None."""
+    opens = [effect for effect in decision.effects if isinstance(effect, StoreBatch)]
+    if not opens or talk.batch is None or talk.batch.is_replay:
+        return None
+    keys = {change.key for change in talk.batch.payload.changes}
+    return LIMIT if keys & set(talk.accepted) else None
+
+
 def broken_by_device(device: Device) -> str | None:
     """Return the promise that a device's database breaks, or None."""
+    return NOTHING_STAGED if len(set(device.received)) != len(device.received) else None
+
+
+# -- the end of a session --------------------------------------------------------------------------
+
+
+def broken_by_finish(world: World, talk: Talk) -> str | None:
+    """Return the promise that is broken where a session announces its end, or None."""
+    now, device = talk.conversation, world.device
+    if talk.request is not None:
+        return RELEASED
+    stray = broken_by_conversation(now)
+    if stray is not None:
+        return stray
     folded = Counter[Direction]()
     for direction, records in device.committed:
         folded[direction] += records
-    if (folded[Direction.UPLOAD], folded[Direction.DOWNLOAD]) != (device.uploaded, device.downloaded):
+    if (folded[Direction.UPLOAD], folded[Direction.DOWNLOAD]) != talk.told:
         return STATISTICS
-    if len(set(device.received)) != len(device.received):
-        return NOTHING_STAGED
-    return None
+    if now.phase is Phase.DONE and now.sent and now.sent == now.rejected:
+        return REJECTED
+    is_quiet = world.ended is not None and now.phase is Phase.DONE and not now.adaptations
+    if (
+        is_quiet
+        and talk.options.uploads
+        and (device.log or not all(change.failed for change in device.outbox))
+    ):
+        return DRAINED
+    has_begun = now.batches > 0 or now.doubt is not Doubt.NONE
+    return broken_by_end(device, now.phase, has_begun=has_begun)
 
 
 def broken_by_end(device: Device, phase: Phase, *, has_begun: bool = True) -> str | None:
@@ -114,22 +244,38 @@ def broken_by_end(device: Device, phase: Phase, *, has_begun: bool = True) -> st
     """
     if device.in_doubt and phase is not Phase.FAILED and has_begun:
         return TRUTHFUL
-    if device.upload is not None and not device.in_doubt:
+    if device.payload is not None and not device.in_doubt:
         return NOTHING_STAGED
     return None
 
 
+# -- when all is quiet -----------------------------------------------------------------------------
+
+
 def broken_at_last(world: World) -> str | None:
     """Return the promise that is broken once everything has come to rest, or None."""
-    hub = tuple(sorted((record.key, record.value) for record in world.hub.records))
-    if any(device.rows != hub or device.outbox or device.in_doubt for device in world.devices):
+    if any(not _agrees(device, world) for device in world.devices):
         return AGREED
-    if len(set(world.hub.history)) != len(world.hub.history):
+    if len(set(world.written)) != len(world.written):
         return ONCE
-    if any(_is_lost(device, world, *edit) for device in world.devices for edit in dict(device.typed).items()):
+    if any(_is_lost(device, world, *edit) for device in world.devices for edit in device.typed):
         return NOTHING_LOST
     return None
 
 
-def _is_lost(device: Device, world: World, key: str, value: str) -> bool:
-    return (key, value, device.name) not in world.hub.history and (key, value) not in device.lost
+def _agrees(device: Device, world: World) -> bool:
+    """Tell whether a device has what the hub has, but for records that the hub rejects."""
+    rejected = {change.key for change in device.outbox}
+    hub = {each.key: each.data for each in world.hub.records if each.data is not None}
+    here = dict(device.rows)
+    at_rest = not device.in_doubt and not device.log and all(change.failed for change in device.outbox)
+    return at_rest and {**here, **dict.fromkeys(rejected)} == {**hub, **dict.fromkeys(rejected)}
+
+
+def _is_lost(device: Device, world: World, key: str, data: Fields | None) -> bool:
+    """Tell whether the hub never had what a user entered, and no conflict log or outbox has it."""
+    if any(each.key == key and each.data == data for each in world.written):
+        return False
+    if any(each.key == key and each.local == data for each in device.conflicts):
+        return False
+    return device.pending(key) is None

@@ -6,138 +6,150 @@ from collections.abc import Iterator
 
 from attrs import evolve
 
-from statesync.errors import ConnectionLost, Unreachable
-from statesync.lifecycle import Facts, Phase, Trigger
-from statesync.protocol.messages import Answered, Broke, CancelRequested, GraceOver
-from statesync.values import Reason
-from statesync.verify.firing import take
-from statesync.verify.system import promises, store
-from statesync.verify.system.driver import Step, driven, heard, next_stage, standing_of, with_device
-from statesync.verify.system.hub import Forked, pull, push
-from statesync.verify.system.world import (
-    Hub,
-    Lost,
-    Page,
-    Reply,
-    Request,
-    Talk,
-    Upload,
-    World,
+from statesync.lifecycle import Phase
+from statesync.protocol.conversation import RequestState
+from statesync.protocol.messages import (
+    Answered,
+    BackoffOver,
+    Begin,
+    CancelRequested,
+    Continued,
+    Event,
+    GraceOver,
+    RequestFailed,
 )
+from statesync.values import Reason
+from statesync.verify.modelled import device as database
+from statesync.verify.modelled import uploads
+from statesync.verify.modelled.downloads import Fetched
+from statesync.verify.modelled.hub import purge, restored
+from statesync.verify.modelled.wire import Page, Pull, Push, PushAnswer, fields
+from statesync.verify.system import promises
+from statesync.verify.system.driver import heard, interrupted, with_device
+from statesync.verify.system.happening import Happening, Kind
+from statesync.verify.system.network import late, network, reaches
+from statesync.verify.system.world import Failed, Step, Talk, World
 
 EDITED = ("x", "z")
-"""The records that the user may edit during the session: one that goes up, and one that comes down."""
+"""The records that the user may edit or delete in a session: one that goes up, and one that comes down."""
+
+GRACE, SHORTER = 10.0, 5.0
 
 
 def steps(world: World) -> Iterator[Step]:
     """Yield everything that can happen next."""
     if world.late is not None:
-        yield _late(world)
-    if world.talk is None:
+        yield late(world)
+    if world.talk is not None:
+        yield from _driven(world, world.talk)
+        yield from network(world, world.talk)
+        yield from _cancelled(world, world.talk)
+        yield from _broken_off(world, world.talk)
+    yield from _written(world)
+    yield from _at_the_hub(world)
+
+
+# -- the session's own -----------------------------------------------------------------------------
+
+
+def _driven(world: World, talk: Talk) -> Iterator[Step]:
+    """Yield what the driver may hear next, where no cancel comes first."""
+    idle = evolve(talk, next=None)
+    if talk.next is not None:
+        yield from _heard(world, idle, talk.next, Happening(Kind.GO_ON))
         return
-    if world.talk.awaits is not None:
-        yield driven(world, world.talk)
-    yield from _network(world, world.talk)
-    yield from _accidents(world, world.talk)
-    if world.talk.draining:
-        yield heard(world, world.talk, GraceOver(), "the grace is over")
+    if talk.reply is not None:
+        yield _arrived(world, talk)
+    if talk.backs_off:
+        over = evolve(talk, backs_off=False)
+        yield from _heard(world, over, BackoffOver(), Happening(Kind.BACKOFF_OVER))
+    if talk.grace is not None:
+        over = evolve(talk, grace=None)
+        yield from _heard(world, over, GraceOver(), Happening(Kind.GRACE_OVER))
 
 
-# -- the network -----------------------------------------------------------------------------------
+def _heard(world: World, talk: Talk, event: Event, happening: Happening) -> Iterator[Step]:
+    """Yield what comes of an event, also on a disk that refuses its transaction, and perhaps the next one."""
+    yield heard(world, talk, event, happening)
+    for fails in range(1, world.budget.times(Kind.ROLL_BACK) + 1):
+        refused = evolve(happening, fails=fails)
+        yield heard(world.after(Kind.ROLL_BACK, fails), talk, event, refused)
 
 
-def _network(world: World, talk: Talk) -> Iterator[Step]:
-    if talk.request is not None and talk.reply is None:
-        yield _answered(world, talk, talk.request)
-        yield from _lost(world, talk, talk.request)
-    elif talk.reply is not None:
-        yield _arrived(world, talk, talk.reply)
-
-
-def _answered(world: World, talk: Talk, request: Request) -> Step:
-    try:
-        hub, reply = _asked(world, request)
-    except Forked as error:
-        return Step(f"the hub refuses: {error}", world, promises.NEVER_FORKED)
-    there = evolve(talk, request=None, reply=reply)
-    return Step("the hub answers", evolve(world, hub=hub, talk=there))
-
-
-def _asked(world: World, request: Request) -> tuple[Hub, Reply]:
-    if isinstance(request, Upload):
-        return push(world.hub, request)
-    return world.hub, pull(world.hub, request)
-
-
-def _lost(world: World, talk: Talk, request: Request) -> Iterator[Step]:
-    budget = world.budget
-    if budget.lost_requests:
-        left = evolve(world, budget=evolve(budget, lost_requests=budget.lost_requests - 1))
-        for words, maybe in (("the connection is refused", False), ("the request is lost", True)):
-            yield Step(words, evolve(left, talk=evolve(talk, request=None, reply=Lost(maybe))))
-    if budget.lost_answers:
-        left = evolve(world, budget=evolve(budget, lost_answers=budget.lost_answers - 1))
-        heard_of = _answered(left, talk, request)
-        gone = evolve(talk, request=None, reply=Lost(maybe_applied=True))
-        yield Step("the answer is lost", evolve(heard_of.target, talk=gone), heard_of.broken)
-
-
-def _arrived(world: World, talk: Talk, reply: Reply) -> Step:
+def _arrived(world: World, talk: Talk) -> Step:
+    """Check and stage the answer; nothing is stored yet, so a cancel that comes now goes first."""
+    happening, reply = Happening(Kind.ARRIVE), talk.reply
+    there = evolve(talk, request=None, reply=None)
     match reply:
-        case Lost(maybe_applied=maybe):
-            gone = evolve(talk, reply=None)
-            if maybe:
-                error = ConnectionLost("no answer", retryable=True, maybe_applied=True)
-                return heard(world, gone, Broke(error), "the request has failed")
-            return heard(world, gone, Broke(Unreachable("refused", retryable=True)), "the request has failed")
-        case Page(records=records, more=more):
-            return heard(world, talk, Answered(len(records), more=more), "the page arrives")
-        case verdicts:
-            again = store.resent(verdicts, world.policy)
-            return heard(world, talk, Answered(len(verdicts), resend=again), "the verdicts arrive")
+        case Failed(error=error):
+            there = evolve(there, next=RequestFailed(error))
+        case PushAnswer() if talk.batch is not None:
+            now, options = talk.conversation, talk.options
+            up_to = None if options.downloads else now.upload_limit
+            taken, answered = uploads.take(world.device, talk.batch, reply, options.policy, up_to)
+            there = evolve(there, next=answered, taken=taken)
+        case Page() if isinstance(talk.request, Pull):
+            answered = Answered(len(reply.entries), more=reply.more)
+            there = evolve(there, next=answered, taken=Fetched(talk.request, reply))
+    return Step(happening, str(happening), evolve(world, talk=there))
 
 
-def _late(world: World) -> Step:
-    """A request that nobody waits for reaches the hub; where its answer goes, nobody listens."""
-    gone = evolve(world, late=None)
-    if not isinstance(world.late, Upload):
-        return Step("a late request for a page reaches the hub", gone)
-    try:
-        hub, _ = push(world.hub, world.late)
-    except Forked:
-        return Step("a late upload reaches the hub, which refuses it", gone)
-    return Step("a late upload reaches the hub", evolve(gone, hub=hub))
+# -- accidents -------------------------------------------------------------------------------------
 
 
-# -- what goes wrong -------------------------------------------------------------------------------
-
-
-def _accidents(world: World, talk: Talk) -> Iterator[Step]:
-    budget = world.budget
-    if budget.cancels and talk.conversation.phase is not Phase.CANCELLING:
-        left = evolve(world, budget=evolve(budget, cancels=budget.cancels - 1))
-        yield heard(left, evolve(talk, awaits=None), CancelRequested(Reason.USER), "the user cancels")
+def _cancelled(world: World, talk: Talk) -> Iterator[Step]:
+    budget, phase = world.budget, talk.conversation.phase
     if promises.broken_by_second_cancel(talk):
-        yield Step("the user cancels again", world, promises.SAME_OUTCOME)
-    if budget.crashes:
-        yield _crashed(evolve(world, budget=evolve(budget, crashes=budget.crashes - 1)), talk)
-    if budget.edits:
-        left = evolve(world, budget=evolve(budget, edits=budget.edits - 1))
-        for key in EDITED:
-            value = f"{key} edited {budget.edits}"
-            edited = with_device(left, store.edit(world.device, key, value))
-            yield Step(f"the user writes {key}", edited)
+        again = Happening(Kind.CANCEL)
+        yield Step(again, f"{again}, once more", world, promises.SAME_OUTCOME)
+    if phase is Phase.CANCELLING:
+        if budget.times(Kind.HURRY):
+            event = CancelRequested(Reason.SHUTDOWN, SHORTER)
+            yield heard(world.after(Kind.HURRY), talk, event, Happening(Kind.HURRY, grace=SHORTER))
+        return
+    if budget.times(Kind.CANCEL):
+        for grace in (None, GRACE):
+            happening = Happening(Kind.CANCEL, grace=grace)
+            yield heard(world.after(Kind.CANCEL), talk, CancelRequested(Reason.USER, grace), happening)
+    if budget.times(Kind.TIME_OUT) and talk.next is None:
+        left, happening = world.after(Kind.TIME_OUT), Happening(Kind.TIME_OUT)
+        yield heard(left, talk, CancelRequested(Reason.DEADLINE), happening)
 
 
-def _crashed(world: World, talk: Talk) -> Step:
-    """The program ends; whoever opens the store next records the session as failed (K8)."""
-    standing = standing_of(talk.conversation)
-    triggers = (Trigger.ABORT_BATCH, Trigger.FAIL) if standing.batch else (Trigger.FAIL,)
-    ended, _ = take(standing, triggers, Facts(request_ended=True))
+def _broken_off(world: World, talk: Talk) -> Iterator[Step]:
+    if world.budget.times(Kind.CRASH):
+        yield interrupted(world.after(Kind.CRASH), talk, Happening(Kind.CRASH))
+    if world.budget.times(Kind.DEFECT) and talk.conversation.phase is not Phase.IDLE:
+        batch = talk.conversation.batch
+        is_sent = batch is not None and batch.request is not RequestState.NOT_SENT
+        event: Event = Continued() if is_sent else Begin()
+        yield heard(world.after(Kind.DEFECT), talk, event, Happening(Kind.DEFECT))
+
+
+def _written(world: World) -> Iterator[Step]:
+    """Yield what the user may write: each time something else, so that nothing is taken for a repeat."""
     device = world.device
-    recovered = evolve(device, upload=device.upload if device.in_doubt else None, open_batch=None)
-    left = evolve(with_device(world, recovered), late=talk.request or world.late)
-    broken = promises.broken_by_end(recovered, ended.phase)
-    if ended.phase is not Phase.FAILED or recovered.in_doubt != (recovered.upload is not None):
-        broken = promises.NEVER_RESUMED
-    return Step("the program crashes", next_stage(left, ended.phase), broken)
+    for kind in (Kind.EDIT, Kind.DELETE):
+        times = world.budget.times(kind)
+        for key in EDITED if times else ():
+            data = fields({"text": f"{key} edited {times}"}) if kind is Kind.EDIT else None
+            if data is None and device.row(key) is None:
+                continue
+            happening = Happening(kind, key=key, data=data)
+            changed = with_device(world.after(kind), database.write(device, key, data))
+            yield Step(happening, str(happening), changed)
+
+
+def _at_the_hub(world: World) -> Iterator[Step]:
+    budget, hub, device = world.budget, world.hub, world.device
+    if budget.times(Kind.RESTORE) and world.backup is not None:
+        forgotten = tuple(evolve(each, epoch=0) for each in world.written)
+        left = evolve(world.after(Kind.RESTORE), hub=restored(hub, world.backup), written=forgotten)
+        yield Step(Happening(Kind.RESTORE), str(Kind.RESTORE), left)
+    if budget.times(Kind.PURGE):
+        left = evolve(world.after(Kind.PURGE), hub=purge(hub, hub.head)[0])
+        yield Step(Happening(Kind.PURGE), str(Kind.PURGE), left)
+    if budget.times(Kind.COPY) and device.hub is not None:
+        copied = Push(device.client, device.number + 1, "copy", device.hub, device.epoch, (), 0)
+        left, _ = reaches(world.after(Kind.COPY), copied)
+        yield Step(Happening(Kind.COPY), str(Kind.COPY), left)

@@ -1,207 +1,149 @@
 """The modelled world: two devices, a hub, the wire between them, and what may still go wrong.
 
 All are frozen values, so that a world can be remembered, compared and explored. The conversation in it is
-the real one (``statesync.protocol``); store, hub and network are the smallest things that behave like the
+the real one (``statesync.protocol``); device, hub and network are the smallest things that behave like the
 real ones (sections 4 to 7 of the design).
 """
 
 from __future__ import annotations
 
-from attrs import frozen
+from attrs import evolve, field, frozen
 
+from statesync.errors import RemoteError
 from statesync.lifecycle import Phase
-from statesync.protocol.messages import Begin, Conversation, GoOn, Prepare, Wait
-from statesync.values import Direction
+from statesync.protocol.conversation import Conversation
+from statesync.protocol.messages import Answered, Event, RequestFailed
+from statesync.verify.modelled.device import Device
+from statesync.verify.modelled.downloads import Fetched
+from statesync.verify.modelled.hub import Hub
+from statesync.verify.modelled.uploads import Batch, Verdicts
+from statesync.verify.modelled.wire import Fields, Page, Pull, PushAnswer, Request
+from statesync.verify.system.happening import Budget, Happening, Kind
 
 
 @frozen(cache_hash=True)
-class Change:
-    """One net change in a device's outbox. ``position`` is the order in which it was first made."""
+class Failed:
+    """What comes back instead of an answer. Errors are compared by identity: each kind is made once."""
 
-    key: str
-    value: str
-    base: int
-    revision: int
-    position: int
+    error: RemoteError
 
 
-@frozen(cache_hash=True)
-class Upload:
-    """One upload batch as it is sent: the exact payload under its id and number."""
-
-    client: str
-    id: str
-    number: int
-    changes: tuple[Change, ...]
+Reply = PushAnswer | Page | Failed
 
 
 @frozen(cache_hash=True)
-class Accepted:
-    """The hub wrote the change."""
+class Ahead:
+    """A page that was asked for before its batch was opened, and what has come of it."""
 
-    key: str
-    version: int
-
-
-@frozen(cache_hash=True)
-class Conflict:
-    """Another device wrote the record since: this is what the hub has."""
-
-    key: str
-    version: int
-    value: str
+    request: Pull
+    reply: Reply | None = None
 
 
 @frozen(cache_hash=True)
-class Record:
-    """One record of the hub."""
+class Options:
+    """What a session was asked to do. ``batch_size`` are the records of an upload batch."""
 
-    key: str
-    version: int
-    value: str
-    writer: str
-
-
-@frozen(cache_hash=True)
-class Page:
-    """Records in the order of their versions, and the cursor to save with them."""
-
-    records: tuple[Record, ...]
-    cursor: int
-    more: bool
-
-
-Verdicts = tuple[Accepted | Conflict, ...]
-
-
-@frozen(cache_hash=True)
-class Receipt:
-    """What the hub keeps of a client's last batch."""
-
-    client: str
-    number: int
-    batch: str
-    verdicts: Verdicts
-
-
-@frozen(cache_hash=True)
-class Hub:
-    """The hub. ``history`` has every value that was ever written, with its writer."""
-
-    head: int
-    records: tuple[Record, ...]
-    receipts: tuple[Receipt, ...] = ()
-    history: tuple[tuple[str, str, str], ...] = ()
-
-
-@frozen(cache_hash=True)
-class Device:
-    """What one device's database holds; all of it survives a crash.
-
-    ``upload`` is the staged payload, ``in_doubt`` that it was sent and has no answer yet. ``lost`` is the
-    conflict log, ``received`` the records that came from the feed, ``typed`` what its user entered.
-    ``committed`` has direction and records of every batch that the journal shows as committed.
-    """
-
-    name: str
-    rows: tuple[tuple[str, str], ...]
-    cursor: int
-    outbox: tuple[Change, ...] = ()
-    number: int = 0
-    batches_made: int = 0
-    positions: int = 0
-    upload: Upload | None = None
-    in_doubt: bool = False
-    open_batch: tuple[int, Direction] | None = None
-    lost: tuple[tuple[str, str], ...] = ()
-    received: tuple[tuple[str, int], ...] = ()
-    typed: tuple[tuple[str, str], ...] = ()
-    uploaded: int = 0
-    downloaded: int = 0
-    committed: tuple[tuple[Direction, int], ...] = ()
-
-
-@frozen(cache_hash=True)
-class Lost:
-    """The request ended without an answer; ``maybe_applied`` is all that the device knows."""
-
-    maybe_applied: bool
-
-
-@frozen(cache_hash=True)
-class Ask:
-    """The request for the next page."""
-
-    client: str
-    number: int
-    cursor: int
-
-
-Request = Upload | Ask
-Reply = Verdicts | Page | Lost
-
-
-@frozen(cache_hash=True)
-class Budget:
-    """How often each accident may still happen."""
-
-    cancels: int = 1
-    crashes: int = 1
-    lost_requests: int = 1
-    lost_answers: int = 1
-    edits: int = 1
-
-
-NOTHING_HAPPENS = Budget(0, 0, 0, 0, 0)
+    uploads: bool = True
+    downloads: bool = True
+    policy: str = "merge_fields"
+    batch_size: int = 1
 
 
 @frozen(cache_hash=True)
 class Talk:
     """A session that runs, with all that a crash would make it forget.
 
-    ``awaits`` is what its driver will do next, ``request`` what is under way to the hub, ``reply`` what is
-    under way back. ``horizon``, ``looked_through`` and ``round`` tell the outbox's place.
+    ``next`` is what its driver hears next, if no cancel comes first. ``request`` is under way; with ``reply``
+    it is on its way back. ``taken`` is an answer that was checked and is not stored yet. ``backs_off`` and
+    ``grace`` are timers that run. ``gave_up``: the conversation has an error of the upload, which it does not
+    compare by.
+
+    For the promises alone: ``told`` counts the records, up and down, that the program heard of; ``accepted``
+    are the records that the hub took in this session, a replay left out.
     """
 
     conversation: Conversation
-    awaits: Begin | Prepare | GoOn | Wait | None
+    options: Options
+    next: Event | None
+    batch: Batch | None = None
     request: Request | None = None
     reply: Reply | None = None
-    draining: bool = False
-    horizon: int = 0
-    looked_through: int = 0
-    round: int = 0
-    next_upload: Upload | None = None
+    ahead: Ahead | None = None
+    taken: Verdicts | Fetched | None = None
+    backs_off: bool = False
+    grace: float | None = None
+    gave_up: bool = False
+    told: tuple[int, int] = (0, 0)
+    accepted: tuple[str, ...] = ()
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether the end of a request has not been heard of."""
+        return self.request is not None or isinstance(self.next, Answered | RequestFailed)
+
+
+@frozen(cache_hash=True)
+class Plan:
+    """A session that will be begun: by which device, and how."""
+
+    device: int
+    options: Options = field(factory=Options)
+
+
+@frozen(cache_hash=True)
+class Written:
+    """One write on the hub, in the epoch of its time; 0 for one that a restored backup may not have."""
+
+    epoch: int
+    key: str
+    data: Fields | None
+    writer: str
 
 
 @frozen(cache_hash=True)
 class World:
-    """Everything. ``stage`` 0 is the session in which accidents happen, 1 and 2 are undisturbed ones.
+    """Everything. ``running`` is the device whose session runs; ``plans`` are the sessions after it.
 
     ``late`` is a request whose sender does not wait any more: it reaches the hub at any time, or never.
-    ``ended`` are the phases that sessions ended in.
+    ``backup`` is what the hub can be restored from; ``most_later`` are the bytes that it allows a record once
+    the first session is over. For the promises alone: ``ended`` is the phase that
+    the last session ended in, ``written`` is what devices have written on the hub, and ``is_odd`` says that
+    the hub may get a reason to doubt a device.
     """
 
     hub: Hub
     devices: tuple[Device, Device]
-    policy: str
-    stage: int
+    plans: tuple[Plan, ...]
     budget: Budget
-    talk: Talk | None
+    running: int = 0
+    talk: Talk | None = None
     late: Request | None = None
-    ended: tuple[Phase, ...] = ()
-
-    @property
-    def running(self) -> int:
-        """The index of the device whose turn it is."""
-        return 1 if self.stage == 2 else 0
+    backup: Hub | None = None
+    most_later: int = 1 << 20
+    ended: Phase | None = None
+    written: tuple[Written, ...] = ()
+    is_odd: bool = False
 
     @property
     def device(self) -> Device:
-        """The device whose turn it is."""
+        """The device whose session runs."""
         return self.devices[self.running]
 
     @property
     def is_over(self) -> bool:
         """Whether the last session has ended."""
-        return self.stage > 2
+        return self.talk is None and not self.plans
+
+    def after(self, kind: Kind, times: int = 1) -> World:
+        """Return this world with an accident less to come."""
+        return evolve(self, budget=self.budget.without(kind, times))
+
+
+@frozen
+class Step:
+    """One thing that happens, where it leads, and the promise that it breaks, if it does."""
+
+    happening: Happening
+    words: str
+    target: World
+    broken: str | None = None

@@ -16,6 +16,7 @@ from statesync import (
     Difference,
     JournalEntry,
     Model,
+    ObjectDiagnosis,
     Page,
     Problem,
     Pull,
@@ -116,10 +117,11 @@ def tell_history(store: Store, result: SyncResult) -> None:
 def compare(scope: Scope, records: type[Model]) -> None:
     diagnosis: Diagnosis = scope.diagnose()
     print("equal:", diagnosis.is_consistent(), diagnosis.requests)
-    with scope.untracked():
+    with scope.untracked():  # what a program does here is local only, and no difference
         records.delete().execute()
-    found = [difference.kind for difference in scope.diagnose().differences]
-    print("after a loss:", *found, found == [Difference.MISSING_HERE])
+    one: ObjectDiagnosis = scope.diagnose().objects[0]
+    found = [difference.kind for difference in one.differences]
+    print("deleted here alone:", one.local_only, Difference.MISSING_HERE in found)
 
 
 def examine(store: Store, path: Path) -> None:

@@ -12,6 +12,7 @@ from peewee import DateTimeField, ForeignKeyField, IntegerField, TextField
 
 from statesync import (
     CancelOptions,
+    Conflict,
     ConflictEntry,
     Direction,
     HttpRemote,
@@ -46,9 +47,10 @@ class Sale(Model):
     at = DateTimeField(null=True)
 
 
-def count_both(base: Record | None, local: Record | None, remote: Record | None) -> Record | None:
+def count_both(conflict: Conflict) -> Record | None:
     """Take from the stock what both tills took; whatever else differs is merged field by field."""
-    merged = merge_fields(base, local, remote)
+    merged = merge_fields(conflict)
+    base, local, remote = conflict.base, conflict.local, conflict.remote
     if base is None or local is None or remote is None or merged is None or "stock" not in base:
         return merged
     return merged | {"stock": local["stock"] + remote["stock"] - base["stock"]}

@@ -304,3 +304,23 @@ def test_a_closed_session_has_failed_by_the_chart_and_its_journal_says_so(
     closed = here.store.session(session)
     assert (closed.phase, closed.reason, closed.batches) == (Phase.FAILED, "journal_damaged", ())
     assert closed.error == "its journal was damaged; what it had committed is still there"
+
+
+def test_changes_of_a_session_that_is_closed_are_set_free_by_the_same_repair(
+    here: Device, there: Device
+) -> None:
+    here.add(2)
+    session = here.sync().session
+    here.edit("k00000", name="pending")
+    fold(here)
+    tamper(
+        here,
+        "UPDATE statesync_batch SET phase = 'open' WHERE wire_id IS NOT NULL",
+        "UPDATE statesync_change SET sent = revision, "
+        "batch = (SELECT wire_id FROM statesync_batch WHERE wire_id IS NOT NULL)",
+    )
+    assert [(c.about, c.repair) for c in here.store.examine()] == [(session, Repair.CLOSE)]
+    assert here.store.repair() == []
+    here.sync()
+    there.sync()
+    assert there.field("k00000", "name") == "pending"

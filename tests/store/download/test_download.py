@@ -497,7 +497,7 @@ def test_clearing_fetches_everything_again(here: Device, there: Device) -> None:
     here.add(2)
     here.sync()
     here.add(1, first=9)
-    here.store.clear()
+    here.store.clear(discard_pending=True)
     assert here.rows() == {}
     assert here.operations() == {}
     here.sync()

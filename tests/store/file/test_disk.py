@@ -139,34 +139,53 @@ def let_everybody_in(folder: Path) -> None:
             around.chmod(0o755)
 
 
-@pytest.mark.parametrize(
-    ("file_mode", "folder_mode", "arguments"),
-    [(0o444, 0o555, ()), (None, 0o555, ()), (0o644, 0o000, ()), (None, 0o000, ()), (0o644, 0o000, ("open",))],
-    ids=["file", "folder", "closed folder", "closed empty folder", "closed folder, opened without models"],
-)
-def test_a_file_or_folder_that_cannot_be_used_is_said_so_at_once(
-    tmp_path: Path, file_mode: int | None, folder_mode: int, arguments: tuple[str, ...]
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_a_file_or_folder_that_cannot_be_written_is_said_so_at_once(tmp_path: Path, what: str) -> None:
+    path = make_shared(tmp_path, with_file=what == "file", file_mode=0o444)
+    said = said_by_somebody_else(tmp_path, path, folder_mode=0o555)
+    assert said.stdout.startswith(StoreReadOnly.__name__), said.stderr
+    assert "field.db" in said.stdout
+
+
+@pytest.mark.parametrize("with_file", [True, False])
+@pytest.mark.parametrize("arguments", [(), ("open",)], ids=["set up", "opened without models"])
+def test_a_folder_that_may_not_be_entered_is_said_so_at_once(
+    tmp_path: Path, with_file: bool, arguments: tuple[str, ...]
 ) -> None:
+    path = make_shared(tmp_path, with_file=with_file, file_mode=0o644)
+    said = said_by_somebody_else(tmp_path, path, *arguments, folder_mode=0o000)
+    assert said.stdout.startswith(StoreReadOnly.__name__), said.stderr
+    assert "field.db cannot be reached: Permission denied" in said.stdout
+
+
+def make_shared(tmp_path: Path, *, with_file: bool, file_mode: int) -> Path:
+    """Make a folder, with a store in it or without, and return the store's path."""
     shared = tmp_path / "shared"
     shared.mkdir()
     path = shared / "field.db"
-    if file_mode is not None:
+    if with_file:
         Store(path).setup()
         for file in shared.iterdir():
             file.chmod(file_mode)
-    shared.chmod(folder_mode)
+    return path
+
+
+def said_by_somebody_else(
+    tmp_path: Path, path: Path, *arguments: str, folder_mode: int
+) -> subprocess.CompletedProcess[str]:
+    """Let a program open the store that is not root, with the folder in this mode."""
+    path.parent.chmod(folder_mode)
     let_everybody_in(tmp_path)
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    said = subprocess.run(
-        [sys.executable, "-c", READ_ONLY, str(path), *arguments],
-        env=env,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    shared.chmod(0o755)
-    assert said.stdout.startswith(StoreReadOnly.__name__), said.stderr
-    assert "field.db" in said.stdout
+    try:
+        return subprocess.run(
+            [sys.executable, "-c", READ_ONLY, str(path), *arguments],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        path.parent.chmod(0o755)
 
 
 @pytest.mark.parametrize("kind", [StoreFull, StoreLocked, StoreReadOnly, StoreCorrupt])

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from rig.device import Device
+from rig.device import Device, as_downloaded
 from rig.gate import Gate
 
-from statesync import ConnectionLost, Phase, SyncOptions
+from statesync import ConnectionLost, Phase, Store, SyncOptions
 from statesync.testing import Fault, FaultyRemote
 
-_TO_FORMAT_3 = """
-DROP TRIGGER statesync_Airport_insert_before;
+_SINCE_FORMAT_5 = """\
+DROP INDEX statesync_change_spared;
+ALTER TABLE statesync_change DROP COLUMN spared;
+ALTER TABLE statesync_cursor DROP COLUMN unread;
+ALTER TABLE statesync_change DROP COLUMN contested;
+DROP INDEX statesync_conflict_waits;
+ALTER TABLE statesync_conflict DROP COLUMN waits;
+DROP TABLE statesync_base;
+ALTER TABLE statesync_change DROP COLUMN shared;
+DROP TABLE statesync_local;
+"""
+"""What came with the formats after the fifth, taken back."""
+
+_TO_FORMAT_3 = f"""
+{_SINCE_FORMAT_5}DROP TRIGGER statesync_Airport_insert_before;
 DROP TRIGGER statesync_Airport_insert;
 DROP TRIGGER statesync_Airport_update;
 DROP TRIGGER statesync_Airport_delete;
@@ -31,6 +46,14 @@ INSERT INTO statesync_meta VALUES ('tracking', 1);
 UPDATE statesync_meta SET value = 3 WHERE key = 'format';
 """
 """Until format 3 all objects had one log, of images."""
+
+_TO_FORMAT_4 = f"""
+DROP TRIGGER statesync_Airport_delete;
+CREATE TRIGGER statesync_Airport_delete AFTER DELETE ON airport WHEN (SELECT is_on FROM statesync_tracking)
+    BEGIN INSERT INTO statesync_log_Airport (key, changed, known) VALUES (OLD.id, 1, 1); END;
+{_SINCE_FORMAT_5}UPDATE statesync_meta SET value = 4 WHERE key = 'format';
+"""
+"""Until format 4 a delete was logged as any write."""
 
 _TO_FORMAT_2 = """
 DROP INDEX statesync_batch_doubt;
@@ -92,7 +115,7 @@ def test_what_an_older_format_had_logged_is_still_pending_and_can_be_taken_back(
 ) -> None:
     path = Path(here.store.database.database)
     fresh = schema_of(path)
-    with here.store.untracked():
+    with as_downloaded(here.store):
         here.add(4)
         here.edit("k00000", name="before", elevation=7, latitude=0.1, plan=b"\x00\xff")
     before = here.rows()
@@ -118,6 +141,36 @@ def test_what_an_older_format_had_logged_is_still_pending_and_can_be_taken_back(
     assert again.rows() == before
 
 
+def test_what_an_older_format_had_logged_as_written_and_is_gone_was_deleted(
+    here: Device, new_device: Callable[..., Device]
+) -> None:
+    """Until format 4 the log did not say that a record was deleted."""
+    path = Path(here.store.database.database)
+    fresh = schema_of(path)
+    with as_downloaded(here.store):
+        here.add(4)
+    here.store.close()
+    with closing(sqlite3.connect(path)) as database, database:
+        database.executescript(_TO_FORMAT_4)
+        database.execute("UPDATE airport SET name = 'after' WHERE id = 'k00000'")
+        database.execute("UPDATE airport SET name = 'after' WHERE id = 'k00001'")
+        database.execute("DELETE FROM airport WHERE id = 'k00001'")
+        database.execute("INSERT OR IGNORE INTO airport (id, name, is_open) VALUES ('k00002', 'x', 1)")
+    again = new_device("here")
+    assert schema_of(path) == fresh
+    assert again.operations() == {"k00000": "update", "k00001": "delete"}
+    again.delete("k00003")
+    again.edit("k00002", name="later")
+    with as_downloaded(again.store):
+        again.delete("k00002")
+    assert again.operations() == {
+        "k00000": "update",
+        "k00001": "delete",
+        "k00003": "delete",
+        "k00002": "update",
+    }
+
+
 def test_a_table_that_was_dropped_keeps_no_older_store_from_being_opened(
     here: Device, new_device: Callable[..., Device]
 ) -> None:
@@ -128,3 +181,21 @@ def test_a_table_that_was_dropped_keeps_no_older_store_from_being_opened(
     again = new_device("here")
     again.add(1)
     assert again.operations() == {"k00000": "insert"}
+
+
+def test_programs_that_set_up_one_new_file_at_the_same_time_all_succeed(tmp_path: Path) -> None:
+    """Each must find what another has made while it waited for the lock."""
+    for attempt in range(5):
+        path = tmp_path / f"{attempt}.db"
+        stores = [Store(path, busy_timeout=60) for _ in range(4)]
+        together = threading.Barrier(len(stores))
+        with ThreadPoolExecutor(len(stores)) as pool:
+            for done in [pool.submit(set_up_together, store, together) for store in stores]:
+                done.result()
+
+
+def set_up_together(store: Store, together: threading.Barrier) -> None:
+    together.wait()
+    with store:
+        store.setup()
+        assert store.examine() == []

@@ -43,7 +43,7 @@ def elsewhere(number: int) -> str:
 
 
 # Who did what; the numbers of the records.
-EDITED_FOLDED = range(0, 90)
+EDITED_FOLDED = range(90)
 DELETED_FOLDED = range(90, 110)
 EDITED_LOGGED = range(110, 210)
 DELETED_LOGGED = range(210, 230)

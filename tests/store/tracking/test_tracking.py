@@ -18,7 +18,7 @@ from attrs import define, field
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from peewee import CharField, ForeignKeyField, IntegerField, Model, SqliteDatabase, TextField, UUIDField
-from rig.device import Device
+from rig.device import Device, as_downloaded
 
 from statesync import HttpRemote, Store, UnsupportedModel
 
@@ -29,7 +29,7 @@ KNOWN = ["k00000", "k00001", "k00002"]
 def device(new_device: Callable[..., Device]) -> Device:
     """A device with three records that are not pending."""
     device = new_device("tracked")
-    with device.store.untracked():
+    with as_downloaded(device.store):
         device.add(3)
     assert device.operations() == {}
     return device
@@ -148,7 +148,7 @@ def test_a_record_that_a_unique_index_makes_room_for_is_deleted_and_can_be_broug
                 indexes = ((("x", "y"), True),)
 
         store.setup()
-        with store.untracked():
+        with as_downloaded(store):
             Stand.create(id="a", code="A", x=1, y=1)
             Stand.create(id="b", code="B", x=2, y=2)
         before = set(Stand.select().tuples())
@@ -203,7 +203,7 @@ def test_a_key_that_follows_its_parents_is_seen(tmp_path: Path) -> None:
 
         store.setup()
         parent = Parent.create(id="first", name="p")
-        with store.untracked():
+        with as_downloaded(store):
             Twin.create(id=parent)
         Parent.update(id="second").where(Parent.id == "first").execute()
         changes = {change.key: change.operation for change in store.pending() if change.object == "Twin"}
@@ -267,7 +267,7 @@ def family(tmp_path: Path) -> Iterator[Family]:
             parent = ForeignKeyField(Parent)
 
         store.setup()
-        with store.untracked():
+        with as_downloaded(store):
             parent = Parent.create(id="p", name="p")
             Cascading.create(id="c", parent=parent)
             Loosened.create(id="l", parent=parent)
@@ -304,7 +304,7 @@ def test_a_rollback_takes_a_new_family_away(family: Family) -> None:
 
 
 def test_a_rollback_brings_a_deleted_pair_back(family: Family) -> None:
-    with family.store.untracked():
+    with as_downloaded(family.store):
         family.strict.create(id="s", parent=family.parent.create(id="q", name="q"))
     family.strict.delete_by_id("s")
     family.parent.delete_by_id("q")
@@ -356,7 +356,7 @@ def test_a_model_may_have_more_columns_than_a_function_of_sqlite_takes(tmp_path:
         columns: dict[str, Any] = {f"c{number}": TextField(default="{}") for number in range(130)}
         wide: Any = type("Wide", (store.Model,), columns)
         store.setup()
-        with store.untracked():
+        with as_downloaded(store):
             wide.create(id="k")
         before = wide.select().tuples().get()
         wide.update(c0="changed", c129="changed").execute()
@@ -370,7 +370,7 @@ def test_columns_may_be_called_as_those_of_the_log_are(tmp_path: Path) -> None:
         names = ("key", "changed", "known", "was_key", "was_changed", "logged", "now")
         named: Any = type("Named", (store.Model,), {name: TextField(default=name) for name in names})
         store.setup()
-        with store.untracked():
+        with as_downloaded(store):
             named.create(id="k")
         named.update(**dict.fromkeys(names, "written")).execute()
         named.create(id="new")
@@ -417,7 +417,7 @@ def test_two_stores_live_in_one_process(new_device: Callable[..., Device]) -> No
     assert two.rows() == {}
 
 
-def test_a_table_that_was_there_before_is_tracked_from_its_setup_on(tmp_path: Path) -> None:
+def test_a_table_that_was_there_before_is_tracked_with_all_that_is_in_it(tmp_path: Path) -> None:
     path = tmp_path / "old.db"
     database = SqliteDatabase(str(path))
 
@@ -435,7 +435,7 @@ def test_a_table_that_was_there_before_is_tracked_from_its_setup_on(tmp_path: Pa
         store.track(Old)
         store.setup()
         Old.create(code="after")
-        assert [change.key for change in store.pending()] == ["after"]
+        assert [change.key for change in store.pending()] == ["before", "after"]
 
 
 # -- folding, against a model ------------------------------------------------------------------------
@@ -589,7 +589,7 @@ def test_any_sequence_of_writes_folds_into_the_net_change(
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("PRAGMA synchronous = OFF")
         other.execute(f"PRAGMA recursive_triggers = {recursive}")
-        with items.untracked():
+        with as_downloaded(items):
             database: Any = items.database
             database.connection().executemany(
                 "INSERT INTO item (id, name, code) VALUES (?, ?, ?)",
@@ -631,7 +631,7 @@ def test_the_image_of_a_record_is_exact_for_every_value_that_sqlite_holds(
     exact: Device, name: Any, elevation: Any, plan: Any
 ) -> None:
     columns = "typeof(name), name, typeof(elevation), elevation, typeof(plan), plan"
-    with exact.store.untracked():
+    with as_downloaded(exact.store):
         exact.execute(
             "INSERT OR REPLACE INTO airport (id, name, elevation, plan, is_open) VALUES ('k', ?, ?, ?, 1)",
             name,

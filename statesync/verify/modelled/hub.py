@@ -11,7 +11,7 @@ import json
 
 from attrs import evolve, frozen
 
-from statesync.verify.system.wire import (
+from statesync.verify.modelled.wire import (
     Accepted,
     Change,
     Conflict,
@@ -146,7 +146,8 @@ def _judged(hub: Hub, client: str, change: Change) -> tuple[Hub, Verdict]:
         return hub, rejected
     found = hub.find(change.object, change.key)
     if change.data is None and (found is None or found.data is None):
-        return hub, Accepted(hub.head)
+        is_lost = found is None and change.base > 0  # others may have the record that is deleted here
+        return _written(hub, client, change, found) if is_lost else (hub, Accepted(hub.head))
     conflict = _conflict(hub, client, change, found)
     return (hub, conflict) if conflict is not None else _written(hub, client, change, found)
 

@@ -1,0 +1,47 @@
+"""What the log of an object proves, as parts of a statement: which records are gone, which were written."""
+
+from __future__ import annotations
+
+from statesync.store.tracking.images import image_sql
+from statesync.store.tracking.log import GONE, KEPT
+from statesync.store.tracking.objects import TrackedObject
+from statesync.store.tracking.quoting import in_main, is_key, quoted
+
+
+def log_beside_records(tracked: TrackedObject) -> str:
+    """Return the FROM of an object's log, as ``logged``, beside the records as they are ``now``."""
+    key = f"now.{quoted(tracked.key)}"
+    return (
+        f"FROM {in_main(tracked.log)} AS logged "
+        f"LEFT JOIN {in_main(tracked.table)} AS now ON {is_key(key, 'logged.key')}"
+    )
+
+
+def is_gone(tracked: TrackedObject) -> str:
+    """Return the condition that the log proves that a ``logged`` record is there no more.
+
+    That it is not found proves nothing: it may have been deleted untracked, or lost with a damaged page. One
+    that stood in the way was replaced where a record is in its place whose key the table takes for the same.
+    """
+    key = quoted(tracked.key)
+    twin = f"SELECT 1 FROM {in_main(tracked.table)} AS twin WHERE twin.{key} = logged.key"
+    return (
+        f"(now.{key} IS NULL AND CASE logged.changed WHEN {GONE} THEN 1 "
+        f"WHEN {KEPT} THEN EXISTS ({twin}) ELSE 0 END)"
+    )
+
+
+def written(tracked: TrackedObject) -> str:
+    """Select what was really written, one row a record: key, values before the writes, whether it is gone.
+
+    The last row of a record says what it is, as in a fold.
+    """
+    gone = is_gone(tracked)
+    really = f"sum(logged.changed <> {KEPT} OR {gone})"
+    return (
+        f"SELECT logged.key AS key, net.gone AS gone, "
+        f"CASE WHEN logged.known THEN {image_sql(tracked, 'logged')} END AS image "
+        f"FROM (SELECT min(logged.rowid) AS first, max(2 * logged.rowid + {gone}) % 2 AS gone "
+        f"{log_beside_records(tracked)} GROUP BY logged.key HAVING {really}) AS net "
+        f"JOIN {in_main(tracked.log)} AS logged ON logged.rowid = net.first"
+    )

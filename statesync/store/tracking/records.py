@@ -1,0 +1,41 @@
+"""Single records of an object's table, written and deleted by their keys. Every function writes.
+
+Pages have statements for many records at once; both refuse to overwrite a record that has another key.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable
+
+from statesync.conflicts import Record
+from statesync.store.file.reading import StoredKey, UnreadableText, read
+from statesync.store.tracking.objects import TrackedObject
+
+
+def write(connection: sqlite3.Connection, tracked: TrackedObject, key: StoredKey, record: Record) -> None:
+    """Insert or update one record. Raises ``sqlite3.IntegrityError`` for one that its table cannot hold."""
+    values = {tracked.key: key, **record}
+    as_text = {name for name, value in values.items() if isinstance(value, UnreadableText)}
+    done = connection.execute(tracked.sql.upsert(tuple(record), as_text=as_text), tuple(values.values()))
+    if not done.rowcount and isinstance(key, str):
+        refuse_twins(connection, tracked, [key])
+
+
+def delete(connection: sqlite3.Connection, tracked: TrackedObject, key: StoredKey) -> None:
+    """Delete one record, if it is there."""
+    by_bytes = isinstance(key, UnreadableText)
+    connection.execute(tracked.sql.delete_unreadable if by_bytes else tracked.sql.delete, (key,))
+
+
+def refuse_twins(connection: sqlite3.Connection, tracked: TrackedObject, keys: Iterable[str]) -> None:
+    """Raise ``sqlite3.IntegrityError`` if one of ``keys`` is, to the table, the key of another record."""
+    wanted = json.dumps(list(keys))
+    twins = read(connection, lambda: connection.execute(tracked.sql.twins, (wanted,)).fetchone())
+    if twins is not None:
+        key, twin = twins
+        raise sqlite3.IntegrityError(
+            f"{tracked.name} {key} cannot be stored beside {twin}: the table {tracked.table} takes the two "
+            f"keys for one; declare its column {tracked.key} as TEXT, without a collation"
+        )

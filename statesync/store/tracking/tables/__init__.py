@@ -1,0 +1,1 @@
+"""Tables as the database has them, and how an object fits its table."""

@@ -1,0 +1,271 @@
+"""The modelled device database: records, the log of writes, the outbox, and where the device stands.
+
+All of a ``Device`` survives a crash. Every function is one transaction or a part of one; what each does
+in SQL stands in ``statesync.store`` (``docs/internals.md``: "Tracking: log, then fold", "Base versions").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from attrs import evolve, frozen
+
+from statesync.values import Direction
+from statesync.verify.modelled.wire import Change, Fields, Refusal
+from statesync.wire import CLIENT_FORKED, EPOCH_CHANGED
+
+OBJECT = "Note"
+"""The one object that modelled devices have."""
+
+LOST_BY_HUB, MISSED_DELETES = "epoch", "horizon"
+"""Why an object is read from the start: the hub was restored, or it has forgotten deletes."""
+
+Rows = tuple[tuple[str, Fields], ...]
+
+
+@frozen(cache_hash=True)
+class Logged:
+    """One tracked write, and the record as it was before; None: there was none."""
+
+    key: str
+    before: Fields | None
+
+
+@frozen(cache_hash=True)
+class Pending:
+    """One net change in the outbox.
+
+    ``image`` is the record before the first change. ``batch`` is the upload batch that it is under way with,
+    and ``sent`` the revision that went up. ``failed``: the hub has rejected it. ``shared``: some hub may have
+    the record, whatever image and base say.
+    """
+
+    position: int
+    key: str
+    operation: str
+    image: Fields | None
+    base: int
+    revision: int = 1
+    batch: str | None = None
+    sent: int | None = None
+    failed: bool = False
+    shared: bool = False
+
+
+@frozen(cache_hash=True)
+class Payload:
+    """The exact content of an upload batch, kept until its answer is stored."""
+
+    batch: str
+    number: int
+    changes: tuple[Change, ...]
+
+
+@frozen(cache_hash=True)
+class Overruled:
+    """One row of the conflict log: what each side had, and what was kept."""
+
+    key: str
+    base: Fields | None
+    local: Fields | None
+    remote: Fields | None
+    kept: Fields | None
+
+
+@frozen(cache_hash=True)
+class Device:
+    """One device's database.
+
+    ``positions`` is the last position that was given out in the outbox. ``payload`` is the staged upload,
+    ``in_doubt`` that the hub may have applied it. ``rereading`` is why the feed is read from the start,
+    ``reread_from`` the cursor before that, ``seen`` the keys that were met since. ``committed`` has the
+    batches that the running session's journal shows as committed.
+
+    For the promises alone: ``typed`` is what the user entered, ``received`` what came from the feed.
+    """
+
+    name: str
+    client: str
+    number: int = 0
+    hub: str | None = None
+    epoch: int | None = None
+    head: int = 0
+    cursor: int = 0
+    rereading: str | None = None
+    reread_from: int = 0
+    seen: tuple[str, ...] = ()
+    rows: Rows = ()
+    log: tuple[Logged, ...] = ()
+    outbox: tuple[Pending, ...] = ()
+    positions: int = 0
+    batches: int = 0
+    payload: Payload | None = None
+    in_doubt: bool = False
+    conflicts: tuple[Overruled, ...] = ()
+    committed: tuple[tuple[Direction, int], ...] = ()
+    typed: tuple[tuple[str, Fields | None], ...] = ()
+    received: tuple[tuple[str, int], ...] = ()
+
+    def row(self, key: str) -> Fields | None:
+        """Return a record, None where there is none."""
+        return dict(self.rows).get(key)
+
+    def pending(self, key: str) -> Pending | None:
+        """Return the change of a record that waits, as far as the log is folded."""
+        return next((change for change in self.outbox if change.key == key), None)
+
+
+# -- rows and outbox -------------------------------------------------------------------------------
+
+
+def put(device: Device, key: str, data: Fields | None) -> Device:
+    """Write or delete (None) one record, untracked."""
+    rows = {name: record for name, record in device.rows if name != key}
+    if data is not None:
+        rows[key] = data
+    return evolve(device, rows=tuple(sorted(rows.items())))
+
+
+def write(device: Device, key: str, data: Fields | None) -> Device:
+    """Write or delete (None) one record as the user does: the write is logged."""
+    log = (*device.log, Logged(key, device.row(key)))
+    typed = tuple(each for each in device.typed if each[0] != key)
+    return evolve(put(device, key, data), log=log, typed=(*typed, (key, data)))
+
+
+def with_change(device: Device, key: str, changed: Callable[[Pending], Pending | None]) -> Device:
+    """Replace the change of one record by what ``changed`` makes of it; None takes it out."""
+    every = (changed(each) if each.key == key else each for each in device.outbox)
+    kept = sorted((each for each in every if each is not None), key=lambda each: each.position)
+    return evolve(device, outbox=tuple(kept))
+
+
+def add_change(
+    device: Device, key: str, operation: str, image: Fields | None, base: int, *, shared: bool = False
+) -> Device:
+    """Put a new change at the end of the outbox."""
+    position = device.positions + 1
+    change = Pending(position, key, operation, image, base, shared=shared)
+    return evolve(device, outbox=(*device.outbox, change), positions=position)
+
+
+def fold(device: Device) -> Device:
+    """Make net changes of what was logged. A change that is under way is never folded into nothing."""
+    if not device.log:
+        return device
+    for logged in device.log:
+        exists = device.row(logged.key) is not None
+        if device.pending(logged.key) is not None:
+            device = with_change(device, logged.key, partial(_again, exists))
+        elif logged.before is None:
+            device = add_change(device, logged.key, "insert" if exists else "delete", None, 0)
+        else:
+            operation = "update" if exists else "delete"
+            device = add_change(device, logged.key, operation, logged.before, max(1, _seen_until(device)))
+    return drop_empty(evolve(device, log=()))
+
+
+def _seen_until(device: Device) -> int:
+    """Return up to which version the device has seen its records: a read of what it missed leaves them so."""
+    return max(device.cursor, device.reread_from) if device.rereading == MISSED_DELETES else device.cursor
+
+
+def _again(exists: bool, change: Pending) -> Pending:
+    known = "insert" if change.image is None else "update"
+    return evolve(change, revision=change.revision + 1, operation=known if exists else "delete")
+
+
+def drop_empty(device: Device) -> Device:
+    """Forget changes that came to nothing: made and deleted here, and certainly never on any hub."""
+    kept = tuple(each for each in device.outbox if not _is_empty(each))
+    return evolve(device, outbox=kept)
+
+
+def _is_empty(change: Pending) -> bool:
+    never_left = change.image is None and change.base == 0 and change.batch is None and not change.shared
+    return change.operation == "delete" and never_left
+
+
+def fix_limit(device: Device) -> tuple[Device, int]:
+    """Fold, and return the upload limit: what is written later waits for the next session."""
+    device = fold(device)
+    return device, max((each.position for each in device.outbox), default=0)
+
+
+def release(device: Device, batch: str | None) -> Device:
+    """Set the changes of a batch free: they are ordinary pending changes again."""
+    if batch is None:
+        return device
+    freed = (evolve(each, batch=None, sent=None) if each.batch == batch else each for each in device.outbox)
+    return evolve(device, outbox=tuple(freed))
+
+
+def settle(device: Device) -> Device:
+    """Take doubt and payload off the batch that is answered, or offered anew."""
+    return evolve(device, payload=None, in_doubt=False)
+
+
+# -- where the device stands -----------------------------------------------------------------------
+
+
+def learn(device: Device, hub: str, epoch: int, head: int) -> Device:
+    """Remember the hub that answered, and how far it has come."""
+    return evolve(device, hub=hub, epoch=epoch, head=max(device.head, head))
+
+
+def adapt(device: Device, refusal: Refusal) -> Device:
+    """Follow a hub that says that our identity, its epoch or its memory of deletes is not what we believe."""
+    if refusal.code == CLIENT_FORKED:
+        device = _let_go_of_doubt(device)
+        device = evolve(device, client=f"{device.client}'", number=0)
+        return device if device.cursor else reread(device, MISSED_DELETES)
+    if refusal.code == EPOCH_CHANGED:
+        device = _let_go_of_doubt(device)
+        device = evolve(device, epoch=refusal.epoch, number=refusal.number or 0, head=0)
+        return reread(device, LOST_BY_HUB)
+    return reread(device, MISSED_DELETES)
+
+
+def _let_go_of_doubt(device: Device) -> Device:
+    if not device.in_doubt or device.payload is None:
+        return device
+    batch = device.payload.batch
+    shared = tuple(evolve(each, shared=True) if each.batch == batch else each for each in device.outbox)
+    return settle(release(evolve(device, outbox=shared), batch))
+
+
+def reread(device: Device, why: str) -> Device:
+    """Begin to read from the start. Pending changes stay; a restored hub knows nothing of their bases."""
+    device = fold(device)
+    device = evolve(
+        device,
+        seen=(),
+        received=(),
+        cursor=0,
+        reread_from=max(device.cursor, device.reread_from),
+        rereading=LOST_BY_HUB if device.rereading == LOST_BY_HUB else why,
+    )
+    if why != LOST_BY_HUB:
+        return device
+    return evolve(device, outbox=tuple(map(_without_version, device.outbox)))
+
+
+def _without_version(change: Pending) -> Pending:
+    """Say that the base means nothing any more; of what was offered again it says what would be news."""
+    is_offer = change.shared and change.operation == "insert" and change.image is None
+    return change if is_offer else evolve(change, base=min(change.base, 1))
+
+
+# -- the end of a session --------------------------------------------------------------------------
+
+
+def recovered(device: Device, *, has_batch: bool) -> Device:
+    """Return the database after the next opening has ended an interrupted session (K8).
+
+    An upload that was under way stays in doubt; everything else that was staged is dropped.
+    """
+    if device.in_doubt:
+        return device
+    freed = release(device, device.payload.batch) if has_batch and device.payload else device
+    return evolve(freed, payload=None)

@@ -1,0 +1,275 @@
+"""Upload batches of the modelled device: which is next, and what becomes of the hub's verdicts.
+
+Conflicts are resolved when the answer comes (``take``) and stored later, in one transaction (``store``): an
+edit may fall in between.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from attrs import evolve, frozen
+
+from statesync import conflicts
+from statesync.protocol.messages import Answered, Prepare
+from statesync.values import Direction
+from statesync.verify.modelled.device import (
+    OBJECT,
+    Device,
+    Overruled,
+    Payload,
+    Pending,
+    fix_limit,
+    fold,
+    learn,
+    put,
+    release,
+    settle,
+    with_change,
+)
+from statesync.verify.modelled.wire import (
+    Accepted,
+    Change,
+    Conflict,
+    Fields,
+    Push,
+    PushAnswer,
+    Rejected,
+    fields,
+)
+
+
+@frozen(cache_hash=True)
+class Batch:
+    """The upload batch that stands ready: held by the session, forgotten by a crash.
+
+    ``revisions`` are positions and revisions of its changes; none for one that goes up again (``is_replay``).
+    """
+
+    payload: Payload
+    last_position: int
+    revisions: tuple[tuple[int, int], ...]
+    is_replay: bool
+
+
+@frozen(cache_hash=True)
+class Resolution:
+    """What becomes of one record in conflict. ``revision`` is the one that was looked at."""
+
+    key: str
+    revision: int
+    version: int
+    base: Fields | None
+    local: Fields | None
+    remote: Fields | None
+    kept: Fields | None
+
+    @property
+    def goes_up(self) -> bool:
+        """Whether what is kept has to be sent to the hub."""
+        return self.kept != self.remote
+
+
+@frozen(cache_hash=True)
+class Verdicts:
+    """The hub's answer to an upload batch, checked, with its conflicts resolved; not stored yet."""
+
+    answer: PushAnswer
+    resolutions: tuple[Resolution, ...]
+
+
+# -- what is next ----------------------------------------------------------------------------------
+
+
+def prepare(device: Device, wanted: Prepare, size: int) -> tuple[Device, Batch | None]:
+    """Look for the next batch of ``size`` changes; round 0 is the one that is in doubt."""
+    if wanted.round == 0:
+        return device, _replay(device)
+    if not any(wanted.after < each.position <= wanted.up_to for each in device.outbox):
+        return device, None
+    device = fold(device)
+    some = [each for each in device.outbox if wanted.after < each.position <= wanted.up_to]
+    some = [each for each in some if wanted.round == 1 or not each.failed]
+    some = some[: size if wanted.at_most is None else min(size, wanted.at_most)]
+    if not some:
+        return device, None
+    changes = tuple(Change(OBJECT, each.key, each.base, device.row(each.key)) for each in some)
+    payload = Payload(f"{device.name}{device.batches + 1}", device.number + 1, changes)
+    revisions = tuple((each.position, each.revision) for each in some)
+    return device, Batch(payload, some[-1].position, revisions, is_replay=False)
+
+
+def _replay(device: Device) -> Batch | None:
+    if not device.in_doubt or device.payload is None:
+        return None
+    return Batch(device.payload, 0, (), is_replay=True)
+
+
+def request(device: Device, batch: Batch) -> Push:
+    """Return the request of the staged batch."""
+    sent = batch.payload
+    return Push(device.client, sent.number, sent.batch, device.hub, device.epoch, sent.changes, device.head)
+
+
+def stage(device: Device, batch: Batch) -> Device:
+    """Keep the batch's exact payload, and mark its changes as under way."""
+    revisions = dict(batch.revisions)
+    marked = (
+        evolve(each, batch=batch.payload.batch, sent=revisions[each.position])
+        if each.position in revisions
+        else each
+        for each in device.outbox
+    )
+    made = device.batches + (not batch.is_replay)
+    return evolve(device, outbox=tuple(marked), payload=batch.payload, batches=made)
+
+
+# -- what was answered -----------------------------------------------------------------------------
+
+
+def take(
+    device: Device, batch: Batch, answer: PushAnswer, policy: str, last_up_to: int | None
+) -> tuple[Verdicts, Answered]:
+    """Check the answer and resolve its conflicts; writes nothing.
+
+    ``last_up_to`` is the upload limit of a session that only uploads: it is told whether nothing waits
+    behind this batch.
+    """
+    changes = batch.payload.changes
+    conflicts = [
+        _resolution(device, change.key, verdict, policy)
+        for change, verdict in zip(changes, answer.verdicts, strict=True)
+        if isinstance(verdict, Conflict)
+    ]
+    resolutions = tuple(each for each in conflicts if each is not None)
+    answered = Answered(
+        len(changes),
+        rejected=sum(isinstance(verdict, Rejected) for verdict in answer.verdicts),
+        resend=sum(each.goes_up for each in resolutions),
+        last=last_up_to is not None and not batch.is_replay and _is_last(device, batch, last_up_to),
+    )
+    return Verdicts(answer, resolutions), answered
+
+
+def _is_last(device: Device, batch: Batch, up_to: int) -> bool:
+    return not any(batch.last_position < each.position <= up_to for each in device.outbox)
+
+
+def _resolution(device: Device, key: str, verdict: Conflict, policy: str) -> Resolution | None:
+    change = device.pending(key)
+    if change is None:
+        return None
+    base, local, remote = change.image, device.row(key), verdict.data
+    kept = _kept(policy, key, base, local, remote) if _is_at_stake(base, local, remote) else local
+    return Resolution(key, change.revision, verdict.version, base, local, remote, kept)
+
+
+def _is_at_stake(base: Fields | None, local: Fields | None, remote: Fields | None) -> bool:
+    """Tell whether anything was: not where both came to the same, or the hub has changed nothing."""
+    return local != remote and (base is None or base != remote)
+
+
+def _kept(
+    policy: str, key: str, base: Fields | None, local: Fields | None, remote: Fields | None
+) -> Fields | None:
+    before, mine, theirs = (None if side is None else dict(side) for side in (base, local, remote))
+    asked = conflicts.Conflict(object="record", key=key, base=before, local=mine, remote=theirs)
+    chosen = conflicts.POLICIES[policy](asked)
+    return fields({**(mine or {}), **(theirs or {}), **chosen}) if isinstance(chosen, dict) else None
+
+
+def store(device: Device, batch: Batch, verdicts: Verdicts) -> tuple[Device, int, int | None]:
+    """Store all verdicts of a batch in one transaction.
+
+    Returns the device, how many records were accepted, and the upload limit where it is fixed anew: edits
+    that were made before a doubt was settled have moved to the end of the outbox.
+    """
+    device, answer = fold(device), verdicts.answer
+    refused = 0
+    for change, verdict in zip(batch.payload.changes, answer.verdicts, strict=True):
+        if isinstance(verdict, Rejected):
+            device = with_change(device, change.key, partial(evolve, failed=True, batch=None, sent=None))
+        refused += not isinstance(verdict, Accepted)
+    for resolution in verdicts.resolutions:
+        device = _resolve(device, resolution)
+    for change, verdict in zip(batch.payload.changes, answer.verdicts, strict=True):
+        if isinstance(verdict, Conflict):
+            device = with_change(device, change.key, partial(evolve, batch=None, sent=None, shared=True))
+        elif isinstance(verdict, Accepted):
+            device = _acknowledge(device, batch.payload.batch, change, verdict)
+    accepted = len(batch.payload.changes) - refused
+    device = settle(learn(device, answer.hub, answer.epoch, answer.head))
+    device = evolve(
+        device, number=batch.payload.number, committed=(*device.committed, (Direction.UPLOAD, accepted))
+    )
+    if not batch.is_replay:
+        return device, accepted, None
+    device, limit = fix_limit(device)
+    return device, accepted, limit
+
+
+def _resolve(device: Device, resolution: Resolution) -> Device:
+    """Store one resolution, unless the record was edited since: then the conflict comes up again."""
+    change = device.pending(resolution.key)
+    if change is None or change.revision != resolution.revision:
+        return device
+    if _is_at_stake(resolution.base, resolution.local, resolution.remote):
+        device = put(device, resolution.key, resolution.kept)
+        lost = Overruled(
+            resolution.key, resolution.base, resolution.local, resolution.remote, resolution.kept
+        )
+        device = evolve(device, conflicts=(*device.conflicts, lost))
+    if not resolution.goes_up:
+        return with_change(device, resolution.key, lambda _: None)
+    return with_change(device, resolution.key, partial(_rebased, resolution))
+
+
+def _rebased(resolution: Resolution, change: Pending) -> Pending:
+    operation = "insert" if resolution.remote is None else "update"
+    return evolve(
+        change,
+        image=resolution.remote,
+        base=max(resolution.version, 1),
+        operation="delete" if resolution.kept is None else operation,
+        revision=change.revision + 1,
+        failed=False,
+    )
+
+
+def _acknowledge(device: Device, batch: str, change: Change, verdict: Accepted) -> Device:
+    """Take an accepted change out of the outbox; one that was edited since stays, and waits at the end."""
+    pending = device.pending(change.key)
+    if pending is None or pending.batch != batch:
+        return device
+    if pending.revision == pending.sent:
+        return with_change(device, change.key, lambda _: None)
+    exists = device.row(change.key) is not None
+    if change.data is None and not exists:  # the hub has no record either
+        return with_change(device, change.key, lambda _: None)
+    operation = "insert" if change.data is None else "update"
+    moved = evolve(
+        pending,
+        position=device.positions + 1,
+        image=change.data,
+        base=max(verdict.version, 1),
+        operation=operation if exists else "delete",
+        batch=None,
+        sent=None,
+        failed=False,
+    )
+    device = with_change(device, change.key, lambda _: moved)
+    return evolve(device, positions=device.positions + 1)
+
+
+def hold_back(device: Device, batch: Batch) -> Device:
+    """Keep what is staged in the outbox with an error: the hub does not take it, not even alone."""
+    for change in batch.payload.changes:
+        device = with_change(device, change.key, partial(evolve, failed=True, batch=None, sent=None))
+    return device
+
+
+def drop(device: Device, *, in_doubt: bool) -> Device:
+    """Forget what was staged, except for the payload of a batch in doubt."""
+    if in_doubt or device.payload is None:
+        return evolve(device, in_doubt=in_doubt)
+    return settle(release(device, device.payload.batch))

@@ -1,0 +1,90 @@
+"""The door between a modelled session and its device: the effects of one transaction.
+
+The same as ``statesync.store.session_store``, for the same ``session.storage.Storage``.
+"""
+
+from __future__ import annotations
+
+from attrs import evolve
+
+from statesync.protocol.conversation import Committed
+from statesync.protocol.messages import (
+    Adapt,
+    BeginSession,
+    DropBatch,
+    Effect,
+    EndSession,
+    HoldBack,
+    StoreAnswer,
+    StoreAttempt,
+    StoreBatch,
+    StoreDoubt,
+    StoreReason,
+)
+from statesync.values import Direction
+from statesync.verify.modelled import downloads, uploads
+from statesync.verify.modelled.device import Device, adapt, fix_limit
+from statesync.verify.modelled.downloads import Fetched
+from statesync.verify.modelled.uploads import Batch, Verdicts
+from statesync.verify.modelled.wire import Refusal
+from statesync.verify.system.world import Talk
+
+NOTHING = Committed()
+
+
+def commit(device: Device, talk: Talk, effects: tuple[Effect, ...]) -> tuple[Device, Committed]:
+    """Return the device after one transaction, and what only the database knew."""
+    committed = NOTHING
+    for effect in effects:
+        device, came_to = _written(device, talk, effect)
+        committed = came_to or committed
+    return device, committed
+
+
+def _written(device: Device, talk: Talk, effect: Effect) -> tuple[Device, Committed | None]:
+    match effect:
+        case BeginSession():
+            return _begun(evolve(device, committed=()), effect)
+        case StoreBatch(direction=Direction.UPLOAD):
+            return uploads.stage(device, _batch(talk)), None
+        case StoreAttempt():
+            is_upload = talk.batch is not None
+            return evolve(device, in_doubt=device.in_doubt or is_upload), None
+        case StoreAnswer():
+            return _answer_stored(device, talk)
+        case StoreDoubt():
+            return evolve(device, in_doubt=effect.in_doubt), None
+        case DropBatch():
+            return uploads.drop(device, in_doubt=effect.in_doubt), None
+        case HoldBack():
+            return uploads.hold_back(device, _batch(talk)), None
+        case Adapt():
+            problem = effect.problem
+            epoch = None if problem.epoch is None else int(problem.epoch)
+            return adapt(device, Refusal(problem.code, epoch, problem.number)), None
+        case StoreBatch() | StoreReason() | EndSession():
+            return device, None
+
+
+def _begun(device: Device, effect: BeginSession) -> tuple[Device, Committed]:
+    if not effect.uploads:
+        return device, Committed(upload_limit=0)
+    device, limit = fix_limit(device)
+    return device, Committed(upload_limit=limit)
+
+
+def _answer_stored(device: Device, talk: Talk) -> tuple[Device, Committed]:
+    match talk.taken:
+        case Verdicts():
+            device, accepted, limit = uploads.store(device, _batch(talk), talk.taken)
+            return device, Committed(accepted, limit)
+        case Fetched():
+            device, stored = downloads.store(device, talk.taken.page)
+            return device, Committed(stored)
+    raise ValueError("no answer is there to be stored")
+
+
+def _batch(talk: Talk) -> Batch:
+    if talk.batch is None:
+        raise ValueError("no upload batch is staged")
+    return talk.batch

@@ -1,0 +1,141 @@
+"""Does the same to the modelled world and to the real thing, step by step, and compares them.
+
+``real`` has two stores on files, with the real driver, and a real hub. After every step all that matters is
+compared: what the session remembers and hears next, records, log, outbox, cursor, doubt, conflict log and
+journal of both devices, and records, tombstones and receipts of the hub.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import ClassVar
+
+from attrs import evolve
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+
+from statesync.verify.modelled.device import Device, write
+from statesync.verify.modelled.hub import Hub
+from statesync.verify.modelled.wire import fields
+from statesync.verify.system import driver
+from statesync.verify.system.happening import Budget, Happening, Kind
+from statesync.verify.system.steps import steps
+from statesync.verify.system.world import Options, Plan, World
+
+from . import compared
+from .compared import Compared, Names
+from .real import RealWorld
+
+MOST = 30
+KEYS = ["x", "y", "z"]
+TEXTS = ["one", "two", "a text that is too large for the hub"]
+ALL = Budget.of(dict.fromkeys(set(Kind) - {Kind.EDIT, Kind.DELETE}, 2))
+ORDINARY = {Kind.GO_ON, Kind.BACKOFF_OVER, Kind.ANSWER, Kind.ARRIVE}
+
+OPTIONS = st.builds(
+    Options,
+    st.sampled_from([True, True, True, False]),
+    st.sampled_from([True, True, True, False]),
+    st.sampled_from(["merge_fields", "client_wins", "server_wins"]),
+    st.integers(1, 2),
+).filter(lambda options: options.uploads or options.downloads)
+
+
+class AlikeMachine(RuleBasedStateMachine):
+    """See the module. Two devices begin with nothing, and so does the hub."""
+
+    folder: ClassVar[Path]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names = Names()
+        self.real = RealWorld(self.folder / uuid.uuid4().hex, MOST)
+        devices = Device("a", "a"), Device("b", "b")
+        self.world = World(Hub(most=MOST), devices, (), ALL, most_later=MOST, is_odd=True)
+
+    def teardown(self) -> None:
+        self.real.close()
+
+    # -- what happens --------------------------------------------------------------------------------
+
+    @rule(index=st.integers(0, 1), key=st.sampled_from(KEYS), text=st.sampled_from([*TEXTS, None]))
+    def write(self, index: int, key: str, text: str | None) -> None:
+        """Let the user of a device write or delete a record."""
+        if text is None and self.world.devices[index].row(key) is None:
+            return
+        data = None if text is None else fields({"text": text})
+        a, b = self.world.devices
+        devices = (a, write(b, key, data)) if index else (write(a, key, data), b)
+        self.world = evolve(self.world, devices=devices)
+        self.real.devices[index].write(key, text)
+        self.compare(f"the user writes {key}")
+
+    @precondition(lambda self: self.world.talk is None)
+    @rule(index=st.integers(0, 1), options=OPTIONS, count=st.integers(0, 60))
+    def begin(self, index: int, options: Options, count: int) -> None:
+        """Begin a session, and let it go on for some steps."""
+        self.world = driver.begin(evolve(self.world, plans=(Plan(index, options),)))
+        self.real.begin(index, options)
+        self.compare("a session begins")
+        self.go_on(count)
+
+    @precondition(lambda self: self.world.talk is not None)
+    @rule(count=st.integers(1, 20))
+    def go_on(self, count: int) -> None:
+        """Let the session go on for some steps as it ought to."""
+        for _ in range(count):
+            self.step(0, ORDINARY)
+
+    @precondition(lambda self: self.world.talk is not None)
+    @rule(at=st.integers(0, 30), count=st.integers(0, 10))
+    def have_an_accident(self, at: int, count: int) -> None:
+        """Let one of the accidents happen that may happen now."""
+        self.step(at, set(Kind) - ORDINARY)
+        self.go_on(count)
+
+    @rule()
+    def back_up(self) -> None:
+        """Make the backup that the hub may be restored from."""
+        self.real.back_up()
+        self.world = evolve(self.world, backup=self.world.hub)
+
+    def do(self, *kinds: Kind) -> None:
+        """Let things of these kinds happen, one after the other."""
+        for kind in kinds:
+            self.step(0, {kind})
+
+    def step(self, at: int, kinds: set[Kind]) -> None:
+        """Let one of the things happen that are of these kinds, if there is one."""
+        self.world = evolve(self.world, budget=ALL)
+        possible = [step for step in steps(self.world) if _kind(step.happening) in kinds]
+        if possible:
+            step = possible[at % len(possible)]
+            self.world = step.target
+            self.real.happen(step.happening)
+            self.compare(step.words)
+
+    # -- comparison ----------------------------------------------------------------------------------
+
+    def compare(self, after: str) -> None:
+        """Compare all that matters; raise ``AssertionError`` where the two are not the same."""
+        for each in self.compared():
+            assert each.model == each.real, f"{each.what} differ after: {after}"
+
+    def compared(self) -> Iterator[Compared]:
+        talk, session = self.world.talk, self.real.device.running
+        with closing(sqlite3.connect(self.real.folder / "hub.db")) as plain:
+            yield from compared.hub(self.world.hub, plain, self.names)
+        for device, real in zip(self.world.devices, self.real.devices, strict=True):
+            with closing(sqlite3.connect(real.path)) as plain:
+                yield from compared.tables(device, plain, self.names)
+                if talk is not None and session is not None and device is self.world.device:
+                    yield compared.journal(talk, device, session, plain)
+        yield from compared.session(talk, self.world.device, session, self.names)
+
+
+def _kind(happening: Happening) -> Kind:
+    return Kind.ROLL_BACK if happening.fails else happening.kind

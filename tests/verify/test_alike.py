@@ -1,0 +1,291 @@
+"""The modelled world and the real thing do the same and are then the same, step by step.
+
+What the system model proves holds for the program only as far as the two are alike. Twelve deliberate
+differences show that one is noticed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from attrs import evolve
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from statesync.verify.modelled import device, downloads, uploads
+from statesync.verify.modelled.device import Device
+from statesync.verify.modelled.hub import Hub, push
+from statesync.verify.system import driver, network
+from statesync.verify.system.happening import Kind
+from statesync.verify.system.world import Options
+
+from .alike import AlikeMachine
+
+EVERYTHING = 100
+"""Steps that are more than any session here takes."""
+
+A, B = 0, 1
+
+UNTIL_UPLOAD_IS_UNDER_WAY = (Kind.GO_ON,) * 4
+UNTIL_DOWNLOAD_IS_UNDER_WAY = (Kind.GO_ON,) * 2
+
+
+def test_the_model_and_the_real_thing_are_alike(tmp_path: Path) -> None:
+    class Machine(AlikeMachine):
+        folder = tmp_path
+
+    run_state_machine_as_test(
+        Machine,
+        settings=settings(
+            max_examples=40,
+            stateful_step_count=30,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            report_multiple_bugs=False,
+        ),
+    )
+
+
+# -- what happens, so that a difference shows --------------------------------------------------------
+
+
+def sync(both: AlikeMachine, index: int, **options: object) -> None:
+    both.begin(index, Options(**options), EVERYTHING)  # type: ignore[arg-type]
+
+
+def an_edit_during_its_upload(both: AlikeMachine) -> None:
+    both.write(A, "x", "one")
+    both.begin(A, Options(), 0)
+    both.do(*UNTIL_UPLOAD_IS_UNDER_WAY)
+    both.write(A, "x", "two")
+    both.go_on(EVERYTHING)
+
+
+def a_delete_during_its_upload(both: AlikeMachine) -> None:
+    both.write(A, "x", "one")
+    both.begin(A, Options(), 0)
+    both.do(*UNTIL_UPLOAD_IS_UNDER_WAY)
+    both.write(A, "x", None)
+    both.go_on(EVERYTHING)
+
+
+def an_edit_during_its_download(both: AlikeMachine) -> None:
+    both.write(A, "x", "one")
+    sync(both, A)
+    both.begin(B, Options(), 0)
+    both.do(*UNTIL_DOWNLOAD_IS_UNDER_WAY)
+    both.write(B, "x", "two")
+    both.go_on(EVERYTHING)
+
+
+def a_record_that_is_too_large(both: AlikeMachine) -> None:
+    both.write(A, "x", "a text that is too large for the hub")
+    sync(both, A)
+
+
+def a_conflict(both: AlikeMachine) -> None:
+    both.write(A, "x", "one")
+    both.write(B, "x", "two")
+    sync(both, A)
+    sync(both, B, policy="client_wins")
+
+
+def a_doubt_and_an_edit_after_it(both: AlikeMachine) -> None:
+    both.write(A, "x", "one")
+    both.begin(A, Options(), 0)
+    both.do(*UNTIL_UPLOAD_IS_UNDER_WAY, Kind.CRASH)
+    both.write(A, "x", "two")
+    sync(both, A)
+
+
+def a_lost_answer(both: AlikeMachine) -> None:
+    both.write(A, "x", "one")
+    both.begin(A, Options(), 0)
+    both.do(*UNTIL_UPLOAD_IS_UNDER_WAY, Kind.LOSE_ANSWER)
+    both.go_on(EVERYTHING)
+
+
+def an_edit_of_what_was_read(both: AlikeMachine) -> None:
+    both.write(A, "x", "one")
+    both.write(A, "y", "one")
+    sync(both, A)
+    sync(both, B)
+    both.write(B, "x", "two")
+    sync(both, B)
+
+
+def a_restored_hub(both: AlikeMachine) -> None:
+    both.write(A, "x", "one")
+    sync(both, A)
+    both.back_up()
+    both.write(A, "y", "one")
+    sync(both, A)
+    both.begin(A, Options(), 0)
+    both.do(*UNTIL_DOWNLOAD_IS_UNDER_WAY, Kind.RESTORE)
+    both.go_on(EVERYTHING)
+
+
+def a_page_asked_for_ahead(both: AlikeMachine) -> None:
+    both.write(A, "x", "one")
+    both.write(A, "y", "one")
+    sync(both, A)
+    both.begin(B, Options(), 0)
+    both.do(*UNTIL_DOWNLOAD_IS_UNDER_WAY, Kind.ANSWER, Kind.ARRIVE, Kind.GO_ON, Kind.ANSWER)
+    both.go_on(EVERYTHING)
+
+
+def a_crash_where_the_hub_heard_nothing(both: AlikeMachine) -> None:
+    both.write(A, "x", "one")
+    both.begin(A, Options(), 0)
+    both.do(*UNTIL_UPLOAD_IS_UNDER_WAY, Kind.UNREACHABLE, Kind.ARRIVE, Kind.GO_ON, Kind.CRASH)
+
+
+def a_delete_that_was_forgotten(both: AlikeMachine) -> None:
+    both.write(A, "x", "one")
+    both.write(A, "y", "one")
+    sync(both, A)
+    sync(both, B)
+    both.write(A, "x", None)
+    sync(both, A)
+    both.write(B, "x", "two")
+    both.begin(B, Options(), 0)
+    both.do(Kind.PURGE)
+    both.go_on(EVERYTHING)
+
+
+Changes = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+# -- differences -------------------------------------------------------------------------------------
+
+
+def changing(module: ModuleType, name: str, change: Changes) -> Callable[[pytest.MonkeyPatch], None]:
+    """Return what changes a function of the model into what ``change`` makes of it."""
+
+    def apply(patch: pytest.MonkeyPatch) -> None:
+        patch.setattr(module, name, change(getattr(module, name)))
+
+    return apply
+
+
+def stays_in_its_place(acknowledge: Callable[..., Device]) -> Callable[..., Device]:
+    def changed(known: Device, batch: str, change: object, verdict: object) -> Device:
+        before = known.pending(change.key)  # type: ignore[attr-defined]
+        after = acknowledge(known, batch, change, verdict)
+        return (
+            device.with_change(after, before.key, partial(evolve, position=before.position))
+            if before
+            else after
+        )
+
+    return changed
+
+
+def keeps_its_base(acknowledge: Callable[..., Device]) -> Callable[..., Device]:
+    def changed(known: Device, batch: str, change: object, verdict: object) -> Device:
+        before = known.pending(change.key)  # type: ignore[attr-defined]
+        after = acknowledge(known, batch, change, verdict)
+        return device.with_change(after, before.key, partial(evolve, base=before.base)) if before else after
+
+    return changed
+
+
+def without_a_look_at_the_batch(_: Callable[..., bool]) -> Callable[..., bool]:
+    return lambda change: change.operation == "delete" and change.image is None
+
+
+def overwrites_what_is_pending(fold: Callable[..., Device]) -> Callable[..., Device]:
+    return lambda known: evolve(fold(known), outbox=())
+
+
+def forgets_what_was_rejected(store: Callable[..., Any]) -> Callable[..., Any]:
+    def changed(known: Device, batch: object, verdicts: object) -> object:
+        after, accepted, limit = store(known, batch, verdicts)
+        return evolve(after, outbox=tuple(each for each in after.outbox if not each.failed)), accepted, limit
+
+    return changed
+
+
+def keeps_no_conflict_log(resolve: Callable[..., Device]) -> Callable[..., Device]:
+    return lambda known, resolution: evolve(resolve(known, resolution), conflicts=known.conflicts)
+
+
+def keeps_its_upload_limit(store: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *arguments: (*store(*arguments)[:2], None)
+
+
+def forgets_its_receipts(_: object) -> Callable[..., object]:
+    def changed(hub: Hub, request: object) -> object:
+        hub, answer = push(hub, request)  # type: ignore[arg-type]
+        return evolve(hub, receipts=()), answer
+
+    return changed
+
+
+def knows_no_version(add: Callable[..., Device]) -> Callable[..., Device]:
+    return lambda known, key, operation, image, base: add(known, key, operation, image, min(base, 1))
+
+
+def drops_what_the_hub_lost(finish: Callable[..., Device]) -> Callable[..., Device]:
+    return lambda known: finish(evolve(known, rereading=device.MISSED_DELETES))
+
+
+def asks_again(sent: Callable[..., object]) -> Callable[..., object]:
+    return lambda world, talk, direction: sent(world, evolve(talk, ahead=None), direction)
+
+
+def frees_nothing(_: object) -> Callable[..., Device]:
+    return lambda known, **_: known if known.in_doubt else evolve(known, payload=None)
+
+
+DIFFERENCES = [
+    (an_edit_during_its_upload, changing(uploads, "_acknowledge", stays_in_its_place)),
+    (an_edit_during_its_upload, changing(uploads, "_acknowledge", keeps_its_base)),
+    (a_delete_during_its_upload, changing(device, "_is_empty", without_a_look_at_the_batch)),
+    (an_edit_during_its_download, changing(downloads, "fold", overwrites_what_is_pending)),
+    (a_record_that_is_too_large, changing(uploads, "store", forgets_what_was_rejected)),
+    (a_conflict, changing(uploads, "_resolve", keeps_no_conflict_log)),
+    (a_doubt_and_an_edit_after_it, changing(uploads, "store", keeps_its_upload_limit)),
+    (a_lost_answer, changing(network, "push", forgets_its_receipts)),
+    (an_edit_of_what_was_read, changing(device, "add_change", knows_no_version)),
+    (a_restored_hub, changing(downloads, "_finish_reread", drops_what_the_hub_lost)),
+    (a_page_asked_for_ahead, changing(driver, "_sent", asks_again)),
+    (a_crash_where_the_hub_heard_nothing, changing(driver, "recovered", frees_nothing)),
+]
+
+
+@contextlib.contextmanager
+def both_in(folder: Path) -> Iterator[AlikeMachine]:
+    machine = type("Machine", (AlikeMachine,), {"folder": folder})()
+    try:
+        yield machine
+    finally:
+        machine.teardown()
+
+
+@pytest.mark.parametrize(
+    "happens", [*dict.fromkeys(happens for happens, _ in DIFFERENCES), a_delete_that_was_forgotten]
+)
+def test_the_two_are_alike_where_this_happens(
+    tmp_path: Path, happens: Callable[[AlikeMachine], None]
+) -> None:
+    with both_in(tmp_path) as both:
+        happens(both)
+
+
+@pytest.mark.parametrize(("happens", "difference"), DIFFERENCES)
+def test_a_deliberate_difference_is_noticed(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    happens: Callable[[AlikeMachine], None],
+    difference: Callable[[pytest.MonkeyPatch], None],
+) -> None:
+    difference(monkeypatch)
+    with both_in(tmp_path) as both, pytest.raises(AssertionError, match="differ after"):
+        happens(both)
