@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
@@ -15,9 +13,8 @@ from statesync.errors import BadOptions, NothingToCancel, UnknownObject, UsageEr
 from statesync.net.remote import Remote
 from statesync.session.handle import OnFailure, OnProgress, OnSuccess, Session
 from statesync.store import opening
-from statesync.store.care import doctor
 from statesync.store.care.doctor import Complaint
-from statesync.store.care.repair import mend
+from statesync.store.care.repair import examine, mend
 from statesync.store.cursors import stored_filters
 from statesync.store.journal import history
 from statesync.store.parts import StoreParts
@@ -146,24 +143,24 @@ class Store(Selection):
     def examine(self) -> list[Complaint]:
         """Hold file, triggers, outbox, cursors and journal against each other; return what is wrong.
 
-        An empty list is a sound store. Reads the whole file, so its time follows the database's size.
+        An empty list is a sound store. Reads the whole file, so its time follows the database's size; a
+        session that runs meanwhile goes on, and one state of the store is read.
         """
-        with self._parts.database.errors_mapped():
-            raw, objects = self._parts.database.raw(), self._parts.registry.known
-            with suppress(sqlite3.DatabaseError):  # damage is for the doctor to tell of
-                self._parts.registry.refresh(raw)
-                objects = self._parts.registry.known
-            return doctor.examine(raw, objects)
+        return examine(self._parts)
 
     def repair(self) -> list[Complaint]:
-        """Mend what ``examine`` finds and return what could not be mended. No pending change is lost.
+        """Mend what ``examine`` finds; return what could not be mended, and what is gone, table by table.
 
-        What has to come from the hub comes with the next sync. A damaged file is kept beside the mended
-        one, with ``.damaged`` at its end. Raises ``SyncInProgress`` while a session runs, and
-        ``StoreCorrupt`` for a file of which nothing can be read.
+        No pending change that can be read is lost, and no record that cannot be read is taken for deleted.
+        What has to come from the hub, or has to be compared with it, comes with the next sync. A copy of a
+        damaged file is kept, with ``.damaged`` at its end. May be called before ``setup()``, which refuses a
+        damaged file. Raises ``SyncInProgress`` while a session runs, ``StoreLocked`` while another connection
+        has a damaged file open, ``StoreCorrupt`` for a file of which not even the list of tables can be read,
+        and ``StoreError`` where the program's collations or functions are needed: register them on
+        ``database`` first. The file is as it was then.
         """
         with self._parts.lock.held():
-            return mend(self._parts, self.examine())
+            return mend(self._parts)
 
     def close(self) -> None:
         """Cancel a running session, wait for its end, and close the calling thread's connection."""

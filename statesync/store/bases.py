@@ -14,6 +14,8 @@ import sqlite3
 from collections.abc import Iterable
 from typing import NamedTuple
 
+TABLE = "statesync_base"
+
 _AS_READ = "max(1, :cursor)"
 
 

@@ -17,6 +17,8 @@ from statesync.conflicts import Record
 from statesync.store.tracking.images import image_of, record_of_image
 from statesync.values import ConflictEntry
 
+TABLE = "statesync_conflict"
+
 
 @frozen
 class Sides:

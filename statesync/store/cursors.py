@@ -17,9 +17,12 @@ from statesync.filters import NO_FILTER, Filter, Filters
 from statesync.store import bases
 from statesync.wire import Feed
 
+TABLE, SEEN_TABLE = "statesync_cursor", "statesync_seen"
+
 EPOCH, MISSED_DELETES, EVERYTHING, OWN = "epoch", "horizon", "everything", "own"
-"""Why an object is read from the start: the hub lost records, the device missed deletes, it has none, or it
-may have forgotten some that it wrote itself."""
+UNLOGGED = "unlogged"
+"""Why an object is read from the start: the hub lost records, the device missed deletes, it has none, it
+may have forgotten some that it wrote itself, or writes here may be missing from its log."""
 
 SEEN_KEYS = "SELECT key FROM statesync_seen WHERE object = :object"
 """The keys that a read from the start has met, as a part of a statement."""
@@ -162,17 +165,26 @@ def feeds(found: Mapping[str, Cursor]) -> dict[str, Feed]:
 def start_over(connection: sqlite3.Connection, name: str, why: str) -> None:
     """Set an object's cursor to the start of its feed.
 
-    A read after a new epoch that has not ended stays one: it alone offers again what the hub has lost.
+    A read after a new epoch that has not ended stays one: it alone offers again what the hub has lost. One
+    for writes that are not logged does that too, and stays one as well.
     """
     _forget_seen(connection, name)
     if why in (EPOCH, EVERYTHING):
         bases.forget(connection, name)
     connection.execute(
         "UPDATE statesync_cursor SET cursor = 0, reread_from = max(cursor, reread_from), "
-        "rereading = CASE WHEN rereading = :epoch AND :why <> :all THEN :epoch ELSE :why END "
+        "rereading = CASE WHEN :why = :all THEN :why WHEN rereading = :unlogged THEN rereading "
+        "WHEN rereading = :epoch AND :why <> :unlogged THEN rereading ELSE :why END "
         "WHERE object = :name",
-        {"why": why, "name": name, "epoch": EPOCH, "all": EVERYTHING},
+        {"why": why, "name": name, "epoch": EPOCH, "all": EVERYTHING, "unlogged": UNLOGGED},
     )
+
+
+def restart_rereads(connection: sqlite3.Connection) -> None:
+    """Begin anew to read the objects that are being read from the start: what they have met is unknown."""
+    rows = connection.execute("SELECT object, rereading FROM statesync_cursor WHERE rereading IS NOT NULL")
+    for name, why in rows.fetchall():
+        start_over(connection, name, why)
 
 
 def add_unread(connection: sqlite3.Connection, name: str, columns: Iterable[str]) -> frozenset[str]:

@@ -20,6 +20,8 @@ from statesync.store.tracking.images import image_of, image_sql, record_of_image
 from statesync.store.tracking.objects import TrackedObject
 from statesync.store.tracking.quoting import in_main, is_key, quoted
 
+TABLE = "statesync_local"
+
 LOCAL_KEYS = "SELECT key FROM statesync_local WHERE object = :object"
 """The keys of an object's records that are local only, as a part of a statement."""
 
@@ -178,6 +180,17 @@ def end(connection: sqlite3.Connection, name: str, keys: Iterable[str]) -> None:
 def end_those(connection: sqlite3.Connection, which: str, known: Mapping[str, object]) -> None:
     """Let those records of ``:object`` be ordinary ones again that ``which`` picks."""
     connection.execute(f"DELETE FROM statesync_local WHERE object = :object AND {which}", known)
+
+
+def end_missing(connection: sqlite3.Connection, tracked: TrackedObject, keys: Iterable[str] | None) -> None:
+    """Let records be ordinary ones again that a damaged page took: ``keys``, or all that are missing."""
+    is_here = is_key(f"now.{quoted(tracked.key)}", "statesync_local.key")
+    lost = "" if keys is None else "AND key IN (SELECT value FROM json_each(:keys)) "
+    connection.execute(
+        f"DELETE FROM statesync_local WHERE object = :object {lost}"
+        f"AND NOT EXISTS (SELECT 1 FROM {in_main(tracked.table)} AS now WHERE {is_here})",
+        {"object": tracked.name, "keys": json.dumps(list(keys or []))},
+    )
 
 
 def forget_object(connection: sqlite3.Connection, name: str) -> None:

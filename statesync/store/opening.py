@@ -69,6 +69,7 @@ class _Setup:
     def run(self) -> None:
         """Bring the store and its tables together."""
         connection = self._connection
+        schema.settle_steps(connection, len(self._migrations))
         lost = adopting.lost_among(connection, self._known)
         missing = {name for name, one in self._wanted.items() if table_of(connection, one) is None}
         if steps.are_due(connection, self._migrations):

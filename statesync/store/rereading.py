@@ -14,7 +14,7 @@ import sqlite3
 
 from statesync.filters import Filters
 from statesync.store import cursors, local_only, spaces
-from statesync.store.cursors import EPOCH, MISSED_DELETES, SEEN_KEYS, Cursor
+from statesync.store.cursors import EPOCH, MISSED_DELETES, SEEN_KEYS, UNLOGGED, Cursor
 from statesync.store.local_only import LOCAL_KEYS
 from statesync.store.outbox import changes
 from statesync.store.outbox.fold import fold
@@ -65,9 +65,10 @@ def adapt(connection: sqlite3.Connection, space: str, objects: Objects, problem:
 def finish_reread(connection: sqlite3.Connection, tracked: TrackedObject, cursor: Cursor) -> None:
     """End a read from the start: offer again, or delete, the records that the hub did not show.
 
-    After a new epoch the hub has lost them, and they are offered again. Otherwise they were deleted there,
-    and are deleted here. Records with a pending change stay for the conflict that the hub will see.
-    So do those that are local only. The caller has switched tracking off.
+    After a new epoch the hub has lost them, and they are offered again, and so are they where writes are not
+    logged: they may be new. Otherwise they were deleted there, and are deleted here. Records with a pending
+    change stay for the conflict that the hub will see. So do those that are local only. The caller has
+    switched tracking off.
     """
     if cursor.is_compared:
         _offer_or_delete_unseen(connection, tracked, cursor)
@@ -80,7 +81,7 @@ def _offer_or_delete_unseen(connection: sqlite3.Connection, tracked: TrackedObje
     # A row that its table takes for a pending one's is spared: it may be the very one, written otherwise.
     unseen = f"{key} COLLATE BINARY NOT IN ({SEEN_KEYS}) AND {key} NOT IN ({PENDING_KEYS})"
     unseen += f" AND {key} COLLATE BINARY NOT IN ({LOCAL_KEYS})"
-    if cursor.rereading == EPOCH:
+    if cursor.rereading in (EPOCH, UNLOGGED):
         changes.offer_again(connection, tracked, unseen, cursor.reread_from)
     else:
         connection.execute(f"DELETE FROM {in_main(tracked.table)} WHERE {unseen}", {"object": tracked.name})

@@ -339,9 +339,21 @@ def _known_format(connection: sqlite3.Connection, name: str) -> int:
 # -- what else is remembered of the file ----------------------------------------------------------
 
 
+_UNKNOWN = -1
+
+
 def steps_taken(connection: sqlite3.Connection) -> int:
-    """Return how many of the program's migrations this file has been through."""
+    """Return how many of the program's migrations this file has been through; -1 if that is lost."""
     return _remembered(connection, "migrations") or 0
+
+
+def settle_steps(connection: sqlite3.Connection, known: int) -> None:
+    """Take all the ``known`` migrations for taken where a damaged page has taken their count.
+
+    A migration that is taken twice destroys what it has made.
+    """
+    if steps_taken(connection) == _UNKNOWN:
+        note_steps(connection, known)
 
 
 def note_steps(connection: sqlite3.Connection, number: int) -> None:
@@ -389,6 +401,36 @@ def missing_tables(connection: sqlite3.Connection) -> list[str]:
     return [table for table in tables() if not has_table(connection, table)]
 
 
+def restore_format(connection: sqlite3.Connection) -> None:
+    """Write down again which format the file has, where that is lost: the one whose tables it has.
+
+    Raises ``StoreCorrupt`` where it has the tables of none.
+    """
+    if connection.execute("SELECT 1 FROM statesync_meta WHERE key = 'format'").fetchone():
+        return
+    there = _own_tables(connection)
+    with closing(sqlite3.connect(":memory:")) as fresh:
+        found = 0
+        for number, migration in enumerate(MIGRATIONS, 1):
+            _apply(fresh, migration)
+            if _own_tables(fresh) == there:
+                found = number
+    if not found:
+        raise StoreCorrupt("the format of the file is lost; restore the file from a backup")
+    connection.execute("INSERT INTO statesync_meta VALUES ('format', ?)", (found,))
+    _remember(connection, "migrations", _UNKNOWN)
+
+
+def _own_tables(connection: sqlite3.Connection) -> set[str]:
+    """Return the SQL of the store's tables and indexes, without the log of each object."""
+    rows = connection.execute(
+        "SELECT sql FROM sqlite_master WHERE tbl_name LIKE 'statesync\\_%' ESCAPE '\\' AND sql IS NOT NULL "
+        "AND (tbl_name = 'statesync_log' OR tbl_name NOT LIKE 'statesync\\_log\\_%' ESCAPE '\\') "
+        "AND type IN ('table', 'index')"
+    )
+    return {sql for (sql,) in rows}
+
+
 def is_store(connection: sqlite3.Connection, name: str) -> bool:
     """Tell whether the database called ``name`` has been set up as a store.
 
@@ -401,6 +443,8 @@ def _format_of(connection: sqlite3.Connection, name: str) -> int:
     found = {table for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if "statesync_meta" in found:
         row = connection.execute("SELECT value FROM statesync_meta WHERE key = 'format'").fetchone()
+        if row is None:
+            raise StoreCorrupt(f"{name}: the record of the file's format is gone; repair() restores it")
         return int(row[0])
     if found.isdisjoint(tables()):
         return 0

@@ -9,6 +9,8 @@ from attrs import frozen
 
 from statesync.errors import BadAnswer, WrongHub
 
+TABLE = "statesync_space"
+
 
 @frozen
 class SpaceState:

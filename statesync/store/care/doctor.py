@@ -13,6 +13,7 @@ from enum import StrEnum
 from attrs import frozen
 
 from statesync.store import cursors, local_only, schema, spaces
+from statesync.store.care.salvage import faults_in, is_damage, lacks_the_program
 from statesync.store.journal import audit, batches
 from statesync.store.outbox import soundness
 from statesync.store.tracking import triggers
@@ -44,12 +45,10 @@ class Complaint:
 
 
 def examine(connection: sqlite3.Connection, objects: Objects) -> list[Complaint]:
-    """Return everything that is wrong with the store, worst first; an empty list is a sound store."""
-    # On a damaged file, or without a table of the store's own, every other answer would be a guess.
-    for check_whole in (_check_file, _check_own_tables):
-        damage = list(check_whole(connection))
-        if damage:
-            return damage
+    """Return everything that is wrong with the store in a file that is sound, worst first.
+
+    Runs in one transaction, so that it reads one state whoever writes meanwhile.
+    """
     gone = list(_check_tables(connection, objects))
     absent = {complaint.about for complaint in gone}
     present = {name: tracked for name, tracked in objects.items() if name not in absent}
@@ -62,18 +61,36 @@ def examine(connection: sqlite3.Connection, objects: Objects) -> list[Complaint]
     ]
 
 
-def _check_file(connection: sqlite3.Connection) -> Iterator[Complaint]:
+def check_file(connection: sqlite3.Connection) -> Iterator[Complaint]:
+    """Say whether SQLite finds the file damaged, or cannot look at all of it."""
     try:
-        said = [row[0] for row in connection.execute("PRAGMA integrity_check(10)")]
+        faults = faults_in(connection)
     except sqlite3.DatabaseError as error:
-        said = [str(error)]
-    if said != ["ok"]:
-        yield Complaint("file", f"the file is damaged: {'; '.join(said)}", Repair.SALVAGE)
+        if is_damage(error):
+            yield _damage([str(error)])
+        elif lacks_the_program(error):
+            yield Complaint("file", f"it cannot be checked here: {error}, which {_ONLY_THE_PROGRAM}", None)
+        else:
+            raise
+        return
+    if faults:
+        yield _damage(faults[:10])
 
 
-def _check_own_tables(connection: sqlite3.Connection) -> Iterator[Complaint]:
-    for table in schema.missing_tables(connection):
-        yield Complaint("file", f"the store's table {table} is gone", None)
+_ONLY_THE_PROGRAM = (
+    "the program that uses it brings; call examine() and repair() of its Store, with it registered on "
+    "store.database"
+)
+
+
+def _damage(said: list[str]) -> Complaint:
+    return Complaint("file", f"the file is damaged: {'; '.join(said)}", Repair.SALVAGE)
+
+
+def lacking_tables(connection: sqlite3.Connection) -> list[Complaint]:
+    """Say which tables of the store's own are gone; without them every other answer would be a guess."""
+    missing = schema.missing_tables(connection)
+    return [Complaint("file", f"the store's table {table} is gone", None) for table in missing]
 
 
 def _check_tables(connection: sqlite3.Connection, objects: Objects) -> Iterator[Complaint]:

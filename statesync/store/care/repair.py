@@ -3,38 +3,100 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from functools import partial
 
-from statesync.store import cursors
+from statesync.errors import StoreCorrupt, StoreNotReady
+from statesync.store import cursors, schema
 from statesync.store.care import doctor
 from statesync.store.care.doctor import Complaint, Repair
+from statesync.store.care.losses import Losses
 from statesync.store.care.salvage import salvage
-from statesync.store.cursors import EPOCH, MISSED_DELETES
+from statesync.store.care.settling import settle
+from statesync.store.cursors import MISSED_DELETES, UNLOGGED
+from statesync.store.file.database import Database
 from statesync.store.journal import audit, batches
 from statesync.store.outbox import soundness
 from statesync.store.outbox.fold import fold
 from statesync.store.parts import StoreParts
 from statesync.store.rereading import reread
-from statesync.store.tracking import triggers
+from statesync.store.tracking import registry, triggers
 from statesync.store.tracking.objects import Objects
 
+_ROUNDS = 3
+"""What is mended may bring to light what was behind it."""
 
-def mend(parts: StoreParts, complaints: Iterable[Complaint]) -> list[Complaint]:
-    """Mend what can be mended and return what is left; the caller holds the store's lock.
+
+def mend(parts: StoreParts) -> list[Complaint]:
+    """Mend what can be mended; return what is left, and what is gone. The caller holds the store's lock.
 
     What has to come from the hub again comes with the next sync.
     """
-    wanted = list(complaints)
-    if any(complaint.repair is Repair.SALVAGE for complaint in wanted):
-        salvage(parts.database)
+    if not parts.database.path.exists():
+        raise StoreNotReady(f"there is no file {parts.database.path}; give the path of a device database")
+    losses = _salvage_if_damaged(parts)
+    left = examine(parts)
+    for _ in range(_ROUNDS):
+        mendable = [complaint for complaint in left if complaint.repair not in (None, Repair.SALVAGE)]
+        if not mendable:
+            break
         with parts.database.transaction() as connection:
-            reread(connection, parts.objects, MISSED_DELETES)
-    with parts.database.transaction() as connection:
-        for complaint in wanted:
-            if complaint.repair is not None:
-                _mend(connection, parts.objects, complaint)
-    with parts.database.errors_mapped():
-        return doctor.examine(parts.database.raw(), parts.objects)
+            objects = _objects(parts, connection)
+            for complaint in mendable:
+                _mend(connection, objects, complaint)
+        left = examine(parts)
+    return [*_told(losses), *left]
+
+
+def examine(parts: StoreParts) -> list[Complaint]:
+    """Return everything that is wrong with the store, worst first, as it is at one moment."""
+    database = parts.database
+    with database.errors_mapped():
+        damage = list(doctor.check_file(database.raw()))  # SQLite ends a transaction that meets damage
+    if any(complaint.repair is Repair.SALVAGE for complaint in damage):
+        return damage  # every other answer would be a guess
+    with database.snapshot() as connection:
+        lacking = doctor.lacking_tables(connection)
+        found = lacking or doctor.examine(connection, _objects(parts, connection))
+        return [*damage, *found]
+
+
+def _objects(parts: StoreParts, connection: sqlite3.Connection) -> Objects:
+    """Return the objects as they are described now, those without a table too."""
+    if not parts.registry.is_ready:
+        return registry.load(connection)
+    parts.registry.refresh(connection)
+    return parts.registry.known
+
+
+def _salvage_if_damaged(parts: StoreParts) -> Losses:
+    database = parts.database
+    with database.errors_mapped():
+        found = list(doctor.check_file(database.raw()))
+    if any(complaint.repair is Repair.SALVAGE for complaint in found) or not _can_be_opened(database):
+        opened = parts.registry.known if parts.registry.is_ready else {}
+        return salvage(database, partial(settle, opened=opened))
+    return Losses(())
+
+
+def _can_be_opened(database: Database) -> bool:
+    """Tell whether what a store is opened by stands where it should: a page of another table may be there."""
+    with database.errors_mapped():
+        lacking = schema.missing_tables(database.raw())
+    if len(lacking) == len(schema.tables()):
+        raise StoreNotReady(f"{database} has never been set up as a store by a program")
+    if lacking:
+        return True  # the doctor tells of it
+    try:
+        with database.errors_mapped():
+            schema.is_store(database.raw(), str(database))
+            registry.load(database.raw())
+    except StoreCorrupt:
+        return False
+    return True
+
+
+def _told(losses: Losses) -> list[Complaint]:
+    return [Complaint(loss.table, loss.in_words(), None) for loss in losses]
 
 
 def _mend(connection: sqlite3.Connection, objects: Objects, complaint: Complaint) -> None:
@@ -57,7 +119,7 @@ def _retrack(connection: sqlite3.Connection, objects: Objects) -> None:
     triggers.switch_on(connection)
     for tracked in objects.values():
         triggers.install(connection, tracked)
-    reread(connection, objects, EPOCH)
+    reread(connection, objects, UNLOGGED)
 
 
 def _refold(connection: sqlite3.Connection, objects: Objects) -> None:

@@ -83,7 +83,7 @@ class Downloads:
         if here.client != download.request.client or positions != self._asked_from:
             raise context.changed("how far its objects are read")
         spaces.learn(connection, here, page.hub, page.epoch, page.head)
-        stored = pages.apply(connection, page, download.parts, context.objects, positions)
+        stored = pages.apply(connection, page, download.parts, context.objects, positions, context.session)
         for part in download.parts:
             if part.tracked.name in self._watched:
                 orphans.note(connection, part.tracked, (entry.key for entry in part.entries))

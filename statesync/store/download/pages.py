@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from operator import ge
 
@@ -17,9 +17,10 @@ from attrs import frozen
 
 from statesync.conflicts import Record
 from statesync.errors import BadAnswer
-from statesync.store import bases, cursors, local_only
+from statesync.store import bases, conflict_log, cursors, local_only
 from statesync.store.bases import Step
-from statesync.store.cursors import EPOCH, Cursor
+from statesync.store.conflict_log import Sides
+from statesync.store.cursors import EPOCH, UNLOGGED, Cursor
 from statesync.store.download import upserts
 from statesync.store.file.reading import read
 from statesync.store.outbox import changes
@@ -107,6 +108,7 @@ def apply(
     parts: Sequence[ObjectPage],
     objects: Objects,
     positions: Mapping[str, Cursor],
+    session: str,
 ) -> int:
     """Store a decoded page, untracked, and its cursors; return how many records were stored or deleted.
 
@@ -117,7 +119,7 @@ def apply(
     fold(connection, objects)
     rereads = [] if page.more else [each for each in positions.values() if each.rereading is not None]
     with switched_off(connection) if parts or rereads else nullcontext():
-        stored = sum(_apply_object(connection, part, positions[part.tracked.name]) for part in parts)
+        stored = sum(_apply_object(connection, part, positions[part.tracked.name], session) for part in parts)
         for cursor in rereads:
             finish_reread(connection, objects[cursor.object], cursor)
     moved = {name: at for name, at in page.cursors.items() if at != positions[name].position}
@@ -126,7 +128,7 @@ def apply(
     return stored
 
 
-def _apply_object(connection: sqlite3.Connection, part: ObjectPage, cursor: Cursor) -> int:
+def _apply_object(connection: sqlite3.Connection, part: ObjectPage, cursor: Cursor, session: str) -> int:
     tracked = part.tracked
     keys = [entry.key for entry in part.entries]
     aside = pending_among(connection, tracked.name, keys)
@@ -137,8 +139,10 @@ def _apply_object(connection: sqlite3.Connection, part: ObjectPage, cursor: Curs
         part = _without(part, known)
     if aside:
         _leave_aside(connection, part, aside)
-    if cursor.rereading == EPOCH:
+    if cursor.rereading in (EPOCH, UNLOGGED):
         aside |= _offer_newer(connection, part, cursor.reread_from, aside | overwritten)
+    if cursor.rereading == UNLOGGED:
+        _log_overwritten(connection, part, cursor.reread_from, aside | overwritten, session)
     rows = [row for row in part.rows if row[0] not in aside] if aside else part.rows
     deleted = [key for key in part.deleted if key not in aside] if aside else part.deleted
     # Deletes go first: a record may have the unique value of one that is deleted.
@@ -190,28 +194,49 @@ def _remote_images(part: ObjectPage, keys: set[str]) -> dict[str, str | None]:
 def _offer_newer(
     connection: sqlite3.Connection, part: ObjectPage, seen_until: int, pending: set[str]
 ) -> set[str]:
-    """After a restored backup: offer again what this device has seen and the hub has lost.
+    """Offer what this device has seen and the hub has lost, or has never been told of.
 
-    A record whose version is not above the cursor of the old epoch was seen here in that version or a later
-    one. Where ours differs, the hub has lost a write. Returns the keys of the records that are offered.
+    A record whose version is not above the cursor that the object had was seen here in that version or a
+    later one. Where ours differs, the hub lacks a write. Returns the keys of the records that are offered.
     """
     tracked = part.tracked
     old = {e.key: e for e in part.entries if e.version <= seen_until and e.key not in pending}
-    wanted = json.dumps(list(old))
-    found = read(connection, lambda: connection.execute(tracked.sql.select, (wanted,)).fetchall())
-    ours = {key: tracked.record_of(tuple(values)) for key, *values in found if key in old}
     images = _remote_images(part, set(old))
-    unread = cursors.unread(connection, tracked.name)  # what is there is not ours: it was filled in
+    unread = cursors.unread(connection, tracked.name)
     offered: set[str] = set()
-    for key, record in ours.items():
-        entry = old[key]
-        remote = _remote(tracked, entry)
-        if remote is None or any(
-            record.get(column) != value for column, value in remote.items() if column not in unread
-        ):
-            edit = Rebase("update" if remote else "insert", images[key], entry.version)
-            changes.offer_edit(connection, tracked.name, key, edit)
-            offered.add(key)
+    for key, _, remote in _differing(connection, tracked, old):
+        edit = Rebase("update" if remote else "insert", images[key], old[key].version)
+        changes.offer_edit(connection, tracked.name, key, edit)
+        offered.add(key)
     if unread and offered:
         changes.spare(connection, tracked.name, unread, offered)
     return offered
+
+
+def _log_overwritten(
+    connection: sqlite3.Connection, part: ObjectPage, seen_until: int, aside: set[str], session: str
+) -> None:
+    """Where writes here may not be logged: keep what is replaced by a newer version in the conflict log.
+
+    Nobody knows whether ours was edited here, or is only older.
+    """
+    new = {e.key: e for e in part.entries if e.version > seen_until and e.key not in aside}
+    for key, ours, remote in _differing(connection, part.tracked, new):
+        conflict_log.add(connection, session, part.tracked.name, key, Sides(None, ours, remote, remote))
+
+
+def _differing(
+    connection: sqlite3.Connection, tracked: TrackedObject, entries: dict[str, Entry]
+) -> Iterator[tuple[str, Record, Record | None]]:
+    """Find our records that are not as the hub's: (key, ours, theirs), None for one that it has deleted."""
+    wanted = json.dumps(list(entries))
+    found = read(connection, lambda: connection.execute(tracked.sql.select, (wanted,)).fetchall())
+    unread = cursors.unread(connection, tracked.name)  # what is there is not ours: it was filled in
+    for key, *values in found:
+        if key not in entries:
+            continue
+        ours, remote = tracked.record_of(tuple(values)), _remote(tracked, entries[key])
+        if remote is None or any(
+            ours.get(column) != value for column, value in remote.items() if column not in unread
+        ):
+            yield key, ours, remote

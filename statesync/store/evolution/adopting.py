@@ -12,6 +12,7 @@ from statesync.store import cursors, local_only
 from statesync.store.cursors import EPOCH, MISSED_DELETES
 from statesync.store.evolution.places import fold_where_it_is, is_in_place, with_key_of_table
 from statesync.store.outbox import changes
+from statesync.store.outbox.fold import fold
 from statesync.store.rereading import reread
 from statesync.store.schema import has_table
 from statesync.store.tracking import registry, triggers
@@ -72,9 +73,15 @@ def adopt(connection: sqlite3.Connection, takeover: Takeover) -> None:
 
 
 def begin(connection: sqlite3.Connection, tracked: TrackedObject, *, keep_local: bool) -> None:
-    """Track an object that was not tracked before, and answer for its records: no hub has seen them."""
+    """Track an object that was not tracked before, and answer for its records: no hub has seen them.
+
+    One that belongs to a space was tracked: a damaged page took its description. Its records are known.
+    """
     registry.save(connection, tracked)
-    if keep_local:
+    if tracked.name in cursors.spaces(connection):
+        if triggers.has_log(connection, tracked):
+            fold(connection, {tracked.name: tracked})
+    elif keep_local:
         local_only.keep_all(connection, tracked)
     else:
         changes.offer_new(connection, tracked)

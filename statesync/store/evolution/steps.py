@@ -48,7 +48,7 @@ def alone(database: Database, lock: StoreLock) -> Iterator[None]:
 
 def are_due(connection: sqlite3.Connection, steps: Sequence[Step]) -> bool:
     """Tell whether any step has not been taken yet."""
-    return schema.steps_taken(connection) < len(steps)
+    return 0 <= schema.steps_taken(connection) < len(steps)
 
 
 def take(database: Database, connection: sqlite3.Connection, steps: Sequence[Step]) -> None:

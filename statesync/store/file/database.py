@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from peewee import PeeweeException
 
@@ -126,6 +127,15 @@ class Database:
             yield
         finally:
             self.raw().execute(f"PRAGMA foreign_keys = {int(before)}")
+
+    def equip(self, connection: sqlite3.Connection) -> None:
+        """Give another connection the collations and functions that the program has registered."""
+        database: Any = self.peewee
+        kinds = ["aggregates", "collations", "functions", "window_functions"]
+        if database._extensions:
+            kinds.append("extensions")
+        for kind in kinds:
+            getattr(database, f"_load_{kind}")(connection)
 
     def in_transaction(self) -> bool:
         """Tell whether the calling thread is in a transaction, of Peewee's or begun by itself in SQL."""

@@ -147,3 +147,11 @@ def all_in_doubt(connection: sqlite3.Connection, space: str) -> list[tuple[str, 
     return connection.execute(
         "SELECT session, number FROM statesync_batch WHERE space = ? AND doubt = 1", (space,)
     ).fetchall()
+
+
+def without_payload(connection: sqlite3.Connection) -> list[tuple[str, int]]:
+    """Return (session, number) of the batches in doubt that cannot be sent again: their payload is lost."""
+    return connection.execute(
+        "SELECT session, number FROM statesync_batch LEFT JOIN statesync_payload USING (session, number) "
+        "WHERE doubt = 1 AND payload IS NULL"
+    ).fetchall()

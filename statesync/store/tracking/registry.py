@@ -11,9 +11,11 @@ from collections.abc import Iterable
 import peewee
 from attrs import field, frozen
 
-from statesync.errors import StoreNotReady, UnknownObject, UnsupportedModel
+from statesync.errors import StoreCorrupt, StoreNotReady, UnknownObject, UnsupportedModel
 from statesync.store.tracking.describe import computed_defaults, describe
 from statesync.store.tracking.objects import Objects, TrackedObject
+
+TABLE = "statesync_object"
 
 
 class Registry:
@@ -48,6 +50,11 @@ class Registry:
         if self._read is None:
             raise StoreNotReady(f"{self._store} is not set up; call setup() once the models are defined")
         return self._read
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether ``begin`` was called."""
+        return self._read is not None
 
     @property
     def models(self) -> dict[str, type[peewee.Model]]:
@@ -146,15 +153,37 @@ def _read_again(connection: sqlite3.Connection, before: _Descriptions) -> _Descr
     if texts == before.texts:
         return before
     known = {
-        name: before.known[name] if before.texts.get(name) == text else TrackedObject.from_json(name, text)
+        name: before.known[name] if before.texts.get(name) == text else _described(name, text)
         for name, text in texts.items()
     }
     return _Descriptions(texts, known)
 
 
 def load(connection: sqlite3.Connection) -> Objects:
-    """Return the tracked objects that the database describes."""
+    """Return the tracked objects that the database describes. Raises ``StoreCorrupt`` for what is none."""
     return _read_again(connection, _NOTHING_READ).known
+
+
+def _described(name: str, text: str) -> TrackedObject:
+    try:
+        return TrackedObject.from_json(name, text)
+    except (ValueError, TypeError, KeyError) as error:
+        raise StoreCorrupt(
+            f"the store's description of {name!r} cannot be read; repair() takes it out, and setup() "
+            "makes it anew"
+        ) from error
+
+
+def forget_unreadable(connection: sqlite3.Connection) -> bool:
+    """Forget descriptions that are none; tell whether there were any."""
+    unreadable = []
+    for name, text in connection.execute("SELECT name, description FROM statesync_object").fetchall():
+        try:
+            _described(name, text)
+        except StoreCorrupt:
+            unreadable.append((name,))
+    connection.executemany("DELETE FROM statesync_object WHERE name IS ?", unreadable)
+    return bool(unreadable)
 
 
 def save(connection: sqlite3.Connection, tracked: TrackedObject) -> None:

@@ -31,8 +31,13 @@ def resolve_doubts(connection: sqlite3.Connection, space: str) -> None:
     Nobody will ask the hub any more whether it has applied them, so it may have their records.
     """
     for session, number in batches.all_in_doubt(connection, space):
-        wire_id = batches.wire_id_of(connection, session, number)
-        if wire_id is not None:
-            changes.note_shared(connection, wire_id)
-        release_changes(connection, session, number)
-        batches.resolve_doubt(connection, session, number)
+        let_go(connection, session, number)
+
+
+def let_go(connection: sqlite3.Connection, session: str, number: int) -> None:
+    """Let go of one batch in doubt."""
+    wire_id = batches.wire_id_of(connection, session, number)
+    if wire_id is not None:
+        changes.note_shared(connection, wire_id)
+    release_changes(connection, session, number)
+    batches.resolve_doubt(connection, session, number)

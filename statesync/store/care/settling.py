@@ -1,0 +1,98 @@
+"""What the losses of a damaged file mean for the rest of the store; runs in the copy, in one transaction.
+
+What cannot be known is never guessed: a record that is missing was not deleted, and a record of which
+nobody knows whether it was edited is compared with the hub's, and offered or logged where they differ.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from statesync.store import bases, conflict_log, cursors, local_only, schema, spaces
+from statesync.store.care.losses import Losses
+from statesync.store.cursors import MISSED_DELETES, UNLOGGED
+from statesync.store.journal import batches
+from statesync.store.outbox import changes, loss
+from statesync.store.outbox.fold import fold
+from statesync.store.rereading import reread
+from statesync.store.tracking import registry, triggers
+from statesync.store.tracking.objects import Objects
+from statesync.store.upload.doubts import let_go, resolve_doubts
+
+
+def settle(connection: sqlite3.Connection, losses: Losses, opened: Objects) -> None:
+    """Set right what the losses mean. ``opened`` are the objects of the program, if it has opened the store.
+
+    Afterwards every pending change that could be read waits, but those of records that are lost, and what
+    has to be read from the hub again is read by the next session.
+    """
+    schema.restore_format(connection)
+    is_described = not registry.forget_unreadable(connection) and not losses.of(registry.TABLE)
+    objects = _with_tables(connection, opened | registry.load(connection))
+    doubted = _settle_changes(connection, losses, objects)
+    _settle_spaces(connection, losses, objects)
+    _settle_batches(connection)
+    gone = {name: tracked for name, tracked in objects.items() if losses.of(tracked.table)}
+    if losses.of(bases.TABLE):  # a base that is too high would overwrite what the hub has
+        gone = objects
+        for name in objects:
+            changes.forget_versions(connection, name)
+    reread(connection, gone, MISSED_DELETES)
+    reread(connection, doubted, UNLOGGED)
+    if not is_described:  # an object of which nobody knows how it looks is read again all the same
+        for name, _, _ in cursors.kept(connection):
+            if name not in objects:
+                cursors.start_over(connection, name, UNLOGGED)
+    if losses.of(cursors.SEEN_TABLE):
+        cursors.restart_rereads(connection)
+
+
+def _with_tables(connection: sqlite3.Connection, objects: Objects) -> Objects:
+    """Return the objects that have their table and their log; what the others lack, the doctor tells."""
+    return {
+        name: tracked
+        for name, tracked in objects.items()
+        if schema.has_table(connection, tracked.table) and triggers.has_log(connection, tracked)
+    }
+
+
+def _settle_changes(connection: sqlite3.Connection, losses: Losses, objects: Objects) -> Objects:
+    """Set log and outbox right; return the objects of which writes may be unknown."""
+    doubted = {name: tracked for name, tracked in objects.items() if losses.of(tracked.log)}
+    lost = losses.of(loss.TABLE)
+    for entry in (lost.known if lost is not None else None) or ():
+        loss.offer_lost_change(connection, objects, entry["object"], entry["key"])
+    if lost is not None and lost.known is None:
+        doubted = objects
+    fold(connection, objects)
+    for tracked in objects.values():
+        table = losses.of(tracked.table)
+        if table is not None:
+            keys = table.keys(tracked.key)
+            loss.forget_edits(connection, tracked, keys)
+            local_only.end_missing(connection, tracked, keys)
+    if losses.of(conflict_log.TABLE):
+        loss.decide_anew(connection)
+    if not triggers.is_on(connection):
+        triggers.switch_on(connection)
+        doubted = objects
+    return doubted
+
+
+def _settle_spaces(connection: sqlite3.Connection, losses: Losses, objects: Objects) -> None:
+    """Let objects belong where they did, and spaces that are forgotten be met as for the first time."""
+    known, owners = list(spaces.hubs(connection)), cursors.spaces(connection)
+    if losses.of(cursors.TABLE) and len(known) == 1:  # of several spaces, the next session says which
+        for name in objects.keys() - owners.keys():
+            cursors.move_to_space(connection, name, known[0], MISSED_DELETES)
+    if losses.of(spaces.TABLE):
+        for space in set(owners.values()) - set(known):
+            resolve_doubts(connection, space)
+        lost = {n: objects[n] for n, space in owners.items() if space not in known and n in objects}
+        reread(connection, lost, MISSED_DELETES)
+
+
+def _settle_batches(connection: sqlite3.Connection) -> None:
+    """Let go of batches in doubt whose payload is lost: what they had is offered anew."""
+    for session, number in batches.without_payload(connection):
+        let_go(connection, session, number)
