@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from pathlib import Path
 
@@ -200,7 +201,11 @@ def test_a_damaged_page_is_salvaged_and_the_hub_gives_back_what_was_on_it(
         file.write(b"\xde\xad" * (size // 2))
     with device_at(path, address, space) as device:
         assert repairs(device.store.examine()) == {Repair.SALVAGE}
-        assert device.store.repair() == []
+        (gone,) = device.store.repair()
+        assert gone.about == "airport"
+        lost, kept = re.findall(r"\d+", gone.message)
+        assert int(lost) + int(kept) == 3000
+        assert device.store.examine() == []
         assert path.with_name("damaged.db.damaged").exists()
         assert device.operations() == {keys[-1]: "update"}
         device.sync()
