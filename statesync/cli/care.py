@@ -8,9 +8,10 @@ import click
 
 from statesync.cli.printing import database_argument, json_option, plain_table, print_json, print_table
 from statesync.diagnosis import ObjectDiagnosis
+from statesync.errors import StoreCorrupt
 from statesync.net.remote import HttpRemote
 from statesync.scope import Store
-from statesync.store.care.doctor import Complaint
+from statesync.store.care.doctor import Complaint, Repair
 
 
 @click.command()
@@ -21,17 +22,29 @@ def doctor(database: str, repair: bool, as_json: bool) -> None:
     """Check the device database DB: the file, the triggers, the outbox, the cursors and the journal.
 
     Says what is wrong in plain words; exit code 1 if anything is. With --repair it mends what can be
-    mended: what has to come from the hub comes with the next sync. Stop the program that uses the
-    database first.
+    mended, and says table by table what is gone: what has to come from the hub comes with the next sync.
+    Stop the program that uses the database first. A copy of a damaged file is kept beside it, with .damaged
+    at its end. A file whose indexes need a collation or a function of that program is mended by the program
+    itself, with repair() of its Store.
     """
-    with Store.open(database) as store:
-        found = store.examine()
-        left = store.repair() if repair and found else found
+    found = left = _examined(database)
+    if repair and found:
+        with Store(database) as store:
+            left = store.repair()
     if as_json:
         print_json({"found": found, "left": left})
     else:
         _report(found, left, repaired=repair)
     sys.exit(1 if left else 0)
+
+
+def _examined(database: str) -> list[Complaint]:
+    """Return what is wrong with a store, also with one that is too damaged to be opened."""
+    try:
+        with Store.open(database) as store:
+            return store.examine()
+    except StoreCorrupt as error:
+        return [Complaint("file", error.message, Repair.SALVAGE)]
 
 
 def _report(found: list[Complaint], left: list[Complaint], *, repaired: bool) -> None:
@@ -40,7 +53,11 @@ def _report(found: list[Complaint], left: list[Complaint], *, repaired: bool) ->
     for complaint in found:
         click.echo(f"{complaint.about}: {complaint.message}")
     if found and repaired:
-        click.echo(f"mended {len(found) - len(left)} of {len(found)}; sync to fetch what comes from the hub")
+        mended = [complaint for complaint in found if complaint not in left]
+        click.echo(f"mended {len(mended)} of {len(found)}; sync to fetch what comes from the hub")
+        for complaint in left:
+            if complaint not in found:
+                click.echo(f"{complaint.about}: {complaint.message}")
     elif any(complaint.repair for complaint in found):
         click.echo("run it again with --repair to mend that")
 

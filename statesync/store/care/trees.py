@@ -7,7 +7,7 @@ place leaves such a page. Leaves whose way down is damaged belong to the tree th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from hashlib import blake2b
 from itertools import pairwise
 
@@ -61,13 +61,26 @@ def survey(file: PageFile, roots: Sequence[Root]) -> dict[int, Tree]:
     walk = _Walk(file, twins, set())
     trees = walk.all(roots)
     orphans = walk.orphans()
-    impostors = {twin for orphan in orphans for twin in twins.get(orphan, ()) if twin in walk.seen}
+    impostors = _impostors(walk, twins, orphans, {root.number for root in roots})
     if impostors:
         walk = _Walk(file, twins, impostors)
         trees = walk.all(roots)
         orphans = walk.orphans()
     _adopt(file, trees.values(), orphans)
     return trees
+
+
+def _impostors(
+    walk: _Walk, twins: dict[int, set[int]], orphans: Iterable[int], roots: Container[int]
+) -> set[int]:
+    """Return the pages that are copies of others and took the place of what is lost.
+
+    The twin that nobody refers to has lost its place to the other. A root has no bounds that it could miss: so
+    where one has a twin that fits between its neighbours, the root is the copy.
+    """
+    found = {twin for orphan in orphans for twin in twins.get(orphan, ()) if twin in walk.seen}
+    placed = {number for number in twins if number in walk.seen and number not in roots}
+    return found | {twin for number in placed for twin in twins[number] if twin in roots}
 
 
 def _twins(file: PageFile) -> dict[int, set[int]]:
