@@ -1,4 +1,4 @@
-"""One damaged page, whichever it is, costs no edit that is still in the file, and deletes nothing anywhere."""
+"""One damaged page, whichever it is, costs no edit that is still in the file, and deletes nothing."""
 
 from __future__ import annotations
 
