@@ -12,10 +12,12 @@ from enum import StrEnum
 
 from attrs import frozen
 
-from statesync.store import cursors, local_only, quarantine, schema, spaces
+from statesync.store import cursors, local_only, quarantine, spaces
 from statesync.store.care.salvage import faults_in, is_damage, lacks_the_program
 from statesync.store.journal import audit, batches
 from statesync.store.outbox import soundness
+from statesync.store.schema import migrating
+from statesync.store.schema.statements import has_table
 from statesync.store.tracking import triggers
 from statesync.store.tracking.objects import Objects
 
@@ -89,13 +91,13 @@ def _damage(said: list[str]) -> Complaint:
 
 def lacking_tables(connection: sqlite3.Connection) -> list[Complaint]:
     """Say which tables of the store's own are gone; without them every other answer would be a guess."""
-    missing = schema.missing_tables(connection)
+    missing = migrating.missing_tables(connection)
     return [Complaint("file", f"the store's table {table} is gone", None) for table in missing]
 
 
 def _check_tables(connection: sqlite3.Connection, objects: Objects) -> Iterator[Complaint]:
     for name, tracked in objects.items():
-        if not schema.has_table(connection, tracked.table):
+        if not has_table(connection, tracked.table):
             yield Complaint(name, f"its table {tracked.table} is gone; setup() makes it anew", Repair.REREAD)
 
 

@@ -14,7 +14,7 @@ from statesync.store.evolution.places import fold_where_it_is, is_in_place, with
 from statesync.store.outbox import changes
 from statesync.store.outbox.fold import fold
 from statesync.store.rereading import reread
-from statesync.store.schema import has_table
+from statesync.store.schema.statements import has_table
 from statesync.store.tracking import registry, triggers
 from statesync.store.tracking.objects import Objects, TrackedObject
 from statesync.store.tracking.quoting import in_main, quoted
