@@ -294,6 +294,22 @@ def _log_what_is_proven(connection: sqlite3.Connection) -> None:
         triggers.install(connection, tracked)
 
 
+def _park_what_is_refused(connection: sqlite3.Connection) -> None:
+    """Let changes be parked: ``parked`` is the revision that the hub has refused, the others tell of it.
+
+    What an older version has kept with its error is offered once more.
+    """
+    for column, declared in (
+        ("parked", "INTEGER"),
+        ("parked_field", "TEXT"),
+        ("refusals", "INTEGER NOT NULL DEFAULT 0"),
+        ("first_refused", "REAL"),
+        ("last_refused", "REAL"),
+        ("retry_at", "REAL"),
+    ):
+        _add_column(connection, "statesync_change", column, declared)
+
+
 Migration = str | Callable[[sqlite3.Connection], None]
 
 MIGRATIONS: tuple[Migration, ...] = (
@@ -305,6 +321,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     _LOCAL_ONLY,
     _let_conflicts_wait,
     _tell_late_columns,
+    _park_what_is_refused,
 )
 FORMAT = len(MIGRATIONS)
 
