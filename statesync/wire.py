@@ -76,11 +76,17 @@ class Conflicted(msgspec.Struct, frozen=True, tag_field="status", tag="conflict"
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
-class Rejected(msgspec.Struct, frozen=True, tag_field="status", tag="rejected"):
-    """The hub will not take this record."""
+class Rejected(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="status", tag="rejected"):
+    """The hub will not take this record.
+
+    ``field`` is what it does not like of it, and ``retry_after`` after how many seconds it may take the very
+    same; without that it will not, before something has changed.
+    """
 
     code: str
     message: str
+    field: str | None = None
+    retry_after: float | None = None
 
 
 Verdict = Accepted | Conflicted | Rejected

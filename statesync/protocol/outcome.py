@@ -155,7 +155,10 @@ def _hold_back(now: Conversation, batch: OpenBatch, error: RemoteError) -> Decis
     past = evolve(
         now, looked_through=batch.last_position, at_most=1, sent=now.sent + 1, rejected=now.rejected + 1
     )
-    effects = (HoldBack(batch.number, code, error.message), DropBatch(batch.number, in_doubt=False))
+    effects = (
+        HoldBack(batch.number, code, error.message, error.retry_after),
+        DropBatch(batch.number, in_doubt=False),
+    )
     return decision_of(past, (Trigger.ABORT_BATCH,), effects, Continue())
 
 

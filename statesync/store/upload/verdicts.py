@@ -16,6 +16,7 @@ from statesync.store.outbox import changes as outbox
 from statesync.store.outbox import lookup
 from statesync.store.outbox.changes import Rebase
 from statesync.store.outbox.fold import fold
+from statesync.store.outbox.parking import park
 from statesync.store.resolving.asking import Resolution, sent_record
 from statesync.store.resolving.keeping import Deadly, compare_local, store_resolution
 from statesync.store.tracking.images import image_of
@@ -52,14 +53,15 @@ def store(
     objects: Objects,
     *,
     remove_accepted: bool,
+    now: float,
 ) -> Outcome:
-    """Store the verdicts of one batch. In a transaction, with tracking off. Folds first.
+    """Store the verdicts of one batch, at the time ``now``. In a transaction, tracking off. Folds first.
 
     Raises ``TransactionLost`` as ``store_resolution`` does.
     """
     fold(connection, objects)
     refused = _not_accepted(changes, verdicts)
-    rejected = _store_rejected(connection, session, refused)
+    rejected = _park_rejected(connection, session, wire_id, refused, now)
     for resolution in resolutions:
         store_resolution(connection, session, resolution, deadly)
     # A conflict that was not stored (edited since) is free again and comes up in the next round.
@@ -76,12 +78,13 @@ def _not_accepted(changes: Sequence[Change], verdicts: Sequence[Verdict]) -> lis
     return [pair for pair in zip(changes, verdicts, strict=True) if not isinstance(pair[1], Accepted)]
 
 
-def _store_rejected(connection: sqlite3.Connection, session: str, refused: list[Pair]) -> int:
+def _park_rejected(
+    connection: sqlite3.Connection, session: str, wire_id: str, refused: list[Pair], now: float
+) -> int:
     count = 0
     for change, verdict in refused:
         if isinstance(verdict, Rejected):
-            error = f"{verdict.code}: {verdict.message}"
-            outbox.mark_failed(connection, change.object, change.key, error, session)
+            park(connection, wire_id, (change.object, change.key), verdict, session, now)
             count += 1
     return count
 
