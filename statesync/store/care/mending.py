@@ -7,7 +7,6 @@ collations and functions that its indexes are made with.
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -17,7 +16,7 @@ from typing import NamedTuple
 from attrs import frozen
 
 from statesync.errors import StoreCorrupt
-from statesync.store.care import rebuilding
+from statesync.store.care import rebuilding, searches
 from statesync.store.care.losses import Entry, Loss, Losses
 from statesync.store.care.pages import PageFile
 from statesync.store.care.trees import Root, Tree, survey
@@ -170,7 +169,7 @@ def _copy(work: Path, fresh: Path, plan: _Plan, losses: Losses, equip: Equip) ->
         connection.execute("PRAGMA synchronous = OFF")  # of the work file nothing is kept
         connection.execute("REINDEX")
         _restore_counters(connection)
-        _rebuild_searches(connection, losses)
+        searches.rebuild(connection, losses)
         connection.execute(f"PRAGMA auto_vacuum = {plan.vacuums}")
         connection.execute("VACUUM INTO ?", (str(fresh),))
 
@@ -186,20 +185,3 @@ def _restore_counters(connection: sqlite3.Connection) -> None:
                 f"INSERT INTO sqlite_sequence SELECT {literal(name)}, max(rowid) FROM {quoted(name)} "
                 "HAVING count(*)"
             )
-
-
-_SEARCH = re.compile(r"\s+USING\s+fts[345]\b", re.IGNORECASE)
-
-
-def _rebuild_searches(connection: sqlite3.Connection, losses: Losses) -> None:
-    """Make a full-text index anew from its texts, where a table of it has lost rows."""
-    rows = connection.execute(
-        "SELECT name, sql FROM sqlite_master WHERE type = 'table' AND rootpage = 0"
-    ).fetchall()
-    for name, sql in rows:
-        if _SEARCH.search(sql) and any(_belongs_to(loss.table, name) for loss in losses):
-            connection.execute(f"INSERT INTO {quoted(name)} ({quoted(name)}) VALUES ('rebuild')")
-
-
-def _belongs_to(table: str, virtual: str) -> bool:
-    return table.lower().startswith(f"{virtual.lower()}_")

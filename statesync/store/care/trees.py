@@ -75,8 +75,8 @@ def _impostors(
 ) -> set[int]:
     """Return the pages that are copies of others and took the place of what is lost.
 
-    The twin that nobody refers to has lost its place to the other. A root has no bounds that it could miss: so
-    where one has a twin that fits between its neighbours, the root is the copy.
+    The twin that nobody refers to has lost its place to the other. A root has no bounds that it could miss:
+    so where one has a twin that fits between its neighbours, the root is the copy.
     """
     found = {twin for orphan in orphans for twin in twins.get(orphan, ()) if twin in walk.seen}
     placed = {number for number in twins if number in walk.seen and number not in roots}

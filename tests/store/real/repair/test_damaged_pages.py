@@ -1,4 +1,4 @@
-"""One damaged page, whichever it is, costs no edit that is still in the file, and deletes nothing anywhere."""
+"""One damaged page, whichever it is, costs no edit that is still in the file, and deletes nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def lists_tables(world: Path, page: int) -> bool:
     """Tell whether a page has the list of tables: without it nobody knows what the others are."""
     with closing(sqlite3.connect(world / "here.db")) as connection:
-        found = connection.execute("SELECT 1 FROM dbstat WHERE name = 'sqlite_schema' AND pageno = ?", (page,))
+        found = connection.execute(
+            "SELECT 1 FROM dbstat WHERE name = 'sqlite_schema' AND pageno = ?", (page,)
+        )
         return found.fetchone() is not None
 
 
@@ -105,7 +107,7 @@ def test_a_page_of_an_index_takes_nothing_and_nothing_is_read_again(world: Path,
         assert connection.execute("SELECT rereading FROM statesync_cursor").fetchall() == [(None,)]
 
 
-def test_two_damaged_pages_of_one_table_cost_no_more_than_what_was_on_them(world: Path, tmp_path: Path) -> None:
+def test_two_damaged_pages_of_a_table_cost_no_more_than_what_was_on_them(world: Path, tmp_path: Path) -> None:
     copy_world(world, tmp_path / "case")
     path = tmp_path / "case" / "here.db"
     with closing(sqlite3.connect(path)) as connection:
