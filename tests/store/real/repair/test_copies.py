@@ -231,8 +231,9 @@ def test_the_program_repairs_with_its_own_collations(collated: Path) -> None:
     with Store(collated) as store:
         register(store.database)
         assert [complaint.repair for complaint in store.repair()] == [None]
-        assert store.database.execute_sql("SELECT count(*) FROM person").fetchone() == (300,)
-        assert store.database.execute_sql("PRAGMA integrity_check").fetchone() == ("ok",)
+        database: Any = store.database
+        assert database.execute_sql("SELECT count(*) FROM person").fetchone() == (300,)
+        assert database.execute_sql("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
 def test_a_table_whose_name_is_written_in_another_case_is_sound(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -43,9 +44,10 @@ def make(path: Path, size: int = 60) -> None:
         with store.database.atomic():
             for number in range(WAITING):
                 note.create(id=f"k{number:04}", text="x" * size)
-        store.database.execute_sql("CREATE TABLE other (text)")
+        database: Any = store.database
+        database.execute_sql("CREATE TABLE other (text)")
         for number in range(300):
-            store.database.execute_sql("INSERT INTO other VALUES (?)", (f"{number}" * 20,))
+            database.execute_sql("INSERT INTO other VALUES (?)", (f"{number}" * 20,))
     damage(path, page_of(path, "other"), "noise")
 
 
@@ -119,7 +121,7 @@ def test_a_repair_that_is_killed_at_any_step_leaves_the_damaged_file_or_the_mend
         folder.mkdir()
         path = folder / "notes.db"
         path.write_bytes(template)
-        if run_and_end(lambda at=step, where=path: repair_until(where, at)) != _KILLED:
+        if run_and_end(partial(repair_until, path, step)) != _KILLED:
             break
         seen.append(mended_or_damaged(path))
         repaired(path)
