@@ -110,7 +110,7 @@ def test_a_session_that_is_refused_a_step_fails_in_plain_words(
     assert isinstance(error.__cause__, GuardRefused)
     assert re.match(
         r"finish_upload is refused in uploading: it requires that the outbox is drained up to the session's "
-        r"horizon\. .*what was committed stays.*Sync again.*statesync session",
+        r"upload limit\. .*what was committed stays.*Sync again.*statesync session",
         str(error),
     )
     assert error.phase is Phase.FAILED

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from statesync import Phase, Remote, SyncInProgress, WrongHub
+from statesync import AllRejected, Phase, Remote, SyncInProgress, WrongHub
 from statesync.wire import Page, Pull, Push, PushAnswer
 
 from .checks import check_applied_once, check_equal, check_sessions
@@ -89,7 +89,7 @@ def test_many_threads_sync_one_after_the_other_or_not_at_all(folder: Path, hub: 
         def try_to_sync() -> None:
             try:
                 outcomes.append(a.store.scope(hub).sync(OPTIONS).phase)
-            except SyncInProgress as error:
+            except (SyncInProgress, AllRejected) as error:  # the record that is too long may be left alone
                 outcomes.append(error.reason)
             finally:
                 a.store.database.close()
@@ -99,7 +99,7 @@ def test_many_threads_sync_one_after_the_other_or_not_at_all(folder: Path, hub: 
             thread.start()
         for thread in threads:
             thread.join()
-        assert set(outcomes) <= {"done", "sync_in_progress"}
+        assert set(outcomes) <= {"done", "sync_in_progress", "all_rejected"}
         assert "done" in outcomes
         finish_the_day(a, hub)
         check_sessions(a, {})

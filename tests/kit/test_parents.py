@@ -15,7 +15,7 @@ from statesync import Model
 from statesync.testing import SyncWorld
 
 PAGE = Path(__file__).parents[2] / "docs" / "testing.md"
-SHORT = settings(max_examples=25, stateful_step_count=15, deadline=None, derandomize=True)
+SHORT = settings(max_examples=8, stateful_step_count=15, deadline=None, derandomize=True)
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 

@@ -202,7 +202,7 @@ def test_a_damaged_page_is_salvaged_and_the_hub_gives_back_what_was_on_it(
     with device_at(path, address, space) as device:
         assert repairs(device.store.examine()) == {Repair.SALVAGE}
         (gone,) = device.store.repair()
-        assert gone.about == "airport"
+        assert (gone.about, gone.repair) == ("airport", None)
         lost, kept = re.findall(r"\d+", gone.message)
         assert int(lost) + int(kept) == 3000
         assert device.store.examine() == []
