@@ -70,8 +70,7 @@ def mended_copy(work: Path, fresh: Path, equip: Equip) -> Losses:
     }
     losses = Losses(_losses(work, plan, trees, broken, equip))
     _make_indexes_anew(work, plan)
-    _copy(work, fresh, plan, losses, equip)
-    return losses
+    return Losses([*_copy(work, fresh, plan, losses, equip), *losses])
 
 
 # -- what is there ---------------------------------------------------------------------------------
@@ -163,15 +162,46 @@ def _make_indexes_anew(work: Path, plan: _Plan) -> None:
                 rebuilding.empty(file, entry.root)
 
 
-def _copy(work: Path, fresh: Path, plan: _Plan, losses: Losses, equip: Equip) -> None:
+def _copy(work: Path, fresh: Path, plan: _Plan, losses: Losses, equip: Equip) -> list[Loss]:
+    """Make the copy; return what is lost of tables that had a page of another table."""
     with closing(sqlite3.connect(work, isolation_level=None)) as connection:
         equip(connection)
         connection.execute("PRAGMA synchronous = OFF")  # of the work file nothing is kept
         connection.execute("REINDEX")
+        misplaced = _drop_misplaced(connection, plan)
         _restore_counters(connection)
         searches.rebuild(connection, losses)
         connection.execute(f"PRAGMA auto_vacuum = {plan.vacuums}")
         connection.execute("VACUUM INTO ?", (str(fresh),))
+    return misplaced
+
+
+_OWN = "statesync_"
+_TYPES = {"TEXT": "('text', 'blob')", "INTEGER": "('integer')"}
+"""What columns have that must have something; a key that is no text is a blob, and is kept."""
+
+
+def _drop_misplaced(connection: sqlite3.Connection, plan: _Plan) -> list[Loss]:
+    """Delete from the store's own tables rows that it never wrote: their page is another table's."""
+    losses = []
+    for entry in plan.entries:
+        unfit = _unfit(connection, entry.name) if entry.kind == "table" else ""
+        if unfit and connection.execute(f"DELETE FROM {quoted(entry.name)} WHERE {unfit}").rowcount:
+            (read,) = connection.execute(f"SELECT count(*) FROM {quoted(entry.name)}").fetchone()
+            losses.append(Loss(entry.name, read, None))
+    return losses
+
+
+def _unfit(connection: sqlite3.Connection, table: str) -> str:
+    """Return the condition for rows with values that a table of the store's own cannot have."""
+    if not table.startswith(_OWN):
+        return ""
+    rows = connection.execute(f"PRAGMA table_info({quoted(table)})").fetchall()
+    return " OR ".join(
+        f"typeof({quoted(name)}) NOT IN {_TYPES[declared]}"
+        for _, name, declared, is_required, _, _ in rows
+        if is_required and declared in _TYPES
+    )
 
 
 def _restore_counters(connection: sqlite3.Connection) -> None:

@@ -109,7 +109,7 @@ def repair_until(path: Path, step: int) -> None:
         store.repair()
 
 
-@pytest.mark.parametrize("stride", [pytest.param(9), pytest.param(1, marks=pytest.mark.long)])
+@pytest.mark.parametrize("stride", [pytest.param(10), pytest.param(3, marks=pytest.mark.long)])
 def test_a_repair_that_is_killed_at_any_step_leaves_the_damaged_file_or_the_mended_one(
     tmp_path: Path, stride: int
 ) -> None:
