@@ -16,9 +16,10 @@ from typing import NamedTuple
 from attrs import frozen
 
 from statesync.errors import StoreCorrupt
-from statesync.store.care import rebuilding, searches
-from statesync.store.care.losses import Entry, Loss, Losses
+from statesync.store.care import garbling, rebuilding, searches
+from statesync.store.care.losses import Loss, Losses
 from statesync.store.care.pages import PageFile
+from statesync.store.care.shapes import shape_of
 from statesync.store.care.trees import Root, Tree, survey
 from statesync.store.tracking.quoting import literal, quoted
 
@@ -70,7 +71,7 @@ def mended_copy(work: Path, fresh: Path, equip: Equip) -> Losses:
     }
     losses = Losses(_losses(work, plan, trees, broken, equip))
     _make_indexes_anew(work, plan)
-    return Losses([*_copy(work, fresh, plan, losses, equip), *losses])
+    return Losses([*losses, *_copy(work, fresh, plan, losses, equip)])
 
 
 # -- what is there ---------------------------------------------------------------------------------
@@ -87,7 +88,9 @@ def _plan(work: Path) -> _Plan:
         for entry in entries:
             is_table = entry.kind == "table"
             columns = _stored_columns(connection, entry.name) if is_table else None
-            roots.append(Root(entry.root, is_table=is_table and entry.name in with_rowid, columns=columns))
+            has_rowids = is_table and entry.name in with_rowid
+            shape = shape_of(connection, entry.name) if has_rowids else ()
+            roots.append(Root(entry.root, is_table=has_rowids, columns=columns, shape=shape))
     with PageFile(work) as file:
         vacuums = 0
         if file.header_number(_LARGEST_ROOT):
@@ -126,8 +129,8 @@ def _loss(
     sound = {e.name for e in plan.entries if e.kind == "index" and trees[e.root].is_sound}
     for index, columns in _unique_indexes(connection, table).items():
         if index in sound:
-            known = _rows_lost(connection, table, index, columns)
-            return Loss(table, read, len(known), tuple(known))
+            known, garbled = garbling.compare(connection, table, index, columns)
+            return Loss(table, read, len(known), known, garbled)
     return Loss(table, read, None if tree.lost_pages else tree.lost_cells)
 
 
@@ -143,15 +146,6 @@ def _unique_indexes(connection: sqlite3.Connection, table: str) -> dict[str, lis
     return found
 
 
-def _rows_lost(connection: sqlite3.Connection, table: str, index: str, columns: list[str]) -> list[Entry]:
-    names = ", ".join(map(quoted, columns))
-    rows = connection.execute(
-        f"SELECT {names} FROM {quoted(table)} INDEXED BY {quoted(index)} "
-        f"WHERE rowid NOT IN (SELECT rowid FROM {quoted(table)} NOT INDEXED)"
-    )
-    return [dict(zip(columns, row, strict=True)) for row in rows]
-
-
 # -- the copy --------------------------------------------------------------------------------------
 
 
@@ -163,45 +157,18 @@ def _make_indexes_anew(work: Path, plan: _Plan) -> None:
 
 
 def _copy(work: Path, fresh: Path, plan: _Plan, losses: Losses, equip: Equip) -> list[Loss]:
-    """Make the copy; return what is lost of tables that had a page of another table."""
+    """Make the copy; return what is lost of tables that had rows which nobody can have written."""
     with closing(sqlite3.connect(work, isolation_level=None)) as connection:
         equip(connection)
         connection.execute("PRAGMA synchronous = OFF")  # of the work file nothing is kept
         connection.execute("REINDEX")
-        misplaced = _drop_misplaced(connection, plan)
+        tables = [entry.name for entry in plan.entries if entry.kind == "table"]
+        garbled = garbling.drop(connection, tables, losses)
         _restore_counters(connection)
         searches.rebuild(connection, losses)
         connection.execute(f"PRAGMA auto_vacuum = {plan.vacuums}")
         connection.execute("VACUUM INTO ?", (str(fresh),))
-    return misplaced
-
-
-_OWN = "statesync_"
-_TYPES = {"TEXT": "('text', 'blob')", "INTEGER": "('integer')"}
-"""What columns have that must have something; a key that is no text is a blob, and is kept."""
-
-
-def _drop_misplaced(connection: sqlite3.Connection, plan: _Plan) -> list[Loss]:
-    """Delete from the store's own tables rows that it never wrote: their page is another table's."""
-    losses = []
-    for entry in plan.entries:
-        unfit = _unfit(connection, entry.name) if entry.kind == "table" else ""
-        if unfit and connection.execute(f"DELETE FROM {quoted(entry.name)} WHERE {unfit}").rowcount:
-            (read,) = connection.execute(f"SELECT count(*) FROM {quoted(entry.name)}").fetchone()
-            losses.append(Loss(entry.name, read, None))
-    return losses
-
-
-def _unfit(connection: sqlite3.Connection, table: str) -> str:
-    """Return the condition for rows with values that a table of the store's own cannot have."""
-    if not table.startswith(_OWN):
-        return ""
-    rows = connection.execute(f"PRAGMA table_info({quoted(table)})").fetchall()
-    return " OR ".join(
-        f"typeof({quoted(name)}) NOT IN {_TYPES[declared]}"
-        for _, name, declared, is_required, _, _ in rows
-        if is_required and declared in _TYPES
-    )
+    return garbled
 
 
 def _restore_counters(connection: sqlite3.Connection) -> None:

@@ -1,4 +1,4 @@
-"""Repairs that are killed: a damaged store, a process that repairs it and ends at a chosen place, and what must be left."""
+"""Repairs that are killed: a process that repairs a store and ends at a chosen place, and what must be left."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def end() -> None:
 
 
 def limit_writes(size: int) -> Callable[[], None]:
-    """Return what lets the system kill this process where it writes further into a file than ``size`` bytes."""
+    """Return what lets the system kill this process where it writes a file longer than ``size`` bytes."""
 
     def limit() -> None:
         sys.settrace(None)
@@ -119,7 +119,9 @@ def limit_writes(size: int) -> Callable[[], None]:
 def at_step(event: str, module: ModuleType, function: str) -> Place:
     """Return the place where a function is called for the first time, or returns."""
     file = module.__file__
-    return lambda frame, seen: (seen, frame.f_code.co_name, frame.f_code.co_filename) == (event, function, file)
+    return lambda frame, seen: (
+        (seen, frame.f_code.co_name, frame.f_code.co_filename) == (event, function, file)
+    )
 
 
 def at_line(number: int) -> Place:

@@ -77,7 +77,9 @@ def test_a_repair_that_is_killed_while_it_writes_into_the_file_leaves_the_damage
     path = tmp_path / "notes.db"
     path.write_bytes(damaged)
     size = int(len(damaged) * share)
-    killed = run_and_end(partial(repair_until, path, at_step("return", salvage, "_check"), limit_writes(size)))
+    killed = run_and_end(
+        partial(repair_until, path, at_step("return", salvage, "_check"), limit_writes(size))
+    )
     assert killed == -signal.SIGXFSZ
     assert 0 < path.with_name("notes.db-wal").stat().st_size <= size
     assert mended_or_damaged(path) == "damaged"
