@@ -70,13 +70,28 @@ def check_file(connection: sqlite3.Connection) -> Iterator[Complaint]:
     except sqlite3.DatabaseError as error:
         if is_damage(error):
             yield _damage([str(error)])
-        elif lacks_the_program(error):
-            yield Complaint("file", f"it cannot be checked here: {error}, which {_ONLY_THE_PROGRAM}", None)
-        else:
+            return
+        if not lacks_the_program(error):
             raise
-        return
+        yield Complaint("file", f"it cannot be checked here: {error}, which {_ONLY_THE_PROGRAM}", None)
+        faults = _faults_of_tables(connection)
     if faults:
         yield _damage(faults[:10])
+
+
+def _faults_of_tables(connection: sqlite3.Connection) -> list[str]:
+    """Return what is damaged of those tables that can be checked without the program."""
+    tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage > 0")
+    faults: list[str] = []
+    for (table,) in tables.fetchall():
+        try:
+            faults += faults_in(connection, table)
+        except sqlite3.DatabaseError as error:
+            if is_damage(error):
+                faults.append(f"{table}: {error}")
+            elif not lacks_the_program(error):
+                raise
+    return faults
 
 
 _ONLY_THE_PROGRAM = (

@@ -10,7 +10,7 @@ from statesync.store import cursors
 from statesync.store.care import doctor
 from statesync.store.care.doctor import Complaint, Repair
 from statesync.store.care.losses import Losses
-from statesync.store.care.salvage import salvage
+from statesync.store.care.salvage import remove_parts, salvage
 from statesync.store.care.settling import settle
 from statesync.store.cursors import MISSED_DELETES, UNLOGGED
 from statesync.store.file.database import Database
@@ -34,6 +34,7 @@ def mend(parts: StoreParts) -> list[Complaint]:
     """
     if not parts.database.path.exists():
         raise StoreNotReady(f"there is no file {parts.database.path}; give the path of a device database")
+    remove_parts(parts.database.path)
     losses = _salvage_if_damaged(parts)
     left = examine(parts)
     for _ in range(_ROUNDS):
