@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from attrs import frozen
 
-from statesync.store import cursors, local_only, spaces
+from statesync.store import cursors, local_only, quarantine, spaces
 from statesync.store.care.salvage import faults_in, is_damage, lacks_the_program
 from statesync.store.journal import audit, batches
 from statesync.store.outbox import soundness
@@ -122,6 +122,16 @@ def _check_outbox(connection: sqlite3.Connection, objects: Objects, present: Obj
         if name not in objects:
             yield Complaint(
                 name, f"{count} records that are local only are of an object that is not tracked", None
+            )
+    for name, count in quarantine.counts(connection).items():
+        if name not in objects:
+            yield Complaint(name, f"{count} records in quarantine are of an object that is not tracked", None)
+        else:
+            yield Complaint(
+                name,
+                f"{count} records that the hub has sent do not fit the table and wait in quarantine; "
+                "`statesync quarantine` says why, and the sync after the cause is gone stores them",
+                None,
             )
     for name, tracked in present.items():
         if not triggers.has_log(connection, tracked):

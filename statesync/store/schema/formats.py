@@ -156,6 +156,24 @@ def _log_what_is_proven(connection: sqlite3.Connection) -> None:
         triggers.install(connection, tracked)
 
 
+_QUARANTINE = """
+CREATE TABLE IF NOT EXISTS statesync_quarantine (
+    object TEXT NOT NULL,
+    key TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    data BLOB,
+    code TEXT NOT NULL,
+    message TEXT NOT NULL,
+    in_the_way TEXT,
+    session TEXT NOT NULL,
+    since REAL NOT NULL,
+    tries INTEGER NOT NULL,
+    PRIMARY KEY (object, key)
+);
+CREATE INDEX IF NOT EXISTS statesync_quarantine_behind ON statesync_quarantine (object, in_the_way);
+"""
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     FORMAT_1,
     _FORMAT_2,
@@ -165,6 +183,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     _LOCAL_ONLY,
     _let_conflicts_wait,
     _tell_late_columns,
+    _QUARANTINE,
 )
 FORMAT = len(MIGRATIONS)
 
