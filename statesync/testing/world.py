@@ -7,33 +7,27 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, ClassVar, cast
-from unittest import mock
-from uuid import UUID
 
 import peewee
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from uuid_utils import uuid7
 
 from statesync.errors import InDoubt, RemoteError, SyncCancelled
-from statesync.scope import Scope
-from statesync.session import timers
-from statesync.store.tracking import model as tracked_model
 from statesync.testing.crashes import CrashPoints, Watch
 from statesync.testing.faults import Fault
 from statesync.testing.ledger import Ledger
+from statesync.testing.moves.clock import WorldClock
+from statesync.testing.moves.meanwhile import Follower
 from statesync.testing.rest import check_at_rest, check_converged, check_feed
 from statesync.testing.rows import Row, record_strategy
 from statesync.testing.sites import WorldDevice, WorldHub
-from statesync.values import Part, Progress, State, SyncOptions
+from statesync.values import Part, SyncOptions
 
 _MEMORY = Path("/dev/shm")
-_YEAR = 365.25 * 86_400
 
 Write = Callable[[], object]
 
@@ -74,8 +68,8 @@ class SyncWorld(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self._stack = ExitStack()
-        self._shift = 0.0
-        self._pass_no_time()
+        self._clock = WorldClock()
+        self._stack.enter_context(self._clock.rules())
         memory = _MEMORY if _MEMORY.is_dir() else None
         self.folder: Path = Path(tempfile.mkdtemp(prefix="statesync-", dir=memory))
         self._stack.callback(shutil.rmtree, self.folder)
@@ -210,7 +204,7 @@ class SyncWorld(RuleBasedStateMachine):
     @rule(years=st.sampled_from([-10, 0, 10]))
     def jump(self, years: int) -> None:
         """The wall clock jumps, to so many years off."""
-        self._shift = years * _YEAR
+        self._clock.jump(years)
 
     # -- what must hold ------------------------------------------------------------------------------
 
@@ -245,17 +239,6 @@ class SyncWorld(RuleBasedStateMachine):
         assert not lost, "\n".join(lost)
 
     # -- how -----------------------------------------------------------------------------------------
-
-    def _pass_no_time(self) -> None:
-        """Let back-offs wait for nothing, and let the wall clock be ours."""
-        real = time.time
-        self._stack.enter_context(mock.patch.object(timers, "BACKOFF_CAP", 0.0))
-        self._stack.enter_context(mock.patch.object(time, "time", lambda: real() + self._shift))
-        self._stack.enter_context(mock.patch.object(tracked_model, "uuid7", self._uuid7))
-
-    def _uuid7(self) -> UUID:
-        """Return a UUIDv7 of our clock: its first 48 bits are milliseconds."""
-        return UUID(int=uuid7().int + (int(self._shift * 1000) << 80))
 
     def _device(self, site: int) -> WorldDevice:
         device = self.devices[site % len(self.devices)]
@@ -319,7 +302,7 @@ class SyncWorld(RuleBasedStateMachine):
         """
         device.remote.inject(*faults)
         scope = device.store.scope(device.remote, only) if only else device.scope
-        follow = _Follower(scope, cancel_at, meanwhile, during)
+        follow = Follower(scope, cancel_at, meanwhile, during)
         with suppress(SyncCancelled, RemoteError, InDoubt):
             scope.sync(self.options, follow)
         device.remote.calm()
@@ -351,22 +334,3 @@ def _key_of(model: type[peewee.Model]) -> peewee.Field:
 
 def _update(model: type[peewee.Model], key: Any, changes: Row) -> Write:
     return lambda: model.update(changes).where(_key_of(model) == key).execute()
-
-
-class _Follower:
-    """Follows a session: cancels it at one of its events, and does something in between."""
-
-    def __init__(self, scope: Scope, cancel_at: int | None, meanwhile: Write | None, during: Part) -> None:
-        self._scope = scope
-        self._left = cancel_at
-        self._meanwhile = meanwhile
-        self._during = during
-
-    def __call__(self, event: Progress) -> None:
-        if self._meanwhile and (event.part, event.state) == (self._during, State.STARTED):
-            meanwhile, self._meanwhile = self._meanwhile, None
-            meanwhile()
-        if self._left is not None:
-            self._left -= 1
-            if self._left == 0:
-                self._scope.cancel_sync(on_failure=lambda _: None)

@@ -77,7 +77,9 @@ class Decisions(SyncWorld):
             row = data.draw(rows)
             self.write(device, lambda: model.insert(row).execute())
 
-    def _write_apart(self, device: WorldDevice, model: type[peewee.Model], key: Any, *, is_delete: bool) -> None:
+    def _write_apart(
+        self, device: WorldDevice, model: type[peewee.Model], key: Any, *, is_delete: bool
+    ) -> None:
         if is_delete:
             self.write(device, lambda: model.delete().where(_key_of(model) == key).execute())
         else:

@@ -32,7 +32,7 @@ from statesync.protocol.messages import (
     Wait,
 )
 from statesync.values import Direction
-from statesync.verify.firing import NotTaken, Standing, take
+from statesync.verify.firing import NotTaken, Phases, take
 from statesync.verify.modelled import downloads, uploads
 from statesync.verify.modelled.device import Device, recovered
 from statesync.verify.modelled.downloads import Fetched
@@ -56,9 +56,9 @@ def begin(world: World) -> World:
     return evolve(world, plans=world.plans[1:], running=plan.device, talk=talk)
 
 
-def standing_of(now: Conversation) -> Standing:
+def phases_of(now: Conversation) -> Phases:
     """Return the phases that a conversation knows of."""
-    return Standing(now.phase, now.batch.phase if now.batch else None)
+    return Phases(now.phase, now.batch.phase if now.batch else None)
 
 
 def with_device(world: World, device: Device) -> World:
@@ -78,7 +78,7 @@ def heard(world: World, talk: Talk, event: Event, happening: Happening) -> Step:
     decision = decide(talk.conversation, event)
     words = f"{happening} ({', '.join(decision.triggers) or 'no trigger'})"
     try:
-        after, _ = take(standing_of(talk.conversation), decision.triggers, decision.facts)
+        after, _ = take(phases_of(talk.conversation), decision.triggers, decision.facts)
     except NotTaken as refusal:
         return Step(happening, f"{happening}: {refusal}", world, promises.LAWFUL)
     broken = promises.broken_by_decision(talk, event, decision, after)
@@ -140,11 +140,11 @@ def _unanswered(talk: Talk) -> Request | None:
 
 def interrupted(world: World, talk: Talk, happening: Happening) -> Step:
     """End a session that could not record its end: the next opening of the store does it (K8)."""
-    standing = standing_of(talk.conversation)
-    triggers = (Trigger.ABORT_BATCH, Trigger.FAIL) if standing.batch else (Trigger.FAIL,)
-    ended, _ = take(standing, triggers, Facts(request_ended=True))
+    now = phases_of(talk.conversation)
+    triggers = (Trigger.ABORT_BATCH, Trigger.FAIL) if now.batch else (Trigger.FAIL,)
+    ended, _ = take(now, triggers, Facts(request_ended=True))
     left, _ = stopped(world, talk)
-    device = recovered(world.device, has_batch=standing.batch is not None)
+    device = recovered(world.device, has_batch=now.batch is not None)
     broken = promises.broken_by_end(device, ended.phase)
     if ended.phase is not Phase.FAILED or device.in_doubt != (device.payload is not None):
         broken = promises.NEVER_RESUMED

@@ -31,7 +31,7 @@ from statesync.protocol.messages import (
     StoreBatch,
 )
 from statesync.values import Direction, Reason
-from statesync.verify.firing import Standing
+from statesync.verify.firing import Phases
 from statesync.verify.modelled.device import Device
 from statesync.verify.modelled.uploads import Verdicts
 from statesync.verify.modelled.wire import Accepted, Fields
@@ -91,7 +91,7 @@ _GONE = ConnectionLost("gone", retryable=True, maybe_applied=True)
 # -- one decision ----------------------------------------------------------------------------------
 
 
-def broken_by_decision(talk: Talk, event: Event, decision: Decision, after: Standing) -> str | None:
+def broken_by_decision(talk: Talk, event: Event, decision: Decision, after: Phases) -> str | None:
     """Return the promise that a decision breaks, or None."""
     finished = any(isinstance(action, Finish) for action in decision.actions)
     is_cancel = isinstance(event, CancelRequested)
