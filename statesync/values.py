@@ -215,8 +215,33 @@ class ConflictEntry:
 
 
 @frozen
+class Quarantined:
+    """One record that came down and does not fit its table. It is tried again with every download.
+
+    ``record`` is the hub's, as it travels, None for a delete. ``code`` says what kind of rule it breaks:
+    not_unique, not_null, check, refused (by a trigger), wrong_type, too_big, does_not_fit. ``in_the_way`` is
+    the key of the record that has its unique value. ``since`` is when session ``session`` brought it,
+    ``tries`` how often it was tried since.
+    """
+
+    object: str
+    key: str
+    version: int
+    record: Record | None
+    code: str
+    message: str
+    in_the_way: str | None
+    session: str
+    since: datetime
+    tries: int
+
+
+@frozen
 class SyncErrors:
-    """Records that were left out: rejected uploads, and downloads that ended orphaned."""
+    """Records that were left out: rejected uploads, and downloads in quarantine or that ended orphaned.
+
+    ``download`` holds the first 1000 in quarantine. An object of which not one record fits comes first.
+    """
 
     upload: tuple[RecordError, ...] = ()
     download: tuple[RecordError, ...] = ()
@@ -224,13 +249,17 @@ class SyncErrors:
 
 @frozen
 class SyncResult:
-    """What a session did. ``conflicts`` holds the first 1000; the store's conflict log has all."""
+    """What a session did. ``conflicts`` holds the first 1000; the store's conflict log has all.
+
+    ``quarantined`` is how many records of the session's objects wait in quarantine after it.
+    """
 
     session: str
     phase: Phase
     stats: SyncStats
     errors: SyncErrors
     conflicts: tuple[ConflictEntry, ...]
+    quarantined: int = 0
 
 
 @frozen

@@ -33,6 +33,7 @@ OWNERS = {
     "statesync_payload": "store.journal",
     "statesync_conflict": "store.conflict_log",
     "statesync_base": "store.bases",
+    "statesync_quarantine": "store.quarantine",
     "statesync_touched": "store.download.orphans",
 }
 """The room of each table; a package is a room with all its modules. A log has its object's name behind it."""

@@ -43,6 +43,9 @@ LISTED: dict[str, Listed] = {
     "retry": Listed("statesync.cli.outbox:retry", "cli", "Let changes that the hub refused go up again."),
     "conflicts": Listed("statesync.cli.outbox:conflicts", "cli", "List the conflicts and what was kept."),
     "resolve": Listed("statesync.cli.outbox:resolve", "cli", "Settle a conflict."),
+    "quarantine": Listed(
+        "statesync.cli.care:quarantine", "cli", "List the records that do not fit their tables."
+    ),
     "doctor": Listed("statesync.cli.care:doctor", "cli", "Check a device database, and mend it."),
     "diagnose": Listed("statesync.cli.care:diagnose", "cli", "Compare a device database with its hub."),
     "diagram": Listed(

@@ -13,7 +13,7 @@ from __future__ import annotations
 import sqlite3
 
 from statesync.filters import Filters
-from statesync.store import cursors, local_only, spaces
+from statesync.store import cursors, local_only, quarantine, spaces
 from statesync.store.cursors import EPOCH, MISSED_DELETES, SEEN_KEYS, UNLOGGED, Cursor
 from statesync.store.local_only import LOCAL_KEYS
 from statesync.store.outbox import changes
@@ -72,12 +72,14 @@ def finish_reread(connection: sqlite3.Connection, tracked: TrackedObject, cursor
     """
     if cursor.is_compared:
         _offer_or_delete_unseen(connection, tracked, cursor)
+        quarantine.keep_its_bases_alone(connection, tracked.name)
     cursors.end_reread(connection, tracked.name)
 
 
 def _offer_or_delete_unseen(connection: sqlite3.Connection, tracked: TrackedObject, cursor: Cursor) -> None:
     key = quoted(tracked.key)
     changes.lose_remote_images(connection, tracked.name, f"key NOT IN ({SEEN_KEYS})")
+    quarantine.release_those(connection, tracked.name, f"key NOT IN ({SEEN_KEYS})")
     # A row that its table takes for a pending one's is spared: it may be the very one, written otherwise.
     unseen = f"{key} COLLATE BINARY NOT IN ({SEEN_KEYS}) AND {key} NOT IN ({PENDING_KEYS})"
     unseen += f" AND {key} COLLATE BINARY NOT IN ({LOCAL_KEYS})"

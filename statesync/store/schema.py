@@ -294,6 +294,24 @@ def _log_what_is_proven(connection: sqlite3.Connection) -> None:
         triggers.install(connection, tracked)
 
 
+_QUARANTINE = """
+CREATE TABLE IF NOT EXISTS statesync_quarantine (
+    object TEXT NOT NULL,
+    key TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    data BLOB,
+    code TEXT NOT NULL,
+    message TEXT NOT NULL,
+    in_the_way TEXT,
+    session TEXT NOT NULL,
+    since REAL NOT NULL,
+    tries INTEGER NOT NULL,
+    PRIMARY KEY (object, key)
+);
+CREATE INDEX IF NOT EXISTS statesync_quarantine_behind ON statesync_quarantine (object, in_the_way);
+"""
+
+
 def _park_what_is_refused(connection: sqlite3.Connection) -> None:
     """Let changes be parked: ``parked`` is the revision that the hub has refused, the others tell of it.
 
@@ -321,6 +339,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     _LOCAL_ONLY,
     _let_conflicts_wait,
     _tell_late_columns,
+    _QUARANTINE,
     _park_what_is_refused,
 )
 FORMAT = len(MIGRATIONS)

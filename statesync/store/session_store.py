@@ -37,6 +37,8 @@ from statesync.protocol.messages import (
 from statesync.store import claims, rereading
 from statesync.store.context import SessionContext
 from statesync.store.download.downloads import Downloads
+from statesync.store.download.fitting import TransactionLost
+from statesync.store.download.pages import PageDoesNotFit
 from statesync.store.journal import batches, history, sessions
 from statesync.store.journal.transitions import Detail, JournalWriter
 from statesync.store.outbox import queue
@@ -112,10 +114,12 @@ class SessionStore:
 
     def result(self) -> SyncResult:
         """Return what the session did, as the database has it."""
+        left_out = self._downloads.left_out()
         return history.result(
             self._context.raw(),
             self._context.session,
-            self._downloads.orphans,
+            left_out.errors,
+            left_out.quarantined,
             with_batches=self._context.options.get_sync_stats,
         )
 
@@ -162,7 +166,18 @@ class SessionStore:
     # -- transactions --------------------------------------------------------------------------------
 
     def commit(self, moves: tuple[Move, ...], effects: tuple[Effect, ...]) -> Committed:
-        """Write effects and journal rows in one transaction: the ``Commit`` of the machine."""
+        """Write effects and journal rows in one transaction: the ``Commit`` of the machine.
+
+        A page with a record that does not fit its table is rolled back, and stored record by record. That
+        costs nothing where all fit: a savepoint would copy every page of the file before it is written.
+        """
+        while True:
+            try:
+                return self._commit(moves, effects)
+            except (PageDoesNotFit, TransactionLost) as found:
+                self._downloads.look_closer(found)
+
+    def _commit(self, moves: tuple[Move, ...], effects: tuple[Effect, ...]) -> Committed:
         details: dict[AnyTrigger, Detail] = {}
         committed = NOTHING_COMMITTED
         with self._parts.database.transaction() as connection:
@@ -226,12 +241,16 @@ class SessionStore:
         details: dict[AnyTrigger, Detail],
     ) -> Committed:
         began = time.monotonic()
-        only_uploads: dict[str, int] = {}
+        more: dict[str, int] = {}
         if effect.direction is Direction.UPLOAD:
             outcome, committed = self._uploads.store(connection, effect.number)
-            only_uploads = {"conflicts": outcome.conflicts, "rejected": outcome.rejected}
+            more = {"conflicts": outcome.conflicts, "rejected": outcome.rejected}
         else:
-            committed = Committed(self._downloads.store(connection, effect.number))
+            stored = self._downloads.store(connection, effect.number)
+            committed = Committed(stored.records)
+            more = (
+                {"held": stored.held, "released": stored.released} if stored.held or stored.released else {}
+            )
         self._stored += committed.records
         details[Trigger.COMMIT_BATCH] = {
             "direction": effect.direction,
@@ -239,7 +258,7 @@ class SessionStore:
             "request": effect.spent.request,
             "parsing": effect.spent.parsing,
             "storing": time.monotonic() - began,
-            **only_uploads,
+            **more,
         }
         return committed
 

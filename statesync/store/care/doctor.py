@@ -12,10 +12,10 @@ from enum import StrEnum
 
 from attrs import frozen
 
-from statesync.store import cursors, local_only, schema, spaces
+from statesync.store import cursors, local_only, quarantine, schema, spaces
 from statesync.store.care.salvage import faults_in, is_damage, lacks_the_program
 from statesync.store.journal import audit, batches
-from statesync.store.outbox import soundness
+from statesync.store.outbox import parking, soundness
 from statesync.store.tracking import triggers
 from statesync.store.tracking.objects import Objects
 
@@ -121,6 +121,23 @@ def _check_outbox(connection: sqlite3.Connection, objects: Objects, present: Obj
             yield Complaint(
                 name, f"{count} records that are local only are of an object that is not tracked", None
             )
+    for name, count in quarantine.counts(connection).items():
+        if name not in objects:
+            yield Complaint(name, f"{count} records in quarantine are of an object that is not tracked", None)
+        else:
+            yield Complaint(
+                name,
+                f"{count} records that the hub has sent do not fit the table and wait in quarantine; "
+                "`statesync quarantine` says why, and the sync after the cause is gone stores them",
+                None,
+            )
+    for name, count in parking.counts(connection).items():
+        yield Complaint(
+            name,
+            f"{count} pending changes were refused by the hub and are parked; `statesync pending` says why, "
+            "and an edit or `statesync retry` sends them again",
+            None,
+        )
     for name, tracked in present.items():
         if not triggers.has_log(connection, tracked):
             continue  # told of above; without the log nobody knows what has been written since

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from statesync.store import bases, conflict_log, cursors, local_only, schema, spaces
+from statesync.store import bases, conflict_log, cursors, local_only, quarantine, schema, spaces
 from statesync.store.care.losses import Losses
 from statesync.store.cursors import MISSED_DELETES, UNLOGGED
 from statesync.store.journal import batches
@@ -37,6 +37,8 @@ def settle(connection: sqlite3.Connection, losses: Losses, opened: Objects) -> N
         gone = objects
         for name in objects:
             changes.forget_versions(connection, name)
+    if losses.of(quarantine.TABLE):  # which records these were, the hub alone knows
+        gone = objects
     reread(connection, gone, MISSED_DELETES)
     reread(connection, doubted, UNLOGGED)
     if not is_described:  # an object of which nobody knows how it looks is read again all the same

@@ -8,7 +8,7 @@ from logging import Logger, getLogger
 from attrs import evolve, frozen
 
 from statesync.errors import UnsupportedModel
-from statesync.store import cursors, local_only
+from statesync.store import cursors, local_only, quarantine
 from statesync.store.cursors import EPOCH, MISSED_DELETES
 from statesync.store.evolution.places import fold_where_it_is, is_in_place, with_key_of_table
 from statesync.store.outbox import changes, parking
@@ -61,6 +61,7 @@ def adopt(connection: sqlite3.Connection, takeover: Takeover) -> None:
     if known != tracked:
         registry.save(connection, tracked)
         parking.let_go(connection, tracked.name)
+        quarantine.try_first(connection, tracked.name)
     if takeover.is_lost:
         triggers.set_aside(connection, known)  # they may stand on the table that was renamed
     triggers.install(connection, tracked)

@@ -83,7 +83,9 @@ class Database:
                 yield self.raw()
             else:
                 with self.peewee.atomic():
-                    yield self.raw()
+                    connection = self.raw()
+                    with _something_to_roll_back(connection):
+                        yield connection
 
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
@@ -168,6 +170,20 @@ class Database:
             if words in said:
                 return kind(f"{self}: {said}; {advice}")
         return StoreError(f"{self}: {said}")
+
+
+@contextmanager
+def _something_to_roll_back(connection: sqlite3.Connection) -> Iterator[None]:
+    """Let the block's own error be told: SQLite rolls back by itself where a disk is full, or a rule says so.
+
+    Whoever rolls back after it would hear that there is nothing to roll back.
+    """
+    try:
+        yield
+    except BaseException:
+        if not connection.in_transaction:
+            connection.execute("BEGIN")
+        raise
 
 
 def _enforces_foreign_keys(connection: sqlite3.Connection) -> bool:

@@ -28,7 +28,8 @@ class Change(NamedTuple):
     """One change with what the record was before it, and what the hub has sent of it since.
 
     ``batch`` is the wire id of the batch that it went up with, None if it is not under way. ``contested`` is
-    the version of the hub's record if the change waits for a decision between both.
+    the version of the hub's record if the change waits for a decision between both. ``base`` is how far the
+    hub had been read when the record was changed.
     """
 
     position: int
@@ -38,6 +39,7 @@ class Change(NamedTuple):
     remote_image: str | None
     batch: str | None
     contested: int | None
+    base: int
 
     @property
     def remote(self) -> Record | None:
@@ -69,7 +71,8 @@ class Version(NamedTuple):
 
 
 _CHANGE = (
-    "SELECT position, object, key, image, theirs, batch, contested FROM statesync_change WHERE object = ?"
+    "SELECT position, object, key, image, theirs, batch, contested, base FROM statesync_change "
+    "WHERE object = ?"
 )
 
 

@@ -133,19 +133,14 @@ class Uploads:
                 f"the hub answered {len(answer.results)} verdicts to {len(batch.changes)} changes",
                 maybe_applied=True,
             )
-        try:
-            batch.resolutions = resolve(
-                context.raw(),
-                batch.changes,
-                answer.results,
-                context.tracked,
-                context.parts.registry.models,
-                context.options.conflict_policy,
-            )
-        except msgspec.MsgspecError as error:
-            raise BadAnswer(
-                f"the hub's record in a conflict does not fit its table: {error}", maybe_applied=True
-            ) from error
+        batch.resolutions = resolve(
+            context.raw(),
+            batch.changes,
+            answer.results,
+            context.tracked,
+            context.parts.registry.models,
+            context.options.conflict_policy,
+        )
         batch.answer = answer
         rejected = sum(isinstance(verdict, Rejected) for verdict in answer.results)
         resend = sum(resolution.goes_up for resolution in batch.resolutions)
@@ -181,6 +176,7 @@ class Uploads:
                 batch.changes,
                 answer.results,
                 batch.resolutions or [],
+                context.deadly,
                 context.tracked,
                 remove_accepted=context.options.remove_after_upload,
                 now=time.time(),

@@ -11,14 +11,14 @@ from collections.abc import Iterable, Sequence
 import msgspec
 from attrs import frozen
 
-from statesync.store import local_only
+from statesync.store import local_only, quarantine
 from statesync.store.outbox import changes as outbox
 from statesync.store.outbox import lookup
 from statesync.store.outbox.changes import Rebase
 from statesync.store.outbox.fold import fold
 from statesync.store.outbox.parking import park
 from statesync.store.resolving.asking import Resolution, sent_record
-from statesync.store.resolving.keeping import compare_local, store_resolution
+from statesync.store.resolving.keeping import Deadly, compare_local, store_resolution
 from statesync.store.tracking.images import image_of
 from statesync.store.tracking.objects import Objects, TrackedObject
 from statesync.wire import Accepted, Change, Conflicted, Rejected, Verdict
@@ -49,17 +49,21 @@ def store(
     changes: Sequence[Change],
     verdicts: Sequence[Verdict],
     resolutions: Iterable[Resolution],
+    deadly: Deadly,
     objects: Objects,
     *,
     remove_accepted: bool,
     now: float,
 ) -> Outcome:
-    """Store the verdicts of one batch, at the time ``now``. In a transaction, tracking off. Folds first."""
+    """Store the verdicts of one batch, at the time ``now``. In a transaction, tracking off. Folds first.
+
+    Raises ``TransactionLost`` as ``store_resolution`` does.
+    """
     fold(connection, objects)
     refused = _not_accepted(changes, verdicts)
     rejected = _park_rejected(connection, session, wire_id, refused, now)
     for resolution in resolutions:
-        store_resolution(connection, session, resolution)
+        store_resolution(connection, session, resolution, deadly)
     # A conflict that was not stored (edited since) is free again and comes up in the next round.
     conflicts = [
         (change.object, change.key) for change, verdict in refused if isinstance(verdict, Conflicted)
@@ -95,6 +99,7 @@ def _store_accepted(
     remove_accepted: bool,
 ) -> None:
     """Take accepted changes out of the outbox, by compare and set; those edited since stay, rebased."""
+    _end_quarantine(connection, changes, verdicts)
     _settle_local(connection, wire_id, changes, verdicts, objects)
     if remove_accepted:
         _remove(connection, wire_id, objects)
@@ -114,6 +119,15 @@ def _accepted(
         for change, verdict in zip(changes, verdicts, strict=True)
         if isinstance(verdict, Accepted)
     }
+
+
+def _end_quarantine(
+    connection: sqlite3.Connection, changes: Sequence[Change], verdicts: Sequence[Verdict]
+) -> None:
+    """Let go of what waited of accepted records: the hub has ours in its place."""
+    if quarantine.has_any(connection):
+        for name, key in _accepted(changes, verdicts):
+            quarantine.release(connection, name, [key])
 
 
 def _settle_local(

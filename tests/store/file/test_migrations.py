@@ -17,6 +17,7 @@ from statesync import ConnectionLost, Phase, Store, SyncOptions
 from statesync.testing import Fault, FaultyRemote
 
 _SINCE_FORMAT_5 = """\
+DROP TABLE statesync_quarantine;
 DROP INDEX statesync_change_spared;
 ALTER TABLE statesync_change DROP COLUMN spared;
 ALTER TABLE statesync_cursor DROP COLUMN unread;
