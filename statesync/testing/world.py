@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from uuid_utils import uuid7
 
-from statesync.errors import InDoubt, RemoteError, SyncCancelled
+from statesync.errors import AllRejected, InDoubt, RemoteError, SyncCancelled
 from statesync.scope import Scope
 from statesync.session import timers
 from statesync.store.tracking import model as tracked_model
@@ -317,7 +317,7 @@ class SyncWorld(RuleBasedStateMachine):
         device.remote.inject(*faults)
         scope = device.store.scope(device.remote, only) if only else device.scope
         follow = _Follower(scope, cancel_at, meanwhile, during)
-        with suppress(SyncCancelled, RemoteError, InDoubt):
+        with suppress(SyncCancelled, RemoteError, InDoubt, AllRejected):
             scope.sync(self.options, follow)
         device.remote.calm()
 
