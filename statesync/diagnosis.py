@@ -65,7 +65,7 @@ class ObjectDiagnosis:
 
     ``local_only`` is how many records are no business of the hub's, ``quarantined`` how many came down and
     are held back, because they do not fit their table. Neither are differences. ``parked`` is how many of
-    what waits the hub has refused.
+    those that are pending the hub has refused.
     """
 
     object: str

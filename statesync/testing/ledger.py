@@ -47,6 +47,10 @@ class Ledger:
             still = {column: after[column] for column in earlier or {}}
             claims.append(still | changed if before is not None else after)
 
+    def claim(self, device: WorldDevice, name: str, key: str, values: Record) -> None:
+        """Enter values that were decided on: what was claimed before is settled by the conflict log."""
+        self._claims.setdefault((device.name, name, key), []).append(values)
+
     def let_go(self, device: WorldDevice, name: str, key: str) -> None:
         """Let go of the write that waits: the device has written the record anew, for itself alone."""
         claims = self._claims.get((device.name, name, key))

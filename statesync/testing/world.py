@@ -218,9 +218,12 @@ class SyncWorld(RuleBasedStateMachine):
     def every_device_is_sound(self) -> None:
         """Hold every device to what must be true whenever no session runs."""
         while self._touched:
-            device = self._touched.pop()
-            check_at_rest(device)
-            check_feed(device, self.hub)
+            self.check_at_rest(self._touched.pop())
+
+    def check_at_rest(self, device: WorldDevice) -> None:
+        """Hold one device, on which no session runs, to what must be true."""
+        check_at_rest(device)
+        check_feed(device, self.hub)
 
     def teardown(self) -> None:
         """End the faults, let everybody sync, and hold the world to its promises."""

@@ -27,16 +27,22 @@ class Misfit(Exception):
 class Cell:
     """One entry of a page: a row, or where a page below is found.
 
-    ``raw`` are its bytes without the number of the page below. ``columns`` is how many values a row has, None
-    where that stands on another page. ``overflow`` is the first of the ``further`` pages that it goes on to.
+    ``raw`` are its bytes without the number of the page below. ``serials`` say of what kind and length each
+    value of a row is, None where that stands on another page. ``overflow`` is the first of the ``further``
+    pages that it goes on to.
     """
 
     raw: bytes
     child: int
     rowid: int
-    columns: int | None
+    serials: tuple[int, ...] | None
     overflow: int
     further: int
+
+    @property
+    def columns(self) -> int | None:
+        """How many values a row has, None where that stands on another page."""
+        return None if self.serials is None else len(self.serials)
 
 
 @frozen
@@ -142,7 +148,7 @@ def _cell(content: bytes, place: int, kind: int, usable: int) -> Cell:
     begin = at
     if kind == TABLE_INNER:
         rowid, at = _varint(content, at)
-        return Cell(content[begin:at], child, _signed(rowid), 0, 0, 0)
+        return Cell(content[begin:at], child, _signed(rowid), (), 0, 0)
     length, at = _varint(content, at)
     rowid = 0
     if kind == TABLE_LEAF:
@@ -157,7 +163,7 @@ def _cell(content: bytes, place: int, kind: int, usable: int) -> Cell:
     if end > usable:
         raise Misfit("a cell goes past its page")
     return Cell(
-        content[begin:end], child, _signed(rowid), _columns(content, at, length, local), overflow, further
+        content[begin:end], child, _signed(rowid), _serials(content, at, length, local), overflow, further
     )
 
 
@@ -171,21 +177,20 @@ def _local_length(length: int, usable: int, *, is_table: bool) -> int:
     return wanted if wanted <= most else least
 
 
-def _columns(content: bytes, at: int, length: int, local: int) -> int | None:
-    """Return how many values a row has. Raises ``Misfit`` where their lengths do not add up to the row's."""
+def _serials(content: bytes, at: int, length: int, local: int) -> tuple[int, ...] | None:
+    """Return the kinds of a row's values. Raises ``Misfit`` where their lengths do not make up the row's."""
     header, place = _varint(content, at)
     if header > local:
         if header > length:
             raise Misfit("a row's header is longer than the row")
         return None
-    count, total = 0, header
+    serials: list[int] = []
     while place < at + header:
         serial, place = _varint(content, place)
-        total += _value_length(serial)
-        count += 1
-    if place != at + header or total != length:
+        serials.append(serial)
+    if place != at + header or header + sum(map(_value_length, serials)) != length:
         raise Misfit("the lengths of a row's values do not add up")
-    return count
+    return tuple(serials)
 
 
 def _value_length(serial: int) -> int:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import sqlite3
 
-from statesync.store import bases, conflict_log, cursors, local_only, quarantine, schema, spaces
+from statesync.store import bases, conflict_log, cursors, local_only, quarantine, spaces
 from statesync.store.care.losses import Losses
 from statesync.store.cursors import MISSED_DELETES, UNLOGGED
 from statesync.store.journal import batches
 from statesync.store.outbox import changes, loss
 from statesync.store.outbox.fold import fold
 from statesync.store.rereading import reread
+from statesync.store.schema import migrating
+from statesync.store.schema.statements import has_table
 from statesync.store.tracking import registry, triggers
 from statesync.store.tracking.objects import Objects
 from statesync.store.upload.doubts import let_go, resolve_doubts
@@ -26,7 +28,7 @@ def settle(connection: sqlite3.Connection, losses: Losses, opened: Objects) -> N
     Afterwards every pending change that could be read waits, but those of records that are lost, and what
     has to be read from the hub again is read by the next session.
     """
-    schema.restore_format(connection)
+    migrating.restore_format(connection)
     is_described = not registry.forget_unreadable(connection) and not losses.of(registry.TABLE)
     objects = _with_tables(connection, opened | registry.load(connection))
     doubted = _settle_changes(connection, losses, objects)
@@ -54,7 +56,7 @@ def _with_tables(connection: sqlite3.Connection, objects: Objects) -> Objects:
     return {
         name: tracked
         for name, tracked in objects.items()
-        if schema.has_table(connection, tracked.table) and triggers.has_log(connection, tracked)
+        if has_table(connection, tracked.table) and triggers.has_log(connection, tracked)
     }
 
 

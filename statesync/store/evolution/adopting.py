@@ -14,7 +14,7 @@ from statesync.store.evolution.places import fold_where_it_is, is_in_place, with
 from statesync.store.outbox import changes, parking
 from statesync.store.outbox.fold import fold
 from statesync.store.rereading import reread
-from statesync.store.schema import has_table
+from statesync.store.schema.statements import has_table
 from statesync.store.tracking import registry, triggers
 from statesync.store.tracking.objects import Objects, TrackedObject
 from statesync.store.tracking.quoting import in_main, quoted
@@ -60,8 +60,8 @@ def adopt(connection: sqlite3.Connection, takeover: Takeover) -> None:
     added = set(tracked.column_names) - set(known.column_names)
     if known != tracked:
         registry.save(connection, tracked)
-        parking.let_go(connection, tracked.name)
         quarantine.try_first(connection, tracked.name)
+        parking.let_go(connection, tracked.name)
     if takeover.is_lost:
         triggers.set_aside(connection, known)  # they may stand on the table that was renamed
     triggers.install(connection, tracked)

@@ -1,7 +1,7 @@
 """Refusals in a ``SyncWorld``: a hub that takes no large records for a time, and what it has refused.
 
-What is parked stays so until its record is written, or until a program asks for it. Whatever else is written arrives,
-and once the hub takes everything again, what was parked goes up by a ``retry()`` alone.
+What is parked stays so until its record is written, or until a program asks for it. Whatever else is written
+arrives, and once the hub takes everything again, what was parked goes up by a ``retry()`` alone.
 """
 
 from __future__ import annotations
