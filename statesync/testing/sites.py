@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ import peewee
 
 from statesync.conflicts import Record
 from statesync.filters import Filter, Filters
-from statesync.hub import Hub, LocalRemote, prepare
+from statesync.hub import Hub, HubLimits, LocalRemote, prepare
 from statesync.hub.pull import passes
 from statesync.scope import Scope, Store
 from statesync.store.tracking.describe import describe
@@ -21,6 +22,7 @@ from statesync.store.tracking.objects import TrackedObject
 from statesync.store.tracking.quoting import quoted
 from statesync.testing.crashes import Watch
 from statesync.testing.faults import FaultyRemote
+from statesync.values import PendingChange
 
 SPACE = "world"
 
@@ -55,6 +57,7 @@ class WorldHub:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.limits: HubLimits = HubLimits()
         prepare(self._url)
         with closing(sqlite3.connect(path)) as database:
             database.executescript(_AUDIT)
@@ -66,7 +69,11 @@ class WorldHub:
 
     def open(self) -> None:
         """Open the hub; it was closed, or is new."""
-        self.hub: Hub = Hub(self._url, without_tokens=True)
+        self.hub: Hub = Hub(self._url, without_tokens=True, limits=self.limits)
+
+    def limit(self, limits: HubLimits) -> None:
+        """Let other limits hold from now on."""
+        self.limits = self.hub.limits = limits
 
     def remote(self) -> LocalRemote:
         """Return a new way to the hub."""
@@ -184,7 +191,22 @@ class WorldDevice:
 
     def pending_keys(self) -> set[tuple[str, str]]:
         """Return the records with a change that waits for the hub."""
-        return {(change.object, change.key) for change in self.store.pending()}
+        return set(self.waiting())
+
+    def waiting(self) -> dict[tuple[str, str], PendingChange]:
+        """Return the changes that wait for the hub, by their records."""
+        return {(change.object, change.key): change for change in self.store.pending()}
+
+    def refusals(self) -> Counter[tuple[str, str]]:
+        """Return how often each change that waits was refused."""
+        with self.looking() as found:
+            rows = found.execute("SELECT object, key, refusals FROM statesync_change")
+            return Counter({(name, key): count for name, key, count in rows})
+
+    def has_doubt(self) -> bool:
+        """Tell whether an upload has no answer yet."""
+        with self.looking() as found:
+            return found.execute("SELECT 1 FROM statesync_batch WHERE doubt = 1").fetchone() is not None
 
     def conflicts(self, name: str, key: str) -> list[tuple[Record | None, ...]]:
         """Return (base, local, remote, kept) of every conflict that was logged for a record."""

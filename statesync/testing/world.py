@@ -16,7 +16,7 @@ import peewee
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from statesync.errors import InDoubt, RemoteError, SyncCancelled
+from statesync.errors import AllRejected, InDoubt, RemoteError, SyncCancelled
 from statesync.testing.crashes import CrashPoints, Watch
 from statesync.testing.faults import Fault
 from statesync.testing.ledger import Ledger
@@ -303,7 +303,7 @@ class SyncWorld(RuleBasedStateMachine):
         device.remote.inject(*faults)
         scope = device.store.scope(device.remote, only) if only else device.scope
         follow = Follower(scope, cancel_at, meanwhile, during)
-        with suppress(SyncCancelled, RemoteError, InDoubt):
+        with suppress(SyncCancelled, RemoteError, InDoubt, AllRejected):
             scope.sync(self.options, follow)
         device.remote.calm()
 
