@@ -57,6 +57,11 @@ class Ledger:
         if claims:
             claims.pop()
 
+    def forget(self, device: WorldDevice) -> None:
+        """Let go of all that a device wrote: its conflict log is lost, and nobody can tell any more."""
+        for place in [place for place in self._claims if place[0] == device.name]:
+            del self._claims[place]
+
     def lost(self, devices: dict[str, WorldDevice], hub: WorldHub) -> list[str]:
         """Return a line for every claim that was lost."""
         return list(self._lost(devices, hub))

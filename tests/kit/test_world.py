@@ -17,7 +17,7 @@ from peewee import Model
 
 from statesync import UsageError
 from statesync.testing import Fault
-from statesync.testing.moves.local import LocalWrites
+from statesync.testing.moves.damage import DamagedPages
 from statesync.testing.moves.refusals import Refusals
 
 from .shop import Article, Shelf
@@ -32,7 +32,7 @@ def _record(name: str, key: str) -> Model:
     return {"Shelf": Shelf, "Article": Article}[name](id=key)
 
 
-class World(Refusals, LocalWrites):
+class World(DamagedPages, Refusals):
     models = [Shelf, Article]
 
     @rule(site=_sites, again=st.sampled_from(["clear", "reset"]), data=st.data())
