@@ -19,9 +19,13 @@ _Place = tuple[str, str, str]
 
 @define(eq=False)
 class Ledger:
-    """The claims of every device, by (device, object, key); a claim of None is a delete."""
+    """The claims of every device, by (device, object, key); a claim of None is a delete.
+
+    ``deleted`` are the records, by (object, key), that somebody has deleted somewhere.
+    """
 
     _claims: dict[_Place, list[Record | None]] = field(factory=dict, init=False)
+    deleted: set[tuple[str, str]] = field(factory=set, init=False)
 
     def note(
         self,
@@ -40,6 +44,7 @@ class Ledger:
         earlier = claims.pop() if was_pending and claims else None
         if after is None:
             claims.append(None)
+            self.deleted.add((name, key))
         else:
             changed = {
                 column: value for column, value in after.items() if (before or {}).get(column) != value
@@ -71,6 +76,12 @@ class Ledger:
                 if not waits and not _is_settled(claim, held, logged):
                     said = "the delete" if claim is None else f"{claim}"
                     yield f"{who} wrote {said} to {name} {key}, and that was lost"
+
+
+    def made_up(self, hub: WorldHub) -> list[str]:
+        """Return a line for every delete that the hub has heard of, and that nobody has made."""
+        made_up = hub.deleted() - self.deleted
+        return [f"nobody has deleted {name} {key}, and the hub was told so" for name, key in made_up]
 
 
 def _is_settled(claim: Record | None, held: list[Record | None], logged: list[Record | None]) -> bool:

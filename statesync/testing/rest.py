@@ -72,7 +72,8 @@ def check_converged(devices: Sequence[WorldDevice], hub: WorldHub) -> None:
     local only is the device's own business.
     """
     for device in devices:
-        assert device.pending_keys() == set(), f"{device.name} has changes that did not go up"
+        waiting = device.store.pending()
+        assert waiting == [], f"{device.name} has changes that did not go up: {waiting}"
         hidden = hub.hidden(device.filters())
         here, there = device.records(), hub.records(device.objects)
         for place in hidden | device.local_keys():

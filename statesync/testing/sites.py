@@ -15,6 +15,7 @@ from statesync.filters import Filter, Filters
 from statesync.hub import Hub, LocalRemote, prepare
 from statesync.hub.pull import passes
 from statesync.scope import Scope, Store
+from statesync.store.rereading import reread
 from statesync.store.tracking.describe import describe
 from statesync.store.tracking.images import record_of_image
 from statesync.store.tracking.objects import TrackedObject
@@ -84,6 +85,10 @@ class WorldHub:
         )
         return [None if deleted else tracked.wire.read(data.encode()) for deleted, data in rows]
 
+    def deleted(self) -> set[tuple[str, str]]:
+        """Return the records whose delete the hub was told of, ever."""
+        return set(self._ask("SELECT object, key FROM audit WHERE deleted"))
+
     def hidden(self, filters: Filters) -> set[tuple[str, str]]:
         """Return the living records that a device with these filters is not shown."""
         of_object = "SELECT key, data FROM record WHERE object = ? AND NOT deleted"
@@ -112,13 +117,17 @@ class WorldHub:
 
 
 class WorldDevice:
-    """One store on the user's models. The models are bound to it within ``bound()`` alone."""
+    """One store on the user's models. The models are bound to it within ``bound()`` alone.
+
+    ``disturbed`` are records that went without being deleted, so that they need not be as the hub has them.
+    """
 
     def __init__(self, name: str, path: Path, models: Sequence[type[peewee.Model]]) -> None:
         self.name = name
         self.path = path
         self.models: tuple[type[peewee.Model], ...] = tuple(models)
         self.objects: dict[str, TrackedObject] = {one.name: one for one in map(describe, models)}
+        self.disturbed: set[tuple[str, str]] = set()
 
     def open(self, hub: WorldHub, watch: Watch | None = None) -> None:
         """Open store and scope, as a program does when it starts."""
@@ -175,7 +184,7 @@ class WorldDevice:
                 for name, tracked in self.objects.items()
                 for (key,) in found.execute(f"SELECT key FROM {quoted(tracked.log)}")
             }
-        return changed | logged | self.local_keys()
+        return changed | logged | self.local_keys() | self.disturbed
 
     def local_keys(self) -> set[tuple[str, str]]:
         """Return the records that are local only."""
@@ -194,6 +203,13 @@ class WorldDevice:
                 (name, key),
             ).fetchall()
         return [tuple(map(record_of_image, row)) for row in rows]
+
+
+def read_again(device: WorldDevice, why: str) -> None:
+    """Let a device read everything from the start: tracking was off, or it has missed deletes."""
+    parts = device.store._parts
+    with parts.database.transaction() as connection:
+        reread(connection, parts.objects, why)
 
 
 def _select_all(tracked: TrackedObject) -> str:

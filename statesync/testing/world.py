@@ -241,8 +241,9 @@ class SyncWorld(RuleBasedStateMachine):
     def at_the_end(self) -> None:
         """Hold the world, in which everybody has synced, to its promises."""
         check_converged(self.devices, self.hub)
-        lost = self.ledger.lost({device.name: device for device in self.devices}, self.hub)
-        assert not lost, "\n".join(lost)
+        wrong = self.ledger.lost({device.name: device for device in self.devices}, self.hub)
+        wrong += self.ledger.made_up(self.hub)
+        assert not wrong, "\n".join(wrong)
 
     # -- how -----------------------------------------------------------------------------------------
 

@@ -52,7 +52,7 @@ class Decisions(SyncWorld):
             self.let_sync(device, faults, None)
         assert contested <= _contested(device), f"{device.name} has decided what was to wait"
         after = device.records()
-        for place in contested:
+        for place in contested - device.disturbed:
             assert after.get(place) == before.get(place), f"{device.name} has overwritten {place}"
 
     @rule(site=_sites, policy=_policies, kind=st.sampled_from(SyncType), data=st.data())
@@ -126,10 +126,13 @@ class Decisions(SyncWorld):
             "some later": lambda conflict: LATER if conflict.key < "8" else conflict.local,
             "values": lambda conflict: self._values(conflict.object),
             "instance": lambda conflict: conflict.mine or conflict.theirs,
-            "delete": lambda _: None,
+            "delete": self._delete,
             "fails": _fail,
         }
         return answers.get(which, which)
+
+    def _delete(self, conflict: Conflict) -> None:
+        self.ledger.deleted.add((conflict.object, conflict.key))
 
     def _values(self, name: str) -> Row:
         return self._text(self._model_of(name))
@@ -156,6 +159,8 @@ class Decisions(SyncWorld):
             expected = {**(entry.local or {}), **(entry.remote or {}), **chosen}
             self.ledger.claim(device, entry.object, entry.key, chosen)
         here = device.records().get((entry.object, entry.key))
+        if entry.local is None and entry.remote is None and here is not None and expected is not None:
+            here = {column: here[column] for column in expected}  # the rest are defaults
         assert is_local or here == expected, f"{device.name} has not taken {choice} of {entry}: {here}"
         waits = (entry.object, entry.key) in device.pending_keys()
         assert waits == (expected != entry.remote), f"{device.name} has settled {entry}, and sends {waits}"

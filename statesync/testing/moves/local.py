@@ -16,9 +16,8 @@ from hypothesis.stateful import rule
 
 from statesync.conflicts import Record
 from statesync.store.cursors import EPOCH, MISSED_DELETES
-from statesync.store.rereading import reread
 from statesync.testing.rows import Row
-from statesync.testing.sites import Known, WorldDevice
+from statesync.testing.sites import Known, WorldDevice, read_again
 from statesync.testing.world import SyncWorld, Write, _key_of, _update
 
 _Place = tuple[str, str, str]
@@ -75,7 +74,7 @@ class LocalWrites(SyncWorld):
     @rule(site=_sites, why=st.sampled_from([EPOCH, MISSED_DELETES]))
     def read_again(self, site: int, why: str) -> None:
         """A device has to read everything from the start: tracking was off, or it has missed deletes."""
-        _read_again(self._device(site), why)
+        read_again(self._device(site), why)
 
     def _edit_first(self, device: WorldDevice, model: type[peewee.Model]) -> None:
         for key in self.keys(model, device)[:1]:
@@ -142,7 +141,7 @@ class LocalWrites(SyncWorld):
         for device in self.devices:
             for model in self.models:
                 self._edit_first(device, model)
-            _read_again(device, MISSED_DELETES)
+            read_again(device, MISSED_DELETES)
             device.scope.sync(self.options)
         super().at_the_end()
         self.check_local()
@@ -157,12 +156,6 @@ class LocalWrites(SyncWorld):
             is_news = len(self.hub.history(device.objects[name], key)) > local.versions
             here = device.records().get((name, key))
             assert is_news or here == local.record, f"{who} has lost what was written locally: {name} {key}"
-
-
-def _read_again(device: WorldDevice, why: str) -> None:
-    parts = device.store._parts
-    with parts.database.transaction() as connection:
-        reread(connection, parts.objects, why)
 
 
 def _changed(before: Known, after: Known) -> set[tuple[str, str]]:
