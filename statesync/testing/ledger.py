@@ -49,7 +49,7 @@ class Ledger:
             changed = {
                 column: value for column, value in after.items() if (before or {}).get(column) != value
             }
-            still = {column: after[column] for column in earlier or {}}
+            still = {column: after[column] for column in earlier or {} if column in after}
             claims.append(still | changed if before is not None else after)
 
     def claim(self, device: WorldDevice, name: str, key: str, values: Record) -> None:
@@ -61,6 +61,13 @@ class Ledger:
         claims = self._claims.get((device.name, name, key))
         if claims:
             claims.pop()
+
+    def forget_column(self, device: WorldDevice, column: str) -> None:
+        """Claim nothing any more of a column that a device has not got any more."""
+        for (who, *_), claims in self._claims.items():
+            for claim in claims:
+                if who == device.name and claim is not None:
+                    claim.pop(column, None)
 
     def lost(self, devices: dict[str, WorldDevice], hub: WorldHub) -> list[str]:
         """Return a line for every claim that was lost."""
@@ -77,7 +84,6 @@ class Ledger:
                     said = "the delete" if claim is None else f"{claim}"
                     yield f"{who} wrote {said} to {name} {key}, and that was lost"
 
-
     def made_up(self, hub: WorldHub) -> list[str]:
         """Return a line for every delete that the hub has heard of, and that nobody has made."""
         made_up = hub.deleted() - self.deleted
@@ -87,7 +93,7 @@ class Ledger:
 def _is_settled(claim: Record | None, held: list[Record | None], logged: list[Record | None]) -> bool:
     if claim is None:
         return None in logged or not held or None in held
-    return any(_contains(record, claim) for record in (*held, *logged))
+    return not claim or any(_contains(record, claim) for record in (*held, *logged))
 
 
 def _contains(record: Record | None, claim: Record) -> bool:

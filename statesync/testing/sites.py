@@ -48,8 +48,6 @@ END;
 Known = dict[tuple[str, str], Record]
 """Records by (object, key)."""
 
-"""By object and column, the values of the records that a device wants."""
-
 
 class WorldHub:
     """A hub on a file of its own, whose triggers keep every write, and refuse to apply a batch twice."""
@@ -76,7 +74,9 @@ class WorldHub:
     def records(self, objects: dict[str, TrackedObject]) -> Known:
         """Return the living records, as a device would store them."""
         rows = self._ask("SELECT object, key, data FROM record WHERE NOT deleted")
-        return {(name, key): objects[name].wire.read(data.encode()) for name, key, data in rows}
+        return {
+            (name, key): objects[name].wire.read(data.encode()) for name, key, data in rows if name in objects
+        }
 
     def history(self, tracked: TrackedObject, key: str) -> list[Record | None]:
         """Return everything that was ever written to a record; None is a delete."""
@@ -144,6 +144,17 @@ class WorldDevice:
                 self.store.track(model)
             self.store.setup()
 
+    def own(self, model: type[peewee.Model]) -> type[peewee.Model]:
+        """Return the model as this device's program has it."""
+        return model
+
+    def record(self, name: str, key: str) -> peewee.Model:
+        """Return what names a record to the store."""
+        model = self.own(next(one for one in self.models if one.__name__ == name))
+        made = model()
+        setattr(made, key_of(model).name, key)
+        return made
+
     @contextmanager
     def bound(self) -> Iterator[None]:
         """Let the models mean this device's records for the length of the block."""
@@ -203,6 +214,13 @@ class WorldDevice:
                 (name, key),
             ).fetchall()
         return [tuple(map(record_of_image, row)) for row in rows]
+
+
+def key_of(model: type[peewee.Model]) -> peewee.Field:
+    """Return the key of a model that has one."""
+    key = model._meta.primary_key
+    assert isinstance(key, peewee.Field), f"{model.__name__} has no single key column"
+    return key
 
 
 def read_again(device: WorldDevice, why: str) -> None:

@@ -29,7 +29,7 @@ from statesync.testing.faults import Fault
 from statesync.testing.ledger import Ledger
 from statesync.testing.rest import check_at_rest, check_converged, check_feed
 from statesync.testing.rows import Row, record_strategy
-from statesync.testing.sites import WorldDevice, WorldHub
+from statesync.testing.sites import WorldDevice, WorldHub, key_of
 from statesync.values import Part, Progress, State, SyncOptions
 
 _MEMORY = Path("/dev/shm")
@@ -80,14 +80,15 @@ class SyncWorld(RuleBasedStateMachine):
         self.folder: Path = Path(tempfile.mkdtemp(prefix="statesync-", dir=memory))
         self._stack.callback(shutil.rmtree, self.folder)
         self.hub: WorldHub = WorldHub(self.folder / "hub.db")
-        self.devices: list[WorldDevice] = [
-            WorldDevice(f"device {number}", self.folder / f"{number}.db", self.models)
-            for number in range(self.device_count)
-        ]
+        self.devices: list[WorldDevice] = [self.new_device(number) for number in range(self.device_count)]
         for device in self.devices:
             device.open(self.hub)
         self.ledger: Ledger = Ledger()
         self._touched: set[WorldDevice] = set()
+
+    def new_device(self, number: int) -> WorldDevice:
+        """Return a device that is not open yet."""
+        return WorldDevice(f"device {number}", self.folder / f"{number}.db", self.models)
 
     def rows(self, model: type[peewee.Model], device: WorldDevice) -> st.SearchStrategy[Row]:
         """Return the strategy for new rows; foreign keys name rows that are on the device.
@@ -109,7 +110,7 @@ class SyncWorld(RuleBasedStateMachine):
     def keys(self, model: type[peewee.Model], device: WorldDevice) -> list[Any]:
         """Return the keys of the rows of ``model`` on ``device``, in order."""
         with device.bound():
-            key = _key_of(model)
+            key = key_of(model)
             return [row[0] for row in cast(Iterable[Any], model.select(key).order_by(key).tuples())]
 
     # -- what people do ------------------------------------------------------------------------------
@@ -136,7 +137,7 @@ class SyncWorld(RuleBasedStateMachine):
         device, model = self._device(site), self._model(data)
         keys, rows = self.keys(model, device), self.rows(model, device)
         if keys and not rows.is_empty:
-            row = data.draw(rows) | {_key_of(model).name: data.draw(st.sampled_from(keys))}
+            row = data.draw(rows) | {key_of(model).name: data.draw(st.sampled_from(keys))}
             self.write(device, lambda: model.insert(row).on_conflict_replace().execute())
 
     @rule(site=_sites, data=st.data())
@@ -152,7 +153,7 @@ class SyncWorld(RuleBasedStateMachine):
         device, model = self._device(site), self._model(data)
         if keys := self.keys(model, device):
             key = data.draw(st.sampled_from(keys))
-            self.write(device, lambda: model.delete().where(_key_of(model) == key).execute())
+            self.write(device, lambda: model.delete().where(key_of(model) == key).execute())
 
     @rule(data=st.data())
     def edit_apart(self, data: st.DataObject) -> None:
@@ -163,7 +164,7 @@ class SyncWorld(RuleBasedStateMachine):
             key = data.draw(st.sampled_from(keys))
             for site, device in enumerate(self.devices):
                 if changes := self._some_fields(self._device(site), model, data):
-                    self.write(device, _update(model, key, changes))
+                    self.write(device, update(model, key, changes))
 
     # -- what programs and networks do ---------------------------------------------------------------
 
@@ -272,7 +273,7 @@ class SyncWorld(RuleBasedStateMachine):
         if rows.is_empty:
             return {}
         row = data.draw(rows)
-        names = sorted(row.keys() - {_key_of(model).name})
+        names = sorted(row.keys() - {key_of(model).name})
         chosen = data.draw(st.lists(st.sampled_from(names), min_size=1, unique=True))
         return {name: row[name] for name in chosen}
 
@@ -286,7 +287,7 @@ class SyncWorld(RuleBasedStateMachine):
         if not keys:
             return lambda: None
         key, changes = data.draw(st.sampled_from(keys)), self._some_fields(device, model, data)
-        return _update(model, key, changes) if changes else lambda: None
+        return update(model, key, changes) if changes else lambda: None
 
     def write(self, device: WorldDevice, write: Write) -> None:
         """Let a write happen, and enter what it did to which records into the ledger."""
@@ -319,7 +320,7 @@ class SyncWorld(RuleBasedStateMachine):
         ``meanwhile`` happens when the first batch of ``during`` has been started.
         """
         device.remote.inject(*faults)
-        scope = device.store.scope(device.remote, only) if only else device.scope
+        scope = device.store.scope(device.remote, device.own(only)) if only else device.scope
         follow = _Follower(scope, cancel_at, meanwhile, during)
         with suppress(SyncCancelled, RemoteError, InDoubt):
             scope.sync(self.options, follow)
@@ -344,14 +345,8 @@ class SyncWorld(RuleBasedStateMachine):
             device.open(self.hub)
 
 
-def _key_of(model: type[peewee.Model]) -> peewee.Field:
-    key = model._meta.primary_key
-    assert isinstance(key, peewee.Field), f"{model.__name__} has no single key column"
-    return key
-
-
-def _update(model: type[peewee.Model], key: Any, changes: Row) -> Write:
-    return lambda: model.update(changes).where(_key_of(model) == key).execute()
+def update(model: type[peewee.Model], key: Any, changes: Row) -> Write:
+    return lambda: model.update(changes).where(key_of(model) == key).execute()
 
 
 class _Follower:

@@ -19,9 +19,10 @@ from hypothesis.stateful import rule
 from statesync.conflicts import LATER, Conflict
 from statesync.errors import UsageError
 from statesync.testing.faults import Fault
+from statesync.testing.rest import is_as
 from statesync.testing.rows import Row
-from statesync.testing.sites import WorldDevice
-from statesync.testing.world import SyncWorld, _key_of, _update
+from statesync.testing.sites import WorldDevice, key_of
+from statesync.testing.world import SyncWorld, update
 from statesync.values import ConflictEntry, SyncType
 
 _Place = tuple[str, str]
@@ -53,7 +54,7 @@ class Decisions(SyncWorld):
         assert contested <= _contested(device), f"{device.name} has decided what was to wait"
         after = device.records()
         for place in contested - device.disturbed:
-            assert after.get(place) == before.get(place), f"{device.name} has overwritten {place}"
+            assert is_as(after.get(place), before.get(place)), f"{device.name} has overwritten {place}"
 
     @rule(site=_sites, policy=_policies, kind=st.sampled_from(SyncType), data=st.data())
     def contest(self, site: int, policy: str, kind: SyncType, data: st.DataObject) -> None:
@@ -77,11 +78,13 @@ class Decisions(SyncWorld):
             row = data.draw(rows)
             self.write(device, lambda: model.insert(row).execute())
 
-    def _write_apart(self, device: WorldDevice, model: type[peewee.Model], key: Any, *, is_delete: bool) -> None:
+    def _write_apart(
+        self, device: WorldDevice, model: type[peewee.Model], key: Any, *, is_delete: bool
+    ) -> None:
         if is_delete:
-            self.write(device, lambda: model.delete().where(_key_of(model) == key).execute())
+            self.write(device, lambda: model.delete().where(key_of(model) == key).execute())
         else:
-            self.write(device, _update(model, key, self._text(model)))
+            self.write(device, update(model, key, self._text(model)))
 
     @rule(site=_sites, choice=_choices, data=st.data())
     def settle(self, site: int, choice: str, data: st.DataObject) -> None:
@@ -159,9 +162,7 @@ class Decisions(SyncWorld):
             expected = {**(entry.local or {}), **(entry.remote or {}), **chosen}
             self.ledger.claim(device, entry.object, entry.key, chosen)
         here = device.records().get((entry.object, entry.key))
-        if entry.local is None and entry.remote is None and here is not None and expected is not None:
-            here = {column: here[column] for column in expected}  # the rest are defaults
-        assert is_local or here == expected, f"{device.name} has not taken {choice} of {entry}: {here}"
+        assert is_local or is_as(here, expected), f"{device.name} has not taken {choice} of {entry}: {here}"
         waits = (entry.object, entry.key) in device.pending_keys()
         assert waits == (expected != entry.remote), f"{device.name} has settled {entry}, and sends {waits}"
         assert _is_refused(device, entry, chosen), f"{device.name} has settled {entry} twice"
@@ -207,11 +208,9 @@ def _is_refused(device: WorldDevice, entry: ConflictEntry, choice: Any) -> bool:
 
 
 def _was_known(entry: ConflictEntry) -> bool:
-    """Tell whether the device's base was the hub's record, in all that both have."""
-    if entry.base is None or entry.remote is None:
-        return False
-    known = entry.base.keys() & entry.remote.keys()
-    return bool(known) and all(entry.base[column] == entry.remote[column] for column in known)
+    """Tell whether the hub had nothing that was not the device's base."""
+    base = entry.base
+    return base is not None and entry.remote is not None and entry.remote.items() <= base.items()
 
 
 def _fail(_: Conflict) -> None:

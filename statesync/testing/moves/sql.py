@@ -21,8 +21,8 @@ from statesync.errors import UsageError
 from statesync.store.cursors import MISSED_DELETES
 from statesync.store.tracking.quoting import quoted
 from statesync.testing.rows import Row
-from statesync.testing.sites import WorldDevice, read_again
-from statesync.testing.world import SyncWorld, Write, _key_of
+from statesync.testing.sites import WorldDevice, key_of, read_again
+from statesync.testing.world import SyncWorld, Write
 
 _sites = st.integers(0, 7)
 _slots = st.sampled_from(["a", "A", "b", "B ", "c"])
@@ -35,6 +35,8 @@ _INDEXES = (
     "(substr(slot, 1, 1) COLLATE NOCASE, trim(slot)) WHERE slot > 'A'",
 )
 _ON = "(SELECT is_on FROM statesync_tracking)"
+_SETTINGS = ("recursive_triggers = ON", "foreign_keys = ON", "foreign_keys = OFF")
+_Statement = tuple[str, Sequence[Any]]
 _EVENTS = st.sampled_from(["INSERT", "UPDATE", "DELETE"])
 
 
@@ -73,24 +75,35 @@ class RawSql(SyncWorld):
     def insert_by_sql(self, site: int, how: str, slot: str, data: st.DataObject) -> None:
         """A program inserts a record into a slot that another one may have."""
         device, model = self._device(site), self._model(data)
+        self._stock(device, model, data)
         if not (rows := self.rows(model, device)).is_empty:
             row = data.draw(rows)
             if data.draw(st.booleans()) and (keys := self.keys(model, device)):
-                row[_key_of(model).name] = data.draw(st.sampled_from(keys))
+                row[key_of(model).name] = data.draw(st.sampled_from(keys))
             self._write_by_sql(device, [_insert(model, row, how, slot)], data)
 
     @rule(site=_sites, how=_or, slots=st.lists(_slots, min_size=1, max_size=3), data=st.data())
     def update_by_sql(self, site: int, how: str, slots: list[str], data: st.DataObject) -> None:
         """A program moves records to other slots, or gives one another key; or it changes its mind."""
         device, model = self._device(site), self._model(data)
+        self._stock(device, model, data)
         if keys := self.keys(model, device):
-            made = [self._update(model, keys, how, slot, data) for slot in slots]
+            made = [self._updating(model, keys, how, slot, data) for slot in slots]
             self._write_by_sql(device, made, data)
 
-    def _update(
+    def _stock(self, device: WorldDevice, model: type[peewee.Model], data: st.DataObject) -> None:
+        """Have records in some slots, which the hub knows or does not know."""
+        rows = self.rows(model, device)
+        if len(self.keys(model, device)) < 3 and not rows.is_empty:
+            for slot in ("a", "b", "c"):
+                self._write_by_sql(device, [_insert(model, data.draw(rows), "OR IGNORE", slot)], data)
+        if data.draw(st.booleans()):
+            self.let_sync(device, [], None)
+
+    def _updating(
         self, model: type[peewee.Model], keys: list[Any], how: str, slot: str, data: st.DataObject
-    ) -> tuple[str, Sequence[Any]]:
-        table, key = quoted(model._meta.table_name), quoted(_key_of(model).column_name)
+    ) -> _Statement:
+        table, key = quoted(model._meta.table_name), quoted(key_of(model).column_name)
         chosen = data.draw(st.none() | st.sampled_from(keys))
         which, given = ("TRUE", ()) if chosen is None else (f"{key} = ?", (chosen,))
         if chosen is not None and data.draw(st.booleans()):
@@ -104,9 +117,9 @@ class RawSql(SyncWorld):
         )
 
     def _write_by_sql(
-        self, device: WorldDevice, statements: Sequence[tuple[str, Sequence[Any]]], data: st.DataObject
+        self, device: WorldDevice, statements: Sequence[_Statement], data: st.DataObject
     ) -> None:
-        setting = data.draw(st.sampled_from(["recursive_triggers = ON", "foreign_keys = ON", "foreign_keys = OFF"]))
+        setting = data.draw(st.sampled_from(_SETTINGS))
         is_kept = data.draw(st.integers(0, 4)) > 0
         self.write(device, lambda: _run(device, setting, statements, is_kept=is_kept))
 
@@ -182,7 +195,9 @@ class RawSql(SyncWorld):
 
     def _drop_triggers(self, device: WorldDevice) -> None:
         ask: Any = device.store.database.execute_sql
-        for (name,) in ask("SELECT name FROM sqlite_master WHERE type = 'trigger' AND name LIKE 'program%'").fetchall():
+        for (name,) in ask(
+            "SELECT name FROM sqlite_master WHERE type = 'trigger' AND name LIKE 'program%'"
+        ).fetchall():
             ask(f"DROP TRIGGER {quoted(name)}")
 
     def _take_back_lost(self, device: WorldDevice) -> None:
@@ -192,14 +207,10 @@ class RawSql(SyncWorld):
         for change in device.store.pending():
             place = (change.object, change.key)
             if change.operation != "delete" and place not in here:
-                model = self._model_of(change.object)
-                device.store.rollback(model(**{_key_of(model).name: change.key}))
-
-    def _model_of(self, name: str) -> type[peewee.Model]:
-        return next(one for one in self.models if one.__name__ == name)
+                device.store.rollback(device.record(*place))
 
 
-def _insert(model: type[peewee.Model], row: Row, how: str, slot: str) -> tuple[str, Sequence[Any]]:
+def _insert(model: type[peewee.Model], row: Row, how: str, slot: str) -> _Statement:
     fields = [field for field in model._meta.sorted_fields if field.name in row]
     names = ", ".join(quoted(field.column_name) for field in fields)
     values = [_stored(field, row[field.name]) for field in fields]
@@ -219,8 +230,8 @@ def _stored(field: peewee.Field, value: Any) -> Any:
 
 def _removing(on: type[peewee.Model], to: type[peewee.Model], event: str) -> str:
     """Return SQL that removes one record besides the one that was written, and notes it if nobody asked."""
-    table, key = quoted(to._meta.table_name), quoted(_key_of(to).column_name)
-    written = f"{'OLD' if event == 'DELETE' else 'NEW'}.{quoted(_key_of(on).column_name)}"
+    table, key = quoted(to._meta.table_name), quoted(key_of(to).column_name)
+    written = f"{'OLD' if event == 'DELETE' else 'NEW'}.{quoted(key_of(on).column_name)}"
     first = (
         f"(SELECT {key} FROM {table} WHERE {key} <> {written} AND {key} NOT IN "
         f"(SELECT key FROM statesync_local) ORDER BY rowid LIMIT 1)"
@@ -231,9 +242,7 @@ def _removing(on: type[peewee.Model], to: type[peewee.Model], event: str) -> str
     )
 
 
-def _run(
-    device: WorldDevice, setting: str, statements: Iterator[tuple[str, Sequence[Any]]] | Any, *, is_kept: bool
-) -> None:
+def _run(device: WorldDevice, setting: str, statements: Sequence[_Statement], *, is_kept: bool) -> None:
     with closing(sqlite3.connect(device.path, isolation_level=None)) as plain:
         plain.execute(f"PRAGMA {setting}")
         plain.execute("BEGIN IMMEDIATE")
