@@ -38,7 +38,15 @@ VALUES = st.one_of(
 )
 TYPES = st.sampled_from(["TEXT", "INTEGER", "REAL", "NUMERIC", ""])
 LIMITS = st.sampled_from(
-    ["", "UNIQUE", "NOT NULL", "UNIQUE COLLATE NOCASE", "CHECK ({} <> 'a')", "CHECK ({} < 8)", "NOT NULL UNIQUE"]
+    [
+        "",
+        "UNIQUE",
+        "NOT NULL",
+        "UNIQUE COLLATE NOCASE",
+        "CHECK ({} <> 'a')",
+        "CHECK ({} < 8)",
+        "NOT NULL UNIQUE",
+    ]
 )
 RULES = st.sampled_from(
     [
@@ -183,7 +191,9 @@ def check(pair: Pair, result: Any) -> int:
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
-@given(rules=tables(), rounds=st.lists(st.tuples(WRITES, st.sampled_from([1, 2, 500])), min_size=1, max_size=4))
+@given(
+    rules=tables(), rounds=st.lists(st.tuples(WRITES, st.sampled_from([1, 2, 500])), min_size=1, max_size=4)
+)
 def test_every_record_is_in_its_table_or_waits_and_heals_once_the_rules_are_gone(
     rules: str, rounds: list[tuple[list[tuple[str, Any]], int]]
 ) -> None:
