@@ -67,12 +67,18 @@ def store(device: Device, page: Page) -> tuple[Device, int]:
         device = _finish_reread(device)
     got = tuple((entry.key, entry.version) for entry in page.entries)
     device = evolve(
-        device,
+        _pass_over(device, dict(page.cursors)[OBJECT]),
         cursor=dict(page.cursors)[OBJECT],
         received=(*device.received, *got),
         committed=(*device.committed, (Direction.DOWNLOAD, stored)),
     )
     return device, stored
+
+
+def _pass_over(device: Device, cursor: int) -> Device:
+    """Forget which versions are ahead of the cursor, as far as it passes them now."""
+    left = tuple(each for each in device.ahead if not device.cursor < each[1] <= cursor)
+    return evolve(device, ahead=left)
 
 
 def _offer_newer(device: Device, entry: Entry) -> tuple[Device, bool]:

@@ -219,9 +219,16 @@ def _resolve(device: Device, resolution: Resolution) -> Device:
             resolution.key, resolution.base, resolution.local, resolution.remote, resolution.kept
         )
         device = evolve(device, conflicts=(*device.conflicts, lost))
-    if not resolution.goes_up:
-        return with_change(device, resolution.key, lambda _: None)
-    return with_change(device, resolution.key, partial(_rebased, resolution))
+    follows = partial(_rebased, resolution) if resolution.goes_up else lambda _: None
+    return _learn(with_change(device, resolution.key, follows), resolution)
+
+
+def _learn(device: Device, resolution: Resolution) -> Device:
+    """Remember which version of a record has come, where the feed has not come so far."""
+    if resolution.remote is None or resolution.version <= device.cursor:
+        return device
+    known = {**dict(device.ahead), resolution.key: resolution.version}
+    return evolve(device, ahead=tuple(sorted(known.items())))
 
 
 def _rebased(resolution: Resolution, change: Pending) -> Pending:
