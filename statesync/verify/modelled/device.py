@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from statesync.values import Direction
+from statesync.verify.evolving import evolve
 from statesync.verify.modelled.wire import Change, Fields, Refusal
 from statesync.wire import CLIENT_FORKED, EPOCH_CHANGED
 
@@ -24,7 +25,7 @@ LOST_BY_HUB, MISSED_DELETES = "epoch", "horizon"
 Rows = tuple[tuple[str, Fields], ...]
 
 
-@frozen(cache_hash=True)
+@frozen(slots=False, cache_hash=True)
 class Logged:
     """One tracked write, and the record as it was before; None: there was none."""
 
@@ -32,7 +33,7 @@ class Logged:
     before: Fields | None
 
 
-@frozen(cache_hash=True)
+@frozen(slots=False, cache_hash=True)
 class Pending:
     """One net change in the outbox.
 
@@ -53,7 +54,7 @@ class Pending:
     shared: bool = False
 
 
-@frozen(cache_hash=True)
+@frozen(slots=False, cache_hash=True)
 class Payload:
     """The exact content of an upload batch, kept until its answer is stored."""
 
@@ -62,7 +63,7 @@ class Payload:
     changes: tuple[Change, ...]
 
 
-@frozen(cache_hash=True)
+@frozen(slots=False, cache_hash=True)
 class Overruled:
     """One row of the conflict log: what each side had, and what was kept."""
 
@@ -73,15 +74,15 @@ class Overruled:
     kept: Fields | None
 
 
-@frozen(cache_hash=True)
+@frozen(slots=False, cache_hash=True)
 class Device:
     """One device's database.
 
     ``positions`` is the last position that was given out in the outbox. ``payload`` is the staged upload,
     ``in_doubt`` that the hub may have applied it. ``rereading`` is why the feed is read from the start,
-    ``reread_from`` the cursor before that, ``seen`` the keys that were met since. ``ahead`` are the versions of
-    records that came with the answer to an upload, where the cursor has not passed them yet. ``committed`` has
-    the batches that the running session's journal shows as committed.
+    ``reread_from`` the cursor before that, ``seen`` the keys that were met since. ``ahead`` are the versions
+    of records that came with the answer to an upload, where the cursor has not passed them yet. ``committed``
+    has the batches that the running session's journal shows as committed.
 
     For the promises alone: ``typed`` is what the user entered, ``received`` what came from the feed.
     """

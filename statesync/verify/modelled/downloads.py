@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from statesync.values import Direction
+from statesync.verify.evolving import evolve
 from statesync.verify.modelled.device import (
     LOST_BY_HUB,
     OBJECT,
@@ -22,7 +23,7 @@ from statesync.verify.modelled.wire import Entry, Feed, Page, Pull
 PAGE_SIZE = 1
 
 
-@frozen(cache_hash=True)
+@frozen(slots=False, cache_hash=True)
 class Fetched:
     """A page that has come in answer to ``request``, checked; not stored yet."""
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from functools import partial
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from statesync import conflicts
 from statesync.protocol.messages import Answered, Prepare
 from statesync.values import Direction
+from statesync.verify.evolving import evolve
 from statesync.verify.modelled.device import (
     OBJECT,
     Device,
@@ -39,7 +40,7 @@ from statesync.verify.modelled.wire import (
 )
 
 
-@frozen(cache_hash=True)
+@frozen(slots=False, cache_hash=True)
 class Batch:
     """The upload batch that stands ready: held by the session, forgotten by a crash.
 
@@ -52,7 +53,7 @@ class Batch:
     is_replay: bool
 
 
-@frozen(cache_hash=True)
+@frozen(slots=False, cache_hash=True)
 class Resolution:
     """What becomes of one record in conflict. ``revision`` is the one that was looked at."""
 
@@ -70,7 +71,7 @@ class Resolution:
         return self.kept != self.remote
 
 
-@frozen(cache_hash=True)
+@frozen(slots=False, cache_hash=True)
 class Verdicts:
     """The hub's answer to an upload batch, checked, with its conflicts resolved; not stored yet."""
 

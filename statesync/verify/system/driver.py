@@ -6,9 +6,12 @@ effects are written, and only then the actions are done.
 
 from __future__ import annotations
 
-from attrs import evolve
+from collections.abc import Callable
+from functools import lru_cache
 
-from statesync.errors import StoreError
+from attrs import frozen
+
+from statesync.errors import StoreError, SyncFailed
 from statesync.lifecycle import Facts, Phase, Trigger
 from statesync.protocol.conversation import Conversation
 from statesync.protocol.decide import decide
@@ -32,6 +35,7 @@ from statesync.protocol.messages import (
     Wait,
 )
 from statesync.values import Direction
+from statesync.verify.evolving import evolve
 from statesync.verify.firing import NotTaken, Standing, take
 from statesync.verify.modelled import downloads, uploads
 from statesync.verify.modelled.device import Device, recovered
@@ -75,13 +79,12 @@ def heard(world: World, talk: Talk, event: Event, happening: Happening) -> Step:
 
     ``happening.fails`` is how many transactions in a row the disk refuses from here on.
     """
-    decision = decide(talk.conversation, event)
+    now = talk.conversation
+    judged = _judged(decide, now, now.upload_error, event, is_under_way=talk.is_under_way)
+    decision, after, broken = judged.decision, judged.after, judged.broken
+    if isinstance(after, NotTaken):
+        return Step(happening, f"{happening}: {after}", world, promises.LAWFUL)
     words = f"{happening} ({', '.join(decision.triggers) or 'no trigger'})"
-    try:
-        after, _ = take(standing_of(talk.conversation), decision.triggers, decision.facts)
-    except NotTaken as refusal:
-        return Step(happening, f"{happening}: {refusal}", world, promises.LAWFUL)
-    broken = promises.broken_by_decision(talk, event, decision, after)
     world, talk = _beside(world, talk, decision)
     if happening.fails and decision.triggers:
         return _rolled_back(world, talk, event, happening, broken)
@@ -100,6 +103,34 @@ def heard(world: World, talk: Talk, event: Event, happening: Happening) -> Step:
     acted, wrong = _done(world, talk, decision)
     broken = broken or wrong or promises.broken_by_grace(acted, event)
     return Step(happening, words, acted, broken)
+
+
+@frozen
+class _Judged:
+    """A decision, the phases that it leads to or why it leads nowhere, and the promise that it breaks."""
+
+    decision: Decision
+    after: Standing | NotTaken
+    broken: str | None
+
+
+@lru_cache(maxsize=1 << 16)  # many worlds differ in their devices alone
+def _judged(
+    decided: Callable[[Conversation, Event], Decision],
+    now: Conversation,
+    _error: SyncFailed | None,
+    event: Event,
+    *,
+    is_under_way: bool,
+) -> _Judged:
+    """Let a conversation decide. It does not compare by its error, so that is given too."""
+    decision = decided(now, event)
+    try:
+        after, _ = take(standing_of(now), decision.triggers, decision.facts)
+    except NotTaken as refusal:
+        return _Judged(decision, refusal, None)
+    broken = promises.broken_by_decision(now, event, decision, after, is_under_way=is_under_way)
+    return _Judged(decision, after, broken)
 
 
 def _beside(world: World, talk: Talk, decision: Decision) -> tuple[World, Talk]:

@@ -38,7 +38,7 @@ class Kind(StrEnum):
     COPY = "a copy of the device uploads"
 
 
-@frozen(cache_hash=True)
+@frozen(slots=False, cache_hash=True)
 class Happening:
     """One thing that happens.
 
@@ -59,7 +59,7 @@ class Happening:
         return " ".join(word for word in [self.kind, *more] if word)
 
 
-@frozen(cache_hash=True)
+@frozen(slots=False, cache_hash=True)
 class Budget:
     """How often each accident may still happen."""
 

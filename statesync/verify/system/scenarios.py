@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from statesync.protocol.messages import Prepare
+from statesync.verify.evolving import evolve
 from statesync.verify.modelled import uploads
 from statesync.verify.modelled.device import OBJECT, Device, fix_limit, learn, put, write
 from statesync.verify.modelled.hub import Hub, push

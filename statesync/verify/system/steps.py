@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from attrs import evolve
-
 from statesync.lifecycle import Phase
 from statesync.protocol.conversation import RequestState
 from statesync.protocol.messages import (
@@ -19,6 +17,7 @@ from statesync.protocol.messages import (
     RequestFailed,
 )
 from statesync.values import Reason
+from statesync.verify.evolving import evolve
 from statesync.verify.modelled import device as database
 from statesync.verify.modelled import uploads
 from statesync.verify.modelled.downloads import Fetched

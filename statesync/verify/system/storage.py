@@ -5,8 +5,6 @@ The same as ``statesync.store.session_store``, for the same ``session.storage.St
 
 from __future__ import annotations
 
-from attrs import evolve
-
 from statesync.protocol.conversation import Committed
 from statesync.protocol.messages import (
     Adapt,
@@ -22,6 +20,7 @@ from statesync.protocol.messages import (
     StoreReason,
 )
 from statesync.values import Direction
+from statesync.verify.evolving import evolve
 from statesync.verify.modelled import downloads, uploads
 from statesync.verify.modelled.device import Device, adapt, fix_limit
 from statesync.verify.modelled.downloads import Fetched
