@@ -82,7 +82,8 @@ class Device:
     ``in_doubt`` that the hub may have applied it. ``rereading`` is why the feed is read from the start,
     ``reread_from`` the cursor before that, ``seen`` the keys that were met since. ``ahead`` are the versions
     of records that came with the answer to an upload, where the cursor has not passed them yet. ``committed``
-    has the batches that the running session's journal shows as committed.
+    has the batches that the running session's journal shows as committed. ``looks`` counts how often each
+    object was described.
 
     For the promises alone: ``typed`` is what the user entered, ``received`` what came from the feed.
     """
@@ -107,6 +108,7 @@ class Device:
     in_doubt: bool = False
     conflicts: tuple[Overruled, ...] = ()
     committed: tuple[tuple[Direction, int], ...] = ()
+    looks: tuple[tuple[str, int], ...] = ((OBJECT, 1),)
     typed: tuple[tuple[str, Fields | None], ...] = ()
     received: tuple[tuple[str, int], ...] = ()
 

@@ -86,7 +86,7 @@ def prepare(device: Device, wanted: Prepare, size: int) -> tuple[Device, Batch |
     """Look for the next batch of ``size`` changes; round 0 is the one that is in doubt."""
     if wanted.round == 0:
         return device, _replay(device)
-    if not any(wanted.after < each.position <= wanted.up_to for each in device.outbox):
+    if not waits(device, wanted):
         return device, None
     device = fold(device)
     some = [each for each in device.outbox if wanted.after < each.position <= wanted.up_to]
@@ -98,6 +98,11 @@ def prepare(device: Device, wanted: Prepare, size: int) -> tuple[Device, Batch |
     payload = Payload(f"{device.name}{device.batches + 1}", device.number + 1, changes)
     revisions = tuple((each.position, each.revision) for each in some)
     return device, Batch(payload, some[-1].position, revisions, is_replay=False)
+
+
+def waits(device: Device, wanted: Prepare) -> bool:
+    """Tell whether any change stands where the next batch is looked for."""
+    return any(wanted.after < each.position <= wanted.up_to for each in device.outbox)
 
 
 def _replay(device: Device) -> Batch | None:

@@ -57,6 +57,8 @@ ONCE = "no change is applied twice"
 REJECTED = "a session whose records were all rejected is not done"
 WHOLE = "whole batches only: what is stored is what the journal shows as committed"
 NEVER_FORKED = "no device ever looks like a copy of itself to the hub"
+DESCRIBED = "nothing is stored by another description than it was composed, asked for or decoded by"
+COMPLETE = "no session says done while the device is short of records that its cursor has passed"
 AGREED = "after undisturbed syncs everything agrees"
 
 STATEMENTS = (
@@ -81,6 +83,8 @@ STATEMENTS = (
     REJECTED,
     WHOLE,
     NEVER_FORKED,
+    DESCRIBED,
+    COMPLETE,
     AGREED,
 )
 
@@ -199,8 +203,12 @@ def _newly_accepted(talk: Talk) -> tuple[str, ...]:
     return tuple(change.key for change, verdict in pairs if isinstance(verdict, Accepted))
 
 
-def broken_by_commit(talk: Talk, decision: Decision) -> str | None:
-    """Return the promise that is broken by what a transaction writes, or None."""
+def broken_by_commit(device: Device, talk: Talk, decision: Decision) -> str | None:
+    """Return the promise that is broken by what a transaction writes to ``device``, or None."""
+    now = dict(device.looks)
+    stores = any(isinstance(effect, StoreBatch | StoreAnswer) for effect in decision.effects)
+    if stores and any(now[name] != known for name, known in talk.looks):
+        return DESCRIBED
     opens = [effect for effect in decision.effects if isinstance(effect, StoreBatch)]
     if not opens or talk.batch is None or talk.batch.is_replay:
         return None
@@ -238,8 +246,20 @@ def broken_by_finish(world: World, talk: Talk) -> str | None:
         and (device.log or not all(change.failed for change in device.outbox))
     ):
         return DRAINED
+    if now.phase is Phase.DONE and talk.options.downloads and _is_short(device, world):
+        return COMPLETE
     has_begun = now.batches > 0 or now.doubt is not Doubt.NONE
     return broken_by_end(device, now.phase, has_begun=has_begun)
+
+
+def _is_short(device: Device, world: World) -> bool:
+    """Tell whether a device that has read all lacks a record of the hub that it has not deleted itself."""
+    if device.epoch != world.hub.epoch:  # it was restored since
+        return False
+    changed = {each.key for each in device.outbox} | {each.key for each in device.log}
+    living = (each for each in world.hub.records if each.data is not None)
+    passed = {each.key for each in living if each.version <= device.cursor}
+    return not passed <= changed | dict(device.rows).keys()
 
 
 def broken_by_end(device: Device, phase: Phase, *, has_begun: bool = True) -> str | None:

@@ -41,6 +41,14 @@ class Ahead:
 
 
 @frozen(slots=False, cache_hash=True)
+class Asked:
+    """Who the device was, and how far its object was read, when it asked for something."""
+
+    client: str
+    place: tuple[int, str | None, int]
+
+
+@frozen(slots=False, cache_hash=True)
 class Options:
     """What a session was asked to do. ``batch_size`` are the records of an upload batch."""
 
@@ -57,7 +65,8 @@ class Talk:
     ``next`` is what its driver hears next, if no cancel comes first. ``request`` is under way; with ``reply``
     it is on its way back. ``taken`` is an answer that was checked and is not stored yet. ``backs_off`` and
     ``grace`` are timers that run. ``gave_up``: the conversation has an error of the upload, which it does not
-    compare by.
+    compare by. ``looks`` are the descriptions that the session began with, ``asked`` is where the request of
+    the open batch was asked from.
 
     For the promises alone: ``told`` counts the records, up and down, that the program heard of; ``accepted``
     are the records that the hub took in this session, a replay left out.
@@ -74,6 +83,8 @@ class Talk:
     backs_off: bool = False
     grace: float | None = None
     gave_up: bool = False
+    looks: tuple[tuple[str, int], ...] = ()
+    asked: Asked | None = None
     told: tuple[int, int] = (0, 0)
     accepted: tuple[str, ...] = ()
 
