@@ -329,4 +329,5 @@ class SyncWorld(RuleBasedStateMachine):
 
 
 def update(model: type[peewee.Model], key: Any, changes: Row) -> Write:
+    """Return the write that changes one record."""
     return lambda: model.update(changes).where(key_of(model) == key).execute()

@@ -13,6 +13,7 @@ from attrs import evolve
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
+
 from statesync import UsageError
 from statesync.testing import Fault
 from statesync.testing.moves.damage import DamagedPages

@@ -1,7 +1,7 @@
-"""Which points of a program are worth an end: between two that leave the same files behind one is as good as the other.
+"""Which points of a program are worth an end: between two that leave the same files one is enough.
 
-A process that ends at a point leaves its files and nothing else, so between two points without a write no promise
-can be kept at one and broken at the other. Both ends of each such stretch are taken, as two runs of a program
+A process that ends at a point leaves its files and nothing else, so between two points without a write no
+promise can be kept at one and broken at the other. Both ends of each such stretch are taken, as two runs of a program
 may differ by a point.
 """
 
@@ -33,7 +33,7 @@ class _Looking(Watch):
 
 
 def telling_points(program: Program, folder: Path) -> tuple[Sequence[Point], Sequence[Point]]:
-    """Run the program here; return all its points, and those on either side of a write to a file of the folder."""
+    """Run the program here; return all its points, and those on either side of a write in the folder."""
     looking = _Looking(folder)
     program(looking)
     points, left = looking.points, looking.left
@@ -47,7 +47,7 @@ def telling_points(program: Program, folder: Path) -> tuple[Sequence[Point], Seq
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
-    """Return a digest of each file; the index of a write-ahead log is made anew from the log after a crash."""
+    """Return a digest of each file but the index of a write-ahead log, which a crash leaves to be made anew."""
     return {
         path.name: hashlib.blake2b(path.read_bytes()).digest()
         for path in folder.iterdir()

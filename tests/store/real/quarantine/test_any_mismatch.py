@@ -61,7 +61,7 @@ EXTRAS = st.sampled_from(
         "CREATE UNIQUE INDEX u ON item (lower(title))",
         "CREATE UNIQUE INDEX u ON item (n) WHERE title = 'a'",
         "CREATE TRIGGER mine BEFORE INSERT ON item WHEN NEW.n > 9 BEGIN SELECT RAISE(ABORT, 'no'); END",
-        "CREATE TRIGGER mine AFTER UPDATE ON item WHEN NEW.title = 'b' BEGIN SELECT RAISE(ROLLBACK, 'no'); END",
+        "CREATE TRIGGER mine AFTER UPDATE ON item WHEN NEW.n = 7 BEGIN SELECT RAISE(ROLLBACK, 'no'); END",
         "CREATE TRIGGER mine BEFORE DELETE ON item WHEN OLD.n = 5 BEGIN SELECT RAISE(FAIL, 'no'); END",
         "CREATE TRIGGER mine BEFORE UPDATE ON item WHEN NEW.n = 3 BEGIN SELECT RAISE(IGNORE); END",
     ]
