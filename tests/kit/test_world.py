@@ -18,6 +18,7 @@ from peewee import Model
 from statesync import UsageError
 from statesync.testing import Fault
 from statesync.testing.moves.damage import DamagedPages
+from statesync.testing.moves.local import LocalWrites
 
 from .shop import Article, Shelf
 
@@ -31,7 +32,7 @@ def _record(name: str, key: str) -> Model:
     return {"Shelf": Shelf, "Article": Article}[name](id=key)
 
 
-class World(DamagedPages):
+class World(LocalWrites):
     models = [Shelf, Article]
 
     @rule(site=_sites, again=st.sampled_from(["clear", "reset"]), data=st.data())
@@ -82,6 +83,10 @@ class CrowdedWorld(World):
     device_count = 3
 
 
+class SpoiltWorld(DamagedPages):
+    models = [Shelf, Article]
+
+
 QUICK = settings(
     max_examples=150,
     stateful_step_count=12,
@@ -95,3 +100,5 @@ TestWorld = World.TestCase
 TestWorld.settings = QUICK
 TestCrowdedWorld = CrowdedWorld.TestCase
 TestCrowdedWorld.settings = settings(QUICK, max_examples=50)
+TestSpoiltWorld = SpoiltWorld.TestCase
+TestSpoiltWorld.settings = settings(QUICK, max_examples=25)
