@@ -17,6 +17,7 @@ from hypothesis.stateful import rule
 from statesync import UsageError
 from statesync.testing import Fault
 from statesync.testing.moves.damage import DamagedPages
+from statesync.testing.moves.local import LocalWrites
 from statesync.testing.moves.refusals import Refusals
 
 from .shop import Article, Shelf
@@ -27,7 +28,7 @@ _sites = st.integers(0, 7)
 _faults = st.lists(st.none() | st.sampled_from(Fault), max_size=4)
 
 
-class World(DamagedPages, Refusals):
+class World(Refusals, LocalWrites):
     models = [Shelf, Article]
 
     @rule(site=_sites, again=st.sampled_from(["clear", "reset"]), data=st.data())
@@ -78,6 +79,10 @@ class CrowdedWorld(World):
     device_count = 3
 
 
+class SpoiltWorld(DamagedPages):
+    models = [Shelf, Article]
+
+
 QUICK = settings(
     max_examples=150,
     stateful_step_count=12,
@@ -91,3 +96,5 @@ TestWorld = World.TestCase
 TestWorld.settings = QUICK
 TestCrowdedWorld = CrowdedWorld.TestCase
 TestCrowdedWorld.settings = settings(QUICK, max_examples=50)
+TestSpoiltWorld = SpoiltWorld.TestCase
+TestSpoiltWorld.settings = settings(QUICK, max_examples=25)
