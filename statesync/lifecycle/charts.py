@@ -278,6 +278,8 @@ LINKED: Mapping[Trigger, BatchTrigger | None] = {
 None: the trigger brings a new batch, in the batch chart's initial phase.
 """
 
+_BRINGING = frozenset(trigger for trigger, linked in LINKED.items() if linked is None)
+
 
 def with_linked(triggers: Iterable[AnyTrigger]) -> tuple[AnyTrigger, ...]:
     """Return ``triggers`` in their order, each followed by the batch trigger that is linked to it."""
@@ -290,7 +292,7 @@ def with_linked(triggers: Iterable[AnyTrigger]) -> tuple[AnyTrigger, ...]:
 
 def brings_batch(trigger: AnyTrigger) -> bool:
     """Tell whether ``trigger`` brings a new batch."""
-    return trigger in LINKED and LINKED[Trigger(trigger)] is None
+    return trigger in _BRINGING
 
 
 def concerns_batch(trigger: AnyTrigger) -> bool:
