@@ -19,6 +19,7 @@ from statesync.filters import NO_FILTER, Filter, Filters
 from statesync.net.remote import Remote
 from statesync.store import cursors, local_only, quarantine, spaces
 from statesync.store.care import inventory
+from statesync.store.outbox import parking
 from statesync.store.outbox.queue import count_pending
 from statesync.store.tracking.objects import TrackedObject
 from statesync.wire import Finding, Survey, SurveyAnswer
@@ -63,7 +64,8 @@ class ObjectDiagnosis:
     """One object: how many records the hub is believed to have and has, what waits, and what differs.
 
     ``local_only`` is how many records are no business of the hub's, ``quarantined`` how many came down and
-    are held back, because they do not fit their table. Neither are differences.
+    are held back, because they do not fit their table. Neither are differences. ``parked`` is how many of
+    those that are pending the hub has refused.
     """
 
     object: str
@@ -73,6 +75,7 @@ class ObjectDiagnosis:
     differences: tuple[RecordDifference, ...]
     local_only: int = 0
     quarantined: int = 0
+    parked: int = 0
 
 
 @frozen
@@ -121,8 +124,9 @@ class _Inquiry:
         waiting = count_pending(self._connection, tracked.name)
         local = local_only.counts(self._connection).get(tracked.name, 0)
         held = quarantine.count_of(self._connection, [tracked.name])
+        parked = parking.count(self._connection, tracked.name)
         found = tuple(differences)
-        return ObjectDiagnosis(tracked.name, whole.here, whole.there, waiting, found, local, held)
+        return ObjectDiagnosis(tracked.name, whole.here, whole.there, waiting, found, local, held, parked)
 
     def _unequal(self, tracked: TrackedObject, wanted: Filter, bounds: list[str]) -> _Comparison:
         answer = self._ask(tracked, wanted, bounds, None, listed=False)

@@ -186,12 +186,13 @@ class Progress:
 
 @frozen
 class RecordError:
-    """One record that could not be synced, and why."""
+    """One record that could not be synced, and why; ``field`` is what the hub named, if anything."""
 
     object: str
     key: str
     code: str
     message: str
+    field: str | None = None
 
 
 @frozen
@@ -310,10 +311,31 @@ class SessionInfo:
 
 
 @frozen
+class Parked:
+    """What the hub has said of a change that it refused.
+
+    ``field`` is what it named, if anything. ``attempts`` is how often it was refused, for the ``first`` and
+    for the ``last`` time, by the device's clock. From ``retry_at`` on it is sent again by itself, where the
+    hub said so; None: only after an edit, after ``retry()``, or once the program describes the object
+    otherwise.
+    """
+
+    code: str
+    message: str
+    field: str | None
+    attempts: int
+    first: datetime
+    last: datetime
+    retry_at: datetime | None
+
+
+@frozen
 class PendingChange:
     """One net change that waits in the outbox. ``operation`` is insert, update or delete.
 
-    One ``in_conflict`` is not sent before ``Store.resolve`` has settled it.
+    One ``in_conflict`` is not sent before ``Store.resolve`` has settled it. One that is ``parked`` was
+    refused by the hub, and is not sent again as it is before ``retry()``. ``error`` is why a change was not
+    sent, or not taken, the last time.
     """
 
     object: str
@@ -324,3 +346,4 @@ class PendingChange:
     deferred: bool
     error: str | None
     in_conflict: bool = False
+    parked: Parked | None = None

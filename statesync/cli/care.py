@@ -96,10 +96,11 @@ def diagnose(database: str, remote: str, space: str, token: str | None, as_json:
 
 
 def _print_diagnosis(objects: tuple[ObjectDiagnosis, ...]) -> None:
-    numbers = ("here", "on the hub", "pending", "local only", "held back", "differ")
+    numbers = ("here", "on the hub", "pending", "parked", "local only", "held back", "differ")
     table = plain_table("object", *numbers, right=("here", "on the hub"))
     for one in objects:
-        counts = (one.here, one.there, one.pending, one.local_only, one.quarantined, len(one.differences))
+        waiting = (one.pending, one.parked, one.local_only, one.quarantined)
+        counts = (one.here, one.there, *waiting, len(one.differences))
         table.add_row(one.object, *map(str, counts))
     print_table(table)
     for difference in (difference for one in objects for difference in one.differences):

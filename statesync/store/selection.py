@@ -13,7 +13,7 @@ from statesync.store import claims, conflict_log, local_only, opening, quarantin
 from statesync.store.cursors import EVERYTHING
 from statesync.store.file.reading import key_for_people
 from statesync.store.journal import history
-from statesync.store.outbox import changes, lookup, preview, queue
+from statesync.store.outbox import changes, lookup, parking, preview, queue
 from statesync.store.outbox.fold import fold
 from statesync.store.outbox.lookup import Change
 from statesync.store.parts import StoreParts
@@ -48,7 +48,7 @@ class Selection:
     def pending(self) -> list[PendingChange]:
         """Return the changes that wait for the hub, in the order in which the records were first changed.
 
-        Deferred ones are among them. Only reads, and waits for no writer.
+        Deferred ones are among them, and those that the hub has refused. Only reads, and waits for no writer.
         """
         names = self.objects
         with self._parts.database.snapshot() as connection:
@@ -80,6 +80,32 @@ class Selection:
             return sum(
                 changes.set_deferred(connection, name, some, deferred=deferred) for name, some in keys.items()
             )
+
+    def retry(self, what: Model | type[Model] | str | None = None, key: str | None = None) -> int:
+        """Let changes that the hub has refused go up again with the next session; return how many these are.
+
+        Those of one record (an instance, or a model or an object's name with a ``key``), of one object (a
+        model, or its name), or (None) all. Raises ``UnknownObject`` for an object that is not here, and
+        ``UsageError`` for a key without an object.
+        """
+        names, keys = self._picked(what, key)
+        with self._folded() as connection:
+            return sum(parking.let_go(connection, name, keys) for name in names)
+
+    def _picked(
+        self, what: Model | type[Model] | str | None, key: str | None
+    ) -> tuple[tuple[str, ...], list[str] | None]:
+        """Return which objects are meant, and which of their keys; None are all."""
+        if isinstance(what, Model):
+            if key is not None:
+                raise UsageError("a record has its own key; give its model or its object's name with a key")
+            name, found = self._address(what)
+            return (name,), [found]
+        if what is None:
+            if key is not None:
+                raise UsageError(f"the key {key!r} alone says no record; give the object with it")
+            return tuple(self._tracked()), None
+        return (self._known_name(what),), None if key is None else [key]
 
     @contextmanager
     def untracked(self) -> Iterator[None]:
@@ -263,6 +289,14 @@ class Selection:
         if name not in self.objects:
             raise UnknownObject(f"{name} is not in this scope, which has: {', '.join(self.objects)}")
         return name
+
+    def _known_name(self, what: type[Model] | str) -> str:
+        if not isinstance(what, str):
+            return self._name(what)
+        known = self._parts.registry.known if self._names is None else self._names
+        if what not in known:
+            raise UnknownObject(f"{what} is no object here; these are: {', '.join(known)}")
+        return what
 
     def _address(self, record: Model) -> tuple[str, str]:
         name = self._name(type(record))

@@ -48,7 +48,7 @@ from statesync.store.tracking.wanted import fitted
 from statesync.store.upload.doubts import release_changes
 from statesync.store.upload.uploads import Uploads
 from statesync.values import Direction, SyncOptions, SyncResult
-from statesync.wire import Page, Pull, Push, PushAnswer
+from statesync.wire import Page, Pull, Push, PushAnswer, Rejected
 
 _MUCH = 100
 """Records of a session from which on SQLite's log may be long, and is written back when it has ended."""
@@ -208,7 +208,9 @@ class SessionStore:
             case DropBatch():
                 self._drop_batch(connection, effect)
             case HoldBack():
-                self._uploads.hold_back(connection, effect.code, effect.message)
+                self._uploads.hold_back(
+                    connection, Rejected(effect.code, effect.message, retry_after=effect.retry_after)
+                )
             case Adapt():
                 objects = claims.objects_of(connection, self._context.space, self._context.tracked)
                 rereading.adapt(connection, self._context.space, objects, effect.problem)
@@ -222,7 +224,7 @@ class SessionStore:
         if not effect.uploads:
             return Committed(upload_limit=0, waiting=0 if self._context.options.uploads else None)
         limit = self._uploads.fix_limit(connection)
-        waiting = queue.count_waiting(connection, self._context.objects) if limit else 0
+        waiting = queue.count_waiting(connection, self._context.objects, time.time()) if limit else 0
         return Committed(upload_limit=limit, waiting=waiting)
 
     def _store_batch(self, connection: sqlite3.Connection, effect: StoreBatch) -> None:
@@ -243,6 +245,8 @@ class SessionStore:
         if effect.direction is Direction.UPLOAD:
             outcome, committed = self._uploads.store(connection, effect.number)
             more = {"conflicts": outcome.conflicts, "rejected": outcome.rejected}
+            if outcome.released:
+                more["released"] = outcome.released
         else:
             stored = self._downloads.store(connection, effect.number)
             committed = Committed(stored.records)

@@ -143,6 +143,8 @@ def tables(device: Device, plain: sqlite3.Connection, names: Names) -> Iterator[
         yield Compared("cursors", (device.cursor, device.rereading, device.reread_from), cursor)
     seen = rows("SELECT key FROM statesync_seen ORDER BY key")
     yield Compared("seen keys", [(key,) for key in device.seen], seen)
+    ahead = rows("SELECT key, version FROM statesync_base ORDER BY key")
+    yield Compared("versions ahead of the cursor", list(device.ahead), ahead)
     yield _outbox(device, plain, names)
     yield _doubt(device, plain, names)
     overruled = [
@@ -166,7 +168,7 @@ def _stands(device: Device, real: tuple[Any, ...], names: Names) -> tuple[Any, .
 
 def _outbox(device: Device, plain: sqlite3.Connection, names: Names) -> Compared:
     found = plain.execute(
-        "SELECT position, batch, key, operation, image, base, revision, sent, error IS NOT NULL "
+        "SELECT position, batch, key, operation, image, base, revision, sent, error IS NOT NULL, parked "
         "FROM statesync_change ORDER BY position"
     ).fetchall()
     real = [
@@ -193,6 +195,7 @@ def _change(device: Device, change: Pending, place: Any, batch: Any, names: Name
         change.revision,
         change.sent,
         change.failed,
+        change.parked,
     )
 
 

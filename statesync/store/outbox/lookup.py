@@ -162,6 +162,13 @@ def changes_of_batch(connection: sqlite3.Connection, wire_id: str) -> list[tuple
 
 def upload_errors(connection: sqlite3.Connection, session: str) -> list[RecordError]:
     """Return the records that a session could not upload, with the reasons."""
-    sql = "SELECT object, key, error FROM statesync_change WHERE failed_in = ? ORDER BY position"
+    columns = "object, key, error, parked_field"
+    sql = f"SELECT {columns} FROM statesync_change WHERE failed_in = ? ORDER BY position"
     rows = read(connection, lambda: connection.execute(sql, (session,)).fetchall())
-    return [RecordError(name, key_for_people(key), *error.split(": ", 1)) for name, key, error in rows]
+    return [RecordError(name, key_for_people(key), *_said(error), field) for name, key, error, field in rows]
+
+
+def _said(error: str) -> tuple[str, str]:
+    """Return code and message of an error as the outbox keeps it."""
+    code, message = error.split(": ", 1)
+    return code, message

@@ -174,6 +174,22 @@ CREATE INDEX IF NOT EXISTS statesync_quarantine_behind ON statesync_quarantine (
 """
 
 
+def _park_what_is_refused(connection: sqlite3.Connection) -> None:
+    """Let changes be parked: ``parked`` is the revision that the hub has refused, the others tell of it.
+
+    What an older version has kept with its error is offered once more.
+    """
+    for column, declared in (
+        ("parked", "INTEGER"),
+        ("parked_field", "TEXT"),
+        ("refusals", "INTEGER NOT NULL DEFAULT 0"),
+        ("first_refused", "REAL"),
+        ("last_refused", "REAL"),
+        ("retry_at", "REAL"),
+    ):
+        add_column(connection, "statesync_change", column, declared)
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     FORMAT_1,
     _FORMAT_2,
@@ -184,6 +200,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     _let_conflicts_wait,
     _tell_late_columns,
     _QUARANTINE,
+    _park_what_is_refused,
 )
 FORMAT = len(MIGRATIONS)
 
