@@ -16,6 +16,7 @@ from statesync.filters import Filter, Filters
 from statesync.hub import Hub, HubLimits, LocalRemote, prepare
 from statesync.hub.pull import passes
 from statesync.scope import Scope, Store
+from statesync.store.rereading import reread
 from statesync.store.tracking.describe import describe
 from statesync.store.tracking.images import record_of_image
 from statesync.store.tracking.objects import TrackedObject
@@ -49,8 +50,6 @@ END;
 Known = dict[tuple[str, str], Record]
 """Records by (object, key)."""
 
-"""By object and column, the values of the records that a device wants."""
-
 
 class WorldHub:
     """A hub on a file of its own, whose triggers keep every write, and refuse to apply a batch twice."""
@@ -82,7 +81,9 @@ class WorldHub:
     def records(self, objects: dict[str, TrackedObject]) -> Known:
         """Return the living records, as a device would store them."""
         rows = self._ask("SELECT object, key, data FROM record WHERE NOT deleted")
-        return {(name, key): objects[name].wire.read(data.encode()) for name, key, data in rows}
+        return {
+            (name, key): objects[name].wire.read(data.encode()) for name, key, data in rows if name in objects
+        }
 
     def history(self, tracked: TrackedObject, key: str) -> list[Record | None]:
         """Return everything that was ever written to a record; None is a delete."""
@@ -90,6 +91,10 @@ class WorldHub:
             "SELECT deleted, data FROM audit WHERE object = ? AND key = ? ORDER BY rowid", tracked.name, key
         )
         return [None if deleted else tracked.wire.read(data.encode()) for deleted, data in rows]
+
+    def deleted(self) -> set[tuple[str, str]]:
+        """Return the records whose delete the hub was told of, ever."""
+        return set(self._ask("SELECT object, key FROM audit WHERE deleted"))
 
     def hidden(self, filters: Filters) -> set[tuple[str, str]]:
         """Return the living records that a device with these filters is not shown."""
@@ -119,13 +124,17 @@ class WorldHub:
 
 
 class WorldDevice:
-    """One store on the user's models. The models are bound to it within ``bound()`` alone."""
+    """One store on the user's models. The models are bound to it within ``bound()`` alone.
+
+    ``disturbed`` are records that went without being deleted, so that they need not be as the hub has them.
+    """
 
     def __init__(self, name: str, path: Path, models: Sequence[type[peewee.Model]]) -> None:
         self.name = name
         self.path = path
         self.models: tuple[type[peewee.Model], ...] = tuple(models)
         self.objects: dict[str, TrackedObject] = {one.name: one for one in map(describe, models)}
+        self.disturbed: set[tuple[str, str]] = set()
 
     def open(self, hub: WorldHub, watch: Watch | None = None) -> None:
         """Open store and scope, as a program does when it starts."""
@@ -141,6 +150,17 @@ class WorldDevice:
             for model in self.models:
                 self.store.track(model)
             self.store.setup()
+
+    def own(self, model: type[peewee.Model]) -> type[peewee.Model]:
+        """Return the model as this device's program has it."""
+        return model
+
+    def record(self, name: str, key: str) -> peewee.Model:
+        """Return what names a record to the store."""
+        model = self.own(next(one for one in self.models if one.__name__ == name))
+        made = model()
+        setattr(made, key_of(model).name, key)
+        return made
 
     @contextmanager
     def bound(self) -> Iterator[None]:
@@ -182,7 +202,7 @@ class WorldDevice:
                 for name, tracked in self.objects.items()
                 for (key,) in found.execute(f"SELECT key FROM {quoted(tracked.log)}")
             }
-        return changed | logged | self.local_keys()
+        return changed | logged | self.local_keys() | self.disturbed
 
     def local_keys(self) -> set[tuple[str, str]]:
         """Return the records that are local only."""
@@ -216,6 +236,20 @@ class WorldDevice:
                 (name, key),
             ).fetchall()
         return [tuple(map(record_of_image, row)) for row in rows]
+
+
+def key_of(model: type[peewee.Model]) -> peewee.Field:
+    """Return the key of a model that has one."""
+    key = model._meta.primary_key
+    assert isinstance(key, peewee.Field), f"{model.__name__} has no single key column"
+    return key
+
+
+def read_again(device: WorldDevice, why: str) -> None:
+    """Let a device read everything from the start: tracking was off, or it has missed deletes."""
+    parts = device.store._parts
+    with parts.database.transaction() as connection:
+        reread(connection, parts.objects, why)
 
 
 def _select_all(tracked: TrackedObject) -> str:

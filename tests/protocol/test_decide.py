@@ -20,7 +20,7 @@ from statesync.protocol import ending, next_batch, outcome
 from statesync.protocol.conversation import Conversation, Doubt, Spent
 from statesync.protocol.decide import decide
 from statesync.protocol.messages import Answered, Decision, Event, Finish, Interrupt, RequestFailed
-from statesync.verify.firing import Standing, take
+from statesync.verify.firing import Phases, take
 
 from .matrix import CASES, CASES_BEGIN, CASES_EVENTS, EVENTS, PAIRS, SITUATIONS, Row
 
@@ -87,7 +87,7 @@ def as_row(situation: str, event: str, decision: Decision) -> Row:
 
 
 def is_legal(now: Conversation, decision: Decision) -> bool:
-    take(Standing(now.phase, now.batch.phase if now.batch else None), decision.triggers, decision.facts)
+    take(Phases(now.phase, now.batch.phase if now.batch else None), decision.triggers, decision.facts)
     return True
 
 
