@@ -83,6 +83,16 @@ class SpoiltWorld(DamagedPages):
     models = [Shelf, Article]
 
 
+class StrictWorld(Refusals):
+    """A world whose hub refuses most records from the start."""
+
+    models = [Shelf, Article]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refuse_large_records(50)
+
+
 QUICK = settings(
     max_examples=150,
     stateful_step_count=12,
@@ -98,3 +108,5 @@ TestCrowdedWorld = CrowdedWorld.TestCase
 TestCrowdedWorld.settings = settings(QUICK, max_examples=50)
 TestSpoiltWorld = SpoiltWorld.TestCase
 TestSpoiltWorld.settings = settings(QUICK, max_examples=25)
+TestStrictWorld = StrictWorld.TestCase
+TestStrictWorld.settings = settings(QUICK, max_examples=60, stateful_step_count=20)
