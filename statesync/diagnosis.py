@@ -17,8 +17,9 @@ from statesync import digest
 from statesync.errors import BadAnswer, WrongHub
 from statesync.filters import NO_FILTER, Filter, Filters
 from statesync.net.remote import Remote
-from statesync.store import cursors, local_only, spaces
+from statesync.store import cursors, local_only, quarantine, spaces
 from statesync.store.care import inventory
+from statesync.store.outbox import parking
 from statesync.store.outbox.queue import count_pending
 from statesync.store.tracking.objects import TrackedObject
 from statesync.wire import Finding, Survey, SurveyAnswer
@@ -62,7 +63,9 @@ class RecordDifference:
 class ObjectDiagnosis:
     """One object: how many records the hub is believed to have and has, what waits, and what differs.
 
-    ``local_only`` is how many records are no business of the hub's; they are no differences.
+    ``local_only`` is how many records are no business of the hub's, ``quarantined`` how many came down and
+    are held back, because they do not fit their table. Neither are differences. ``parked`` is how many of
+    those that are pending the hub has refused.
     """
 
     object: str
@@ -71,6 +74,8 @@ class ObjectDiagnosis:
     pending: int
     differences: tuple[RecordDifference, ...]
     local_only: int = 0
+    quarantined: int = 0
+    parked: int = 0
 
 
 @frozen
@@ -118,7 +123,10 @@ class _Inquiry:
                 differences += self._compare(tracked, wanted, low, until)
         waiting = count_pending(self._connection, tracked.name)
         local = local_only.counts(self._connection).get(tracked.name, 0)
-        return ObjectDiagnosis(tracked.name, whole.here, whole.there, waiting, tuple(differences), local)
+        held = quarantine.count_of(self._connection, [tracked.name])
+        parked = parking.count(self._connection, tracked.name)
+        found = tuple(differences)
+        return ObjectDiagnosis(tracked.name, whole.here, whole.there, waiting, found, local, held, parked)
 
     def _unequal(self, tracked: TrackedObject, wanted: Filter, bounds: list[str]) -> _Comparison:
         answer = self._ask(tracked, wanted, bounds, None, listed=False)

@@ -186,12 +186,13 @@ class Progress:
 
 @frozen
 class RecordError:
-    """One record that could not be synced, and why."""
+    """One record that could not be synced, and why; ``field`` is what the hub named, if anything."""
 
     object: str
     key: str
     code: str
     message: str
+    field: str | None = None
 
 
 @frozen
@@ -214,8 +215,33 @@ class ConflictEntry:
 
 
 @frozen
+class Quarantined:
+    """One record that came down and does not fit its table. It is tried again with every download.
+
+    ``record`` is the hub's, as it travels, None for a delete. ``code`` says what kind of rule it breaks:
+    not_unique, not_null, check, refused (by a trigger), wrong_type, too_big, does_not_fit. ``in_the_way`` is
+    the key of the record that has its unique value. ``since`` is when session ``session`` brought it,
+    ``tries`` how often it was tried since.
+    """
+
+    object: str
+    key: str
+    version: int
+    record: Record | None
+    code: str
+    message: str
+    in_the_way: str | None
+    session: str
+    since: datetime
+    tries: int
+
+
+@frozen
 class SyncErrors:
-    """Records that were left out: rejected uploads, and downloads that ended orphaned."""
+    """Records that were left out: rejected uploads, and downloads in quarantine or that ended orphaned.
+
+    ``download`` holds the first 1000 in quarantine. An object of which not one record fits comes first.
+    """
 
     upload: tuple[RecordError, ...] = ()
     download: tuple[RecordError, ...] = ()
@@ -223,13 +249,17 @@ class SyncErrors:
 
 @frozen
 class SyncResult:
-    """What a session did. ``conflicts`` holds the first 1000; the store's conflict log has all."""
+    """What a session did. ``conflicts`` holds the first 1000; the store's conflict log has all.
+
+    ``quarantined`` is how many records of the session's objects wait in quarantine after it.
+    """
 
     session: str
     phase: Phase
     stats: SyncStats
     errors: SyncErrors
     conflicts: tuple[ConflictEntry, ...]
+    quarantined: int = 0
 
 
 @frozen
@@ -281,10 +311,31 @@ class SessionInfo:
 
 
 @frozen
+class Parked:
+    """What the hub has said of a change that it refused.
+
+    ``field`` is what it named, if anything. ``attempts`` is how often it was refused, for the ``first`` and
+    for the ``last`` time, by the device's clock. From ``retry_at`` on it is sent again by itself, where the
+    hub said so; None: only after an edit, after ``retry()``, or once the program describes the object
+    otherwise.
+    """
+
+    code: str
+    message: str
+    field: str | None
+    attempts: int
+    first: datetime
+    last: datetime
+    retry_at: datetime | None
+
+
+@frozen
 class PendingChange:
     """One net change that waits in the outbox. ``operation`` is insert, update or delete.
 
-    One ``in_conflict`` is not sent before ``Store.resolve`` has settled it.
+    One ``in_conflict`` is not sent before ``Store.resolve`` has settled it. One that is ``parked`` was
+    refused by the hub, and is not sent again as it is before ``retry()``. ``error`` is why a change was not
+    sent, or not taken, the last time.
     """
 
     object: str
@@ -295,3 +346,4 @@ class PendingChange:
     deferred: bool
     error: str | None
     in_conflict: bool = False
+    parked: Parked | None = None

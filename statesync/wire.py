@@ -76,11 +76,17 @@ class Conflicted(msgspec.Struct, frozen=True, tag_field="status", tag="conflict"
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
-class Rejected(msgspec.Struct, frozen=True, tag_field="status", tag="rejected"):
-    """The hub will not take this record."""
+class Rejected(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="status", tag="rejected"):
+    """The hub will not take this record.
+
+    ``field`` is what it does not like of it, and ``retry_after`` after how many seconds it may take the very
+    same; without that it will not, before something has changed.
+    """
 
     code: str
     message: str
+    field: str | None = None
+    retry_after: float | None = None
 
 
 Verdict = Accepted | Conflicted | Rejected
@@ -213,6 +219,9 @@ WRONG_HUB = "wrong_hub"
 
 FORBIDDEN = "forbidden"
 """The refusal of a request that its token has no right to make."""
+
+NOT_APPLIED = "not_applied"
+"""The refusal of a hub that met a defect of its own, and rolled back: the batch was not applied."""
 
 OUTCOME_UNKNOWN = "outcome_unknown"
 """The refusal of a hub that lost its database while it committed: the batch may have been applied."""

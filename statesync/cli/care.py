@@ -1,4 +1,4 @@
-"""``statesync doctor`` and ``statesync diagnose``: is the file sound, and does it say what the hub says?"""
+"""``statesync doctor``, ``diagnose`` and ``quarantine``: is the file sound, does it say what the hub says?"""
 
 from __future__ import annotations
 
@@ -6,12 +6,21 @@ import sys
 
 import click
 
-from statesync.cli.printing import database_argument, json_option, plain_table, print_json, print_table
+from statesync.cli.devices import opened
+from statesync.cli.printing import (
+    database_argument,
+    json_option,
+    local_time,
+    plain_table,
+    print_json,
+    print_table,
+)
 from statesync.diagnosis import ObjectDiagnosis
 from statesync.errors import StoreCorrupt
 from statesync.net.remote import HttpRemote
 from statesync.scope import Store
 from statesync.store.care.doctor import Complaint, Repair
+from statesync.values import Quarantined
 
 
 @click.command()
@@ -87,11 +96,41 @@ def diagnose(database: str, remote: str, space: str, token: str | None, as_json:
 
 
 def _print_diagnosis(objects: tuple[ObjectDiagnosis, ...]) -> None:
-    numbers = ("here", "on the hub", "pending", "local only", "differ")
+    numbers = ("here", "on the hub", "pending", "parked", "local only", "held back", "differ")
     table = plain_table("object", *numbers, right=("here", "on the hub"))
     for one in objects:
-        counts = (one.here, one.there, one.pending, one.local_only, len(one.differences))
+        waiting = (one.pending, one.parked, one.local_only, one.quarantined)
+        counts = (one.here, one.there, *waiting, len(one.differences))
         table.add_row(one.object, *map(str, counts))
     print_table(table)
     for difference in (difference for one in objects for difference in one.differences):
         click.echo(f"{difference.object} {difference.key}: {difference.kind.replace('_', ' ')}")
+
+
+@click.command()
+@database_argument
+@json_option
+def quarantine(database: str, as_json: bool) -> None:
+    """List the records of the device database DB that the hub has sent and that do not fit their tables.
+
+    For each one: the rule that it breaks, and the record that has its unique value. They are tried again with
+    every sync that downloads: after the table was migrated, the value was given up, or the hub has a newer
+    version. The exit code is 0 also if there are any.
+    """
+    with opened(database) as store:
+        found = store.quarantine()
+    if as_json:
+        print_json(found)
+        return
+    if not found:
+        click.echo("nothing is in quarantine")
+        return
+    table = plain_table("object", "key", "rule", "why", "in the way", "since", "tries", right=("tries",))
+    for entry in found:
+        table.add_row(*_cells(entry))
+    print_table(table)
+
+
+def _cells(entry: Quarantined) -> tuple[str, ...]:
+    since, tries = local_time(entry.since), str(entry.tries)
+    return entry.object, entry.key, entry.code, entry.message, entry.in_the_way or "", since, tries

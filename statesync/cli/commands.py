@@ -40,8 +40,12 @@ LISTED: dict[str, Listed] = {
     "sessions": Listed("statesync.cli.history:sessions", "cli", "List the sessions of a device database."),
     "session": Listed("statesync.cli.history:session", "cli", "Show all that one session did."),
     "pending": Listed("statesync.cli.outbox:pending", "cli", "List the changes that wait for the hub."),
+    "retry": Listed("statesync.cli.outbox:retry", "cli", "Let changes that the hub refused go up again."),
     "conflicts": Listed("statesync.cli.outbox:conflicts", "cli", "List the conflicts and what was kept."),
     "resolve": Listed("statesync.cli.outbox:resolve", "cli", "Settle a conflict."),
+    "quarantine": Listed(
+        "statesync.cli.care:quarantine", "cli", "List the records that do not fit their tables."
+    ),
     "doctor": Listed("statesync.cli.care:doctor", "cli", "Check a device database, and mend it."),
     "diagnose": Listed("statesync.cli.care:diagnose", "cli", "Compare a device database with its hub."),
     "diagram": Listed(

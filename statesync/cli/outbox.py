@@ -1,4 +1,4 @@
-"""``statesync pending``, ``conflicts`` and ``resolve``: what waits, and what both sides have made of it."""
+"""``statesync pending``, ``retry``, ``conflicts``, ``resolve``: what waits, and what both sides made."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from statesync.cli.printing import (
     print_table,
 )
 from statesync.conflicts import Record
-from statesync.values import ConflictEntry, PendingChange
+from statesync.values import ConflictEntry, Parked, PendingChange
 
 
 @click.command()
@@ -23,8 +23,9 @@ from statesync.values import ConflictEntry, PendingChange
 def pending(database: str, as_json: bool) -> None:
     """List the changes of the device database DB that wait for the hub, in the order of their making.
 
-    A change that the hub rejected shows why; the next sync tries it again. A deferred one waits until the
-    program marks it for upload, and one in conflict until `statesync resolve` has settled it.
+    A change that the hub refused is parked, and shows why: it waits until it is edited, or until `statesync
+    retry` lets it go. A deferred one waits until the program marks it for upload, and one in conflict until
+    `statesync resolve` has settled it.
     """
     with opened(database) as store:
         found = store.pending()
@@ -43,7 +44,35 @@ def pending(database: str, as_json: bool) -> None:
 def _state(change: PendingChange) -> str:
     if change.in_conflict:
         return "in conflict"
+    if change.parked is not None:
+        return _refused(change.parked)
     return "deferred" if change.deferred else change.error or "waits"
+
+
+def _refused(parked: Parked) -> str:
+    about = f" ({parked.field})" if parked.field else ""
+    often = "" if parked.attempts == 1 else f", refused {parked.attempts} times"
+    until = "" if parked.retry_at is None else f", goes up again after {local_time(parked.retry_at)}"
+    return f"parked: {parked.code}: {parked.message}{about}{often}{until}"
+
+
+@click.command()
+@database_argument
+@click.argument("name", metavar="[OBJECT]", required=False)
+@click.argument("key", metavar="[KEY]", required=False)
+@json_option
+def retry(database: str, name: str | None, key: str | None, as_json: bool) -> None:
+    """Let changes of the device database DB that the hub refused go up again with the next sync.
+
+    Those of one record, of one OBJECT, or all. Do it once the cause is gone, such as a missing right.
+    """
+    with opened(database) as store:
+        count = store.retry(name, key)
+    if as_json:
+        print_json({"retried": count})
+        return
+    go = "1 change goes" if count == 1 else f"{count} changes go"
+    click.echo(f"{go} up again with the next sync")
 
 
 @click.command()

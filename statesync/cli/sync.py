@@ -154,5 +154,10 @@ def _print_summary(database: str, result: SyncResult) -> None:
         click.echo(f"conflicts: {len(result.conflicts)}; see: statesync conflicts {database}")
     if result.errors.upload:
         click.echo(f"rejected: {len(result.errors.upload)}; see: statesync pending {database}")
-    for orphan in result.errors.download:
-        click.echo(f"orphaned: {orphan.object} {orphan.key}: {orphan.message}")
+    if result.quarantined:
+        click.echo(f"in quarantine: {result.quarantined:,}; see: statesync quarantine {database}")
+    for error in result.errors.download:
+        if error.code == "orphaned":
+            click.echo(f"orphaned: {error.object} {error.key}: {error.message}")
+        elif error.code == "nothing_fits":
+            click.echo(error.message)

@@ -179,11 +179,15 @@ class DropBatch:
 
 @frozen
 class HoldBack:
-    """Keep the batch's one change in the outbox with what the hub, or what stands before it, said of it."""
+    """Park the batch's one change, with what the hub, or what stands before it, said of it.
+
+    With ``retry_after`` it is offered again after so many seconds.
+    """
 
     number: int
     code: str
     message: str
+    retry_after: float | None = None
 
 
 @frozen

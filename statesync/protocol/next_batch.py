@@ -88,7 +88,10 @@ def prepared(now: Conversation, event: Prepared) -> Decision:
 def upload_error_of(now: Conversation) -> SyncFailed | None:
     """Return what a session has to say of its upload when everything else is done."""
     if now.all_rejected:
-        return AllRejected(f"the hub rejected all {now.sent} records that were sent; pending() shows why")
+        return AllRejected(
+            f"the hub rejected all {now.sent} records that were sent; pending() shows why, and each waits "
+            "until it is edited, or until retry() is called, such as once a missing right is there"
+        )
     return now.upload_error
 
 

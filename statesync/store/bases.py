@@ -49,6 +49,11 @@ def remember(connection: sqlite3.Connection, name: str, key: str, version: int) 
     connection.execute("INSERT OR REPLACE INTO statesync_base VALUES (?, ?, ?)", (name, key, version))
 
 
+def forget_record(connection: sqlite3.Connection, name: str, key: str) -> None:
+    """Say that a record is as its object's cursor says."""
+    connection.execute("DELETE FROM statesync_base WHERE object = ? AND key = ?", (name, key))
+
+
 def pass_over(connection: sqlite3.Connection, steps: Iterable[Step]) -> None:
     """Forget what the cursors pass: from now on they say the same. With the page that moves them."""
     connection.executemany(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 
-from attrs import frozen
+from attrs import field, frozen
 
 from statesync.errors import StoreChanged
 from statesync.filters import Filters
 from statesync.store.parts import StoreParts
+from statesync.store.quarantine import Reason
 from statesync.store.tracking.objects import Objects
 from statesync.values import SyncOptions
 
@@ -28,6 +29,8 @@ class SessionContext:
     tracked: Objects
     options: SyncOptions
     filters: Filters
+    deadly: dict[str, dict[str, Reason]] = field(factory=dict)
+    """The records, by their objects, that may not be written: their table rolls everything back then."""
 
     def check_store(self, connection: sqlite3.Connection) -> None:
         """Raise ``StoreChanged`` if an object is described otherwise than when the session began.

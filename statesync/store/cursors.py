@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from attrs import frozen
 
 from statesync.filters import NO_FILTER, Filter, Filters
-from statesync.store import bases
+from statesync.store import bases, quarantine
 from statesync.wire import Feed
 
 TABLE, SEEN_TABLE = "statesync_cursor", "statesync_seen"
@@ -78,6 +78,7 @@ def remove(connection: sqlite3.Connection, name: str) -> None:
     """Forget an object's cursor, and what a read from the start has met."""
     connection.execute("DELETE FROM statesync_cursor WHERE object = ?", (name,))
     _forget_seen(connection, name)
+    quarantine.forget(connection, name)
     bases.forget(connection, name)
 
 
@@ -171,6 +172,8 @@ def start_over(connection: sqlite3.Connection, name: str, why: str) -> None:
     _forget_seen(connection, name)
     if why in (EPOCH, EVERYTHING):
         bases.forget(connection, name)
+    if why == EVERYTHING:
+        quarantine.forget(connection, name)
     connection.execute(
         "UPDATE statesync_cursor SET cursor = 0, reread_from = max(cursor, reread_from), "
         "rereading = CASE WHEN :why = :all THEN :why WHEN rereading = :unlogged THEN rereading "

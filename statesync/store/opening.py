@@ -9,13 +9,13 @@ from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 
 from statesync.errors import StoreCorrupt, StoreError, StoreNotReady, StoreReadOnly
-from statesync.store import schema
 from statesync.store.evolution import adopting, columns, steps
 from statesync.store.evolution.adopting import Takeover
 from statesync.store.evolution.places import fold_where_it_is
 from statesync.store.evolution.steps import Step
 from statesync.store.parts import StoreParts
 from statesync.store.recovery import recover_if_free
+from statesync.store.schema import migrating, notes
 from statesync.store.tracking import registry, triggers
 from statesync.store.tracking.describe import describe
 from statesync.store.tracking.objects import TrackedObject
@@ -27,7 +27,7 @@ def set_up(parts: StoreParts, migrations: Sequence[Step]) -> None:
     """Create or migrate tables and triggers, then end sessions that were interrupted."""
     database = parts.database
     _check_path(database.path)
-    schema.migrate(database)
+    migrating.migrate(database)
     with database.errors_mapped():
         is_due = steps.are_due(database.raw(), migrations)
     with (
@@ -47,12 +47,12 @@ def follow_tables(parts: StoreParts) -> None:
     database = parts.database
     parts.registry.require_ready()
     with database.errors_mapped():
-        if schema.is_as_noted(database.raw()):
+        if notes.is_as_noted(database.raw()):
             return
     with database.transaction() as connection:
         known = registry.load(connection)
         adopting.follow(connection, known, adopting.lost_among(connection, known))
-        schema.note_schema(connection)
+        notes.note_schema(connection)
         parts.registry.begin(connection)
 
 
@@ -69,7 +69,7 @@ class _Setup:
     def run(self) -> None:
         """Bring the store and its tables together."""
         connection = self._connection
-        schema.settle_steps(connection, len(self._migrations))
+        notes.settle_steps(connection, len(self._migrations))
         lost = adopting.lost_among(connection, self._known)
         missing = {name for name, one in self._wanted.items() if table_of(connection, one) is None}
         if steps.are_due(connection, self._migrations):
@@ -80,12 +80,12 @@ class _Setup:
             self._take_over(name, wanted, is_lost=name in lost or name in missing, is_new=name in missing)
         others = {name: tracked for name, tracked in self._known.items() if name not in self._wanted}
         adopting.follow(connection, others, lost)
-        schema.note_schema(connection)
+        notes.note_schema(connection)
 
     def _migrate(self, *, is_fresh: bool) -> None:
         """Take the program's migrations, but on a fresh file: its tables are made as the models are now."""
         if is_fresh:
-            schema.note_steps(self._connection, len(self._migrations))
+            notes.note_steps(self._connection, len(self._migrations))
             return
         self._has_migrated = True
         adopting.note_records(self._connection, self._known)
@@ -109,7 +109,7 @@ class _Setup:
     def _fitted(self, name: str, wanted: TrackedObject, known: TrackedObject | None) -> TrackedObject:
         """Return how an object looks, once its table has the model's columns. Raises ``UnsupportedModel``."""
         connection = self._connection
-        is_older = schema.steps_taken(connection) > len(self._migrations)
+        is_older = notes.steps_taken(connection) > len(self._migrations)
         table = self._table(wanted)
         if columns.add_missing(connection, self._models[name], table, is_older=is_older):
             table = self._table(wanted)
@@ -135,9 +135,9 @@ def open_existing(parts: StoreParts) -> None:
     _check_path(database.path)
     # A connection of the store's own would leave its journal mode in a file that belongs to others.
     with database.errors_mapped(), closing(sqlite3.connect(database.path)) as plain:
-        if not schema.is_store(plain, str(database)):
+        if not migrating.is_store(plain, str(database)):
             raise StoreNotReady(f"{database} has never been set up as a store by a program")
-    schema.migrate(database)
+    migrating.migrate(database)
     with database.errors_mapped():
         parts.registry.begin(database.raw())
     with suppress(StoreError):  # a file that is damaged or cannot be written may be looked at all the same

@@ -13,7 +13,7 @@ from __future__ import annotations
 import sqlite3
 
 from statesync.filters import Filters
-from statesync.store import cursors, local_only, spaces
+from statesync.store import cursors, local_only, quarantine, spaces
 from statesync.store.cursors import EPOCH, MISSED_DELETES, SEEN_KEYS, UNLOGGED, Cursor
 from statesync.store.local_only import LOCAL_KEYS
 from statesync.store.outbox import changes
@@ -62,17 +62,22 @@ def adapt(connection: sqlite3.Connection, space: str, objects: Objects, problem:
         reread(connection, objects, MISSED_DELETES)
 
 
-def finish_reread(connection: sqlite3.Connection, tracked: TrackedObject, cursor: Cursor) -> None:
+def finish_reread(connection: sqlite3.Connection, tracked: TrackedObject, cursor: Cursor) -> int:
     """End a read from the start: offer again, or delete, the records that the hub did not show.
 
     After a new epoch the hub has lost them, and they are offered again, and so are they where writes are not
     logged: they may be new. Otherwise they were deleted there, and are deleted here. Records with a pending
     change stay for the conflict that the hub will see. So do those that are local only. The caller has
-    switched tracking off.
+    switched tracking off. Returns how many records left quarantine with that.
     """
+    released = 0
     if cursor.is_compared:
         _offer_or_delete_unseen(connection, tracked, cursor)
+        unseen = f"key NOT IN ({SEEN_KEYS})"
+        released = quarantine.release_those(connection, tracked.name, unseen)
+        quarantine.keep_its_bases_alone(connection, tracked.name)
     cursors.end_reread(connection, tracked.name)
+    return released
 
 
 def _offer_or_delete_unseen(connection: sqlite3.Connection, tracked: TrackedObject, cursor: Cursor) -> None:

@@ -9,21 +9,22 @@ from contextlib import contextmanager
 from peewee import Model
 
 from statesync.errors import UnknownObject, UsageError
-from statesync.store import claims, conflict_log, local_only, opening
+from statesync.store import claims, conflict_log, local_only, opening, quarantine
 from statesync.store.cursors import EVERYTHING
 from statesync.store.file.reading import key_for_people
 from statesync.store.journal import history
-from statesync.store.outbox import changes, lookup, preview, queue
+from statesync.store.outbox import changes, lookup, parking, preview, queue
 from statesync.store.outbox.fold import fold
 from statesync.store.outbox.lookup import Change
 from statesync.store.parts import StoreParts
 from statesync.store.rereading import reread
 from statesync.store.resolving import decisions
 from statesync.store.resolving.rows import RowForm
+from statesync.store.resolving.undoing import undo
 from statesync.store.tracking import records, registry, triggers
-from statesync.store.tracking.objects import Objects, TrackedObject, chosen
+from statesync.store.tracking.objects import Objects, chosen
 from statesync.store.tracking.quoting import in_main
-from statesync.values import ConflictEntry, PendingChange, SessionInfo
+from statesync.values import ConflictEntry, PendingChange, Quarantined, SessionInfo
 
 
 class Selection:
@@ -47,7 +48,7 @@ class Selection:
     def pending(self) -> list[PendingChange]:
         """Return the changes that wait for the hub, in the order in which the records were first changed.
 
-        Deferred ones are among them. Only reads, and waits for no writer.
+        Deferred ones are among them, and those that the hub has refused. Only reads, and waits for no writer.
         """
         names = self.objects
         with self._parts.database.snapshot() as connection:
@@ -80,6 +81,32 @@ class Selection:
                 changes.set_deferred(connection, name, some, deferred=deferred) for name, some in keys.items()
             )
 
+    def retry(self, what: Model | type[Model] | str | None = None, key: str | None = None) -> int:
+        """Let changes that the hub has refused go up again with the next session; return how many these are.
+
+        Those of one record (an instance, or a model or an object's name with a ``key``), of one object (a
+        model, or its name), or (None) all. Raises ``UnknownObject`` for an object that is not here, and
+        ``UsageError`` for a key without an object.
+        """
+        names, keys = self._picked(what, key)
+        with self._folded() as connection:
+            return sum(parking.let_go(connection, name, keys) for name in names)
+
+    def _picked(
+        self, what: Model | type[Model] | str | None, key: str | None
+    ) -> tuple[tuple[str, ...], list[str] | None]:
+        """Return which objects are meant, and which of their keys; None are all."""
+        if isinstance(what, Model):
+            if key is not None:
+                raise UsageError("a record has its own key; give its model or its object's name with a key")
+            name, found = self._address(what)
+            return (name,), [found]
+        if what is None:
+            if key is not None:
+                raise UsageError(f"the key {key!r} alone says no record; give the object with it")
+            return tuple(self._tracked()), None
+        return (self._known_name(what),), None if key is None else [key]
+
     @contextmanager
     def untracked(self) -> Iterator[None]:
         """Make the block's writes local only: one transaction that makes no changes for the hub.
@@ -96,9 +123,10 @@ class Selection:
     def rollback(self, what: Model | type[Model] | None = None) -> int:
         """Undo pending changes: of one record, of one model's records, or (None) of all.
 
-        Each record gets back what it was before its first change, or what the hub has sent since. Returns
-        how many records were set back. Raises ``UsageError``, and sets none back, where one of them may have
-        reached the hub already (sync first), and inside a transaction.
+        Each record gets back what it was before its first change, or what the hub has sent since; where that
+        does not fit its table, it waits in quarantine. Returns how many records were set back. Raises
+        ``UsageError``, and sets none back, where one of them may have reached the hub already (sync first),
+        and inside a transaction.
         """
         with self._quietly() as connection:
             undone = self._changes(connection, what)
@@ -108,7 +136,7 @@ class Selection:
             self._make_room(connection, undone)
             # What was made here goes first: its key may be, to the table, that of one that comes back.
             for change in sorted(undone, key=lambda change: not change.made_the_record):
-                _undo(connection, self._parts.objects[change.object], change)
+                undo(connection, self._parts.objects[change.object], change)
             return len(undone)
 
     def _make_room(self, connection: sqlite3.Connection, undone: list[Change]) -> None:
@@ -189,6 +217,18 @@ class Selection:
             conflict_log.forget_waiting(connection, tracked.name)
             local_only.forget_object(connection, tracked.name)
 
+    # -- quarantine ----------------------------------------------------------------------------------
+
+    def quarantine(self) -> list[Quarantined]:
+        """Return the records that came down and do not fit their tables, oldest first.
+
+        They are not in their tables. Each is tried again with every download, and when the hub has a newer
+        version of it; a table that is migrated, or a value that is given up here, is enough for it to fit.
+        """
+        names = self.objects
+        with self._parts.database.snapshot() as connection:
+            return quarantine.entries(connection, names)
+
     # -- history -------------------------------------------------------------------------------------
 
     def sessions(self, limit: int = 1000) -> list[SessionInfo]:
@@ -250,6 +290,14 @@ class Selection:
             raise UnknownObject(f"{name} is not in this scope, which has: {', '.join(self.objects)}")
         return name
 
+    def _known_name(self, what: type[Model] | str) -> str:
+        if not isinstance(what, str):
+            return self._name(what)
+        known = self._parts.registry.known if self._names is None else self._names
+        if what not in known:
+            raise UnknownObject(f"{what} is no object here; these are: {', '.join(known)}")
+        return what
+
     def _address(self, record: Model) -> tuple[str, str]:
         name = self._name(type(record))
         tracked = self._parts.objects[name]
@@ -285,23 +333,3 @@ def _refuse_under_way(undone: list[Change]) -> None:
         if change.batch is not None:
             key = key_for_people(change.key)
             raise UsageError(f"the change of {change.object} {key} may have reached the hub; sync first")
-
-
-def _undo(connection: sqlite3.Connection, tracked: TrackedObject, change: Change) -> None:
-    """Make the record what it is without the change, and forget the change.
-
-    One that was local only before is that again, unless the hub has sent news of it since.
-    """
-    record = change.record_before
-    if isinstance(change.key, str):
-        local = local_only.among(connection, tracked.name, [change.key]).get(change.key)
-        if local is not None and local.here is not None:
-            record = local.record_here
-        elif local is not None:
-            local_only.end(connection, tracked.name, [change.key])
-    if record is None:
-        records.delete(connection, tracked, change.key)
-    else:
-        kept = {name: value for name, value in record.items() if name in tracked.column_names}
-        records.write(connection, tracked, change.key, kept)
-    changes.forget(connection, change.position)

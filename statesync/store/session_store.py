@@ -37,6 +37,8 @@ from statesync.protocol.messages import (
 from statesync.store import claims, rereading
 from statesync.store.context import SessionContext
 from statesync.store.download.downloads import Downloads
+from statesync.store.download.fitting import TransactionLost
+from statesync.store.download.pages import PageDoesNotFit
 from statesync.store.journal import batches, history, sessions
 from statesync.store.journal.transitions import Detail, JournalWriter
 from statesync.store.outbox import queue
@@ -46,7 +48,7 @@ from statesync.store.tracking.wanted import fitted
 from statesync.store.upload.doubts import release_changes
 from statesync.store.upload.uploads import Uploads
 from statesync.values import Direction, SyncOptions, SyncResult
-from statesync.wire import Page, Pull, Push, PushAnswer
+from statesync.wire import Page, Pull, Push, PushAnswer, Rejected
 
 _MUCH = 100
 """Records of a session from which on SQLite's log may be long, and is written back when it has ended."""
@@ -112,10 +114,12 @@ class SessionStore:
 
     def result(self) -> SyncResult:
         """Return what the session did, as the database has it."""
+        left_out = self._downloads.left_out()
         return history.result(
             self._context.raw(),
             self._context.session,
-            self._downloads.orphans,
+            left_out.errors,
+            left_out.quarantined,
             with_batches=self._context.options.get_sync_stats,
         )
 
@@ -162,7 +166,18 @@ class SessionStore:
     # -- transactions --------------------------------------------------------------------------------
 
     def commit(self, moves: tuple[Move, ...], effects: tuple[Effect, ...]) -> Committed:
-        """Write effects and journal rows in one transaction: the ``Commit`` of the machine."""
+        """Write effects and journal rows in one transaction: the ``Commit`` of the machine.
+
+        A page with a record that does not fit its table is rolled back, and stored record by record. That
+        costs nothing where all fit: a savepoint would copy every page of the file before it is written.
+        """
+        while True:
+            try:
+                return self._commit(moves, effects)
+            except (PageDoesNotFit, TransactionLost) as found:
+                self._downloads.look_closer(found)
+
+    def _commit(self, moves: tuple[Move, ...], effects: tuple[Effect, ...]) -> Committed:
         details: dict[AnyTrigger, Detail] = {}
         committed = NOTHING_COMMITTED
         with self._parts.database.transaction() as connection:
@@ -193,7 +208,9 @@ class SessionStore:
             case DropBatch():
                 self._drop_batch(connection, effect)
             case HoldBack():
-                self._uploads.hold_back(connection, effect.code, effect.message)
+                self._uploads.hold_back(
+                    connection, Rejected(effect.code, effect.message, retry_after=effect.retry_after)
+                )
             case Adapt():
                 objects = claims.objects_of(connection, self._context.space, self._context.tracked)
                 rereading.adapt(connection, self._context.space, objects, effect.problem)
@@ -207,7 +224,7 @@ class SessionStore:
         if not effect.uploads:
             return Committed(upload_limit=0, waiting=0 if self._context.options.uploads else None)
         limit = self._uploads.fix_limit(connection)
-        waiting = queue.count_waiting(connection, self._context.objects) if limit else 0
+        waiting = queue.count_waiting(connection, self._context.objects, time.time()) if limit else 0
         return Committed(upload_limit=limit, waiting=waiting)
 
     def _store_batch(self, connection: sqlite3.Connection, effect: StoreBatch) -> None:
@@ -224,12 +241,18 @@ class SessionStore:
         details: dict[AnyTrigger, Detail],
     ) -> Committed:
         began = time.monotonic()
-        only_uploads: dict[str, int] = {}
+        more: dict[str, int] = {}
         if effect.direction is Direction.UPLOAD:
             outcome, committed = self._uploads.store(connection, effect.number)
-            only_uploads = {"conflicts": outcome.conflicts, "rejected": outcome.rejected}
+            more = {"conflicts": outcome.conflicts, "rejected": outcome.rejected}
+            if outcome.released:
+                more["released"] = outcome.released
         else:
-            committed = Committed(self._downloads.store(connection, effect.number))
+            stored = self._downloads.store(connection, effect.number)
+            committed = Committed(stored.records)
+            more = (
+                {"held": stored.held, "released": stored.released} if stored.held or stored.released else {}
+            )
         self._stored += committed.records
         details[Trigger.COMMIT_BATCH] = {
             "direction": effect.direction,
@@ -237,7 +260,7 @@ class SessionStore:
             "request": effect.spent.request,
             "parsing": effect.spent.parsing,
             "storing": time.monotonic() - began,
-            **only_uploads,
+            **more,
         }
         return committed
 

@@ -67,11 +67,8 @@ def finish_the_day(a: Device, hub: Remote) -> None:
     scope.sync(OPTIONS)
 
 
-def check_after_crash(folder: Path, *, with_other: bool = True) -> None:
-    """Hold the files to every promise, then sync to the end and hold the outcome to them.
-
-    ``with_other``: let the other device sync too, and compare it.
-    """
+def check_after_crash(folder: Path) -> None:
+    """Hold the files to every promise, then let both devices sync to the end and hold the outcome to them."""
     with evidence(folder) as found:
         before = phases_of(found)
         check_journal(found)
@@ -82,10 +79,9 @@ def check_after_crash(folder: Path, *, with_other: bool = True) -> None:
         check_sessions(a, before)
         check_journal(found)
         check_end_of_day(found, a)
-        if with_other:
-            with device(folder / "b.db") as b:
-                b.store.scope(hub).sync()
-                check_equal(found, a, b)
+        with device(folder / "b.db") as b:
+            b.store.scope(hub).sync()
+            check_equal(found, a, b)
 
 
 def check_end_of_day(found: sqlite3.Connection, a: Device) -> None:

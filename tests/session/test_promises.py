@@ -324,7 +324,9 @@ def test_k4_what_was_rolled_back_is_not_counted(here: Device, gate: Gate, waitin
     held = gate.hold()
     session = start(here, get_sync_stats=True)
     held.wait()
-    here.execute("CREATE TRIGGER refuse BEFORE INSERT ON airport BEGIN SELECT RAISE(ABORT, 'refused'); END")
+    here.execute(
+        "CREATE TRIGGER refuse BEFORE UPDATE ON statesync_cursor BEGIN SELECT RAISE(ABORT, 'no'); END"
+    )
     held.release()
     error = end_of(session)
     assert isinstance(error, SyncFailed)

@@ -168,7 +168,7 @@ def _stands(device: Device, real: tuple[Any, ...], names: Names) -> tuple[Any, .
 
 def _outbox(device: Device, plain: sqlite3.Connection, names: Names) -> Compared:
     found = plain.execute(
-        "SELECT position, batch, key, operation, image, base, revision, sent, error IS NOT NULL "
+        "SELECT position, batch, key, operation, image, base, revision, sent, error IS NOT NULL, parked "
         "FROM statesync_change ORDER BY position"
     ).fetchall()
     real = [
@@ -195,6 +195,7 @@ def _change(device: Device, change: Pending, place: Any, batch: Any, names: Name
         change.revision,
         change.sent,
         change.failed,
+        change.parked,
     )
 
 

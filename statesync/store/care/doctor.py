@@ -12,10 +12,12 @@ from enum import StrEnum
 
 from attrs import frozen
 
-from statesync.store import cursors, local_only, schema, spaces
+from statesync.store import cursors, local_only, quarantine, spaces
 from statesync.store.care.salvage import faults_in, is_damage, lacks_the_program
 from statesync.store.journal import audit, batches
-from statesync.store.outbox import soundness
+from statesync.store.outbox import parking, soundness
+from statesync.store.schema import migrating
+from statesync.store.schema.statements import has_table
 from statesync.store.tracking import triggers
 from statesync.store.tracking.objects import Objects
 
@@ -68,13 +70,28 @@ def check_file(connection: sqlite3.Connection) -> Iterator[Complaint]:
     except sqlite3.DatabaseError as error:
         if is_damage(error):
             yield _damage([str(error)])
-        elif lacks_the_program(error):
-            yield Complaint("file", f"it cannot be checked here: {error}, which {_ONLY_THE_PROGRAM}", None)
-        else:
+            return
+        if not lacks_the_program(error):
             raise
-        return
+        yield Complaint("file", f"it cannot be checked here: {error}, which {_ONLY_THE_PROGRAM}", None)
+        faults = _faults_of_tables(connection)
     if faults:
         yield _damage(faults[:10])
+
+
+def _faults_of_tables(connection: sqlite3.Connection) -> list[str]:
+    """Return what is damaged of those tables that can be checked without the program."""
+    tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage > 0")
+    faults: list[str] = []
+    for (table,) in tables.fetchall():
+        try:
+            faults += faults_in(connection, table)
+        except sqlite3.DatabaseError as error:
+            if is_damage(error):
+                faults.append(f"{table}: {error}")
+            elif not lacks_the_program(error):
+                raise
+    return faults
 
 
 _ONLY_THE_PROGRAM = (
@@ -89,13 +106,13 @@ def _damage(said: list[str]) -> Complaint:
 
 def lacking_tables(connection: sqlite3.Connection) -> list[Complaint]:
     """Say which tables of the store's own are gone; without them every other answer would be a guess."""
-    missing = schema.missing_tables(connection)
+    missing = migrating.missing_tables(connection)
     return [Complaint("file", f"the store's table {table} is gone", None) for table in missing]
 
 
 def _check_tables(connection: sqlite3.Connection, objects: Objects) -> Iterator[Complaint]:
     for name, tracked in objects.items():
-        if not schema.has_table(connection, tracked.table):
+        if not has_table(connection, tracked.table):
             yield Complaint(name, f"its table {tracked.table} is gone; setup() makes it anew", Repair.REREAD)
 
 
@@ -121,6 +138,23 @@ def _check_outbox(connection: sqlite3.Connection, objects: Objects, present: Obj
             yield Complaint(
                 name, f"{count} records that are local only are of an object that is not tracked", None
             )
+    for name, count in quarantine.counts(connection).items():
+        if name not in objects:
+            yield Complaint(name, f"{count} records in quarantine are of an object that is not tracked", None)
+        else:
+            yield Complaint(
+                name,
+                f"{count} records that the hub has sent do not fit the table and wait in quarantine; "
+                "`statesync quarantine` says why, and the sync after the cause is gone stores them",
+                None,
+            )
+    for name, count in parking.counts(connection).items():
+        yield Complaint(
+            name,
+            f"{count} pending changes were refused by the hub and are parked; `statesync pending` says why, "
+            "and an edit or `statesync retry` sends them again",
+            None,
+        )
     for name, tracked in present.items():
         if not triggers.has_log(connection, tracked):
             continue  # told of above; without the log nobody knows what has been written since

@@ -1,6 +1,7 @@
 """What the device believes that the hub has: its records, without pending changes and what is local only.
 
-Both are known already, and are no differences to be found. So such a record counts as the hub should have it.
+Both are known already, and are no differences to be found. So such a record counts as the hub should have it,
+and so does one in quarantine.
 A record whose key is no text has never been on a hub, and is left out.
 """
 
@@ -15,7 +16,7 @@ from itertools import combinations
 from typing import Any
 
 from statesync import digest
-from statesync.store import local_only
+from statesync.store import local_only, quarantine
 from statesync.store.file.reading import read
 from statesync.store.outbox.lookup import records_before
 from statesync.store.tracking.description import BLOB, BOOLEAN, Column
@@ -63,11 +64,12 @@ def _digests(
     # A text that is no UTF-8 is encoded as an object: no hub has such a value, so the record differs.
     local = local_only.records(connection, tracked.name, low, until)
     taken_back = local | records_before(connection, tracked.name, low, until)
+    held = quarantine.records(connection, tracked.name, low, until)
     shown = _shown_as(tracked)
     for found, *values in connection.execute(
         f"SELECT {names} FROM {in_main(tracked.table)} WHERE {within}", bounds
     ):
-        if not isinstance(found, str):
+        if not isinstance(found, str) or found in held:
             continue
         if found not in taken_back:
             yield found, digest.of_record(found, shown(values))
@@ -77,8 +79,13 @@ def _digests(
             before = zip(tracked.column_names, values, strict=True)
             yield found, digest.of_record(found, shown([record.get(name, value) for name, value in before]))
     for found, record in taken_back.items():
-        if record is not None:
+        if record is not None and found not in held:
             yield found, digest.of_record(found, shown([record.get(name) for name in tracked.column_names]))
+
+    for found, text in held.items():
+        if text is not None:
+            travelled = json.loads(text)
+            yield found, digest.of_record(found, [travelled.get(name) for name in tracked.column_names])
 
 
 _MOST = 8

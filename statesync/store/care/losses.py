@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from attrs import Factory, frozen
+from attrs import frozen
 
 Entry = dict[str, Any]
 """What an index still knows of a row that is lost: values by their columns."""
@@ -16,12 +16,14 @@ class Loss:
     """What is gone of one table: ``read`` rows could be read, ``lost`` could not, None where nobody knows.
 
     ``known`` are the lost rows as the table's unique index has them; None if no index could be read.
+    ``garbled`` are the rowids of rows that could be read and are not what the index has.
     """
 
     table: str
     read: int
     lost: int | None
-    known: tuple[Entry, ...] | None = Factory(lambda: None)
+    known: tuple[Entry, ...] | None = None
+    garbled: tuple[int, ...] = ()
 
     @property
     def is_nothing(self) -> bool:

@@ -7,7 +7,6 @@ collations and functions that its indexes are made with.
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -17,9 +16,10 @@ from typing import NamedTuple
 from attrs import frozen
 
 from statesync.errors import StoreCorrupt
-from statesync.store.care import rebuilding
-from statesync.store.care.losses import Entry, Loss, Losses
+from statesync.store.care import garbling, rebuilding, searches
+from statesync.store.care.losses import Loss, Losses
 from statesync.store.care.pages import PageFile
+from statesync.store.care.shapes import shape_of
 from statesync.store.care.trees import Root, Tree, survey
 from statesync.store.tracking.quoting import literal, quoted
 
@@ -71,8 +71,7 @@ def mended_copy(work: Path, fresh: Path, equip: Equip) -> Losses:
     }
     losses = Losses(_losses(work, plan, trees, broken, equip))
     _make_indexes_anew(work, plan)
-    _copy(work, fresh, plan, losses, equip)
-    return losses
+    return Losses([*losses, *_copy(work, fresh, plan, losses, equip)])
 
 
 # -- what is there ---------------------------------------------------------------------------------
@@ -89,7 +88,9 @@ def _plan(work: Path) -> _Plan:
         for entry in entries:
             is_table = entry.kind == "table"
             columns = _stored_columns(connection, entry.name) if is_table else None
-            roots.append(Root(entry.root, is_table=is_table and entry.name in with_rowid, columns=columns))
+            has_rowids = is_table and entry.name in with_rowid
+            shape = shape_of(connection, entry.name) if has_rowids else ()
+            roots.append(Root(entry.root, is_table=has_rowids, columns=columns, shape=shape))
     with PageFile(work) as file:
         vacuums = 0
         if file.header_number(_LARGEST_ROOT):
@@ -128,8 +129,8 @@ def _loss(
     sound = {e.name for e in plan.entries if e.kind == "index" and trees[e.root].is_sound}
     for index, columns in _unique_indexes(connection, table).items():
         if index in sound:
-            known = _rows_lost(connection, table, index, columns)
-            return Loss(table, read, len(known), tuple(known))
+            known, garbled = garbling.compare(connection, table, index, columns)
+            return Loss(table, read, len(known), known, garbled)
     return Loss(table, read, None if tree.lost_pages else tree.lost_cells)
 
 
@@ -145,15 +146,6 @@ def _unique_indexes(connection: sqlite3.Connection, table: str) -> dict[str, lis
     return found
 
 
-def _rows_lost(connection: sqlite3.Connection, table: str, index: str, columns: list[str]) -> list[Entry]:
-    names = ", ".join(map(quoted, columns))
-    rows = connection.execute(
-        f"SELECT {names} FROM {quoted(table)} INDEXED BY {quoted(index)} "
-        f"WHERE rowid NOT IN (SELECT rowid FROM {quoted(table)} NOT INDEXED)"
-    )
-    return [dict(zip(columns, row, strict=True)) for row in rows]
-
-
 # -- the copy --------------------------------------------------------------------------------------
 
 
@@ -164,15 +156,19 @@ def _make_indexes_anew(work: Path, plan: _Plan) -> None:
                 rebuilding.empty(file, entry.root)
 
 
-def _copy(work: Path, fresh: Path, plan: _Plan, losses: Losses, equip: Equip) -> None:
+def _copy(work: Path, fresh: Path, plan: _Plan, losses: Losses, equip: Equip) -> list[Loss]:
+    """Make the copy; return what is lost of tables that had rows which nobody can have written."""
     with closing(sqlite3.connect(work, isolation_level=None)) as connection:
         equip(connection)
         connection.execute("PRAGMA synchronous = OFF")  # of the work file nothing is kept
         connection.execute("REINDEX")
+        tables = [entry.name for entry in plan.entries if entry.kind == "table"]
+        garbled = garbling.drop(connection, tables, losses)
         _restore_counters(connection)
-        _rebuild_searches(connection, losses)
+        searches.rebuild(connection, losses)
         connection.execute(f"PRAGMA auto_vacuum = {plan.vacuums}")
         connection.execute("VACUUM INTO ?", (str(fresh),))
+    return garbled
 
 
 def _restore_counters(connection: sqlite3.Connection) -> None:
@@ -186,20 +182,3 @@ def _restore_counters(connection: sqlite3.Connection) -> None:
                 f"INSERT INTO sqlite_sequence SELECT {literal(name)}, max(rowid) FROM {quoted(name)} "
                 "HAVING count(*)"
             )
-
-
-_SEARCH = re.compile(r"\s+USING\s+fts[345]\b", re.IGNORECASE)
-
-
-def _rebuild_searches(connection: sqlite3.Connection, losses: Losses) -> None:
-    """Make a full-text index anew from its texts, where a table of it has lost rows."""
-    rows = connection.execute(
-        "SELECT name, sql FROM sqlite_master WHERE type = 'table' AND rootpage = 0"
-    ).fetchall()
-    for name, sql in rows:
-        if _SEARCH.search(sql) and any(_belongs_to(loss.table, name) for loss in losses):
-            connection.execute(f"INSERT INTO {quoted(name)} ({quoted(name)}) VALUES ('rebuild')")
-
-
-def _belongs_to(table: str, virtual: str) -> bool:
-    return table.lower().startswith(f"{virtual.lower()}_")

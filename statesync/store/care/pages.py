@@ -7,6 +7,8 @@ SQLite gives up a table where one page of it is damaged. The format of the file 
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -27,16 +29,22 @@ class Misfit(Exception):
 class Cell:
     """One entry of a page: a row, or where a page below is found.
 
-    ``raw`` are its bytes without the number of the page below. ``columns`` is how many values a row has, None
-    where that stands on another page. ``overflow`` is the first of the ``further`` pages that it goes on to.
+    ``raw`` are its bytes without the number of the page below. ``serials`` say of what kind and length each
+    value of a row is, None where that stands on another page. ``overflow`` is the first of the ``further``
+    pages that it goes on to.
     """
 
     raw: bytes
     child: int
     rowid: int
-    columns: int | None
+    serials: tuple[int, ...] | None
     overflow: int
     further: int
+
+    @property
+    def columns(self) -> int | None:
+        """How many values a row has, None where that stands on another page."""
+        return None if self.serials is None else len(self.serials)
 
 
 @frozen
@@ -107,10 +115,11 @@ class PageFile:
         """Read a page of a tree. Raises ``Misfit`` for one that is none."""
         if not 1 <= number <= self.count:
             raise Misfit(f"there is no page {number}")
-        return _parse(number, self.read(number), self.usable)
+        return parsed(number, self.read(number), self.usable)
 
 
-def _parse(number: int, content: bytes, usable: int) -> Page:
+def parsed(number: int, content: bytes, usable: int) -> Page:
+    """Read a page of a tree from its bytes. Raises ``Misfit`` for one that is none."""
     start = 100 if number == 1 else 0
     kind, _, count = struct.unpack_from(">BHH", content, start)
     if kind not in (*_INNER, INDEX_LEAF, TABLE_LEAF):
@@ -120,11 +129,20 @@ def _parse(number: int, content: bytes, usable: int) -> Page:
         raise Misfit(f"page {number} has {count} cells")
     places = struct.unpack_from(f">{count}H", content, begin)
     cells = [_cell_or_none(content, place, kind, usable) for place in places]
-    fit = tuple(cell for cell in cells if cell is not None)
+    torn = _torn(places, cells)
+    fit = tuple(
+        cell for cell, place in zip(cells, places, strict=True) if cell is not None and place not in torn
+    )
     if len(fit) < count and (kind in _INNER or not fit):
         raise Misfit(f"page {number} has cells that are none")
     right = struct.unpack_from(">I", content, start + 8)[0] if kind in _INNER else 0
     return Page(number, kind, fit, right, count - len(fit))
+
+
+def _torn(places: Sequence[int], cells: Sequence[Cell | None]) -> set[int]:
+    """Return where those cells stand that end where unreadable ones begin: their ends may be damaged too."""
+    in_order = sorted(zip(places, cells, strict=True), key=lambda placed: placed[0])
+    return {place for (place, _), (_, following) in pairwise(in_order) if following is None}
 
 
 def _cell_or_none(content: bytes, place: int, kind: int, usable: int) -> Cell | None:
@@ -142,7 +160,7 @@ def _cell(content: bytes, place: int, kind: int, usable: int) -> Cell:
     begin = at
     if kind == TABLE_INNER:
         rowid, at = _varint(content, at)
-        return Cell(content[begin:at], child, _signed(rowid), 0, 0, 0)
+        return Cell(content[begin:at], child, _signed(rowid), (), 0, 0)
     length, at = _varint(content, at)
     rowid = 0
     if kind == TABLE_LEAF:
@@ -157,7 +175,7 @@ def _cell(content: bytes, place: int, kind: int, usable: int) -> Cell:
     if end > usable:
         raise Misfit("a cell goes past its page")
     return Cell(
-        content[begin:end], child, _signed(rowid), _columns(content, at, length, local), overflow, further
+        content[begin:end], child, _signed(rowid), _serials(content, at, length, local), overflow, further
     )
 
 
@@ -171,21 +189,20 @@ def _local_length(length: int, usable: int, *, is_table: bool) -> int:
     return wanted if wanted <= most else least
 
 
-def _columns(content: bytes, at: int, length: int, local: int) -> int | None:
-    """Return how many values a row has. Raises ``Misfit`` where their lengths do not add up to the row's."""
+def _serials(content: bytes, at: int, length: int, local: int) -> tuple[int, ...] | None:
+    """Return the kinds of a row's values. Raises ``Misfit`` where their lengths do not make up the row's."""
     header, place = _varint(content, at)
     if header > local:
         if header > length:
             raise Misfit("a row's header is longer than the row")
         return None
-    count, total = 0, header
+    serials: list[int] = []
     while place < at + header:
         serial, place = _varint(content, place)
-        total += _value_length(serial)
-        count += 1
-    if place != at + header or total != length:
+        serials.append(serial)
+    if place != at + header or header + sum(map(_value_length, serials)) != length:
         raise Misfit("the lengths of a row's values do not add up")
-    return count
+    return tuple(serials)
 
 
 def _value_length(serial: int) -> int:

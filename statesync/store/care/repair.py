@@ -6,11 +6,11 @@ import sqlite3
 from functools import partial
 
 from statesync.errors import StoreCorrupt, StoreNotReady
-from statesync.store import cursors, schema
+from statesync.store import cursors
 from statesync.store.care import doctor
 from statesync.store.care.doctor import Complaint, Repair
 from statesync.store.care.losses import Losses
-from statesync.store.care.salvage import salvage
+from statesync.store.care.salvage import remove_parts, salvage
 from statesync.store.care.settling import settle
 from statesync.store.cursors import MISSED_DELETES, UNLOGGED
 from statesync.store.file.database import Database
@@ -19,6 +19,7 @@ from statesync.store.outbox import soundness
 from statesync.store.outbox.fold import fold
 from statesync.store.parts import StoreParts
 from statesync.store.rereading import reread
+from statesync.store.schema import migrating
 from statesync.store.tracking import registry, triggers
 from statesync.store.tracking.objects import Objects
 
@@ -33,6 +34,7 @@ def mend(parts: StoreParts) -> list[Complaint]:
     """
     if not parts.database.path.exists():
         raise StoreNotReady(f"there is no file {parts.database.path}; give the path of a device database")
+    remove_parts(parts.database.path)
     losses = _salvage_if_damaged(parts)
     left = examine(parts)
     for _ in range(_ROUNDS):
@@ -70,25 +72,32 @@ def _objects(parts: StoreParts, connection: sqlite3.Connection) -> Objects:
 
 def _salvage_if_damaged(parts: StoreParts) -> Losses:
     database = parts.database
-    with database.errors_mapped():
-        found = list(doctor.check_file(database.raw()))
-    if any(complaint.repair is Repair.SALVAGE for complaint in found) or not _can_be_opened(database):
+    if _is_damaged(database) or not _can_be_opened(database):
         opened = parts.registry.known if parts.registry.is_ready else {}
         return salvage(database, partial(settle, opened=opened))
     return Losses(())
 
 
+def _is_damaged(database: Database) -> bool:
+    try:
+        with database.errors_mapped():
+            found = list(doctor.check_file(database.raw()))
+    except StoreCorrupt:  # SQLite cannot even open it
+        return True
+    return any(complaint.repair is Repair.SALVAGE for complaint in found)
+
+
 def _can_be_opened(database: Database) -> bool:
     """Tell whether what a store is opened by stands where it should: a page of another table may be there."""
     with database.errors_mapped():
-        lacking = schema.missing_tables(database.raw())
-    if len(lacking) == len(schema.tables()):
+        lacking = migrating.missing_tables(database.raw())
+    if len(lacking) == len(migrating.tables()):
         raise StoreNotReady(f"{database} has never been set up as a store by a program")
     if lacking:
         return True  # the doctor tells of it
     try:
         with database.errors_mapped():
-            schema.is_store(database.raw(), str(database))
+            migrating.is_store(database.raw(), str(database))
             registry.load(database.raw())
     except StoreCorrupt:
         return False

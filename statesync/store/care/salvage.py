@@ -16,9 +16,11 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from statesync.errors import StoreCorrupt, StoreError, StoreLocked
+from statesync.store.care.headers import mended_header
 from statesync.store.care.losses import Losses
 from statesync.store.care.mending import Equip, mended_copy
 from statesync.store.file.database import Database
+from statesync.store.tracking.quoting import quoted
 
 Settle = Callable[[sqlite3.Connection, Losses], None]
 """Sets right, in the copy, what the losses mean for the rest of it."""
@@ -39,12 +41,12 @@ def salvage(database: Database, settle: Settle) -> Losses:
     """
     path = database.path
     database.close()
-    with database.errors_mapped(), _alone(path) as file:
-        _remove_parts(path)
+    with database.errors_mapped(), mended_header(path), _alone(path) as file:
+        remove_parts(path)
         try:
             return _replace(path, file, database.equip, settle)
         finally:
-            _remove_parts(path)
+            remove_parts(path)
 
 
 def _replace(path: Path, file: sqlite3.Connection, equip: Equip, settle: Settle) -> Losses:
@@ -118,10 +120,13 @@ _NO_DAMAGE = re.compile(
 them too. Into its own tables the store writes no such values: there a page is another table's."""
 
 
-def faults_in(connection: sqlite3.Connection) -> list[str]:
-    """Return what SQLite finds damaged in a file."""
-    rows = connection.execute("PRAGMA integrity_check(1000)")
+def faults_in(connection: sqlite3.Connection, table: str | None = None) -> list[str]:
+    """Return what SQLite finds damaged in a file, or in one table of it."""
+    rows = connection.execute(f"PRAGMA integrity_check({1000 if table is None else quoted(table)})")
     return [said for (said,) in rows if not _NO_DAMAGE.match(said)]
+
+
+_LACKING = ("no such collation", "no such function", "unknown function", "no such module")
 
 
 def is_damage(error: sqlite3.Error) -> bool:
@@ -132,7 +137,7 @@ def is_damage(error: sqlite3.Error) -> bool:
 def lacks_the_program(error: sqlite3.Error) -> bool:
     """Tell whether SQLite lacks something that only the program has: a collation, a function, a module."""
     said = str(error)
-    return any(words in said for words in ("no such collation", "no such function", "no such module"))
+    return any(words in said for words in _LACKING)
 
 
 def _write_through(path: Path) -> None:
@@ -141,7 +146,7 @@ def _write_through(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _remove_parts(path: Path) -> None:
+def remove_parts(path: Path) -> None:
     """Remove what a repair has left on its way, this one or one that was killed."""
     for part in _PARTS:
         for companion in _COMPANIONS:

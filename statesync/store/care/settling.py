@@ -7,14 +7,17 @@ nobody knows whether it was edited is compared with the hub's, and offered or lo
 from __future__ import annotations
 
 import sqlite3
+from typing import Any
 
-from statesync.store import bases, conflict_log, cursors, local_only, schema, spaces
+from statesync.store import bases, conflict_log, cursors, local_only, quarantine, spaces
 from statesync.store.care.losses import Losses
 from statesync.store.cursors import MISSED_DELETES, UNLOGGED
 from statesync.store.journal import batches
 from statesync.store.outbox import changes, loss
 from statesync.store.outbox.fold import fold
 from statesync.store.rereading import reread
+from statesync.store.schema import migrating
+from statesync.store.schema.statements import has_table
 from statesync.store.tracking import registry, triggers
 from statesync.store.tracking.objects import Objects
 from statesync.store.upload.doubts import let_go, resolve_doubts
@@ -26,7 +29,7 @@ def settle(connection: sqlite3.Connection, losses: Losses, opened: Objects) -> N
     Afterwards every pending change that could be read waits, but those of records that are lost, and what
     has to be read from the hub again is read by the next session.
     """
-    schema.restore_format(connection)
+    migrating.restore_format(connection)
     is_described = not registry.forget_unreadable(connection) and not losses.of(registry.TABLE)
     objects = _with_tables(connection, opened | registry.load(connection))
     doubted = _settle_changes(connection, losses, objects)
@@ -37,6 +40,8 @@ def settle(connection: sqlite3.Connection, losses: Losses, opened: Objects) -> N
         gone = objects
         for name in objects:
             changes.forget_versions(connection, name)
+    if losses.of(quarantine.TABLE):  # which records these were, the hub alone knows
+        gone = objects
     reread(connection, gone, MISSED_DELETES)
     reread(connection, doubted, UNLOGGED)
     if not is_described:  # an object of which nobody knows how it looks is read again all the same
@@ -52,7 +57,7 @@ def _with_tables(connection: sqlite3.Connection, objects: Objects) -> Objects:
     return {
         name: tracked
         for name, tracked in objects.items()
-        if schema.has_table(connection, tracked.table) and triggers.has_log(connection, tracked)
+        if has_table(connection, tracked.table) and triggers.has_log(connection, tracked)
     }
 
 
@@ -61,7 +66,11 @@ def _settle_changes(connection: sqlite3.Connection, losses: Losses, objects: Obj
     doubted = {name: tracked for name, tracked in objects.items() if losses.of(tracked.log)}
     lost = losses.of(loss.TABLE)
     for entry in (lost.known if lost is not None else None) or ():
-        loss.offer_lost_change(connection, objects, entry["object"], entry["key"])
+        tracked = objects.get(entry["object"])
+        if tracked is not None:
+            gone = losses.of(tracked.table)
+            may_be_lost = gone is not None and _has(gone.keys(tracked.key), entry["key"])
+            loss.offer_lost_change(connection, tracked, entry["key"], may_be_lost=may_be_lost)
     if lost is not None and lost.known is None:
         doubted = objects
     fold(connection, objects)
@@ -77,6 +86,10 @@ def _settle_changes(connection: sqlite3.Connection, losses: Losses, objects: Obj
         triggers.switch_on(connection)
         doubted = objects
     return doubted
+
+
+def _has(keys: list[Any] | None, key: str) -> bool:
+    return keys is None or key in keys
 
 
 def _settle_spaces(connection: sqlite3.Connection, losses: Losses, objects: Objects) -> None:

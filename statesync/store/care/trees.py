@@ -2,31 +2,43 @@
 
 A page is out of its place if its kind, its rowids or the number of its values do not fit there, if another
 tree has it too, or if it is the twin of a page that fits better elsewhere: a disk that writes to the wrong
-place leaves such a page. Leaves whose way down is damaged belong to the tree that has lost its way.
+place leaves such a page. Leaves whose way down is damaged belong to the tree that has lost its way, and so do
+leaves that stand in the place of another page.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Container, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from itertools import pairwise
 
 from attrs import Factory, define, frozen
 
 from statesync.store.care.pages import TABLE_LEAF, Cell, Misfit, Page, PageFile
+from statesync.store.care.shapes import Shape, fits
 
 _DEEPEST = 30
 _LOWEST, _HIGHEST = -(1 << 63), (1 << 63) - 1
-_FREE_TRUNK = 32
+_FREE_TRUNK, _FREE_COUNT = 32, 36
 
 
 @frozen
 class Root:
-    """Where a tree begins. ``columns`` is how many values its rows have at most, None for an index."""
+    """Where a tree begins. ``columns`` is how many values its rows have at most, None for an index.
+
+    ``shape`` says of what kind each of those values can be; it is empty where nobody knows.
+    """
 
     number: int
     is_table: bool
     columns: int | None
+    shape: Shape = ()
+
+    def takes(self, cells: Iterable[Cell]) -> bool:
+        """Tell whether any of some rows, if there are rows, is of the kinds that this table has."""
+        rows = [cell.serials for cell in cells if cell.serials is not None]
+        return not rows or any(fits(row, self.shape) for row in rows)
 
 
 @frozen
@@ -50,6 +62,11 @@ class Tree:
     lost_cells: int = 0
 
     @property
+    def has_one_page(self) -> bool:
+        """Whether its root is all of it: a page of another tree, or an empty one, may stand there."""
+        return [leaf.number for leaf in self.leaves] in ([], [self.root.number])
+
+    @property
     def is_sound(self) -> bool:
         """Whether nothing of it is damaged."""
         return not self.lost_pages and not self.lost_cells
@@ -66,7 +83,7 @@ def survey(file: PageFile, roots: Sequence[Root]) -> dict[int, Tree]:
         walk = _Walk(file, twins, impostors)
         trees = walk.all(roots)
         orphans = walk.orphans()
-    _adopt(file, trees.values(), orphans)
+    _adopt(file, trees, orphans)
     return trees
 
 
@@ -75,8 +92,8 @@ def _impostors(
 ) -> set[int]:
     """Return the pages that are copies of others and took the place of what is lost.
 
-    The twin that nobody refers to has lost its place to the other. A root has no bounds that it could miss.
-    So where one has a twin that fits between its neighbours, the root is the copy.
+    The twin that nobody refers to has lost its place to the other. A root has no bounds that it could miss:
+    so where one has a twin that fits between its neighbours, the root is the copy.
     """
     found = {twin for orphan in orphans for twin in twins.get(orphan, ()) if twin in walk.seen}
     placed = {number for number in twins if number in walk.seen and number not in roots}
@@ -117,10 +134,13 @@ class _Walk:
         return {root.number: self._tree(root) for root in sorted(roots, key=lambda r: r.columns is None)}
 
     def orphans(self) -> list[int]:
-        """Return the pages of rows that nobody has; none where pages may be free ones that are not known."""
+        """Return the pages of rows that nobody has; none where pages may be free ones that are not known.
+
+        A page that was refused where it stands has its place elsewhere, unless it is a copy.
+        """
         if not self._free_list_is_sound:
             return []
-        owned = self.seen | self._refused
+        owned = self.seen | self._impostors | (self._refused & self._twins.keys())
         rest = (number for number in range(2, self._file.count + 1) if number not in owned)
         return [number for number in rest if _is_table_leaf(self._file, number)]
 
@@ -165,16 +185,18 @@ class _Walk:
     def _check_columns(self, root: Root, page: Page) -> None:
         if root.columns is None or (page.is_table and not page.is_leaf and page.number not in self._twins):
             return
-        counts = self._columns_below(page, _DEEPEST)
+        rows = self._rows_below(page, _DEEPEST)
+        counts = [cell.columns for cell in rows if cell.columns is not None]
         if any(count > root.columns for count in counts):
             raise Misfit(f"page {page.number} has rows of another table")
-        if page.number in self._twins and counts and max(counts) < root.columns:
+        is_short = bool(counts) and max(counts) < root.columns and page.number in self._twins
+        if is_short or not root.takes(rows):
             raise Misfit(f"page {page.number} has rows of another table")
 
-    def _columns_below(self, page: Page, depth: int) -> list[int]:
+    def _rows_below(self, page: Page, depth: int) -> tuple[Cell, ...]:
         while page.is_table and not page.is_leaf and depth:
             page, depth = self._file.page(page.cells[0].child), depth - 1
-        return [cell.columns for cell in page.cells if cell.columns is not None]
+        return page.cells
 
     def _take_leaf(self, tree: Tree, page: Page) -> None:
         tree.lost_cells += page.unfit
@@ -207,7 +229,7 @@ class _Walk:
 
     def _pass_free_pages(self) -> bool:
         """Take the free pages out of what may belong to a table; tell whether their list is sound."""
-        trunk = self._file.header_number(_FREE_TRUNK)
+        trunk, found = self._file.header_number(_FREE_TRUNK), 0
         while trunk:
             if not 1 < trunk <= self._file.count or trunk in self.seen:
                 return False
@@ -219,8 +241,9 @@ class _Walk:
             if not all(1 < number <= self._file.count for number in free):
                 return False
             self.seen |= free | {trunk}
+            found += count + 1
             trunk = int.from_bytes(content[:4], "big")
-        return True
+        return found == self._file.header_number(_FREE_COUNT)
 
 
 def _rise(rowids: Sequence[int], within: tuple[int, int]) -> bool:
@@ -239,28 +262,31 @@ def _is_table_leaf(file: PageFile, number: int) -> bool:
     return page.kind == TABLE_LEAF and bool(page.cells)
 
 
-def _adopt(file: PageFile, trees: Iterable[Tree], orphans: Iterable[int]) -> None:
+def _adopt(file: PageFile, trees: Mapping[int, Tree], orphans: Iterable[int]) -> None:
     """Give leaves without an owner to the table that has lost pages and whose rows look like theirs."""
-    tables = [tree for tree in trees if tree.root.is_table]
+    tables = [tree for tree in trees.values() if tree.root.is_table]
     broken = [tree for tree in tables if tree.lost_pages]
-    candidates = broken or [tree for tree in tables if not tree.leaves]  # its root may be an empty page
+    small = [tree for tree in tables if not tree.lost_pages and tree.has_one_page]  # its root may be lost
     for number in orphans:
         page = file.page(number)
         columns = max((cell.columns for cell in page.cells if cell.columns is not None), default=0)
-        fitting = [tree for tree in candidates if tree.root.columns == columns]
-        if not fitting and broken:  # rows from before a column was added have fewer values
-            fitting = [tree for tree in broken if (tree.root.columns or 0) > columns]
+        alike = [tree for tree in broken if tree.root.takes(page.cells)]
+        fitting = [tree for tree in alike if tree.root.columns == columns]
+        if not fitting:  # rows from before a column was added have fewer values
+            fitting = [tree for tree in alike if (tree.root.columns or 0) > columns]
+        if not fitting:
+            fitting = [t for t in small if t.root.columns == columns and t.root.takes(page.cells)]
         if len(fitting) == 1:
-            fitting[0].leaves.append(Leaf(number, page.cells[0].rowid, page.cells[-1].rowid, page.cells))
+            apart = file.append(file.read(number)) if number in trees else number  # a root is written anew
+            leaf = Leaf(apart, page.cells[0].rowid, page.cells[-1].rowid, page.cells)
+            _insert(fitting[0].leaves, leaf)
             fitting[0].lost_pages = fitting[0].lost_pages or 1
-    for tree in candidates:
-        tree.leaves = _in_order(tree.leaves)
 
 
-def _in_order(leaves: list[Leaf]) -> list[Leaf]:
-    """Return leaves by their rowids, without those that another one before them has already."""
-    kept: list[Leaf] = []
-    for leaf in sorted(leaves, key=lambda leaf: leaf.first):
-        if not kept or kept[-1].last < leaf.first:
-            kept.append(leaf)
-    return kept
+def _insert(leaves: list[Leaf], leaf: Leaf) -> None:
+    """Put a leaf among others by its rowids, unless one of them has such rows already."""
+    place = bisect_left(leaves, leaf.first, key=lambda other: other.first)
+    is_after = place == 0 or leaves[place - 1].last < leaf.first
+    is_before = place == len(leaves) or leaf.last < leaves[place].first
+    if is_after and is_before:
+        leaves.insert(place, leaf)

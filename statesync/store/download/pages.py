@@ -2,6 +2,9 @@
 
 A record with a pending change is never overwritten: the hub's record is kept beside the change, which
 stays in conflict until it is uploaded.
+
+A record that does not fit its table waits in quarantine, in the same transaction. Which one that is, is found
+out only where a page could not be stored: the caller stores it once more then, record by record (``apart``).
 """
 
 from __future__ import annotations
@@ -10,96 +13,63 @@ import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from operator import ge
+from typing import NamedTuple
 
-import msgspec
-from attrs import frozen
+from attrs import field, frozen
 
 from statesync.conflicts import Record
-from statesync.errors import BadAnswer
-from statesync.store import bases, conflict_log, cursors, local_only
+from statesync.store import bases, conflict_log, cursors, local_only, quarantine
 from statesync.store.bases import Step
 from statesync.store.conflict_log import Sides
 from statesync.store.cursors import EPOCH, UNLOGGED, Cursor
 from statesync.store.download import upserts
+from statesync.store.download.apart import Apart
+from statesync.store.download.decoding import ObjectPage, remote_of, text_of
+from statesync.store.download.fitting import REFUSALS, reason_of
 from statesync.store.file.reading import read
 from statesync.store.outbox import changes
 from statesync.store.outbox.changes import Rebase, RemoteImage
 from statesync.store.outbox.fold import fold
 from statesync.store.outbox.lookup import pending_among
+from statesync.store.quarantine import Misfit, Reason
 from statesync.store.rereading import finish_reread
 from statesync.store.tracking.images import image_of
 from statesync.store.tracking.objects import Objects, TrackedObject
 from statesync.store.tracking.triggers import switched_off
-from statesync.wire import MAX_KEY_LENGTH, Entry, Page, Pull
+from statesync.wire import Entry, Page
+
+
+class PageDoesNotFit(Exception):
+    """A record of a page does not fit its table; nobody has looked which. Nothing is to be committed."""
 
 
 @frozen
-class ObjectPage:
-    """One object's part of a page, decoded into rows of (key, *columns); ``UNSET`` marks a missing column."""
+class How:
+    """How a page is stored: for which session, whether record by record, and what is known of its records.
 
-    tracked: TrackedObject
-    entries: tuple[Entry, ...]
-    rows: tuple[upserts.Row, ...]
-    deleted: tuple[str, ...]
+    ``holds`` says that some records may be in quarantine. ``deadly`` are the records, by their objects, that
+    may not be tried, since a rule of their table rolls the whole transaction back.
+    """
 
-
-def check(request: Pull, page: Page) -> None:
-    """Raise ``BadAnswer`` for a page that no hub could have meant as the answer to ``request``."""
-    asked = request.objects
-    versions = [entry.version for entry in page.changes]
-    fault = None
-    if page.cursors.keys() != asked.keys():
-        fault = "cursors for other objects than were asked for"
-    elif any(page.cursors[name] < feed.cursor for name, feed in asked.items()):
-        fault = "a cursor that goes backward"
-    elif request.limit and len(versions) > request.limit:
-        fault = f"{len(versions)} records where {request.limit} were asked for"
-    elif any(map(ge, versions, versions[1:])):
-        fault = "records that are not in the order of their versions"
-    elif page.more and all(page.cursors[name] == feed.cursor for name, feed in asked.items()):
-        fault = "a page that leads nowhere"
-    elif not page.cursors.keys() >= {entry.object for entry in page.changes}:
-        fault = "records of an object that was not asked for"
-    elif not _are_sound(page.changes):
-        fault = "a record without a key or data"
-    if fault:
-        raise BadAnswer(f"the hub sent {fault}; nothing of the page was stored")
+    session: str
+    is_apart: bool = False
+    holds: bool = False
+    deadly: Mapping[str, Mapping[str, Reason]] = field(factory=dict)
 
 
-def _are_sound(entries: list[Entry]) -> bool:
-    lengths = [len(entry.key) for entry in entries]
-    if lengths and not 0 < min(lengths) <= max(lengths) <= MAX_KEY_LENGTH:
-        return False
-    return not [entry for entry in entries if entry.data is msgspec.UNSET and not entry.deleted]
+@frozen
+class Stored:
+    """How many records were stored or deleted, and how many came into quarantine, and out of it."""
+
+    records: int = 0
+    held: int = 0
+    released: int = 0
+
+    def __add__(self, other: Stored) -> Stored:
+        return Stored(self.records + other.records, self.held + other.held, self.released + other.released)
 
 
-def decode(page: Page, objects: Objects) -> list[ObjectPage]:
-    """Decode a page into rows. Raises ``BadAnswer`` for a record that does not fit its table."""
-    return [_decode_object(objects[name], entries) for name, entries in _by_object(page.changes).items()]
-
-
-def _by_object(entries: list[Entry]) -> dict[str, list[Entry]]:
-    names = {entry.object for entry in entries}
-    if len(names) == 1:
-        return {names.pop(): entries}
-    parts: dict[str, list[Entry]] = {}
-    for entry in entries:
-        parts.setdefault(entry.object, []).append(entry)
-    return parts
-
-
-def _decode_object(tracked: TrackedObject, entries: list[Entry]) -> ObjectPage:
-    living = [entry for entry in entries if not entry.deleted]
-    text = b"[" + b",".join([entry.data for entry in living]) + b"]"  # type: ignore[misc]
-    try:
-        decoded = tracked.wire.list_decoder.decode(text)
-    except msgspec.MsgspecError as error:
-        raise BadAnswer(f"the hub sent a record that does not fit {tracked.name}: {error}") from error
-    astuple = msgspec.structs.astuple
-    rows = [(entry.key, *astuple(row)) for entry, row in zip(living, decoded, strict=True)]
-    deleted = [entry.key for entry in entries if entry.deleted]
-    return ObjectPage(tracked, tuple(entries), tuple(rows), tuple(deleted))
+NOTHING = Stored()
 
 
 def apply(
@@ -108,50 +78,110 @@ def apply(
     parts: Sequence[ObjectPage],
     objects: Objects,
     positions: Mapping[str, Cursor],
-    session: str,
-) -> int:
-    """Store a decoded page, untracked, and its cursors; return how many records were stored or deleted.
+    how: How,
+) -> Stored:
+    """Store a decoded page, untracked, and its cursors.
 
     In a transaction; writes nothing if nothing is new. ``objects`` are those of the scope, ``positions`` the
     cursors from which the page was asked for, and which they still have. Folds first, so that every change
-    made until now keeps the cursor of its time as its base.
+    made until now keeps the cursor of its time as its base. Raises ``PageDoesNotFit`` where a record does not
+    fit its table, and the page is not stored record by record.
     """
     fold(connection, objects)
     rereads = [] if page.more else [each for each in positions.values() if each.rereading is not None]
+    held: list[_Held] = []
+    stored = NOTHING
     with switched_off(connection) if parts or rereads else nullcontext():
-        stored = sum(_apply_object(connection, part, positions[part.tracked.name], session) for part in parts)
+        for part in parts:
+            stored += _apply_part(connection, part, positions[part.tracked.name], how, held)
         for cursor in rereads:
-            finish_reread(connection, objects[cursor.object], cursor)
+            stored += Stored(released=finish_reread(connection, objects[cursor.object], cursor))
     moved = {name: at for name, at in page.cursors.items() if at != positions[name].position}
     cursors.move(connection, moved)
     bases.pass_over(connection, (Step(name, positions[name].position, at) for name, at in moved.items()))
+    for name, misfits, known in held:
+        quarantine.keep_bases(connection, name, misfits, known)
     return stored
 
 
-def _apply_object(connection: sqlite3.Connection, part: ObjectPage, cursor: Cursor, session: str) -> int:
+class _Held(NamedTuple):
+    """The records of an object that came into quarantine, and which records were ahead of the cursor then."""
+
+    name: str
+    misfits: list[Misfit]
+    known: Mapping[object, int]
+
+
+def _apply_part(
+    connection: sqlite3.Connection, part: ObjectPage, cursor: Cursor, how: How, held: list[_Held]
+) -> Stored:
+    name = part.tracked.name
+    before = quarantine.among(connection, name, part.keys) if how.holds else set()
+    count, misfits = apply_object(connection, part, cursor, how, before)
+    waiting = {misfit.key for misfit in misfits}
+    released = quarantine.release(connection, name, before - waiting)
+    if misfits:
+        held.append(_Held(name, misfits, bases.exceptions(connection, name)))
+        quarantine.hold(connection, name, misfits, how.session)
+    return Stored(count, held=len(waiting - before), released=released)
+
+
+def apply_object(
+    connection: sqlite3.Connection, part: ObjectPage, cursor: Cursor, how: How, held: set[str]
+) -> tuple[int, list[Misfit]]:
+    """Store one object's records; return how many there were, and those that did not fit.
+
+    ``held`` are those that are in quarantine: what stands in the table is no edit of theirs. The caller has
+    folded, and switched tracking off.
+    """
     tracked = part.tracked
-    keys = [entry.key for entry in part.entries]
-    aside = pending_among(connection, tracked.name, keys)
+    aside = pending_among(connection, tracked.name, [entry.key for entry in part.entries])
     if cursor.is_compared:
-        cursors.note_seen(connection, tracked.name, keys)
-    known, overwritten = _end_local(connection, part)
+        cursors.note_seen(connection, tracked.name, part.keys)
+    known, overwritten = _local_among(connection, part)
     if known:
-        part = _without(part, known)
+        part = part.without(known)
     if aside:
         _leave_aside(connection, part, aside)
+        local_only.end(connection, tracked.name, overwritten & aside)
     if cursor.rereading in (EPOCH, UNLOGGED):
-        aside |= _offer_newer(connection, part, cursor.reread_from, aside | overwritten)
+        aside |= _offer_newer(connection, part, cursor.reread_from, aside | overwritten | held)
     if cursor.rereading == UNLOGGED:
-        _log_overwritten(connection, part, cursor.reread_from, aside | overwritten, session)
-    rows = [row for row in part.rows if row[0] not in aside] if aside else part.rows
-    deleted = [key for key in part.deleted if key not in aside] if aside else part.deleted
-    # Deletes go first: a record may have the unique value of one that is deleted.
-    connection.executemany(tracked.sql.delete, [(key,) for key in deleted])
-    upserts.write(connection, tracked, rows)
-    return len(rows) + len(deleted)
+        _log_overwritten(connection, part, cursor.reread_from, aside | overwritten, how.session)
+    to_store = part.without(aside) if aside else part
+    count = len(to_store.rows) + len(to_store.deleted)
+    if not how.is_apart:
+        local_only.end(connection, tracked.name, overwritten - aside)
+        _store_at_once(connection, to_store)
+        return count, list(part.misfits)
+    misfits = _store_apart(connection, to_store, overwritten, how)
+    return count - len(misfits), [*part.misfits, *misfits]
 
 
-def _end_local(connection: sqlite3.Connection, part: ObjectPage) -> tuple[set[str], set[str]]:
+def _store_at_once(connection: sqlite3.Connection, part: ObjectPage) -> None:
+    """Store records. Deletes go first: a record may have the unique value of one that is deleted."""
+    try:
+        connection.executemany(part.tracked.sql.delete, [(key,) for key in part.deleted])
+        upserts.write(connection, part.tracked, part.rows)
+    except REFUSALS as error:
+        if reason_of(error) is None:
+            raise
+        raise PageDoesNotFit from error
+
+
+def _store_apart(connection: sqlite3.Connection, part: ObjectPage, local: set[str], how: How) -> list[Misfit]:
+    deadly = how.deadly.get(part.tracked.name, {})
+    apart = Apart(connection, part.tracked, local, deadly)
+    apart.delete(part.deleted)
+    apart.write(part.rows)
+    return [
+        Misfit(entry.key, entry.version, text_of(entry), apart.misfits[entry.key])
+        for entry in part.entries
+        if entry.key in apart.misfits
+    ]
+
+
+def _local_among(connection: sqlite3.Connection, part: ObjectPage) -> tuple[set[str], set[str]]:
     """Return which records of the page stay local only, and which do no longer: the page has news of them."""
     name = part.tracked.name
     exempt = local_only.among(connection, name, [entry.key for entry in part.entries])
@@ -160,23 +190,9 @@ def _end_local(connection: sqlite3.Connection, part: ObjectPage) -> tuple[set[st
     known = {
         entry.key
         for entry in part.entries
-        if entry.key in exempt and exempt[entry.key].knows(entry.version, _remote(part.tracked, entry))
+        if entry.key in exempt and exempt[entry.key].knows(entry.version, remote_of(part.tracked, entry))
     }
-    local_only.end(connection, name, exempt.keys() - known)
     return known, exempt.keys() - known
-
-
-def _without(part: ObjectPage, keys: set[str]) -> ObjectPage:
-    return ObjectPage(
-        part.tracked,
-        tuple(entry for entry in part.entries if entry.key not in keys),
-        tuple(row for row in part.rows if row[0] not in keys),
-        tuple(key for key in part.deleted if key not in keys),
-    )
-
-
-def _remote(tracked: TrackedObject, entry: Entry) -> Record | None:
-    return None if entry.deleted else tracked.wire.read(entry.data)  # type: ignore[arg-type]
 
 
 def _leave_aside(connection: sqlite3.Connection, part: ObjectPage, aside: set[str]) -> None:
@@ -188,7 +204,9 @@ def _leave_aside(connection: sqlite3.Connection, part: ObjectPage, aside: set[st
 
 def _remote_images(part: ObjectPage, keys: set[str]) -> dict[str, str | None]:
     """Return the images of the hub's records, None for a deleted one."""
-    return {entry.key: image_of(_remote(part.tracked, entry)) for entry in part.entries if entry.key in keys}
+    return {
+        entry.key: image_of(remote_of(part.tracked, entry)) for entry in part.entries if entry.key in keys
+    }
 
 
 def _offer_newer(
@@ -235,7 +253,7 @@ def _differing(
     for key, *values in found:
         if key not in entries:
             continue
-        ours, remote = tracked.record_of(tuple(values)), _remote(tracked, entries[key])
+        ours, remote = tracked.record_of(tuple(values)), remote_of(tracked, entries[key])
         if remote is None or any(
             ours.get(column) != value for column, value in remote.items() if column not in unread
         ):

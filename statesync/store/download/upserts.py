@@ -42,6 +42,18 @@ def write(connection: sqlite3.Connection, tracked: TrackedObject, rows: Sequence
         _write_columns(connection, tracked, columns, some, spared)
 
 
+def write_plainly(connection: sqlite3.Connection, tracked: TrackedObject, row: Row) -> None:
+    """Insert or update one row of (key, *columns), with all its columns at once. Raises as ``write`` does."""
+    for columns, some in _by_columns(tracked, [row]).items():
+        if some:
+            _write_columns(connection, tracked, columns, some, frozenset())
+
+
+def passed_over(tracked: TrackedObject) -> sqlite3.IntegrityError:
+    """Return the error of a row that was not written, and nothing was said."""
+    return sqlite3.IntegrityError(f"a trigger of {tracked.table} passes over the record")
+
+
 def _by_columns(tracked: TrackedObject, rows: Sequence[Row]) -> dict[tuple[str, ...], Sequence[Row]]:
     """Part rows by the columns that they have; those of an older program miss some."""
     incomplete = [row for row in rows if msgspec.UNSET in row]
@@ -79,6 +91,8 @@ def _write_columns(
     rest, whole = rows[done:], tracked.sql.upsert(columns, computed=computed)
     if rest and connection.executemany(whole, rest).rowcount < len(rest):
         records.refuse_twins(connection, tracked, (str(row[0]) for row in rest))
+        if columns:  # a record that is nothing but its key is left alone where it is known
+            raise passed_over(tracked)
 
 
 def _spared(connection: sqlite3.Connection, tracked: TrackedObject) -> frozenset[str]:

@@ -8,13 +8,13 @@ from logging import Logger, getLogger
 from attrs import evolve, frozen
 
 from statesync.errors import UnsupportedModel
-from statesync.store import cursors, local_only
+from statesync.store import cursors, local_only, quarantine
 from statesync.store.cursors import EPOCH, MISSED_DELETES
 from statesync.store.evolution.places import fold_where_it_is, is_in_place, with_key_of_table
-from statesync.store.outbox import changes
+from statesync.store.outbox import changes, parking
 from statesync.store.outbox.fold import fold
 from statesync.store.rereading import reread
-from statesync.store.schema import has_table
+from statesync.store.schema.statements import has_table
 from statesync.store.tracking import registry, triggers
 from statesync.store.tracking.objects import Objects, TrackedObject
 from statesync.store.tracking.quoting import in_main, quoted
@@ -51,7 +51,8 @@ def lost_among(connection: sqlite3.Connection, known: Objects) -> frozenset[str]
 def adopt(connection: sqlite3.Connection, takeover: Takeover) -> None:
     """Write down how an object looks now, and begin to read again what may be other than it is here.
 
-    Folds first, if anything is other. A change that waits keeps new columns as the hub has them.
+    Folds first, if anything is other. A change that waits keeps new columns as the hub has them, and one that
+    the hub has refused is offered again: it may be another record to it now.
     """
     known, tracked = takeover.known, takeover.tracked
     if known != tracked or takeover.is_lost:
@@ -59,6 +60,8 @@ def adopt(connection: sqlite3.Connection, takeover: Takeover) -> None:
     added = set(tracked.column_names) - set(known.column_names)
     if known != tracked:
         registry.save(connection, tracked)
+        quarantine.try_first(connection, tracked.name)
+        parking.let_go(connection, tracked.name)
     if takeover.is_lost:
         triggers.set_aside(connection, known)  # they may stand on the table that was renamed
     triggers.install(connection, tracked)

@@ -7,7 +7,7 @@ import sqlite3
 from attrs import evolve
 
 from statesync.store.outbox.fold import fold, fold_without_table
-from statesync.store.schema import has_table
+from statesync.store.schema.statements import has_table
 from statesync.store.tracking import triggers
 from statesync.store.tracking.objects import TrackedObject
 from statesync.store.tracking.tables.table import columns_of

@@ -16,9 +16,9 @@ from typing import Any
 from peewee import PeeweeException
 
 from statesync.errors import StoreError, SyncInProgress, UsageError
-from statesync.store import schema
 from statesync.store.file.database import Database
 from statesync.store.file.lock import StoreLock
+from statesync.store.schema import notes
 
 Step = Callable[[Any], object]
 """One migration. Its parameter ``migrator`` gets Peewee's; under any other name it is the connection."""
@@ -48,7 +48,7 @@ def alone(database: Database, lock: StoreLock) -> Iterator[None]:
 
 def are_due(connection: sqlite3.Connection, steps: Sequence[Step]) -> bool:
     """Tell whether any step has not been taken yet."""
-    return 0 <= schema.steps_taken(connection) < len(steps)
+    return 0 <= notes.steps_taken(connection) < len(steps)
 
 
 def take(database: Database, connection: sqlite3.Connection, steps: Sequence[Step]) -> None:
@@ -57,9 +57,9 @@ def take(database: Database, connection: sqlite3.Connection, steps: Sequence[Ste
     Raises what a step raises, a ``StoreError`` for what SQLite says to it, and ``UsageError`` for a step that
     ends the transaction.
     """
-    for number in range(schema.steps_taken(connection) + 1, len(steps) + 1):
+    for number in range(notes.steps_taken(connection) + 1, len(steps) + 1):
         _take(database, connection, steps[number - 1], _title(number, steps[number - 1]))
-        schema.note_steps(connection, number)
+        notes.note_steps(connection, number)
 
 
 def _title(number: int, step: Step) -> str:

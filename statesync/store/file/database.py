@@ -36,6 +36,7 @@ _MEANINGS: tuple[tuple[str, type[StoreError], str], ...] = (
     ("read-only", StoreReadOnly, "make the file and its folder writable"),
     ("unable to open", StoreReadOnly, "check that its folder exists and can be written"),
     ("not a database", StoreCorrupt, "check the path, or restore the file from a backup"),
+    ("unsupported file format", StoreCorrupt, "restore the file from a backup"),
     ("malformed", StoreCorrupt, "restore the file from a backup"),
     (
         "no such table: statesync_",
@@ -83,7 +84,9 @@ class Database:
                 yield self.raw()
             else:
                 with self.peewee.atomic():
-                    yield self.raw()
+                    connection = self.raw()
+                    with _something_to_roll_back(connection):
+                        yield connection
 
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
@@ -168,6 +171,20 @@ class Database:
             if words in said:
                 return kind(f"{self}: {said}; {advice}")
         return StoreError(f"{self}: {said}")
+
+
+@contextmanager
+def _something_to_roll_back(connection: sqlite3.Connection) -> Iterator[None]:
+    """Let the block's own error be told: SQLite rolls back by itself where a disk is full, or a rule says so.
+
+    Whoever rolls back after it would hear that there is nothing to roll back.
+    """
+    try:
+        yield
+    except BaseException:
+        if not connection.in_transaction:
+            connection.execute("BEGIN")
+        raise
 
 
 def _enforces_foreign_keys(connection: sqlite3.Connection) -> bool:

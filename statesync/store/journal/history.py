@@ -139,9 +139,14 @@ def _batches(connection: sqlite3.Connection, session: str) -> tuple[BatchInfo, .
 
 
 def result(
-    connection: sqlite3.Connection, session_id: str, orphans: Iterable[RecordError], *, with_batches: bool
+    connection: sqlite3.Connection,
+    session_id: str,
+    left_out: Iterable[RecordError],
+    quarantined: int,
+    *,
+    with_batches: bool,
 ) -> SyncResult:
-    """Return what a session did, as the database has it; ``orphans`` are the downloads without a parent."""
+    """Return what a session did, as the database has it; ``left_out`` are downloads that were left out."""
     phase, started = connection.execute(
         "SELECT phase, started FROM statesync_session WHERE id = ?", (session_id,)
     ).fetchone()
@@ -149,6 +154,7 @@ def result(
         session=session_id,
         phase=Phase(phase),
         stats=_fold_stats(connection, session_id, _time(started), with_batches=with_batches),
-        errors=SyncErrors(tuple(upload_errors(connection, session_id)), tuple(orphans)),
+        errors=SyncErrors(tuple(upload_errors(connection, session_id)), tuple(left_out)),
         conflicts=tuple(conflict_log.entries(connection, session=session_id)),
+        quarantined=quarantined,
     )

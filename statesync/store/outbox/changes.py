@@ -15,6 +15,7 @@ from attrs import frozen
 from statesync.store import local_only
 from statesync.store.local_only import LOCAL_KEYS
 from statesync.store.outbox.lookup import NEVER_LEFT, NO_RECORD, PENDING_KEYS
+from statesync.store.outbox.parking import FREE
 from statesync.store.tracking.objects import TrackedObject
 from statesync.store.tracking.quoting import in_main, quoted
 
@@ -133,7 +134,7 @@ def contest(connection: sqlite3.Connection, name: str, remote: RemoteImage) -> N
     """Let a change wait for a decision, beside the hub's record; it is not offered until it is rebased."""
     connection.execute(
         "UPDATE statesync_change SET theirs = ?, contested = ?, batch = NULL, sent = NULL, error = NULL, "
-        "failed_in = NULL WHERE object = ? AND key = ?",
+        f"failed_in = NULL, {FREE} WHERE object = ? AND key = ?",
         (remote.image or NO_RECORD, max(remote.version, 1), name, remote.key),
     )
 
@@ -176,7 +177,7 @@ def mark_sent(connection: sqlite3.Connection, wire_id: str, revisions: Sequence[
 def mark_failed(connection: sqlite3.Connection, name: str, key: str, error: str, session: str) -> None:
     """Keep a change in the outbox with its error; the next session tries it again."""
     connection.execute(
-        "UPDATE statesync_change SET error = ?, failed_in = ?, batch = NULL, sent = NULL "
+        f"UPDATE statesync_change SET error = ?, failed_in = ?, batch = NULL, sent = NULL, {FREE} "
         "WHERE object = ? AND key = ?",
         (error, session, name, key),
     )
@@ -185,7 +186,8 @@ def mark_failed(connection: sqlite3.Connection, name: str, key: str, error: str,
 def hold_back(connection: sqlite3.Connection, position: int, error: str, session: str) -> None:
     """Keep the change at ``position`` with its error; the next session tries it again."""
     connection.execute(
-        "UPDATE statesync_change SET error = ?, failed_in = ? WHERE position = ?", (error, session, position)
+        f"UPDATE statesync_change SET error = ?, failed_in = ?, {FREE} WHERE position = ?",
+        (error, session, position),
     )
 
 
@@ -214,8 +216,8 @@ def rebase(connection: sqlite3.Connection, name: str, key: str, edit: Rebase, *,
     """
     connection.execute(
         "UPDATE statesync_change SET image = ?, base = ?, operation = ?, revision = revision + ?, "
-        "batch = NULL, sent = NULL, theirs = NULL, contested = NULL, error = NULL, failed_in = NULL "
-        "WHERE object = ? AND key = ?",
+        "batch = NULL, sent = NULL, theirs = NULL, contested = NULL, error = NULL, failed_in = NULL, "
+        f"{FREE} WHERE object = ? AND key = ?",
         (edit.image, edit.base, edit.operation, revised, name, key),
     )
 

@@ -28,7 +28,8 @@ class Change(NamedTuple):
     """One change with what the record was before it, and what the hub has sent of it since.
 
     ``batch`` is the wire id of the batch that it went up with, None if it is not under way. ``contested`` is
-    the version of the hub's record if the change waits for a decision between both.
+    the version of the hub's record if the change waits for a decision between both. ``base`` is how far the
+    hub had been read when the record was changed.
     """
 
     position: int
@@ -38,6 +39,7 @@ class Change(NamedTuple):
     remote_image: str | None
     batch: str | None
     contested: int | None
+    base: int
 
     @property
     def remote(self) -> Record | None:
@@ -69,7 +71,8 @@ class Version(NamedTuple):
 
 
 _CHANGE = (
-    "SELECT position, object, key, image, theirs, batch, contested FROM statesync_change WHERE object = ?"
+    "SELECT position, object, key, image, theirs, batch, contested, base FROM statesync_change "
+    "WHERE object = ?"
 )
 
 
@@ -159,6 +162,13 @@ def changes_of_batch(connection: sqlite3.Connection, wire_id: str) -> list[tuple
 
 def upload_errors(connection: sqlite3.Connection, session: str) -> list[RecordError]:
     """Return the records that a session could not upload, with the reasons."""
-    sql = "SELECT object, key, error FROM statesync_change WHERE failed_in = ? ORDER BY position"
+    columns = "object, key, error, parked_field"
+    sql = f"SELECT {columns} FROM statesync_change WHERE failed_in = ? ORDER BY position"
     rows = read(connection, lambda: connection.execute(sql, (session,)).fetchall())
-    return [RecordError(name, key_for_people(key), *error.split(": ", 1)) for name, key, error in rows]
+    return [RecordError(name, key_for_people(key), *_said(error), field) for name, key, error, field in rows]
+
+
+def _said(error: str) -> tuple[str, str]:
+    """Return code and message of an error as the outbox keeps it."""
+    code, message = error.split(": ", 1)
+    return code, message

@@ -15,6 +15,7 @@ from statesync.store import bases, cursors, local_only
 from statesync.store.file.reading import StoredKey, key_for_people, read
 from statesync.store.outbox.fold import logged
 from statesync.store.outbox.lookup import NEVER_LEFT
+from statesync.store.outbox.parking import COLUMNS, Told
 from statesync.store.outbox.proof import is_gone, log_beside_records
 from statesync.store.outbox.spared import untold_keys
 from statesync.store.tracking import triggers
@@ -87,12 +88,27 @@ def _kept(connection: sqlite3.Connection, name: str) -> Iterator[_Net]:
     """Find the changes that the outbox has of an object."""
     rows = connection.execute(
         "SELECT position, object, key, operation, base, revision, deferred, error, image IS NOT NULL, "
-        f"NOT ({NEVER_LEFT}), contested IS NOT NULL FROM statesync_change WHERE object = ?",
+        f"NOT ({NEVER_LEFT}), contested IS NOT NULL, {COLUMNS} FROM statesync_change WHERE object = ?",
         (name,),
     )
-    for position, of, key, operation, base, revision, deferred, error, has_image, has_left, waits in rows:
-        shown = key_for_people(key)
-        change = PendingChange(of, shown, operation, base, revision, bool(deferred), error, bool(waits))
+    for (
+        position,
+        of,
+        key,
+        operation,
+        base,
+        revision,
+        deferred,
+        error,
+        has_image,
+        has_left,
+        waits,
+        *told,
+    ) in rows:
+        shown, parked = key_for_people(key), Told._make(told).value()
+        change = PendingChange(
+            of, shown, operation, base, revision, bool(deferred), error, bool(waits), parked
+        )
         yield _Net((0, position), key, change, bool(has_image), bool(has_left))
 
 
@@ -131,7 +147,8 @@ def _log_of(connection: sqlite3.Connection, tracked: TrackedObject) -> Iterator[
 def _continued(net: _Net, record: _Logged) -> _Net:
     operation = "delete" if record.is_gone else "update" if net.has_image else "insert"
     revision = net.change.revision + record.revisions
-    return evolve(net, change=evolve(net.change, operation=operation, revision=revision))
+    parked = None if record.revisions else net.change.parked  # an edit lets it go
+    return evolve(net, change=evolve(net.change, operation=operation, revision=revision, parked=parked))
 
 
 def _begun(name: str, record: _Logged, number: int) -> _Net:

@@ -10,10 +10,15 @@ from typing import NamedTuple
 from attrs import frozen
 
 from statesync.store.file.reading import StoredKey, read
+from statesync.store.outbox.parking import IS_LET_GO
 from statesync.store.tracking.objects import Objects
 from statesync.store.tracking.quoting import in_main
 
-_READY = "deferred = 0 AND contested IS NULL"
+_READY = f"deferred = 0 AND contested IS NULL AND {IS_LET_GO}"
+
+
+# The + keeps SQLite from reading, and sorting, all that waits of the object for every batch.
+_OF_THESE = "+object IN (SELECT value FROM json_each(:names))"
 
 
 class Waiting(NamedTuple):
@@ -37,11 +42,15 @@ class Mark(NamedTuple):
 
 @frozen
 class Window:
-    """Which changes may go into a batch: at most ``limit`` of those between two positions."""
+    """Which changes may go into a batch: at most ``limit`` of those between two positions.
+
+    ``now`` is the wall clock's time: what the hub refused for a time waits for its end.
+    """
 
     after: int
     up_to: int
     limit: int
+    now: float
     skip_failed: bool
 
 
@@ -66,22 +75,23 @@ def has_waiting(connection: sqlite3.Connection, *, after: int, up_to: int) -> bo
     return found.fetchone() is not None
 
 
-def has_more(connection: sqlite3.Connection, names: Iterable[str], *, after: int, up_to: int) -> bool:
+def has_more(
+    connection: sqlite3.Connection, names: Iterable[str], *, after: int, up_to: int, now: float
+) -> bool:
     """Tell whether a change of these objects waits between two positions."""
     found = connection.execute(
-        f"SELECT 1 FROM statesync_change WHERE position > ? AND position <= ? AND {_READY} "
-        "AND +object IN (SELECT value FROM json_each(?)) LIMIT 1",
-        (after, up_to, json.dumps(list(names))),
+        f"SELECT 1 FROM statesync_change WHERE position > :after AND position <= :up_to AND {_READY} "
+        f"AND {_OF_THESE} LIMIT 1",
+        {"after": after, "up_to": up_to, "now": now, "names": json.dumps(list(names))},
     ).fetchone()
     return found is not None
 
 
-def count_waiting(connection: sqlite3.Connection, names: Iterable[str]) -> int:
-    """Return how many changes of these objects the next session would send: deferred, contested ones not."""
+def count_waiting(connection: sqlite3.Connection, names: Iterable[str], now: float) -> int:
+    """Return how many changes of these objects a session would send: no deferred, contested, parked ones."""
     row = connection.execute(
-        "SELECT count(*) FROM statesync_change "
-        f"WHERE {_READY} AND +object IN (SELECT value FROM json_each(?))",
-        (json.dumps(list(names)),),
+        f"SELECT count(*) FROM statesync_change WHERE {_READY} AND {_OF_THESE}",
+        {"now": now, "names": json.dumps(list(names))},
     ).fetchone()
     return int(row[0])
 
@@ -105,10 +115,15 @@ def marks_in(connection: sqlite3.Connection, objects: Objects, window: Window) -
 
 
 def _look(connection: sqlite3.Connection, objects: Objects, window: Window, columns: str) -> sqlite3.Cursor:
-    # The + keeps SQLite from reading, and sorting, all that waits of the object for every batch.
     return connection.execute(
-        f"SELECT {columns} FROM statesync_change WHERE position > ? AND position <= ? AND {_READY} "
+        f"SELECT {columns} FROM statesync_change WHERE position > :after AND position <= :up_to AND {_READY} "
         f"{'AND error IS NULL ' if window.skip_failed else ''}"
-        "AND +object IN (SELECT value FROM json_each(?)) ORDER BY position LIMIT ?",
-        (window.after, window.up_to, json.dumps(list(objects)), window.limit),
+        f"AND {_OF_THESE} ORDER BY position LIMIT :limit",
+        {
+            "after": window.after,
+            "up_to": window.up_to,
+            "limit": window.limit,
+            "now": window.now,
+            "names": json.dumps(list(objects)),
+        },
     )

@@ -68,10 +68,7 @@ def resolve(
     models: Mapping[str, type[Model]],
     policy: Policy,
 ) -> list[Resolution]:
-    """Ask the policy about every conflict.
-
-    Raises ``msgspec.ValidationError`` for a hub's record that does not fit its table.
-    """
+    """Ask the policy about every conflict."""
     resolutions = []
     for change, verdict in zip(changes, verdicts, strict=True):
         if isinstance(verdict, Conflicted) and change.object in objects:
@@ -92,11 +89,14 @@ def _resolve(
     base, local = readable(record_of_image(seen.image)), record_here(connection, tracked, key)
     if seen.is_as_sent and local_only.among(connection, tracked.name, [key]):
         local = sent_record(tracked, change)  # what stands here may have been written untracked since
-    remote = None
-    if not verdict.deleted and verdict.data is not msgspec.UNSET:
-        remote = _with_late_columns(tracked.wire.read(verdict.data), base, local)
+    remote = problem = None
+    try:
+        if not verdict.deleted and verdict.data is not msgspec.UNSET:
+            remote = _with_late_columns(tracked.wire.read(verdict.data), base, local)
+    except msgspec.MsgspecError as error:
+        problem = f"does_not_fit: the hub's record is of another shape: {error}"
     resolution = Resolution(tracked, key, seen.revision, verdict.version, base, local, remote, local)
-    problem = _problem_of(seen, local)
+    problem = problem or _problem_of(seen, local)
     if problem is not None:
         return evolve(resolution, problem=problem)
     if not resolution.is_conflict:

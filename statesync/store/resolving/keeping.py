@@ -6,23 +6,35 @@ Every function runs in a transaction that has folded, with tracking switched off
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
+from functools import partial
 
 from statesync.conflicts import Later, Record
-from statesync.store import bases, conflict_log, cursors, local_only
+from statesync.store import bases, conflict_log, cursors, local_only, quarantine
 from statesync.store.conflict_log import Sides
+from statesync.store.download.fitting import attempt
 from statesync.store.outbox import changes as outbox
 from statesync.store.outbox import lookup
 from statesync.store.outbox.changes import Rebase, RemoteImage
 from statesync.store.outbox.lookup import Change
+from statesync.store.quarantine import Reason
 from statesync.store.resolving.asking import Resolution
 from statesync.store.resolving.rows import record_here
 from statesync.store.tracking import records
 from statesync.store.tracking.images import image_of, record_of_image
 from statesync.store.tracking.objects import TrackedObject
 
+Deadly = Mapping[str, Mapping[str, Reason]]
+"""The records, by their objects, that may not be written (``SessionContext.deadly``)."""
 
-def store_resolution(connection: sqlite3.Connection, session: str, resolution: Resolution) -> None:
-    """Store one resolution, by compare and set on the revision that was looked at."""
+
+def store_resolution(
+    connection: sqlite3.Connection, session: str, resolution: Resolution, deadly: Deadly
+) -> None:
+    """Store one resolution, by compare and set on the revision that was looked at.
+
+    Raises ``TransactionLost`` for a record that is not among the ``deadly`` ones, which are not written.
+    """
     tracked, key = resolution.tracked, resolution.key
     now = lookup.version_of(connection, tracked.name, key)
     if now is None or now.revision != resolution.revision:
@@ -32,7 +44,7 @@ def store_resolution(connection: sqlite3.Connection, session: str, resolution: R
     elif isinstance(resolution.kept, Later):
         _let_wait(connection, session, resolution)
     elif resolution.is_conflict:
-        _keep(connection, session, resolution, resolution.kept)
+        _keep(connection, session, resolution, resolution.kept, deadly)
     else:
         _leave(connection, resolution, resolution.kept)
 
@@ -49,16 +61,19 @@ def _let_wait(connection: sqlite3.Connection, session: str, resolution: Resoluti
     name, key = resolution.tracked.name, resolution.key
     remote = RemoteImage(key, image_of(resolution.remote), resolution.version)
     outbox.contest(connection, name, remote)
+    quarantine.release(connection, name, [key])
     sides = Sides(resolution.base, resolution.local, resolution.remote, None)
     conflict_log.let_wait(connection, session, name, key, sides)
 
 
-def _keep(connection: sqlite3.Connection, session: str, resolution: Resolution, kept: Record | None) -> None:
+def _keep(
+    connection: sqlite3.Connection, session: str, resolution: Resolution, kept: Record | None, deadly: Deadly
+) -> None:
     tracked, key = resolution.tracked, resolution.key
-    try:
-        write(connection, tracked, key, kept)
-    except sqlite3.IntegrityError as error:  # the statement is undone, the transaction goes on
-        outbox.mark_failed(connection, tracked.name, key, f"does_not_fit: {error}", session)
+    writing = partial(write, connection, tracked, key, kept)
+    reason = deadly.get(tracked.name, {}).get(key) or attempt(connection, tracked.name, key, writing)
+    if reason is not None:
+        outbox.mark_failed(connection, tracked.name, key, f"does_not_fit: {reason.message}", session)
         return
     sides = Sides(resolution.base, resolution.local, resolution.remote, kept)
     conflict_log.add(connection, session, tracked.name, key, sides)
@@ -75,6 +90,7 @@ def _follow(
     tracked, key, goes_up = resolution.tracked, resolution.key, resolution.goes_up
     _follow_hub(connection, tracked.name, key, edit if goes_up else None, revised=revised)
     _end_local(connection, tracked, key, kept if goes_up else None, resolution.version, resolution.remote)
+    quarantine.release(connection, tracked.name, [key])
     _learn(connection, tracked.name, key, resolution.remote, resolution.version)
 
 

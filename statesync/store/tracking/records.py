@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from statesync.conflicts import Record
 from statesync.store.file.reading import StoredKey, UnreadableText, read
 from statesync.store.tracking.objects import TrackedObject
+from statesync.store.tracking.quoting import in_main, is_key, quoted
 
 
 def write(connection: sqlite3.Connection, tracked: TrackedObject, key: StoredKey, record: Record) -> None:
@@ -27,6 +28,12 @@ def delete(connection: sqlite3.Connection, tracked: TrackedObject, key: StoredKe
     """Delete one record, if it is there."""
     by_bytes = isinstance(key, UnreadableText)
     connection.execute(tracked.sql.delete_unreadable if by_bytes else tracked.sql.delete, (key,))
+
+
+def is_there(connection: sqlite3.Connection, tracked: TrackedObject, key: str) -> bool:
+    """Tell whether a record is in its table."""
+    found = f"SELECT 1 FROM {in_main(tracked.table)} WHERE {is_key(quoted(tracked.key), '?1')}"
+    return connection.execute(found, (key,)).fetchone() is not None
 
 
 def refuse_twins(connection: sqlite3.Connection, tracked: TrackedObject, keys: Iterable[str]) -> None:

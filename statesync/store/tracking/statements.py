@@ -29,7 +29,8 @@ class Statements:
         A new record gets the defaults of the other columns, but for the ``computed`` ones, whose values come
         behind those of ``columns``. ``spared`` columns of a known record are not
         set; where one of them would change, the whole record is left as it is. So is a record with another
-        key that the table takes for the same. ``as_text`` are names whose values are given as bytes of texts.
+        key that the table takes for the same. No row is replaced that has a unique value of the record's,
+        whatever the table says of such conflicts. ``as_text`` are names whose values are bytes of texts.
         """
         given = (self._of.key, *columns, *computed)
         unset = [
@@ -45,7 +46,7 @@ class Statements:
         same = is_same_key(key, marks[0].replace("?", "?1"))
         where = " AND ".join((same, *(_is_unchanged(quoted(name)) for name in columns if name in spared)))
         action = f"UPDATE SET {updates} WHERE {where}" if updates else "NOTHING"
-        return f"INSERT INTO {table} ({names}) VALUES ({values}) ON CONFLICT ({key}) DO {action}"
+        return f"INSERT OR ABORT INTO {table} ({names}) VALUES ({values}) ON CONFLICT ({key}) DO {action}"
 
     def _unless_given(self, column: Column) -> str:
         """Return what a record gets in a column that its writer did not know.

@@ -7,6 +7,7 @@ nothing else here writes, but for what folding and marking a record as unsendabl
 from __future__ import annotations
 
 import sqlite3
+import time
 import uuid
 
 import msgspec
@@ -20,8 +21,9 @@ from statesync.store.context import SessionContext
 from statesync.store.journal import batches, sessions
 from statesync.store.journal.batches import DoubtfulBatch, WireBatch
 from statesync.store.outbox import queue
-from statesync.store.outbox.changes import Revision, mark_failed, mark_sent
+from statesync.store.outbox.changes import Revision, mark_sent
 from statesync.store.outbox.fold import fold
+from statesync.store.outbox.parking import park
 from statesync.store.resolving.asking import Resolution, resolve
 from statesync.store.tracking.triggers import switched_off
 from statesync.store.upload import drafts, verdicts
@@ -101,7 +103,7 @@ class Uploads:
         limit = self._context.options.upload_batch_size
         if wanted.at_most is not None:
             limit = min(limit, wanted.at_most)
-        return queue.Window(wanted.after, wanted.up_to, limit, skip_failed=wanted.round > 1)
+        return queue.Window(wanted.after, wanted.up_to, limit, time.time(), skip_failed=wanted.round > 1)
 
     def compose_ahead(self, wanted: ComposeAhead) -> None:
         """Compose the batch that follows the one under way, to have it at hand; writes nothing."""
@@ -131,19 +133,14 @@ class Uploads:
                 f"the hub answered {len(answer.results)} verdicts to {len(batch.changes)} changes",
                 maybe_applied=True,
             )
-        try:
-            batch.resolutions = resolve(
-                context.raw(),
-                batch.changes,
-                answer.results,
-                context.tracked,
-                context.parts.registry.models,
-                context.options.conflict_policy,
-            )
-        except msgspec.MsgspecError as error:
-            raise BadAnswer(
-                f"the hub's record in a conflict does not fit its table: {error}", maybe_applied=True
-            ) from error
+        batch.resolutions = resolve(
+            context.raw(),
+            batch.changes,
+            answer.results,
+            context.tracked,
+            context.parts.registry.models,
+            context.options.conflict_policy,
+        )
         batch.answer = answer
         rejected = sum(isinstance(verdict, Rejected) for verdict in answer.results)
         resend = sum(resolution.goes_up for resolution in batch.resolutions)
@@ -155,7 +152,11 @@ class Uploads:
         if context.options.downloads or batch.replayed is not None:
             return False
         return not queue.has_more(
-            context.raw(), context.objects, after=batch.last_position, up_to=batch.up_to
+            context.raw(),
+            context.objects,
+            after=batch.last_position,
+            up_to=batch.up_to,
+            now=time.time(),
         )
 
     def store(self, connection: sqlite3.Connection, number: int) -> tuple[verdicts.Outcome, Committed]:
@@ -175,8 +176,10 @@ class Uploads:
                 batch.changes,
                 answer.results,
                 batch.resolutions or [],
+                context.deadly,
                 context.tracked,
                 remove_accepted=context.options.remove_after_upload,
+                now=time.time(),
             )
         spaces.learn(connection, here, answer.hub, answer.epoch, answer.head)
         spaces.acknowledge(connection, context.space, batch.wire.number)
@@ -186,10 +189,11 @@ class Uploads:
         # Edits that were made before the doubt was settled have moved to the end of the queue.
         return outcome, Committed(outcome.accepted, self.fix_limit(connection))
 
-    def hold_back(self, connection: sqlite3.Connection, code: str, message: str) -> None:
-        """Keep what is staged in the outbox with an error: the hub does not take it, not even alone."""
-        for change in self._staged().changes:
-            mark_failed(connection, change.object, change.key, f"{code}: {message}", self._context.session)
+    def hold_back(self, connection: sqlite3.Connection, said: Rejected) -> None:
+        """Park what is staged: the hub does not take it, not even alone."""
+        batch, session, now = self._staged(), self._context.session, time.time()
+        for change in batch.changes:
+            park(connection, batch.wire.id, (change.object, change.key), said, session, now)
 
     def drop(self) -> None:
         """Let go of the staged batch."""

@@ -11,13 +11,14 @@ from collections.abc import Iterable, Sequence
 import msgspec
 from attrs import frozen
 
-from statesync.store import local_only
+from statesync.store import local_only, quarantine
 from statesync.store.outbox import changes as outbox
 from statesync.store.outbox import lookup
 from statesync.store.outbox.changes import Rebase
 from statesync.store.outbox.fold import fold
+from statesync.store.outbox.parking import park
 from statesync.store.resolving.asking import Resolution, sent_record
-from statesync.store.resolving.keeping import compare_local, store_resolution
+from statesync.store.resolving.keeping import Deadly, compare_local, store_resolution
 from statesync.store.tracking.images import image_of
 from statesync.store.tracking.objects import Objects, TrackedObject
 from statesync.wire import Accepted, Change, Conflicted, Rejected, Verdict
@@ -29,11 +30,15 @@ Pair = tuple[Change, Verdict]
 
 @frozen
 class Outcome:
-    """How many records of a batch were accepted, in conflict and rejected."""
+    """How many records of a batch were accepted, in conflict and rejected.
+
+    ``released`` is of how many another version need not wait in quarantine any more.
+    """
 
     accepted: int
     conflicts: int
     rejected: int
+    released: int
 
 
 def changes_of(payload: bytes) -> list[Change]:
@@ -48,23 +53,32 @@ def store(
     changes: Sequence[Change],
     verdicts: Sequence[Verdict],
     resolutions: Iterable[Resolution],
+    deadly: Deadly,
     objects: Objects,
     *,
     remove_accepted: bool,
+    now: float,
 ) -> Outcome:
-    """Store the verdicts of one batch. In a transaction, with tracking off. Folds first."""
+    """Store the verdicts of one batch, at the time ``now``. In a transaction, tracking off. Folds first.
+
+    Raises ``TransactionLost`` as ``store_resolution`` does.
+    """
     fold(connection, objects)
+    waiting = quarantine.total(connection)
     refused = _not_accepted(changes, verdicts)
-    rejected = _store_rejected(connection, session, refused)
+    rejected = _park_rejected(connection, session, wire_id, refused, now)
     for resolution in resolutions:
-        store_resolution(connection, session, resolution)
+        store_resolution(connection, session, resolution, deadly)
     # A conflict that was not stored (edited since) is free again and comes up in the next round.
     conflicts = [
         (change.object, change.key) for change, verdict in refused if isinstance(verdict, Conflicted)
     ]
     outbox.release(connection, conflicts)
     _store_accepted(connection, wire_id, changes, verdicts, objects, remove_accepted=remove_accepted)
-    return Outcome(len(changes) - len(refused), len(refused) - rejected, rejected)
+    if waiting:
+        _end_quarantine(connection, changes, verdicts)
+    released = waiting and waiting - quarantine.total(connection)
+    return Outcome(len(changes) - len(refused), len(refused) - rejected, rejected, released)
 
 
 def _not_accepted(changes: Sequence[Change], verdicts: Sequence[Verdict]) -> list[Pair]:
@@ -72,12 +86,13 @@ def _not_accepted(changes: Sequence[Change], verdicts: Sequence[Verdict]) -> lis
     return [pair for pair in zip(changes, verdicts, strict=True) if not isinstance(pair[1], Accepted)]
 
 
-def _store_rejected(connection: sqlite3.Connection, session: str, refused: list[Pair]) -> int:
+def _park_rejected(
+    connection: sqlite3.Connection, session: str, wire_id: str, refused: list[Pair], now: float
+) -> int:
     count = 0
     for change, verdict in refused:
         if isinstance(verdict, Rejected):
-            error = f"{verdict.code}: {verdict.message}"
-            outbox.mark_failed(connection, change.object, change.key, error, session)
+            park(connection, wire_id, (change.object, change.key), verdict, session, now)
             count += 1
     return count
 
@@ -111,6 +126,14 @@ def _accepted(
         for change, verdict in zip(changes, verdicts, strict=True)
         if isinstance(verdict, Accepted)
     }
+
+
+def _end_quarantine(
+    connection: sqlite3.Connection, changes: Sequence[Change], verdicts: Sequence[Verdict]
+) -> None:
+    """Let go of what waited of accepted records: the hub has ours in its place."""
+    for name, key in _accepted(changes, verdicts):
+        quarantine.release(connection, name, [key])
 
 
 def _settle_local(

@@ -38,8 +38,8 @@ class Pending:
     """One net change in the outbox.
 
     ``image`` is the record before the first change. ``batch`` is the upload batch that it is under way with,
-    and ``sent`` the revision that went up. ``failed``: the hub has rejected it. ``shared``: some hub may have
-    the record, whatever image and base say.
+    and ``sent`` the revision that went up. ``failed``: the hub has rejected it, in the revision ``parked``.
+    ``shared``: some hub may have the record, whatever image and base say.
     """
 
     position: int
@@ -51,7 +51,13 @@ class Pending:
     batch: str | None = None
     sent: int | None = None
     failed: bool = False
+    parked: int | None = None
     shared: bool = False
+
+    @property
+    def is_parked(self) -> bool:
+        """Whether what it is now was rejected: it is not offered before it is edited."""
+        return self.parked == self.revision
 
 
 @frozen(slots=False, cache_hash=True)

@@ -90,7 +90,7 @@ def prepare(device: Device, wanted: Prepare, size: int) -> tuple[Device, Batch |
         return device, None
     device = fold(device)
     some = [each for each in device.outbox if wanted.after < each.position <= wanted.up_to]
-    some = [each for each in some if wanted.round == 1 or not each.failed]
+    some = [each for each in some if not each.is_parked and (wanted.round == 1 or not each.failed)]
     some = some[: size if wanted.at_most is None else min(size, wanted.at_most)]
     if not some:
         return device, None
@@ -158,7 +158,8 @@ def take(
 
 
 def _is_last(device: Device, batch: Batch, up_to: int) -> bool:
-    return not any(batch.last_position < each.position <= up_to for each in device.outbox)
+    behind = [each for each in device.outbox if batch.last_position < each.position <= up_to]
+    return all(each.is_parked for each in behind)
 
 
 def _resolution(device: Device, key: str, verdict: Conflict, policy: str) -> Resolution | None:
@@ -194,7 +195,7 @@ def store(device: Device, batch: Batch, verdicts: Verdicts) -> tuple[Device, int
     refused = 0
     for change, verdict in zip(batch.payload.changes, answer.verdicts, strict=True):
         if isinstance(verdict, Rejected):
-            device = with_change(device, change.key, partial(evolve, failed=True, batch=None, sent=None))
+            device = _park(device, change.key, batch.payload.batch)
         refused += not isinstance(verdict, Accepted)
     for resolution in verdicts.resolutions:
         device = _resolve(device, resolution)
@@ -212,6 +213,15 @@ def store(device: Device, batch: Batch, verdicts: Verdicts) -> tuple[Device, int
         return device, accepted, None
     device, limit = fix_limit(device)
     return device, accepted, limit
+
+
+def _park(device: Device, key: str, batch: str) -> Device:
+    """Keep a rejected change in the revision that went up; one that was edited since is offered again."""
+    change = device.pending(key)
+    if change is None or change.batch != batch:
+        return device
+    parked = evolve(change, failed=True, parked=change.sent, batch=None, sent=None)
+    return with_change(device, key, lambda _: parked)
 
 
 def _resolve(device: Device, resolution: Resolution) -> Device:
@@ -246,6 +256,7 @@ def _rebased(resolution: Resolution, change: Pending) -> Pending:
         operation="delete" if resolution.kept is None else operation,
         revision=change.revision + 1,
         failed=False,
+        parked=None,
     )
 
 
@@ -269,15 +280,16 @@ def _acknowledge(device: Device, batch: str, change: Change, verdict: Accepted) 
         batch=None,
         sent=None,
         failed=False,
+        parked=None,
     )
     device = with_change(device, change.key, lambda _: moved)
     return evolve(device, positions=device.positions + 1)
 
 
 def hold_back(device: Device, batch: Batch) -> Device:
-    """Keep what is staged in the outbox with an error: the hub does not take it, not even alone."""
+    """Park what is staged: the hub does not take it, not even alone."""
     for change in batch.payload.changes:
-        device = with_change(device, change.key, partial(evolve, failed=True, batch=None, sent=None))
+        device = _park(device, change.key, batch.payload.batch)
     return device
 
 

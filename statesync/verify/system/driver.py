@@ -36,7 +36,7 @@ from statesync.protocol.messages import (
 )
 from statesync.values import Direction
 from statesync.verify.evolving import evolve
-from statesync.verify.firing import NotTaken, Standing, take
+from statesync.verify.firing import NotTaken, Phases, take
 from statesync.verify.modelled import downloads, uploads
 from statesync.verify.modelled.device import Device, recovered
 from statesync.verify.modelled.downloads import Fetched
@@ -75,9 +75,9 @@ def begun_anew(world: World) -> World:
     return begin(evolve(world, plans=(Plan(world.running, world.talk.options), *world.plans)))
 
 
-def standing_of(now: Conversation) -> Standing:
+def phases_of(now: Conversation) -> Phases:
     """Return the phases that a conversation knows of."""
-    return Standing(now.phase, now.batch.phase if now.batch else None)
+    return Phases(now.phase, now.batch.phase if now.batch else None)
 
 
 def with_device(world: World, device: Device) -> World:
@@ -132,7 +132,7 @@ class _Judged:
     """A decision, the phases that it leads to or why it leads nowhere, and the promise that it breaks."""
 
     decision: Decision
-    after: Standing | NotTaken
+    after: Phases | NotTaken
     broken: str | None
 
 
@@ -148,7 +148,7 @@ def _judged(
     """Let a conversation decide. It does not compare by its error, so that is given too."""
     decision = decided(now, event)
     try:
-        after, _ = take(standing_of(now), decision.triggers, decision.facts)
+        after, _ = take(phases_of(now), decision.triggers, decision.facts)
     except NotTaken as refusal:
         return _Judged(decision, refusal, None)
     broken = promises.broken_by_decision(now, event, decision, after, is_under_way=is_under_way)
@@ -192,11 +192,11 @@ def _unanswered(talk: Talk) -> Request | None:
 
 def interrupted(world: World, talk: Talk, happening: Happening) -> Step:
     """End a session that could not record its end: the next opening of the store does it (K8)."""
-    standing = standing_of(talk.conversation)
-    triggers = (Trigger.ABORT_BATCH, Trigger.FAIL) if standing.batch else (Trigger.FAIL,)
-    ended, _ = take(standing, triggers, Facts(request_ended=True))
+    now = phases_of(talk.conversation)
+    triggers = (Trigger.ABORT_BATCH, Trigger.FAIL) if now.batch else (Trigger.FAIL,)
+    ended, _ = take(now, triggers, Facts(request_ended=True))
     left, _ = stopped(world, talk)
-    device = recovered(world.device, has_batch=standing.batch is not None)
+    device = recovered(world.device, has_batch=now.batch is not None)
     broken = promises.broken_by_end(device, ended.phase)
     if ended.phase is not Phase.FAILED or device.in_doubt != (device.payload is not None):
         broken = promises.NEVER_RESUMED

@@ -30,7 +30,7 @@ from statesync.protocol.messages import (
 )
 from statesync.values import Direction, Reason
 from statesync.verify.evolving import evolve
-from statesync.verify.firing import Standing
+from statesync.verify.firing import Phases
 from statesync.verify.modelled.device import Device
 from statesync.verify.modelled.uploads import Verdicts
 from statesync.verify.modelled.wire import Accepted, Fields
@@ -95,7 +95,7 @@ _GONE = ConnectionLost("gone", retryable=True, maybe_applied=True)
 
 
 def broken_by_decision(
-    now: Conversation, event: Event, decision: Decision, after: Standing, *, is_under_way: bool
+    now: Conversation, event: Event, decision: Decision, after: Phases, *, is_under_way: bool
 ) -> str | None:
     """Return the promise that a decision breaks, or None.
 

@@ -125,7 +125,9 @@ def test_a_function_that_is_registered_between_two_sessions_is_known_to_the_seco
 def test_a_session_that_met_an_error_leaves_no_connection(
     here: Device, there: Device, opened: list[sqlite3.Connection]
 ) -> None:
-    here.execute("CREATE TRIGGER refused BEFORE INSERT ON airport BEGIN SELECT RAISE(ABORT, 'no'); END")
+    here.execute(
+        "CREATE TRIGGER refused BEFORE UPDATE ON statesync_cursor BEGIN SELECT RAISE(ABORT, 'no'); END"
+    )
     there.add(1)
     there.sync()
     with pytest.raises(StoreError):

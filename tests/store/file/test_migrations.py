@@ -17,6 +17,13 @@ from statesync import ConnectionLost, Phase, Store, SyncOptions
 from statesync.testing import Fault, FaultyRemote
 
 _SINCE_FORMAT_5 = """\
+ALTER TABLE statesync_change DROP COLUMN parked;
+ALTER TABLE statesync_change DROP COLUMN parked_field;
+ALTER TABLE statesync_change DROP COLUMN refusals;
+ALTER TABLE statesync_change DROP COLUMN first_refused;
+ALTER TABLE statesync_change DROP COLUMN last_refused;
+ALTER TABLE statesync_change DROP COLUMN retry_at;
+DROP TABLE statesync_quarantine;
 DROP INDEX statesync_change_spared;
 ALTER TABLE statesync_change DROP COLUMN spared;
 ALTER TABLE statesync_cursor DROP COLUMN unread;

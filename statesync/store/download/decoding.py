@@ -1,0 +1,131 @@
+"""Reading one page of the feed: whether a hub could have meant it, and what its records say."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from operator import ge
+
+import msgspec
+from attrs import evolve, frozen
+
+from statesync.conflicts import Record
+from statesync.errors import BadAnswer
+from statesync.store.download import upserts
+from statesync.store.quarantine import Misfit, Reason
+from statesync.store.tracking.objects import Objects, TrackedObject
+from statesync.wire import MAX_KEY_LENGTH, Entry, Page, Pull
+
+
+@frozen
+class ObjectPage:
+    """One object's part of a page, decoded into rows of (key, *columns); ``UNSET`` marks a missing column.
+
+    ``misfits`` are records of another shape than the object's; they are not among the others.
+    """
+
+    tracked: TrackedObject
+    entries: tuple[Entry, ...]
+    rows: tuple[upserts.Row, ...]
+    deleted: tuple[str, ...]
+    misfits: tuple[Misfit, ...] = ()
+
+    def without(self, keys: Container[str]) -> ObjectPage:
+        """Return the page without these records."""
+        return evolve(
+            self,
+            entries=tuple(entry for entry in self.entries if entry.key not in keys),
+            rows=tuple(row for row in self.rows if row[0] not in keys),
+            deleted=tuple(key for key in self.deleted if key not in keys),
+        )
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of all records, whether they have the object's shape or not."""
+        return [*(entry.key for entry in self.entries), *(misfit.key for misfit in self.misfits)]
+
+
+def check(request: Pull, page: Page) -> None:
+    """Raise ``BadAnswer`` for a page that no hub could have meant as the answer to ``request``."""
+    asked = request.objects
+    versions = [entry.version for entry in page.changes]
+    fault = None
+    if page.cursors.keys() != asked.keys():
+        fault = "cursors for other objects than were asked for"
+    elif any(page.cursors[name] < feed.cursor for name, feed in asked.items()):
+        fault = "a cursor that goes backward"
+    elif request.limit and len(versions) > request.limit:
+        fault = f"{len(versions)} records where {request.limit} were asked for"
+    elif any(map(ge, versions, versions[1:])):
+        fault = "records that are not in the order of their versions"
+    elif page.more and all(page.cursors[name] == feed.cursor for name, feed in asked.items()):
+        fault = "a page that leads nowhere"
+    elif not page.cursors.keys() >= {entry.object for entry in page.changes}:
+        fault = "records of an object that was not asked for"
+    elif not _are_sound(page.changes):
+        fault = "a record without a key or data"
+    if fault:
+        raise BadAnswer(f"the hub sent {fault}; nothing of the page was stored")
+
+
+def _are_sound(entries: list[Entry]) -> bool:
+    lengths = [len(entry.key) for entry in entries]
+    if lengths and not 0 < min(lengths) <= max(lengths) <= MAX_KEY_LENGTH:
+        return False
+    return not [entry for entry in entries if entry.data is msgspec.UNSET and not entry.deleted]
+
+
+def decode(page: Page, objects: Objects) -> list[ObjectPage]:
+    """Decode a page into rows; records of another shape than their object's are misfits."""
+    return [decode_object(objects[name], entries) for name, entries in _by_object(page.changes).items()]
+
+
+def _by_object(entries: list[Entry]) -> dict[str, list[Entry]]:
+    names = {entry.object for entry in entries}
+    if len(names) == 1:
+        return {names.pop(): entries}
+    parts: dict[str, list[Entry]] = {}
+    for entry in entries:
+        parts.setdefault(entry.object, []).append(entry)
+    return parts
+
+
+def decode_object(tracked: TrackedObject, entries: Sequence[Entry]) -> ObjectPage:
+    """Decode one object's part of a page: all at once, and one by one only where that fails."""
+    living = [entry for entry in entries if not entry.deleted]
+    text = b"[" + b",".join([entry.data for entry in living]) + b"]"  # type: ignore[misc]
+    try:
+        decoded = tracked.wire.list_decoder.decode(text)
+    except msgspec.MsgspecError:
+        return _decode_apart(tracked, entries)
+    astuple = msgspec.structs.astuple
+    rows = [(entry.key, *astuple(row)) for entry, row in zip(living, decoded, strict=True)]
+    deleted = [entry.key for entry in entries if entry.deleted]
+    return ObjectPage(tracked, tuple(entries), tuple(rows), tuple(deleted))
+
+
+def _decode_apart(tracked: TrackedObject, entries: Sequence[Entry]) -> ObjectPage:
+    misfits = [misfit for entry in entries if (misfit := _misfit(tracked, entry)) is not None]
+    unlike = {misfit.key for misfit in misfits}
+    alike = decode_object(tracked, [entry for entry in entries if entry.key not in unlike])
+    return evolve(alike, misfits=tuple(misfits))
+
+
+def _misfit(tracked: TrackedObject, entry: Entry) -> Misfit | None:
+    if entry.deleted:
+        return None
+    try:
+        tracked.wire.list_decoder.decode(b"[" + bytes(entry.data) + b"]")  # type: ignore[arg-type]
+    except msgspec.MsgspecError as error:
+        message = str(error).replace("$[0]", "$").replace("$[...]", "$")
+        return Misfit(entry.key, entry.version, text_of(entry), Reason("wrong_type", message))
+    return None
+
+
+def text_of(entry: Entry) -> bytes | None:
+    """Return a record's JSON text as it travelled; None is a delete."""
+    return None if entry.deleted else bytes(entry.data)  # type: ignore[arg-type]
+
+
+def remote_of(tracked: TrackedObject, entry: Entry) -> Record | None:
+    """Return the hub's record; None is a delete."""
+    return None if entry.deleted else tracked.wire.read(entry.data)  # type: ignore[arg-type]
