@@ -1,4 +1,4 @@
-"""The kit's own world, on the models of a small shop: 200 histories in every run, the same ones each time.
+"""The kit's own world, on the models of a small shop: 80 histories in every run, the same ones each time.
 
 For longer runs with new ones: ``python -m tests.kit.soak``.
 """
@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 from peewee import Model
+from rig.search import examples
 
 from statesync import UsageError
 from statesync.testing import Fault
@@ -83,7 +84,7 @@ class CrowdedWorld(World):
 
 
 QUICK = settings(
-    max_examples=150,
+    max_examples=examples(60),
     stateful_step_count=12,
     deadline=None,
     suppress_health_check=list(HealthCheck),
@@ -94,4 +95,4 @@ QUICK = settings(
 TestWorld = World.TestCase
 TestWorld.settings = QUICK
 TestCrowdedWorld = CrowdedWorld.TestCase
-TestCrowdedWorld.settings = settings(QUICK, max_examples=50)
+TestCrowdedWorld.settings = settings(QUICK, max_examples=examples(20))

@@ -1,8 +1,8 @@
-"""Which points of a program are worth an end: between two that leave the same files behind one is as good as the other.
+"""Which points of a program are worth an end: of those that leave the same files behind, one does for all.
 
-A process that ends at a point leaves its files and nothing else, so between two points without a write no promise
-can be kept at one and broken at the other. Both ends of each such stretch are taken, as two runs of a program
-may differ by a point.
+A process that ends leaves its files and nothing else. So where nothing was written between two points, no
+promise can be kept at one and broken at the other. The first and the last of each such stretch are taken, as
+two runs of a program may differ by a point.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class _Looking(Watch):
 
 
 def telling_points(program: Program, folder: Path) -> tuple[Sequence[Point], Sequence[Point]]:
-    """Run the program here; return all its points, and those on either side of a write to a file of the folder."""
+    """Run the program here; return all its points, and those on either side of a write into the folder."""
     looking = _Looking(folder)
     program(looking)
     points, left = looking.points, looking.left
@@ -47,7 +47,7 @@ def telling_points(program: Program, folder: Path) -> tuple[Sequence[Point], Seq
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
-    """Return a digest of each file; the index of a write-ahead log is made anew from the log after a crash."""
+    """Return a digest of each file; the index of a write-ahead log is left out, a crash costs it anyway."""
     return {
         path.name: hashlib.blake2b(path.read_bytes()).digest()
         for path in folder.iterdir()

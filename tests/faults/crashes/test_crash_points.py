@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-import pytest
-
 from statesync.testing import CrashPoints, Point
 
 from ..recovery import check_after_crash, naming, restore, the_day

@@ -1,4 +1,4 @@
-"""The hub's process ends wherever it leaves something else behind on a day, and is started again; nothing is lost."""
+"""The hub's process ends wherever it leaves something else behind, and is started again; nothing is lost."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-
-import pytest
 
 from statesync import HttpRemote
 from statesync.session import timers
