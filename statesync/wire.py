@@ -220,5 +220,8 @@ WRONG_HUB = "wrong_hub"
 FORBIDDEN = "forbidden"
 """The refusal of a request that its token has no right to make."""
 
+NOT_APPLIED = "not_applied"
+"""The refusal of a hub that met a defect of its own, and rolled back: the batch was not applied."""
+
 OUTCOME_UNKNOWN = "outcome_unknown"
 """The refusal of a hub that lost its database while it committed: the batch may have been applied."""

@@ -165,7 +165,7 @@ PURE = [module for module in HOUSE.modules if HOUSE.is_pure(module)]
 
 
 def test_what_is_passed_around_and_what_decides_is_pure() -> None:
-    assert {"lifecycle", "values", "wire", "protocol/decide"} <= set(PURE)
+    assert {"lifecycle/charts", "values", "wire", "protocol/decide"} <= set(PURE)
 
 
 @pytest.mark.parametrize("module", PURE)
@@ -184,8 +184,10 @@ def test_pure_modules_ask_no_clock_and_print_nothing(module: str) -> None:
     assert not asked & {"now", "utcnow", "today", "monotonic", "sleep"}
 
 
-def test_the_lifecycle_needs_nobody_but_attrs() -> None:
-    assert roots_of("lifecycle") - set(sys.stdlib_module_names) == {"attrs"}
+def test_the_lifecycle_needs_nobody_but_its_rules_and_attrs() -> None:
+    assert roots_of("lifecycle/charts") - set(sys.stdlib_module_names) == {"attrs", "statesync"}
+    assert HOUSE.imports["lifecycle/charts"] == {"lifecycle/rules"}
+    assert roots_of("lifecycle/rules") <= HARMLESS
 
 
 # -- what an import costs ----------------------------------------------------------------------------------

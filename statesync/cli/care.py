@@ -40,12 +40,10 @@ def doctor(database: str, repair: bool, as_json: bool) -> None:
     if repair and found:
         with Store(database) as store:
             left = store.repair()
-    parked = 0 if left else _parked(database)
     if as_json:
-        print_json({"found": found, "left": left, "parked": parked})
+        print_json({"found": found, "left": left})
     else:
         _report(found, left, repaired=repair)
-        _tell_parked(parked)
     sys.exit(1 if left else 0)
 
 
@@ -56,18 +54,6 @@ def _examined(database: str) -> list[Complaint]:
             return store.examine()
     except StoreCorrupt as error:
         return [Complaint("file", error.message, Repair.SALVAGE)]
-
-
-def _parked(database: str) -> int:
-    """Return how many changes of a sound store the hub has refused: it is sound all the same."""
-    with Store.open(database) as store:
-        return sum(change.parked is not None for change in store.pending())
-
-
-def _tell_parked(count: int) -> None:
-    if count:
-        waits = "1 change waits" if count == 1 else f"{count} changes wait"
-        click.echo(f"{waits} here because the hub has refused to take it; `statesync pending` shows why")
 
 
 def _report(found: list[Complaint], left: list[Complaint], *, repaired: bool) -> None:

@@ -10,6 +10,7 @@ from statesync.wire import (
     CLIENT_FORKED,
     EPOCH_CHANGED,
     HORIZON_PASSED,
+    NOT_APPLIED,
     OUTCOME_UNKNOWN,
     WRONG_HUB,
     Problem,
@@ -94,6 +95,11 @@ def outcome_unknown() -> Refused:
     """Return the refusal of a batch that may have been applied; a repeat is safe, and its answer tells."""
     message = "the database was lost during a commit; send the same again"
     return refused(503, OUTCOME_UNKNOWN, message, 1)
+
+
+def not_applied() -> Refused:
+    """Return the refusal of a batch on which the hub has failed, and of which it has applied nothing."""
+    return refused(500, NOT_APPLIED, "the hub failed on this batch, and applied nothing of it")
 
 
 def unauthorized(message: str = "a valid bearer token is needed") -> Refused:

@@ -10,7 +10,7 @@ from statesync.hub import pull, push, requests, retention, spaces, survey
 from statesync.hub.access import tokens
 from statesync.hub.access.rates import Rates
 from statesync.hub.access.rights import ALL_RIGHTS, Right, Rights
-from statesync.hub.db.database import Database, failures_as_refusals
+from statesync.hub.db.database import Database, defects_as_refusals, failures_as_refusals
 from statesync.hub.db.opening import open_ready
 from statesync.hub.errors import epoch_changed, refused
 from statesync.hub.limits import HubLimits
@@ -72,9 +72,10 @@ class Hub:
 
         Raises ``Refused``; nothing was applied then, unless its code is ``outcome_unknown``.
         """
-        request = requests.read_push(body, self.limits)
-        unwritable = rights.lacking(Right.WRITE, {change.object for change in request.changes})
-        rejections = requests.rejections(request.changes, self._objects, unwritable, self.limits)
+        with defects_as_refusals():
+            request = requests.read_push(body, self.limits)
+            unwritable = rights.lacking(Right.WRITE, {change.object for change in request.changes})
+            rejections = requests.rejections(request.changes, self._objects, unwritable, self.limits)
 
         def apply(state: ClientState) -> str | NewEpoch:
             if push.is_repeat(state, request.envelope):  # a receipt is for who has all rights
@@ -145,7 +146,7 @@ class Hub:
         An epoch that it began is committed first, and then told as a refusal: the device has to hear of it,
         and it must not be rolled back.
         """
-        with failures_as_refusals(), self.database.writing():
+        with failures_as_refusals(), self.database.writing(), defects_as_refusals():
             state = spaces.lock(self.database, space, client, self.limits.spaces)
             outcome = step(state)
         if isinstance(outcome, NewEpoch):

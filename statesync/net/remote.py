@@ -15,6 +15,7 @@ import msgspec
 
 from statesync.errors import BadAnswer, RemoteError, Unauthorized, WrongHub
 from statesync.wire import (
+    NOT_APPLIED,
     OUTCOME_UNKNOWN,
     WRONG_HUB,
     Page,
@@ -78,7 +79,7 @@ def refusal(status: int, problem: Problem, retry_after: float | None = None) -> 
         status=status,
         problem=problem,
         retryable=status in _RETRYABLE or status >= 500,
-        maybe_applied=status == 500 or problem.code == OUTCOME_UNKNOWN,
+        maybe_applied=(status == 500 and problem.code != NOT_APPLIED) or problem.code == OUTCOME_UNKNOWN,
         retry_after=retry_after,
     )
 

@@ -105,6 +105,8 @@ class Conversation:
     """Why the upload was given up, while the download goes on."""
     sent: int = 0
     rejected: int = 0
+    defects: int = 0
+    """Records on which the hub has failed, one after the other, since it took a batch."""
     outbox_drained: bool = False
     feed_drained: bool = False
     adaptations: int = 0

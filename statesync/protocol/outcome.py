@@ -30,7 +30,7 @@ from statesync.protocol.messages import (
 )
 from statesync.protocol.next_batch import decision_of, leave_upload, upload_error_of
 from statesync.values import Direction
-from statesync.wire import CLIENT_FORKED, EPOCH_CHANGED, FORBIDDEN, HORIZON_PASSED, Problem
+from statesync.wire import CLIENT_FORKED, EPOCH_CHANGED, FORBIDDEN, HORIZON_PASSED, NOT_APPLIED, Problem
 
 MAX_ADAPTATIONS = 3
 """How often a session follows a hub that says its epoch, its horizon or our identity has changed."""
@@ -42,6 +42,12 @@ _UNACCEPTABLE = frozenset({400, 413, 422})
 
 _TOO_MUCH = frozenset({413, 422})
 """Those of them that a smaller batch may not meet."""
+
+MAX_DEFECTS = 3
+"""How many single records in a row a hub may fail on: with one more it is the hub, and not the records."""
+
+DEFECT_PAUSE = 3600.0
+"""Seconds for which a record is parked on which the hub has failed, where the hub names no time."""
 
 _NOT_THE_BATCH = frozenset({"bad_space", "too_many_spaces"})
 """Refusals that every batch would meet."""
@@ -79,6 +85,7 @@ def _take_answer(now: Conversation, batch: OpenBatch, event: Answered) -> Conver
         looked_through=max(now.looked_through, batch.last_position),
         sent=now.sent + event.records,
         rejected=now.rejected + event.rejected,
+        defects=0,
         resend=now.resend + event.resend,
     )
 
@@ -96,14 +103,18 @@ def request_failed(now: Conversation, event: RequestFailed) -> Decision:
     problem = error.problem
     if problem is not None and problem.code in _ADAPTABLE and now.adaptations < MAX_ADAPTATIONS:
         return _adapt(failed, batch, problem)
-    if now.is_replaying and error.status in _UNACCEPTABLE:
+    if now.is_replaying and (error.status in _UNACCEPTABLE or _has_failed(error)):
         return _offer_anew(failed, batch)
     if _may_write_nothing(failed, batch, error):
         return _give_up_upload(failed, batch, error)
     if _is_too_much(failed, batch, error):
         return _cut(failed, batch) if batch.records > 1 else _hold_back(failed, batch, error)
+    if _is_defect(failed, batch, error) and batch.records > 1:
+        return _cut(failed, batch)
     if error.retryable and batch.attempts < now.max_attempts:
         return _retry(failed, ended, error)
+    if _is_defect(failed, batch, error) and now.defects < MAX_DEFECTS:
+        return _hold_back(evolve(failed, defects=now.defects + 1), batch, error)
     return fail(failed, error)
 
 
@@ -143,6 +154,16 @@ def _is_too_much(now: Conversation, batch: OpenBatch, error: RemoteError) -> boo
     return error.problem is None or error.problem.code not in _NOT_THE_BATCH
 
 
+def _is_defect(now: Conversation, batch: OpenBatch, error: RemoteError) -> bool:
+    """Tell whether the hub has failed on an upload, has applied nothing of it, and none is in doubt."""
+    is_upload = batch.direction is Direction.UPLOAD and now.doubt is Doubt.NONE
+    return is_upload and _has_failed(error)
+
+
+def _has_failed(error: RemoteError) -> bool:
+    return error.problem is not None and error.problem.code == NOT_APPLIED
+
+
 def _cut(now: Conversation, batch: OpenBatch) -> Decision:
     """Drop the batch and try half of it: so the one record that is too much is alone in the end."""
     cut, effects = evolve(now, at_most=batch.records // 2), (DropBatch(batch.number, in_doubt=False),)
@@ -155,10 +176,9 @@ def _hold_back(now: Conversation, batch: OpenBatch, error: RemoteError) -> Decis
     past = evolve(
         now, looked_through=batch.last_position, at_most=1, sent=now.sent + 1, rejected=now.rejected + 1
     )
-    effects = (
-        HoldBack(batch.number, code, error.message, error.retry_after),
-        DropBatch(batch.number, in_doubt=False),
-    )
+    pause = DEFECT_PAUSE if code == NOT_APPLIED and error.retry_after is None else error.retry_after
+    held = HoldBack(batch.number, code, error.message, pause)
+    effects = (held, DropBatch(batch.number, in_doubt=False))
     return decision_of(past, (Trigger.ABORT_BATCH,), effects, Continue())
 
 

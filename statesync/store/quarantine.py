@@ -57,6 +57,11 @@ def has_any(connection: sqlite3.Connection) -> bool:
     return connection.execute("SELECT 1 FROM statesync_quarantine LIMIT 1").fetchone() is not None
 
 
+def total(connection: sqlite3.Connection) -> int:
+    """Return how many records wait here."""
+    return int(connection.execute("SELECT count(*) FROM statesync_quarantine").fetchone()[0])
+
+
 def counts(connection: sqlite3.Connection) -> dict[str, int]:
     """Return how many records of each object wait here."""
     return dict(
@@ -235,12 +240,15 @@ def release(connection: sqlite3.Connection, name: str, keys: Iterable[str]) -> i
     return released
 
 
-def release_those(connection: sqlite3.Connection, name: str, which: str) -> None:
-    """Let those records of ``:object`` go that ``which`` picks by ``key``: the hub has them no more."""
+def release_those(connection: sqlite3.Connection, name: str, which: str) -> int:
+    """Let those records of ``:object`` go that ``which`` picks by ``key``: the hub has them no more.
+
+    Returns how many there were.
+    """
     rows = connection.execute(
         f"SELECT key FROM statesync_quarantine WHERE object = :object AND {which}", {"object": name}
     )
-    release(connection, name, [key for (key,) in rows.fetchall()])
+    return release(connection, name, [key for (key,) in rows.fetchall()])
 
 
 def forget(connection: sqlite3.Connection, name: str) -> None:

@@ -62,24 +62,27 @@ def adapt(connection: sqlite3.Connection, space: str, objects: Objects, problem:
         reread(connection, objects, MISSED_DELETES)
 
 
-def finish_reread(connection: sqlite3.Connection, tracked: TrackedObject, cursor: Cursor) -> None:
+def finish_reread(connection: sqlite3.Connection, tracked: TrackedObject, cursor: Cursor) -> int:
     """End a read from the start: offer again, or delete, the records that the hub did not show.
 
     After a new epoch the hub has lost them, and they are offered again, and so are they where writes are not
     logged: they may be new. Otherwise they were deleted there, and are deleted here. Records with a pending
     change stay for the conflict that the hub will see. So do those that are local only. The caller has
-    switched tracking off.
+    switched tracking off. Returns how many records left quarantine with that.
     """
+    released = 0
     if cursor.is_compared:
         _offer_or_delete_unseen(connection, tracked, cursor)
+        unseen = f"key NOT IN ({SEEN_KEYS})"
+        released = quarantine.release_those(connection, tracked.name, unseen)
         quarantine.keep_its_bases_alone(connection, tracked.name)
     cursors.end_reread(connection, tracked.name)
+    return released
 
 
 def _offer_or_delete_unseen(connection: sqlite3.Connection, tracked: TrackedObject, cursor: Cursor) -> None:
     key = quoted(tracked.key)
     changes.lose_remote_images(connection, tracked.name, f"key NOT IN ({SEEN_KEYS})")
-    quarantine.release_those(connection, tracked.name, f"key NOT IN ({SEEN_KEYS})")
     # A row that its table takes for a pending one's is spared: it may be the very one, written otherwise.
     unseen = f"{key} COLLATE BINARY NOT IN ({SEEN_KEYS}) AND {key} NOT IN ({PENDING_KEYS})"
     unseen += f" AND {key} COLLATE BINARY NOT IN ({LOCAL_KEYS})"

@@ -245,6 +245,8 @@ class SessionStore:
         if effect.direction is Direction.UPLOAD:
             outcome, committed = self._uploads.store(connection, effect.number)
             more = {"conflicts": outcome.conflicts, "rejected": outcome.rejected}
+            if outcome.released:
+                more["released"] = outcome.released
         else:
             stored = self._downloads.store(connection, effect.number)
             committed = Committed(stored.records)

@@ -31,7 +31,7 @@ from statesync.lifecycle import (
     with_linked,
 )
 from statesync.machine import Commit, Move, SessionMachine
-from statesync.verify.firing import NotTaken, Standing, take_one
+from statesync.verify.firing import NotTaken, Phases, take_one
 from statesync.verify.pairs import possible_pairs
 
 CHARTS = (SESSION, BATCH)
@@ -180,15 +180,15 @@ def _asked(
     phase: Phase, batch: BatchPhase | None, triggers: tuple[AnyTrigger, ...], facts: Facts
 ) -> Iterator[tuple[Chart, Edge, Facts]]:
     """Yield the edges whose guards are asked when ``triggers`` are fired together, with what they know."""
-    standing = Standing(phase, batch)
+    now = Phases(phase, batch)
     for trigger in with_linked(triggers):
         chart = chart_of(trigger)
-        here = standing.batch if isinstance(trigger, BatchTrigger) else standing.phase
-        known = evolve(facts, batch=standing.batch, cancelling=standing.phase is Phase.CANCELLING)
+        here = now.batch if isinstance(trigger, BatchTrigger) else now.phase
+        known = evolve(facts, batch=now.batch, cancelling=now.phase is Phase.CANCELLING)
         if here is not None:
             yield from ((chart, edge, known) for edge in chart.edges_of(here, trigger))
         try:
-            standing, _ = take_one(standing, trigger, facts)
+            now, _ = take_one(now, trigger, facts)
         except NotTaken:
             return
 

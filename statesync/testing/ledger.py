@@ -19,9 +19,13 @@ _Place = tuple[str, str, str]
 
 @define(eq=False)
 class Ledger:
-    """The claims of every device, by (device, object, key); a claim of None is a delete."""
+    """The claims of every device, by (device, object, key); a claim of None is a delete.
+
+    ``deleted`` are the records, by (object, key), that somebody has deleted somewhere.
+    """
 
     _claims: dict[_Place, list[Record | None]] = field(factory=dict, init=False)
+    deleted: set[tuple[str, str]] = field(factory=set, init=False)
 
     def note(
         self,
@@ -40,11 +44,12 @@ class Ledger:
         earlier = claims.pop() if was_pending and claims else None
         if after is None:
             claims.append(None)
+            self.deleted.add((name, key))
         else:
             changed = {
                 column: value for column, value in after.items() if (before or {}).get(column) != value
             }
-            still = {column: after[column] for column in earlier or {}}
+            still = {column: after[column] for column in earlier or {} if column in after}
             claims.append(still | changed if before is not None else after)
 
     def claim(self, device: WorldDevice, name: str, key: str, values: Record) -> None:
@@ -56,6 +61,18 @@ class Ledger:
         claims = self._claims.get((device.name, name, key))
         if claims:
             claims.pop()
+
+    def forget(self, device: WorldDevice) -> None:
+        """Let go of all that a device wrote: its conflict log is lost, and nobody can tell any more."""
+        for place in [place for place in self._claims if place[0] == device.name]:
+            del self._claims[place]
+
+    def forget_column(self, device: WorldDevice, column: str) -> None:
+        """Claim nothing any more of a column that a device has not got any more."""
+        for (who, *_), claims in self._claims.items():
+            for claim in claims:
+                if who == device.name and claim is not None:
+                    claim.pop(column, None)
 
     def lost(self, devices: dict[str, WorldDevice], hub: WorldHub) -> list[str]:
         """Return a line for every claim that was lost."""
@@ -72,11 +89,16 @@ class Ledger:
                     said = "the delete" if claim is None else f"{claim}"
                     yield f"{who} wrote {said} to {name} {key}, and that was lost"
 
+    def made_up(self, hub: WorldHub) -> list[str]:
+        """Return a line for every delete that the hub has heard of, and that nobody has made."""
+        made_up = hub.deleted() - self.deleted
+        return [f"nobody has deleted {name} {key}, and the hub was told so" for name, key in made_up]
+
 
 def _is_settled(claim: Record | None, held: list[Record | None], logged: list[Record | None]) -> bool:
     if claim is None:
         return None in logged or not held or None in held
-    return any(_contains(record, claim) for record in (*held, *logged))
+    return not claim or any(_contains(record, claim) for record in (*held, *logged))
 
 
 def _contains(record: Record | None, claim: Record) -> bool:

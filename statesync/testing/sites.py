@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -12,15 +13,17 @@ import peewee
 
 from statesync.conflicts import Record
 from statesync.filters import Filter, Filters
-from statesync.hub import Hub, LocalRemote, prepare
+from statesync.hub import Hub, HubLimits, LocalRemote, prepare
 from statesync.hub.pull import passes
 from statesync.scope import Scope, Store
+from statesync.store.rereading import reread
 from statesync.store.tracking.describe import describe
 from statesync.store.tracking.images import record_of_image
 from statesync.store.tracking.objects import TrackedObject
 from statesync.store.tracking.quoting import quoted
 from statesync.testing.crashes import Watch
 from statesync.testing.faults import FaultyRemote
+from statesync.values import PendingChange
 
 SPACE = "world"
 
@@ -47,14 +50,13 @@ END;
 Known = dict[tuple[str, str], Record]
 """Records by (object, key)."""
 
-"""By object and column, the values of the records that a device wants."""
-
 
 class WorldHub:
     """A hub on a file of its own, whose triggers keep every write, and refuse to apply a batch twice."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.limits: HubLimits = HubLimits()
         prepare(self._url)
         with closing(sqlite3.connect(path)) as database:
             database.executescript(_AUDIT)
@@ -66,7 +68,11 @@ class WorldHub:
 
     def open(self) -> None:
         """Open the hub; it was closed, or is new."""
-        self.hub: Hub = Hub(self._url, without_tokens=True)
+        self.hub: Hub = Hub(self._url, without_tokens=True, limits=self.limits)
+
+    def limit(self, limits: HubLimits) -> None:
+        """Let other limits hold from now on."""
+        self.limits = self.hub.limits = limits
 
     def remote(self) -> LocalRemote:
         """Return a new way to the hub."""
@@ -75,7 +81,9 @@ class WorldHub:
     def records(self, objects: dict[str, TrackedObject]) -> Known:
         """Return the living records, as a device would store them."""
         rows = self._ask("SELECT object, key, data FROM record WHERE NOT deleted")
-        return {(name, key): objects[name].wire.read(data.encode()) for name, key, data in rows}
+        return {
+            (name, key): objects[name].wire.read(data.encode()) for name, key, data in rows if name in objects
+        }
 
     def history(self, tracked: TrackedObject, key: str) -> list[Record | None]:
         """Return everything that was ever written to a record; None is a delete."""
@@ -83,6 +91,10 @@ class WorldHub:
             "SELECT deleted, data FROM audit WHERE object = ? AND key = ? ORDER BY rowid", tracked.name, key
         )
         return [None if deleted else tracked.wire.read(data.encode()) for deleted, data in rows]
+
+    def deleted(self) -> set[tuple[str, str]]:
+        """Return the records whose delete the hub was told of, ever."""
+        return set(self._ask("SELECT object, key FROM audit WHERE deleted"))
 
     def hidden(self, filters: Filters) -> set[tuple[str, str]]:
         """Return the living records that a device with these filters is not shown."""
@@ -112,13 +124,17 @@ class WorldHub:
 
 
 class WorldDevice:
-    """One store on the user's models. The models are bound to it within ``bound()`` alone."""
+    """One store on the user's models. The models are bound to it within ``bound()`` alone.
+
+    ``disturbed`` are records that went without being deleted, so that they need not be as the hub has them.
+    """
 
     def __init__(self, name: str, path: Path, models: Sequence[type[peewee.Model]]) -> None:
         self.name = name
         self.path = path
         self.models: tuple[type[peewee.Model], ...] = tuple(models)
         self.objects: dict[str, TrackedObject] = {one.name: one for one in map(describe, models)}
+        self.disturbed: set[tuple[str, str]] = set()
 
     def open(self, hub: WorldHub, watch: Watch | None = None) -> None:
         """Open store and scope, as a program does when it starts."""
@@ -134,6 +150,17 @@ class WorldDevice:
             for model in self.models:
                 self.store.track(model)
             self.store.setup()
+
+    def own(self, model: type[peewee.Model]) -> type[peewee.Model]:
+        """Return the model as this device's program has it."""
+        return model
+
+    def record(self, name: str, key: str) -> peewee.Model:
+        """Return what names a record to the store."""
+        model = self.own(next(one for one in self.models if one.__name__ == name))
+        made = model()
+        setattr(made, key_of(model).name, key)
+        return made
 
     @contextmanager
     def bound(self) -> Iterator[None]:
@@ -175,7 +202,7 @@ class WorldDevice:
                 for name, tracked in self.objects.items()
                 for (key,) in found.execute(f"SELECT key FROM {quoted(tracked.log)}")
             }
-        return changed | logged | self.local_keys()
+        return changed | logged | self.local_keys() | self.disturbed
 
     def local_keys(self) -> set[tuple[str, str]]:
         """Return the records that are local only."""
@@ -184,7 +211,22 @@ class WorldDevice:
 
     def pending_keys(self) -> set[tuple[str, str]]:
         """Return the records with a change that waits for the hub."""
-        return {(change.object, change.key) for change in self.store.pending()}
+        return set(self.waiting())
+
+    def waiting(self) -> dict[tuple[str, str], PendingChange]:
+        """Return the changes that wait for the hub, by their records."""
+        return {(change.object, change.key): change for change in self.store.pending()}
+
+    def refusals(self) -> Counter[tuple[str, str]]:
+        """Return how often each change that waits was refused."""
+        with self.looking() as found:
+            rows = found.execute("SELECT object, key, refusals FROM statesync_change")
+            return Counter({(name, key): count for name, key, count in rows})
+
+    def has_doubt(self) -> bool:
+        """Tell whether an upload has no answer yet."""
+        with self.looking() as found:
+            return found.execute("SELECT 1 FROM statesync_batch WHERE doubt = 1").fetchone() is not None
 
     def conflicts(self, name: str, key: str) -> list[tuple[Record | None, ...]]:
         """Return (base, local, remote, kept) of every conflict that was logged for a record."""
@@ -194,6 +236,20 @@ class WorldDevice:
                 (name, key),
             ).fetchall()
         return [tuple(map(record_of_image, row)) for row in rows]
+
+
+def key_of(model: type[peewee.Model]) -> peewee.Field:
+    """Return the key of a model that has one."""
+    key = model._meta.primary_key
+    assert isinstance(key, peewee.Field), f"{model.__name__} has no single key column"
+    return key
+
+
+def read_again(device: WorldDevice, why: str) -> None:
+    """Let a device read everything from the start: tracking was off, or it has missed deletes."""
+    parts = device.store._parts
+    with parts.database.transaction() as connection:
+        reread(connection, parts.objects, why)
 
 
 def _select_all(tracked: TrackedObject) -> str:

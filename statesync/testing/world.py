@@ -7,33 +7,27 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, ClassVar, cast
-from unittest import mock
-from uuid import UUID
 
 import peewee
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from uuid_utils import uuid7
 
-from statesync.errors import InDoubt, RemoteError, SyncCancelled
-from statesync.scope import Scope
-from statesync.session import timers
-from statesync.store.tracking import model as tracked_model
+from statesync.errors import AllRejected, InDoubt, RemoteError, SyncCancelled
 from statesync.testing.crashes import CrashPoints, Watch
 from statesync.testing.faults import Fault
 from statesync.testing.ledger import Ledger
+from statesync.testing.moves.clock import WorldClock
+from statesync.testing.moves.meanwhile import Follower
 from statesync.testing.rest import check_at_rest, check_converged, check_feed
 from statesync.testing.rows import Row, record_strategy
-from statesync.testing.sites import WorldDevice, WorldHub
-from statesync.values import Part, Progress, State, SyncOptions
+from statesync.testing.sites import WorldDevice, WorldHub, key_of
+from statesync.values import Part, SyncOptions
 
 _MEMORY = Path("/dev/shm")
-_YEAR = 365.25 * 86_400
 
 Write = Callable[[], object]
 
@@ -74,20 +68,21 @@ class SyncWorld(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self._stack = ExitStack()
-        self._shift = 0.0
-        self._pass_no_time()
+        self._clock = WorldClock()
+        self._stack.enter_context(self._clock.rules())
         memory = _MEMORY if _MEMORY.is_dir() else None
         self.folder: Path = Path(tempfile.mkdtemp(prefix="statesync-", dir=memory))
         self._stack.callback(shutil.rmtree, self.folder)
         self.hub: WorldHub = WorldHub(self.folder / "hub.db")
-        self.devices: list[WorldDevice] = [
-            WorldDevice(f"device {number}", self.folder / f"{number}.db", self.models)
-            for number in range(self.device_count)
-        ]
+        self.devices: list[WorldDevice] = [self.new_device(number) for number in range(self.device_count)]
         for device in self.devices:
             device.open(self.hub)
         self.ledger: Ledger = Ledger()
         self._touched: set[WorldDevice] = set()
+
+    def new_device(self, number: int) -> WorldDevice:
+        """Return a device that is not open yet."""
+        return WorldDevice(f"device {number}", self.folder / f"{number}.db", self.models)
 
     def rows(self, model: type[peewee.Model], device: WorldDevice) -> st.SearchStrategy[Row]:
         """Return the strategy for new rows; foreign keys name rows that are on the device.
@@ -109,7 +104,7 @@ class SyncWorld(RuleBasedStateMachine):
     def keys(self, model: type[peewee.Model], device: WorldDevice) -> list[Any]:
         """Return the keys of the rows of ``model`` on ``device``, in order."""
         with device.bound():
-            key = _key_of(model)
+            key = key_of(model)
             return [row[0] for row in cast(Iterable[Any], model.select(key).order_by(key).tuples())]
 
     # -- what people do ------------------------------------------------------------------------------
@@ -136,7 +131,7 @@ class SyncWorld(RuleBasedStateMachine):
         device, model = self._device(site), self._model(data)
         keys, rows = self.keys(model, device), self.rows(model, device)
         if keys and not rows.is_empty:
-            row = data.draw(rows) | {_key_of(model).name: data.draw(st.sampled_from(keys))}
+            row = data.draw(rows) | {key_of(model).name: data.draw(st.sampled_from(keys))}
             self.write(device, lambda: model.insert(row).on_conflict_replace().execute())
 
     @rule(site=_sites, data=st.data())
@@ -152,7 +147,7 @@ class SyncWorld(RuleBasedStateMachine):
         device, model = self._device(site), self._model(data)
         if keys := self.keys(model, device):
             key = data.draw(st.sampled_from(keys))
-            self.write(device, lambda: model.delete().where(_key_of(model) == key).execute())
+            self.write(device, lambda: model.delete().where(key_of(model) == key).execute())
 
     @rule(data=st.data())
     def edit_apart(self, data: st.DataObject) -> None:
@@ -163,7 +158,7 @@ class SyncWorld(RuleBasedStateMachine):
             key = data.draw(st.sampled_from(keys))
             for site, device in enumerate(self.devices):
                 if changes := self._some_fields(self._device(site), model, data):
-                    self.write(device, _update(model, key, changes))
+                    self.write(device, update(model, key, changes))
 
     # -- what programs and networks do ---------------------------------------------------------------
 
@@ -210,7 +205,7 @@ class SyncWorld(RuleBasedStateMachine):
     @rule(years=st.sampled_from([-10, 0, 10]))
     def jump(self, years: int) -> None:
         """The wall clock jumps, to so many years off."""
-        self._shift = years * _YEAR
+        self._clock.jump(years)
 
     # -- what must hold ------------------------------------------------------------------------------
 
@@ -241,21 +236,11 @@ class SyncWorld(RuleBasedStateMachine):
     def at_the_end(self) -> None:
         """Hold the world, in which everybody has synced, to its promises."""
         check_converged(self.devices, self.hub)
-        lost = self.ledger.lost({device.name: device for device in self.devices}, self.hub)
-        assert not lost, "\n".join(lost)
+        wrong = self.ledger.lost({device.name: device for device in self.devices}, self.hub)
+        wrong += self.ledger.made_up(self.hub)
+        assert not wrong, "\n".join(wrong)
 
     # -- how -----------------------------------------------------------------------------------------
-
-    def _pass_no_time(self) -> None:
-        """Let back-offs wait for nothing, and let the wall clock be ours."""
-        real = time.time
-        self._stack.enter_context(mock.patch.object(timers, "BACKOFF_CAP", 0.0))
-        self._stack.enter_context(mock.patch.object(time, "time", lambda: real() + self._shift))
-        self._stack.enter_context(mock.patch.object(tracked_model, "uuid7", self._uuid7))
-
-    def _uuid7(self) -> UUID:
-        """Return a UUIDv7 of our clock: its first 48 bits are milliseconds."""
-        return UUID(int=uuid7().int + (int(self._shift * 1000) << 80))
 
     def _device(self, site: int) -> WorldDevice:
         device = self.devices[site % len(self.devices)]
@@ -271,7 +256,7 @@ class SyncWorld(RuleBasedStateMachine):
         if rows.is_empty:
             return {}
         row = data.draw(rows)
-        names = sorted(row.keys() - {_key_of(model).name})
+        names = sorted(row.keys() - {key_of(model).name})
         chosen = data.draw(st.lists(st.sampled_from(names), min_size=1, unique=True))
         return {name: row[name] for name in chosen}
 
@@ -285,7 +270,7 @@ class SyncWorld(RuleBasedStateMachine):
         if not keys:
             return lambda: None
         key, changes = data.draw(st.sampled_from(keys)), self._some_fields(device, model, data)
-        return _update(model, key, changes) if changes else lambda: None
+        return update(model, key, changes) if changes else lambda: None
 
     def write(self, device: WorldDevice, write: Write) -> None:
         """Let a write happen, and enter what it did to which records into the ledger."""
@@ -318,9 +303,9 @@ class SyncWorld(RuleBasedStateMachine):
         ``meanwhile`` happens when the first batch of ``during`` has been started.
         """
         device.remote.inject(*faults)
-        scope = device.store.scope(device.remote, only) if only else device.scope
-        follow = _Follower(scope, cancel_at, meanwhile, during)
-        with suppress(SyncCancelled, RemoteError, InDoubt):
+        scope = device.store.scope(device.remote, device.own(only)) if only else device.scope
+        follow = Follower(scope, cancel_at, meanwhile, during)
+        with suppress(SyncCancelled, RemoteError, InDoubt, AllRejected):
             scope.sync(self.options, follow)
         device.remote.calm()
 
@@ -343,30 +328,6 @@ class SyncWorld(RuleBasedStateMachine):
             device.open(self.hub)
 
 
-def _key_of(model: type[peewee.Model]) -> peewee.Field:
-    key = model._meta.primary_key
-    assert isinstance(key, peewee.Field), f"{model.__name__} has no single key column"
-    return key
-
-
-def _update(model: type[peewee.Model], key: Any, changes: Row) -> Write:
-    return lambda: model.update(changes).where(_key_of(model) == key).execute()
-
-
-class _Follower:
-    """Follows a session: cancels it at one of its events, and does something in between."""
-
-    def __init__(self, scope: Scope, cancel_at: int | None, meanwhile: Write | None, during: Part) -> None:
-        self._scope = scope
-        self._left = cancel_at
-        self._meanwhile = meanwhile
-        self._during = during
-
-    def __call__(self, event: Progress) -> None:
-        if self._meanwhile and (event.part, event.state) == (self._during, State.STARTED):
-            meanwhile, self._meanwhile = self._meanwhile, None
-            meanwhile()
-        if self._left is not None:
-            self._left -= 1
-            if self._left == 0:
-                self._scope.cancel_sync(on_failure=lambda _: None)
+def update(model: type[peewee.Model], key: Any, changes: Row) -> Write:
+    """Return the write that changes one record."""
+    return lambda: model.update(changes).where(key_of(model) == key).execute()

@@ -26,7 +26,7 @@ class NotTaken(Exception):
 
 
 @frozen
-class Standing:
+class Phases:
     """The phases of a session and of the batch that it has open."""
 
     phase: Phase
@@ -34,37 +34,37 @@ class Standing:
 
 
 def take(
-    standing: Standing,
+    now: Phases,
     triggers: Sequence[AnyTrigger],
     facts: Facts,
     session: Chart = SESSION,
     batch: Chart = BATCH,
-) -> tuple[Standing, tuple[Edge, ...]]:
+) -> tuple[Phases, tuple[Edge, ...]]:
     """Return where ``triggers``, one after the other, lead, and the edges taken. Raises ``NotTaken``."""
     taken: list[Edge] = []
     for trigger in with_linked(triggers):
-        standing, edge = take_one(standing, trigger, facts, session, batch)
+        now, edge = take_one(now, trigger, facts, session, batch)
         taken.append(edge)
-    return standing, tuple(taken)
+    return now, tuple(taken)
 
 
 def take_one(
-    standing: Standing,
+    now: Phases,
     trigger: AnyTrigger,
     facts: Facts,
     session: Chart = SESSION,
     batch: Chart = BATCH,
-) -> tuple[Standing, Edge]:
+) -> tuple[Phases, Edge]:
     """Return where ``trigger`` alone leads, and the edge taken. Raises ``NotTaken``."""
-    known = evolve(facts, batch=standing.batch, cancelling=standing.phase is Phase.CANCELLING)
+    known = evolve(facts, batch=now.batch, cancelling=now.phase is Phase.CANCELLING)
     if isinstance(trigger, Trigger):
-        edge = _edge(session, standing.phase, trigger, known)
-    elif standing.batch is None:
+        edge = _edge(session, now.phase, trigger, known)
+    elif now.batch is None:
         raise NotTaken(f"{trigger}, but no batch is open")
     else:
-        edge = _edge(batch, standing.batch, trigger, known)
-    phase = edge.target if isinstance(edge.target, Phase) else standing.phase
-    return Standing(phase, batch_after(trigger, edge.target, standing.batch, batch)), edge
+        edge = _edge(batch, now.batch, trigger, known)
+    phase = edge.target if isinstance(edge.target, Phase) else now.phase
+    return Phases(phase, batch_after(trigger, edge.target, now.batch, batch)), edge
 
 
 def _edge(chart: Chart, phase: Phase | BatchPhase, trigger: AnyTrigger, facts: Facts) -> Edge:

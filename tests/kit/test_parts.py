@@ -19,6 +19,7 @@ from statesync import BadOptions, UnsupportedModel
 from statesync.errors import ConnectionLost, RemoteError
 from statesync.hub import Hub, LocalRemote, prepare, pull
 from statesync.store import conflict_log
+from statesync.store.outbox import queue
 from statesync.store.upload import verdicts
 from statesync.testing import CrashPoints, Fault, FaultyRemote, Point, ProgramFailed, Watch, record_strategy
 from statesync.testing.peer import Peer
@@ -241,6 +242,55 @@ def test_a_world_notices_a_session_that_tells_more_than_is_durable(world: World)
         world.every_device_is_sound()
     one.store.database.execute_sql("UPDATE statesync_session SET phase = 'done'")  # type: ignore[no-untyped-call]
     world.teardown()
+
+
+@pytest.fixture
+def refused(world: World) -> World:
+    """A world in which the first device has a change that the hub has refused."""
+    world.refuse_large_records(1)
+    world.write(world.devices[0], rename("too large"))
+    world.sync_everybody()
+    (change,) = world.devices[0].store.pending()
+    assert change.parked is not None
+    return world
+
+
+def test_a_world_in_which_something_was_refused_ends_well_once_it_is_taken(refused: World) -> None:
+    refused.sync_everybody()
+    refused.teardown()
+
+
+def test_a_world_notices_a_refused_change_that_is_sent_again(
+    refused: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "_READY", "deferred = 0 AND contested IS NULL AND :now")
+    with pytest.raises(AssertionError, match="without a reason"):
+        refused.sync_everybody()
+    refused.teardown()
+
+
+def test_a_world_notices_a_refused_change_that_is_dropped(refused: World) -> None:
+    one = refused.devices[0]
+    drop = "CREATE TRIGGER drop_it AFTER UPDATE ON statesync_session BEGIN DELETE FROM statesync_change; END"
+    one.store.database.execute_sql(drop)  # type: ignore[no-untyped-call]
+    with pytest.raises(AssertionError, match="was parked, and went"):
+        refused.let_sync(one, [], None)
+    one.store.database.execute_sql("DROP TRIGGER drop_it")  # type: ignore[no-untyped-call]
+    one.store.scope(one.remote, Shelf).clear()
+    with pytest.raises(AssertionError, match="lost"):
+        refused.teardown()
+
+
+def test_a_world_notices_refusals_that_are_not_counted(
+    refused: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verdicts, "park", lambda *_: None)
+    refused.write(refused.devices[0], rename("too large again"))
+    with pytest.raises(AssertionError, match="counts its refusals otherwise"):
+        refused.sync_everybody()
+    monkeypatch.undo()
+    with pytest.raises(AssertionError, match="differ"):
+        refused.teardown()
 
 
 def new_shelf(key: str, name: str) -> Any:

@@ -13,12 +13,12 @@ from attrs import evolve
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
-from peewee import Model
 from rig.search import examples
 
 from statesync import UsageError
 from statesync.testing import Fault
-from statesync.testing.moves.local import LocalWrites
+from statesync.testing.moves.damage import DamagedPages
+from statesync.testing.moves.refusals import Refusals
 
 from .shop import Article, Shelf
 
@@ -28,18 +28,14 @@ _sites = st.integers(0, 7)
 _faults = st.lists(st.none() | st.sampled_from(Fault), max_size=4)
 
 
-def _record(name: str, key: str) -> Model:
-    return {"Shelf": Shelf, "Article": Article}[name](id=key)
-
-
-class World(LocalWrites):
+class World(DamagedPages, Refusals):
     models = [Shelf, Article]
 
     @rule(site=_sites, again=st.sampled_from(["clear", "reset"]), data=st.data())
     def start_over(self, site: int, again: str, data: st.DataObject) -> None:
         """A program empties one kind of record, of which nothing waits, to fetch it from the hub again."""
         device = self._device(site)
-        alone = device.store.scope(device.remote, self._model(data))
+        alone = device.store.scope(device.remote, device.own(self._model(data)))
         if not alone.pending():
             getattr(alone, again)()
             for name in alone.objects:
@@ -57,13 +53,13 @@ class World(LocalWrites):
         """Somebody wants a change to wait."""
         device = self._device(site)
         if pending := sorted(device.pending_keys()):
-            device.store.defer(_record(*data.draw(st.sampled_from(pending))))
+            device.store.defer(device.record(*data.draw(st.sampled_from(pending))))
 
     @rule(site=_sites)
     def let_go(self, site: int) -> None:
         """What was held back may go up."""
         device = self._device(site)
-        device.store.mark_for_upload(*(_record(*place) for place in device.pending_keys()))
+        device.store.mark_for_upload(*(device.record(*place) for place in device.pending_keys()))
 
     @rule(site=_sites)
     def take_back(self, site: int) -> None:

@@ -21,7 +21,7 @@ from statesync.lifecycle import (
     with_linked,
 )
 from statesync.machine import SessionMachine
-from statesync.verify.firing import Standing, take
+from statesync.verify.firing import Phases, take
 
 
 def test_three_session_triggers_concern_the_batch_and_so_does_every_batch_trigger() -> None:
@@ -72,7 +72,7 @@ def test_a_new_batch_stands_in_the_first_phase_of_the_chart_that_runs() -> None:
     machine = SessionMachine(batch=waits_first)
     machine.fire(Trigger.START, Trigger.OPEN_BATCH, facts=Facts(), commit=lambda _: None)
     assert machine.batch is BatchPhase.WAITING
-    stands, _ = take(Standing(Phase.UPLOADING), [Trigger.OPEN_BATCH], Facts(), batch=waits_first)
+    stands, _ = take(Phases(Phase.UPLOADING), [Trigger.OPEN_BATCH], Facts(), batch=waits_first)
     assert stands.batch is BatchPhase.WAITING
 
 

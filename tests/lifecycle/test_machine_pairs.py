@@ -18,7 +18,7 @@ from statesync.lifecycle import (
     Trigger,
 )
 from statesync.machine import Move, SessionMachine
-from statesync.verify.firing import NotTaken, Standing, take
+from statesync.verify.firing import NotTaken, Phases, take
 
 from .matrix import BATCH_MATRIX, SESSION_MATRIX, Pair
 
@@ -72,7 +72,7 @@ def fire(scene: Scene, trigger: AnyTrigger) -> tuple[SessionMachine, list[tuple[
 
     The explorer's pure form of the same step must agree.
     """
-    here = Standing(scene.phase, scene.batch)
+    here = Phases(scene.phase, scene.batch)
     machine = SessionMachine.standing_at(scene.phase, scene.batch)
     written: list[tuple[Move, ...]] = []
     try:
@@ -82,7 +82,7 @@ def fire(scene: Scene, trigger: AnyTrigger) -> tuple[SessionMachine, list[tuple[
         with pytest.raises(NotTaken):
             take(here, [trigger], scene.facts)
         raise
-    assert take(here, [trigger], scene.facts)[0] == Standing(machine.phase, machine.batch)
+    assert take(here, [trigger], scene.facts)[0] == Phases(machine.phase, machine.batch)
     return machine, written
 
 

@@ -118,6 +118,12 @@ _FIRST = OpenBatch(1, _UP, request=RequestState.UNDER_WAY, phase=BatchPhase.IN_F
 _ALONE = evolve(_FIRST, records=1, last_position=5)
 
 
+def _failed(retry_after: float | None = None) -> RequestFailed:
+    problem = Problem("not_applied", "no")
+    error = RemoteError("no", status=500, problem=problem, retryable=True, retry_after=retry_after)
+    return RequestFailed(error)
+
+
 def _refused(code: str, status: int = 409) -> RequestFailed:
     return RequestFailed(RemoteError("no", status=status, problem=Problem(code, "no")))
 
@@ -142,6 +148,8 @@ CASES_BEGIN: dict[str, Conversation] = {
     "all were rejected, page under way": evolve(_FETCHED, sent=3, rejected=3),
     "all were rejected, cancelling": evolve(SITUATIONS["cancelling, download under way"], sent=3, rejected=3),
     "the one record of a batch is under way": evolve(_SENT, batch=_ALONE, at_most=1),
+    "the last attempt with one record is under way": evolve(_SENT, batch=_ALONE, at_most=1, max_attempts=1),
+    "the hub has failed on three records": evolve(_SENT, batch=_ALONE, at_most=1, max_attempts=1, defects=3),
     "an attempt with one record was lost": evolve(_SENT, batch=_ALONE, doubt=Doubt.OPEN),
     "the upload was given up": evolve(SITUATIONS["uploading"], upload_error=RemoteError("may not write")),
     "the upload was given up, page under way": evolve(_FETCHED, upload_error=RemoteError("may not write")),
@@ -172,6 +180,8 @@ CASES_EVENTS: dict[str, Event] = EVENTS | {
     "refused: too many spaces": _refused("too_many_spaces", 422),
     "refused: forbidden": _refused("forbidden", 403),
     "refused: malformed": _refused("malformed", 400),
+    "the hub has failed": _failed(),
+    "the hub has failed until 7 s": _failed(7.0),
     "a proxy says 413": RequestFailed(BadAnswer("a page", status=413)),
     "cancel with a grace of 5 s": CancelRequested(Reason.DEADLINE, 5.0),
 }

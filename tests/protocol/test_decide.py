@@ -11,7 +11,7 @@ from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Any, get_args
 
 import pytest
-from attrs import asdict
+from attrs import asdict, evolve
 
 from statesync.errors import InternalError, SyncError
 from statesync.lifecycle import Phase
@@ -20,7 +20,7 @@ from statesync.protocol import ending, next_batch, outcome
 from statesync.protocol.conversation import Conversation, Doubt, Spent
 from statesync.protocol.decide import decide
 from statesync.protocol.messages import Answered, Decision, Event, Finish, Interrupt, RequestFailed
-from statesync.verify.firing import Standing, take
+from statesync.verify.firing import Phases, take
 
 from .matrix import CASES, CASES_BEGIN, CASES_EVENTS, EVENTS, PAIRS, SITUATIONS, Row
 
@@ -87,7 +87,7 @@ def as_row(situation: str, event: str, decision: Decision) -> Row:
 
 
 def is_legal(now: Conversation, decision: Decision) -> bool:
-    take(Standing(now.phase, now.batch.phase if now.batch else None), decision.triggers, decision.facts)
+    take(Phases(now.phase, now.batch.phase if now.batch else None), decision.triggers, decision.facts)
     return True
 
 
@@ -151,6 +151,16 @@ def test_a_batch_that_is_too_much_is_cut_until_the_one_record_is_alone_and_grows
     assert (alone.at_most, alone.looked_through) == (1, 5)
     assert (alone.sent, alone.rejected) == (1, 1)
     assert decide(CASES_BEGIN["half a batch is under way"], Answered(2)).conversation.at_most == 4
+
+
+def test_records_on_which_the_hub_has_failed_are_counted_until_it_takes_one() -> None:
+    failed = CASES_EVENTS["the hub has failed"]
+    held = decide(CASES_BEGIN["the last attempt with one record is under way"], failed).conversation
+    assert (held.defects, held.looked_through, held.sent, held.rejected) == (1, 5, 1, 1)
+    assert (
+        decide(evolve(CASES_BEGIN["half a batch is under way"], defects=2), Answered(2)).conversation.defects
+        == 0
+    )
 
 
 def test_seconds_of_all_attempts_are_counted_with_the_batch() -> None:

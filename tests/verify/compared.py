@@ -143,6 +143,8 @@ def tables(device: Device, plain: sqlite3.Connection, names: Names) -> Iterator[
         yield Compared("cursors", (device.cursor, device.rereading, device.reread_from), cursor)
     seen = rows("SELECT key FROM statesync_seen ORDER BY key")
     yield Compared("seen keys", [(key,) for key in device.seen], seen)
+    ahead = rows("SELECT key, version FROM statesync_base ORDER BY key")
+    yield Compared("versions ahead of the cursor", list(device.ahead), ahead)
     yield _outbox(device, plain, names)
     yield _doubt(device, plain, names)
     overruled = [

@@ -96,6 +96,44 @@ def a_conflict(both: AlikeMachine) -> None:
     sync(both, B, policy="client_wins")
 
 
+def an_edit_of_what_a_conflict_brought(both: AlikeMachine) -> None:
+    both.write(A, "y", "one")
+    both.write(A, "x", "one")
+    sync(both, A)
+    both.write(B, "x", "two")
+    sync(both, B, policy="server_wins", downloads=False)
+    both.write(B, "x", "three")
+    sync(both, B, policy="server_wins")
+
+
+def an_edit_of_what_a_conflict_and_then_a_page_brought(both: AlikeMachine) -> None:
+    an_edit_of_what_a_conflict_brought(both)
+    both.write(B, "x", "four")
+    sync(both, B)
+
+
+def a_page_that_passes_what_a_conflict_brought(both: AlikeMachine) -> None:
+    both.write(A, "y", "one")
+    both.write(A, "x", "one")
+    sync(both, A)
+    both.write(B, "x", "two")
+    sync(both, B, policy="server_wins", downloads=False)
+    sync(both, B, uploads=False)
+
+
+def a_restored_hub_and_what_a_conflict_brought(both: AlikeMachine) -> None:
+    both.write(A, "y", "one")
+    sync(both, A)
+    both.back_up()
+    both.write(A, "x", "one")
+    sync(both, A)
+    both.write(B, "x", "two")
+    sync(both, B, policy="server_wins", downloads=False)
+    both.begin(B, Options(), 0)
+    both.do(*UNTIL_DOWNLOAD_IS_UNDER_WAY, Kind.RESTORE)
+    both.go_on(EVERYTHING)
+
+
 def a_doubt_and_an_edit_after_it(both: AlikeMachine) -> None:
     both.write(A, "x", "one")
     both.begin(A, Options(), 0)
@@ -216,6 +254,18 @@ def keeps_no_conflict_log(resolve: Callable[..., Device]) -> Callable[..., Devic
     return lambda known, resolution: evolve(resolve(known, resolution), conflicts=known.conflicts)
 
 
+def learns_no_version(_: Callable[..., Device]) -> Callable[..., Device]:
+    return lambda known, _: known
+
+
+def passes_nothing_over(_: Callable[..., Device]) -> Callable[..., Device]:
+    return lambda known, _: known
+
+
+def keeps_versions_of_another_epoch(reread: Callable[..., Device]) -> Callable[..., Device]:
+    return lambda known, why: evolve(reread(known, why), ahead=known.ahead)
+
+
 def keeps_its_upload_limit(store: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *arguments: (*store(*arguments)[:2], None)
 
@@ -251,6 +301,9 @@ DIFFERENCES = [
     (an_edit_during_its_download, changing(downloads, "fold", overwrites_what_is_pending)),
     (a_record_that_is_too_large, changing(uploads, "store", forgets_what_was_rejected)),
     (a_conflict, changing(uploads, "_resolve", keeps_no_conflict_log)),
+    (an_edit_of_what_a_conflict_brought, changing(uploads, "_learn", learns_no_version)),
+    (a_page_that_passes_what_a_conflict_brought, changing(downloads, "_pass_over", passes_nothing_over)),
+    (a_restored_hub_and_what_a_conflict_brought, changing(device, "reread", keeps_versions_of_another_epoch)),
     (a_doubt_and_an_edit_after_it, changing(uploads, "store", keeps_its_upload_limit)),
     (a_lost_answer, changing(network, "push", forgets_its_receipts)),
     (an_edit_of_what_was_read, changing(device, "add_change", knows_no_version)),
@@ -270,7 +323,12 @@ def both_in(folder: Path) -> Iterator[AlikeMachine]:
 
 
 @pytest.mark.parametrize(
-    "happens", [*dict.fromkeys(happens for happens, _ in DIFFERENCES), a_delete_that_was_forgotten]
+    "happens",
+    [
+        *dict.fromkeys(happens for happens, _ in DIFFERENCES),
+        a_delete_that_was_forgotten,
+        an_edit_of_what_a_conflict_and_then_a_page_brought,
+    ],
 )
 def test_the_two_are_alike_where_this_happens(
     tmp_path: Path, happens: Callable[[AlikeMachine], None]

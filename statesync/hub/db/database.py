@@ -16,9 +16,12 @@ import peewee
 from attrs import define, field
 from playhouse.pool import MaxConnectionsExceeded  # type: ignore[import-untyped]
 
-from statesync.hub.errors import outcome_unknown, refused
+from statesync.hub.errors import Refused, not_applied, outcome_unknown, refused
 
 _log = logging.getLogger(__name__)
+
+_AWAY = (peewee.OperationalError, peewee.InterfaceError, sqlite3.OperationalError)
+"""What is raised where the database is busy or away."""
 
 
 class Stored(NamedTuple):
@@ -166,13 +169,25 @@ class Database:
 
 
 @contextmanager
+def defects_as_refusals() -> Generator[None]:
+    """Turn a defect into the refusal ``not_applied``; what was done until then has to be rolled back."""
+    try:
+        yield
+    except (Refused, *_AWAY):
+        raise
+    except Exception as error:  # a defect may be anything; the device has to know that nothing was applied
+        _log.exception("the hub failed on a batch, and applied nothing of it")
+        raise not_applied() from error
+
+
+@contextmanager
 def failures_as_refusals() -> Generator[None]:
     """Turn a database that is busy or away into a 503; the transaction has been rolled back."""
     try:
         yield
     except MaxConnectionsExceeded as error:
         raise refused(503, "busy", "the hub has too many requests under way; try again", 1) from error
-    except (peewee.OperationalError, peewee.InterfaceError, sqlite3.OperationalError) as error:
+    except _AWAY as error:
         _log.warning("the database is busy or away: %s", error)
         message = "the hub's database is busy or away; try again"
         raise refused(503, "database_unavailable", message, 1) from error

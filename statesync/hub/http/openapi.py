@@ -66,7 +66,7 @@ _REFUSALS = {
     415: "The body has a content coding that the hub does not know (`unsupported_encoding`).",
     422: "A limit is passed, or the space's name or the batch cannot be; the message says which.",
     429: "Too many requests with this token (`too_many_requests`); Retry-After says when to come again.",
-    500: "A defect of the hub (`internal_error`).",
+    500: "A defect of the hub (`internal_error`); `not_applied`: nothing of the batch was applied.",
     503: "Busy, or without its database; `outcome_unknown`: send the same again. Retry-After says when.",
 }
 _OF_EVERY_ROUTE = (404, 405, 500)

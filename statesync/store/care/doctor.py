@@ -15,7 +15,7 @@ from attrs import frozen
 from statesync.store import cursors, local_only, quarantine, spaces
 from statesync.store.care.salvage import faults_in, is_damage, lacks_the_program
 from statesync.store.journal import audit, batches
-from statesync.store.outbox import soundness
+from statesync.store.outbox import parking, soundness
 from statesync.store.schema import migrating
 from statesync.store.schema.statements import has_table
 from statesync.store.tracking import triggers
@@ -148,6 +148,13 @@ def _check_outbox(connection: sqlite3.Connection, objects: Objects, present: Obj
                 "`statesync quarantine` says why, and the sync after the cause is gone stores them",
                 None,
             )
+    for name, count in parking.counts(connection).items():
+        yield Complaint(
+            name,
+            f"{count} pending changes were refused by the hub and are parked; `statesync pending` says why, "
+            "and an edit or `statesync retry` sends them again",
+            None,
+        )
     for name, tracked in present.items():
         if not triggers.has_log(connection, tracked):
             continue  # told of above; without the log nobody knows what has been written since

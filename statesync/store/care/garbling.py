@@ -1,4 +1,4 @@
-"""Rows that can be read and are not what was written: a torn page leaves such rows, or one of another table."""
+"""Rows that can be read and are not what was written: a torn page leaves them, or one of another table."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def compare(
 ) -> tuple[tuple[Entry, ...], tuple[int, ...]]:
     """Hold a damaged table against a sound unique index of it.
 
-    Returns what the index knows of the rows that are not as it has them, and the rowids of those that are there.
+    Returns what the index knows of rows that are not as it has them, and the rowids of those that are there.
     """
     names = ", ".join(map(quoted, columns))
     by_index = f"SELECT rowid, {names} FROM {quoted(table)} INDEXED BY {quoted(index)}"
@@ -63,11 +63,11 @@ def _drop(connection: sqlite3.Connection, table: str, loss: Loss | None) -> Loss
     columns = list(before[0]) if before else []
     names = ", ".join(map(quoted, columns)) or "1"
     rows = (
-        unfit
-        and connection.execute(f"DELETE FROM {quoted(table)} WHERE {unfit} RETURNING {names}").fetchall()
+        connection.execute(f"SELECT {names} FROM {quoted(table)} WHERE {unfit}").fetchall() if unfit else []
     )
     if not rows:
         return None
+    connection.execute(f"DELETE FROM {quoted(table)} WHERE {unfit}")
     (read,) = connection.execute(f"SELECT count(*) FROM {quoted(table)}").fetchone()
     if before is None:
         return Loss(table, read, None)

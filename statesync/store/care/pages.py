@@ -7,6 +7,8 @@ SQLite gives up a table where one page of it is damaged. The format of the file 
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -113,10 +115,11 @@ class PageFile:
         """Read a page of a tree. Raises ``Misfit`` for one that is none."""
         if not 1 <= number <= self.count:
             raise Misfit(f"there is no page {number}")
-        return _parse(number, self.read(number), self.usable)
+        return parsed(number, self.read(number), self.usable)
 
 
-def _parse(number: int, content: bytes, usable: int) -> Page:
+def parsed(number: int, content: bytes, usable: int) -> Page:
+    """Read a page of a tree from its bytes. Raises ``Misfit`` for one that is none."""
     start = 100 if number == 1 else 0
     kind, _, count = struct.unpack_from(">BHH", content, start)
     if kind not in (*_INNER, INDEX_LEAF, TABLE_LEAF):
@@ -126,11 +129,20 @@ def _parse(number: int, content: bytes, usable: int) -> Page:
         raise Misfit(f"page {number} has {count} cells")
     places = struct.unpack_from(f">{count}H", content, begin)
     cells = [_cell_or_none(content, place, kind, usable) for place in places]
-    fit = tuple(cell for cell in cells if cell is not None)
+    torn = _torn(places, cells)
+    fit = tuple(
+        cell for cell, place in zip(cells, places, strict=True) if cell is not None and place not in torn
+    )
     if len(fit) < count and (kind in _INNER or not fit):
         raise Misfit(f"page {number} has cells that are none")
     right = struct.unpack_from(">I", content, start + 8)[0] if kind in _INNER else 0
     return Page(number, kind, fit, right, count - len(fit))
+
+
+def _torn(places: Sequence[int], cells: Sequence[Cell | None]) -> set[int]:
+    """Return where those cells stand that end where unreadable ones begin: their ends may be damaged too."""
+    in_order = sorted(zip(places, cells, strict=True), key=lambda placed: placed[0])
+    return {place for (place, _), (_, following) in pairwise(in_order) if following is None}
 
 
 def _cell_or_none(content: bytes, place: int, kind: int, usable: int) -> Cell | None:

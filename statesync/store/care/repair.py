@@ -72,12 +72,19 @@ def _objects(parts: StoreParts, connection: sqlite3.Connection) -> Objects:
 
 def _salvage_if_damaged(parts: StoreParts) -> Losses:
     database = parts.database
-    with database.errors_mapped():
-        found = list(doctor.check_file(database.raw()))
-    if any(complaint.repair is Repair.SALVAGE for complaint in found) or not _can_be_opened(database):
+    if _is_damaged(database) or not _can_be_opened(database):
         opened = parts.registry.known if parts.registry.is_ready else {}
         return salvage(database, partial(settle, opened=opened))
     return Losses(())
+
+
+def _is_damaged(database: Database) -> bool:
+    try:
+        with database.errors_mapped():
+            found = list(doctor.check_file(database.raw()))
+    except StoreCorrupt:  # SQLite cannot even open it
+        return True
+    return any(complaint.repair is Repair.SALVAGE for complaint in found)
 
 
 def _can_be_opened(database: Database) -> bool:

@@ -16,6 +16,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from statesync.errors import StoreCorrupt, StoreError, StoreLocked
+from statesync.store.care.headers import mended_header
 from statesync.store.care.losses import Losses
 from statesync.store.care.mending import Equip, mended_copy
 from statesync.store.file.database import Database
@@ -40,7 +41,7 @@ def salvage(database: Database, settle: Settle) -> Losses:
     """
     path = database.path
     database.close()
-    with database.errors_mapped(), _alone(path) as file:
+    with database.errors_mapped(), mended_header(path), _alone(path) as file:
         remove_parts(path)
         try:
             return _replace(path, file, database.equip, settle)

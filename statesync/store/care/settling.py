@@ -7,6 +7,7 @@ nobody knows whether it was edited is compared with the hub's, and offered or lo
 from __future__ import annotations
 
 import sqlite3
+from typing import Any
 
 from statesync.store import bases, conflict_log, cursors, local_only, quarantine, spaces
 from statesync.store.care.losses import Losses
@@ -65,7 +66,11 @@ def _settle_changes(connection: sqlite3.Connection, losses: Losses, objects: Obj
     doubted = {name: tracked for name, tracked in objects.items() if losses.of(tracked.log)}
     lost = losses.of(loss.TABLE)
     for entry in (lost.known if lost is not None else None) or ():
-        loss.offer_lost_change(connection, objects, entry["object"], entry["key"])
+        tracked = objects.get(entry["object"])
+        if tracked is not None:
+            gone = losses.of(tracked.table)
+            may_be_lost = gone is not None and _has(gone.keys(tracked.key), entry["key"])
+            loss.offer_lost_change(connection, tracked, entry["key"], may_be_lost=may_be_lost)
     if lost is not None and lost.known is None:
         doubted = objects
     fold(connection, objects)
@@ -81,6 +86,10 @@ def _settle_changes(connection: sqlite3.Connection, losses: Losses, objects: Obj
         triggers.switch_on(connection)
         doubted = objects
     return doubted
+
+
+def _has(keys: list[Any] | None, key: str) -> bool:
+    return keys is None or key in keys
 
 
 def _settle_spaces(connection: sqlite3.Connection, losses: Losses, objects: Objects) -> None:

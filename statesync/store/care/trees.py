@@ -20,7 +20,7 @@ from statesync.store.care.shapes import Shape, fits
 
 _DEEPEST = 30
 _LOWEST, _HIGHEST = -(1 << 63), (1 << 63) - 1
-_FREE_TRUNK = 32
+_FREE_TRUNK, _FREE_COUNT = 32, 36
 
 
 @frozen
@@ -229,7 +229,7 @@ class _Walk:
 
     def _pass_free_pages(self) -> bool:
         """Take the free pages out of what may belong to a table; tell whether their list is sound."""
-        trunk = self._file.header_number(_FREE_TRUNK)
+        trunk, found = self._file.header_number(_FREE_TRUNK), 0
         while trunk:
             if not 1 < trunk <= self._file.count or trunk in self.seen:
                 return False
@@ -241,8 +241,9 @@ class _Walk:
             if not all(1 < number <= self._file.count for number in free):
                 return False
             self.seen |= free | {trunk}
+            found += count + 1
             trunk = int.from_bytes(content[:4], "big")
-        return True
+        return found == self._file.header_number(_FREE_COUNT)
 
 
 def _rise(rowids: Sequence[int], within: tuple[int, int]) -> bool:

@@ -95,7 +95,7 @@ def apply(
         for part in parts:
             stored += _apply_part(connection, part, positions[part.tracked.name], how, held)
         for cursor in rereads:
-            finish_reread(connection, objects[cursor.object], cursor)
+            stored += Stored(released=finish_reread(connection, objects[cursor.object], cursor))
     moved = {name: at for name, at in page.cursors.items() if at != positions[name].position}
     cursors.move(connection, moved)
     bases.pass_over(connection, (Step(name, positions[name].position, at) for name, at in moved.items()))

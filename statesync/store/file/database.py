@@ -36,6 +36,7 @@ _MEANINGS: tuple[tuple[str, type[StoreError], str], ...] = (
     ("read-only", StoreReadOnly, "make the file and its folder writable"),
     ("unable to open", StoreReadOnly, "check that its folder exists and can be written"),
     ("not a database", StoreCorrupt, "check the path, or restore the file from a backup"),
+    ("unsupported file format", StoreCorrupt, "restore the file from a backup"),
     ("malformed", StoreCorrupt, "restore the file from a backup"),
     (
         "no such table: statesync_",

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from statesync.store.outbox.changes import Rebase, offer_edit
-from statesync.store.tracking.objects import Objects, TrackedObject
+from statesync.store.tracking.objects import TrackedObject
 from statesync.store.tracking.quoting import in_main, is_key, quoted
 
 TABLE = "statesync_change"
@@ -34,18 +34,20 @@ def forget_edits(connection: sqlite3.Connection, tracked: TrackedObject, keys: S
     )
 
 
-def offer_lost_change(connection: sqlite3.Connection, objects: Objects, name: str, key: str) -> None:
+def offer_lost_change(
+    connection: sqlite3.Connection, tracked: TrackedObject, key: str, *, may_be_lost: bool
+) -> None:
     """Offer a record again whose change is lost, as nobody knows what it was before.
 
-    Where the record is missing, the change was its delete.
+    Where the record is missing, the change was its delete, unless the record may be lost too: then the hub's
+    comes again.
     """
-    tracked = objects.get(name)
-    if tracked is None:
-        return
     is_here = is_key(f"now.{quoted(tracked.key)}", ":key")
     found = connection.execute(f"SELECT 1 FROM {in_main(tracked.table)} AS now WHERE {is_here}", {"key": key})
-    edit = Rebase("insert", None, 0) if found.fetchone() else Rebase("delete", _UNKNOWN_RECORD, 1)
-    offer_edit(connection, name, key, edit)
+    if found.fetchone():
+        offer_edit(connection, tracked.name, key, Rebase("insert", None, 0))
+    elif not may_be_lost:
+        offer_edit(connection, tracked.name, key, Rebase("delete", _UNKNOWN_RECORD, 1))
 
 
 def decide_anew(connection: sqlite3.Connection) -> None:

@@ -107,6 +107,15 @@ def let_go(connection: sqlite3.Connection, name: str, keys: Iterable[str] | None
     ).rowcount
 
 
+def counts(connection: sqlite3.Connection) -> dict[str, int]:
+    """Return how many changes are parked of each object that has any."""
+    return dict(
+        connection.execute(
+            f"SELECT object, count(*) FROM statesync_change WHERE {IS_PARKED} GROUP BY object"
+        ).fetchall()
+    )
+
+
 def count(connection: sqlite3.Connection, name: str) -> int:
     """Return how many changes of one object are parked."""
     row = connection.execute(

@@ -173,6 +173,7 @@ CREATE TABLE IF NOT EXISTS statesync_quarantine (
 CREATE INDEX IF NOT EXISTS statesync_quarantine_behind ON statesync_quarantine (object, in_the_way);
 """
 
+
 def _park_what_is_refused(connection: sqlite3.Connection) -> None:
     """Let changes be parked: ``parked`` is the revision that the hub has refused, the others tell of it.
 

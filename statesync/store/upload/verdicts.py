@@ -30,11 +30,15 @@ Pair = tuple[Change, Verdict]
 
 @frozen
 class Outcome:
-    """How many records of a batch were accepted, in conflict and rejected."""
+    """How many records of a batch were accepted, in conflict and rejected.
+
+    ``released`` is of how many another version need not wait in quarantine any more.
+    """
 
     accepted: int
     conflicts: int
     rejected: int
+    released: int
 
 
 def changes_of(payload: bytes) -> list[Change]:
@@ -60,6 +64,7 @@ def store(
     Raises ``TransactionLost`` as ``store_resolution`` does.
     """
     fold(connection, objects)
+    waiting = quarantine.total(connection)
     refused = _not_accepted(changes, verdicts)
     rejected = _park_rejected(connection, session, wire_id, refused, now)
     for resolution in resolutions:
@@ -70,7 +75,10 @@ def store(
     ]
     outbox.release(connection, conflicts)
     _store_accepted(connection, wire_id, changes, verdicts, objects, remove_accepted=remove_accepted)
-    return Outcome(len(changes) - len(refused), len(refused) - rejected, rejected)
+    if waiting:
+        _end_quarantine(connection, changes, verdicts)
+    released = waiting and waiting - quarantine.total(connection)
+    return Outcome(len(changes) - len(refused), len(refused) - rejected, rejected, released)
 
 
 def _not_accepted(changes: Sequence[Change], verdicts: Sequence[Verdict]) -> list[Pair]:
@@ -99,7 +107,6 @@ def _store_accepted(
     remove_accepted: bool,
 ) -> None:
     """Take accepted changes out of the outbox, by compare and set; those edited since stay, rebased."""
-    _end_quarantine(connection, changes, verdicts)
     _settle_local(connection, wire_id, changes, verdicts, objects)
     if remove_accepted:
         _remove(connection, wire_id, objects)
@@ -125,9 +132,8 @@ def _end_quarantine(
     connection: sqlite3.Connection, changes: Sequence[Change], verdicts: Sequence[Verdict]
 ) -> None:
     """Let go of what waited of accepted records: the hub has ours in its place."""
-    if quarantine.has_any(connection):
-        for name, key in _accepted(changes, verdicts):
-            quarantine.release(connection, name, [key])
+    for name, key in _accepted(changes, verdicts):
+        quarantine.release(connection, name, [key])
 
 
 def _settle_local(

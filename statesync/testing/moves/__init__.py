@@ -1,1 +1,1 @@
-"""Further moves of a ``SyncWorld``, one kind a module: mixed into a world of one's own."""
+"""What happens to a ``SyncWorld``, one kind a module. Some is mixed into a world of one's own."""

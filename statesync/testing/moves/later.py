@@ -1,4 +1,4 @@
-"""Conflicts in a ``SyncWorld``: policies of every kind, decisions that wait, and losers that are brought back.
+"""Conflicts in a ``SyncWorld``: policies of every kind, decisions that wait, losers that are brought back.
 
 A change that waits for a decision is neither sent nor overwritten. What is decided is what becomes of the
 record, once, and both sides stay in the log. No conflict is logged where the hub had changed nothing that
@@ -19,9 +19,10 @@ from hypothesis.stateful import rule
 from statesync.conflicts import LATER, Conflict
 from statesync.errors import UsageError
 from statesync.testing.faults import Fault
+from statesync.testing.rest import is_as
 from statesync.testing.rows import Row
-from statesync.testing.sites import WorldDevice
-from statesync.testing.world import SyncWorld, _key_of, _update
+from statesync.testing.sites import WorldDevice, key_of
+from statesync.testing.world import SyncWorld, update
 from statesync.values import ConflictEntry, SyncType
 
 _Place = tuple[str, str]
@@ -52,8 +53,8 @@ class Decisions(SyncWorld):
             self.let_sync(device, faults, None)
         assert contested <= _contested(device), f"{device.name} has decided what was to wait"
         after = device.records()
-        for place in contested:
-            assert after.get(place) == before.get(place), f"{device.name} has overwritten {place}"
+        for place in contested - device.disturbed:
+            assert is_as(after.get(place), before.get(place)), f"{device.name} has overwritten {place}"
 
     @rule(site=_sites, policy=_policies, kind=st.sampled_from(SyncType), data=st.data())
     def contest(self, site: int, policy: str, kind: SyncType, data: st.DataObject) -> None:
@@ -77,11 +78,13 @@ class Decisions(SyncWorld):
             row = data.draw(rows)
             self.write(device, lambda: model.insert(row).execute())
 
-    def _write_apart(self, device: WorldDevice, model: type[peewee.Model], key: Any, *, is_delete: bool) -> None:
+    def _write_apart(
+        self, device: WorldDevice, model: type[peewee.Model], key: Any, *, is_delete: bool
+    ) -> None:
         if is_delete:
-            self.write(device, lambda: model.delete().where(_key_of(model) == key).execute())
+            self.write(device, lambda: model.delete().where(key_of(model) == key).execute())
         else:
-            self.write(device, _update(model, key, self._text(model)))
+            self.write(device, update(model, key, self._text(model)))
 
     @rule(site=_sites, choice=_choices, data=st.data())
     def settle(self, site: int, choice: str, data: st.DataObject) -> None:
@@ -126,10 +129,13 @@ class Decisions(SyncWorld):
             "some later": lambda conflict: LATER if conflict.key < "8" else conflict.local,
             "values": lambda conflict: self._values(conflict.object),
             "instance": lambda conflict: conflict.mine or conflict.theirs,
-            "delete": lambda _: None,
+            "delete": self._delete,
             "fails": _fail,
         }
         return answers.get(which, which)
+
+    def _delete(self, conflict: Conflict) -> None:
+        self.ledger.deleted.add((conflict.object, conflict.key))
 
     def _values(self, name: str) -> Row:
         return self._text(self._model_of(name))
@@ -156,7 +162,7 @@ class Decisions(SyncWorld):
             expected = {**(entry.local or {}), **(entry.remote or {}), **chosen}
             self.ledger.claim(device, entry.object, entry.key, chosen)
         here = device.records().get((entry.object, entry.key))
-        assert is_local or here == expected, f"{device.name} has not taken {choice} of {entry}: {here}"
+        assert is_local or is_as(here, expected), f"{device.name} has not taken {choice} of {entry}: {here}"
         waits = (entry.object, entry.key) in device.pending_keys()
         assert waits == (expected != entry.remote), f"{device.name} has settled {entry}, and sends {waits}"
         assert _is_refused(device, entry, chosen), f"{device.name} has settled {entry} twice"
@@ -202,11 +208,9 @@ def _is_refused(device: WorldDevice, entry: ConflictEntry, choice: Any) -> bool:
 
 
 def _was_known(entry: ConflictEntry) -> bool:
-    """Tell whether the device's base was the hub's record, in all that both have."""
-    if entry.base is None or entry.remote is None:
-        return False
-    known = entry.base.keys() & entry.remote.keys()
-    return bool(known) and all(entry.base[column] == entry.remote[column] for column in known)
+    """Tell whether the hub had nothing that was not the device's base."""
+    base = entry.base
+    return base is not None and entry.remote is not None and entry.remote.items() <= base.items()
 
 
 def _fail(_: Conflict) -> None:

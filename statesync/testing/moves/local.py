@@ -16,10 +16,10 @@ from hypothesis.stateful import rule
 
 from statesync.conflicts import Record
 from statesync.store.cursors import EPOCH, MISSED_DELETES
-from statesync.store.rereading import reread
+from statesync.testing.rest import is_as
 from statesync.testing.rows import Row
-from statesync.testing.sites import Known, WorldDevice
-from statesync.testing.world import SyncWorld, Write, _key_of, _update
+from statesync.testing.sites import Known, WorldDevice, key_of, read_again
+from statesync.testing.world import SyncWorld, Write, update
 
 _Place = tuple[str, str, str]
 _sites = st.integers(0, 7)
@@ -59,7 +59,7 @@ class LocalWrites(SyncWorld):
             self.let_sync(device, [], None)
         keys, row = self.keys(model, device), self._mark(model)
         key = data.draw(st.none() | st.sampled_from(keys)) if keys else None
-        which = True if key is None else _key_of(model) == key
+        which = True if key is None else key_of(model) == key
         self._write_locally(device, lambda: model.update(row).where(which).execute())
 
     @rule(site=_sites, synced=st.booleans(), data=st.data())
@@ -70,17 +70,17 @@ class LocalWrites(SyncWorld):
             self.let_sync(device, [], None)
         if keys := self.keys(model, device):
             key = data.draw(st.sampled_from(keys))
-            self._write_locally(device, lambda: model.delete().where(_key_of(model) == key).execute())
+            self._write_locally(device, lambda: model.delete().where(key_of(model) == key).execute())
 
     @rule(site=_sites, why=st.sampled_from([EPOCH, MISSED_DELETES]))
     def read_again(self, site: int, why: str) -> None:
         """A device has to read everything from the start: tracking was off, or it has missed deletes."""
-        _read_again(self._device(site), why)
+        read_again(self._device(site), why)
 
     def _edit_first(self, device: WorldDevice, model: type[peewee.Model]) -> None:
         for key in self.keys(model, device)[:1]:
             row = self._mark(model)
-            self._write_locally(device, _update(model, key, row))
+            self._write_locally(device, update(model, key, row))
 
     def _mark(self, model: type[peewee.Model]) -> Row:
         """Return a text that nobody has written, for the model's first field that takes one."""
@@ -142,7 +142,7 @@ class LocalWrites(SyncWorld):
         for device in self.devices:
             for model in self.models:
                 self._edit_first(device, model)
-            _read_again(device, MISSED_DELETES)
+            read_again(device, MISSED_DELETES)
             device.scope.sync(self.options)
         super().at_the_end()
         self.check_local()
@@ -156,13 +156,9 @@ class LocalWrites(SyncWorld):
             assert local.mark is None or local.mark not in written, f"{who} has sent {local.mark}"
             is_news = len(self.hub.history(device.objects[name], key)) > local.versions
             here = device.records().get((name, key))
-            assert is_news or here == local.record, f"{who} has lost what was written locally: {name} {key}"
-
-
-def _read_again(device: WorldDevice, why: str) -> None:
-    parts = device.store._parts
-    with parts.database.transaction() as connection:
-        reread(connection, parts.objects, why)
+            assert is_news or is_as(here, local.record), (
+                f"{who} has lost what was written locally: {name} {key}"
+            )
 
 
 def _changed(before: Known, after: Known) -> set[tuple[str, str]]:

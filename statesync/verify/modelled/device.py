@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from statesync.values import Direction
+from statesync.verify.evolving import evolve
 from statesync.verify.modelled.wire import Change, Fields, Refusal
 from statesync.wire import CLIENT_FORKED, EPOCH_CHANGED
 
@@ -24,7 +25,7 @@ LOST_BY_HUB, MISSED_DELETES = "epoch", "horizon"
 Rows = tuple[tuple[str, Fields], ...]
 
 
-@frozen(cache_hash=True)
+@frozen(slots=False, cache_hash=True)
 class Logged:
     """One tracked write, and the record as it was before; None: there was none."""
 
@@ -32,7 +33,7 @@ class Logged:
     before: Fields | None
 
 
-@frozen(cache_hash=True)
+@frozen(slots=False, cache_hash=True)
 class Pending:
     """One net change in the outbox.
 
@@ -59,7 +60,7 @@ class Pending:
         return self.parked == self.revision
 
 
-@frozen(cache_hash=True)
+@frozen(slots=False, cache_hash=True)
 class Payload:
     """The exact content of an upload batch, kept until its answer is stored."""
 
@@ -68,7 +69,7 @@ class Payload:
     changes: tuple[Change, ...]
 
 
-@frozen(cache_hash=True)
+@frozen(slots=False, cache_hash=True)
 class Overruled:
     """One row of the conflict log: what each side had, and what was kept."""
 
@@ -79,14 +80,16 @@ class Overruled:
     kept: Fields | None
 
 
-@frozen(cache_hash=True)
+@frozen(slots=False, cache_hash=True)
 class Device:
     """One device's database.
 
     ``positions`` is the last position that was given out in the outbox. ``payload`` is the staged upload,
     ``in_doubt`` that the hub may have applied it. ``rereading`` is why the feed is read from the start,
-    ``reread_from`` the cursor before that, ``seen`` the keys that were met since. ``committed`` has the
-    batches that the running session's journal shows as committed.
+    ``reread_from`` the cursor before that, ``seen`` the keys that were met since. ``ahead`` are the versions
+    of records that came with the answer to an upload, where the cursor has not passed them yet. ``committed``
+    has the batches that the running session's journal shows as committed. ``looks`` counts how often each
+    object was described.
 
     For the promises alone: ``typed`` is what the user entered, ``received`` what came from the feed.
     """
@@ -101,6 +104,7 @@ class Device:
     rereading: str | None = None
     reread_from: int = 0
     seen: tuple[str, ...] = ()
+    ahead: tuple[tuple[str, int], ...] = ()
     rows: Rows = ()
     log: tuple[Logged, ...] = ()
     outbox: tuple[Pending, ...] = ()
@@ -110,6 +114,7 @@ class Device:
     in_doubt: bool = False
     conflicts: tuple[Overruled, ...] = ()
     committed: tuple[tuple[Direction, int], ...] = ()
+    looks: tuple[tuple[str, int], ...] = ((OBJECT, 1),)
     typed: tuple[tuple[str, Fields | None], ...] = ()
     received: tuple[tuple[str, int], ...] = ()
 
@@ -168,13 +173,18 @@ def fold(device: Device) -> Device:
             device = add_change(device, logged.key, "insert" if exists else "delete", None, 0)
         else:
             operation = "update" if exists else "delete"
-            device = add_change(device, logged.key, operation, logged.before, max(1, _seen_until(device)))
+            device = add_change(device, logged.key, operation, logged.before, _base(device, logged.key))
     return drop_empty(evolve(device, log=()))
 
 
-def _seen_until(device: Device) -> int:
-    """Return up to which version the device has seen its records: a read of what it missed leaves them so."""
-    return max(device.cursor, device.reread_from) if device.rereading == MISSED_DELETES else device.cursor
+def _base(device: Device, key: str) -> int:
+    """Return the version that a change of a known record is based on.
+
+    Mostly it is how far the device has read; a read of what it missed leaves records as they were.
+    """
+    rereads = device.rereading == MISSED_DELETES
+    seen_until = max(device.cursor, device.reread_from) if rereads else device.cursor
+    return dict(device.ahead).get(key, max(1, seen_until))
 
 
 def _again(exists: bool, change: Pending) -> Pending:
@@ -254,7 +264,7 @@ def reread(device: Device, why: str) -> Device:
     )
     if why != LOST_BY_HUB:
         return device
-    return evolve(device, outbox=tuple(map(_without_version, device.outbox)))
+    return evolve(device, ahead=(), outbox=tuple(map(_without_version, device.outbox)))
 
 
 def _without_version(change: Pending) -> Pending:

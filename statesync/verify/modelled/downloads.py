@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from statesync.values import Direction
+from statesync.verify.evolving import evolve
 from statesync.verify.modelled.device import (
     LOST_BY_HUB,
     OBJECT,
@@ -22,7 +23,7 @@ from statesync.verify.modelled.wire import Entry, Feed, Page, Pull
 PAGE_SIZE = 1
 
 
-@frozen(cache_hash=True)
+@frozen(slots=False, cache_hash=True)
 class Fetched:
     """A page that has come in answer to ``request``, checked; not stored yet."""
 
@@ -67,12 +68,18 @@ def store(device: Device, page: Page) -> tuple[Device, int]:
         device = _finish_reread(device)
     got = tuple((entry.key, entry.version) for entry in page.entries)
     device = evolve(
-        device,
+        _pass_over(device, dict(page.cursors)[OBJECT]),
         cursor=dict(page.cursors)[OBJECT],
         received=(*device.received, *got),
         committed=(*device.committed, (Direction.DOWNLOAD, stored)),
     )
     return device, stored
+
+
+def _pass_over(device: Device, cursor: int) -> Device:
+    """Forget which versions are ahead of the cursor, as far as it passes them now."""
+    left = tuple(each for each in device.ahead if not device.cursor < each[1] <= cursor)
+    return evolve(device, ahead=left)
 
 
 def _offer_newer(device: Device, entry: Entry) -> tuple[Device, bool]:

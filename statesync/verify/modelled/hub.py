@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 
-from attrs import evolve, frozen
+from attrs import frozen
 
+from statesync.verify.evolving import evolve
 from statesync.verify.modelled.wire import (
     Accepted,
     Change,
@@ -34,7 +35,7 @@ EPOCH_LEAP = 1 << 32
 """How far past all that is known to have been given out a new epoch begins."""
 
 
-@frozen(cache_hash=True)
+@frozen(slots=False, cache_hash=True)
 class Record:
     """One record; without ``data`` it is a tombstone."""
 
@@ -45,7 +46,7 @@ class Record:
     data: Fields | None
 
 
-@frozen(cache_hash=True)
+@frozen(slots=False, cache_hash=True)
 class Receipt:
     """What the hub keeps of a client's last batch."""
 
@@ -55,7 +56,7 @@ class Receipt:
     answer: PushAnswer
 
 
-@frozen(cache_hash=True)
+@frozen(slots=False, cache_hash=True)
 class Hub:
     """One space. ``purged_through`` is the version of the newest tombstone that was forgotten.
 

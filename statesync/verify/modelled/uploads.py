@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from functools import partial
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from statesync import conflicts
 from statesync.protocol.messages import Answered, Prepare
 from statesync.values import Direction
+from statesync.verify.evolving import evolve
 from statesync.verify.modelled.device import (
     OBJECT,
     Device,
@@ -39,7 +40,7 @@ from statesync.verify.modelled.wire import (
 )
 
 
-@frozen(cache_hash=True)
+@frozen(slots=False, cache_hash=True)
 class Batch:
     """The upload batch that stands ready: held by the session, forgotten by a crash.
 
@@ -52,7 +53,7 @@ class Batch:
     is_replay: bool
 
 
-@frozen(cache_hash=True)
+@frozen(slots=False, cache_hash=True)
 class Resolution:
     """What becomes of one record in conflict. ``revision`` is the one that was looked at."""
 
@@ -70,7 +71,7 @@ class Resolution:
         return self.kept != self.remote
 
 
-@frozen(cache_hash=True)
+@frozen(slots=False, cache_hash=True)
 class Verdicts:
     """The hub's answer to an upload batch, checked, with its conflicts resolved; not stored yet."""
 
@@ -85,7 +86,7 @@ def prepare(device: Device, wanted: Prepare, size: int) -> tuple[Device, Batch |
     """Look for the next batch of ``size`` changes; round 0 is the one that is in doubt."""
     if wanted.round == 0:
         return device, _replay(device)
-    if not any(wanted.after < each.position <= wanted.up_to for each in device.outbox):
+    if not waits(device, wanted):
         return device, None
     device = fold(device)
     some = [each for each in device.outbox if wanted.after < each.position <= wanted.up_to]
@@ -97,6 +98,11 @@ def prepare(device: Device, wanted: Prepare, size: int) -> tuple[Device, Batch |
     payload = Payload(f"{device.name}{device.batches + 1}", device.number + 1, changes)
     revisions = tuple((each.position, each.revision) for each in some)
     return device, Batch(payload, some[-1].position, revisions, is_replay=False)
+
+
+def waits(device: Device, wanted: Prepare) -> bool:
+    """Tell whether any change stands where the next batch is looked for."""
+    return any(wanted.after < each.position <= wanted.up_to for each in device.outbox)
 
 
 def _replay(device: Device) -> Batch | None:
@@ -229,9 +235,16 @@ def _resolve(device: Device, resolution: Resolution) -> Device:
             resolution.key, resolution.base, resolution.local, resolution.remote, resolution.kept
         )
         device = evolve(device, conflicts=(*device.conflicts, lost))
-    if not resolution.goes_up:
-        return with_change(device, resolution.key, lambda _: None)
-    return with_change(device, resolution.key, partial(_rebased, resolution))
+    follows = partial(_rebased, resolution) if resolution.goes_up else lambda _: None
+    return _learn(with_change(device, resolution.key, follows), resolution)
+
+
+def _learn(device: Device, resolution: Resolution) -> Device:
+    """Remember which version of a record has come, where the feed has not come so far."""
+    if resolution.remote is None or resolution.version <= device.cursor:
+        return device
+    known = {**dict(device.ahead), resolution.key: resolution.version}
+    return evolve(device, ahead=tuple(sorted(known.items())))
 
 
 def _rebased(resolution: Resolution, change: Pending) -> Pending:

@@ -19,7 +19,7 @@ def fields(record: Mapping[str, Scalar]) -> Fields:
     return tuple(sorted(record.items()))
 
 
-@frozen(cache_hash=True)
+@frozen(slots=False, cache_hash=True)
 class Change:
     """One record that a device offers; see ``statesync.wire.Change`` for ``base``."""
 
@@ -29,7 +29,7 @@ class Change:
     data: Fields | None
 
 
-@frozen(cache_hash=True)
+@frozen(slots=False, cache_hash=True)
 class Push:
     """One upload batch, exactly as it is sent; a repeat is equal."""
 
@@ -42,14 +42,14 @@ class Push:
     head: int = 0
 
 
-@frozen(cache_hash=True)
+@frozen(slots=False, cache_hash=True)
 class Accepted:
     """The hub wrote the change."""
 
     version: int
 
 
-@frozen(cache_hash=True)
+@frozen(slots=False, cache_hash=True)
 class Conflict:
     """Another device wrote the record since: this is what the hub has."""
 
@@ -57,7 +57,7 @@ class Conflict:
     data: Fields | None
 
 
-@frozen(cache_hash=True)
+@frozen(slots=False, cache_hash=True)
 class Rejected:
     """The hub will not take this record."""
 
@@ -67,7 +67,7 @@ class Rejected:
 Verdict = Accepted | Conflict | Rejected
 
 
-@frozen(cache_hash=True)
+@frozen(slots=False, cache_hash=True)
 class PushAnswer:
     """One verdict for each change of the batch, in its order."""
 
@@ -77,7 +77,7 @@ class PushAnswer:
     verdicts: tuple[Verdict, ...]
 
 
-@frozen(cache_hash=True)
+@frozen(slots=False, cache_hash=True)
 class Feed:
     """How one object is to be read; ``filter`` has the values that each of its fields may have."""
 
@@ -87,7 +87,7 @@ class Feed:
     filter: tuple[tuple[str, tuple[Scalar, ...]], ...] | None = None
 
 
-@frozen(cache_hash=True)
+@frozen(slots=False, cache_hash=True)
 class Pull:
     """The request for the next page of some feeds."""
 
@@ -100,7 +100,7 @@ class Pull:
     head: int = 0
 
 
-@frozen(cache_hash=True)
+@frozen(slots=False, cache_hash=True)
 class Entry:
     """One record of a page."""
 
@@ -110,7 +110,7 @@ class Entry:
     data: Fields | None
 
 
-@frozen(cache_hash=True)
+@frozen(slots=False, cache_hash=True)
 class Page:
     """Records in the order of their versions, and the cursors to save with them."""
 
@@ -122,7 +122,7 @@ class Page:
     more: bool
 
 
-@frozen(cache_hash=True)
+@frozen(slots=False, cache_hash=True)
 class Refusal:
     """The hub said no and applied nothing; ``epoch`` and ``number`` tell how to go on after a new epoch."""
 

@@ -6,9 +6,12 @@ effects are written, and only then the actions are done.
 
 from __future__ import annotations
 
-from attrs import evolve
+from collections.abc import Callable
+from functools import lru_cache
 
-from statesync.errors import StoreError
+from attrs import frozen
+
+from statesync.errors import StoreChanged, StoreError, SyncFailed
 from statesync.lifecycle import Facts, Phase, Trigger
 from statesync.protocol.conversation import Conversation
 from statesync.protocol.decide import decide
@@ -32,18 +35,20 @@ from statesync.protocol.messages import (
     Wait,
 )
 from statesync.values import Direction
-from statesync.verify.firing import NotTaken, Standing, take
+from statesync.verify.evolving import evolve
+from statesync.verify.firing import NotTaken, Phases, take
 from statesync.verify.modelled import downloads, uploads
 from statesync.verify.modelled.device import Device, recovered
 from statesync.verify.modelled.downloads import Fetched
 from statesync.verify.modelled.wire import Request
 from statesync.verify.system import promises, storage
-from statesync.verify.system.happening import NOTHING_HAPPENS, Happening
-from statesync.verify.system.world import Ahead, Step, Talk, World
+from statesync.verify.system.happening import UNDER_THE_LOCK, Happening
+from statesync.verify.system.world import Ahead, Plan, Step, Talk, World
 
 MAX_ATTEMPTS = 2
 
-DISK = StoreError("the disk refuses a transaction")
+DISK = StoreError("the disk refuses it")
+CHANGED = StoreChanged("the store is another one by now")
 
 
 def begin(world: World) -> World:
@@ -52,13 +57,27 @@ def begin(world: World) -> World:
     options = plan.options
     conversation = Conversation(options.uploads, options.downloads, MAX_ATTEMPTS)
     begin_ = Begin(replay=device.in_doubt, waiting=bool(device.outbox or device.log))
-    talk = Talk(conversation, options, next=begin_)
+    talk = Talk(conversation, options, next=begin_, looks=device.looks)
     return evolve(world, plans=world.plans[1:], running=plan.device, talk=talk)
 
 
-def standing_of(now: Conversation) -> Standing:
+def has_begun(world: World) -> bool:
+    """Tell whether a session holds the store's lock; one that has heard nothing yet may begin later."""
+    return world.talk is not None and not (
+        world.talk.conversation.phase is Phase.IDLE and isinstance(world.talk.next, Begin)
+    )
+
+
+def begun_anew(world: World) -> World:
+    """Return ``world``, in which no session has begun, with the next one about to begin as things are now."""
+    if world.talk is None:
+        return world
+    return begin(evolve(world, plans=(Plan(world.running, world.talk.options), *world.plans)))
+
+
+def phases_of(now: Conversation) -> Phases:
     """Return the phases that a conversation knows of."""
-    return Standing(now.phase, now.batch.phase if now.batch else None)
+    return Phases(now.phase, now.batch.phase if now.batch else None)
 
 
 def with_device(world: World, device: Device) -> World:
@@ -75,20 +94,26 @@ def heard(world: World, talk: Talk, event: Event, happening: Happening) -> Step:
 
     ``happening.fails`` is how many transactions in a row the disk refuses from here on.
     """
-    decision = decide(talk.conversation, event)
+    now = talk.conversation
+    judged = _judged(decide, now, now.upload_error, event, is_under_way=talk.is_under_way)
+    decision, after, broken = judged.decision, judged.after, judged.broken
+    if isinstance(after, NotTaken):
+        return Step(happening, f"{happening}: {after}", world, promises.LAWFUL)
     words = f"{happening} ({', '.join(decision.triggers) or 'no trigger'})"
-    try:
-        after, _ = take(standing_of(talk.conversation), decision.triggers, decision.facts)
-    except NotTaken as refusal:
-        return Step(happening, f"{happening}: {refusal}", world, promises.LAWFUL)
-    broken = promises.broken_by_decision(talk, event, decision, after)
     world, talk = _beside(world, talk, decision)
     if happening.fails and decision.triggers:
-        return _rolled_back(world, talk, event, happening, broken)
+        failing = evolve(happening, fails=happening.fails - 1)
+        if not isinstance(event, LocalFailure):
+            return _rolled_back(world, talk, failing, broken, DISK)
+        world, talk = stopped(world, talk)
+        return interrupted(world, talk, failing)
     committed = storage.NOTHING
     if decision.triggers:
-        device, committed = storage.commit(world.device, talk, decision.effects)
-        broken = broken or promises.broken_by_commit(talk, decision)
+        try:
+            device, committed = storage.commit(world.device, talk, decision.effects)
+        except storage.Changed:
+            return _rolled_back(world, talk, happening, broken, CHANGED)
+        broken = broken or promises.broken_by_commit(world.device, talk, decision)
         world = with_device(world, device)
     talk = promises.told(talk, decision, committed.records)
     now = decision.conversation.after(committed, after.phase, after.batch)
@@ -102,6 +127,34 @@ def heard(world: World, talk: Talk, event: Event, happening: Happening) -> Step:
     return Step(happening, words, acted, broken)
 
 
+@frozen
+class _Judged:
+    """A decision, the phases that it leads to or why it leads nowhere, and the promise that it breaks."""
+
+    decision: Decision
+    after: Phases | NotTaken
+    broken: str | None
+
+
+@lru_cache(maxsize=1 << 16)  # many worlds differ in their devices alone
+def _judged(
+    decided: Callable[[Conversation, Event], Decision],
+    now: Conversation,
+    _error: SyncFailed | None,
+    event: Event,
+    *,
+    is_under_way: bool,
+) -> _Judged:
+    """Let a conversation decide. It does not compare by its error, so that is given too."""
+    decision = decided(now, event)
+    try:
+        after, _ = take(phases_of(now), decision.triggers, decision.facts)
+    except NotTaken as refusal:
+        return _Judged(decision, refusal, None)
+    broken = promises.broken_by_decision(now, event, decision, after, is_under_way=is_under_way)
+    return _Judged(decision, after, broken)
+
+
 def _beside(world: World, talk: Talk, decision: Decision) -> tuple[World, Talk]:
     """Start what goes on beside the transaction."""
     if not any(isinstance(each, AskAhead) for each in decision.meanwhile):
@@ -111,17 +164,16 @@ def _beside(world: World, talk: Talk, decision: Decision) -> tuple[World, Talk]:
     return world, evolve(talk, ahead=Ahead(downloads.request_ahead(talk.taken)))
 
 
-def _rolled_back(world: World, talk: Talk, event: Event, happening: Happening, broken: str | None) -> Step:
+def _rolled_back(
+    world: World, talk: Talk, happening: Happening, broken: str | None, error: StoreError
+) -> Step:
     """End the session after a transaction was rolled back; nothing is under way any more then.
 
     If not even that end can be written, whoever opens the store next ends it as interrupted.
     """
     world, talk = stopped(world, talk)
-    failing = evolve(happening, fails=happening.fails - 1)
-    if isinstance(event, LocalFailure):
-        return interrupted(world, talk, failing)
-    ending = heard(evolve(world, talk=talk), talk, LocalFailure(DISK), failing)
-    words = f"{happening}, and the disk refuses it; {ending.words}"
+    ending = heard(evolve(world, talk=talk), talk, LocalFailure(error), happening)
+    words = f"{happening}, and {error}; {ending.words}"
     return Step(happening, words, ending.target, broken or ending.broken)
 
 
@@ -140,11 +192,11 @@ def _unanswered(talk: Talk) -> Request | None:
 
 def interrupted(world: World, talk: Talk, happening: Happening) -> Step:
     """End a session that could not record its end: the next opening of the store does it (K8)."""
-    standing = standing_of(talk.conversation)
-    triggers = (Trigger.ABORT_BATCH, Trigger.FAIL) if standing.batch else (Trigger.FAIL,)
-    ended, _ = take(standing, triggers, Facts(request_ended=True))
+    now = phases_of(talk.conversation)
+    triggers = (Trigger.ABORT_BATCH, Trigger.FAIL) if now.batch else (Trigger.FAIL,)
+    ended, _ = take(now, triggers, Facts(request_ended=True))
     left, _ = stopped(world, talk)
-    device = recovered(world.device, has_batch=standing.batch is not None)
+    device = recovered(world.device, has_batch=now.batch is not None)
     broken = promises.broken_by_end(device, ended.phase)
     if ended.phase is not Phase.FAILED or device.in_doubt != (device.payload is not None):
         broken = promises.NEVER_RESUMED
@@ -167,6 +219,8 @@ def _done(world: World, talk: Talk, decision: Decision) -> tuple[World, str | No
 
 def _acted(world: World, talk: Talk, action: Action) -> tuple[World, Talk, str | None]:
     match action:
+        case Prepare() if not _may_prepare(world.device, talk, action):
+            return world, evolve(talk, next=LocalFailure(CHANGED)), None
         case Prepare():
             device, batch = uploads.prepare(world.device, action, talk.options.batch_size)
             records, position = (len(batch.payload.changes), batch.last_position) if batch else (0, 0)
@@ -191,9 +245,15 @@ def _acted(world: World, talk: Talk, action: Action) -> tuple[World, Talk, str |
     raise ValueError(f"the model does not know {action}")
 
 
+def _may_prepare(device: Device, talk: Talk, wanted: Prepare) -> bool:
+    """Tell whether the objects look as they did, where anything of them would be composed."""
+    return wanted.round == 0 or not uploads.waits(device, wanted) or storage.looks_as_known(device, talk)
+
+
 def _sent(world: World, talk: Talk, direction: Direction) -> tuple[World, Talk]:
     """Ask for the open batch's answer, unless it was asked for ahead."""
     wanted, ahead = _request(world.device, talk, direction), talk.ahead
+    talk = evolve(talk, asked=storage.asked_from(world.device))
     idle = evolve(talk, request=wanted, reply=None, ahead=None)
     if ahead is None:
         return world, idle
@@ -218,8 +278,12 @@ def _finished(world: World, talk: Talk) -> tuple[World, str | None]:
 
 
 def next_session(world: World, phase: Phase) -> World:
-    """Return ``world`` with its session over, in ``phase``, and the next one about to begin, undisturbed."""
+    """Return ``world`` with its session over, in ``phase``, and the next one about to begin, undisturbed.
+
+    Between the first session and the second the user may do what no session may run beside.
+    """
     hub = evolve(world.hub, most=world.most_later)
     quiet = with_device(world, evolve(world.device, committed=()))
-    over = evolve(quiet, hub=hub, talk=None, budget=NOTHING_HAPPENS, ended=phase)
+    left = world.budget.of_these(UNDER_THE_LOCK if world.ended is None else ())
+    over = evolve(quiet, hub=hub, talk=None, budget=left, ended=phase)
     return begin(over) if over.plans else over

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from enum import StrEnum
 
 from attrs import frozen
@@ -36,9 +36,16 @@ class Kind(StrEnum):
     RESTORE = "the hub is restored from a backup"
     PURGE = "the hub forgets deletes"
     COPY = "a copy of the device uploads"
+    SET_UP = "another version of the program sets the store up"
+    TRACK_ANEW = "another program finds the triggers gone"
+    TRACK = "another program tracks one more object"
+    CLEAR = "the user clears the store where nothing waits"
+    CLEAR_ALL = "the user clears the store, and lets go of what waits"
+    RESET = "the user resets the store, and keeps the records"
+    RESET_ALL = "the user resets the store, and lets go of what waits"
 
 
-@frozen(cache_hash=True)
+@frozen(slots=False, cache_hash=True)
 class Happening:
     """One thing that happens.
 
@@ -59,7 +66,7 @@ class Happening:
         return " ".join(word for word in [self.kind, *more] if word)
 
 
-@frozen(cache_hash=True)
+@frozen(slots=False, cache_hash=True)
 class Budget:
     """How often each accident may still happen."""
 
@@ -78,5 +85,10 @@ class Budget:
         """Return what is left after an accident has happened."""
         return Budget.of({**dict(self.left), kind: self.times(kind) - times})
 
+    def of_these(self, kinds: Container[Kind]) -> Budget:
+        """Return what is left of some kinds."""
+        return Budget(tuple(each for each in self.left if each[0] in kinds))
 
-NOTHING_HAPPENS = Budget()
+
+UNDER_THE_LOCK = frozenset((Kind.CLEAR, Kind.CLEAR_ALL, Kind.RESET, Kind.RESET_ALL))
+"""What no session may run beside, so that it happens between two of them."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import lru_cache
 
-from attrs import evolve
-
 from statesync.errors import ConnectionLost, RemoteError, Unreachable
 from statesync.net.remote import refusal
+from statesync.verify.evolving import evolve
 from statesync.verify.modelled.hub import Hub, pull, push
 from statesync.verify.modelled.wire import Answer, Push, Refusal, Request
 from statesync.verify.system import promises

@@ -6,8 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 
-from attrs import evolve
-
 from statesync.errors import ConnectionLost
 from statesync.lifecycle import SESSION, BatchPhase, Phase, Trigger
 from statesync.protocol.conversation import Conversation, Doubt
@@ -31,7 +29,8 @@ from statesync.protocol.messages import (
     StoreBatch,
 )
 from statesync.values import Direction, Reason
-from statesync.verify.firing import Standing
+from statesync.verify.evolving import evolve
+from statesync.verify.firing import Phases
 from statesync.verify.modelled.device import Device
 from statesync.verify.modelled.uploads import Verdicts
 from statesync.verify.modelled.wire import Accepted, Fields
@@ -58,6 +57,8 @@ ONCE = "no change is applied twice"
 REJECTED = "a session whose records were all rejected is not done"
 WHOLE = "whole batches only: what is stored is what the journal shows as committed"
 NEVER_FORKED = "no device ever looks like a copy of itself to the hub"
+DESCRIBED = "nothing is stored by another description than it was composed, asked for or decoded by"
+COMPLETE = "no session says done while the device is short of records that its cursor has passed"
 AGREED = "after undisturbed syncs everything agrees"
 
 STATEMENTS = (
@@ -82,6 +83,8 @@ STATEMENTS = (
     REJECTED,
     WHOLE,
     NEVER_FORKED,
+    DESCRIBED,
+    COMPLETE,
     AGREED,
 )
 
@@ -91,25 +94,28 @@ _GONE = ConnectionLost("gone", retryable=True, maybe_applied=True)
 # -- one decision ----------------------------------------------------------------------------------
 
 
-def broken_by_decision(talk: Talk, event: Event, decision: Decision, after: Standing) -> str | None:
-    """Return the promise that a decision breaks, or None."""
+def broken_by_decision(
+    now: Conversation, event: Event, decision: Decision, after: Phases, *, is_under_way: bool
+) -> str | None:
+    """Return the promise that a decision breaks, or None.
+
+    ``is_under_way`` says that the end of a request has not been heard of.
+    """
     finished = any(isinstance(action, Finish) for action in decision.actions)
     is_cancel = isinstance(event, CancelRequested)
     checks = {
         LAWFUL: bool(decision.triggers) or not decision.effects,
-        NOTHING_NEW: not _begins_while_cancelling(talk, decision),
+        NOTHING_NEW: now.phase is not Phase.CANCELLING or not _begins_anything(decision),
         RECORDED_END: not finished or after.batch is None,
         WHOLE: _stores_what_it_commits(decision),
-        AT_ONCE: not is_cancel or talk.conversation.phase is Phase.CANCELLING or _is_at_once(talk, decision),
+        AT_ONCE: not is_cancel or now.phase is Phase.CANCELLING or _waits(decision) == is_under_way,
         TRUTHFUL: not isinstance(event, GraceOver) or finished,
-        REASONED: not is_cancel or decision.conversation.cancelled_by is _first_reason(talk, event),
+        REASONED: not is_cancel or decision.conversation.cancelled_by is _first_reason(now, event),
     }
     return next((promise for promise, holds in checks.items() if not holds), None)
 
 
-def _begins_while_cancelling(talk: Talk, decision: Decision) -> bool:
-    if talk.conversation.phase is not Phase.CANCELLING:
-        return False
+def _begins_anything(decision: Decision) -> bool:
     written = any(isinstance(effect, StoreBatch | StoreAttempt) for effect in decision.effects)
     asked = any(isinstance(each, AskAhead) for each in decision.meanwhile)
     return written or asked or any(isinstance(action, Send | Prepare) for action in decision.actions)
@@ -120,21 +126,24 @@ def _stores_what_it_commits(decision: Decision) -> bool:
     return stored == decision.triggers.count(Trigger.COMMIT_BATCH)
 
 
-def _is_at_once(talk: Talk, decision: Decision) -> bool:
-    waits = any(isinstance(action, Drain) for action in decision.actions)
-    return waits == talk.is_under_way
+def _waits(decision: Decision) -> bool:
+    return any(isinstance(action, Drain) for action in decision.actions)
 
 
-def _first_reason(talk: Talk, event: Event) -> Reason | None:
-    before = talk.conversation.cancelled_by
+def _first_reason(now: Conversation, event: Event) -> Reason | None:
+    before = now.cancelled_by
     return event.reason if before is None and isinstance(event, CancelRequested) else before
 
 
 def broken_by_second_cancel(talk: Talk) -> bool:
     """Tell whether another cancel would change a session that is cancelling already."""
-    if talk.conversation.phase is not Phase.CANCELLING:
-        return False
-    return decide(talk.conversation, CancelRequested(Reason.SHUTDOWN)) != Decision(talk.conversation)
+    now = talk.conversation
+    return now.phase is Phase.CANCELLING and _changes(decide, now, CancelRequested(Reason.SHUTDOWN))
+
+
+@lru_cache(maxsize=1 << 14)
+def _changes(decided: Callable[[Conversation, Event], Decision], now: Conversation, event: Event) -> bool:
+    return decided(now, event) != Decision(now)
 
 
 def broken_by_grace(world: World, event: Event) -> str | None:
@@ -194,8 +203,12 @@ def _newly_accepted(talk: Talk) -> tuple[str, ...]:
     return tuple(change.key for change, verdict in pairs if isinstance(verdict, Accepted))
 
 
-def broken_by_commit(talk: Talk, decision: Decision) -> str | None:
-    """Return the promise that is broken by what a transaction writes, or None."""
+def broken_by_commit(device: Device, talk: Talk, decision: Decision) -> str | None:
+    """Return the promise that is broken by what a transaction writes to ``device``, or None."""
+    now = dict(device.looks)
+    stores = any(isinstance(effect, StoreBatch | StoreAnswer) for effect in decision.effects)
+    if stores and any(now[name] != known for name, known in talk.looks):
+        return DESCRIBED
     opens = [effect for effect in decision.effects if isinstance(effect, StoreBatch)]
     if not opens or talk.batch is None or talk.batch.is_replay:
         return None
@@ -233,8 +246,20 @@ def broken_by_finish(world: World, talk: Talk) -> str | None:
         and (device.log or not all(change.failed for change in device.outbox))
     ):
         return DRAINED
+    if now.phase is Phase.DONE and talk.options.downloads and _is_short(device, world):
+        return COMPLETE
     has_begun = now.batches > 0 or now.doubt is not Doubt.NONE
     return broken_by_end(device, now.phase, has_begun=has_begun)
+
+
+def _is_short(device: Device, world: World) -> bool:
+    """Tell whether a device that has read all lacks a record of the hub that it has not deleted itself."""
+    if device.epoch != world.hub.epoch:  # it was restored since
+        return False
+    changed = {each.key for each in device.outbox} | {each.key for each in device.log}
+    living = (each for each in world.hub.records if each.data is not None)
+    passed = {each.key for each in living if each.version <= device.cursor}
+    return not passed <= changed | dict(device.rows).keys()
 
 
 def broken_by_end(device: Device, phase: Phase, *, has_begun: bool = True) -> str | None:

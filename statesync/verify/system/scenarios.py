@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from statesync.protocol.messages import Prepare
+from statesync.verify.evolving import evolve
 from statesync.verify.modelled import uploads
 from statesync.verify.modelled.device import OBJECT, Device, fix_limit, learn, put, write
 from statesync.verify.modelled.hub import Hub, push
@@ -142,6 +143,12 @@ def _with_an_odd_hub(policy: str) -> list[World]:
     ]
 
 
+def _with_other_programs(policy: str) -> list[World]:
+    """Return worlds in which the store changes under a session; one more of them, until everybody agrees."""
+    applied = with_doubt(in_conflict(policy))[1]
+    return [evolve(world, plans=(*world.plans, *world.plans[1:])) for world in (applied, deleted(policy))]
+
+
 def _with_rejections(policy: str) -> list[World]:
     some, every = (rejected(policy, all_of_them=all_of_them) for all_of_them in (False, True))
     up = evolve(every, plans=(Plan(_A, Options(downloads=False, policy=policy)), *every.plans[1:]))
@@ -216,5 +223,20 @@ SCENARIOS = (
         "the device may not write",
         {Kind.FORBID: 1, Kind.LOSE_ANSWER: 1, Kind.CANCEL: 1},
         partial(_with_and_without_doubt, in_conflict),
+    ),
+    Scenario(
+        "other programs set the store up while a session runs",
+        {Kind.SET_UP: 1, Kind.TRACK_ANEW: 1, Kind.TRACK: 1},
+        _with_other_programs,
+    ),
+    Scenario(
+        "the store is cleared between sessions",
+        {Kind.CLEAR: 1, Kind.CLEAR_ALL: 1, Kind.CRASH: 1},
+        _with_other_programs,
+    ),
+    Scenario(
+        "the store is reset between sessions",
+        {Kind.RESET: 1, Kind.RESET_ALL: 1, Kind.CRASH: 1},
+        _with_other_programs,
     ),
 )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from attrs import evolve
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from statesync.lifecycle import Phase
 from statesync.protocol.conversation import RequestState
@@ -19,14 +18,16 @@ from statesync.protocol.messages import (
     RequestFailed,
 )
 from statesync.values import Reason
+from statesync.verify.evolving import evolve
 from statesync.verify.modelled import device as database
-from statesync.verify.modelled import uploads
+from statesync.verify.modelled import others, uploads
+from statesync.verify.modelled.device import Device
 from statesync.verify.modelled.downloads import Fetched
 from statesync.verify.modelled.hub import purge, restored
-from statesync.verify.modelled.wire import Page, Pull, Push, PushAnswer, fields
+from statesync.verify.modelled.wire import Page, Pull, Push, PushAnswer, Request, fields
 from statesync.verify.system import promises
-from statesync.verify.system.driver import heard, interrupted, with_device
-from statesync.verify.system.happening import Happening, Kind
+from statesync.verify.system.driver import begun_anew, has_begun, heard, interrupted, with_device
+from statesync.verify.system.happening import UNDER_THE_LOCK, Happening, Kind
 from statesync.verify.system.network import late, network, reaches
 from statesync.verify.system.world import Failed, Step, Talk, World
 
@@ -38,7 +39,7 @@ GRACE, SHORTER = 10.0, 5.0
 
 def steps(world: World) -> Iterator[Step]:
     """Yield everything that can happen next."""
-    if world.late is not None:
+    if world.late is not None and not _is_too_late(world, world.late):
         yield late(world)
     if world.talk is not None:
         yield from _driven(world, world.talk)
@@ -46,7 +47,14 @@ def steps(world: World) -> Iterator[Step]:
         yield from _cancelled(world, world.talk)
         yield from _broken_off(world, world.talk)
     yield from _written(world)
+    yield from _by_others(world)
     yield from _at_the_hub(world)
+
+
+def _is_too_late(world: World, request: Request) -> bool:
+    """Tell whether nobody would hear of a request that nobody stands for: its device was reset."""
+    is_known = any(device.client == request.client for device in world.devices)
+    return not is_known and len(world.plans) < len(world.devices)
 
 
 # -- the session's own -----------------------------------------------------------------------------
@@ -138,6 +146,35 @@ def _written(world: World) -> Iterator[Step]:
             happening = Happening(kind, key=key, data=data)
             changed = with_device(world.after(kind), database.write(device, key, data))
             yield Step(happening, str(happening), changed)
+
+
+OTHERS: dict[Kind, Callable[[Device], Device]] = {
+    Kind.SET_UP: others.set_up_otherwise,
+    Kind.TRACK_ANEW: others.tracked_anew,
+    Kind.TRACK: others.with_one_more,
+    Kind.CLEAR: others.cleared,
+    Kind.CLEAR_ALL: others.cleared,
+    Kind.RESET: partial(others.reset, keep_records=True),
+    Kind.RESET_ALL: partial(others.reset, keep_records=False),
+}
+"""What other programs, or other parts of this one, do to the store."""
+
+
+def _by_others(world: World) -> Iterator[Step]:
+    for kind, changed in OTHERS.items():
+        if not world.budget.times(kind) or not _may_happen(world, kind):
+            continue
+        left = with_device(world.after(kind), changed(world.device))
+        if has_begun(left):
+            yield Step(Happening(kind), str(kind), left)
+        else:
+            yield Step(Happening(kind), str(kind), begun_anew(left))
+
+
+def _may_happen(world: World, kind: Kind) -> bool:
+    if kind is Kind.CLEAR and others.waits(world.device):
+        return False
+    return kind not in UNDER_THE_LOCK or (world.talk is not None and not has_begun(world))
 
 
 def _at_the_hub(world: World) -> Iterator[Step]:

@@ -5,8 +5,6 @@ The same as ``statesync.store.session_store``, for the same ``session.storage.St
 
 from __future__ import annotations
 
-from attrs import evolve
-
 from statesync.protocol.conversation import Committed
 from statesync.protocol.messages import (
     Adapt,
@@ -22,18 +20,39 @@ from statesync.protocol.messages import (
     StoreReason,
 )
 from statesync.values import Direction
+from statesync.verify.evolving import evolve
 from statesync.verify.modelled import downloads, uploads
 from statesync.verify.modelled.device import Device, adapt, fix_limit
 from statesync.verify.modelled.downloads import Fetched
 from statesync.verify.modelled.uploads import Batch, Verdicts
 from statesync.verify.modelled.wire import Refusal
-from statesync.verify.system.world import Talk
+from statesync.verify.system.world import Asked, Talk
 
 NOTHING = Committed()
 
+OF_THE_STORE = (BeginSession, StoreBatch, StoreAnswer, Adapt)
+"""Effects that act on records: they hold only for the store as it was when the session began."""
+
+
+class Changed(Exception):
+    """The store is not what the session has asked for, or decoded by."""
+
+
+def looks_as_known(device: Device, talk: Talk) -> bool:
+    """Tell whether the objects of a session are described as when it began."""
+    now = dict(device.looks)
+    return all(now.get(name) == known for name, known in talk.looks)
+
+
+def asked_from(device: Device) -> Asked:
+    """Return who the device is, and how far its object is read."""
+    return Asked(device.client, (device.cursor, device.rereading, device.reread_from))
+
 
 def commit(device: Device, talk: Talk, effects: tuple[Effect, ...]) -> tuple[Device, Committed]:
-    """Return the device after one transaction, and what only the database knew."""
+    """Return the device after one transaction, and what only the database knew. Raises ``Changed``."""
+    if any(isinstance(effect, OF_THE_STORE) for effect in effects) and not looks_as_known(device, talk):
+        raise Changed
     committed = NOTHING
     for effect in effects:
         device, came_to = _written(device, talk, effect)
@@ -76,9 +95,13 @@ def _begun(device: Device, effect: BeginSession) -> tuple[Device, Committed]:
 def _answer_stored(device: Device, talk: Talk) -> tuple[Device, Committed]:
     match talk.taken:
         case Verdicts():
+            if talk.asked is None or talk.asked.client != device.client:
+                raise Changed
             device, accepted, limit = uploads.store(device, _batch(talk), talk.taken)
             return device, Committed(accepted, limit)
         case Fetched():
+            if talk.asked != asked_from(device):
+                raise Changed
             device, stored = downloads.store(device, talk.taken.page)
             return device, Committed(stored)
     raise ValueError("no answer is there to be stored")

@@ -7,12 +7,13 @@ real ones (sections 4 to 7 of the design).
 
 from __future__ import annotations
 
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 
 from statesync.errors import RemoteError
 from statesync.lifecycle import Phase
 from statesync.protocol.conversation import Conversation
 from statesync.protocol.messages import Answered, Event, RequestFailed
+from statesync.verify.evolving import evolve
 from statesync.verify.modelled.device import Device
 from statesync.verify.modelled.downloads import Fetched
 from statesync.verify.modelled.hub import Hub
@@ -21,7 +22,7 @@ from statesync.verify.modelled.wire import Fields, Page, Pull, PushAnswer, Reque
 from statesync.verify.system.happening import Budget, Happening, Kind
 
 
-@frozen(cache_hash=True)
+@frozen(slots=False, cache_hash=True)
 class Failed:
     """What comes back instead of an answer. Errors are compared by identity: each kind is made once."""
 
@@ -31,7 +32,7 @@ class Failed:
 Reply = PushAnswer | Page | Failed
 
 
-@frozen(cache_hash=True)
+@frozen(slots=False, cache_hash=True)
 class Ahead:
     """A page that was asked for before its batch was opened, and what has come of it."""
 
@@ -39,7 +40,15 @@ class Ahead:
     reply: Reply | None = None
 
 
-@frozen(cache_hash=True)
+@frozen(slots=False, cache_hash=True)
+class Asked:
+    """Who the device was, and how far its object was read, when it asked for something."""
+
+    client: str
+    place: tuple[int, str | None, int]
+
+
+@frozen(slots=False, cache_hash=True)
 class Options:
     """What a session was asked to do. ``batch_size`` are the records of an upload batch."""
 
@@ -49,14 +58,15 @@ class Options:
     batch_size: int = 1
 
 
-@frozen(cache_hash=True)
+@frozen(slots=False, cache_hash=True)
 class Talk:
     """A session that runs, with all that a crash would make it forget.
 
     ``next`` is what its driver hears next, if no cancel comes first. ``request`` is under way; with ``reply``
     it is on its way back. ``taken`` is an answer that was checked and is not stored yet. ``backs_off`` and
     ``grace`` are timers that run. ``gave_up``: the conversation has an error of the upload, which it does not
-    compare by.
+    compare by. ``looks`` are the descriptions that the session began with, ``asked`` is where the request of
+    the open batch was asked from.
 
     For the promises alone: ``told`` counts the records, up and down, that the program heard of; ``accepted``
     are the records that the hub took in this session, a replay left out.
@@ -73,6 +83,8 @@ class Talk:
     backs_off: bool = False
     grace: float | None = None
     gave_up: bool = False
+    looks: tuple[tuple[str, int], ...] = ()
+    asked: Asked | None = None
     told: tuple[int, int] = (0, 0)
     accepted: tuple[str, ...] = ()
 
@@ -82,7 +94,7 @@ class Talk:
         return self.request is not None or isinstance(self.next, Answered | RequestFailed)
 
 
-@frozen(cache_hash=True)
+@frozen(slots=False, cache_hash=True)
 class Plan:
     """A session that will be begun: by which device, and how."""
 
@@ -90,7 +102,7 @@ class Plan:
     options: Options = field(factory=Options)
 
 
-@frozen(cache_hash=True)
+@frozen(slots=False, cache_hash=True)
 class Written:
     """One write on the hub, in the epoch of its time; 0 for one that a restored backup may not have."""
 
@@ -100,7 +112,7 @@ class Written:
     writer: str
 
 
-@frozen(cache_hash=True)
+@frozen(slots=False, cache_hash=True)
 class World:
     """Everything. ``running`` is the device whose session runs; ``plans`` are the sessions after it.
 

@@ -5,21 +5,23 @@ Source: section 2 of the design's second part.
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 from peewee import IntegerField, TextField
-from rig.device import Device, device_on, quick_store
+from rig.device import Device, device_at, device_on, quick_store
+from rig.gate import gate_before, lose_answer
 from rig.judge import JudgedRemote
 
-from statesync import AllRejected, Phase, Store, UnknownObject, UsageError
+from statesync import AllRejected, Phase, RemoteError, Store, SyncFailed, UnknownObject, UsageError
 from statesync.cli.commands import commands
-from statesync.hub import Hub, LocalRemote, prepare
+from statesync.hub import Hub, LocalRemote, prepare, serving
 from statesync.wire import Change, Rejected
 
 KEY, OTHER = "k00000", "k00001"
@@ -210,8 +212,7 @@ def test_the_command_line_shows_it_and_lets_it_go(
     run, path = CliRunner().invoke, str(tmp_path / "here.db")
     assert "no_good: it is no good" in run(commands, ["pending", path]).output
     assert "parked" in run(commands, ["pending", path]).output
-    assert "1 change" in run(commands, ["doctor", path]).output
-    assert run(commands, ["doctor", path]).exit_code == 0
+    assert "1 pending changes were refused by the hub" in run(commands, ["doctor", path]).output
     assert "0 changes" in run(commands, ["retry", path, "Airport", OTHER]).output
     assert "1 change" in run(commands, ["retry", path, "Airport", KEY]).output
     assert run(commands, ["retry", path, "--json"]).output.split() == ["{", '"retried":', "0", "}"]
@@ -360,9 +361,9 @@ def test_clear_refuses_to_lose_it(parked: Device) -> None:
 def test_repair_and_a_read_from_the_start_keep_it_parked(parked: Device, remote: JudgedRemote) -> None:
     before = parked.store.pending()
     parked.execute("UPDATE statesync_cursor SET cursor = -1")
-    assert parked.store.examine() != []
-    parked.store.repair()
-    assert parked.store.examine() == []
+    assert len(parked.store.examine()) == 2
+    (left,) = parked.store.repair()
+    assert "refused by the hub" in left.message
     parked.sync()
     assert parked.store.pending() == before
     assert remote.sent == []
@@ -422,3 +423,83 @@ def test_a_missing_right_says_what_to_do_once_it_is_there(here: Device, remote: 
     remote.judge = refuse()
     here.store.retry("Airport")
     assert here.sync().stats.uploaded == 1
+
+
+# -- a hub that fails ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def poisoned(tmp_path: Path, hub: Hub) -> Callable[..., None]:
+    """Let the hub fail on records under some keys: its database refuses them."""
+
+    def poison(*keys: str) -> None:
+        with closing(sqlite3.connect(tmp_path / "hub.db")) as plain, plain:
+            plain.execute("DROP TRIGGER IF EXISTS poison")
+            among = ", ".join(f"'{key}'" for key in keys)
+            plain.execute(
+                f"CREATE TRIGGER poison BEFORE INSERT ON record WHEN NEW.key IN ({among}) "
+                "BEGIN SELECT RAISE(ABORT, 'poison'); END"
+            )
+
+    return poison
+
+
+@pytest.mark.usefixtures("no_backoff")
+def test_a_record_on_which_the_hub_fails_is_parked_for_a_while_and_all_others_go_up(
+    here: Device,
+    there: Device,
+    remote: JudgedRemote,
+    poisoned: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    remote.judge = refuse()
+    there.add(2, first=100)
+    there.sync()
+    keys = here.add(20)
+    poisoned(keys[7])
+    result = here.sync()
+    assert [(error.key, error.code) for error in result.errors.upload] == [(keys[7], "not_applied")]
+    assert (result.stats.uploaded, result.stats.downloaded) == (19, 2)
+    there.sync()
+    assert set(there.keys()) == set(here.keys()) - {keys[7]}
+    poisoned("none")
+    here.sync()
+    assert [change.key for change in here.store.pending()] == [keys[7]]
+    with clock(monkeypatch, 3601):
+        here.sync()
+    assert not here.store.has_pending()
+
+
+@pytest.mark.usefixtures("no_backoff")
+def test_a_hub_that_fails_on_everything_parks_no_more_than_three_records_a_session(
+    here: Device, remote: JudgedRemote, poisoned: Callable[..., None]
+) -> None:
+    remote.judge = refuse()
+    keys = here.add(20)
+    poisoned(*keys)
+    with pytest.raises(RemoteError) as failed:
+        here.sync(max_attempts=2)
+    assert failed.value.problem is not None
+    assert failed.value.problem.code == "not_applied"
+    assert len([change for change in here.store.pending() if change.parked]) == 3
+    assert len(remote.sent) < 80
+
+
+@pytest.mark.usefixtures("no_backoff")
+def test_a_batch_in_doubt_on_which_the_hub_fails_stops_the_device_no_longer(
+    tmp_path: Path, hub: Hub, poisoned: Callable[..., None], there: Device
+) -> None:
+    with (
+        serving(hub) as address,
+        gate_before(address) as gate,
+        device_at(tmp_path / "g.db", gate.url, "sp") as device,
+    ):
+        keys = device.add(5)
+        poisoned(keys[2])
+        gate.plan(lose_answer)
+        with pytest.raises(SyncFailed):
+            device.sync(max_attempts=1)
+        result = device.sync(max_attempts=1)
+        assert [error.key for error in result.errors.upload] == [keys[2]]
+        there.sync()
+        assert there.keys() == [key for key in keys if key != keys[2]]

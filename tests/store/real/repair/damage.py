@@ -166,6 +166,31 @@ def damage(path: Path, page: int, kind: str) -> None:
     path.write_bytes(content[: (page - 1) * size] + new + content[page * size :])
 
 
+def cut(path: Path, length: int) -> None:
+    """Cut a file off."""
+    path.write_bytes(path.read_bytes()[:length])
+
+
+def overwrite(path: Path, at: int, new: bytes) -> None:
+    """Overwrite some bytes of a file."""
+    content = path.read_bytes()
+    path.write_bytes(content[:at] + new + content[at + len(new) :])
+
+
+def swap(path: Path, one: int, other: int) -> None:
+    """Let two pages stand in each other's places."""
+    size, content = page_size(path), path.read_bytes()
+    first, second = (content[(page - 1) * size : page * size] for page in (one, other))
+    overwrite(path, (one - 1) * size, second)
+    overwrite(path, (other - 1) * size, first)
+
+
+def tear(path: Path, page: int, kept: int) -> None:
+    """Keep the first bytes of a page only; the rest is zeros."""
+    size = page_size(path)
+    overwrite(path, (page - 1) * size + kept, bytes(size - kept))
+
+
 def faults(folder: Path) -> list[str]:
     """Repair the damaged device, sync it twice, and say what should not be."""
     bytes_left = (folder / "here.db").read_bytes()

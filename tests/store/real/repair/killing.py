@@ -1,4 +1,4 @@
-"""Repairs that are killed: a process that repairs a store and ends at a chosen place, and what must be left."""
+"""Repairs that are killed: a process repairs a store and ends at a chosen place; what must be left then."""
 
 from __future__ import annotations
 

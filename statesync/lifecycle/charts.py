@@ -4,12 +4,8 @@ This file is the only copy of what may happen to a session and to a batch. The m
 tables, the diagrams draw them, the explorer proves things about them, the documentation and the test
 kit read them.
 
-The rules that every chart here obeys are checked when this module is imported (see ``Chart``):
-
-* Rule 1. One initial phase; every phase can be reached from it.
-* Rule 2. From every phase a final phase can be reached.
-* Rule 3. No edge leaves a final phase.
-* Rule 4. No two edges for one (phase, trigger, guards): what happens is never a matter of order.
+The rules that every chart here obeys (``lifecycle.rules``) are checked when this module is imported: every
+phase can be reached and has a way to an end, none leaves an end, and no edge stands twice.
 
 Source: sections 3.1 to 3.3 of the design.
 """
@@ -20,6 +16,8 @@ from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 
 from attrs import field, frozen
+
+from statesync.lifecycle.rules import broken_rules
 
 
 class Phase(StrEnum):
@@ -149,20 +147,25 @@ class Edge:
         """Return the first guard that does not hold, or None if the edge may be taken."""
         return next((guard for guard in self.guards if not guard.holds(facts)), None)
 
+    @property
+    def occasion(self) -> tuple[AnyPhase, AnyTrigger, frozenset[str]]:
+        """When it may be taken. Two edges of one occasion would leave what happens to their order."""
+        return self.source, self.trigger, frozenset(guard.name for guard in self.guards)
+
     def __str__(self) -> str:
         guards = " and ".join(guard.name for guard in self.guards)
         return f"{self.trigger}: {self.source} -> {self.target}" + (f" if {guards}" if guards else "")
 
 
 class BrokenChart(Exception):
-    """A chart breaks one of the four rules at the top of this module."""
+    """A chart breaks one of the four rules (``statesync.lifecycle.rules``)."""
 
 
 @frozen(cache_hash=True)
 class Chart:
     """One lifecycle as data: its phases are those that its edges name.
 
-    Making a chart checks the four rules at the top of this module and raises ``BrokenChart`` if one
+    Making a chart checks the four rules (``statesync.lifecycle.rules``) and raises ``BrokenChart`` if one
     does not hold.
     """
 
@@ -173,10 +176,8 @@ class Chart:
 
     def __attrs_post_init__(self) -> None:
         """Check the rules."""
-        _check_final_phases(self)
-        _check_reachable(self)
-        _check_ways_out(self)
-        _check_unambiguous(self)
+        for broken in broken_rules(self.phases, self.initial, self.finals, self.edges):
+            raise BrokenChart(f"{self.name}: {broken}")
 
     @property
     def phases(self) -> tuple[AnyPhase, ...]:
@@ -206,51 +207,6 @@ def _edges(
 ) -> tuple[Edge, ...]:
     """Return an edge from each source; a target of None stays where it is."""
     return tuple(Edge(trigger, source, target or source, guards) for source in sources)
-
-
-def _reach(start: AnyPhase, steps: dict[AnyPhase, set[AnyPhase]]) -> set[AnyPhase]:
-    seen, frontier = {start}, [start]
-    while frontier:
-        new = steps.get(frontier.pop(), set()) - seen
-        seen |= new
-        frontier += new
-    return seen
-
-
-def _check_final_phases(chart: Chart) -> None:
-    for edge in chart.edges:
-        if edge.source in chart.finals:
-            raise BrokenChart(f"{chart.name}: {edge} leaves a final phase")
-    if not chart.finals or chart.initial in chart.finals:
-        raise BrokenChart(f"{chart.name}: the initial phase must not be final, and a final one is needed")
-
-
-def _check_reachable(chart: Chart) -> None:
-    forward: dict[AnyPhase, set[AnyPhase]] = {}
-    for edge in chart.edges:
-        forward.setdefault(edge.source, set()).add(edge.target)
-    for phase in chart.phases:
-        if phase not in _reach(chart.initial, forward):
-            raise BrokenChart(f"{chart.name}: {phase} cannot be reached from {chart.initial}")
-
-
-def _check_ways_out(chart: Chart) -> None:
-    backward: dict[AnyPhase, set[AnyPhase]] = {}
-    for edge in chart.edges:
-        backward.setdefault(edge.target, set()).add(edge.source)
-    can_end = set().union(*(_reach(final, backward) for final in chart.finals))
-    for phase in chart.phases:
-        if phase not in can_end:
-            raise BrokenChart(f"{chart.name}: no way leads from {phase} to a final phase")
-
-
-def _check_unambiguous(chart: Chart) -> None:
-    seen: set[tuple[AnyPhase, AnyTrigger, frozenset[str]]] = set()
-    for edge in chart.edges:
-        key = (edge.source, edge.trigger, frozenset(guard.name for guard in edge.guards))
-        if key in seen:
-            raise BrokenChart(f"{chart.name}: {edge} stands twice")
-        seen.add(key)
 
 
 _RUNNING = (Phase.UPLOADING, Phase.DOWNLOADING)

@@ -1,0 +1,117 @@
+"""Refusals in a ``SyncWorld``: a hub that takes no large records for a time, and what it has refused.
+
+What is parked stays so until its record is written, or until a program asks for it. Whatever else is written
+arrives, and once the hub takes everything again, what was parked goes up by a ``retry()`` alone.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import peewee
+from attrs import evolve
+from hypothesis import strategies as st
+from hypothesis.stateful import rule
+
+from statesync.hub import HubLimits
+from statesync.testing.faults import Fault
+from statesync.testing.sites import WorldDevice
+from statesync.testing.world import SyncWorld, Write
+from statesync.values import Part, PendingChange
+
+_sites = st.integers(0, 7)
+_faults = st.lists(st.none() | st.sampled_from(Fault), max_size=4)
+
+Waiting = dict[tuple[str, str], PendingChange]
+
+
+class Refusals(SyncWorld):
+    """A world whose hub refuses records for being too large, and changes its mind."""
+
+    # -- what happens --------------------------------------------------------------------------------
+
+    @rule(most=st.sampled_from([1, 50, 130]))
+    def refuse_large_records(self, most: int) -> None:
+        """Whoever runs the hub lowers the limit of a record."""
+        self.hub.limit(evolve(self.hub.limits, record=most))
+
+    @rule()
+    def take_all_records(self) -> None:
+        """Whoever runs the hub gives the records their room again."""
+        self.hub.limit(HubLimits())
+
+    @rule(site=_sites, data=st.data())
+    def retry(self, site: int, data: st.DataObject) -> None:
+        """A program asks for what was refused: for one record, for one object, or for all of it."""
+        device = self._device(site)
+        before = device.waiting()
+        parked = sorted(place for place, change in before.items() if change.parked)
+        places = [(None, None), *((name, None) for name in device.objects), *parked]
+        name, key = data.draw(st.sampled_from(places))
+        asked = {(of, k) for of, k in parked if name in (None, of) and key in (None, k)}
+        assert device.store.retry(name, key) == len(asked)
+        after = device.waiting()
+        assert after == {
+            place: evolve(change, parked=None if place in asked else change.parked)
+            for place, change in before.items()
+        }
+
+    @rule(site=_sites, at=st.integers(1, 200), faults=_faults)
+    def crash(self, site: int, at: int, faults: list[Fault | None]) -> None:
+        """A program that syncs ends anywhere, and parks no more and no less by that."""
+        device = self._device(site)
+        before = device.waiting()
+        super().crash(site, at, faults)
+        _check_kept(device, before)
+
+    def teardown(self) -> None:
+        """Take away the cause of all refusals, and ask for what was refused."""
+        self.take_all_records()
+        for device in self.devices:
+            device.store.retry()
+        super().teardown()
+
+    # -- what must hold ------------------------------------------------------------------------------
+
+    def let_sync(
+        self,
+        device: WorldDevice,
+        faults: list[Fault | None],
+        cancel_at: int | None,
+        meanwhile: Write | None = None,
+        *,
+        during: Part = Part.UPLOAD,
+        only: type[peewee.Model] | None = None,
+    ) -> None:
+        """Let a device sync: what is parked is not sent, and what is refused is counted."""
+        before, known, doubtful = device.waiting(), device.refusals(), device.has_doubt()
+        sessions = {session.id for session in device.store.sessions()}
+        super().let_sync(device, faults, cancel_at, meanwhile, during=during, only=only)
+        _check_kept(device, before)
+        if (
+            meanwhile is None and not doubtful
+        ):  # what was edited in doubt is refused, and may be accepted then
+            _check_counted(device, known, sessions)
+
+
+def _check_kept(device: WorldDevice, before: Waiting) -> None:
+    """Hold a device to Q2: what was parked, and was not written since, is parked as it was."""
+    after = device.waiting()
+    for place, change in before.items():
+        now = after.get(place)
+        if change.parked is not None and now is not None and now.revision == change.revision:
+            assert now.parked == change.parked, f"{device.name}: {place} left its parking without a reason"
+        elif change.parked is not None and now is None:
+            assert place not in device.records(), f"{device.name}: {place} was parked, and went"
+
+
+def _check_counted(device: WorldDevice, before: Counter[tuple[str, str]], sessions: set[str]) -> None:
+    """Hold a device to Q3: a session's journal counts as many refusals as the outbox."""
+    counted = sum(
+        entry.detail.get("rejected", 0)
+        for session in device.store.sessions()
+        if session.id not in sessions
+        for entry in device.store.journal(session.id)
+        if entry.trigger == "commit_batch"
+    )
+    assert counted == (device.refusals() - before).total(), f"{device.name} counts its refusals otherwise"

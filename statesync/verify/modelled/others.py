@@ -1,0 +1,99 @@
+"""What programs do to the modelled device's database besides syncing: set it up, clear it, reset it.
+
+The same as ``statesync.store.evolution.adopting`` and ``statesync.store.selection`` do. Only ``cleared`` and
+``reset`` ask for the store's lock; the others may come at any point of a session.
+"""
+
+from __future__ import annotations
+
+from statesync.verify.evolving import evolve
+from statesync.verify.modelled.device import (
+    LOST_BY_HUB,
+    MISSED_DELETES,
+    OBJECT,
+    Device,
+    add_change,
+    fold,
+    put,
+    release,
+    reread,
+)
+
+EVERYTHING = "everything"
+"""Why an object is read from the start: its records were cleared."""
+
+
+def set_up_otherwise(device: Device) -> Device:
+    """Let another version of the program describe the object anew, with a column that nobody has read."""
+    return reread(_described(device, OBJECT), MISSED_DELETES)
+
+
+def tracked_anew(device: Device) -> Device:
+    """Let another program find the triggers gone, and make them: writes may be missing from the log.
+
+    The object looks as before. It is compared with the hub's; bases still mean what they meant.
+    """
+    return evolve(reread(device, LOST_BY_HUB), outbox=fold(device).outbox)
+
+
+def with_one_more(device: Device) -> Device:
+    """Let another program track one more object: what the sessions here know does not change."""
+    return _described(device, "Other")
+
+
+def _described(device: Device, name: str) -> Device:
+    known = dict(device.looks)
+    return evolve(device, looks=tuple(sorted({**known, name: known.get(name, 0) + 1}.items())))
+
+
+def waits(device: Device) -> bool:
+    """Tell whether any change waits, so that nothing is deleted that only the device has."""
+    return bool(fold(device).outbox)
+
+
+def cleared(device: Device) -> Device:
+    """Delete all records, and what waits of them; the next sync fetches all. A doubt stays one."""
+    device = _emptied(fold(device))
+    started = reread(device, MISSED_DELETES)
+    return evolve(started, rereading=EVERYTHING, ahead=())
+
+
+def reset(device: Device, *, keep_records: bool) -> Device:
+    """Forget the hub; with ``keep_records`` all records are offered to the next one as new."""
+    device = _without_hub(fold(device))
+    if not keep_records:
+        return _emptied(device)
+    typed = tuple(each for each in device.typed if device.row(each[0]) is not None)
+    device = evolve(device, outbox=(), typed=typed)
+    for key, _ in device.rows:
+        device = add_change(device, key, "insert", None, 0, shared=True)
+    return device
+
+
+def _emptied(device: Device) -> Device:
+    """Delete records and changes: the user lets go of what waits."""
+    waiting = {change.key for change in device.outbox}
+    typed = tuple(each for each in device.typed if each[0] not in waiting)
+    for key, _ in device.rows:
+        device = put(device, key, None)
+    return evolve(device, outbox=(), typed=typed)
+
+
+def _without_hub(device: Device) -> Device:
+    freed = release(device, device.payload.batch) if device.payload else device
+    return evolve(
+        freed,
+        client=f"{device.client}+",
+        number=0,
+        hub=None,
+        epoch=None,
+        head=0,
+        cursor=0,
+        rereading=None,
+        reread_from=0,
+        seen=(),
+        received=(),
+        ahead=(),
+        payload=None,
+        in_doubt=False,
+    )
