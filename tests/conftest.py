@@ -9,9 +9,13 @@ from typing import Any
 import pytest
 from rig.device import Device, device_at
 from rig.gate import Gate, gate_before
+from rig.places import keep_bytecode, prefer_memory
 
 from statesync.hub import Hub, prepare, serving
 from statesync.session import driver, timers
+
+prefer_memory()
+keep_bytecode()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -207,6 +208,7 @@ EXTRAS = {
 }
 
 
+@cache
 def loaded_by(code: str) -> set[str]:
     """Return the packages that a fresh interpreter has loaded after ``code``."""
     code += "; print(*sorted({name.split('.')[0] for name in sys.modules if sys.modules[name]}))"

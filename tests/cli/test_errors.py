@@ -80,7 +80,7 @@ def database(here: Device, tmp_path: Path) -> Path:
 
 def failed_sync(database: Path, url: str, *more: str) -> Ran:
     """Sync in vain; the summary of what is durable is not an error and goes to standard output."""
-    ran = run("sync", database, "--remote", url, "--space", "s", "--attempts", "1", *more)
+    ran = call("sync", database, "--remote", url, "--space", "s", "--attempts", "1", *more)
     assert ran.out.startswith("failed: 0 records up, 0 down")
     return Ran(ran.code, "", ran.err)
 
@@ -121,13 +121,13 @@ def test_wrong_usage_is_one_line_and_exit_code_2(arguments: list[str], said: str
 
 
 def test_an_address_that_is_none_is_wrong_usage(database: Path) -> None:
-    ran = run("sync", database, "--remote", "hub:8710", "--space", "s")
+    ran = call("sync", database, "--remote", "hub:8710", "--space", "s")
     assert_one_line(ran, "it looks like http://", code=2)
 
 
 def test_an_operating_system_error_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert_one_line(run("demo", "--keep", tmp_path / "file" / "below"), "Not a directory")
+    assert_one_line(call("demo", "--keep", tmp_path / "file" / "below"), "Not a directory")
 
 
 def test_records_of_another_space(here: Device, database: Path, address: str) -> None:

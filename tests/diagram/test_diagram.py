@@ -169,7 +169,7 @@ def test_texts_are_the_same_in_every_process() -> None:
             cwd=ROOT,
             env={"PYTHONHASHSEED": seed, "PYTHONUTF8": "1"},
         ).stdout
-        for seed in ("1", "2", "3")
+        for seed in ("1", "2")
     }
     assert len(outputs) == 1
 

@@ -6,19 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rig.places import memory
 
 from .day import prepare_day
 from .network.served import Network, network_of
 
-_SHARED = Path("/dev/shm")
-MEMORY = _SHARED if _SHARED.is_dir() else None
-"""Where folders are made: in memory, if there is such a place."""
-
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """An empty folder, in memory where there is one: what these tests end is a process, not the power."""
-    made = Path(tempfile.mkdtemp(prefix="statesync-", dir=MEMORY))
+    """An empty folder, in memory where there is room: what these tests end is a process, not the power."""
+    made = Path(tempfile.mkdtemp(prefix="statesync-", dir=memory()))
     yield made
     shutil.rmtree(made)
 

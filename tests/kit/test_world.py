@@ -1,4 +1,4 @@
-"""The kit's own world, on the models of a small shop: 200 histories in every run, the same ones each time.
+"""The kit's own world, on the models of a small shop: 80 histories in every run, the same ones each time.
 
 For longer runs with new ones: ``python -m tests.kit.soak``.
 """
@@ -13,6 +13,7 @@ from attrs import evolve
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
+from rig.search import examples
 
 from statesync import UsageError
 from statesync.testing import Fault
@@ -94,7 +95,7 @@ class StrictWorld(Refusals):
 
 
 QUICK = settings(
-    max_examples=150,
+    max_examples=examples(60),
     stateful_step_count=12,
     deadline=None,
     suppress_health_check=list(HealthCheck),
@@ -105,8 +106,8 @@ QUICK = settings(
 TestWorld = World.TestCase
 TestWorld.settings = QUICK
 TestCrowdedWorld = CrowdedWorld.TestCase
-TestCrowdedWorld.settings = settings(QUICK, max_examples=50)
+TestCrowdedWorld.settings = settings(QUICK, max_examples=examples(20))
 TestSpoiltWorld = SpoiltWorld.TestCase
-TestSpoiltWorld.settings = settings(QUICK, max_examples=25)
+TestSpoiltWorld.settings = settings(QUICK, max_examples=examples(12))
 TestStrictWorld = StrictWorld.TestCase
-TestStrictWorld.settings = settings(QUICK, max_examples=60, stateful_step_count=20)
+TestStrictWorld.settings = settings(QUICK, max_examples=examples(25), stateful_step_count=20)

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 from peewee import CharField, IntegerField, TextField
 from rig.device import Device
+from rig.search import examples
 
 from statesync import Scope, Store
 from statesync.values import PendingChange
@@ -132,7 +133,9 @@ steps = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @example(history=[(REPLACE, "a", 0, 0), (FOLD,), (SEND, "a"), (DELETE, "a")]).via("the hub may have it")
 @example(history=[(REPLACE, "a", 0, 0), (FOLD,), (SEND, "a"), (DELETE, "a"), (FOLD,), (RELEASE,)]).via(
     "it came to nothing later, and no fold has looked since"

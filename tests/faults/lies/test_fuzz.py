@@ -13,6 +13,8 @@ from pathlib import Path
 import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rig.places import memory
+from rig.search import examples
 
 from statesync import SyncOptions
 from statesync.errors import InternalError, StoreError
@@ -20,20 +22,23 @@ from statesync.hub import Refused
 from statesync.wire import Page, PushAnswer
 
 from ..checks import check_journal, check_sessions
-from ..conftest import MEMORY
 from ..field import SPACE, Device, device, evidence, local_hub, open_hub
 from .lies import LIES, Liar, Lie, changed
 
 OPTIONS = SyncOptions(upload_batch_size=3, download_batch_size=3, max_attempts=1)
 
 fuzz = settings(
-    max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None
+    max_examples=examples(40),
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    derandomize=True,
+    database=None,
 )
 
 
 @contextmanager
 def copy_of(morning: Path) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(dir=MEMORY) as name:
+    with tempfile.TemporaryDirectory(dir=memory()) as name:
         yield Path(shutil.copytree(morning, Path(name) / "day"))
 
 

@@ -1,0 +1,15 @@
+"""How many examples the tests that search try: few in the ordinary run, and so many times more if one likes.
+
+STATESYNC_SEARCH=10 pytest tests/store/real/test_unique.py
+"""
+
+from __future__ import annotations
+
+import os
+
+_TIMES = int(os.environ.get("STATESYNC_SEARCH", "1"))
+
+
+def examples(usual: int) -> int:
+    """Return how many examples a test tries that tries ``usual`` in the ordinary run."""
+    return usual * _TIMES
