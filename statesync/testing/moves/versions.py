@@ -249,7 +249,7 @@ def _lacks(version: int, on_file: int) -> bool:
 @cache
 def _model(model: type[peewee.Model], version: int) -> type[peewee.Model]:
     """Return one version of a model. Each device's store binds it while it uses it."""
-    makers = {
+    makers: dict[str, Callable[[], peewee.Field]] = {
         "note": lambda: peewee.TextField(null=True),
         "kind": lambda: peewee.TextField(default="plain"),
         "sort": lambda: peewee.TextField(default="plain"),

@@ -1,12 +1,10 @@
 """Whatever rules a table has and whatever comes: Q1 to Q5 of section 2 of the design's second part.
 
-``STATESYNC_MISMATCHES=2000 python -m pytest -n 0 tests/store/real/quarantine/test_any_mismatch.py`` tries
-more than ten thousand records.
+``STATESYNC_SEARCH=80`` before pytest tries some twenty thousand records.
 """
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -18,6 +16,7 @@ from attrs import define
 from hypothesis import event, given, settings, target
 from hypothesis import strategies as st
 from rig.device import quick_store
+from rig.search import examples
 
 from statesync import Phase, Store
 from statesync.hub import Hub, LocalRemote, prepare
@@ -25,9 +24,6 @@ from statesync.hub import Hub, LocalRemote, prepare
 from ..sites import Site
 from .tables import item, table
 from .test_waiting import balance
-
-EXAMPLES = int(os.environ.get("STATESYNC_MISMATCHES", "40"))
-"""Tables that are tried; each meets some ten records."""
 
 KEYS = [f"k{number}" for number in range(6)]
 VALUES = st.one_of(
@@ -190,7 +186,7 @@ def check(pair: Pair, result: Any) -> int:
     return len(waiting)
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(
     rules=tables(), rounds=st.lists(st.tuples(WRITES, st.sampled_from([1, 2, 500])), min_size=1, max_size=4)
 )
@@ -228,7 +224,7 @@ def heal(pair: Pair) -> None:
     again.close()
 
 
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(
     rules=tables(),
     rounds=st.lists(st.tuples(WRITES, WRITES, st.sampled_from(["client_wins", "server_wins"])), max_size=4),
