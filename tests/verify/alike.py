@@ -15,15 +15,17 @@ from pathlib import Path
 from typing import ClassVar
 
 from attrs import evolve
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
+from statesync.verify.modelled import others
 from statesync.verify.modelled.device import Device, write
 from statesync.verify.modelled.hub import Hub
 from statesync.verify.modelled.wire import fields
 from statesync.verify.system import driver
-from statesync.verify.system.happening import Budget, Happening, Kind
-from statesync.verify.system.steps import steps
+from statesync.verify.system.happening import UNDER_THE_LOCK, Budget, Happening, Kind
+from statesync.verify.system.steps import OTHERS, steps
 from statesync.verify.system.world import Options, Plan, World
 
 from . import compared
@@ -33,7 +35,17 @@ from .real import RealWorld
 MOST = 30
 KEYS = ["x", "y", "z"]
 TEXTS = ["one", "two", "a text that is too large for the hub"]
-ALL = Budget.of(dict.fromkeys(set(Kind) - {Kind.EDIT, Kind.DELETE}, 2))
+OTHERWISE = {Kind.EDIT, Kind.DELETE} | UNDER_THE_LOCK
+"""What has a rule of its own."""
+ALL = Budget.of(dict.fromkeys(set(Kind) - OTHERWISE, 2))
+DIRECTED = {Kind.SET_UP, Kind.TRACK, Kind.TRACK_ANEW}
+"""What happens only where it is said: a file that is set up again and again takes long."""
+ROUND = settings(
+    stateful_step_count=30,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    report_multiple_bugs=False,
+)
 ORDINARY = {Kind.GO_ON, Kind.BACKOFF_OVER, Kind.ANSWER, Kind.ARRIVE}
 
 OPTIONS = st.builds(
@@ -94,8 +106,28 @@ class AlikeMachine(RuleBasedStateMachine):
     @rule(at=st.integers(0, 30), count=st.integers(0, 10))
     def have_an_accident(self, at: int, count: int) -> None:
         """Let one of the accidents happen that may happen now."""
-        self.step(at, set(Kind) - ORDINARY)
+        self.step(at, set(Kind) - ORDINARY - DIRECTED)
         self.go_on(count)
+
+    @precondition(lambda self: self.world.talk is None)
+    @rule(
+        index=st.integers(0, 1),
+        kind=st.sampled_from([Kind.CLEAR, Kind.CLEAR_ALL, Kind.RESET, Kind.RESET_ALL]),
+    )
+    def start_over(self, index: int, kind: Kind) -> None:
+        """Clear or reset the store of a device that a hub has answered."""
+        a, b = self.world.devices
+        device = b if index else a
+        if device.hub is None or (kind is Kind.CLEAR and others.waits(device)):
+            return
+        changed = OTHERS[kind](device)
+        self.world = evolve(self.world, devices=(a, changed) if index else (changed, b))
+        store = self.real.devices[index].store
+        if kind in (Kind.CLEAR, Kind.CLEAR_ALL):
+            store.clear(discard_pending=kind is Kind.CLEAR_ALL)
+        else:
+            store.reset(keep_records=kind is Kind.RESET, discard_pending=kind is Kind.RESET_ALL)
+        self.compare(kind)
 
     @rule()
     def back_up(self) -> None:

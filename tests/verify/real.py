@@ -145,6 +145,7 @@ class RealDevice:
     path: Path
     store: Store
     running: RealSession | None = None
+    programs: int = 0
 
     @property
     def parts(self) -> Any:
@@ -188,6 +189,22 @@ class RealDevice:
             self.parts.lock.release()
             recover(self.parts.database)
             self.parts.database.leave()
+
+    def be_set_up(self, how: Kind) -> None:
+        """Let another program set the store up: with another column, one more model, or lost triggers."""
+        if how is Kind.TRACK_ANEW:
+            with closing(sqlite3.connect(self.path)) as plain, plain:
+                triggers = plain.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall()
+                for (name,) in triggers:
+                    plain.execute(f'DROP TRIGGER "{name}"')
+        self.programs += 1
+        other = Store(self.path)
+        columns = {"text": TextField()} | ({"more": TextField(null=True)} if how is Kind.SET_UP else {})
+        type("Note", (other.Model,), columns)
+        if how is Kind.TRACK:
+            type(f"Other{self.programs}", (other.Model,), {"text": TextField()})
+        other.setup()
+        other.close()
 
     def write(self, key: str, text: str | None) -> None:
         """Write or delete a record as another program would."""
@@ -257,6 +274,8 @@ class RealWorld:
                 self.restore()
             case Kind.PURGE:
                 self.hub.purge(SPACE, 1 << 62)
+            case Kind.SET_UP | Kind.TRACK | Kind.TRACK_ANEW:
+                self.device.be_set_up(what.kind)
             case Kind.LATE:
                 assert self.late is not None
                 self.ask(self.late)

@@ -38,7 +38,7 @@ def tracked_anew(device: Device) -> Device:
 
 def with_one_more(device: Device) -> Device:
     """Let another program track one more object: what the sessions here know does not change."""
-    return _described(device, "Other")
+    return _described(device, f"Other{len(device.looks)}")
 
 
 def _described(device: Device, name: str) -> Device:

@@ -122,7 +122,10 @@ def heard(world: World, talk: Talk, event: Event, happening: Happening) -> Step:
     talk = evolve(talk, conversation=now, batch=staged, gave_up=gave_up)
     if now.batch is None:
         talk = evolve(talk, taken=None)
-    acted, wrong = _done(world, talk, decision)
+    try:
+        acted, wrong = _done(world, talk, decision)
+    except storage.Changed:
+        return _rolled_back(world, talk, happening, broken, CHANGED)
     broken = broken or wrong or promises.broken_by_grace(acted, event)
     return Step(happening, words, acted, broken)
 
@@ -219,9 +222,9 @@ def _done(world: World, talk: Talk, decision: Decision) -> tuple[World, str | No
 
 def _acted(world: World, talk: Talk, action: Action) -> tuple[World, Talk, str | None]:
     match action:
-        case Prepare() if not _may_prepare(world.device, talk, action):
-            return world, evolve(talk, next=LocalFailure(CHANGED)), None
         case Prepare():
+            if not _may_prepare(world.device, talk, action):
+                raise storage.Changed
             device, batch = uploads.prepare(world.device, action, talk.options.batch_size)
             records, position = (len(batch.payload.changes), batch.last_position) if batch else (0, 0)
             return (

@@ -165,10 +165,9 @@ def _by_others(world: World) -> Iterator[Step]:
         if not world.budget.times(kind) or not _may_happen(world, kind):
             continue
         left = with_device(world.after(kind), changed(world.device))
-        if has_begun(left):
-            yield Step(Happening(kind), str(kind), left)
-        else:
-            yield Step(Happening(kind), str(kind), begun_anew(left))
+        if kind in UNDER_THE_LOCK and not has_begun(left):
+            left = begun_anew(left)
+        yield Step(Happening(kind), str(kind), left)
 
 
 def _may_happen(world: World, kind: Kind) -> bool:

@@ -224,7 +224,7 @@ def heal(pair: Pair) -> None:
     again.close()
 
 
-@settings(max_examples=examples(25), deadline=None)
+@settings(max_examples=examples(10), deadline=None)
 @given(
     rules=tables(),
     rounds=st.lists(st.tuples(WRITES, WRITES, st.sampled_from(["client_wins", "server_wins"])), max_size=4),
