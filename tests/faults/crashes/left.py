@@ -1,16 +1,8 @@
-<<<<<<< HEAD
-"""Which points of a program are worth an end: of those that leave the same files behind, one does for all.
-
-A process that ends leaves its files and nothing else. So where nothing was written between two points, no
-promise can be kept at one and broken at the other. The first and the last of each such stretch are taken, as
-two runs of a program may differ by a point.
-=======
 """Which points of a program are worth an end: between two that leave the same files one is enough.
 
 A process that ends at a point leaves its files and nothing else, so between two points without a write no
 promise can be kept at one and broken at the other. Both ends of each such stretch are taken, as two runs of a program
 may differ by a point.
->>>>>>> main
 """
 
 from __future__ import annotations
@@ -41,11 +33,7 @@ class _Looking(Watch):
 
 
 def telling_points(program: Program, folder: Path) -> tuple[Sequence[Point], Sequence[Point]]:
-<<<<<<< HEAD
-    """Run the program here; return all its points, and those on either side of a write into the folder."""
-=======
     """Run the program here; return all its points, and those on either side of a write in the folder."""
->>>>>>> main
     looking = _Looking(folder)
     program(looking)
     points, left = looking.points, looking.left
@@ -59,11 +47,7 @@ def telling_points(program: Program, folder: Path) -> tuple[Sequence[Point], Seq
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
-<<<<<<< HEAD
-    """Return a digest of each file; the index of a write-ahead log is left out, a crash costs it anyway."""
-=======
     """Return a digest of each file but the index of a write-ahead log, which a crash leaves to be made anew."""
->>>>>>> main
     return {
         path.name: hashlib.blake2b(path.read_bytes()).digest()
         for path in folder.iterdir()
