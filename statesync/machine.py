@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 
-from attrs import evolve, frozen
+from attrs import frozen
 from transitions import EventData
 from transitions import Machine as Engine
 
@@ -52,6 +52,10 @@ Commit = Callable[[tuple[Move, ...]], None]
 """Writes the journal rows of the moves, and what else belongs to them, in one transaction."""
 
 
+_PHASES = {str(phase): phase for phase in Phase}
+_BATCH_PHASES = {str(phase): phase for phase in BatchPhase}
+
+
 class SessionMachine:
     """One session's lifecycle, and that of the batch it has open.
 
@@ -74,12 +78,12 @@ class SessionMachine:
     @property
     def phase(self) -> Phase:
         """The session's phase."""
-        return Phase(self._session.model.state)
+        return _PHASES[self._session.model.state]
 
     @property
     def batch(self) -> BatchPhase | None:
         """The open batch's phase, None when no batch is open."""
-        return BatchPhase(self._batch.model.state) if self._has_batch else None
+        return _BATCH_PHASES[self._batch.model.state] if self._has_batch else None
 
     def fire(self, *triggers: AnyTrigger, facts: Facts, commit: Commit) -> tuple[Move, ...]:
         """Fire ``triggers`` one after the other as one transaction, and return the moves taken.
@@ -90,34 +94,34 @@ class SessionMachine:
         phase as it was (K10).
         """
         planned = self._plan(triggers, facts)
-        moves = tuple(move for move, _ in planned)
+        moves = tuple(move for move, _, _ in planned)
         # The first transition writes for all; the others have been looked up and cannot be refused.
         write: Commit | None = commit
-        for move, known in planned:
+        for move, known, batch in planned:
             self._runner(move.trigger).take(move, known, write and _writer(write, moves))
-            self._set_batch(self._batch_after(move, self.batch))
+            self._set_batch(batch)
             write = None
         return moves
 
-    def _plan(self, triggers: tuple[AnyTrigger, ...], facts: Facts) -> list[tuple[Move, Facts]]:
+    def _plan(
+        self, triggers: tuple[AnyTrigger, ...], facts: Facts
+    ) -> list[tuple[Move, Facts, BatchPhase | None]]:
+        """Return each move, the facts that it is taken by, and the phase of the open batch after it."""
         phase, batch, known = self.phase, self.batch, facts
-        planned: list[tuple[Move, Facts]] = []
+        planned: list[tuple[Move, Facts, BatchPhase | None]] = []
         for trigger in with_linked(triggers):
             known = _as_known(known, phase, batch)
             source = phase if isinstance(trigger, Trigger) else batch
             if source is None:
                 raise IllegalTransition(phase, trigger, self._session.chart.legal(phase))
             move = self._runner(trigger).look_up(trigger, source, known)
-            planned.append((move, known))
             phase = move.target if isinstance(move.target, Phase) else phase
-            batch = self._batch_after(move, batch)
+            batch = batch_after(trigger, move.target, batch, self._batch.chart)
+            planned.append((move, known, batch))
         return planned
 
     def _runner(self, trigger: AnyTrigger) -> _Runner:
         return self._session if isinstance(trigger, Trigger) else self._batch
-
-    def _batch_after(self, move: Move, batch: BatchPhase | None) -> BatchPhase | None:
-        return batch_after(move.trigger, move.target, batch, self._batch.chart)
 
     def _set_batch(self, phase: BatchPhase | None) -> None:
         self._has_batch = phase is not None
@@ -130,7 +134,7 @@ def _as_known(facts: Facts, phase: Phase, batch: BatchPhase | None) -> Facts:
     cancelling = phase is Phase.CANCELLING
     if (facts.batch, facts.cancelling) == (batch, cancelling):
         return facts
-    return evolve(facts, batch=batch, cancelling=cancelling)
+    return facts.at(batch, cancelling=cancelling)
 
 
 def _writer(commit: Commit, moves: tuple[Move, ...]) -> Callable[[], None]:

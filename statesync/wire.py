@@ -130,7 +130,11 @@ class Pull(msgspec.Struct, frozen=True):
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One record of a page; ``data`` is left out of a deleted one."""
+    """One record of a page; ``data`` is left out of a deleted one.
+
+    Both fields stay as they travel: to make one value of them for each record takes two and a half times as
+    long as decoding it does, and every record of every page passes through here.
+    """
 
     object: str
     key: str

@@ -97,6 +97,23 @@ class Facts:
     attempts_left: bool = False
     """The open batch may be sent once more."""
 
+    def at(self, batch: BatchPhase | None, *, cancelling: bool) -> Facts:
+        """Return these facts with another batch phase, and with whether the session is cancelling.
+
+        Written out, because every move asks for it, and ``attrs.evolve`` takes four times as long.
+        """
+        return Facts(
+            batch,
+            cancelling,
+            self.request_ended,
+            self.deadline_passed,
+            self.outbox_drained,
+            self.feed_drained,
+            self.in_doubt,
+            self.retryable,
+            self.attempts_left,
+        )
+
 
 @frozen
 class Guard:
@@ -278,6 +295,8 @@ LINKED: Mapping[Trigger, BatchTrigger | None] = {
 None: the trigger brings a new batch, in the batch chart's initial phase.
 """
 
+_BRINGING = frozenset(trigger for trigger, linked in LINKED.items() if linked is None)
+
 
 def with_linked(triggers: Iterable[AnyTrigger]) -> tuple[AnyTrigger, ...]:
     """Return ``triggers`` in their order, each followed by the batch trigger that is linked to it."""
@@ -290,7 +309,7 @@ def with_linked(triggers: Iterable[AnyTrigger]) -> tuple[AnyTrigger, ...]:
 
 def brings_batch(trigger: AnyTrigger) -> bool:
     """Tell whether ``trigger`` brings a new batch."""
-    return trigger in LINKED and LINKED[Trigger(trigger)] is None
+    return trigger in _BRINGING
 
 
 def concerns_batch(trigger: AnyTrigger) -> bool:

@@ -172,9 +172,10 @@ class Driver:
         for beside in decision.meanwhile:
             self._do_meanwhile(beside)
         moves, committed = self._fire(decision) if decision.triggers else ((), NOTHING_COMMITTED)
-        self._now = decision.conversation.after(committed, self.machine.phase, self.machine.batch)
-        if not SESSION.is_final(self.machine.phase):
-            self.running_phase = self.machine.phase
+        phase = self.machine.phase
+        self._now = decision.conversation.after(committed, phase, self.machine.batch)
+        if not SESSION.is_final(phase):
+            self.running_phase = phase
         self._reporter.moved(moves, decision.conversation.batch, committed)
         for action in decision.actions:
             self._do(action)

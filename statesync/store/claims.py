@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from statesync.store import cursors, spaces
 from statesync.store.tracking.objects import Objects
@@ -15,13 +15,19 @@ def claim_objects(connection: sqlite3.Connection, objects: Iterable[str], space:
 
     A space that has never answered, such as a mistyped one, owns nothing.
     """
-    owners, hubs = cursors.spaces(connection), spaces.hubs(connection)
+    owners = cursors.spaces(connection)
+    others = [name for name in objects if owners.get(name) != space]
+    return _claim(connection, others, owners, space) if others else None
+
+
+def _claim(
+    connection: sqlite3.Connection, objects: Iterable[str], owners: Mapping[str, str], space: str
+) -> str | None:
+    hubs = spaces.hubs(connection)
     # A hub does not send a device what it wrote itself; one that has been here before may have forgotten it.
     rereading = cursors.OWN if space in hubs else None
     for name in objects:
         owner = owners.get(name)
-        if owner == space:
-            continue
         if owner is not None:
             if hubs.get(owner) is not None:
                 return name

@@ -39,6 +39,8 @@ class SessionContext:
         Runs in the transaction that stores it.
         """
         now = self.parts.registry.refresh(connection)
+        if now is self.tracked:
+            return
         changed = [name for name, known in self.tracked.items() if now.get(name) != known]
         if changed:
             raise self.changed(f"what {', '.join(changed)} looks like")

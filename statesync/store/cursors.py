@@ -142,9 +142,11 @@ def keep_filters(connection: sqlite3.Connection, objects: Iterable[str], filters
     before = dict(connection.execute("SELECT object, filter FROM statesync_cursor").fetchall())
     wanted = {name: filters.get(name, NO_FILTER).as_text() for name in objects if name in before}
     changed = [name for name, text in wanted.items() if before[name] != text]
-    connection.executemany(
-        "UPDATE statesync_cursor SET filter = ? WHERE object = ?", [(wanted[name], name) for name in changed]
-    )
+    if changed:
+        connection.executemany(
+            "UPDATE statesync_cursor SET filter = ? WHERE object = ?",
+            [(wanted[name], name) for name in changed],
+        )
     return changed
 
 

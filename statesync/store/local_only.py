@@ -172,9 +172,9 @@ def forget_what_was_hidden(connection: sqlite3.Connection, name: str) -> None:
 
 def end(connection: sqlite3.Connection, name: str, keys: Iterable[str]) -> None:
     """Let records be ordinary ones again."""
-    connection.executemany(
-        "DELETE FROM statesync_local WHERE object = ? AND key = ?", [(name, key) for key in keys]
-    )
+    ended = [(name, key) for key in keys]
+    if ended:
+        connection.executemany("DELETE FROM statesync_local WHERE object = ? AND key = ?", ended)
 
 
 def end_those(connection: sqlite3.Connection, which: str, known: Mapping[str, object]) -> None:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from attrs import Factory, define, evolve, field, frozen
+from attrs import Factory, define, field, frozen
 
 from statesync.diagram.drawing import Mark, Marks, Weight
 from statesync.lifecycle import (
@@ -184,7 +184,7 @@ def _asked(
     for trigger in with_linked(triggers):
         chart = chart_of(trigger)
         here = now.batch if isinstance(trigger, BatchTrigger) else now.phase
-        known = evolve(facts, batch=now.batch, cancelling=now.phase is Phase.CANCELLING)
+        known = facts.at(now.batch, cancelling=now.phase is Phase.CANCELLING)
         if here is not None:
             yield from ((chart, edge, known) for edge in chart.edges_of(here, trigger))
         try:

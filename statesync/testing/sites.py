@@ -92,6 +92,11 @@ class WorldHub:
         )
         return [None if deleted else tracked.wire.read(data.encode()) for deleted, data in rows]
 
+    def values(self, column: str) -> list[tuple[str, str, Any]]:
+        """Return (object, key, value) of everything that was ever written to a column, in its order."""
+        written = "SELECT object, key, json_extract(data, '$.' || ?) FROM audit ORDER BY rowid"
+        return self._ask(written, column)
+
     def deleted(self) -> set[tuple[str, str]]:
         """Return the records whose delete the hub was told of, ever."""
         return set(self._ask("SELECT object, key FROM audit WHERE deleted"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from statesync.lifecycle import (
     BATCH,
@@ -56,7 +56,7 @@ def take_one(
     batch: Chart = BATCH,
 ) -> tuple[Phases, Edge]:
     """Return where ``trigger`` alone leads, and the edge taken. Raises ``NotTaken``."""
-    known = evolve(facts, batch=now.batch, cancelling=now.phase is Phase.CANCELLING)
+    known = facts.at(now.batch, cancelling=now.phase is Phase.CANCELLING)
     if isinstance(trigger, Trigger):
         edge = _edge(session, now.phase, trigger, known)
     elif now.batch is None:

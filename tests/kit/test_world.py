@@ -18,6 +18,7 @@ from rig.search import examples
 from statesync import UsageError
 from statesync.testing import Fault
 from statesync.testing.moves.damage import DamagedPages
+from statesync.testing.moves.local import LocalWrites
 from statesync.testing.moves.refusals import Refusals
 
 from .shop import Article, Shelf
@@ -28,7 +29,7 @@ _sites = st.integers(0, 7)
 _faults = st.lists(st.none() | st.sampled_from(Fault), max_size=4)
 
 
-class World(DamagedPages, Refusals):
+class World(Refusals, LocalWrites):
     models = [Shelf, Article]
 
     @rule(site=_sites, again=st.sampled_from(["clear", "reset"]), data=st.data())
@@ -79,6 +80,20 @@ class CrowdedWorld(World):
     device_count = 3
 
 
+class SpoiltWorld(DamagedPages):
+    models = [Shelf, Article]
+
+
+class StrictWorld(Refusals):
+    """A world whose hub refuses most records from the start."""
+
+    models = [Shelf, Article]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refuse_large_records(50)
+
+
 QUICK = settings(
     max_examples=examples(60),
     stateful_step_count=12,
@@ -92,3 +107,7 @@ TestWorld = World.TestCase
 TestWorld.settings = QUICK
 TestCrowdedWorld = CrowdedWorld.TestCase
 TestCrowdedWorld.settings = settings(QUICK, max_examples=examples(20))
+TestSpoiltWorld = SpoiltWorld.TestCase
+TestSpoiltWorld.settings = settings(QUICK, max_examples=examples(12))
+TestStrictWorld = StrictWorld.TestCase
+TestStrictWorld.settings = settings(QUICK, max_examples=examples(25), stateful_step_count=20)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from attrs import evolve
+from attrs import evolve, fields
 
 from statesync.lifecycle import (
     BATCH,
@@ -22,6 +24,14 @@ from statesync.lifecycle import (
 )
 from statesync.machine import SessionMachine
 from statesync.verify.firing import Phases, take
+
+
+@pytest.mark.parametrize("fact", [field.name for field in fields(Facts)])
+def test_facts_that_are_seen_from_another_phase_are_the_same_in_all_else(fact: str) -> None:
+    odd: dict[str, Any] = {field.name: f"an odd {field.name}" for field in fields(Facts)}
+    there = Facts(**odd).at(BatchPhase.WAITING, cancelling=True)
+    expected = {**odd, "batch": BatchPhase.WAITING, "cancelling": True}
+    assert getattr(there, fact) == expected[fact]
 
 
 def test_three_session_triggers_concern_the_batch_and_so_does_every_batch_trigger() -> None:

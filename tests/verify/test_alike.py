@@ -1,6 +1,6 @@
 """The modelled world and the real thing do the same and are then the same, step by step.
 
-What the system model proves holds for the program only as far as the two are alike. Twelve deliberate
+What the system model proves holds for the program only as far as the two are alike. Thirteen deliberate
 differences show that one is noticed.
 """
 
@@ -86,6 +86,15 @@ def an_edit_during_its_download(both: AlikeMachine) -> None:
 
 def a_record_that_is_too_large(both: AlikeMachine) -> None:
     both.write(A, "x", "a text that is too large for the hub")
+    sync(both, A)
+
+
+def an_edit_while_it_is_rejected(both: AlikeMachine) -> None:
+    both.write(A, "x", "a text that is too large for the hub")
+    both.begin(A, Options(), 0)
+    both.do(*UNTIL_UPLOAD_IS_UNDER_WAY)
+    both.write(A, "x", "one")
+    both.go_on(EVERYTHING)
     sync(both, A)
 
 
@@ -250,6 +259,15 @@ def forgets_what_was_rejected(store: Callable[..., Any]) -> Callable[..., Any]:
     return changed
 
 
+def parks_what_was_edited_since(park: Callable[..., Device]) -> Callable[..., Device]:
+    def changed(known: Device, key: str, batch: str) -> Device:
+        after = park(known, key, batch)
+        parked = (evolve(each, parked=each.revision) if each.failed else each for each in after.outbox)
+        return evolve(after, outbox=tuple(parked))
+
+    return changed
+
+
 def keeps_no_conflict_log(resolve: Callable[..., Device]) -> Callable[..., Device]:
     return lambda known, resolution: evolve(resolve(known, resolution), conflicts=known.conflicts)
 
@@ -300,6 +318,7 @@ DIFFERENCES = [
     (a_delete_during_its_upload, changing(device, "_is_empty", without_a_look_at_the_batch)),
     (an_edit_during_its_download, changing(downloads, "fold", overwrites_what_is_pending)),
     (a_record_that_is_too_large, changing(uploads, "store", forgets_what_was_rejected)),
+    (an_edit_while_it_is_rejected, changing(uploads, "_park", parks_what_was_edited_since)),
     (a_conflict, changing(uploads, "_resolve", keeps_no_conflict_log)),
     (an_edit_of_what_a_conflict_brought, changing(uploads, "_learn", learns_no_version)),
     (a_page_that_passes_what_a_conflict_brought, changing(downloads, "_pass_over", passes_nothing_over)),

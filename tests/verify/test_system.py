@@ -34,20 +34,20 @@ from statesync.protocol.messages import (
     StoreDoubt,
 )
 from statesync.values import Direction, Reason
-from statesync.verify.modelled import downloads, hub, uploads
-from statesync.verify.modelled.device import Device, with_change
+from statesync.verify.modelled import downloads, hub, others, uploads
+from statesync.verify.modelled.device import MISSED_DELETES, Device, reread, with_change
 from statesync.verify.modelled.hub import Hub
 from statesync.verify.modelled.uploads import Batch, Verdicts
 from statesync.verify.modelled.wire import Push, PushAnswer, Request
-from statesync.verify.system import SystemReport, check_system, driver, network, promises, steps
+from statesync.verify.system import SystemReport, check_system, driver, network, promises, steps, storage
 from statesync.verify.system.explore import check_scenarios
 from statesync.verify.system.happening import Kind
 from statesync.verify.system.scenarios import POLICIES, SCENARIOS, Scenario, in_conflict
-from statesync.verify.system.world import Talk, World
+from statesync.verify.system.world import Asked, Talk, World
 
-NETWORK, EDITS, DELETES, DISK, REJECTIONS, DIRECTIONS, RESTORED, FORGETFUL, UNWILLING, SMALL, FORBIDDING = (
-    SCENARIOS
-)
+NETWORK, EDITS, DELETES, DISK, REJECTIONS, DIRECTIONS = SCENARIOS[:6]
+RESTORED, FORGETFUL, UNWILLING, SMALL, FORBIDDING = SCENARIOS[6:11]
+OTHERS, CLEARED, RESET = SCENARIOS[11:]
 
 ENOUGH = evolve(NETWORK, accidents={Kind.CANCEL: 1, Kind.LOSE_REQUEST: 1, Kind.LOSE_ANSWER: 1})
 """What is needed to notice most defects, and quick."""
@@ -56,6 +56,12 @@ GRACES = evolve(NETWORK, accidents={Kind.CANCEL: 1, Kind.HURRY: 1})
 ROLL_BACK = evolve(DISK, accidents={Kind.ROLL_BACK: 1})
 ONE_EDIT = evolve(EDITS, accidents={Kind.EDIT: 1, Kind.LOSE_ANSWER: 1})
 COPIED = evolve(FORGETFUL, accidents={Kind.COPY: 1})
+
+SET_UP = evolve(OTHERS, accidents={Kind.SET_UP: 1})
+TRACKED_ANEW = evolve(OTHERS, accidents={Kind.TRACK_ANEW: 1})
+TRACKED = evolve(OTHERS, accidents={Kind.TRACK: 1})
+ALL_CLEARED = evolve(CLEARED, accidents={Kind.CLEAR_ALL: 1})
+KEPT = evolve(RESET, accidents={Kind.RESET: 1})
 
 Sabotage = Callable[[Conversation, Event, Decision], Decision]
 
@@ -96,6 +102,12 @@ def test_the_bounds_are_as_wide_as_promised(report: SystemReport) -> None:
         ("the hub will not take a batch that may be in doubt", {"REFUSE": 1, "LOSE_ANSWER": 1, "EDIT": 1}),
         ("the hub finds batches too large", {"REFUSE": 2, "LOSE_ANSWER": 1, "CANCEL": 1}),
         ("the device may not write", {"FORBID": 1, "LOSE_ANSWER": 1, "CANCEL": 1}),
+        (
+            "other programs set the store up while a session runs",
+            {"SET_UP": 1, "TRACK_ANEW": 1, "TRACK": 1},
+        ),
+        ("the store is cleared between sessions", {"CLEAR": 1, "CLEAR_ALL": 1, "CRASH": 1}),
+        ("the store is reset between sessions", {"RESET": 1, "RESET_ALL": 1, "CRASH": 1}),
     ]
     world = in_conflict("server_wins")
     assert [device.name for device in world.devices] == ["a", "b"]
@@ -407,6 +419,99 @@ def test_a_hub_without_receipts_is_noticed(monkeypatch: pytest.MonkeyPatch) -> N
         network, "pull", lambda known, request: pull(evolve(known, receipts=()), evolve(request, number=0))
     )
     assert promises.ONCE in statements(ENOUGH)
+
+
+# -- other programs ----------------------------------------------------------------------------------
+
+
+def compare_nothing(device: Device) -> Asked:
+    """Say that all was asked for from the same place."""
+    return Asked(device.client, (0, None, 0))
+
+
+def in_every_policy(scenario: Scenario) -> set[str]:
+    return {broken for policy in POLICIES for broken in statements(scenario, policy)}
+
+
+def without_the_lock(world: World, kind: Kind) -> bool:
+    """Let everything happen at any point of the first session."""
+    return world.talk is not None and world.ended is None
+
+
+def test_a_session_under_which_the_store_changes_fails_and_the_next_one_is_done() -> None:
+    seen = reached(SET_UP.worlds("client_wins"))
+    assert {world.ended for world in seen} == {None, Phase.DONE, Phase.FAILED}
+    assert {world.ended for world in seen if world.is_over} == {Phase.DONE}
+
+
+def test_a_session_goes_on_where_another_object_is_tracked() -> None:
+    assert {world.ended for world in reached(TRACKED.worlds("client_wins"))} == {None, Phase.DONE}
+
+
+def test_a_look_at_the_objects_that_a_session_did_not_know_is_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(storage, "looks_as_known", lambda device, talk: device.looks == talk.looks)
+    assert Phase.FAILED in {world.ended for world in reached(TRACKED.worlds("client_wins"))}
+
+
+def test_a_page_that_is_stored_where_it_was_not_asked_from_is_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The records that it does not bring are deleted, although the cursor has passed them."""
+    monkeypatch.setattr(storage, "asked_from", compare_nothing)
+    monkeypatch.setitem(steps.OTHERS, Kind.SET_UP, lambda device: reread(device, MISSED_DELETES))
+    assert promises.COMPLETE in in_every_policy(SET_UP)
+
+
+def test_a_page_that_is_stored_into_a_comparison_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The records that it does not bring are taken for lost by the hub, and sent again."""
+    monkeypatch.setattr(storage, "asked_from", compare_nothing)
+    assert promises.ONCE in in_every_policy(TRACKED_ANEW)
+
+
+def test_a_store_that_does_not_look_at_descriptions_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "looks_as_known", lambda device, talk: True)
+    assert promises.DESCRIBED in in_every_policy(SET_UP)
+
+
+def test_a_reset_without_the_lock_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "_may_happen", without_the_lock)
+    assert statements(KEPT) >= {promises.ONCE, promises.NEVER_FORKED}
+    all_reset = evolve(RESET, accidents={Kind.RESET_ALL: 1})
+    assert statements(all_reset) >= {promises.TRUTHFUL, promises.COMPLETE}
+
+
+def test_a_clear_without_the_lock_and_without_a_comparison_is_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(steps, "_may_happen", without_the_lock)
+    monkeypatch.setattr(storage, "asked_from", compare_nothing)
+    assert promises.COMPLETE in in_every_policy(ALL_CLEARED)
+
+
+def test_a_clear_that_does_not_refuse_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(others, "waits", lambda device: False)
+    assert promises.NOTHING_LOST in in_every_policy(evolve(CLEARED, accidents={Kind.CLEAR: 1}))
+
+
+def test_a_clear_that_reads_on_from_where_it_was_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    cleared = others.cleared
+
+    def careless(device: Device) -> Device:
+        return evolve(cleared(device, discard_pending=True), cursor=device.cursor)
+
+    monkeypatch.setitem(steps.OTHERS, Kind.CLEAR_ALL, careless)
+    assert promises.COMPLETE in in_every_policy(ALL_CLEARED)
+
+
+def test_a_reset_that_offers_nothing_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records that stay are offered, whatever becomes of the hub."""
+    reset = others.reset
+    monkeypatch.setitem(
+        steps.OTHERS, Kind.RESET, lambda device: evolve(reset(device, keep_records=True), outbox=())
+    )
+    assert in_every_policy(KEPT) & {promises.NOTHING_LOST, promises.AGREED}
 
 
 def test_a_violation_comes_with_its_way(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,8 +97,9 @@ def apply(
         for cursor in rereads:
             stored += Stored(released=finish_reread(connection, objects[cursor.object], cursor))
     moved = {name: at for name, at in page.cursors.items() if at != positions[name].position}
-    cursors.move(connection, moved)
-    bases.pass_over(connection, (Step(name, positions[name].position, at) for name, at in moved.items()))
+    if moved:
+        cursors.move(connection, moved)
+        bases.pass_over(connection, (Step(name, positions[name].position, at) for name, at in moved.items()))
     for name, misfits, known in held:
         quarantine.keep_bases(connection, name, misfits, known)
     return stored
@@ -161,7 +162,8 @@ def apply_object(
 def _store_at_once(connection: sqlite3.Connection, part: ObjectPage) -> None:
     """Store records. Deletes go first: a record may have the unique value of one that is deleted."""
     try:
-        connection.executemany(part.tracked.sql.delete, [(key,) for key in part.deleted])
+        if part.deleted:
+            connection.executemany(part.tracked.sql.delete, [(key,) for key in part.deleted])
         upserts.write(connection, part.tracked, part.rows)
     except REFUSALS as error:
         if reason_of(error) is None:

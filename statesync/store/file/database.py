@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from peewee import PeeweeException
@@ -68,13 +69,9 @@ class Database:
     def __str__(self) -> str:
         return self.path.name
 
-    @contextmanager
-    def errors_mapped(self) -> Iterator[None]:
+    def errors_mapped(self) -> AbstractContextManager[None]:
         """Turn what SQLite and Peewee raise inside the block into a ``StoreError``."""
-        try:
-            yield
-        except (sqlite3.Error, PeeweeException) as error:
-            raise self._meaning(error) from error
+        return _Border(self)
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -85,8 +82,11 @@ class Database:
             else:
                 with self.peewee.atomic():
                     connection = self.raw()
-                    with _something_to_roll_back(connection):
+                    try:
                         yield connection
+                    except BaseException:
+                        _let_be_rolled_back(connection)
+                        raise
 
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
@@ -151,7 +151,7 @@ class Database:
         try:
             connection: sqlite3.Connection = self.peewee.connection()  # type: ignore[no-untyped-call]
         except (sqlite3.Error, PeeweeException) as error:
-            raise self._meaning(error) from error
+            raise self.meaning(error) from error
         return connection
 
     def close(self) -> None:
@@ -164,7 +164,8 @@ class Database:
         if not self.peewee.is_closed():
             self.peewee.close()
 
-    def _meaning(self, error: Exception) -> StoreError:
+    def meaning(self, error: Exception) -> StoreError:
+        """Return what an error of SQLite's or Peewee's means; its connection is not used again."""
         self.peewee.distrust()
         said = str(error)
         for words, kind, advice in _MEANINGS:
@@ -173,18 +174,34 @@ class Database:
         return StoreError(f"{self}: {said}")
 
 
-@contextmanager
-def _something_to_roll_back(connection: sqlite3.Connection) -> Iterator[None]:
-    """Let the block's own error be told: SQLite rolls back by itself where a disk is full, or a rule says so.
+class _Border:
+    """Where the errors of one database become ours. A class: every block of a session passes through one."""
+
+    __slots__ = ("_database",)
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, _FOREIGN):
+            raise self._database.meaning(error) from error
+
+
+_FOREIGN = (sqlite3.Error, PeeweeException)
+
+
+def _let_be_rolled_back(connection: sqlite3.Connection) -> None:
+    """Let a block's own error be told: SQLite rolls back by itself where a disk is full, or a rule says so.
 
     Whoever rolls back after it would hear that there is nothing to roll back.
     """
-    try:
-        yield
-    except BaseException:
-        if not connection.in_transaction:
-            connection.execute("BEGIN")
-        raise
+    if not connection.in_transaction:
+        connection.execute("BEGIN")
 
 
 def _enforces_foreign_keys(connection: sqlite3.Connection) -> bool:

@@ -16,15 +16,9 @@ from statesync.store import local_only
 from statesync.store.local_only import LOCAL_KEYS
 from statesync.store.outbox.lookup import NEVER_LEFT, NO_RECORD, PENDING_KEYS
 from statesync.store.outbox.parking import FREE
+from statesync.store.outbox.queue import Waiting
 from statesync.store.tracking.objects import TrackedObject
 from statesync.store.tracking.quoting import in_main, quoted
-
-
-class Revision(NamedTuple):
-    """Which revision of the change at ``position`` goes up."""
-
-    position: int
-    revision: int
 
 
 class RemoteImage(NamedTuple):
@@ -163,11 +157,11 @@ def forget_versions(connection: sqlite3.Connection, name: str) -> None:
 # -- under way -------------------------------------------------------------------------------------
 
 
-def mark_sent(connection: sqlite3.Connection, wire_id: str, revisions: Sequence[Revision]) -> None:
+def mark_sent(connection: sqlite3.Connection, wire_id: str, sources: Iterable[Waiting]) -> None:
     """Note which revision of each change goes up with the batch ``wire_id``."""
     positions: dict[int, list[int]] = {}
-    for position, revision in revisions:
-        positions.setdefault(revision, []).append(position)
+    for change in sources:
+        positions.setdefault(change.revision, []).append(change.position)
     connection.executemany(  # most records were changed once: this is one statement a batch, not a record
         "UPDATE statesync_change SET batch = ?, sent = ? WHERE position IN (SELECT value FROM json_each(?))",
         [(wire_id, revision, json.dumps(some)) for revision, some in positions.items()],

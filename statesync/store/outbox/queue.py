@@ -32,12 +32,11 @@ class Waiting(NamedTuple):
     revision: int
 
 
-class Mark(NamedTuple):
-    """What of a change moves whenever anything happens to it."""
+Mark = tuple[int, int, int]
+"""A change's position, revision and base: one of them moves whenever anything happens to it.
 
-    position: int
-    revision: int
-    base: int
+Marks are held against each other as a whole, so they have no names: each would cost as much as its row.
+"""
 
 
 @frozen
@@ -111,7 +110,7 @@ def waiting_in(connection: sqlite3.Connection, objects: Objects, window: Window)
 
 def marks_in(connection: sqlite3.Connection, objects: Objects, window: Window) -> list[Mark]:
     """Return the marks of the changes of ``objects`` in the window."""
-    return list(map(Mark._make, _look(connection, objects, window, "position, revision, base")))
+    return _look(connection, objects, window, "position, revision, base").fetchall()
 
 
 def _look(connection: sqlite3.Connection, objects: Objects, window: Window, columns: str) -> sqlite3.Cursor:

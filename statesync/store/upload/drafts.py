@@ -20,7 +20,7 @@ from attrs import evolve, frozen
 
 from statesync.store.file.reading import UnreadableText, key_for_people, read
 from statesync.store.outbox import queue
-from statesync.store.outbox.changes import Revision, hold_back
+from statesync.store.outbox.changes import hold_back
 from statesync.store.outbox.fold import fold
 from statesync.store.outbox.lookup import spared_columns
 from statesync.store.outbox.queue import Mark, Waiting, Window
@@ -51,12 +51,12 @@ _BAD_KEY = (
 class Outgoing:
     """An upload batch that stands ready: its changes, their exact payload, and what it was made from.
 
-    ``last_position`` is that of the last change that was looked at.
+    ``sources`` are the changes as they waited. ``last_position`` is that of the last one that was looked at.
     """
 
     changes: list[Change]
     payload: bytes
-    revisions: tuple[Revision, ...]
+    sources: tuple[Waiting, ...]
     last_position: int
 
 
@@ -95,7 +95,7 @@ def next_batch(
     while drafted is not None:
         for one in drafted.failed:
             hold_back(connection, one.change.position, f"{one.code}: {one.message}", session)
-        if drafted.batch.revisions:
+        if drafted.batch.sources:
             return drafted.batch
         drafted = draft(connection, objects, evolve(window, after=drafted.batch.last_position))
     return None
@@ -111,7 +111,7 @@ def _compose(connection: sqlite3.Connection, objects: Objects, waiting: list[Wai
     texts = _record_texts(connection, objects, waiting)
     changes: list[Change] = []
     parts: list[bytes] = []
-    taken: list[Revision] = []
+    taken: list[Waiting] = []
     failed: list[Unsendable] = []
     size, last_position = 0, 0
     for change in waiting:
@@ -125,10 +125,10 @@ def _compose(connection: sqlite3.Connection, objects: Objects, waiting: list[Wai
                 break
             changes.append(offer)
             parts.append(part)
-            taken.append(Revision(change.position, change.revision))
+            taken.append(change)
         last_position = change.position
     payload = b"[" + b",".join(parts) + b"]"
-    marks = [Mark(change.position, change.revision, change.base) for change in waiting]
+    marks: list[Mark] = [(change.position, change.revision, change.base) for change in waiting]
     return Draft(marks, Outgoing(changes, payload, tuple(taken), last_position), failed)
 
 

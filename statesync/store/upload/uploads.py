@@ -21,9 +21,10 @@ from statesync.store.context import SessionContext
 from statesync.store.journal import batches, sessions
 from statesync.store.journal.batches import DoubtfulBatch, WireBatch
 from statesync.store.outbox import queue
-from statesync.store.outbox.changes import Revision, mark_sent
+from statesync.store.outbox.changes import mark_sent
 from statesync.store.outbox.fold import fold
 from statesync.store.outbox.parking import park
+from statesync.store.outbox.queue import Waiting
 from statesync.store.resolving.asking import Resolution, resolve
 from statesync.store.tracking.triggers import switched_off
 from statesync.store.upload import drafts, verdicts
@@ -41,7 +42,7 @@ class UploadBatch:
     changes: list[Change]
     up_to: int
     last_position: int = 0
-    revisions: tuple[Revision, ...] = ()
+    sources: tuple[Waiting, ...] = ()
     replayed: DoubtfulBatch | None = None
     client: str = ""
     answer: PushAnswer | None = None
@@ -96,7 +97,7 @@ class Uploads:
             ready.changes,
             wanted.up_to,
             last_position=ready.last_position,
-            revisions=ready.revisions,
+            sources=ready.sources,
         )
 
     def _window(self, wanted: Prepare | ComposeAhead) -> queue.Window:
@@ -121,7 +122,7 @@ class Uploads:
         batches.stage_upload(connection, self._context.session, number, batch.wire, len(batch.changes))
         if batch.replayed is not None:
             batches.resolve_doubt(connection, batch.replayed.session, batch.replayed.number)
-        mark_sent(connection, batch.wire.id, batch.revisions)
+        mark_sent(connection, batch.wire.id, batch.sources)
 
     # -- what was answered ---------------------------------------------------------------------------
 

@@ -104,7 +104,7 @@ class RawSql(SyncWorld):
         self, model: type[peewee.Model], keys: list[Any], how: str, slot: str, data: st.DataObject
     ) -> _Statement:
         table, key = quoted(model._meta.table_name), quoted(key_of(model).column_name)
-        chosen = data.draw(st.none() | st.sampled_from(keys))
+        chosen = data.draw(st.none() | st.sampled_from(keys)) if keys else None
         which, given = ("TRUE", ()) if chosen is None else (f"{key} = ?", (chosen,))
         if chosen is not None and data.draw(st.booleans()):
             other = data.draw(st.sampled_from([*keys, f"{chosen}, renamed"]))
@@ -147,7 +147,10 @@ class RawSql(SyncWorld):
     @rule(site=_sites, data=st.data())
     def lose_records(self, site: int, data: st.DataObject) -> None:
         """Records whose changes wait are removed past the triggers, as by a damaged page."""
-        device = self._device(site)
+        device, model = self._device(site), self._model(data)
+        self._stock(device, model, data)
+        if data.draw(st.booleans()):
+            self._write_by_sql(device, [self._updating(model, self.keys(model, device), "", "c", data)], data)
         waiting = sorted((c.object, c.key) for c in device.store.pending() if c.operation != "delete")
         if waiting:
             for name, key in data.draw(st.lists(st.sampled_from(waiting), min_size=1, unique=True)):

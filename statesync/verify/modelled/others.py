@@ -51,11 +51,14 @@ def waits(device: Device) -> bool:
     return bool(fold(device).outbox)
 
 
-def cleared(device: Device) -> Device:
-    """Delete all records, and what waits of them; the next sync fetches all. A doubt stays one."""
-    device = _emptied(fold(device))
-    started = reread(device, MISSED_DELETES)
-    return evolve(started, rereading=EVERYTHING, ahead=())
+def cleared(device: Device, *, discard_pending: bool) -> Device:
+    """Delete all records, and what waits of them; the next sync fetches all. A doubt stays one.
+
+    ``discard_pending`` says that the user lets go of what waits; else nothing should.
+    """
+    before = fold(device)
+    started = evolve(reread(_emptied(before), MISSED_DELETES), rereading=EVERYTHING, ahead=())
+    return started if discard_pending else evolve(started, typed=before.typed)
 
 
 def reset(device: Device, *, keep_records: bool) -> Device:

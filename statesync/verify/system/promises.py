@@ -254,7 +254,7 @@ def broken_by_finish(world: World, talk: Talk) -> str | None:
 
 def _is_short(device: Device, world: World) -> bool:
     """Tell whether a device that has read all lacks a record of the hub that it has not deleted itself."""
-    if device.epoch != world.hub.epoch:  # it was restored since
+    if device.epoch != world.hub.epoch or device.head > world.hub.head:  # it was restored since
         return False
     changed = {each.key for each in device.outbox} | {each.key for each in device.log}
     living = (each for each in world.hub.records if each.data is not None)

@@ -152,8 +152,8 @@ OTHERS: dict[Kind, Callable[[Device], Device]] = {
     Kind.SET_UP: others.set_up_otherwise,
     Kind.TRACK_ANEW: others.tracked_anew,
     Kind.TRACK: others.with_one_more,
-    Kind.CLEAR: others.cleared,
-    Kind.CLEAR_ALL: others.cleared,
+    Kind.CLEAR: partial(others.cleared, discard_pending=False),
+    Kind.CLEAR_ALL: partial(others.cleared, discard_pending=True),
     Kind.RESET: partial(others.reset, keep_records=True),
     Kind.RESET_ALL: partial(others.reset, keep_records=False),
 }
