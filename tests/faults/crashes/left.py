@@ -47,7 +47,7 @@ def telling_points(program: Program, folder: Path) -> tuple[Sequence[Point], Seq
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
-    """Return a digest of each file but the index of a write-ahead log, which a crash leaves to be made anew."""
+    """Return a digest of each file but the index of a write-ahead log, which is made anew after a crash."""
     return {
         path.name: hashlib.blake2b(path.read_bytes()).digest()
         for path in folder.iterdir()
