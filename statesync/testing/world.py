@@ -346,6 +346,7 @@ class SyncWorld(RuleBasedStateMachine):
 
 
 def update(model: type[peewee.Model], key: Any, changes: Row) -> Write:
+    """Return the write that changes a record."""
     return lambda: model.update(changes).where(key_of(model) == key).execute()
 
 

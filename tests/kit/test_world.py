@@ -13,9 +13,13 @@ from attrs import evolve
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
+
 from statesync import UsageError
 from statesync.testing import Fault
+from statesync.testing.moves.beside import Beside
+from statesync.testing.moves.later import Decisions
 from statesync.testing.moves.local import LocalWrites
+from statesync.testing.moves.sql import RawSql
 
 from .shop import Article, Shelf
 
@@ -25,7 +29,7 @@ _sites = st.integers(0, 7)
 _faults = st.lists(st.none() | st.sampled_from(Fault), max_size=4)
 
 
-class World(LocalWrites):
+class World(Decisions, RawSql, Beside, LocalWrites):
     models = [Shelf, Article]
 
     @rule(site=_sites, again=st.sampled_from(["clear", "reset"]), data=st.data())

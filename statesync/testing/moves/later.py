@@ -1,4 +1,4 @@
-"""Conflicts in a ``SyncWorld``: policies of every kind, decisions that wait, and losers that are brought back.
+"""Conflicts in a ``SyncWorld``: policies of every kind, decisions that wait, losers that are brought back.
 
 A change that waits for a decision is neither sent nor overwritten. What is decided is what becomes of the
 record, once, and both sides stay in the log. No conflict is logged where the hub had changed nothing that

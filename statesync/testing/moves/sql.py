@@ -9,7 +9,7 @@ no delete of it may go up.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from typing import Any
 
@@ -240,7 +240,8 @@ def _removing(on: type[peewee.Model], to: type[peewee.Model], event: str) -> str
         f"(SELECT key FROM statesync_local) ORDER BY rowid LIMIT 1)"
     )
     return (
-        f"INSERT INTO removed SELECT '{to.__name__}', {key} FROM {table} WHERE {key} = {first} AND {_ON} = 0; "
+        f"INSERT INTO removed SELECT '{to.__name__}', {key} FROM {table} "
+        f"WHERE {key} = {first} AND {_ON} = 0; "
         f"DELETE FROM {table} WHERE {key} = {first};"
     )
 
