@@ -17,6 +17,7 @@ from hypothesis.stateful import rule
 from statesync import UsageError
 from statesync.testing import Fault
 from statesync.testing.moves.beside import Beside
+from statesync.testing.moves.keys import OddKeys
 from statesync.testing.moves.later import Decisions
 from statesync.testing.moves.local import LocalWrites
 from statesync.testing.moves.sql import RawSql
@@ -29,7 +30,7 @@ _sites = st.integers(0, 7)
 _faults = st.lists(st.none() | st.sampled_from(Fault), max_size=4)
 
 
-class World(Decisions, RawSql, Beside, LocalWrites):
+class World(Decisions, RawSql, OddKeys, Beside, LocalWrites):
     models = [Shelf, Article]
 
     @rule(site=_sites, again=st.sampled_from(["clear", "reset"]), data=st.data())

@@ -85,6 +85,7 @@ class Beside(Versions):
     def _migrate(self, device: VersionedDevice) -> None:
         """Take a step, which is refused while the session runs."""
         if device.on_file == 0:
+            self.make_way(device)
             with closing(Store(device.path)) as other, suppress(SyncInProgress):
                 set_up(other, self.models, 1, "step")
                 self._came_to(device, 1)

@@ -91,6 +91,7 @@ class Versions(SyncWorld):
         device = self._versioned(site)
         version = min(device.version + further, _LAST)
         if device.version < version:
+            self.make_way(device)
             device.close()
             self._prepare(device, way)
             device.version = version
@@ -126,6 +127,7 @@ class Versions(SyncWorld):
         """The next version is set up while the program that is older goes on."""
         device = self._versioned(site)
         if device.version == device.on_file == 0:
+            self.make_way(device)
             self._prepare(device, way)
             with closing(Store(device.path)) as other:
                 set_up(other, self.models, 1, way)
@@ -197,6 +199,9 @@ class Versions(SyncWorld):
                 with closing(sqlite3.connect(device.path)) as plain, plain:
                     plain.execute(f"ALTER TABLE {table} ADD COLUMN kind TEXT NOT NULL DEFAULT 'plain'")
                     plain.execute(f"UPDATE {table} SET kind = '{_FILLED_IN}'{also}")
+
+    def make_way(self, device: WorldDevice) -> None:
+        """Drop what would keep SQLite from making a table anew, as a program's step does; here is nothing."""
 
     def _came_to(self, device: VersionedDevice, version: int) -> None:
         gone = set(_VERSIONS[device.on_file]) - set(_VERSIONS[max(version, device.on_file)])
