@@ -1,4 +1,4 @@
-"""The kit's own world, on the models of a small shop: 200 histories in every run, the same ones each time.
+"""The kit's own world, on the models of a small shop: 70 histories in every run, the same ones each time.
 
 For longer runs with new ones: ``python -m tests.kit.soak``.
 """
@@ -82,7 +82,7 @@ class CrowdedWorld(World):
 
 
 QUICK = settings(
-    max_examples=150,
+    max_examples=50,
     stateful_step_count=12,
     deadline=None,
     suppress_health_check=list(HealthCheck),
@@ -93,4 +93,4 @@ QUICK = settings(
 TestWorld = World.TestCase
 TestWorld.settings = QUICK
 TestCrowdedWorld = CrowdedWorld.TestCase
-TestCrowdedWorld.settings = settings(QUICK, max_examples=50)
+TestCrowdedWorld.settings = settings(QUICK, max_examples=20)

@@ -42,8 +42,8 @@ _NUMBER_KEY = (
     "the key column as TEXT, or take the change back with rollback()"
 )
 _BAD_KEY = (
-    "is no text in UTF-8 without a NUL, and cannot be synced; give the record another key, or take the change "
-    "back with rollback()"
+    "is no text in UTF-8 without a NUL, and cannot be synced; give the record another key, or take the "
+    "change back with rollback()"
 )
 
 
