@@ -26,6 +26,8 @@ class Ledger:
 
     _claims: dict[_Place, list[Record | None]] = field(factory=dict, init=False)
     deleted: set[tuple[str, str]] = field(factory=set, init=False)
+    _made: set[_Place] = field(factory=set, init=False)
+    """Where the last claim began with no record: if that is deleted before it goes up, nothing is claimed."""
 
     def note(
         self,
@@ -40,11 +42,15 @@ class Ledger:
         """Enter one write that made ``before`` into ``after``; None is a record that is not there."""
         if before == after:
             return
-        claims = self._claims.setdefault((device.name, name, key), [])
+        place = (device.name, name, key)
+        claims = self._claims.setdefault(place, [])
         earlier = claims.pop() if was_pending and claims else None
+        if not was_pending:
+            (self._made.discard if before else self._made.add)(place)
         if after is None:
-            claims.append(None)
             self.deleted.add((name, key))
+            if not was_pending or place not in self._made:
+                claims.append(None)
         else:
             changed = {
                 column: value for column, value in after.items() if (before or {}).get(column) != value

@@ -1,4 +1,4 @@
-"""The kit's own world, on the models of a small shop: 80 histories in every run, the same ones each time.
+"""The kit's own world, on the models of a small shop: 110 histories in every run, the same ones each time.
 
 For longer runs with new ones: ``python -m tests.kit.soak``.
 """
@@ -17,9 +17,13 @@ from rig.search import examples
 
 from statesync import UsageError
 from statesync.testing import Fault
+from statesync.testing.moves.beside import Beside
 from statesync.testing.moves.damage import DamagedPages
+from statesync.testing.moves.keys import OddKeys
+from statesync.testing.moves.later import Decisions
 from statesync.testing.moves.local import LocalWrites
 from statesync.testing.moves.refusals import Refusals
+from statesync.testing.moves.sql import RawSql
 
 from .shop import Article, Shelf
 
@@ -29,7 +33,7 @@ _sites = st.integers(0, 7)
 _faults = st.lists(st.none() | st.sampled_from(Fault), max_size=4)
 
 
-class World(Refusals, LocalWrites):
+class World(Decisions, RawSql, OddKeys, Beside, Refusals, LocalWrites):
     models = [Shelf, Article]
 
     @rule(site=_sites, again=st.sampled_from(["clear", "reset"]), data=st.data())
@@ -95,7 +99,7 @@ class StrictWorld(Refusals):
 
 
 QUICK = settings(
-    max_examples=examples(60),
+    max_examples=examples(50),
     stateful_step_count=12,
     deadline=None,
     suppress_health_check=list(HealthCheck),

@@ -42,8 +42,8 @@ _NUMBER_KEY = (
     "the key column as TEXT, or take the change back with rollback()"
 )
 _BAD_KEY = (
-    "is no text in UTF-8, and cannot be synced; give the record another key, or take the change back with "
-    "rollback()"
+    "is no text in UTF-8 without a NUL, and cannot be synced; give the record another key, or take the "
+    "change back with rollback()"
 )
 
 
@@ -176,6 +176,8 @@ def _offer(change: Waiting, texts: Texts) -> Change | Unsendable:
     key = change.key
     if not isinstance(key, str):
         return Unsendable(change, "bad_key", f"its key {key_for_people(key)} {_BAD_KEY}")
+    if "\0" in key:
+        return Unsendable(change, "bad_key", f"its key {key!a} {_BAD_KEY}")
     if not 0 < len(key) <= MAX_KEY_LENGTH:
         message = f"its key has {len(key)} characters, 1 to {MAX_KEY_LENGTH} can be synced"
         return Unsendable(change, "key_too_long", message)

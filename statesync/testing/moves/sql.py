@@ -189,14 +189,15 @@ class RawSql(SyncWorld):
     def teardown(self) -> None:
         """Set right what was lost, as a person would who is told that records are missing."""
         for device in self.devices:
-            self._drop_triggers(device)
+            self.make_way(device)
             self._find_removed(device)
             self._take_back_lost(device)
             if device.disturbed:
                 read_again(device, MISSED_DELETES)
         super().teardown()
 
-    def _drop_triggers(self, device: WorldDevice) -> None:
+    def make_way(self, device: WorldDevice) -> None:
+        """Drop the program's triggers: SQLite makes no table anew that one of them names."""
         ask: Any = device.store.database.execute_sql
         for (name,) in ask(
             "SELECT name FROM sqlite_master WHERE type = 'trigger' AND name LIKE 'program%'"

@@ -93,6 +93,7 @@ class Versions(SyncWorld):
         device = self._versioned(site)
         version = min(device.version + further, _LAST)
         if device.version < version:
+            self.make_way(device)
             device.close()
             self._prepare(device, way)
             device.version = version
@@ -128,6 +129,7 @@ class Versions(SyncWorld):
         """The next version is set up while the program that is older goes on."""
         device = self._versioned(site)
         if device.version == device.on_file == 0:
+            self.make_way(device)
             self._prepare(device, way)
             with closing(Store(device.path)) as other:
                 set_up(other, self.models, 1, way)
@@ -200,6 +202,9 @@ class Versions(SyncWorld):
                     plain.execute(f"ALTER TABLE {table} ADD COLUMN kind TEXT NOT NULL DEFAULT 'plain'")
                     plain.execute(f"UPDATE {table} SET kind = '{_FILLED_IN}'{also}")
 
+    def make_way(self, device: WorldDevice) -> None:
+        """Drop what would keep SQLite from making a table anew, as a program's step does; here is nothing."""
+
     def _came_to(self, device: VersionedDevice, version: int) -> None:
         gone = set(_VERSIONS[device.on_file]) - set(_VERSIONS[max(version, device.on_file)])
         device.come_to(version)
@@ -207,22 +212,30 @@ class Versions(SyncWorld):
             self.ledger.forget_column(device, column)
 
 
-def set_up(store: Store, models: Sequence[type[peewee.Model]], version: int, way: Way) -> None:
-    """Be a version of the program that starts."""
+def set_up(
+    store: Store, models: Sequence[type[peewee.Model]], version: int, way: Way, *, takes_steps: bool = True
+) -> None:
+    """Be a version of the program that starts; one that ``takes_steps`` has migrations."""
     for model in models:
         store.track(_model(model, version))
     tables = [model._meta.table_name for model in models]
-    store.setup(migrations=[_step(make, tables, way) for make in _STEPS[: max(version, 0)]])
+    due = _STEPS[: max(version, 0)] if takes_steps else ()
+    store.setup(migrations=[_step(make, tables, way) for make in due])
 
 
 def _step(make: Callable[[Any, Sequence[str], Way], object], tables: Sequence[str], way: Way) -> Step:
     return lambda migrator: make(migrator, tables, way)
 
 
+def _kind() -> peewee.Field:
+    """Return the new column; it has a default in SQL too, so that older programs can make records."""
+    return peewee.TextField(default="plain", constraints=[peewee.SQL("DEFAULT 'plain'")])
+
+
 def _add_kind(migrator: Any, tables: Sequence[str], way: Way) -> list[Any]:
     if way not in ("step", "rebuild"):
         return []  # the column is there, or comes by setup()
-    return [migrator.add_column(table, "kind", peewee.TextField(default="plain")) for table in tables]
+    return [migrator.add_column(table, "kind", _kind()) for table in tables]
 
 
 def _drop_note(migrator: Any, tables: Sequence[str], way: Way) -> list[Any]:
@@ -253,8 +266,8 @@ def _model(model: type[peewee.Model], version: int) -> type[peewee.Model]:
     """Return one version of a model. Each device's store binds it while it uses it."""
     makers: dict[str, Callable[[], peewee.Field]] = {
         "note": lambda: peewee.TextField(null=True),
-        "kind": lambda: peewee.TextField(default="plain"),
-        "sort": lambda: peewee.TextField(default="plain"),
+        "kind": _kind,
+        "sort": _kind,
     }
     names = () if version == _TOOL else _VERSIONS[version]
     meta = type("Meta", (), {"table_name": model._meta.table_name})

@@ -229,3 +229,19 @@ def test_a_change_of_a_record_whose_key_is_no_text_can_be_taken_back(new_site: N
     assert a.store.rollback() == 1
     assert a.execute(f"SELECT title FROM tag WHERE name = {key}") == [("1",)]
     assert a.operations() == {}
+
+
+def test_a_key_with_a_nul_is_held_back_with_the_reason_and_the_others_go_up(new_site: NewSite) -> None:
+    """SQLite ends some texts at a NUL, so the record would be taken for one that is gone."""
+    a, b = new_site("a", tag), new_site("b", tag)
+    a.model.create(name="k", title="1")
+    a.model.create(name="k\0", title="2")
+    result = a.sync()
+    b.sync()
+    assert [(error.key, error.code) for error in result.errors.upload] == [("k\0", "bad_key")]
+    assert "NUL" in result.errors.upload[0].message
+    assert b.rows() == {"k": ("1",)}
+    a.execute("UPDATE tag SET name = 'other' WHERE name = ?", "k\0")
+    assert a.errors() == {}
+    b.sync()
+    assert b.rows() == {"k": ("1",), "other": ("2",)}
