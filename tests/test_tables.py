@@ -44,7 +44,7 @@ MIGRATIONS = {"store.schema.first", "store.schema.formats"}
 WITNESSES = {"testing.rest", "testing.sites", "demo.stage"}
 """They look into the file from outside, past the store's code, by a plain connection; they only read."""
 
-FATE = {"testing.moves.damage", "testing.moves.sql"}
+FATE = {"testing.moves.damage", "testing.moves.keys", "testing.moves.sql"}
 """What happens to a file in the kit's world: other programs, disks. They know no room of the store's."""
 
 TABLE = re.compile(r"statesync_[a-z]+")
