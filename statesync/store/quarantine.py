@@ -129,14 +129,14 @@ def _to_try(pending: str) -> str:
     )
 
 
-def written_over(connection: sqlite3.Connection, name: str, keys: Iterable[str]) -> set[str]:
-    """Return those of these records that wait here and were written over by what is local only."""
+def written_over(connection: sqlite3.Connection, name: str, keys: Iterable[str]) -> dict[str, int]:
+    """Return the versions of those of these records that wait, and were written over by what is local only."""
     rows = connection.execute(
-        "SELECT key FROM statesync_quarantine AS held WHERE object = ? "
+        "SELECT key, version FROM statesync_quarantine AS held WHERE object = ? "
         f"AND key IN (SELECT value FROM json_each(?)) AND EXISTS ({local_only.WRITTEN_OVER_HELD})",
         (name, json.dumps(list(keys))),
     )
-    return {key for (key,) in rows}
+    return dict(rows.fetchall())
 
 
 _MISFIT = "key, version, data, code, message, in_the_way"
@@ -221,15 +221,17 @@ def hold(connection: sqlite3.Connection, name: str, misfits: Sequence[Misfit], s
 
 
 def keep_bases(
-    connection: sqlite3.Connection, name: str, misfits: Iterable[Misfit], known: Mapping[object, int]
+    connection: sqlite3.Connection, name: str, versions: Mapping[str, int], known: Mapping[object, int]
 ) -> None:
-    """Let edits of the rows that stayed be edits of older versions; ``known`` are those that were ahead.
+    """Let edits of the rows that stayed be edits of older versions than ``versions``, which wait.
+
+    ``known`` are the bases that were no cursor's before.
 
     To be called once the cursor has passed the page, which forgets what it passes.
     """
-    for misfit in misfits:
-        below = max(1, misfit.version - 1)
-        bases.remember(connection, name, misfit.key, min(known.get(misfit.key, below), below))
+    for key, version in versions.items():
+        below = max(1, version - 1)
+        bases.remember(connection, name, key, min(known.get(key, below), below))
 
 
 def keep_its_bases_alone(connection: sqlite3.Connection, name: str) -> None:

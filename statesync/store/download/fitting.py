@@ -42,8 +42,13 @@ _OF_THE_RECORD = {
     sqlite3.SQLITE_TOOBIG,
 }
 """SQLite's words for what a statement, its values or its table's rules are wrong in. All others (a full disk,
-a lock, damage) say nothing of the record. ``SQLITE_CORRUPT_VTAB`` is no damage of the file: a full-text index
-says so of a row that it has never been told of, until it is built again."""
+a lock, damage) say nothing of the record."""
+
+_NOT_IN_THE_INDEX = (
+    "the full-text index, or another virtual table, that a trigger writes to does not know the row as it is; "
+    "build it again, in FTS5 with INSERT INTO name(name) VALUES ('rebuild')"
+)
+"""That a virtual table is corrupt says nothing of the file: a full-text index that was never filled says so."""
 
 
 def reason_of(error: Exception) -> Reason | None:
@@ -53,7 +58,9 @@ def reason_of(error: Exception) -> Reason | None:
     code = getattr(error, "sqlite_errorcode", None)
     if code is None:  # raised by this library, of a key's twin
         return Reason(DOES_NOT_FIT, str(error)) if isinstance(error, sqlite3.IntegrityError) else None
-    if code & 0xFF not in _OF_THE_RECORD and code != sqlite3.SQLITE_CORRUPT_VTAB:
+    if code == sqlite3.SQLITE_CORRUPT_VTAB:
+        return Reason(DOES_NOT_FIT, f"{_NOT_IN_THE_INDEX} ({error})")
+    if code & 0xFF not in _OF_THE_RECORD:
         return None
     return Reason(_CODES.get(code, DOES_NOT_FIT), str(error))
 

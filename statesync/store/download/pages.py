@@ -101,16 +101,16 @@ def apply(
     if moved:
         cursors.move(connection, moved)
         bases.pass_over(connection, (Step(name, positions[name].position, at) for name, at in moved.items()))
-    for name, misfits, known in held:
-        quarantine.keep_bases(connection, name, misfits, known)
+    for name, versions, known in held:
+        quarantine.keep_bases(connection, name, versions, known)
     return stored
 
 
 class _Held(NamedTuple):
-    """The records of an object that came into quarantine, and which records were ahead of the cursor then."""
+    """The versions of an object's records that wait, and which records were no cursor's version before."""
 
     name: str
-    misfits: list[Misfit]
+    versions: Mapping[str, int]
     known: Mapping[object, int]
 
 
@@ -119,12 +119,15 @@ def _apply_part(
 ) -> Stored:
     name = part.tracked.name
     before = quarantine.among(connection, name, part.keys) if how.holds else set()
-    stays = quarantine.written_over(connection, name, before) if before else set()
+    over = quarantine.written_over(connection, name, before) if before else {}
+    stays = {entry.key for entry in part.entries if over.get(entry.key) == entry.version}
     count, misfits = apply_object(connection, part, cursor, how, before)
     waiting = {misfit.key for misfit in misfits}
     released = quarantine.release(connection, name, before - waiting - stays)
-    if misfits:
-        held.append(_Held(name, misfits, bases.exceptions(connection, name)))
+    if misfits or stays:
+        waits = waiting | stays
+        versions = {entry.key: entry.version for entry in part.entries if entry.key in waits}
+        held.append(_Held(name, versions, bases.exceptions(connection, name)))
         quarantine.hold(connection, name, misfits, how.session)
     return Stored(count, held=len(waiting - before), released=released)
 

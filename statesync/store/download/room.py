@@ -56,10 +56,15 @@ def _that_can_move(
     moving: Mapping[str, Row], wanted: Mapping[str, set[str]], staying: set[str]
 ) -> dict[str, Row]:
     """Leave out the rows that want what somebody has who does not move."""
-    left = {key: row for key, row in moving.items() if key not in staying}
-    while stuck := [key for key in left if wanted[key] - left.keys()]:
-        for key in stuck:
-            del left[key]
+    stuck = [key for key in moving if key in staying or not wanted[key] <= moving.keys()]
+    behind: dict[str, list[str]] = {}
+    for key in moving:
+        for other in wanted[key]:
+            behind.setdefault(other, []).append(key)
+    left = dict(moving)
+    while stuck:
+        if left.pop(key := stuck.pop(), None) is not None:
+            stuck += behind.get(key, ())
     return left
 
 

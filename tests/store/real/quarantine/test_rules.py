@@ -150,6 +150,7 @@ def test_a_full_text_index_that_does_not_know_a_row_holds_back_that_row_alone(ne
     result = b.sync()
     assert result.phase is Phase.DONE
     assert {held.key for held in b.store.quarantine()} == {"k0", "k1"}
+    assert all("'rebuild'" in held.message for held in b.store.quarantine())
     assert b.rows().keys() == {"k0", "k1", "k2", "k3"}
     b.execute("INSERT INTO search(search) VALUES ('rebuild')")
     assert b.sync().quarantined == 0
