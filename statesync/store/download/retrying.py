@@ -25,6 +25,11 @@ MOST_FAILURES = 1000
 """How often a session tries a record in vain."""
 MOST_AT_ONCE = 1000
 """Records that are tried in one transaction, between two looks for a cancel."""
+MOST_TOGETHER = 10_000
+"""Records of an object behind each other that are tried in one transaction: a ring moves whole or not at all.
+
+They do not share in what the others have left: many that never fit would keep a ring from moving for ever.
+"""
 
 
 @define
@@ -46,7 +51,7 @@ class Retries:
 
     def take_turn(self, connection: sqlite3.Connection, how: How) -> Stored:
         """Try up to ``MOST_AT_ONCE`` records again. In a transaction that has folded."""
-        stored, left = NOTHING, min(MOST_AT_ONCE, MOST_FAILURES - self._failures)
+        stored, left = NOTHING, max(0, min(MOST_AT_ONCE, MOST_FAILURES - self._failures))
         with switched_off(connection):
             for name, cursor in cursors.cursors(connection, self.objects).items():
                 turn = _Turn(connection, self.objects[name], cursor, how, left)
@@ -68,10 +73,11 @@ class _Turn:
     left: int
 
     def take(self, failed: set[str]) -> Stored:
-        return self._take(failed, blocked=False) + self._take(failed, blocked=True)
+        alone = self._take(failed, self.left, blocked=False)
+        return alone + self._take(failed, MOST_TOGETHER, blocked=True)
 
-    def _take(self, failed: set[str], *, blocked: bool) -> Stored:
-        name, most = self.tracked.name, self.left
+    def _take(self, failed: set[str], most: int, *, blocked: bool) -> Stored:
+        name = self.tracked.name
         found = quarantine.to_retry(self.connection, name, failed, PENDING_KEYS, most, blocked=blocked)
         released = 0
         while found:
@@ -91,7 +97,7 @@ class _Turn:
         quarantine.hold(self.connection, name, misfits, self.how.session)
         failed |= still
         failed -= fitted
-        self.left -= len(some)
+        self.left = max(0, self.left - len(some))
         return fitted
 
 

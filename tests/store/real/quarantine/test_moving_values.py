@@ -186,3 +186,32 @@ def test_a_chain_that_is_longer_than_a_session_tries_arrives_whole(new_site: New
     a.sync(upload_batch_size=500)
     assert b.sync().quarantined == 0
     assert titles_of(b) == titles_of(a)
+
+
+def test_a_ring_that_is_longer_than_a_session_tries_arrives_whole(new_site: NewSite) -> None:
+    a, b = new_site("a", item), new_site("b", item, UNIQUE)
+    many = 1500
+    a.model.insert_many([{"id": f"k{n:04}", "title": f"t{n:04}"} for n in range(many)]).execute()
+    a.sync(upload_batch_size=500)
+    b.sync()
+    with a.store.database.atomic():
+        for n in range(many):
+            a.model.update(title=f"t{(n + 1) % many:04}").where(a.model.id == f"k{n:04}").execute()
+    a.sync(upload_batch_size=500)
+    assert b.sync().quarantined == 0
+    assert titles_of(b) == titles_of(a)
+
+
+def test_a_swap_over_two_pages_arrives_beside_more_misfits_than_a_session_tries(new_site: NewSite) -> None:
+    a, b = new_site("a", item), new_site("b", item, table("TEXT UNIQUE", "CHECK (n < 100)"))
+    many = 1100
+    a.model.insert_many([{"id": f"bad{n:04}", "n": 100} for n in range(many)]).execute()
+    for number in range(4):
+        a.model.create(id=f"k{number}", title=f"t{number}", n=1)
+    a.sync(upload_batch_size=500)
+    b.sync()
+    for number in range(4):
+        a.model.update(title=f"t{(number + 1) % 4}").where(a.model.id == f"k{number}").execute()
+    a.sync()
+    assert b.sync(download_batch_size=2).quarantined == many
+    assert titles_of(b) == {key: title for key, title in titles_of(a).items() if key.startswith("k")}
