@@ -130,7 +130,7 @@ def _to_try(pending: str) -> str:
 
 
 def written_over(connection: sqlite3.Connection, name: str, keys: Iterable[str]) -> dict[str, int]:
-    """Return the versions of those of these records that wait, and were written over by what is local only."""
+    """Return the versions of those of these records that wait and that a local-only write went over."""
     rows = connection.execute(
         "SELECT key, version FROM statesync_quarantine AS held WHERE object = ? "
         f"AND key IN (SELECT value FROM json_each(?)) AND EXISTS ({local_only.WRITTEN_OVER_HELD})",
@@ -146,6 +146,25 @@ def _misfit(
     key: str, version: int, data: bytes | None, code: str, message: str, in_the_way: str | None
 ) -> Misfit:
     return Misfit(key, version, data, Reason(code, message, in_the_way))
+
+
+def texts(connection: sqlite3.Connection, name: str, keys: Iterable[str]) -> dict[str, bytes]:
+    """Return the texts of those of these records that wait here, but of deletes."""
+    rows = connection.execute(
+        "SELECT key, data FROM statesync_quarantine "
+        "WHERE object = ? AND data IS NOT NULL AND key IN (SELECT value FROM json_each(?))",
+        (name, json.dumps(list(keys))),
+    )
+    return dict(rows.fetchall())
+
+
+def texts_of_those(connection: sqlite3.Connection, name: str, which: str) -> dict[str, bytes]:
+    """Return the texts of those records of ``:object`` that ``which`` picks by ``key``, but of deletes."""
+    rows = connection.execute(
+        f"SELECT key, data FROM statesync_quarantine WHERE object = :object AND data IS NOT NULL AND {which}",
+        {"object": name},
+    )
+    return dict(rows.fetchall())
 
 
 def records(

@@ -15,6 +15,7 @@ import sqlite3
 from statesync.filters import Filters
 from statesync.store import cursors, local_only, quarantine, spaces
 from statesync.store.cursors import EPOCH, MISSED_DELETES, SEEN_KEYS, UNLOGGED, Cursor
+from statesync.store.download import lost
 from statesync.store.local_only import LOCAL_KEYS
 from statesync.store.outbox import changes
 from statesync.store.outbox.fold import fold
@@ -62,7 +63,9 @@ def adapt(connection: sqlite3.Connection, space: str, objects: Objects, problem:
         reread(connection, objects, MISSED_DELETES)
 
 
-def finish_reread(connection: sqlite3.Connection, tracked: TrackedObject, cursor: Cursor) -> int:
+def finish_reread(
+    connection: sqlite3.Connection, tracked: TrackedObject, cursor: Cursor, session: str
+) -> int:
     """End a read from the start: offer again, or delete, the records that the hub did not show.
 
     After a new epoch the hub has lost them, and they are offered again, and so are they where writes are not
@@ -74,6 +77,8 @@ def finish_reread(connection: sqlite3.Connection, tracked: TrackedObject, cursor
     if cursor.is_compared:
         _offer_or_delete_unseen(connection, tracked, cursor)
         unseen = f"key NOT IN ({SEEN_KEYS})"
+        if cursor.rereading == EPOCH:
+            lost.log_unseen(connection, tracked, session)
         released = quarantine.release_those(connection, tracked.name, unseen)
         quarantine.keep_its_bases_alone(connection, tracked.name)
     cursors.end_reread(connection, tracked.name)

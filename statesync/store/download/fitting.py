@@ -48,7 +48,7 @@ _NOT_IN_THE_INDEX = (
     "the full-text index, or another virtual table, that a trigger writes to does not know the row as it is; "
     "build it again, in FTS5 with INSERT INTO name(name) VALUES ('rebuild')"
 )
-"""That a virtual table is corrupt says nothing of the file: a full-text index that was never filled says so."""
+"""What SQLite calls corrupt of a virtual table says nothing of the file: often an index was never filled."""
 
 
 def reason_of(error: Exception) -> Reason | None:

@@ -22,7 +22,7 @@ from statesync.store import bases, conflict_log, cursors, local_only, quarantine
 from statesync.store.bases import Step
 from statesync.store.conflict_log import Sides
 from statesync.store.cursors import EPOCH, UNLOGGED, Cursor
-from statesync.store.download import upserts
+from statesync.store.download import lost, upserts
 from statesync.store.download.apart import Apart
 from statesync.store.download.decoding import ObjectPage, remote_of, text_of
 from statesync.store.download.fitting import REFUSALS, reason_of
@@ -96,7 +96,7 @@ def apply(
         for part in parts:
             stored += _apply_part(connection, part, positions[part.tracked.name], how, held)
         for cursor in rereads:
-            stored += Stored(released=finish_reread(connection, objects[cursor.object], cursor))
+            stored += Stored(released=finish_reread(connection, objects[cursor.object], cursor, how.session))
     moved = {name: at for name, at in page.cursors.items() if at != positions[name].position}
     if moved:
         cursors.move(connection, moved)
@@ -119,6 +119,8 @@ def _apply_part(
 ) -> Stored:
     name = part.tracked.name
     before = quarantine.among(connection, name, part.keys) if how.holds else set()
+    if before and cursor.rereading == EPOCH:
+        lost.log_replaced(connection, part, before, how.session)
     over = quarantine.written_over(connection, name, before) if before else {}
     stays = {entry.key for entry in part.entries if over.get(entry.key) == entry.version}
     count, misfits = apply_object(connection, part, cursor, how, before)

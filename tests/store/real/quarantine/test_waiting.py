@@ -270,7 +270,9 @@ def test_an_edit_of_what_was_local_only_meets_what_waits_as_a_conflict(
     assert (lost.local, b.rows(), held(b)) == ({"title": "one", "n": 8}, {KEY: ("two", 3)}, {})
 
 
-def test_what_is_local_only_ends_with_a_newer_version_than_the_one_that_waits(pair: tuple[Site, Site]) -> None:
+def test_what_is_local_only_ends_with_a_newer_version_than_the_one_that_waits(
+    pair: tuple[Site, Site],
+) -> None:
     a, b = pair
     with b.store.untracked():
         b.model.update(n=7).execute()
@@ -337,6 +339,38 @@ def test_after_the_hub_was_restored_nothing_that_waits_is_overwritten_by_the_old
     assert a.rows() == {KEY: ("two", 99), "later": (None, 1)}
     assert b.rows() == {KEY: ("one", 1), "later": (None, 1)}
     assert held(b).keys() == {KEY}
+    restored.close()
+
+
+def test_what_only_the_quarantine_has_after_the_hub_was_restored_is_in_the_conflict_log(
+    tmp_path: Path, new_site: NewSite, hub: Hub
+) -> None:
+    a, b = new_site("a", item), new_site("b", item, BELOW_TEN)
+    put(a, title="one", n=1)
+    b.sync()
+    with (
+        closing(sqlite3.connect(tmp_path / "hub.db")) as live,
+        closing(sqlite3.connect(tmp_path / "backup.db")) as backup,
+    ):
+        live.backup(backup)
+    put(a, title="two", n=99)
+    put(a, "only", title="three", n=100)
+    put(a, "list", title=None, n=101)
+    b.sync()
+    assert held(b).keys() == {KEY, "only", "list"}
+    hub.close()
+    url = f"sqlite:///{tmp_path}/backup.db"
+    prepare(url)
+    restored = Hub(url, without_tokens=True)
+    b.remote = LocalRemote(restored, "space")
+    b.sync()
+    b.sync()
+    assert held(b) == {}
+    assert {lost.key: (lost.local, lost.remote, lost.kept) for lost in b.store.conflicts()} == {
+        KEY: ({"title": "two", "n": 99}, {"title": "one", "n": 1}, {"title": "one", "n": 1}),
+        "only": ({"title": "three", "n": 100}, None, None),
+        "list": ({"title": None, "n": 101}, None, None),
+    }
     restored.close()
 
 
