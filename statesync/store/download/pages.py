@@ -120,7 +120,8 @@ def _apply_part(
     name = part.tracked.name
     before = quarantine.among(connection, name, part.keys) if how.holds else set()
     if before and cursor.rereading == EPOCH:
-        lost.log_replaced(connection, part, before, how.session)
+        remotes = {e.key: remote_of(part.tracked, e) for e in part.entries if e.key in before}
+        lost.log_replaced(connection, part.tracked, remotes, how.session)
     over = quarantine.written_over(connection, name, before) if before else {}
     stays = {entry.key for entry in part.entries if over.get(entry.key) == entry.version}
     count, misfits = apply_object(connection, part, cursor, how, before)
