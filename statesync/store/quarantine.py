@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from attrs import astuple, frozen
@@ -196,16 +196,14 @@ def hold(connection: sqlite3.Connection, name: str, misfits: Sequence[Misfit], s
     )
 
 
-def keep_bases(
-    connection: sqlite3.Connection, name: str, misfits: Iterable[Misfit], known: Mapping[object, int]
-) -> None:
-    """Let edits of the rows that stayed be edits of older versions; ``known`` are those that were ahead.
+def keep_bases(connection: sqlite3.Connection, name: str, misfits: Iterable[Misfit]) -> None:
+    """Let edits of the rows that stayed be edits of an older version than the one that waits.
 
-    To be called once the cursor has passed the page, which forgets what it passes.
+    Which one that was is not known, and does not matter: between the two the hub has none of the record. To
+    be called once the cursor has passed the page, which forgets what it passes.
     """
     for misfit in misfits:
-        below = max(1, misfit.version - 1)
-        bases.remember(connection, name, misfit.key, min(known.get(misfit.key, below), below))
+        bases.remember(connection, name, misfit.key, max(1, misfit.version - 1))
 
 
 def keep_its_bases_alone(connection: sqlite3.Connection, name: str) -> None:

@@ -13,7 +13,6 @@ import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from typing import NamedTuple
 
 from attrs import field, frozen
 
@@ -89,7 +88,7 @@ def apply(
     """
     fold(connection, objects)
     rereads = [] if page.more else [each for each in positions.values() if each.rereading is not None]
-    held: list[_Held] = []
+    held: dict[str, list[Misfit]] = {}
     stored = NOTHING
     with switched_off(connection) if parts or rereads else nullcontext():
         for part in parts:
@@ -100,21 +99,13 @@ def apply(
     if moved:
         cursors.move(connection, moved)
         bases.pass_over(connection, (Step(name, positions[name].position, at) for name, at in moved.items()))
-    for name, misfits, known in held:
-        quarantine.keep_bases(connection, name, misfits, known)
+    for name, misfits in held.items():
+        quarantine.keep_bases(connection, name, misfits)
     return stored
 
 
-class _Held(NamedTuple):
-    """The records of an object that came into quarantine, and which records were ahead of the cursor then."""
-
-    name: str
-    misfits: list[Misfit]
-    known: Mapping[object, int]
-
-
 def _apply_part(
-    connection: sqlite3.Connection, part: ObjectPage, cursor: Cursor, how: How, held: list[_Held]
+    connection: sqlite3.Connection, part: ObjectPage, cursor: Cursor, how: How, held: dict[str, list[Misfit]]
 ) -> Stored:
     name = part.tracked.name
     before = quarantine.among(connection, name, part.keys) if how.holds else set()
@@ -122,7 +113,7 @@ def _apply_part(
     waiting = {misfit.key for misfit in misfits}
     released = quarantine.release(connection, name, before - waiting)
     if misfits:
-        held.append(_Held(name, misfits, bases.exceptions(connection, name)))
+        held[name] = misfits
         quarantine.hold(connection, name, misfits, how.session)
     return Stored(count, held=len(waiting - before), released=released)
 

@@ -240,6 +240,17 @@ def test_a_change_that_waits_keeps_the_quarantine_from_being_stored_over_it(pair
     b.sync(sync_type="download_only")
     assert b.rows() == {KEY: ("one", 5)}
     assert b.operations() == {KEY: "update"}
+    assert held(b) == {KEY: (2, {"title": "two", "n": 99})}
+
+
+def test_a_verdict_that_brings_the_record_leaves_nothing_to_wait(pair: tuple[Site, Site]) -> None:
+    a, b = pair
+    put(a, n=3)
+    b.model.update(title="mine").execute()
+    b.sync(sync_type="upload_only", conflict_policy="server_wins")
+    assert (b.rows(), held(b)) == ({KEY: ("two", 3)}, {})
+    b.model.update(title="again").execute()
+    assert b.sync(sync_type="upload_only").conflicts == ()
 
 
 def test_a_local_only_write_of_the_old_row_is_not_overwritten_by_what_waits(pair: tuple[Site, Site]) -> None:
@@ -291,6 +302,33 @@ def test_after_the_hub_was_restored_nothing_that_waits_is_overwritten_by_the_old
     assert a.rows() == {KEY: ("two", 99), "later": (None, 1)}
     assert b.rows() == {KEY: ("one", 1), "later": (None, 1)}
     assert held(b).keys() == {KEY}
+    restored.close()
+
+
+def test_what_a_restored_hub_has_lost_waits_no_longer_and_comes_again_with_who_has_it(
+    tmp_path: Path, new_site: NewSite, hub: Hub
+) -> None:
+    a, b = new_site("a", item), new_site("b", item, BELOW_TEN)
+    put(a, "early", n=1)
+    b.sync()
+    with (
+        closing(sqlite3.connect(tmp_path / "hub.db")) as live,
+        closing(sqlite3.connect(tmp_path / "backup.db")) as backup,
+    ):
+        live.backup(backup)
+    put(a, "late", n=50)
+    b.sync()
+    assert held(b).keys() == {"late"}
+    url = f"sqlite:///{tmp_path}/backup.db"
+    prepare(url)
+    restored = Hub(url, without_tokens=True)
+    a.remote = b.remote = LocalRemote(restored, "space")
+    b.sync()
+    assert (held(b), balance(b)) == ({}, 0)
+    a.sync()
+    b.sync()
+    assert held(b).keys() == {"late"}
+    assert a.rows() == {"early": (None, 1), "late": (None, 50)}
     restored.close()
 
 
