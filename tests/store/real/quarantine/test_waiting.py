@@ -326,6 +326,7 @@ def test_what_a_restored_hub_has_lost_waits_no_longer_and_comes_again_with_who_h
     b.sync()
     assert (held(b), balance(b)) == ({}, 0)
     a.sync()
+    a.sync()
     b.sync()
     assert held(b).keys() == {"late"}
     assert a.rows() == {"early": (None, 1), "late": (None, 50)}
