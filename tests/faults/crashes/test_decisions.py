@@ -15,7 +15,7 @@ import pytest
 from attrs import define
 from peewee import TextField
 
-from statesync import Store, SyncOptions
+from statesync import Remote, Store, SyncOptions
 from statesync.hub import Hub, LocalRemote, prepare
 from statesync.testing import CrashPoints, Watch
 
@@ -34,7 +34,7 @@ class Program:
 
     store: Store
     note: Any
-    remote: LocalRemote
+    remote: Remote
 
     def sync(self, options: SyncOptions = LATER) -> None:
         self.store.scope(self.remote).sync(options)
@@ -91,7 +91,7 @@ def program(
             watch.database(store.database)
         note = (second_version if newer else first_version)(store)
         store.setup(migrations=[_rename, _add] if newer else [])
-        remote: Any = LocalRemote(hub, "space")
+        remote = LocalRemote(hub, "space")
         yield Program(store, note, watch.remote(remote) if watch is not None else remote)
 
 
@@ -248,7 +248,8 @@ def test_what_waits_is_discarded_whole_or_not_at_all(contested: Path, what: str)
             assert again.rows().keys() == {"contested", "edited", "new", "local", "theirs"}
             getattr(again.store, what)(discard_pending=True)
         assert again.rows() == {}
-        assert again.store.pending() == again.store.conflicts(waiting=True) == []
+        assert again.store.pending() == []
+        assert again.store.conflicts(waiting=True) == []
         again.sync()
         assert again.rows() == at_the_hub(folder)
         assert again.rows()["edited"] == ("mine",)
