@@ -186,6 +186,14 @@ class WorldDevice:
                 for key, *values in found.execute(_select_all(tracked))
             }
 
+    def has_read(self, name: str, key: str, hub: WorldHub) -> bool:
+        """Tell whether this device has seen what others have written last to a record."""
+        with self.looking() as found:
+            client = found.execute("SELECT client FROM statesync_space").fetchone()
+            cursors = dict(found.execute("SELECT object, cursor FROM statesync_cursor"))
+        written = hub.foreign(client[0] if client else "")
+        return all(at <= cursors.get(name, 0) for of, which, at, _ in written if (of, which) == (name, key))
+
     @contextmanager
     def looking(self) -> Iterator[sqlite3.Connection]:
         """Look into the database by a plain connection."""
@@ -215,8 +223,8 @@ class WorldDevice:
             return set(found.execute("SELECT object, key FROM statesync_local"))
 
     def pending_keys(self) -> set[tuple[str, str]]:
-        """Return the records with a change that waits for the hub."""
-        return set(self.waiting())
+        """Return the records of the world's models with a change that waits for the hub."""
+        return {(name, key) for name, key in self.waiting() if name in self.objects}
 
     def waiting(self) -> dict[tuple[str, str], PendingChange]:
         """Return the changes that wait for the hub, by their records."""
