@@ -47,10 +47,10 @@ def open_ready(url: str, *, connections: int = 8, patience: float = 10.0) -> Dat
 def prepare(url: str, *, distributed: bool = False) -> int:
     """Make the hub's tables in the database at ``url``, or bring them to this version.
 
-    A file is made for its owner alone. Returns the number of migrations that ran. With ``distributed`` the tables are spread by their space
-    over the machines of a PostgreSQL with the Citus extension. Raises ``BadDatabase``, ``HubTooNew`` and
-    ``CannotDistribute``; after the last the tables are there, undistributed. Raises ``OSError`` for a file
-    that cannot be made.
+    A file is made for its owner alone. Returns the number of migrations that ran. With ``distributed`` the
+    tables are spread by their space over the machines of a PostgreSQL with the Citus extension. Raises
+    ``BadDatabase``, ``HubTooNew`` and ``CannotDistribute``; after the last the tables are there,
+    undistributed.
     """
     database = open_database(url)
     try:

@@ -6,6 +6,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import chain
 
 from attrs import define, field
@@ -80,9 +81,10 @@ class SqliteDialect:
 def make_private(path: str) -> None:
     """Make the file at ``path``, if there is none, so that nobody but its owner reads it.
 
-    SQLite gives the files beside it the same rights. Raises ``OSError`` where it cannot be made.
+    SQLite gives the files beside it the same rights. Where it cannot be made, SQLite will say so.
     """
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    with suppress(OSError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
 
 
 def open_sqlite(path: str, connections: int, patience: float) -> Database:

@@ -45,5 +45,5 @@ def test_a_folder_that_is_missing_is_said_in_one_line(tmp_path: Path) -> None:
     ran = call("hub", "init", "--database", f"sqlite:///{tmp_path}/nowhere/hub.db")
     assert ran.code == 1
     assert len(ran.err.splitlines()) == 1
-    assert "nowhere/hub.db" in ran.err
+    assert "check its address" in ran.err
     assert not (tmp_path / "nowhere").exists()
