@@ -259,6 +259,52 @@ def test_a_local_only_write_of_the_old_row_is_not_overwritten_by_what_waits(pair
         b.model.update(n=7).execute()
     b.sync()
     assert b.rows() == {KEY: ("one", 7)}
+    assert held(b) == {KEY: (2, {"title": "two", "n": 99})}
+
+
+@pytest.mark.parametrize("read_anew", [False, True])
+def test_an_edit_of_what_was_local_only_meets_what_waits_as_a_conflict(
+    pair: tuple[Site, Site], read_anew: bool
+) -> None:
+    a, b = pair
+    with b.store.untracked():
+        b.model.update(n=7).execute()
+    b.sync(filter={"Item": {"title": ["one", "two"]}} if read_anew else {})
+    b.sync()
+    b.model.update(n=8).execute()
+    b.sync()
+    a.sync()
+    assert a.rows() == {KEY: ("two", 99)}
+    put(a, n=3)
+    b.sync()
+    (lost,) = b.store.conflicts()
+    assert (lost.local, b.rows(), held(b)) == ({"title": "one", "n": 8}, {KEY: ("two", 3)}, {})
+
+
+def test_what_is_local_only_ends_with_a_newer_version_than_the_one_that_waits(pair: tuple[Site, Site]) -> None:
+    a, b = pair
+    with b.store.untracked():
+        b.model.update(n=7).execute()
+    b.sync()
+    put(a, n=3)
+    assert b.sync().quarantined == 0
+    assert b.rows() == {KEY: ("two", 3)}
+
+
+def test_a_session_ends_where_more_edits_wait_for_records_in_quarantine_than_it_tries(
+    new_site: NewSite,
+) -> None:
+    a, b = new_site("a", item), new_site("b", item, BELOW_TEN)
+    many = 1100
+    a.model.insert_many([{"id": f"k{n:04}", "n": 1} for n in range(many)]).execute()
+    a.sync(upload_batch_size=500)
+    b.sync()
+    a.model.update(n=99).execute()
+    a.sync(upload_batch_size=500)
+    b.sync()
+    b.model.update(title="mine").execute()
+    result = b.sync(sync_type="download_only", timeout=60)
+    assert (result.quarantined, len(b.store.pending())) == (many, many)
 
 
 # -- everything else that a store can do -----------------------------------------------------------------
