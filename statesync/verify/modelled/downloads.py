@@ -98,8 +98,12 @@ def _left_aside(device: Device, page: Page) -> tuple[Device, list[Entry]]:
 
 
 def _pass_over(device: Device, cursor: int) -> Device:
-    """Forget which versions are ahead of the cursor, as far as it passes them now."""
-    left = tuple(each for each in device.ahead if not device.cursor < each[1] <= cursor)
+    """Forget which versions are ahead of the cursor, as far as it passes them now.
+
+    A read from the start passes also those of old rows, which say nothing of what waits.
+    """
+    held = {each.key for each in device.held}
+    left = tuple(each for each in device.ahead if each[0] in held or not device.cursor < each[1] <= cursor)
     return evolve(device, ahead=left)
 
 
