@@ -230,6 +230,21 @@ def keep_bases(connection: sqlite3.Connection, name: str, misfits: Iterable[Misf
         bases.remember(connection, name, misfit.key, max(1, misfit.version - 1))
 
 
+def older_rows(connection: sqlite3.Connection, names: Iterable[str]) -> list[tuple[str, str, int]]:
+    """Return (object, key, version) of the rows that stayed where another version waits.
+
+    A read from the start comes past these versions before it comes to the ones that wait. That says nothing
+    of the rows: what forgets the versions that it passes has to remember these.
+    """
+    found = ((name, bases.exceptions(connection, name)) for name in names)
+    return [
+        (name, key, known[key])
+        for name, known in found
+        if known
+        for key in among(connection, name, map(str, known))
+    ]
+
+
 def keep_its_bases_alone(connection: sqlite3.Connection, name: str) -> None:
     """Say that all records of an object are as its cursor says, but those that wait here."""
     exceptions = bases.exceptions(connection, name)

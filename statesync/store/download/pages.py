@@ -98,8 +98,12 @@ def apply(
             stored += Stored(released=finish_reread(connection, objects[cursor.object], cursor))
     moved = {name: at for name, at in page.cursors.items() if at != positions[name].position}
     if moved:
+        again = [name for name in moved if how.holds and positions[name].rereading is not None]
+        older = quarantine.older_rows(connection, again)
         cursors.move(connection, moved)
         bases.pass_over(connection, (Step(name, positions[name].position, at) for name, at in moved.items()))
+        for row in older:
+            bases.remember(connection, *row)
     for name, misfits in held.items():
         quarantine.keep_bases(connection, name, misfits)
     return stored

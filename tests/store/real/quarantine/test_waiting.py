@@ -15,7 +15,9 @@ from peewee import TextField
 
 from statesync import Conflict, Record, Store
 from statesync.cli import commands
+from statesync.errors import SyncFailed, Unreachable
 from statesync.hub import Hub, LocalRemote, prepare
+from statesync.wire import Page, Pull
 
 from ..sites import Site
 from .tables import item, table
@@ -204,6 +206,44 @@ def test_after_it_fits_an_edit_is_no_conflict(pair: tuple[Site, Site]) -> None:
     assert b.sync().conflicts == ()
     a.sync()
     assert a.rows() == b.rows() == {KEY: ("mine", 3)}
+
+
+def test_an_edit_of_the_old_row_in_the_middle_of_a_read_from_the_start_meets_it_too(
+    new_site: NewSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The read has passed the version that the old row counts as, and has not come to the one that waits."""
+    a, b = new_site("a", item), new_site("b", item, BELOW_TEN)
+    put(a, title="one", n=1)
+    b.sync()
+    put(a, "other", n=2)
+    put(a, title="two", n=99)
+    b.sync()
+    assert held(b) == {KEY: (3, {"title": "two", "n": 99})}
+    b.execute("UPDATE statesync_cursor SET cursor = 0, reread_from = cursor, rereading = 'horizon'")
+    with monkeypatch.context() as patch:
+        patch.setattr(b, "remote", gone_after_a_page(b.remote))
+        with pytest.raises(SyncFailed):
+            b.sync(download_batch_size=1, max_attempts=1)
+    assert b.execute("SELECT cursor FROM statesync_cursor") == [(2,)]
+    b.model.update(title="mine").where(b.model.id == KEY).execute()
+    (change,) = b.store.pending()
+    assert change.base < 3
+    assert len(b.sync(conflict_policy="client_wins").conflicts) == 1
+
+
+def gone_after_a_page(remote: LocalRemote) -> LocalRemote:
+    """A way to the hub that ends after the first page."""
+
+    class Gone(LocalRemote):
+        pages = 0
+
+        def pull(self, request: Pull) -> Page:
+            self.pages += 1
+            if self.pages > 1:
+                raise Unreachable("gone", retryable=True)
+            return super().pull(request)
+
+    return Gone(remote._hub, remote.space)
 
 
 def test_a_record_that_was_ahead_of_its_cursor_stays_an_older_one(new_site: NewSite) -> None:
