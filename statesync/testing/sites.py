@@ -92,6 +92,11 @@ class WorldHub:
         )
         return [None if deleted else tracked.wire.read(data.encode()) for deleted, data in rows]
 
+    def versions(self) -> dict[tuple[str, str], tuple[int, str | None]]:
+        """Return the version and the data of each record, by (object, key); no data is a delete."""
+        rows = self._ask("SELECT object, key, version, iif(deleted, NULL, data) FROM record")
+        return {(name, key): (version, text) for name, key, version, text in rows}
+
     def values(self, column: str) -> list[tuple[str, str, Any]]:
         """Return (object, key, value) of everything that was ever written to a column, in its order."""
         written = "SELECT object, key, json_extract(data, '$.' || ?) FROM audit ORDER BY rowid"
@@ -221,6 +226,10 @@ class WorldDevice:
         """Return the records that are local only."""
         with self.looking() as found:
             return set(found.execute("SELECT object, key FROM statesync_local"))
+
+    def held(self) -> dict[tuple[str, str], tuple[int, Record | None]]:
+        """Return the version and the record of each that is in quarantine; None is a delete."""
+        return {(one.object, one.key): (one.version, one.record) for one in self.store.quarantine()}
 
     def pending_keys(self) -> set[tuple[str, str]]:
         """Return the records of the world's models with a change that waits for the hub."""
