@@ -195,7 +195,8 @@ class WorldDevice:
         """Tell whether this device has seen what others have written last to a record."""
         with self.looking() as found:
             client = found.execute("SELECT client FROM statesync_space").fetchone()
-            cursors = dict(found.execute("SELECT object, cursor FROM statesync_cursor"))
+            read = "SELECT object, max(cursor, coalesce(reread_from, 0)) FROM statesync_cursor"
+            cursors = dict(found.execute(read))  # what is read again was read before
         written = hub.foreign(client[0] if client else "")
         return all(at <= cursors.get(name, 0) for of, which, at, _ in written if (of, which) == (name, key))
 
