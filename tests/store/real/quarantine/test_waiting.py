@@ -321,7 +321,7 @@ def test_an_edit_of_what_was_local_only_meets_what_waits_as_a_conflict(
     assert (lost.local, b.rows(), held(b)) == ({"title": "one", "n": 8}, {KEY: ("two", 3)}, {})
 
 
-def test_what_is_local_only_ends_with_a_newer_version_than_the_one_that_waits(pair: tuple[Site, Site]) -> None:
+def test_what_is_local_only_ends_with_a_newer_version_than_waits(pair: tuple[Site, Site]) -> None:
     a, b = pair
     with b.store.untracked():
         b.model.update(n=7).execute()
