@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from attrs import astuple, frozen
@@ -239,18 +239,29 @@ def hold(connection: sqlite3.Connection, name: str, misfits: Sequence[Misfit], s
     )
 
 
-def keep_bases(
-    connection: sqlite3.Connection, name: str, versions: Mapping[str, int], known: Mapping[object, int]
-) -> None:
-    """Let edits of the rows that stayed be edits of older versions than ``versions``, which wait.
+def keep_bases(connection: sqlite3.Connection, name: str, misfits: Iterable[Misfit]) -> None:
+    """Let edits of the rows that stayed be edits of an older version than the one that waits.
 
-    ``known`` are the bases that were no cursor's before.
-
-    To be called once the cursor has passed the page, which forgets what it passes.
+    Which one that was is not known, and does not matter: between the two the hub has none of the record. To
+    be called once the cursor has passed the page, which forgets what it passes.
     """
-    for key, version in versions.items():
-        below = max(1, version - 1)
-        bases.remember(connection, name, key, min(known.get(key, below), below))
+    for misfit in misfits:
+        bases.remember(connection, name, misfit.key, max(1, misfit.version - 1))
+
+
+def older_rows(connection: sqlite3.Connection, names: Iterable[str]) -> list[tuple[str, str, int]]:
+    """Return (object, key, version) of the rows that stayed where another version waits.
+
+    A read from the start comes past these versions before it comes to the ones that wait. That says nothing
+    of the rows: what forgets the versions that it passes has to remember these.
+    """
+    found = ((name, bases.exceptions(connection, name)) for name in names)
+    return [
+        (name, key, known[key])
+        for name, known in found
+        if known
+        for key in among(connection, name, map(str, known))
+    ]
 
 
 def keep_its_bases_alone(connection: sqlite3.Connection, name: str) -> None:

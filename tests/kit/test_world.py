@@ -22,6 +22,7 @@ from statesync.testing.moves.damage import DamagedPages
 from statesync.testing.moves.keys import OddKeys
 from statesync.testing.moves.later import Decisions
 from statesync.testing.moves.local import LocalWrites
+from statesync.testing.moves.misfits import Misfits
 from statesync.testing.moves.refusals import Refusals
 from statesync.testing.moves.sql import RawSql
 
@@ -70,8 +71,11 @@ class World(Decisions, RawSql, OddKeys, Beside, Refusals, LocalWrites):
     def take_back(self, site: int) -> None:
         """A program undoes what waits, unless some of it may have reached the hub."""
         device = self._device(site)
+        waiting = device.pending_keys()
         with suppress(UsageError):
-            self.write(device, device.store.rollback)
+            device.store.rollback()
+            for place in waiting:
+                self.ledger.let_go(device, *place)
 
     def teardown(self) -> None:
         """Let go of everything before the end."""
@@ -85,6 +89,10 @@ class CrowdedWorld(World):
 
 
 class SpoiltWorld(DamagedPages):
+    models = [Shelf, Article]
+
+
+class MisfitWorld(Misfits):
     models = [Shelf, Article]
 
 
@@ -113,5 +121,7 @@ TestCrowdedWorld = CrowdedWorld.TestCase
 TestCrowdedWorld.settings = settings(QUICK, max_examples=examples(20))
 TestSpoiltWorld = SpoiltWorld.TestCase
 TestSpoiltWorld.settings = settings(QUICK, max_examples=examples(12))
+TestMisfitWorld = MisfitWorld.TestCase
+TestMisfitWorld.settings = settings(QUICK, max_examples=examples(20))
 TestStrictWorld = StrictWorld.TestCase
 TestStrictWorld.settings = settings(QUICK, max_examples=examples(25), stateful_step_count=20)

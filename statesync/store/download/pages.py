@@ -13,7 +13,6 @@ import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from typing import NamedTuple
 
 from attrs import field, frozen
 
@@ -90,7 +89,7 @@ def apply(
     """
     fold(connection, objects)
     rereads = [] if page.more else [each for each in positions.values() if each.rereading is not None]
-    held: list[_Held] = []
+    held: dict[str, list[Misfit]] = {}
     stored = NOTHING
     with switched_off(connection) if parts or rereads else nullcontext():
         for part in parts:
@@ -99,23 +98,19 @@ def apply(
             stored += Stored(released=finish_reread(connection, objects[cursor.object], cursor, how.session))
     moved = {name: at for name, at in page.cursors.items() if at != positions[name].position}
     if moved:
+        again = [name for name in moved if how.holds and positions[name].rereading is not None]
+        older = quarantine.older_rows(connection, again)
         cursors.move(connection, moved)
         bases.pass_over(connection, (Step(name, positions[name].position, at) for name, at in moved.items()))
-    for name, versions, known in held:
-        quarantine.keep_bases(connection, name, versions, known)
+        for row in older:
+            bases.remember(connection, *row)
+    for name, misfits in held.items():
+        quarantine.keep_bases(connection, name, misfits)
     return stored
 
 
-class _Held(NamedTuple):
-    """The versions of an object's records that wait, and which records were no cursor's version before."""
-
-    name: str
-    versions: Mapping[str, int]
-    known: Mapping[object, int]
-
-
 def _apply_part(
-    connection: sqlite3.Connection, part: ObjectPage, cursor: Cursor, how: How, held: list[_Held]
+    connection: sqlite3.Connection, part: ObjectPage, cursor: Cursor, how: How, held: dict[str, list[Misfit]]
 ) -> Stored:
     name = part.tracked.name
     before = quarantine.among(connection, name, part.keys) if how.holds else set()
@@ -127,10 +122,8 @@ def _apply_part(
     count, misfits = apply_object(connection, part, cursor, how, before)
     waiting = {misfit.key for misfit in misfits}
     released = quarantine.release(connection, name, before - waiting - stays)
-    if misfits or stays:
-        waits = waiting | stays
-        versions = {entry.key: entry.version for entry in part.entries if entry.key in waits}
-        held.append(_Held(name, versions, bases.exceptions(connection, name)))
+    if misfits:
+        held[name] = misfits
         quarantine.hold(connection, name, misfits, how.session)
     return Stored(count, held=len(waiting - before), released=released)
 
