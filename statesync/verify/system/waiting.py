@@ -80,8 +80,11 @@ def broken_by_others(before: Device, after: Device) -> str | None:
 
 
 def broken_by_push(before: Hub, after: Hub, request: Request, device: Device) -> str | None:
-    """Return the promise that is broken where the hub wrote over another device's record, or None."""
-    if not isinstance(request, Push) or after.head == before.head:
+    """Return the promise that is broken where the hub wrote over another device's record, or None.
+
+    A restored hub has older records than were read of it, so that this says nothing of them.
+    """
+    if not isinstance(request, Push) or after.head == before.head or before.epochs > 1:
         return None
     for change in request.changes:
         found, now = (hub.find(change.object, change.key) for hub in (before, after))
