@@ -21,11 +21,12 @@ from hypothesis.stateful import run_state_machine_as_test
 from statesync.verify.modelled import device, downloads, others, uploads
 from statesync.verify.modelled.device import Device
 from statesync.verify.modelled.hub import Hub, push
+from statesync.verify.modelled.table import Rules
 from statesync.verify.system import driver, network, storage
 from statesync.verify.system.happening import Kind
 from statesync.verify.system.world import Asked, Options
 
-from .alike import ROUND, AlikeMachine
+from .alike import FEW_FIT, ROUND, AlikeMachine
 
 EVERYTHING = 100
 """Steps that are more than any session here takes."""
@@ -36,15 +37,15 @@ UNTIL_UPLOAD_IS_UNDER_WAY = (Kind.GO_ON,) * 4
 UNTIL_DOWNLOAD_IS_UNDER_WAY = (Kind.GO_ON,) * 2
 
 
-def test_the_model_and_the_real_thing_are_alike(tmp_path: Path) -> None:
-    class Machine(AlikeMachine):
-        folder = tmp_path
+@pytest.mark.parametrize("rules", [None, FEW_FIT], ids=["all fit", "few fit"])
+def test_the_model_and_the_real_thing_are_alike(tmp_path: Path, rules: Rules | None) -> None:
+    machine = type("Machine", (AlikeMachine,), {"folder": tmp_path, "rules": rules})
 
     run_state_machine_as_test(
-        Machine,
+        machine,
         settings=settings(
             ROUND,
-            max_examples=12,
+            max_examples=12 if rules is None else 6,
         ),
     )
 

@@ -27,12 +27,12 @@ def broken_by_commit(before: Device, after: Device, talk: Talk) -> str | None:
         return WAITS
     if not before.held and not after.held:
         return None
-    told = sum(each.held - each.released for each in after.committed)
-    if len(after.held) != talk.held_before + told:
-        return COUNTED
     now = {each.key: each for each in after.held}
     left = (each for each in before.held if each.key not in now or now[each.key].version != each.version)
-    return None if all(_may_leave(each, after, talk) for each in left) else WAITS
+    if not all(_may_leave(each, after, talk) for each in left):
+        return WAITS
+    told = sum(each.held - each.released for each in after.committed)
+    return None if len(after.held) == talk.held_before + told else COUNTED
 
 
 def _is_stale(device: Device) -> bool:
@@ -108,7 +108,10 @@ def broken_by_download(device: Device, talk: Talk) -> str | None:
 
 
 def broken_at_last(device: Device) -> str | None:
-    """Return the promise that is broken where a record waits that fits, or None."""
-    free = (each for each in device.held if device.pending(each.key) is None)
-    stuck = any(table.fits(device.rules, device.rows, each.key, each.data) for each in free)
+    """Return the promise that is broken where records wait that fit, by themselves or all together, or None."""
+    free = [each for each in device.held if device.pending(each.key) is None]
+    if any(table.fits(device.rules, device.rows, each.key, each.data) for each in free):
+        return HEALED
+    moved = table.written(device.rows, [(each.key, each.data) for each in free])
+    stuck = free and all(table.fits(device.rules, moved, each.key, each.data) for each in free)
     return HEALED if stuck else None
