@@ -65,18 +65,18 @@ OPTIONS = st.builds(
 class AlikeMachine(RuleBasedStateMachine):
     """See the module. Two devices begin with nothing, and so does the hub.
 
-    ``rules`` are those of the table of device b.
+    ``table_rules`` are those of the table of device b.
     """
 
     folder: ClassVar[Path]
-    rules: ClassVar[Rules | None] = None
+    table_rules: ClassVar[Rules | None] = None
 
     def __init__(self) -> None:
         super().__init__()
         self.names = Names()
-        refused = UNFIT if self.rules else None
+        refused = UNFIT if self.table_rules else None
         self.real = RealWorld(self.folder / uuid.uuid4().hex, MOST, refused)
-        devices = Device("a", "a"), Device("b", "b", rules=self.rules)
+        devices = Device("a", "a"), Device("b", "b", rules=self.table_rules)
         self.world = World(Hub(most=MOST), devices, (), ALL, most_later=MOST, is_odd=True)
 
     def teardown(self) -> None:

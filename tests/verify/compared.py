@@ -149,9 +149,7 @@ def tables(device: Device, plain: sqlite3.Connection, names: Names) -> Iterator[
     yield Compared("seen keys", [(key,) for key in device.seen], seen)
     ahead = rows("SELECT key, version FROM statesync_base ORDER BY key")
     yield Compared("versions that are exceptions to the cursor", list(device.ahead), ahead)
-    held = [
-        (each.key, each.version, text_of(each.data), each.in_the_way, each.tries) for each in device.held
-    ]
+    held = [(each.key, each.version, text_of(each.data), each.in_the_way, each.tries) for each in device.held]
     waits = rows(
         "SELECT key, version, CAST(data AS TEXT), in_the_way, tries FROM statesync_quarantine ORDER BY rowid"
     )

@@ -321,7 +321,7 @@ SCENARIOS = (
     ),
     Scenario(
         "what waits is read again, edited and retried",
-        {Kind.EDIT: 1, Kind.PURGE: 1, Kind.RETRY: 1, Kind.CLEAR_ALL: 1},
+        {Kind.EDIT: 1, Kind.PURGE: 1, Kind.RETRY: 1},
         _that_wait,
     ),
 )
