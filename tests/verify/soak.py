@@ -2,7 +2,8 @@
 
     PYTHONPATH=tests python -m verify.soak --minutes 60
 
-Every other round has a device whose table takes few records. Prints the seed of every round; a failure is shrunk and printed, and ``--seed`` runs its round again.
+Every other round has a device whose table takes few records. Prints the seed of every round; a failure is
+shrunk and printed, and ``--seed`` runs its round again.
 """
 
 from __future__ import annotations

@@ -35,7 +35,15 @@ from statesync.protocol.messages import (
 )
 from statesync.values import Direction, Reason
 from statesync.verify.modelled import downloads, hub, others, quarantine, table, uploads
-from statesync.verify.modelled.device import MISSED_DELETES, Device, Tally, adapt, reread, with_change
+from statesync.verify.modelled.device import (
+    MISSED_DELETES,
+    Device,
+    Tally,
+    adapt,
+    fix_limit,
+    reread,
+    with_change,
+)
 from statesync.verify.modelled.hub import Hub
 from statesync.verify.modelled.quarantine import Misfit
 from statesync.verify.modelled.uploads import Batch, Verdicts
@@ -631,7 +639,6 @@ def count_nothing_that_goes(patch: pytest.MonkeyPatch) -> None:
 
 def let_parked_changes_go(patch: pytest.MonkeyPatch) -> None:
     """Send in each session again what the hub has refused."""
-    fix_limit = storage.fix_limit
     patch.setattr(storage, "fix_limit", lambda device: fix_limit(others.retried(device)))
 
 

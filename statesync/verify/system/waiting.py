@@ -108,7 +108,7 @@ def broken_by_download(device: Device, talk: Talk) -> str | None:
 
 
 def broken_at_last(device: Device) -> str | None:
-    """Return the promise that is broken where records wait that fit, by themselves or all together, or None."""
+    """Return the promise that is broken where records wait that fit, alone or together, or None."""
     free = [each for each in device.held if device.pending(each.key) is None]
     if any(table.fits(device.rules, device.rows, each.key, each.data) for each in free):
         return HEALED
