@@ -14,6 +14,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import ClassVar
 
+import pytest
 from attrs import evolve
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -22,6 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from statesync.verify.modelled import others
 from statesync.verify.modelled.device import Device, write
 from statesync.verify.modelled.hub import Hub
+from statesync.verify.modelled.table import Rules, fits
 from statesync.verify.modelled.wire import fields
 from statesync.verify.system import driver
 from statesync.verify.system.happening import UNDER_THE_LOCK, Budget, Happening, Kind
@@ -34,11 +36,14 @@ from .real import RealWorld
 
 MOST = 30
 KEYS = ["x", "y", "z"]
+UNFIT = "unfit"
 TEXTS = ["one", "two", "a text that is too large for the hub"]
+FEW_FIT = Rules(refuses=(fields({"text": UNFIT}),), is_unique=True)
+"""What the table of a device may ask of its records, while that of the other takes all."""
 OTHERWISE = {Kind.EDIT, Kind.DELETE} | UNDER_THE_LOCK
 """What has a rule of its own."""
 ALL = Budget.of(dict.fromkeys(set(Kind) - OTHERWISE, 2))
-DIRECTED = {Kind.SET_UP, Kind.TRACK, Kind.TRACK_ANEW}
+DIRECTED = {Kind.SET_UP, Kind.TRACK, Kind.TRACK_ANEW, Kind.MIGRATE}
 """What happens only where it is said: a file that is set up again and again takes long."""
 ROUND = settings(
     stateful_step_count=30,
@@ -58,15 +63,20 @@ OPTIONS = st.builds(
 
 
 class AlikeMachine(RuleBasedStateMachine):
-    """See the module. Two devices begin with nothing, and so does the hub."""
+    """See the module. Two devices begin with nothing, and so does the hub.
+
+    ``table_rules`` are those of the table of device b.
+    """
 
     folder: ClassVar[Path]
+    table_rules: ClassVar[Rules | None] = None
 
     def __init__(self) -> None:
         super().__init__()
         self.names = Names()
-        self.real = RealWorld(self.folder / uuid.uuid4().hex, MOST)
-        devices = Device("a", "a"), Device("b", "b")
+        refused = UNFIT if self.table_rules else None
+        self.real = RealWorld(self.folder / uuid.uuid4().hex, MOST, refused)
+        devices = Device("a", "a"), Device("b", "b", rules=self.table_rules)
         self.world = World(Hub(most=MOST), devices, (), ALL, most_later=MOST, is_odd=True)
 
     def teardown(self) -> None:
@@ -74,12 +84,17 @@ class AlikeMachine(RuleBasedStateMachine):
 
     # -- what happens --------------------------------------------------------------------------------
 
-    @rule(index=st.integers(0, 1), key=st.sampled_from(KEYS), text=st.sampled_from([*TEXTS, None]))
+    @rule(index=st.integers(0, 1), key=st.sampled_from(KEYS), text=st.sampled_from([*TEXTS, UNFIT, None]))
     def write(self, index: int, key: str, text: str | None) -> None:
-        """Let the user of a device write or delete a record."""
-        if text is None and self.world.devices[index].row(key) is None:
+        """Let the user of a device write or delete a record, unless its table refuses that."""
+        device = self.world.devices[index]
+        if text is None and device.row(key) is None:
             return
         data = None if text is None else fields({"text": text})
+        if not fits(device.rules, device.rows, key, data):
+            with pytest.raises(sqlite3.IntegrityError):
+                self.real.devices[index].write(key, text)
+            return
         a, b = self.world.devices
         devices = (a, write(b, key, data)) if index else (write(a, key, data), b)
         self.world = evolve(self.world, devices=devices)

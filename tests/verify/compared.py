@@ -11,7 +11,7 @@ from attrs import evolve, frozen
 
 from statesync.protocol.conversation import Conversation
 from statesync.protocol.messages import Event, Prepared, RequestFailed
-from statesync.verify.modelled.device import Device, Pending
+from statesync.verify.modelled.device import Device, Pending, Tally
 from statesync.verify.modelled.hub import Hub
 from statesync.verify.modelled.wire import Fields
 from statesync.verify.system.world import Talk
@@ -114,11 +114,15 @@ def journal(talk: Talk, device: Device, real: RealSession, plain: sqlite3.Connec
         name,
     ).fetchall()
     committed = [json.loads(detail) for (detail,) in details]
+    tallies = [
+        Tally(each["direction"], each["records"], each.get("held", 0), each.get("released", 0))
+        for each in committed
+    ]
     now = talk.conversation
     return Compared(
         "journals",
         (now.phase, now.batch and (now.batch.phase,), list(device.committed)),
-        (phase, batch, [(each["direction"], each["records"]) for each in committed]),
+        (phase, batch, tallies),
     )
 
 
@@ -144,7 +148,13 @@ def tables(device: Device, plain: sqlite3.Connection, names: Names) -> Iterator[
     seen = rows("SELECT key FROM statesync_seen ORDER BY key")
     yield Compared("seen keys", [(key,) for key in device.seen], seen)
     ahead = rows("SELECT key, version FROM statesync_base ORDER BY key")
-    yield Compared("versions ahead of the cursor", list(device.ahead), ahead)
+    yield Compared("versions that are exceptions to the cursor", list(device.ahead), ahead)
+    held = [(each.key, each.version, text_of(each.data), each.in_the_way, each.tries) for each in device.held]
+    waits = rows(
+        "SELECT key, version, CAST(data AS TEXT), in_the_way, tries FROM statesync_quarantine ORDER BY rowid"
+    )
+    found = [(key, version, text_of_json(data), *why) for key, version, data, *why in waits]
+    yield Compared("quarantines", held, found)
     yield _outbox(device, plain, names)
     yield _doubt(device, plain, names)
     overruled = [

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from attrs import define, evolve, field
-from peewee import TextField
+from peewee import SQL, TextField
 
 from statesync import Store, SyncOptions, SyncType
 from statesync.errors import RemoteError, StoreFull, SyncFailed
@@ -144,6 +144,7 @@ class RealDevice:
     name: str
     path: Path
     store: Store
+    check: str = ""
     running: RealSession | None = None
     programs: int = 0
 
@@ -191,7 +192,12 @@ class RealDevice:
             self.parts.database.leave()
 
     def be_set_up(self, how: Kind) -> None:
-        """Let another program set the store up: with another column, one more model, or lost triggers."""
+        """Let another program set the store up.
+
+        It has another column, one more model, lost triggers, or a table that takes every record.
+        """
+        if how is Kind.MIGRATE:
+            self.take_rules_away()
         if how is Kind.TRACK_ANEW:
             with closing(sqlite3.connect(self.path)) as plain, plain:
                 triggers = plain.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall()
@@ -206,6 +212,16 @@ class RealDevice:
         other.setup()
         other.close()
 
+    def take_rules_away(self) -> None:
+        """Take check and unique index from the table, in the way that SQLite documents."""
+        with closing(sqlite3.connect(self.path)) as plain, plain:
+            plain.execute("DROP INDEX IF EXISTS note_text")
+            plain.execute("PRAGMA writable_schema = ON")
+            plain.execute(
+                "UPDATE sqlite_master SET sql = replace(sql, ?, '') WHERE name = 'note'", (self.check,)
+            )
+            plain.execute("PRAGMA writable_schema = RESET")
+
     def write(self, key: str, text: str | None) -> None:
         """Write or delete a record as another program would."""
         with closing(sqlite3.connect(self.path)) as plain, plain:
@@ -217,10 +233,14 @@ class RealDevice:
 
 @define(eq=False)
 class RealWorld:
-    """Two devices and a hub, on files in ``folder``."""
+    """Two devices and a hub, on files in ``folder``.
+
+    With ``refused``, the table of device b does not take that text, and takes no text twice.
+    """
 
     folder: Path
     most: int
+    refused: str | None = None
     hub: Hub = field(init=False)
     devices: tuple[RealDevice, RealDevice] = field(init=False)
     late: Request | None = None
@@ -230,7 +250,7 @@ class RealWorld:
         self.folder.mkdir()
         prepare(self.url)
         self.hub = self.open_hub()
-        self.devices = self._device("a"), self._device("b")
+        self.devices = self._device("a", None), self._device("b", self.refused)
         self.device = self.devices[0]
 
     @property
@@ -240,17 +260,19 @@ class RealWorld:
     def open_hub(self) -> Hub:
         return Hub(self.url, without_tokens=True, limits=HubLimits(record=self.most))
 
-    def _device(self, name: str) -> RealDevice:
+    def _device(self, name: str, refused: str | None) -> RealDevice:
         path = self.folder / f"{name}.db"
         store = Store(path)
         database: Any = store.database
         database.pragma("synchronous", "off", permanent=True)
 
+        check = "" if refused is None else f"CHECK (text <> '{refused}')"
+
         class Note(store.Model):  # type: ignore[name-defined, misc]
-            text = TextField()
+            text = TextField(unique=bool(check), constraints=[SQL(check)] if check else [])
 
         store.setup()
-        return RealDevice(name, path, store)
+        return RealDevice(name, path, store, check)
 
     def close(self) -> None:
         """Close everything and remove the files."""
@@ -274,8 +296,10 @@ class RealWorld:
                 self.restore()
             case Kind.PURGE:
                 self.hub.purge(SPACE, 1 << 62)
-            case Kind.SET_UP | Kind.TRACK | Kind.TRACK_ANEW:
+            case Kind.SET_UP | Kind.TRACK | Kind.TRACK_ANEW | Kind.MIGRATE:
                 self.device.be_set_up(what.kind)
+            case Kind.RETRY:
+                self.device.store.retry()
             case Kind.LATE:
                 assert self.late is not None
                 self.ask(self.late)

@@ -2,7 +2,8 @@
 
     PYTHONPATH=tests python -m verify.soak --minutes 60
 
-Prints the seed of every round; a failure is shrunk and printed, and ``--seed`` runs its round again.
+Every other round has a device whose table takes few records. Prints the seed of every round; a failure is
+shrunk and printed, and ``--seed`` runs its round again.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from tempfile import TemporaryDirectory
 from hypothesis import seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from .alike import ROUND, AlikeMachine
+from .alike import FEW_FIT, ROUND, AlikeMachine
 
 
 def main() -> None:
@@ -31,9 +32,10 @@ def main() -> None:
     number = random.randrange(1 << 32) if options.seed is None else options.seed
     until, rounds = time.monotonic() + options.minutes * 60, 0
     with TemporaryDirectory() as folder:
-        machine = type("Machine", (AlikeMachine,), {"folder": Path(folder)})
         while rounds == 0 or time.monotonic() < until:
             print(f"seed {number}: {options.histories} histories", flush=True)
+            rules = None if number % 2 else FEW_FIT
+            machine = type("Machine", (AlikeMachine,), {"folder": Path(folder), "table_rules": rules})
             wanted = settings(ROUND, max_examples=options.histories, database=None)
             run_state_machine_as_test(seed(number)(machine), settings=wanted)
             number, rounds = number + 1, rounds + 1

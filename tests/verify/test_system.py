@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import pytest
 from attrs import evolve
@@ -34,12 +34,30 @@ from statesync.protocol.messages import (
     StoreDoubt,
 )
 from statesync.values import Direction, Reason
-from statesync.verify.modelled import downloads, hub, others, uploads
-from statesync.verify.modelled.device import MISSED_DELETES, Device, reread, with_change
+from statesync.verify.modelled import downloads, hub, others, quarantine, table, uploads
+from statesync.verify.modelled.device import (
+    MISSED_DELETES,
+    Device,
+    Tally,
+    adapt,
+    fix_limit,
+    reread,
+    with_change,
+)
 from statesync.verify.modelled.hub import Hub
+from statesync.verify.modelled.quarantine import Misfit
 from statesync.verify.modelled.uploads import Batch, Verdicts
-from statesync.verify.modelled.wire import Push, PushAnswer, Request
-from statesync.verify.system import SystemReport, check_system, driver, network, promises, steps, storage
+from statesync.verify.modelled.wire import Entry, Push, PushAnswer, Request
+from statesync.verify.system import (
+    SystemReport,
+    check_system,
+    driver,
+    network,
+    promises,
+    steps,
+    storage,
+    waiting,
+)
 from statesync.verify.system.explore import check_scenarios
 from statesync.verify.system.happening import Kind
 from statesync.verify.system.scenarios import POLICIES, SCENARIOS, Scenario, in_conflict
@@ -48,6 +66,7 @@ from statesync.verify.system.world import Asked, Talk, World
 NETWORK, EDITS, DELETES, DISK, REJECTIONS, DIRECTIONS = SCENARIOS[:6]
 RESTORED, FORGETFUL, UNWILLING, SMALL, FORBIDDING = SCENARIOS[6:11]
 OTHERS, CLEARED, RESET = SCENARIOS[11:14]
+MISFITS, WAITING = SCENARIOS[14:]
 
 ENOUGH = evolve(NETWORK, accidents={Kind.CANCEL: 1, Kind.LOSE_REQUEST: 1, Kind.LOSE_ANSWER: 1})
 """What is needed to notice most defects, and quick."""
@@ -108,6 +127,8 @@ def test_the_bounds_are_as_wide_as_promised(report: SystemReport) -> None:
         ),
         ("the store is cleared between sessions", {"CLEAR": 1, "CLEAR_ALL": 1, "CRASH": 1}),
         ("the store is reset between sessions", {"RESET": 1, "RESET_ALL": 1, "CRASH": 1}),
+        ("records do not fit their table", {"EDIT": 1, "MIGRATE": 1, "CRASH": 1}),
+        ("what waits is read again, edited and retried", {"EDIT": 1, "PURGE": 1, "RETRY": 1}),
     ]
     world = in_conflict("server_wins")
     assert [device.name for device in world.devices] == ["a", "b"]
@@ -355,7 +376,7 @@ def test_an_edit_during_the_upload_that_is_forgotten_is_noticed(monkeypatch: pyt
         "_acknowledge",
         lambda device, batch, change, verdict: with_change(device, change.key, lambda _: None),
     )
-    assert statements(ONE_EDIT) & {promises.NOTHING_LOST, promises.AGREED}
+    assert promises.ARRIVED in statements(ONE_EDIT)
 
 
 def test_an_edit_during_the_upload_that_stays_in_its_place_is_noticed(
@@ -477,7 +498,7 @@ def test_a_store_that_does_not_look_at_descriptions_is_noticed(monkeypatch: pyte
 
 def test_a_reset_without_the_lock_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steps, "_may_happen", without_the_lock)
-    assert statements(KEPT) >= {promises.ONCE, promises.NEVER_FORKED}
+    assert statements(KEPT) >= {waiting.CONTESTED, promises.NEVER_FORKED}
     all_reset = evolve(RESET, accidents={Kind.RESET_ALL: 1})
     assert statements(all_reset) >= {promises.TRUTHFUL, promises.COMPLETE}
 
@@ -512,6 +533,152 @@ def test_a_reset_that_offers_nothing_is_noticed(monkeypatch: pytest.MonkeyPatch)
         steps.OTHERS, Kind.RESET, lambda device: evolve(reset(device, keep_records=True), outbox=())
     )
     assert in_every_policy(KEPT) & {promises.NOTHING_LOST, promises.AGREED}
+
+
+# -- quarantine and parking ----------------------------------------------------------------------------
+
+FITTING = evolve(MISFITS, accidents={Kind.MIGRATE: 1})
+EDITED = evolve(MISFITS, accidents={Kind.EDIT: 1})
+READ_AGAIN = evolve(WAITING, accidents={Kind.EDIT: 1, Kind.PURGE: 1})
+RETRIED = evolve(WAITING, accidents={Kind.RETRY: 1})
+WITH_MISFITS = (FITTING, RETRIED, EDITED, READ_AGAIN)
+STARTED_OVER = (
+    evolve(MISFITS, accidents={Kind.CLEAR_ALL: 1}),
+    evolve(WAITING, accidents={Kind.CLEAR_ALL: 1, Kind.RESET: 1, Kind.RESET_ALL: 1}),
+)
+READ_OVER = evolve(WAITING, accidents={Kind.SET_UP: 1, Kind.TRACK_ANEW: 1})
+
+
+def is_noticed(broken: str) -> bool:
+    """Tell whether a promise is broken in the worlds in which records wait, with small bounds."""
+    return any(broken in statements(each, policy) for each in WITH_MISFITS for policy in POLICIES)
+
+
+@pytest.mark.parametrize("scenario", [*STARTED_OVER, READ_OVER])
+def test_what_waits_keeps_its_promises_where_the_store_changes(scenario: Scenario) -> None:
+    assert in_every_policy(scenario) == set()
+
+
+def drop_the_page(patch: pytest.MonkeyPatch) -> None:
+    """Store nothing of a page that has a record that does not fit."""
+    write = quarantine.write
+
+    def dropped(device: Device, entries: Sequence[Entry]) -> tuple[Device, tuple[Misfit, ...]]:
+        after, misfits = write(device, entries)
+        return (device, ()) if misfits else (after, misfits)
+
+    patch.setattr(quarantine, "write", dropped)
+
+
+def forget_what_does_not_fit(patch: pytest.MonkeyPatch) -> None:
+    """Move the cursor without the row in quarantine."""
+    patch.setattr(quarantine, "hold", lambda device, misfits: device)
+    patch.setattr(quarantine, "keep_bases", lambda device, misfits, known: device)
+
+
+def take_the_cursor_for_the_base(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(quarantine, "keep_bases", lambda device, misfits, known: device)
+
+
+def pass_over_old_rows(patch: pytest.MonkeyPatch) -> None:
+    """Forget the versions of old rows where a read from the start passes them."""
+    passes = downloads._pass_over
+    patch.setattr(
+        downloads,
+        "_pass_over",
+        lambda device, cursor: evolve(device, ahead=passes(evolve(device, held=()), cursor).ahead),
+    )
+
+
+def overwrite_what_is_pending(patch: pytest.MonkeyPatch) -> None:
+    """Try again also what a change waits of."""
+    patch.setattr(quarantine, "_free", lambda device, some: list(some))
+
+
+def keep_the_exception(patch: pytest.MonkeyPatch) -> None:
+    release = quarantine.release
+    patch.setattr(
+        quarantine, "release", lambda device, keys: evolve(release(device, keys), ahead=device.ahead)
+    )
+
+
+def release_for_no_verdict(patch: pytest.MonkeyPatch) -> None:
+    store = uploads.store
+
+    def stored(device: Device, batch: Batch, verdicts: Verdicts) -> tuple[Device, int, int | None]:
+        with pytest.MonkeyPatch.context() as within:
+            within.setattr(quarantine, "release", lambda device, keys: device)
+            return store(device, batch, verdicts)
+
+    patch.setattr(uploads, "store", stored)
+
+
+def forget_in_a_read_from_the_start(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(storage, "adapt", lambda device, refusal: evolve(adapt(device, refusal), held=()))
+
+
+def keep_what_the_hub_has_no_more(patch: pytest.MonkeyPatch) -> None:
+    """Let what waits stay where a read from the start has not met it."""
+    finish = downloads._finish_reread
+    patch.setattr(downloads, "_finish_reread", lambda device: evolve(finish(device), held=device.held))
+
+
+def never_try_again(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(quarantine, "try_again", lambda device: (device, 0))
+
+
+def make_no_room(patch: pytest.MonkeyPatch) -> None:
+    """Try records that have each other's values one by one."""
+    patch.setattr(table, "with_room", lambda rules, rows, crowded: (rows, set(crowded)))
+
+
+def count_nothing_that_goes(patch: pytest.MonkeyPatch) -> None:
+    """Let a session's journal say nothing of what it let go."""
+    patch.setattr(downloads, "Tally", lambda *told, **_: Tally(*told[:3]))
+
+
+def let_parked_changes_go(patch: pytest.MonkeyPatch) -> None:
+    """Send in each session again what the hub has refused."""
+    patch.setattr(storage, "fix_limit", lambda device: fix_limit(others.retried(device)))
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "broken"),
+    [
+        (drop_the_page, promises.ARRIVED),
+        (forget_what_does_not_fit, promises.ARRIVED),
+        (take_the_cursor_for_the_base, waiting.CONTESTED),
+        (pass_over_old_rows, waiting.CONTESTED),
+        (overwrite_what_is_pending, promises.NOTHING_LOST),
+        (keep_the_exception, waiting.EXACT),
+        (release_for_no_verdict, promises.ARRIVED),
+        (forget_in_a_read_from_the_start, waiting.WAITS),
+        (keep_what_the_hub_has_no_more, promises.AGREED),
+        (never_try_again, waiting.HEALED),
+        (make_no_room, waiting.HEALED),
+        (count_nothing_that_goes, waiting.COUNTED),
+        (let_parked_changes_go, waiting.WAITS),
+    ],
+)
+def test_a_store_that_does_not_let_wait_what_has_to_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, sabotage: Callable[[pytest.MonkeyPatch], None], broken: str
+) -> None:
+    sabotage(monkeypatch)
+    assert is_noticed(broken)
+
+
+def test_records_wait_and_are_let_go_and_changes_are_parked() -> None:
+    """The worlds have what they are about: a swap, an old row that is edited, and something refused."""
+    seen = {world for scenario in WITH_MISFITS for world in reached(scenario.worlds("client_wins"))}
+    assert {len(world.devices[0].held) for world in seen} == {0, 1, 2}
+    ends = [world.devices[0] for world in seen if world.is_over]
+    assert {(bool(device.held), device.rules is None) for device in ends} == {
+        (False, False),
+        (True, False),
+        (False, True),
+    }
+    assert any(change.is_parked for world in seen for change in world.devices[0].outbox)
+    assert any(world.devices[0].conflicts and world.devices[0].held for world in seen)
 
 
 def test_a_violation_comes_with_its_way(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The rules of a modelled device's table: which records it takes, and which stand in the way of others."""
+"""The rules of a modelled device's table: which records it takes, and which one is in another's way."""
 
 from __future__ import annotations
 

@@ -320,8 +320,8 @@ SCENARIOS = (
         _that_do_not_fit,
     ),
     Scenario(
-        "what waits is read again, edited, deleted and retried",
-        {Kind.EDIT: 1, Kind.DELETE: 1, Kind.PURGE: 1, Kind.RETRY: 1},
+        "what waits is read again, edited and retried",
+        {Kind.EDIT: 1, Kind.PURGE: 1, Kind.RETRY: 1},
         _that_wait,
     ),
 )

@@ -27,12 +27,12 @@ def broken_by_commit(before: Device, after: Device, talk: Talk) -> str | None:
         return WAITS
     if not before.held and not after.held:
         return None
-    told = sum(each.held - each.released for each in after.committed)
-    if len(after.held) != talk.held_before + told:
-        return COUNTED
     now = {each.key: each for each in after.held}
     left = (each for each in before.held if each.key not in now or now[each.key].version != each.version)
-    return None if all(_may_leave(each, after, talk) for each in left) else WAITS
+    if not all(_may_leave(each, after, talk) for each in left):
+        return WAITS
+    told = sum(each.held - each.released for each in after.committed)
+    return None if len(after.held) == talk.held_before + told else COUNTED
 
 
 def _is_stale(device: Device) -> bool:
@@ -80,8 +80,11 @@ def broken_by_others(before: Device, after: Device) -> str | None:
 
 
 def broken_by_push(before: Hub, after: Hub, request: Request, device: Device) -> str | None:
-    """Return the promise that is broken where the hub wrote over another device's record, or None."""
-    if not isinstance(request, Push) or after.head == before.head:
+    """Return the promise that is broken where the hub wrote over another device's record, or None.
+
+    A restored hub has older records than were read of it, so that this says nothing of them.
+    """
+    if not isinstance(request, Push) or after.head == before.head or before.epochs > 1:
         return None
     for change in request.changes:
         found, now = (hub.find(change.object, change.key) for hub in (before, after))
@@ -105,7 +108,10 @@ def broken_by_download(device: Device, talk: Talk) -> str | None:
 
 
 def broken_at_last(device: Device) -> str | None:
-    """Return the promise that is broken where a record waits that fits, or None."""
-    free = (each for each in device.held if device.pending(each.key) is None)
-    stuck = any(table.fits(device.rules, device.rows, each.key, each.data) for each in free)
+    """Return the promise that is broken where records wait that fit, alone or together, or None."""
+    free = [each for each in device.held if device.pending(each.key) is None]
+    if any(table.fits(device.rules, device.rows, each.key, each.data) for each in free):
+        return HEALED
+    moved = table.written(device.rows, [(each.key, each.data) for each in free])
+    stuck = free and all(table.fits(device.rules, moved, each.key, each.data) for each in free)
     return HEALED if stuck else None
