@@ -64,9 +64,14 @@ class MisfitDevice(WorldDevice):
 
     def make_rule(self, made: TableRule) -> None:
         """Make a rule by SQL of its own, unless the table's records break it already."""
-        with closing(sqlite3.connect(self.path)) as plain, suppress(sqlite3.IntegrityError):
-            plain.execute(made.make)
-            self.rules[made.name] = made
+        with closing(sqlite3.connect(self.path)) as plain:
+            try:
+                plain.execute(made.make)
+            except sqlite3.DatabaseError as error:
+                if "constraint failed" not in str(error):
+                    raise
+            else:
+                self.rules[made.name] = made
 
     def end_rules(self, names: Iterable[str]) -> None:
         """Take rules away by a migration."""
