@@ -14,6 +14,7 @@ from statesync.cli.printing import (
     plain_table,
     print_json,
     print_table,
+    say,
 )
 from statesync.diagnosis import ObjectDiagnosis
 from statesync.errors import StoreCorrupt
@@ -60,13 +61,13 @@ def _report(found: list[Complaint], left: list[Complaint], *, repaired: bool) ->
     if not found:
         click.echo("the store is sound")
     for complaint in found:
-        click.echo(f"{complaint.about}: {complaint.message}")
+        say(f"{complaint.about}: {complaint.message}")
     if found and repaired:
         mended = [complaint for complaint in found if complaint not in left]
         click.echo(f"mended {len(mended)} of {len(found)}; sync to fetch what comes from the hub")
         for complaint in left:
             if complaint not in found:
-                click.echo(f"{complaint.about}: {complaint.message}")
+                say(f"{complaint.about}: {complaint.message}")
     elif any(complaint.repair for complaint in found):
         click.echo("run it again with --repair to mend that")
 
@@ -104,7 +105,7 @@ def _print_diagnosis(objects: tuple[ObjectDiagnosis, ...]) -> None:
         table.add_row(one.object, *map(str, counts))
     print_table(table)
     for difference in (difference for one in objects for difference in one.differences):
-        click.echo(f"{difference.object} {difference.key}: {difference.kind.replace('_', ' ')}")
+        say(f"{difference.object} {difference.key}: {difference.kind.replace('_', ' ')}")
 
 
 @click.command()

@@ -7,6 +7,7 @@ command stands here.
 from __future__ import annotations
 
 import sys
+import unicodedata
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
@@ -32,6 +33,9 @@ class Listed:
         command: click.Command = getattr(import_module(module), attribute)
         return command
 
+
+_UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+"""Control and format characters, surrogates, and separators of lines."""
 
 LISTED: dict[str, Listed] = {
     "demo": Listed("statesync.cli.demo:demo", "demo", "Show the whole story on real records, hub included."),
@@ -119,8 +123,16 @@ def commands() -> None:
     """
 
 
+def visible(text: str) -> str:
+    """Return a text with everything that a terminal might obey, or not show, written as an escape."""
+    return "".join(
+        char if unicodedata.category(char) not in _UNSEEN else char.encode("unicode_escape").decode()
+        for char in text
+    )
+
+
 def _fail(message: str, code: int) -> NoReturn:
-    click.echo("statesync: " + " ".join(message.split()), err=True)
+    click.echo("statesync: " + visible(" ".join(message.split())), err=True)
     sys.exit(code)
 
 

@@ -13,6 +13,7 @@ from statesync.cli.printing import (
     plain_table,
     print_json,
     print_table,
+    say,
 )
 from statesync.errors import UnknownObject
 from statesync.scope import Store
@@ -83,13 +84,13 @@ def _newest(store: Store, database: str) -> SessionInfo:
 
 def _print_summary(info: SessionInfo) -> None:
     click.echo(f"session  {info.id}, started {local_time(info.started)}")
-    click.echo(f"scope    {', '.join(info.objects)} in space {info.space}")
+    say(f"scope    {', '.join(info.objects)} in space {info.space}")
     click.echo(
         f"ended    {ending(info)} after {info.stats.elapsed:.2f} s, "
         f"{info.stats.uploaded:,} records up, {info.stats.downloaded:,} down"
     )
     if info.error:
-        click.echo(f"because  {info.error}")
+        say(f"because  {info.error}")
 
 
 def _print_batches(info: SessionInfo) -> None:

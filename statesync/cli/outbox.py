@@ -12,6 +12,7 @@ from statesync.cli.printing import (
     plain_table,
     print_json,
     print_table,
+    say,
 )
 from statesync.conflicts import Record
 from statesync.values import ConflictEntry, Parked, PendingChange
@@ -129,7 +130,7 @@ def _fields(values: tuple[str, ...]) -> dict[str, str]:
 
 
 def _print_conflict(entry: ConflictEntry) -> None:
-    click.secho(f"{entry.id}  {entry.object} {entry.key}", bold=True, nl=False)
+    say(f"{entry.id}  {entry.object} {entry.key}", bold=True, nl=False)
     click.echo(f"  {local_time(entry.at)}, session {entry.session}")
     table = plain_table("field", "before", "device", "hub", "kept")
     sides = (entry.base, entry.local, entry.remote)

@@ -1,4 +1,7 @@
-"""How the commands print: values as JSON for machines, tables for people."""
+"""How the commands print: values as JSON for machines, tables for people.
+
+What other devices wrote is data: no markup, and nothing that a terminal would obey.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,9 @@ import click
 import msgspec
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from statesync.cli.commands import visible
 from statesync.values import SessionInfo
 
 PLAIN_WIDTH = 200
@@ -29,6 +34,19 @@ def database_argument(command: _Command) -> _Command:
     return click.argument("database", metavar="DB")(command)
 
 
+def say(text: str, *, bold: bool = False, nl: bool = True) -> None:
+    """Print one line for people, whatever stands in it."""
+    click.secho(visible(text), bold=bold or None, nl=nl)
+
+
+class PlainTable(Table):
+    """A table whose cells are texts as they are."""
+
+    def add_row(self, *cells: Any, **options: Any) -> None:
+        """Add a row of texts."""
+        super().add_row(*(Text(visible(str(cell))) for cell in cells), **options)
+
+
 def print_json(value: object) -> None:
     """Print attrs values, mappings and lists of them as JSON."""
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
@@ -44,7 +62,7 @@ def print_table(table: Table) -> None:
 
 def plain_table(*columns: str, right: Iterable[str] = ()) -> Table:
     """Return an empty table; the columns in ``right`` are aligned to the right."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = PlainTable(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     return table

@@ -5,9 +5,10 @@ from __future__ import annotations
 import click
 from attrs import frozen
 
+from statesync.cli.commands import visible
 from statesync.cli.devices import opened
 from statesync.cli.interrupt import cancelled_by_interrupt
-from statesync.cli.printing import database_argument, json_option, print_json
+from statesync.cli.printing import database_argument, json_option, print_json, say
 from statesync.cli.progress import SessionBar
 from statesync.conflicts import POLICIES
 from statesync.errors import (
@@ -124,7 +125,7 @@ def _report(database: str, store: Store, session: Session, error: SyncError | No
     elif result is not None:
         _print_summary(database, result)
     if isinstance(error, SyncCancelled):
-        click.echo(f"statesync: {error.message}; sync again to go on", err=True)
+        click.echo(visible(f"statesync: {error.message}; sync again to go on"), err=True)
         raise click.exceptions.Exit(CANCELLED)
     if error is not None:
         raise click.ClickException(f"{error.message}{_what_next(database, error)}")
@@ -158,6 +159,6 @@ def _print_summary(database: str, result: SyncResult) -> None:
         click.echo(f"in quarantine: {result.quarantined:,}; see: statesync quarantine {database}")
     for error in result.errors.download:
         if error.code == "orphaned":
-            click.echo(f"orphaned: {error.object} {error.key}: {error.message}")
+            say(f"orphaned: {error.object} {error.key}: {error.message}")
         elif error.code == "nothing_fits":
-            click.echo(error.message)
+            say(error.message)

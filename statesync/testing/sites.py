@@ -191,6 +191,15 @@ class WorldDevice:
                 for key, *values in found.execute(_select_all(tracked))
             }
 
+    def has_read(self, name: str, key: str, hub: WorldHub) -> bool:
+        """Tell whether this device has seen what others have written last to a record."""
+        with self.looking() as found:
+            client = found.execute("SELECT client FROM statesync_space").fetchone()
+            read = "SELECT object, max(cursor, coalesce(reread_from, 0)) FROM statesync_cursor"
+            cursors = dict(found.execute(read))  # what is read again was read before
+        written = hub.foreign(client[0] if client else "")
+        return all(at <= cursors.get(name, 0) for of, which, at, _ in written if (of, which) == (name, key))
+
     @contextmanager
     def looking(self) -> Iterator[sqlite3.Connection]:
         """Look into the database by a plain connection."""
@@ -224,8 +233,8 @@ class WorldDevice:
         return {(one.object, one.key): (one.version, one.record) for one in self.store.quarantine()}
 
     def pending_keys(self) -> set[tuple[str, str]]:
-        """Return the records with a change that waits for the hub."""
-        return set(self.waiting())
+        """Return the records of the world's models with a change that waits for the hub."""
+        return {(name, key) for name, key in self.waiting() if name in self.objects}
 
     def waiting(self) -> dict[tuple[str, str], PendingChange]:
         """Return the changes that wait for the hub, by their records."""

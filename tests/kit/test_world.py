@@ -71,8 +71,11 @@ class World(Decisions, RawSql, OddKeys, Beside, Refusals, LocalWrites):
     def take_back(self, site: int) -> None:
         """A program undoes what waits, unless some of it may have reached the hub."""
         device = self._device(site)
+        waiting = device.pending_keys()
         with suppress(UsageError):
-            self.write(device, device.store.rollback)
+            device.store.rollback()
+            for place in waiting:
+                self.ledger.let_go(device, *place)
 
     def teardown(self) -> None:
         """Let go of everything before the end."""

@@ -13,7 +13,6 @@ import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from typing import NamedTuple
 
 from attrs import field, frozen
 
@@ -35,6 +34,7 @@ from statesync.store.quarantine import Misfit, Reason
 from statesync.store.rereading import finish_reread
 from statesync.store.tracking.images import image_of
 from statesync.store.tracking.objects import Objects, TrackedObject
+from statesync.store.tracking.records import is_there
 from statesync.store.tracking.triggers import switched_off
 from statesync.wire import Entry, Page
 
@@ -89,7 +89,7 @@ def apply(
     """
     fold(connection, objects)
     rereads = [] if page.more else [each for each in positions.values() if each.rereading is not None]
-    held: list[_Held] = []
+    held: dict[str, list[Misfit]] = {}
     stored = NOTHING
     with switched_off(connection) if parts or rereads else nullcontext():
         for part in parts:
@@ -98,31 +98,28 @@ def apply(
             stored += Stored(released=finish_reread(connection, objects[cursor.object], cursor))
     moved = {name: at for name, at in page.cursors.items() if at != positions[name].position}
     if moved:
+        again = [name for name in moved if how.holds and positions[name].rereading is not None]
+        older = quarantine.older_rows(connection, again)
         cursors.move(connection, moved)
         bases.pass_over(connection, (Step(name, positions[name].position, at) for name, at in moved.items()))
-    for name, misfits, known in held:
-        quarantine.keep_bases(connection, name, misfits, known)
+        for row in older:
+            bases.remember(connection, *row)
+    for name, misfits in held.items():
+        quarantine.keep_bases(connection, name, misfits)
     return stored
 
 
-class _Held(NamedTuple):
-    """The records of an object that came into quarantine, and which records were ahead of the cursor then."""
-
-    name: str
-    misfits: list[Misfit]
-    known: Mapping[object, int]
-
-
 def _apply_part(
-    connection: sqlite3.Connection, part: ObjectPage, cursor: Cursor, how: How, held: list[_Held]
+    connection: sqlite3.Connection, part: ObjectPage, cursor: Cursor, how: How, held: dict[str, list[Misfit]]
 ) -> Stored:
     name = part.tracked.name
     before = quarantine.among(connection, name, part.keys) if how.holds else set()
+    stays = quarantine.written_over(connection, name, before) if before else set()
     count, misfits = apply_object(connection, part, cursor, how, before)
     waiting = {misfit.key for misfit in misfits}
-    released = quarantine.release(connection, name, before - waiting)
+    released = quarantine.release(connection, name, before - waiting - stays)
     if misfits:
-        held.append(_Held(name, misfits, bases.exceptions(connection, name)))
+        held[name] = misfits
         quarantine.hold(connection, name, misfits, how.session)
     return Stored(count, held=len(waiting - before), released=released)
 
@@ -163,12 +160,20 @@ def _store_at_once(connection: sqlite3.Connection, part: ObjectPage) -> None:
     """Store records. Deletes go first: a record may have the unique value of one that is deleted."""
     try:
         if part.deleted:
-            connection.executemany(part.tracked.sql.delete, [(key,) for key in part.deleted])
+            _delete_at_once(connection, part)
         upserts.write(connection, part.tracked, part.rows)
     except REFUSALS as error:
         if reason_of(error) is None:
             raise
         raise PageDoesNotFit from error
+
+
+def _delete_at_once(connection: sqlite3.Connection, part: ObjectPage) -> None:
+    """Delete records. Raises ``sqlite3.IntegrityError`` where a trigger passes over one without a word."""
+    tracked, keys = part.tracked, [(key,) for key in part.deleted]
+    gone = connection.executemany(tracked.sql.delete, keys).rowcount
+    if gone < len(keys) and any(is_there(connection, tracked, key) for key in part.deleted):
+        raise upserts.passed_over(tracked)
 
 
 def _store_apart(connection: sqlite3.Connection, part: ObjectPage, local: set[str], how: How) -> list[Misfit]:

@@ -104,7 +104,8 @@ class LocalWrites(SyncWorld):
     def _note(self, device: WorldDevice, name: str, key: str, record: Record | None) -> None:
         texts = [value for value in (record or {}).values() if isinstance(value, str)]
         mark = next((text for text in texts if text.startswith("local only, number")), None)
-        versions = len(self.hub.history(device.objects[name], key))
+        is_read = device.has_read(name, key, self.hub)  # else there is news already
+        versions = len(self.hub.history(device.objects[name], key)) if is_read else -1
         self._local[device.name, name, key] = _Local(record, mark, versions)
 
     # -- what is news --------------------------------------------------------------------------------

@@ -27,8 +27,6 @@ from statesync.testing.rows import Row
 from statesync.testing.sites import WorldDevice, key_of
 from statesync.testing.world import SyncWorld, update
 
-_CHANCE: st.SearchStrategy[Any] = st.booleans()
-
 Step = Callable[[Any], object]
 Way = Literal["setup", "step", "rebuild", "by hand", "by rows"]
 
@@ -163,7 +161,8 @@ class Versions(SyncWorld):
         model, keys, rows = _model(core, version), self.keys(core, device), self.rows(core, device)
         own = self._own_columns(version)
         with store.database.bind_ctx([model]):
-            if keys and data.draw(_CHANCE):
+            edits: bool = data.draw(st.booleans())
+            if keys and edits:
                 changes = own or self._some_fields(device, core, data)
                 if changes:
                     self.write(device, update(model, data.draw(st.sampled_from(keys)), changes))

@@ -30,7 +30,7 @@ VALUES = st.one_of(
     st.none(),
     st.integers(-3, 12),
     st.sampled_from(["a", "A", "b", "a ", "", "5", "05", "x" * 40]),
-    st.sampled_from([0.5, 5.0, 1e300, 2**62, True]),
+    st.sampled_from([0.5, 5.0, True]),
 )
 TYPES = st.sampled_from(["TEXT", "INTEGER", "REAL", "NUMERIC", ""])
 LIMITS = st.sampled_from(

@@ -147,6 +147,7 @@ def test_rows_keep_their_rowid_and_an_index_over_it(new_site: NewSite) -> None:
     a, b = new_site("a", item), new_site("b", item, search)
     a.model.create(id="k1", title="one")
     a.model.create(id="k2", title="two")
+    a.model.create(id="k3", title="three")
     a.sync()
     b.sync()
     before = dict(b.execute("SELECT id, rowid FROM item"))
