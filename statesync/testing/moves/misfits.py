@@ -375,7 +375,7 @@ def _uncounted(device: WorldDevice) -> int:
     """Return how many records wait of which the journal does not say that they came and did not leave."""
     entries = (entry for session in device.store.sessions() for entry in device.store.journal(session.id))
     details = [entry.detail for entry in entries if entry.trigger == "commit_batch"]
-    counted = sum(detail.get("held", 0) - detail.get("released", 0) for detail in details)
+    counted: int = sum(detail.get("held", 0) - detail.get("released", 0) for detail in details)
     return len(device.store.quarantine()) - counted
 
 
