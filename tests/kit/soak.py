@@ -14,7 +14,7 @@ import time
 from hypothesis import HealthCheck, Verbosity, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from .test_world import CrowdedWorld, World
+from .test_world import CrowdedWorld, MisfitWorld, World
 
 ROUND = settings(
     max_examples=100,
@@ -41,7 +41,7 @@ def main() -> None:
     rounds = 0
     while rounds == 0 or time.monotonic() < until:
         print(f"seed {number}: {options.histories} histories", flush=True)
-        world = CrowdedWorld if number % 2 else World
+        world = (World, CrowdedWorld, MisfitWorld)[number % 3]
         run_state_machine_as_test(
             seed(number)(world), settings=settings(ROUND, max_examples=options.histories)
         )

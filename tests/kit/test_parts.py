@@ -276,7 +276,7 @@ def test_a_world_notices_a_refused_change_that_is_dropped(refused: World) -> Non
     with pytest.raises(AssertionError, match="was parked, and went"):
         refused.let_sync(one, [], None)
     one.store.database.execute_sql("DROP TRIGGER drop_it")  # type: ignore[no-untyped-call]
-    one.store.scope(one.remote, Shelf).clear()
+    one.store.scope(one.remote, one.own(Shelf)).clear()
     with pytest.raises(AssertionError, match="lost"):
         refused.teardown()
 

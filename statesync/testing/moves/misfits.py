@@ -11,6 +11,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -35,7 +36,7 @@ _sites = st.integers(0, 7)
 _faults = st.lists(st.none() | st.sampled_from(Fault), max_size=4)
 _policies = st.sampled_from(["merge_fields", "server_wins", "client_wins"])
 
-_TEXTS = ("a", "A", "b", "c", "d", "long one", "long two")
+_TEXTS = ("long one", "a", "A", "b", "c", "d")
 """So few texts that two records often want one."""
 
 
@@ -64,9 +65,14 @@ class MisfitDevice(WorldDevice):
 
     def make_rule(self, made: TableRule) -> None:
         """Make a rule by SQL of its own, unless the table's records break it already."""
-        with closing(sqlite3.connect(self.path)) as plain, suppress(sqlite3.IntegrityError):
-            plain.execute(made.make)
-            self.rules[made.name] = made
+        with closing(sqlite3.connect(self.path)) as plain:
+            try:
+                plain.execute(made.make)
+            except sqlite3.DatabaseError as error:
+                if "constraint failed" not in str(error):
+                    raise
+            else:
+                self.rules[made.name] = made
 
     def end_rules(self, names: Iterable[str]) -> None:
         """Take rules away by a migration."""
@@ -110,6 +116,7 @@ class Misfits(SyncWorld):
 
     def __init__(self) -> None:
         super().__init__()
+        self._made = 0
         for site, device in enumerate(self.devices):
             for model in self.models if site else ():
                 self._ruled(device).make_rule(rules_of(model)[0])
@@ -155,13 +162,39 @@ class Misfits(SyncWorld):
 
     @rule(site=_sites, how_many=st.integers(2, 5), data=st.data())
     def fill(self, site: int, how_many: int, data: st.DataObject) -> None:
-        """Somebody makes some records with a text each, and everybody gets them."""
-        device, model = self._device(site), self._model(data)
+        """Somebody makes some records with a text each that nobody has, and everybody gets them."""
+        self._fill(site, self._model(data), how_many, data)
+
+    def _fill(self, site: int, model: type[peewee.Model], how_many: int, data: st.DataObject) -> list[Any]:
+        device, made = self._device(site), []
         if not (rows := self.rows(model, device)).is_empty:
-            for value in _TEXTS[-how_many:]:
-                row = data.draw(rows) | {_text_of(model).name: value}
-                self.write(device, lambda row=row: model.insert(row).execute())  # type: ignore[misc]
+            row = data.draw(rows)
+            for _ in range(how_many):
+                self._made += 1
+                key = f"{row[key_of(model).name]} {self._made}"
+                one = row | {key_of(model).name: key, _text_of(model).name: f"{self._made}"}
+                self.write(device, partial(_make, model, one))
+                made.append(key)
             self.sync_everybody()
+        return [key for key in made if key in self.keys(model, device)]
+
+    @rule(site=_sites, step=st.integers(1, 3), moves=st.booleans(), data=st.data())
+    def break_rules(self, site: int, step: int, moves: bool, data: st.DataObject) -> None:
+        """Everybody has some records; one table gets a rule, and on another device texts move or are new."""
+        model, other = self._model(data), site + 1
+        keys = self._fill(other, model, 4, data)
+        ruled = self._ruled(self._device(site))
+        made = data.draw(st.sampled_from(rules_of(model)))
+        if made.name not in ruled.rules:
+            ruled.make_rule(made)
+        device = self._device(other)
+        if moves and len(keys) > 1:
+            self.write(device, lambda: _move(device, model, keys, step))
+        elif keys:
+            text = {_text_of(model).name: data.draw(st.sampled_from(_TEXTS))}
+            self.write(device, update(model, data.draw(st.sampled_from(keys)), text))
+        self.let_sync(device, [], None)
+        self.let_sync(ruled, [], None)
 
     @rule(
         site=_sites, deletes=st.booleans(), policy=_policies, kind=st.sampled_from(SyncType), data=st.data()
@@ -323,6 +356,10 @@ def _text_of(model: type[peewee.Model]) -> peewee.Field:
     return next(one for one in model._meta.sorted_fields if isinstance(one, peewee.TextField))
 
 
+def _make(model: type[peewee.Model], row: Row) -> None:
+    model.insert(row).execute()
+
+
 def _move(device: WorldDevice, model: type[peewee.Model], keys: Sequence[Any], step: int) -> None:
     """Give each record the text of another, as one does beside a unique index: by texts that nobody has."""
     table, key, text = model._meta.table_name, key_of(model).column_name, _text_of(model).column_name
@@ -338,7 +375,7 @@ def _uncounted(device: WorldDevice) -> int:
     """Return how many records wait of which the journal does not say that they came and did not leave."""
     entries = (entry for session in device.store.sessions() for entry in device.store.journal(session.id))
     details = [entry.detail for entry in entries if entry.trigger == "commit_batch"]
-    counted = sum(detail.get("held", 0) - detail.get("released", 0) for detail in details)
+    counted: int = sum(detail.get("held", 0) - detail.get("released", 0) for detail in details)
     return len(device.store.quarantine()) - counted
 
 
