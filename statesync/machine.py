@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from logging import LogRecord, getLogger
 
 from attrs import frozen
 from transitions import EventData
@@ -174,11 +175,27 @@ class _Runner:
             raise InternalError(f"transitions and the {self.chart.name} chart do not agree about {move}")
 
 
+_NAME = "statesync "
+
+
+def _is_of_others(record: LogRecord) -> bool:
+    """Tell whether ``transitions`` logs of another machine than ours, whose name comes first in its lines.
+
+    It has ten lines a trigger for a program that logs at INFO, and none of them is news.
+    """
+    said = record.args[0] if isinstance(record.args, tuple) and record.args else ""
+    return not str(said).startswith(_NAME)
+
+
+getLogger("transitions.core").addFilter(_is_of_others)
+
+
 @lru_cache(maxsize=8)
 def _engine(chart: Chart) -> Engine:
     """Return the chart's engine. It holds no state (the models do), so all sessions share it."""
     return Engine(
         model=None,
+        name=f"{_NAME}{chart.name}",
         states=[str(phase) for phase in chart.phases],
         initial=str(chart.initial),
         transitions=[_transition(edge) for edge in chart.edges],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from logging import Logger, getLogger
+from logging import INFO, Logger, getLogger
 
 from statesync.errors import InternalError, NothingToCancel, StoreError, SyncCancelled, SyncError, UsageError
 from statesync.lifecycle import Phase
@@ -17,7 +17,7 @@ from statesync.store.recovery import recover
 from statesync.store.session_store import SessionStore
 from statesync.store.tracking.model import new_key
 from statesync.threads import Task, threads
-from statesync.values import CancelOptions, Part, Progress, Reason, State, SyncOptions, SyncResult
+from statesync.values import CancelOptions, Part, Progress, Reason, State, SyncOptions, SyncResult, SyncStats
 
 logger: Logger = getLogger(__name__)
 
@@ -45,7 +45,7 @@ class Session:
     ) -> None:
         self.id: str = new_key()
         self.objects = names
-        self._core = core
+        self._core, self._space = core, remote.space
         self._on_success, self._on_failure, self._on_progress = on_success, on_failure, on_progress
         self._mailbox = Mailbox()
         self._events: list[Progress] = []
@@ -174,6 +174,7 @@ class Session:
         if self._error is not None:
             self._error.phase, self._error.result = self.phase, self._result
         stats = self._result.stats if self._result else None
+        self._log(stats)
         self._tell(Progress(Part.SYNC, State.ENDED, outcome=self.phase, stats=stats))
         if self._error is not None:
             _call(self._on_failure, self._error)
@@ -181,6 +182,20 @@ class Session:
             _call(self._on_success, self._result)
         for on_success, on_failure in self._cancellers:
             self._answer_canceller(on_success, on_failure)
+
+    def _log(self, stats: SyncStats | None) -> None:
+        """Write the one line that a session has in a program's log; nothing of its records is in it."""
+        if stats is not None and logger.isEnabledFor(INFO):
+            why = "" if self._error is None else f" ({self._error.reason})"
+            counts = (stats.uploaded, stats.downloaded, stats.elapsed)
+            logger.info(
+                "session %s in space %s: %s%s, %d up, %d down, %.1f s",
+                self.id,
+                self._space,
+                self.phase,
+                why,
+                *counts,
+            )
 
     def _answer_canceller(
         self, on_success: Callable[[object], object] | None, on_failure: OnFailure | None

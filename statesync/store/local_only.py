@@ -25,6 +25,12 @@ TABLE = "statesync_local"
 LOCAL_KEYS = "SELECT key FROM statesync_local WHERE object = :object"
 """The keys of an object's records that are local only, as a part of a statement."""
 
+WRITTEN_OVER_HELD = (
+    "SELECT 1 FROM statesync_local AS local "
+    "WHERE local.object = held.object AND local.key = held.key AND local.version >= held.version"
+)
+"""Whether the local write was made while ``held``, a record in quarantine, waited: a part of a statement."""
+
 NOTHING_HERE = "null"
 """``here`` of a record that was not on the device."""
 

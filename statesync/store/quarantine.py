@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from attrs import astuple, frozen
 
 from statesync.conflicts import Record
-from statesync.store import bases
+from statesync.store import bases, local_only
 from statesync.values import Quarantined, RecordError
 
 TABLE = "statesync_quarantine"
@@ -84,17 +84,24 @@ def count_of(connection: sqlite3.Connection, names: Iterable[str]) -> int:
     return int(connection.execute(sql, (json.dumps(list(names)),)).fetchone()[0])
 
 
+def count_to_retry(connection: sqlite3.Connection, name: str, but: Iterable[str], pending: str) -> int:
+    """Return how many records of an object there are to try again, but ``but``; ``pending`` as below."""
+    sql = f"SELECT count(*) FROM statesync_quarantine AS held WHERE {_to_try(pending)}"
+    known = {"object": name, "but": json.dumps(list(but))}
+    return int(connection.execute(sql, known).fetchone()[0])
+
+
 def to_retry(
     connection: sqlite3.Connection, name: str, but: Iterable[str], pending: str, most: int, *, blocked: bool
 ) -> list[Misfit]:
     """Return up to ``most`` records of an object to try again: those that were tried least, oldest first.
 
     ``blocked`` are those behind another one that waits here. ``but`` are keys to leave out, and so are those
-    that ``pending`` picks, whose changes wait: these records wait for what the hub says of the change.
+    that ``pending`` picks, whose changes wait: these records wait for what the hub says of the change. Those
+    that were written over by what is local only wait for a newer version, or for a change.
     """
     rows = connection.execute(
-        f"SELECT {_MISFIT} FROM statesync_quarantine AS held WHERE object = :object "
-        f"AND key NOT IN (SELECT value FROM json_each(:but)) AND key NOT IN ({pending}) "
+        f"SELECT {_MISFIT} FROM statesync_quarantine AS held WHERE {_to_try(pending)} "
         "AND :blocked = (in_the_way IS NOT NULL AND EXISTS (SELECT 1 FROM statesync_quarantine AS other "
         "WHERE other.object = held.object AND other.key = held.in_the_way)) "
         "ORDER BY tries, rowid LIMIT :most",
@@ -108,11 +115,28 @@ def behind(
 ) -> list[Misfit]:
     """Return up to ``most`` records of an object that one of ``keys`` stood in the way of."""
     rows = connection.execute(
-        f"SELECT {_MISFIT} FROM statesync_quarantine WHERE object = :object "
-        f"AND in_the_way IN (SELECT value FROM json_each(:keys)) AND key NOT IN ({pending}) LIMIT :most",
-        {"object": name, "keys": json.dumps(list(keys)), "most": most},
+        f"SELECT {_MISFIT} FROM statesync_quarantine AS held WHERE {_to_try(pending)} "
+        "AND in_the_way IN (SELECT value FROM json_each(:keys)) LIMIT :most",
+        {"object": name, "but": "[]", "keys": json.dumps(list(keys)), "most": most},
     )
     return [_misfit(*row) for row in rows]
+
+
+def _to_try(pending: str) -> str:
+    return (
+        "held.object = :object AND held.key NOT IN (SELECT value FROM json_each(:but)) "
+        f"AND held.key NOT IN ({pending}) AND NOT EXISTS ({local_only.WRITTEN_OVER_HELD})"
+    )
+
+
+def written_over(connection: sqlite3.Connection, name: str, keys: Iterable[str]) -> set[str]:
+    """Return those of these records that wait here and were written over by what is local only."""
+    rows = connection.execute(
+        "SELECT key FROM statesync_quarantine AS held WHERE object = ? "
+        f"AND key IN (SELECT value FROM json_each(?)) AND EXISTS ({local_only.WRITTEN_OVER_HELD})",
+        (name, json.dumps(list(keys))),
+    )
+    return {key for (key,) in rows}
 
 
 _MISFIT = "key, version, data, code, message, in_the_way"
@@ -204,6 +228,21 @@ def keep_bases(connection: sqlite3.Connection, name: str, misfits: Iterable[Misf
     """
     for misfit in misfits:
         bases.remember(connection, name, misfit.key, max(1, misfit.version - 1))
+
+
+def older_rows(connection: sqlite3.Connection, names: Iterable[str]) -> list[tuple[str, str, int]]:
+    """Return (object, key, version) of the rows that stayed where another version waits.
+
+    A read from the start comes past these versions before it comes to the ones that wait. That says nothing
+    of the rows: what forgets the versions that it passes has to remember these.
+    """
+    found = ((name, bases.exceptions(connection, name)) for name in names)
+    return [
+        (name, key, known[key])
+        for name, known in found
+        if known
+        for key in among(connection, name, map(str, known))
+    ]
 
 
 def keep_its_bases_alone(connection: sqlite3.Connection, name: str) -> None:

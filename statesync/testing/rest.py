@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 
@@ -48,14 +49,15 @@ def check_session(device: WorldDevice, session: SessionInfo) -> None:
 def check_feed(device: WorldDevice, hub: WorldHub) -> None:
     """Hold a device to whole pages: up to its cursor it has what others wrote and its filter shows.
 
-    Records that were changed on it are left out.
+    Records that were changed on it are left out, and those in quarantine: see ``check_held``.
     """
     with device.looking() as found:
         client = found.execute("SELECT client FROM statesync_space").fetchone()
         cursors = dict(found.execute("SELECT object, cursor FROM statesync_cursor WHERE rereading IS NULL"))
     if client is None or not cursors:
         return
-    records, aside, hidden = device.records(), device.set_aside(), hub.hidden(device.filters())
+    records, hidden = device.records(), hub.hidden(device.filters())
+    aside = device.set_aside() | device.held().keys()
     for name, key, version, text in hub.foreign(client[0]):
         is_read = name in device.objects and version <= cursors.get(name, 0)
         if is_read and (name, key) not in aside:
@@ -65,6 +67,27 @@ def check_feed(device: WorldDevice, hub: WorldHub) -> None:
             assert is_as(records.get((name, key)), expected), (
                 f"{device.name} has not what its cursor says: {name} {key}"
             )
+
+
+def check_held(device: WorldDevice, hub: WorldHub) -> None:
+    """Hold a device to its quarantine: what waits is what the hub has, as far as the device has read."""
+    with device.looking() as found:
+        cursors = dict(found.execute("SELECT object, cursor FROM statesync_cursor WHERE rereading IS NULL"))
+    versions, held = hub.versions(), device.held()
+    for (name, key), (version, record) in held.items():
+        newest, text = versions[name, key]
+        assert version <= newest, f"{device.name} holds {name} {key} in a version that the hub never had"
+        if newest <= cursors.get(name, 0):
+            there = None if text is None else json.loads(text)
+            assert (version, record) == (newest, there), f"{device.name} holds an older {name} {key}"
+
+
+def check_placed(device: WorldDevice, hub: WorldHub) -> None:
+    """Hold a device that has synced to Q1: what does not wait is as the hub has it."""
+    here, there = device.records(), hub.records(device.objects)
+    waiting = device.set_aside() | device.held().keys()
+    differ = {place for place in here.keys() | there.keys() if not is_as(here.get(place), there.get(place))}
+    assert differ <= waiting, f"{device.name} lacks what neither waits nor is there: {differ - waiting}"
 
 
 def check_converged(devices: Sequence[WorldDevice], hub: WorldHub) -> None:

@@ -92,6 +92,11 @@ class WorldHub:
         )
         return [None if deleted else tracked.wire.read(data.encode()) for deleted, data in rows]
 
+    def versions(self) -> dict[tuple[str, str], tuple[int, str | None]]:
+        """Return the version and the data of each record, by (object, key); no data is a delete."""
+        rows = self._ask("SELECT object, key, version, iif(deleted, NULL, data) FROM record")
+        return {(name, key): (version, text) for name, key, version, text in rows}
+
     def values(self, column: str) -> list[tuple[str, str, Any]]:
         """Return (object, key, value) of everything that was ever written to a column, in its order."""
         written = "SELECT object, key, json_extract(data, '$.' || ?) FROM audit ORDER BY rowid"
@@ -190,7 +195,8 @@ class WorldDevice:
         """Tell whether this device has seen what others have written last to a record."""
         with self.looking() as found:
             client = found.execute("SELECT client FROM statesync_space").fetchone()
-            cursors = dict(found.execute("SELECT object, cursor FROM statesync_cursor"))
+            read = "SELECT object, max(cursor, coalesce(reread_from, 0)) FROM statesync_cursor"
+            cursors = dict(found.execute(read))  # what is read again was read before
         written = hub.foreign(client[0] if client else "")
         return all(at <= cursors.get(name, 0) for of, which, at, _ in written if (of, which) == (name, key))
 
@@ -221,6 +227,10 @@ class WorldDevice:
         """Return the records that are local only."""
         with self.looking() as found:
             return set(found.execute("SELECT object, key FROM statesync_local"))
+
+    def held(self) -> dict[tuple[str, str], tuple[int, Record | None]]:
+        """Return the version and the record of each that is in quarantine; None is a delete."""
+        return {(one.object, one.key): (one.version, one.record) for one in self.store.quarantine()}
 
     def pending_keys(self) -> set[tuple[str, str]]:
         """Return the records of the world's models with a change that waits for the hub."""

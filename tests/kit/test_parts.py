@@ -326,5 +326,6 @@ def test_a_world_notices_a_hub_that_sends_what_a_filter_hides(
         picky.sync_everybody()
         with pytest.raises(AssertionError, match="cursor"):
             picky.every_device_is_sound()
-    picky.devices[1].store.scope(picky.devices[1].remote, Shelf).clear()
+    one = picky.devices[1]
+    one.store.scope(one.remote, one.own(Shelf)).clear()
     picky.teardown()

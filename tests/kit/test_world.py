@@ -22,6 +22,7 @@ from statesync.testing.moves.damage import DamagedPages
 from statesync.testing.moves.keys import OddKeys
 from statesync.testing.moves.later import Decisions
 from statesync.testing.moves.local import LocalWrites
+from statesync.testing.moves.misfits import Misfits
 from statesync.testing.moves.refusals import Refusals
 from statesync.testing.moves.sql import RawSql
 
@@ -91,6 +92,10 @@ class SpoiltWorld(DamagedPages):
     models = [Shelf, Article]
 
 
+class MisfitWorld(Misfits):
+    models = [Shelf, Article]
+
+
 class StrictWorld(Refusals):
     """A world whose hub refuses most records from the start."""
 
@@ -116,5 +121,7 @@ TestCrowdedWorld = CrowdedWorld.TestCase
 TestCrowdedWorld.settings = settings(QUICK, max_examples=examples(20))
 TestSpoiltWorld = SpoiltWorld.TestCase
 TestSpoiltWorld.settings = settings(QUICK, max_examples=examples(12))
+TestMisfitWorld = MisfitWorld.TestCase
+TestMisfitWorld.settings = settings(QUICK, max_examples=examples(20))
 TestStrictWorld = StrictWorld.TestCase
 TestStrictWorld.settings = settings(QUICK, max_examples=examples(25), stateful_step_count=20)

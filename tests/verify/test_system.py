@@ -47,7 +47,7 @@ from statesync.verify.system.world import Asked, Talk, World
 
 NETWORK, EDITS, DELETES, DISK, REJECTIONS, DIRECTIONS = SCENARIOS[:6]
 RESTORED, FORGETFUL, UNWILLING, SMALL, FORBIDDING = SCENARIOS[6:11]
-OTHERS, CLEARED, RESET = SCENARIOS[11:]
+OTHERS, CLEARED, RESET = SCENARIOS[11:14]
 
 ENOUGH = evolve(NETWORK, accidents={Kind.CANCEL: 1, Kind.LOSE_REQUEST: 1, Kind.LOSE_ANSWER: 1})
 """What is needed to notice most defects, and quick."""

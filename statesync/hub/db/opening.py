@@ -5,7 +5,7 @@ from __future__ import annotations
 from statesync.hub.db import distribution, schema
 from statesync.hub.db.database import Database
 from statesync.hub.db.postgres import open_postgres
-from statesync.hub.db.sqlite import open_sqlite
+from statesync.hub.db.sqlite import SqliteDialect, make_private, open_sqlite
 from statesync.hub.errors import BadDatabase
 
 
@@ -17,13 +17,17 @@ def open_database(url: str, *, connections: int = 8, patience: float = 10.0) -> 
     """
     kind, _, rest = url.partition("://")
     if kind == "sqlite" and rest.startswith("/") and rest[1:] not in ("", ":memory:"):
-        return open_sqlite(rest[1:], connections, patience)
+        return open_sqlite(_path_of(url), connections, patience)
     if kind in ("postgresql", "postgres"):
         return open_postgres(f"postgresql://{rest}", connections, patience)
     raise BadDatabase(
         f"{url!r} is no database of a hub; use sqlite:///hub.db, sqlite:////absolute/path/hub.db "
         "or postgresql://user@host/name"
     )
+
+
+def _path_of(url: str) -> str:
+    return url.removeprefix("sqlite:///")
 
 
 def open_ready(url: str, *, connections: int = 8, patience: float = 10.0) -> Database:
@@ -43,12 +47,15 @@ def open_ready(url: str, *, connections: int = 8, patience: float = 10.0) -> Dat
 def prepare(url: str, *, distributed: bool = False) -> int:
     """Make the hub's tables in the database at ``url``, or bring them to this version.
 
-    Returns the number of migrations that ran. With ``distributed`` the tables are spread by their space
-    over the machines of a PostgreSQL with the Citus extension. Raises ``BadDatabase``, ``HubTooNew`` and
-    ``CannotDistribute``; after the last the tables are there, undistributed.
+    A file is made for its owner alone. Returns the number of migrations that ran. With ``distributed`` the
+    tables are spread by their space over the machines of a PostgreSQL with the Citus extension. Raises
+    ``BadDatabase``, ``HubTooNew`` and ``CannotDistribute``; after the last the tables are there,
+    undistributed.
     """
     database = open_database(url)
     try:
+        if isinstance(database.dialect, SqliteDialect):
+            make_private(_path_of(url))
         done = schema.migrate(database)
         if distributed:
             distribution.distribute(database)

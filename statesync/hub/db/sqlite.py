@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import chain
 
 from attrs import define, field
@@ -74,6 +76,15 @@ class SqliteDialect:
         """Step through the feeds until the page is full; rows past it are never read."""
         rows = pool.cursor().execute(*self.merged(feeds, limit + 1))
         return _fill_page(rows, limit, max_bytes)
+
+
+def make_private(path: str) -> None:
+    """Make the file at ``path``, if there is none, so that nobody but its owner reads it.
+
+    SQLite gives the files beside it the same rights. Where it cannot be made, SQLite will say so.
+    """
+    with suppress(OSError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
 
 
 def open_sqlite(path: str, connections: int, patience: float) -> Database:

@@ -17,13 +17,7 @@ from statesync.store.tracking.objects import Objects, TrackedObject
 from statesync.store.tracking.quoting import in_main, is_key, quoted
 from statesync.values import RecordError
 
-REFUSALS = (
-    sqlite3.IntegrityError,
-    sqlite3.DataError,
-    sqlite3.OperationalError,
-    OverflowError,
-    UnicodeEncodeError,
-)
+REFUSALS = (sqlite3.DatabaseError, OverflowError, UnicodeEncodeError)
 """What may be raised where a record does not fit; ``reason_of`` tells whether it says that."""
 
 _SAVEPOINT = "statesync_attempt"
@@ -48,7 +42,8 @@ _OF_THE_RECORD = {
     sqlite3.SQLITE_TOOBIG,
 }
 """SQLite's words for what a statement, its values or its table's rules are wrong in. All others (a full disk,
-a lock, damage) say nothing of the record."""
+a lock, damage) say nothing of the record. ``SQLITE_CORRUPT_VTAB`` is no damage of the file: a full-text index
+says so of a row that it has never been told of, until it is built again."""
 
 
 def reason_of(error: Exception) -> Reason | None:
@@ -58,7 +53,7 @@ def reason_of(error: Exception) -> Reason | None:
     code = getattr(error, "sqlite_errorcode", None)
     if code is None:  # raised by this library, of a key's twin
         return Reason(DOES_NOT_FIT, str(error)) if isinstance(error, sqlite3.IntegrityError) else None
-    if code & 0xFF not in _OF_THE_RECORD:
+    if code & 0xFF not in _OF_THE_RECORD and code != sqlite3.SQLITE_CORRUPT_VTAB:
         return None
     return Reason(_CODES.get(code, DOES_NOT_FIT), str(error))
 

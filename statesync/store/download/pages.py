@@ -34,6 +34,7 @@ from statesync.store.quarantine import Misfit, Reason
 from statesync.store.rereading import finish_reread
 from statesync.store.tracking.images import image_of
 from statesync.store.tracking.objects import Objects, TrackedObject
+from statesync.store.tracking.records import is_there
 from statesync.store.tracking.triggers import switched_off
 from statesync.wire import Entry, Page
 
@@ -97,8 +98,12 @@ def apply(
             stored += Stored(released=finish_reread(connection, objects[cursor.object], cursor))
     moved = {name: at for name, at in page.cursors.items() if at != positions[name].position}
     if moved:
+        again = [name for name in moved if how.holds and positions[name].rereading is not None]
+        older = quarantine.older_rows(connection, again)
         cursors.move(connection, moved)
         bases.pass_over(connection, (Step(name, positions[name].position, at) for name, at in moved.items()))
+        for row in older:
+            bases.remember(connection, *row)
     for name, misfits in held.items():
         quarantine.keep_bases(connection, name, misfits)
     return stored
@@ -109,9 +114,10 @@ def _apply_part(
 ) -> Stored:
     name = part.tracked.name
     before = quarantine.among(connection, name, part.keys) if how.holds else set()
+    stays = quarantine.written_over(connection, name, before) if before else set()
     count, misfits = apply_object(connection, part, cursor, how, before)
     waiting = {misfit.key for misfit in misfits}
-    released = quarantine.release(connection, name, before - waiting)
+    released = quarantine.release(connection, name, before - waiting - stays)
     if misfits:
         held[name] = misfits
         quarantine.hold(connection, name, misfits, how.session)
@@ -154,12 +160,20 @@ def _store_at_once(connection: sqlite3.Connection, part: ObjectPage) -> None:
     """Store records. Deletes go first: a record may have the unique value of one that is deleted."""
     try:
         if part.deleted:
-            connection.executemany(part.tracked.sql.delete, [(key,) for key in part.deleted])
+            _delete_at_once(connection, part)
         upserts.write(connection, part.tracked, part.rows)
     except REFUSALS as error:
         if reason_of(error) is None:
             raise
         raise PageDoesNotFit from error
+
+
+def _delete_at_once(connection: sqlite3.Connection, part: ObjectPage) -> None:
+    """Delete records. Raises ``sqlite3.IntegrityError`` where a trigger passes over one without a word."""
+    tracked, keys = part.tracked, [(key,) for key in part.deleted]
+    gone = connection.executemany(tracked.sql.delete, keys).rowcount
+    if gone < len(keys) and any(is_there(connection, tracked, key) for key in part.deleted):
+        raise upserts.passed_over(tracked)
 
 
 def _store_apart(connection: sqlite3.Connection, part: ObjectPage, local: set[str], how: How) -> list[Misfit]:

@@ -38,7 +38,11 @@ class Retries:
         """Tell whether more than ``most`` records are still to be tried."""
         if self._failures >= MOST_FAILURES:
             return False
-        return quarantine.count_of(connection, self.objects) - self._failures > most
+        left = (
+            quarantine.count_to_retry(connection, name, self.failed.get(name, ()), PENDING_KEYS)
+            for name in self.objects
+        )
+        return sum(left) > most
 
     def take_turn(self, connection: sqlite3.Connection, how: How) -> Stored:
         """Try up to ``MOST_AT_ONCE`` records again. In a transaction that has folded."""

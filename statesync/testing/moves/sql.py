@@ -107,7 +107,7 @@ class RawSql(SyncWorld):
         chosen = data.draw(st.none() | st.sampled_from(keys)) if keys else None
         which, given = ("TRUE", ()) if chosen is None else (f"{key} = ?", (chosen,))
         if chosen is not None and data.draw(st.booleans()):
-            other = data.draw(st.sampled_from([*keys, f"{chosen}, renamed"]))
+            other = data.draw(st.sampled_from([*keys, f"renamed {chosen}"[:255]]))
             return f"UPDATE {how} {table} SET {key} = ? WHERE {which}", (other, *given)
         self._texts += 1
         text = next(one for one in model._meta.sorted_fields if isinstance(one, peewee.TextField))

@@ -13,6 +13,7 @@ from attrs import frozen
 
 from statesync.values import Direction
 from statesync.verify.evolving import evolve
+from statesync.verify.modelled.table import Rows, Rules
 from statesync.verify.modelled.wire import Change, Fields, Refusal
 from statesync.wire import CLIENT_FORKED, EPOCH_CHANGED
 
@@ -21,8 +22,6 @@ OBJECT = "Note"
 
 LOST_BY_HUB, MISSED_DELETES = "epoch", "horizon"
 """Why an object is read from the start: the hub was restored, or it has forgotten deletes."""
-
-Rows = tuple[tuple[str, Fields], ...]
 
 
 @frozen(slots=False, cache_hash=True)
@@ -70,6 +69,27 @@ class Payload:
 
 
 @frozen(slots=False, cache_hash=True)
+class Held:
+    """One record in quarantine, in the version that the hub has; ``in_the_way`` is the key of another."""
+
+    key: str
+    version: int
+    data: Fields | None
+    in_the_way: str | None = None
+    tries: int = 1
+
+
+@frozen(slots=False, cache_hash=True)
+class Tally:
+    """What the journal tells of a batch that was committed: records stored, held, and let go."""
+
+    direction: Direction
+    records: int
+    held: int = 0
+    released: int = 0
+
+
+@frozen(slots=False, cache_hash=True)
 class Overruled:
     """One row of the conflict log: what each side had, and what was kept."""
 
@@ -87,9 +107,10 @@ class Device:
     ``positions`` is the last position that was given out in the outbox. ``payload`` is the staged upload,
     ``in_doubt`` that the hub may have applied it. ``rereading`` is why the feed is read from the start,
     ``reread_from`` the cursor before that, ``seen`` the keys that were met since. ``ahead`` are the versions
-    of records that came with the answer to an upload, where the cursor has not passed them yet. ``committed``
-    has the batches that the running session's journal shows as committed. ``looks`` counts how often each
-    object was described.
+    of records that are here in another one than the cursor says: what came with the answer to an upload,
+    and the old rows of what is in quarantine. ``rules`` are those of the table, ``held`` is what does not fit
+    it. ``committed`` has the batches that the running session's journal shows as committed. ``looks`` counts
+    how often each object was described.
 
     For the promises alone: ``typed`` is what the user entered, ``received`` what came from the feed.
     """
@@ -113,7 +134,9 @@ class Device:
     payload: Payload | None = None
     in_doubt: bool = False
     conflicts: tuple[Overruled, ...] = ()
-    committed: tuple[tuple[Direction, int], ...] = ()
+    committed: tuple[Tally, ...] = ()
+    rules: Rules | None = None
+    held: tuple[Held, ...] = ()
     looks: tuple[tuple[str, int], ...] = ((OBJECT, 1),)
     typed: tuple[tuple[str, Fields | None], ...] = ()
     received: tuple[tuple[str, int], ...] = ()

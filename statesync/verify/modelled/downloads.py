@@ -8,10 +8,12 @@ from attrs import frozen
 
 from statesync.values import Direction
 from statesync.verify.evolving import evolve
+from statesync.verify.modelled import quarantine
 from statesync.verify.modelled.device import (
     LOST_BY_HUB,
     OBJECT,
     Device,
+    Tally,
     add_change,
     fold,
     learn,
@@ -46,39 +48,62 @@ def request_ahead(fetched: Fetched) -> Pull:
     return evolve(asked, hub=page.hub, epoch=page.epoch, feeds=feeds, head=head)
 
 
-def store(device: Device, page: Page) -> tuple[Device, int]:
-    """Store a page with its cursor in one transaction; return how many records it brought.
+def store(device: Device, page: Page, *, holds: bool = True) -> tuple[Device, Tally]:
+    """Store a page with its cursor in one transaction.
 
-    A record with a pending change is never overwritten.
+    A record with a pending change is never overwritten, and one that does not fit its table waits. ``holds``
+    says that something may have waited before: it is tried again once the feed is drained.
     """
     device = fold(learn(device, page.hub, page.epoch, page.head))
-    rereads, seen_until = device.rereading is not None, device.reread_from
-    stored = 0
+    rereads, cursor = device.rereading is not None, dict(page.cursors)[OBJECT]
+    waiting = {each.key for each in device.held}
+    device, to_store = _left_aside(device, page)
+    device, misfits = quarantine.write(device, to_store)
+    still = {misfit.key for misfit in misfits}
+    device = quarantine.release(device, {entry.key for entry in page.entries} - still)
+    known = dict(device.ahead)
+    device = quarantine.hold(device, misfits)
+    held = len(still - waiting)
+    if rereads and not page.more:
+        device = _finish_reread(device)
+    device = quarantine.keep_bases(evolve(_pass_over(device, cursor), cursor=cursor), misfits, known)
+    fitted = 0
+    if holds and not page.more:
+        device, fitted = quarantine.try_again(device)
+    released = len(waiting) + held - len(device.held)
+    tally = Tally(Direction.DOWNLOAD, len(to_store) - len(misfits) + fitted, held, released)
+    got = tuple((entry.key, entry.version) for entry in page.entries)
+    device = evolve(
+        device, received=(*device.received, *got), committed=(*device.committed, tally)
+    )
+    return device, tally
+
+
+def _left_aside(device: Device, page: Page) -> tuple[Device, list[Entry]]:
+    """Return the device without the records of a page that its own changes stand before, and the others."""
+    waiting, to_store = {each.key for each in device.held}, []
+    seen_until = device.reread_from
     for entry in page.entries:
         is_pending = device.pending(entry.key) is not None
-        if rereads:
+        if device.rereading is not None:
             device = evolve(device, seen=tuple(sorted({*device.seen, entry.key})))
-        if not is_pending and device.rereading == LOST_BY_HUB and entry.version <= seen_until:
+        is_ours = not is_pending and entry.key not in waiting
+        if is_ours and device.rereading == LOST_BY_HUB and entry.version <= seen_until:
             device, is_pending = _offer_newer(device, entry)
         if is_pending:
             device = with_change(device, entry.key, partial(evolve, shared=True))
         else:
-            device, stored = put(device, entry.key, entry.data), stored + 1
-    if rereads and not page.more:
-        device = _finish_reread(device)
-    got = tuple((entry.key, entry.version) for entry in page.entries)
-    device = evolve(
-        _pass_over(device, dict(page.cursors)[OBJECT]),
-        cursor=dict(page.cursors)[OBJECT],
-        received=(*device.received, *got),
-        committed=(*device.committed, (Direction.DOWNLOAD, stored)),
-    )
-    return device, stored
+            to_store.append(entry)
+    return device, to_store
 
 
 def _pass_over(device: Device, cursor: int) -> Device:
-    """Forget which versions are ahead of the cursor, as far as it passes them now."""
-    left = tuple(each for each in device.ahead if not device.cursor < each[1] <= cursor)
+    """Forget which versions are ahead of the cursor, as far as it passes them now.
+
+    A read from the start passes also those of old rows, which say nothing of what waits.
+    """
+    held = {each.key for each in device.held}
+    left = tuple(each for each in device.ahead if each[0] in held or not device.cursor < each[1] <= cursor)
     return evolve(device, ahead=left)
 
 
@@ -100,4 +125,7 @@ def _finish_reread(device: Device) -> Device:
             device = add_change(device, key, "insert", None, device.reread_from, shared=True)
         else:
             device = put(device, key, None)
-    return evolve(device, rereading=None, reread_from=0, seen=())
+    device = quarantine.release(device, {each.key for each in device.held} - set(device.seen))
+    held = {each.key for each in device.held}
+    bases = tuple(each for each in device.ahead if each[0] in held)
+    return evolve(device, rereading=None, reread_from=0, seen=(), ahead=bases)

@@ -25,7 +25,28 @@ EVERYTHING = "everything"
 
 def set_up_otherwise(device: Device) -> Device:
     """Let another version of the program describe the object anew, with a column that nobody has read."""
-    return reread(_described(device, OBJECT), MISSED_DELETES)
+    return reread(_adopted(device), MISSED_DELETES)
+
+
+def migrated(device: Device) -> Device:
+    """Let another version of the program take the table's rules away: every record fits from then on."""
+    return evolve(_adopted(device), rules=None)
+
+
+def retried(device: Device) -> Device:
+    """Let the user have all that the hub has refused sent again."""
+    return _let_go(fold(device))
+
+
+def _adopted(device: Device) -> Device:
+    """Describe the object anew: what does not fit and what was refused may be another thing now."""
+    device = _let_go(_described(fold(device), OBJECT))
+    return evolve(device, held=tuple(evolve(each, tries=0) for each in device.held))
+
+
+def _let_go(device: Device) -> Device:
+    freed = (evolve(each, parked=None) if each.is_parked else each for each in device.outbox)
+    return evolve(device, outbox=tuple(freed))
 
 
 def tracked_anew(device: Device) -> Device:
@@ -57,7 +78,7 @@ def cleared(device: Device, *, discard_pending: bool) -> Device:
     ``discard_pending`` says that the user lets go of what waits; else nothing should.
     """
     before = fold(device)
-    started = evolve(reread(_emptied(before), MISSED_DELETES), rereading=EVERYTHING, ahead=())
+    started = evolve(reread(_emptied(before), MISSED_DELETES), rereading=EVERYTHING, ahead=(), held=())
     return started if discard_pending else evolve(started, typed=before.typed)
 
 
@@ -97,6 +118,7 @@ def _without_hub(device: Device) -> Device:
         seen=(),
         received=(),
         ahead=(),
+        held=(),
         payload=None,
         in_doubt=False,
     )

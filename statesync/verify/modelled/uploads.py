@@ -14,12 +14,14 @@ from statesync import conflicts
 from statesync.protocol.messages import Answered, Prepare
 from statesync.values import Direction
 from statesync.verify.evolving import evolve
+from statesync.verify.modelled import quarantine, table
 from statesync.verify.modelled.device import (
     OBJECT,
     Device,
     Overruled,
     Payload,
     Pending,
+    Tally,
     fix_limit,
     fold,
     learn,
@@ -192,7 +194,7 @@ def store(device: Device, batch: Batch, verdicts: Verdicts) -> tuple[Device, int
     that were made before a doubt was settled have moved to the end of the outbox.
     """
     device, answer = fold(device), verdicts.answer
-    refused = 0
+    refused, held = 0, len(device.held)
     for change, verdict in zip(batch.payload.changes, answer.verdicts, strict=True):
         if isinstance(verdict, Rejected):
             device = _park(device, change.key, batch.payload.batch)
@@ -204,11 +206,11 @@ def store(device: Device, batch: Batch, verdicts: Verdicts) -> tuple[Device, int
             device = with_change(device, change.key, partial(evolve, batch=None, sent=None, shared=True))
         elif isinstance(verdict, Accepted):
             device = _acknowledge(device, batch.payload.batch, change, verdict)
+            device = quarantine.release(device, [change.key])  # the hub has ours in its place
     accepted = len(batch.payload.changes) - refused
     device = settle(learn(device, answer.hub, answer.epoch, answer.head))
-    device = evolve(
-        device, number=batch.payload.number, committed=(*device.committed, (Direction.UPLOAD, accepted))
-    )
+    tally = Tally(Direction.UPLOAD, accepted, released=held - len(device.held))
+    device = evolve(device, number=batch.payload.number, committed=(*device.committed, tally))
     if not batch.is_replay:
         return device, accepted, None
     device, limit = fix_limit(device)
@@ -225,18 +227,25 @@ def _park(device: Device, key: str, batch: str) -> Device:
 
 
 def _resolve(device: Device, resolution: Resolution) -> Device:
-    """Store one resolution, unless the record was edited since: then the conflict comes up again."""
+    """Store one resolution, unless the record was edited since: then the conflict comes up again.
+
+    So it does, in the next session, where the table does not take what is kept.
+    """
     change = device.pending(resolution.key)
     if change is None or change.revision != resolution.revision:
         return device
     if _is_at_stake(resolution.base, resolution.local, resolution.remote):
+        if not table.fits(device.rules, device.rows, resolution.key, resolution.kept):
+            failed = partial(evolve, failed=True, parked=None, batch=None, sent=None)
+            return with_change(device, resolution.key, failed)
         device = put(device, resolution.key, resolution.kept)
         lost = Overruled(
             resolution.key, resolution.base, resolution.local, resolution.remote, resolution.kept
         )
         device = evolve(device, conflicts=(*device.conflicts, lost))
     follows = partial(_rebased, resolution) if resolution.goes_up else lambda _: None
-    return _learn(with_change(device, resolution.key, follows), resolution)
+    followed = with_change(device, resolution.key, follows)
+    return _learn(quarantine.release(followed, [resolution.key]), resolution)
 
 
 def _learn(device: Device, resolution: Resolution) -> Device:

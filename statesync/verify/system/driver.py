@@ -57,7 +57,7 @@ def begin(world: World) -> World:
     options = plan.options
     conversation = Conversation(options.uploads, options.downloads, MAX_ATTEMPTS)
     begin_ = Begin(replay=device.in_doubt, waiting=bool(device.outbox or device.log))
-    talk = Talk(conversation, options, next=begin_, looks=device.looks)
+    talk = Talk(conversation, options, next=begin_, looks=device.looks, held_before=len(device.held))
     return evolve(world, plans=world.plans[1:], running=plan.device, talk=talk)
 
 
@@ -113,7 +113,7 @@ def heard(world: World, talk: Talk, event: Event, happening: Happening) -> Step:
             device, committed = storage.commit(world.device, talk, decision.effects)
         except storage.Changed:
             return _rolled_back(world, talk, happening, broken, CHANGED)
-        broken = broken or promises.broken_by_commit(world.device, talk, decision)
+        broken = broken or promises.broken_by_commit(world.device, device, talk, decision)
         world = with_device(world, device)
     talk = promises.told(talk, decision, committed.records)
     now = decision.conversation.after(committed, after.phase, after.batch)

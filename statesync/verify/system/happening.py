@@ -39,6 +39,8 @@ class Kind(StrEnum):
     SET_UP = "another version of the program sets the store up"
     TRACK_ANEW = "another program finds the triggers gone"
     TRACK = "another program tracks one more object"
+    MIGRATE = "another program takes the table's rules away"
+    RETRY = "the user has what was refused sent again"
     CLEAR = "the user clears the store where nothing waits"
     CLEAR_ALL = "the user clears the store, and lets go of what waits"
     RESET = "the user resets the store, and keeps the records"

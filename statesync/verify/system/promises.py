@@ -34,6 +34,7 @@ from statesync.verify.firing import Phases
 from statesync.verify.modelled.device import Device
 from statesync.verify.modelled.uploads import Verdicts
 from statesync.verify.modelled.wire import Accepted, Fields
+from statesync.verify.system import waiting
 from statesync.verify.system.world import Talk, World
 
 LAWFUL = "the conversation asks for nothing that the lifecycle refuses"
@@ -59,6 +60,7 @@ WHOLE = "whole batches only: what is stored is what the journal shows as committ
 NEVER_FORKED = "no device ever looks like a copy of itself to the hub"
 DESCRIBED = "nothing is stored by another description than it was composed, asked for or decoded by"
 COMPLETE = "no session says done while the device is short of records that its cursor has passed"
+ARRIVED = "every record that a cursor has passed is in its table as the hub has it, or waits (Q1)"
 AGREED = "after undisturbed syncs everything agrees"
 
 STATEMENTS = (
@@ -85,6 +87,8 @@ STATEMENTS = (
     NEVER_FORKED,
     DESCRIBED,
     COMPLETE,
+    ARRIVED,
+    *waiting.STATEMENTS,
     AGREED,
 )
 
@@ -203,9 +207,12 @@ def _newly_accepted(talk: Talk) -> tuple[str, ...]:
     return tuple(change.key for change, verdict in pairs if isinstance(verdict, Accepted))
 
 
-def broken_by_commit(device: Device, talk: Talk, decision: Decision) -> str | None:
-    """Return the promise that is broken by what a transaction writes to ``device``, or None."""
-    now = dict(device.looks)
+def broken_by_commit(before: Device, after: Device, talk: Talk, decision: Decision) -> str | None:
+    """Return the promise that is broken by a transaction, or None."""
+    wrong = waiting.broken_by_commit(before, after, talk)
+    if wrong is not None:
+        return wrong
+    now = dict(before.looks)
     stores = any(isinstance(effect, StoreBatch | StoreAnswer) for effect in decision.effects)
     if stores and any(now[name] != known for name, known in talk.looks):
         return DESCRIBED
@@ -233,8 +240,8 @@ def broken_by_finish(world: World, talk: Talk) -> str | None:
     if stray is not None:
         return stray
     folded = Counter[Direction]()
-    for direction, records in device.committed:
-        folded[direction] += records
+    for tally in device.committed:
+        folded[tally.direction] += tally.records
     if (folded[Direction.UPLOAD], folded[Direction.DOWNLOAD]) != talk.told:
         return STATISTICS
     if now.phase is Phase.DONE and now.sent and now.sent == now.rejected:
@@ -246,20 +253,28 @@ def broken_by_finish(world: World, talk: Talk) -> str | None:
         and (device.log or not all(change.failed for change in device.outbox))
     ):
         return DRAINED
-    if now.phase is Phase.DONE and talk.options.downloads and _is_short(device, world):
-        return COMPLETE
+    if now.phase is Phase.DONE and talk.options.downloads:
+        wrong = _broken_by_download(device, world) or waiting.broken_by_download(device, talk)
+        if wrong is not None:
+            return wrong
     has_begun = now.batches > 0 or now.doubt is not Doubt.NONE
     return broken_by_end(device, now.phase, has_begun=has_begun)
 
 
-def _is_short(device: Device, world: World) -> bool:
-    """Tell whether a device that has read all lacks a record of the hub that it has not deleted itself."""
+def _broken_by_download(device: Device, world: World) -> str | None:
+    """Return the promise that is broken where a device that has read all lacks what the hub has, or None.
+
+    Records that the device has changed itself are left out.
+    """
     if device.epoch != world.hub.epoch or device.head > world.hub.head:  # it was restored since
-        return False
+        return None
     changed = {each.key for each in device.outbox} | {each.key for each in device.log}
-    living = (each for each in world.hub.records if each.data is not None)
-    passed = {each.key for each in living if each.version <= device.cursor}
-    return not passed <= changed | dict(device.rows).keys()
+    living = (each for each in world.hub.records if each.data is not None and each.key not in changed)
+    passed = {each.key: each.data for each in living if each.version <= device.cursor}
+    here = {**dict(device.rows), **{each.key: each.data for each in device.held}}
+    if not passed.keys() <= here.keys():
+        return COMPLETE
+    return None if all(here[key] == data for key, data in passed.items()) else ARRIVED
 
 
 def broken_by_end(device: Device, phase: Phase, *, has_begun: bool = True) -> str | None:
@@ -279,6 +294,9 @@ def broken_by_end(device: Device, phase: Phase, *, has_begun: bool = True) -> st
 
 def broken_at_last(world: World) -> str | None:
     """Return the promise that is broken once everything has come to rest, or None."""
+    stuck = next(filter(None, map(waiting.broken_at_last, world.devices)), None)
+    if stuck is not None:
+        return stuck
     if any(not _agrees(device, world) for device in world.devices):
         return AGREED
     if len(set(world.written)) != len(world.written):
@@ -289,10 +307,10 @@ def broken_at_last(world: World) -> str | None:
 
 
 def _agrees(device: Device, world: World) -> bool:
-    """Tell whether a device has what the hub has, but for records that the hub rejects."""
+    """Tell whether a device has what the hub has, in its tables or waiting, but for what the hub rejects."""
     rejected = {change.key for change in device.outbox}
     hub = {each.key: each.data for each in world.hub.records if each.data is not None}
-    here = dict(device.rows)
+    here = {**dict(device.rows), **{each.key: each.data for each in device.held}}
     at_rest = not device.in_doubt and not device.log and all(change.failed for change in device.outbox)
     return at_rest and {**here, **dict.fromkeys(rejected)} == {**hub, **dict.fromkeys(rejected)}
 

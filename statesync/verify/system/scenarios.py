@@ -12,14 +12,15 @@ from attrs import frozen
 
 from statesync.protocol.messages import Prepare
 from statesync.verify.evolving import evolve
-from statesync.verify.modelled import uploads
-from statesync.verify.modelled.device import OBJECT, Device, fix_limit, learn, put, write
-from statesync.verify.modelled.hub import Hub, push
-from statesync.verify.modelled.wire import Change, Fields, Push, PushAnswer, fields
+from statesync.verify.modelled import downloads, uploads
+from statesync.verify.modelled.device import OBJECT, Device, fix_limit, learn, put, with_change, write
+from statesync.verify.modelled.hub import Hub, pull, push
+from statesync.verify.modelled.table import Rules
+from statesync.verify.modelled.wire import Change, Fields, Page, Push, PushAnswer, fields
 from statesync.verify.system.driver import begin
 from statesync.verify.system.happening import Budget, Kind
 from statesync.verify.system.network import reaches
-from statesync.verify.system.world import Options, Plan, World
+from statesync.verify.system.world import Options, Plan, World, Written
 
 POLICIES = ("client_wins", "server_wins")
 
@@ -167,6 +168,70 @@ def _with_large_batches(policy: str) -> list[World]:
     return [evolve(world, is_odd=True, plans=(Plan(_A, large), *world.plans[1:])) for world in worlds]
 
 
+def _having_read(world: World) -> World:
+    """Return a world whose device a has read all that the hub has."""
+    a, b = world.devices
+    while not dict(a.rows) or a.cursor < world.hub.head:
+        _, page = pull(world.hub, downloads.request(a))
+        if not isinstance(page, Page):
+            raise TypeError(f"the hub refused what a world begins with: {page}")
+        a, _ = downloads.store(a, page)
+    return evolve(world, devices=(evolve(a, committed=()), b))
+
+
+def _later(world: World, *changes: tuple[str, Fields | None]) -> World:
+    """Let device b write on the hub."""
+    a, b = world.devices
+    hub = world.hub
+    for change in changes:
+        hub, b = _offered(hub, b, change)
+    written = tuple(Written(hub.epoch, key, data, b.client) for key, data in changes)
+    return evolve(world, hub=hub, devices=(a, b), written=written)
+
+
+_RULES = Rules(refuses=(_text("unfit"),), is_unique=True)
+"""Rules of device a's table alone: the hub and device b take every record."""
+
+
+def _strict(policy: str, *later: tuple[str, Fields | None]) -> World:
+    hub, backup, a, b = _two_devices(*later)
+    return _world(hub, backup, evolve(a, rules=_RULES), b, policy)
+
+
+def moving(policy: str) -> World:
+    """Device b has swapped the values of x and y, over two pages, and has a z that does not fit a's table."""
+    return _strict(policy, ("x", _text("y")), ("y", _text("x")), ("z", _text("unfit")))
+
+
+def held(policy: str) -> World:
+    """At device a a y waits behind x, and a z that does not fit; it has edited y. Device b has deleted x."""
+    world = _having_read(_strict(policy, ("y", _text("x")), ("z", _text("unfit"))))
+    a, b = world.devices
+    edited = evolve(world, devices=(write(a, "y", _text("y of a")), b))
+    return _later(edited, ("x", None))
+
+
+def refused(policy: str) -> World:
+    """At device a a z waits that device b has deleted since, and an x that the hub has refused."""
+    world = _having_read(_strict(policy, ("z", _text("unfit"))))
+    a, b = world.devices
+    a, _ = fix_limit(write(a, "x", _text("x of a, which is too large for this hub")))
+    a = with_change(a, "x", partial(evolve, failed=True, parked=1))
+    return _later(evolve(world, devices=(a, b)), ("z", None))
+
+
+def _that_do_not_fit(policy: str) -> list[World]:
+    worlds = (moving(policy), held(policy))
+    return [evolve(world, plans=(*world.plans, *world.plans[1:])) for world in worlds]
+
+
+def _that_wait(policy: str) -> list[World]:
+    worlds = (refused(policy), held(policy))
+    return [
+        evolve(world, is_odd=True, plans=(*world.plans, *world.plans[1:], world.plans[1])) for world in worlds
+    ]
+
+
 SCENARIOS = (
     Scenario(
         "the network fails, and the user cancels",
@@ -248,5 +313,15 @@ SCENARIOS = (
         "the store is reset between sessions",
         {Kind.RESET: 1, Kind.RESET_ALL: 1, Kind.CRASH: 1},
         _with_other_programs,
+    ),
+    Scenario(
+        "records do not fit their table",
+        {Kind.EDIT: 1, Kind.MIGRATE: 1, Kind.CRASH: 1},
+        _that_do_not_fit,
+    ),
+    Scenario(
+        "what waits is read again, edited, deleted and retried",
+        {Kind.EDIT: 1, Kind.DELETE: 1, Kind.PURGE: 1, Kind.RETRY: 1},
+        _that_wait,
     ),
 )

@@ -24,8 +24,9 @@ from statesync.verify.modelled import others, uploads
 from statesync.verify.modelled.device import Device
 from statesync.verify.modelled.downloads import Fetched
 from statesync.verify.modelled.hub import purge, restored
+from statesync.verify.modelled.table import fits
 from statesync.verify.modelled.wire import Page, Pull, Push, PushAnswer, Request, fields
-from statesync.verify.system import promises
+from statesync.verify.system import promises, waiting
 from statesync.verify.system.driver import begun_anew, has_begun, heard, interrupted, with_device
 from statesync.verify.system.happening import UNDER_THE_LOCK, Happening, Kind
 from statesync.verify.system.network import late, network, reaches
@@ -143,6 +144,8 @@ def _written(world: World) -> Iterator[Step]:
             data = fields({"text": f"{key} edited {times}"}) if kind is Kind.EDIT else None
             if data is None and device.row(key) is None:
                 continue
+            if not fits(device.rules, device.rows, key, data):
+                continue
             happening = Happening(kind, key=key, data=data)
             changed = with_device(world.after(kind), database.write(device, key, data))
             yield Step(happening, str(happening), changed)
@@ -152,6 +155,8 @@ OTHERS: dict[Kind, Callable[[Device], Device]] = {
     Kind.SET_UP: others.set_up_otherwise,
     Kind.TRACK_ANEW: others.tracked_anew,
     Kind.TRACK: others.with_one_more,
+    Kind.MIGRATE: others.migrated,
+    Kind.RETRY: others.retried,
     Kind.CLEAR: partial(others.cleared, discard_pending=False),
     Kind.CLEAR_ALL: partial(others.cleared, discard_pending=True),
     Kind.RESET: partial(others.reset, keep_records=True),
@@ -167,7 +172,8 @@ def _by_others(world: World) -> Iterator[Step]:
         left = with_device(world.after(kind), changed(world.device))
         if kind in UNDER_THE_LOCK and not has_begun(left):
             left = begun_anew(left)
-        yield Step(Happening(kind), str(kind), left)
+        broken = None if kind in UNDER_THE_LOCK else waiting.broken_by_others(world.device, left.device)
+        yield Step(Happening(kind), str(kind), left, broken)
 
 
 def _may_happen(world: World, kind: Kind) -> bool:

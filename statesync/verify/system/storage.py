@@ -102,8 +102,9 @@ def _answer_stored(device: Device, talk: Talk) -> tuple[Device, Committed]:
         case Fetched():
             if talk.asked != asked_from(device):
                 raise Changed
-            device, stored = downloads.store(device, talk.taken.page)
-            return device, Committed(stored)
+            holds = talk.held_before > 0 or any(each.held for each in device.committed)
+            device, stored = downloads.store(device, talk.taken.page, holds=holds)
+            return device, Committed(stored.records)
     raise ValueError("no answer is there to be stored")
 
 

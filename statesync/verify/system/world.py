@@ -66,7 +66,7 @@ class Talk:
     it is on its way back. ``taken`` is an answer that was checked and is not stored yet. ``backs_off`` and
     ``grace`` are timers that run. ``gave_up``: the conversation has an error of the upload, which it does not
     compare by. ``looks`` are the descriptions that the session began with, ``asked`` is where the request of
-    the open batch was asked from.
+    the open batch was asked from. ``held_before`` counts what was in quarantine when it began.
 
     For the promises alone: ``told`` counts the records, up and down, that the program heard of; ``accepted``
     are the records that the hub took in this session, a replay left out.
@@ -85,6 +85,7 @@ class Talk:
     gave_up: bool = False
     looks: tuple[tuple[str, int], ...] = ()
     asked: Asked | None = None
+    held_before: int = 0
     told: tuple[int, int] = (0, 0)
     accepted: tuple[str, ...] = ()
 

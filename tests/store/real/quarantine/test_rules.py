@@ -114,6 +114,48 @@ def test_a_delete_that_a_trigger_forbids_waits_and_the_row_stays(new_site: NewSi
     assert b.rows() == {}
 
 
+def test_a_delete_that_a_trigger_passes_over_waits_too(new_site: NewSite) -> None:
+    a = new_site("a", item)
+    b = new_site("b", item, table() + trigger("BEFORE DELETE", "OLD.n = 13", "IGNORE"))
+    for key, n in (("k0", 13), ("k1", 1)):
+        a.model.create(id=key, n=n)
+    a.sync()
+    b.sync()
+    a.model.delete().execute()
+    a.sync()
+    assert b.sync().quarantined == 1
+    assert b.rows().keys() == {"k0"}
+    b.execute("DROP TRIGGER mine")
+    assert b.sync().quarantined == 0
+    assert b.rows() == {}
+
+
+def test_a_full_text_index_that_does_not_know_a_row_holds_back_that_row_alone(new_site: NewSite) -> None:
+    """An index over a table that had records already has to be filled; many a program forgets that."""
+    forget = "INSERT INTO search(search, rowid, title) VALUES ('delete', OLD.rowid, OLD.title);"
+    learn = "INSERT INTO search(rowid, title) VALUES (NEW.rowid, NEW.title);"
+    a, b = new_site("a", item), new_site("b", item, table())
+    for key in ("k0", "k1", "k2"):
+        a.model.create(id=key, title=f"text of {key}")
+    a.sync()
+    b.sync()
+    b.execute("CREATE VIRTUAL TABLE search USING fts5(title, content='item')")
+    b.execute(f"CREATE TRIGGER s1 AFTER INSERT ON item BEGIN {learn} END")
+    b.execute(f"CREATE TRIGGER s2 AFTER DELETE ON item BEGIN {forget} END")
+    b.execute(f"CREATE TRIGGER s3 AFTER UPDATE ON item BEGIN {forget} {learn} END")
+    a.model.update(title="other text").where(a.model.id == "k0").execute()
+    a.model.delete().where(a.model.id == "k1").execute()
+    a.model.create(id="k3", title="new text")
+    a.sync()
+    result = b.sync()
+    assert result.phase is Phase.DONE
+    assert {held.key for held in b.store.quarantine()} == {"k0", "k1"}
+    assert b.rows().keys() == {"k0", "k1", "k2", "k3"}
+    b.execute("INSERT INTO search(search) VALUES ('rebuild')")
+    assert b.sync().quarantined == 0
+    assert b.rows() == a.rows()
+
+
 def test_an_update_that_is_forbidden_leaves_the_row_as_it_was(new_site: NewSite) -> None:
     a, b = new_site("a", item), new_site("b", item, table(n="CHECK (n < 10)"))
     a.model.create(id="k", title="1", n=1)

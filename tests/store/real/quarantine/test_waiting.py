@@ -15,7 +15,9 @@ from peewee import TextField
 
 from statesync import Conflict, Record, Store
 from statesync.cli import commands
+from statesync.errors import SyncFailed, Unreachable
 from statesync.hub import Hub, LocalRemote, prepare
+from statesync.wire import Page, Pull
 
 from ..sites import Site
 from .tables import item, table
@@ -206,6 +208,44 @@ def test_after_it_fits_an_edit_is_no_conflict(pair: tuple[Site, Site]) -> None:
     assert a.rows() == b.rows() == {KEY: ("mine", 3)}
 
 
+def test_an_edit_of_the_old_row_in_the_middle_of_a_read_from_the_start_meets_it_too(
+    new_site: NewSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The read has passed the version that the old row counts as, and has not come to the one that waits."""
+    a, b = new_site("a", item), new_site("b", item, BELOW_TEN)
+    put(a, title="one", n=1)
+    b.sync()
+    put(a, "other", n=2)
+    put(a, title="two", n=99)
+    b.sync()
+    assert held(b) == {KEY: (3, {"title": "two", "n": 99})}
+    b.execute("UPDATE statesync_cursor SET cursor = 0, reread_from = cursor, rereading = 'horizon'")
+    with monkeypatch.context() as patch:
+        patch.setattr(b, "remote", gone_after_a_page(b.remote))
+        with pytest.raises(SyncFailed):
+            b.sync(download_batch_size=1, max_attempts=1)
+    assert b.execute("SELECT cursor FROM statesync_cursor") == [(2,)]
+    b.model.update(title="mine").where(b.model.id == KEY).execute()
+    (change,) = b.store.pending()
+    assert change.base < 3
+    assert len(b.sync(conflict_policy="client_wins").conflicts) == 1
+
+
+def gone_after_a_page(remote: LocalRemote) -> LocalRemote:
+    """A way to the hub that ends after the first page."""
+
+    class Gone(LocalRemote):
+        pages = 0
+
+        def pull(self, request: Pull) -> Page:
+            self.pages += 1
+            if self.pages > 1:
+                raise Unreachable("gone", retryable=True)
+            return super().pull(request)
+
+    return Gone(remote._hub, remote.space)
+
+
 def test_a_record_that_was_ahead_of_its_cursor_stays_an_older_one(new_site: NewSite) -> None:
     """The verdict on an upload has brought version 2; the page that brings version 3 passes both."""
     a, b = new_site("a", item), new_site("b", item, BELOW_TEN)
@@ -259,6 +299,52 @@ def test_a_local_only_write_of_the_old_row_is_not_overwritten_by_what_waits(pair
         b.model.update(n=7).execute()
     b.sync()
     assert b.rows() == {KEY: ("one", 7)}
+    assert held(b) == {KEY: (2, {"title": "two", "n": 99})}
+
+
+@pytest.mark.parametrize("read_anew", [False, True])
+def test_an_edit_of_what_was_local_only_meets_what_waits_as_a_conflict(
+    pair: tuple[Site, Site], read_anew: bool
+) -> None:
+    a, b = pair
+    with b.store.untracked():
+        b.model.update(n=7).execute()
+    b.sync(filter={"Item": {"title": ["one", "two"]}} if read_anew else {})
+    b.sync()
+    b.model.update(n=8).execute()
+    b.sync()
+    a.sync()
+    assert a.rows() == {KEY: ("two", 99)}
+    put(a, n=3)
+    b.sync()
+    (lost,) = b.store.conflicts()
+    assert (lost.local, b.rows(), held(b)) == ({"title": "one", "n": 8}, {KEY: ("two", 3)}, {})
+
+
+def test_what_is_local_only_ends_with_a_newer_version_than_waits(pair: tuple[Site, Site]) -> None:
+    a, b = pair
+    with b.store.untracked():
+        b.model.update(n=7).execute()
+    b.sync()
+    put(a, n=3)
+    assert b.sync().quarantined == 0
+    assert b.rows() == {KEY: ("two", 3)}
+
+
+def test_a_session_ends_where_more_edits_wait_for_records_in_quarantine_than_it_tries(
+    new_site: NewSite,
+) -> None:
+    a, b = new_site("a", item), new_site("b", item, BELOW_TEN)
+    many = 1100
+    a.model.insert_many([{"id": f"k{n:04}", "n": 1} for n in range(many)]).execute()
+    a.sync(upload_batch_size=500)
+    b.sync()
+    a.model.update(n=99).execute()
+    a.sync(upload_batch_size=500)
+    b.sync()
+    b.model.update(title="mine").execute()
+    result = b.sync(sync_type="download_only", timeout=60)
+    assert (result.quarantined, len(b.store.pending())) == (many, many)
 
 
 # -- everything else that a store can do -----------------------------------------------------------------

@@ -1,0 +1,347 @@
+"""Misfits in a ``SyncWorld``: tables with rules that others have not, and unique values that move.
+
+On some devices a table takes no two records with one text, or no long text, or no NULL, or a trigger raises.
+What others write may not fit there: it waits in quarantine, in the hub's version, and everything else
+arrives. Programs swap texts between records, in one transaction. Once a migration has taken the rules away,
+the next syncs bring everybody to the same records.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import peewee
+from attrs import evolve, frozen
+from hypothesis import strategies as st
+from hypothesis.stateful import rule
+
+from statesync.errors import UsageError
+from statesync.lifecycle import Phase
+from statesync.store.tracking.objects import TrackedObject
+from statesync.store.tracking.quoting import quoted
+from statesync.testing.faults import Fault
+from statesync.testing.rest import check_held, check_placed
+from statesync.testing.rows import Row
+from statesync.testing.sites import WorldDevice, WorldHub, key_of
+from statesync.testing.world import SyncWorld, Write, update
+from statesync.values import Part, Quarantined, SyncType
+
+_sites = st.integers(0, 7)
+_faults = st.lists(st.none() | st.sampled_from(Fault), max_size=4)
+_policies = st.sampled_from(["merge_fields", "server_wins", "client_wins"])
+
+_TEXTS = ("a", "A", "b", "c", "d", "long one", "long two")
+"""So few texts that two records often want one."""
+
+
+@frozen
+class TableRule:
+    """A rule of one table: the SQL that makes it, and the SQL that takes it away again."""
+
+    name: str
+    make: str
+    end: str
+
+
+class MisfitDevice(WorldDevice):
+    """A device whose tables have ``rules``, by their names; ``steps`` are its program's migrations."""
+
+    def __init__(self, name: str, path: Path, models: Sequence[type[peewee.Model]]) -> None:
+        super().__init__(name, path, models)
+        self.rules: dict[str, TableRule] = {}
+        self.steps: list[Any] = []
+
+    def _set_up(self) -> None:
+        with self.bound():
+            for model in self.models:
+                self.store.track(model)
+            self.store.setup(migrations=self.steps)
+
+    def make_rule(self, made: TableRule) -> None:
+        """Make a rule by SQL of its own, unless the table's records break it already."""
+        with closing(sqlite3.connect(self.path)) as plain, suppress(sqlite3.IntegrityError):
+            plain.execute(made.make)
+            self.rules[made.name] = made
+
+    def end_rules(self, names: Iterable[str]) -> None:
+        """Take rules away by a migration."""
+        ended = [self.rules.pop(name) for name in names]
+
+        def step(connection: sqlite3.Connection) -> None:
+            for one in ended:
+                connection.execute(one.end)
+
+        self.steps.append(step)
+        self._set_up()
+
+    def check_fits(self, hub: WorldHub) -> None:
+        """Hold the device, which has just synced, to Q5: where all that the hub has fits, nothing waits.
+
+        What is still to go up may be in the way, and so may a trigger, which asks how a record came about.
+        """
+        ends = {one.end.split()[1] for one in self.rules.values()}
+        if self.held() and not self.waiting() and "TRIGGER" not in ends and self._has_room(hub):
+            raise AssertionError(f"{self.name} keeps in quarantine what fits: {self.store.quarantine()}")
+
+    def _has_room(self, hub: WorldHub) -> bool:
+        """Tell whether all records of the hub fit into new tables like the device's."""
+        with self.looking() as found, closing(sqlite3.connect(":memory:")) as new:
+            for tracked in self.objects.values():
+                of_table = (
+                    "SELECT sql FROM sqlite_master WHERE tbl_name = ? AND type <> 'trigger' AND sql > ''"
+                )
+                for (sql,) in found.execute(of_table, (tracked.table,)):
+                    new.execute(sql)
+            try:
+                for (name, key), record in hub.records(self.objects).items():
+                    _insert(new, self.objects[name], {self.objects[name].key: key, **record})
+            except sqlite3.IntegrityError:
+                return False
+        return True
+
+
+class Misfits(SyncWorld):
+    """A world in which some tables have rules that others have not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for site, device in enumerate(self.devices):
+            for model in self.models if site else ():
+                self._ruled(device).make_rule(rules_of(model)[0])
+
+    def new_device(self, number: int) -> WorldDevice:
+        """Return a device that has no rules yet."""
+        return MisfitDevice(f"device {number}", self.folder / f"{number}.db", self.models)
+
+    def rows(self, model: type[peewee.Model], device: WorldDevice) -> st.SearchStrategy[Row]:
+        """Return the strategy for new rows, whose texts are often those of others."""
+        text = _text_of(model)
+        texts = st.sampled_from([*_TEXTS, None] if text.null else _TEXTS)
+        return st.builds(lambda row, value: {**row, text.name: value}, super().rows(model, device), texts)
+
+    # -- what programs do ----------------------------------------------------------------------------
+
+    @rule(site=_sites, sets_up=st.booleans(), data=st.data())
+    def make_rule(self, site: int, sets_up: bool, data: st.DataObject) -> None:
+        """Somebody gives a table a rule; the program finds it at once, or when it comes to it."""
+        device = self._ruled(self._device(site))
+        possible = [one for one in rules_of(self._model(data)) if one.name not in device.rules]
+        if possible:
+            device.make_rule(data.draw(st.sampled_from(possible)))
+            if sets_up:
+                device.store.setup(migrations=device.steps)
+
+    @rule(site=_sites, data=st.data())
+    def end_rules(self, site: int, data: st.DataObject) -> None:
+        """A migration takes some rules away."""
+        device = self._ruled(self._device(site))
+        if device.rules:
+            some = st.lists(st.sampled_from(sorted(device.rules)), min_size=1, unique=True)
+            device.end_rules(data.draw(some))
+
+    @rule(site=_sites, step=st.integers(1, 3), data=st.data())
+    def move_texts(self, site: int, step: int, data: st.DataObject) -> None:
+        """A program moves the texts of some records on by some places, in one transaction."""
+        device, model = self._device(site), self._model(data)
+        keys = self.keys(model, device)
+        if len(keys) > 1:
+            chosen = data.draw(st.lists(st.sampled_from(keys), min_size=2, unique=True))
+            self.write(device, lambda: _move(device, model, chosen, step))
+
+    @rule(site=_sites, how_many=st.integers(2, 5), data=st.data())
+    def fill(self, site: int, how_many: int, data: st.DataObject) -> None:
+        """Somebody makes some records with a text each, and everybody gets them."""
+        device, model = self._device(site), self._model(data)
+        if not (rows := self.rows(model, device)).is_empty:
+            for value in _TEXTS[-how_many:]:
+                row = data.draw(rows) | {_text_of(model).name: value}
+                self.write(device, lambda row=row: model.insert(row).execute())  # type: ignore[misc]
+            self.sync_everybody()
+
+    @rule(
+        site=_sites, deletes=st.booleans(), policy=_policies, kind=st.sampled_from(SyncType), data=st.data()
+    )
+    def write_what_waits(
+        self, site: int, deletes: bool, policy: str, kind: SyncType, data: st.DataObject
+    ) -> None:
+        """Somebody writes a record whose newer version waits in quarantine, and the device syncs."""
+        device = self._device(site)
+        if held := device.store.quarantine():
+            one = data.draw(st.sampled_from(held))
+            model = next(model for model in self.models if model.__name__ == one.object)
+            self.write(device, self._writing(device, model, one, deletes=deletes, data=data))
+        self.sync_by_policy(site, policy, kind, [])
+
+    def _writing(
+        self,
+        device: WorldDevice,
+        model: type[peewee.Model],
+        one: Quarantined,
+        *,
+        deletes: bool,
+        data: st.DataObject,
+    ) -> Write:
+        if (one.object, one.key) not in device.records():
+            row = data.draw(self.rows(model, device)) | {key_of(model).name: one.key}
+            return lambda: model.insert(row).execute()
+        if deletes:
+            return lambda: model.delete().where(key_of(model) == one.key).execute()
+        return update(model, one.key, self._some_fields(device, model, data))
+
+    @rule(site=_sites, policy=_policies, kind=st.sampled_from(SyncType), faults=_faults)
+    def sync_by_policy(self, site: int, policy: str, kind: SyncType, faults: list[Fault | None]) -> None:
+        """A device syncs, one way or both, and who wins a conflict is one of three."""
+        chosen = evolve(self.options, conflict_policy=policy, sync_type=kind)
+        with mock.patch.object(self, "options", chosen):
+            self.let_sync(self._device(site), faults, None)
+
+    @rule(site=_sites)
+    def take_back_all(self, site: int) -> None:
+        """A program undoes what waits, unless some of it may have reached the hub."""
+        device = self._device(site)
+        with suppress(UsageError):
+            self.write(device, device.store.rollback)
+
+    @rule(site=_sites, again=st.sampled_from(["clear", "reset"]), data=st.data())
+    def empty(self, site: int, again: str, data: st.DataObject) -> None:
+        """A program empties one kind of record, of which nothing waits: no quarantine is left of it."""
+        device = self._device(site)
+        alone = device.store.scope(device.remote, device.own(self._model(data)))
+        if not alone.pending():
+            getattr(alone, again)()
+            assert alone.quarantine() == [], f"{device.name} has emptied {alone.objects}, and holds records"
+
+    @rule(site=_sites, at=st.integers(1, 200), faults=_faults)
+    def crash(self, site: int, at: int, faults: list[Fault | None]) -> None:
+        """A program that syncs ends anywhere, and its journal counts what waits all the same."""
+        device = self._device(site)
+        before = _uncounted(device)
+        super().crash(site, at, faults)
+        _check_counted(device, before)
+
+    # -- what must hold ------------------------------------------------------------------------------
+
+    def let_sync(
+        self,
+        device: WorldDevice,
+        faults: list[Fault | None],
+        cancel_at: int | None,
+        meanwhile: Write | None = None,
+        *,
+        during: Part = Part.UPLOAD,
+        only: type[peewee.Model] | None = None,
+    ) -> None:
+        """Let a device sync: what comes into quarantine, and what leaves it, is in the session's journal."""
+        before = _uncounted(device)
+        super().let_sync(device, faults, cancel_at, meanwhile, during=during, only=only)
+        _check_counted(device, before)
+        is_whole = only is None and meanwhile is None and self.options.downloads
+        if is_whole and device.store.sessions(1)[0].phase == Phase.DONE:
+            self._ruled(device).check_fits(self.hub)
+
+    def check_at_rest(self, device: WorldDevice) -> None:
+        """Hold one device to what must be true: what waits, waits in the hub's version."""
+        super().check_at_rest(device)
+        check_held(device, self.hub)
+
+    def teardown(self) -> None:
+        """Let everybody sync with the rules as they are, and then without them."""
+        try:
+            for device in self.devices:
+                device.remote.calm()
+            for _ in range(2):
+                self.sync_everybody()
+            for device in self.devices:
+                self.check_at_rest(device)
+                check_placed(device, self.hub)
+            for device in self.devices:
+                self._ruled(device).end_rules(list(self._ruled(device).rules))
+        except BaseException:
+            self._close_all()
+            self._stack.close()
+            raise
+        super().teardown()
+
+    def at_the_end(self) -> None:
+        """Hold the world, in which no table has a rule any more, to its promises: nothing waits."""
+        for device in self.devices:
+            held = device.store.quarantine()
+            assert held == [], f"{device.name} keeps in quarantine what fits: {held}"
+        super().at_the_end()
+
+    def _ruled(self, device: WorldDevice) -> MisfitDevice:
+        assert isinstance(device, MisfitDevice), f"{device.name} has no rules"
+        return device
+
+
+def _insert(connection: sqlite3.Connection, tracked: TrackedObject, row: Row) -> None:
+    names, marks = ", ".join(map(quoted, row)), ", ".join("?" * len(row))
+    connection.execute(f"INSERT INTO {quoted(tracked.table)} ({names}) VALUES ({marks})", list(row.values()))
+
+
+def rules_of(model: type[peewee.Model]) -> list[TableRule]:
+    """Return the rules that a table may get, the unique text first."""
+    table, text = model._meta.table_name, _text_of(model)
+    on, column = quoted(table), quoted(text.column_name)
+    rules = [
+        _index(table, "one", f"({column})"),
+        _index(table, "one_in_any_case", f"(lower({column}))"),
+        _index(table, "one_of_the_short", f"({column}) WHERE length({column}) < 2"),
+        _check(table, "short", f"length({column}) < 4"),
+        _check(table, "known", f"{column} IS NOT NULL"),
+    ]
+    for event in ("INSERT", "UPDATE", "DELETE"):
+        row = "OLD" if event == "DELETE" else "NEW"
+        for action in ("ABORT, 'no'", "ROLLBACK, 'not at all'", "IGNORE"):
+            name = quoted(f"rule_{table}_{event}_{action[:3]}")
+            make = (
+                f"CREATE TRIGGER {name} BEFORE {event} ON {on} WHEN {row}.{column} = 'd' "
+                f"BEGIN SELECT RAISE({action}); END"
+            )
+            rules.append(TableRule(name, make, f"DROP TRIGGER {name}"))
+    return rules
+
+
+def _index(table: str, name: str, what: str) -> TableRule:
+    index = quoted(f"rule_{table}_{name}")
+    return TableRule(index, f"CREATE UNIQUE INDEX {index} ON {quoted(table)} {what}", f"DROP INDEX {index}")
+
+
+def _check(table: str, name: str, condition: str) -> TableRule:
+    """A column may say what others must be."""
+    column, of = quoted(f"rule_{name}"), quoted(table)
+    make = f"ALTER TABLE {of} ADD COLUMN {column} INTEGER CHECK ({condition})"
+    return TableRule(f"{table}_{name}", make, f"ALTER TABLE {of} DROP COLUMN {column}")
+
+
+def _text_of(model: type[peewee.Model]) -> peewee.Field:
+    return next(one for one in model._meta.sorted_fields if isinstance(one, peewee.TextField))
+
+
+def _move(device: WorldDevice, model: type[peewee.Model], keys: Sequence[Any], step: int) -> None:
+    """Give each record the text of another, as one does beside a unique index: by texts that nobody has."""
+    table, key, text = model._meta.table_name, key_of(model).column_name, _text_of(model).column_name
+    sql = f"UPDATE {quoted(table)} SET {quoted(text)} = ? WHERE {quoted(key)} = ?"
+    with closing(sqlite3.connect(device.path)) as plain, suppress(sqlite3.IntegrityError), plain:
+        of_key = f"SELECT {quoted(text)} FROM {quoted(table)} WHERE {quoted(key)} = ?"
+        texts = [plain.execute(of_key, (one,)).fetchone()[0] for one in keys]
+        plain.executemany(sql, [(f"~{number}", one) for number, one in enumerate(keys)])
+        plain.executemany(sql, [(texts[(at + step) % len(keys)], one) for at, one in enumerate(keys)])
+
+
+def _uncounted(device: WorldDevice) -> int:
+    """Return how many records wait of which the journal does not say that they came and did not leave."""
+    entries = (entry for session in device.store.sessions() for entry in device.store.journal(session.id))
+    details = [entry.detail for entry in entries if entry.trigger == "commit_batch"]
+    counted = sum(detail.get("held", 0) - detail.get("released", 0) for detail in details)
+    return len(device.store.quarantine()) - counted
+
+
+def _check_counted(device: WorldDevice, before: int) -> None:
+    """Hold a device to Q3: a session's journal says what came into quarantine, and what left it."""
+    assert _uncounted(device) == before, f"{device.name} counts what is in quarantine otherwise"
