@@ -11,9 +11,10 @@ import argparse
 import random
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from statesync.testing import CrashPoints
+from statesync.testing import CrashPoints, Point
 
 from ..day import prepare_day
 from ..recovery import check_after_crash, naming, restore, the_day, the_recovery
@@ -27,19 +28,22 @@ def main() -> None:
     options = parser.parse_args()
     print(f"seed {options.seed}")
     with tempfile.TemporaryDirectory() as name:
-        pairs = run_pairs(Path(name), random.Random(options.seed), options.minutes * 60.0)
-    print(f"{pairs} pairs of crashes held")
+        until, held = time.monotonic() + options.minutes * 60.0, 0
+        for _ in pairs_that_hold(Path(name), random.Random(options.seed)):
+            held += 1
+            if time.monotonic() > until:
+                break
+    print(f"{held} pairs of crashes held")
 
 
-def run_pairs(folder: Path, chance: random.Random, seconds: float) -> int:
-    """Crash in pairs for ``seconds``, at least once; return how many pairs there were."""
+def pairs_that_hold(folder: Path, chance: random.Random) -> Iterator[tuple[Point, Point]]:
+    """Crash in pairs, without an end; yield each pair after which everything was found in order."""
     morning, own = folder / "morning", folder / "own"
     morning.mkdir()
     prepare_day(morning)
     restore(morning, own)
     first_points = CrashPoints(the_day(own)).listed()
-    until, pairs = time.monotonic() + seconds, 0
-    while pairs == 0 or time.monotonic() < until:
+    while True:
         restore(morning, own)
         first = chance.choice(first_points)
         if not CrashPoints(the_day(own)).run_to(first):
@@ -51,8 +55,7 @@ def run_pairs(folder: Path, chance: random.Random, seconds: float) -> int:
             continue
         with naming(first, second):
             check_after_crash(own)
-        pairs += 1
-    return pairs
+        yield first, second
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def sync_until(stop: threading.Event, path: Path, address: str) -> set[str]:
     remote = HttpRemote(address, space="acme")
     scope = store.scope(remote)
     names: set[str] = set()
-    while not stop.wait(0.01):  # a rest, in which new workers can start
+    while not stop.wait(0.05):  # a rest, in which new workers can start
         name = f"{path.stem}-{len(names)}"
         Airport.create(name=name)
         scope.sync()
