@@ -43,9 +43,16 @@ def write(connection: sqlite3.Connection, tracked: TrackedObject, rows: Sequence
 
 
 def write_plainly(connection: sqlite3.Connection, tracked: TrackedObject, row: Row) -> None:
-    """Insert or update one row of (key, *columns), with all its columns at once. Raises as ``write`` does."""
+    """Insert or update one row of (key, *columns), with all its columns at once. Raises as ``write`` does.
+
+    A known row is updated, and never inserted on the way: a trigger may refuse what is inserted.
+    """
+    is_known = records.is_there(connection, tracked, str(row[0]))
     for columns, some in _by_columns(tracked, [row]).items():
-        if some:
+        if some and columns and is_known:
+            if not connection.execute(tracked.sql.update(columns), some[0]).rowcount:
+                raise passed_over(tracked)
+        elif some:
             _write_columns(connection, tracked, columns, some, frozenset())
 
 

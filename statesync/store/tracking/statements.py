@@ -48,6 +48,12 @@ class Statements:
         action = f"UPDATE SET {updates} WHERE {where}" if updates else "NOTHING"
         return f"INSERT OR ABORT INTO {table} ({names}) VALUES ({values}) ON CONFLICT ({key}) DO {action}"
 
+    def update(self, columns: tuple[str, ...]) -> str:
+        """Update (key, *columns) of a known record, leaving other columns as they are."""
+        key = quoted(self._of.key)
+        updates = ", ".join(f"{quoted(name)} = ?{place}" for place, name in enumerate(columns, start=2))
+        return f"UPDATE OR ABORT {in_main(self._of.table)} SET {updates} WHERE {is_key(key, '?1')}"
+
     def _unless_given(self, column: Column) -> str:
         """Return what a record gets in a column that its writer did not know.
 

@@ -73,9 +73,7 @@ def store(device: Device, page: Page, *, holds: bool = True) -> tuple[Device, Ta
     released = len(waiting) + held - len(device.held)
     tally = Tally(Direction.DOWNLOAD, len(to_store) - len(misfits) + fitted, held, released)
     got = tuple((entry.key, entry.version) for entry in page.entries)
-    device = evolve(
-        device, received=(*device.received, *got), committed=(*device.committed, tally)
-    )
+    device = evolve(device, received=(*device.received, *got), committed=(*device.committed, tally))
     return device, tally
 
 

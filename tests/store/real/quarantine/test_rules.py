@@ -168,6 +168,21 @@ def test_an_update_that_is_forbidden_leaves_the_row_as_it_was(new_site: NewSite)
     assert b.rows() == {"k": ("1", 1)}
 
 
+@pytest.mark.parametrize("action", ["ABORT, 'no'", "IGNORE", "ROLLBACK, 'no'"])
+def test_a_rule_for_new_rows_does_not_hold_for_known_ones(new_site: NewSite, action: str) -> None:
+    a = new_site("a", item)
+    b = new_site("b", item, table() + trigger("BEFORE INSERT", "NEW.n = 13", action))
+    for key in ("known", "other"):
+        a.model.create(id=key, n=1)
+    a.sync()
+    b.sync()
+    a.model.update(n=13).execute()
+    a.model.create(id="new", n=13)
+    a.sync()
+    assert b.sync().quarantined == 1
+    assert b.rows() == {"known": (None, 13), "other": (None, 13)}
+
+
 def test_what_says_nothing_of_the_record_fails_the_session_and_quarantines_nothing(new_site: NewSite) -> None:
     """The store's own tables are no rule of the record's; what was rolled back comes with the next sync."""
     a, b = new_site("a", item), new_site("b", item)
