@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from statesync.store.download import retrying, room
+from statesync.store.download import pages, retrying, room
 from statesync.testing.moves.misfits import MisfitDevice, move_texts
 
 from .shop import Shelf
@@ -73,7 +73,7 @@ def test_a_world_notices_what_leaves_quarantine_and_is_not_stored(
     world: MisfitWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clash(world)
-    store = retrying.apply_object
+    store = pages.apply_object
     monkeypatch.setattr(retrying, "apply_object", lambda *how: (store(*how)[0], []))
     world.sync_everybody()
     with pytest.raises(AssertionError, match="has not what its cursor says"):
