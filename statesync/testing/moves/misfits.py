@@ -152,13 +152,13 @@ class Misfits(SyncWorld):
             device.end_rules(data.draw(some))
 
     @rule(site=_sites, step=st.integers(1, 3), data=st.data())
-    def move_texts(self, site: int, step: int, data: st.DataObject) -> None:
+    def move_some_texts(self, site: int, step: int, data: st.DataObject) -> None:
         """A program moves the texts of some records on by some places, in one transaction."""
         device, model = self._device(site), self._model(data)
         keys = self.keys(model, device)
         if len(keys) > 1:
             chosen = data.draw(st.lists(st.sampled_from(keys), min_size=2, unique=True))
-            self.write(device, lambda: _move(device, model, chosen, step))
+            self.write(device, lambda: move_texts(device, model, chosen, step))
 
     @rule(site=_sites, how_many=st.integers(2, 5), data=st.data())
     def fill(self, site: int, how_many: int, data: st.DataObject) -> None:
@@ -189,7 +189,7 @@ class Misfits(SyncWorld):
             ruled.make_rule(made)
         device = self._device(other)
         if moves and len(keys) > 1:
-            self.write(device, lambda: _move(device, model, keys, step))
+            self.write(device, lambda: move_texts(device, model, keys, step))
         elif keys:
             text = {_text_of(model).name: data.draw(st.sampled_from(_TEXTS))}
             self.write(device, update(model, data.draw(st.sampled_from(keys)), text))
@@ -360,7 +360,7 @@ def _make(model: type[peewee.Model], row: Row) -> None:
     model.insert(row).execute()
 
 
-def _move(device: WorldDevice, model: type[peewee.Model], keys: Sequence[Any], step: int) -> None:
+def move_texts(device: WorldDevice, model: type[peewee.Model], keys: Sequence[Any], step: int) -> None:
     """Give each record the text of another, as one does beside a unique index: by texts that nobody has."""
     table, key, text = model._meta.table_name, key_of(model).column_name, _text_of(model).column_name
     sql = f"UPDATE {quoted(table)} SET {quoted(text)} = ? WHERE {quoted(key)} = ?"
