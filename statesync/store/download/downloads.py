@@ -95,7 +95,7 @@ class Downloads:
         """Store the page record by record the next time: one of them does not fit its table."""
         self._is_apart = True
         if isinstance(found, TransactionLost):
-            self._context.deadly.setdefault(found.name, {})[found.key] = found.why
+            self._context.deadly.setdefault(found.name, {})[found.key] = found.reason
 
     def store(self, connection: sqlite3.Connection, number: int) -> pages.Stored:
         """Store the page as the batch ``number``, with its cursors.

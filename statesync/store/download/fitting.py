@@ -8,7 +8,6 @@ from functools import partial
 
 import msgspec
 
-from statesync.errors import StoreError
 from statesync.store import quarantine
 from statesync.store.file.reading import StoredKey, key_for_people, read
 from statesync.store.quarantine import Reason
@@ -65,7 +64,7 @@ def reason_of(error: Exception) -> Reason | None:
     return Reason(_CODES.get(code, DOES_NOT_FIT), str(error))
 
 
-class TransactionLost(StoreError):
+class TransactionLost(Exception):
     """A rule of a table has rolled the whole transaction back when this record was written.
 
     Whoever began the transaction may begin it again, and leave this record out.
@@ -76,7 +75,9 @@ class TransactionLost(StoreError):
             f"a rule of the table rolls the whole transaction back where {name} {key} is written: "
             f"{reason.message}; let it raise ABORT, which undoes that write alone"
         )
-        self.name, self.key, self.why = name, key, reason
+        self.name: str = name
+        self.key: str = key
+        self.reason: Reason = reason
 
 
 def attempt(connection: sqlite3.Connection, name: str, key: str, write: Callable[[], None]) -> Reason | None:

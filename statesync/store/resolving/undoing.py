@@ -6,8 +6,9 @@ import sqlite3
 from functools import partial
 
 from statesync.conflicts import Record
+from statesync.errors import StoreError
 from statesync.store import bases, cursors, local_only, quarantine
-from statesync.store.download.fitting import attempt
+from statesync.store.download.fitting import TransactionLost, attempt
 from statesync.store.outbox import changes
 from statesync.store.outbox.lookup import Change
 from statesync.store.quarantine import Misfit, Reason
@@ -29,9 +30,11 @@ def undo(connection: sqlite3.Connection, tracked: TrackedObject, change: Change)
             record = local.record_here
         elif local is not None:
             local_only.end(connection, tracked.name, [change.key])
-    reason = attempt(
-        connection, tracked.name, str(change.key), partial(_write, connection, tracked, change, record)
-    )
+    writing = partial(_write, connection, tracked, change, record)
+    try:
+        reason = attempt(connection, tracked.name, str(change.key), writing)
+    except TransactionLost as lost:
+        raise StoreError(str(lost)) from lost
     if reason is not None:
         _write(connection, tracked, change, record_of_image(change.image))
         _let_wait(connection, tracked, change, reason)

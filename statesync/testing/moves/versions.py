@@ -22,6 +22,7 @@ from hypothesis.stateful import rule
 from statesync.errors import UnsupportedModel
 from statesync.scope import Store
 from statesync.store.tracking.describe import describe
+from statesync.store.tracking.objects import TrackedObject
 from statesync.store.tracking.quoting import quoted
 from statesync.testing.rows import Row
 from statesync.testing.sites import WorldDevice, key_of
@@ -45,13 +46,13 @@ class VersionedDevice(WorldDevice):
     def __init__(self, name: str, path: Path, models: Sequence[type[peewee.Model]], version: int) -> None:
         super().__init__(name, path, models)
         self.version = version
-        self.on_file = version
+        self.on_file: int = version
         self.way: Way = "setup"
         self._describe()
 
     def _describe(self) -> None:
         described = [describe(_model(model, self.on_file)) for model in self.models]
-        self.objects = {one.name: one for one in described}
+        self.objects: dict[str, TrackedObject] = {one.name: one for one in described}
 
     def own(self, model: type[peewee.Model]) -> type[peewee.Model]:
         """Return the model as this device's program has it."""
