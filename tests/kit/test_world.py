@@ -1,4 +1,4 @@
-"""The kit's own world, on the models of a small shop: 116 histories in every run, the same ones each time.
+"""The kit's own world, on the models of a small shop: 50 histories in every run, the same ones each time.
 
 For longer runs with new ones: ``python -m tests.kit.soak``.
 """
@@ -107,7 +107,7 @@ class StrictWorld(Refusals):
 
 
 QUICK = settings(
-    max_examples=examples(50),
+    max_examples=examples(20),
     stateful_step_count=12,
     deadline=None,
     suppress_health_check=list(HealthCheck),
@@ -118,10 +118,10 @@ QUICK = settings(
 TestWorld = World.TestCase
 TestWorld.settings = QUICK
 TestCrowdedWorld = CrowdedWorld.TestCase
-TestCrowdedWorld.settings = settings(QUICK, max_examples=examples(20))
+TestCrowdedWorld.settings = settings(QUICK, max_examples=examples(8))
 TestSpoiltWorld = SpoiltWorld.TestCase
-TestSpoiltWorld.settings = settings(QUICK, max_examples=examples(12))
+TestSpoiltWorld.settings = settings(QUICK, max_examples=examples(6))
 TestMisfitWorld = MisfitWorld.TestCase
-TestMisfitWorld.settings = settings(QUICK, max_examples=examples(9))
+TestMisfitWorld.settings = settings(QUICK, max_examples=examples(6))
 TestStrictWorld = StrictWorld.TestCase
-TestStrictWorld.settings = settings(QUICK, max_examples=examples(25), stateful_step_count=20)
+TestStrictWorld.settings = settings(QUICK, max_examples=examples(10), stateful_step_count=20)

@@ -564,6 +564,7 @@ def test_the_two_are_alike_where_this_happens(
         happens(both)
 
 
+@pytest.mark.sabotage
 @pytest.mark.parametrize(("happens", "difference"), DIFFERENCES)
 def test_a_deliberate_difference_is_noticed(
     tmp_path: Path,

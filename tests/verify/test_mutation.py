@@ -11,7 +11,7 @@ from statesync.verify import violations
 
 from .mutants import mutants_of
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.sabotage]
 
 
 @frozen

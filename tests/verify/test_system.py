@@ -324,6 +324,7 @@ def be_done_with_rejections(now: Conversation, event: Event, decision: Decision)
     return evolve(going_on, conversation=evolve(going_on.conversation, rejected=now.rejected))
 
 
+@pytest.mark.sabotage
 @pytest.mark.parametrize(
     ("sabotage", "broken", "scenario"),
     [
@@ -369,6 +370,7 @@ def statements(scenario: Scenario, policy: str = "client_wins") -> set[str]:
     return {violation.statement for violation in check_scenarios([scenario], [policy]).violations}
 
 
+@pytest.mark.sabotage
 def test_an_edit_during_the_upload_that_is_forgotten_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The store must compare revisions before it takes a change out of the outbox."""
     monkeypatch.setattr(
@@ -379,6 +381,7 @@ def test_an_edit_during_the_upload_that_is_forgotten_is_noticed(monkeypatch: pyt
     assert promises.ARRIVED in statements(ONE_EDIT)
 
 
+@pytest.mark.sabotage
 def test_an_edit_during_the_upload_that_stays_in_its_place_is_noticed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -395,6 +398,7 @@ def test_an_edit_during_the_upload_that_stays_in_its_place_is_noticed(
     assert promises.LIMIT in statements(ONE_EDIT)
 
 
+@pytest.mark.sabotage
 def test_an_upload_limit_that_is_not_fixed_anew_after_a_replay_is_noticed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -408,11 +412,13 @@ def test_an_upload_limit_that_is_not_fixed_anew_after_a_replay_is_noticed(
     assert promises.DRAINED in statements(evolve(EDITS, accidents={Kind.EDIT: 1, Kind.CRASH: 1}))
 
 
+@pytest.mark.sabotage
 def test_a_page_that_overwrites_what_is_pending_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(downloads, "fold", lambda device: evolve(device, log=()))
     assert statements(ONE_EDIT) & {promises.NOTHING_LOST, promises.AGREED}
 
 
+@pytest.mark.sabotage
 def test_a_page_ahead_that_is_taken_for_any_other_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is used only as the answer to the very same request."""
     request = driver._request
@@ -425,6 +431,7 @@ def test_a_page_ahead_that_is_taken_for_any_other_is_noticed(monkeypatch: pytest
     assert promises.NOTHING_STAGED in statements(GRACES, "server_wins")
 
 
+@pytest.mark.sabotage
 def test_a_hub_without_receipts_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without receipts a repeat is applied twice."""
     push, pull = hub.push, hub.pull
@@ -469,6 +476,7 @@ def test_a_session_goes_on_where_another_object_is_tracked() -> None:
     assert {world.ended for world in reached(TRACKED.worlds("client_wins"))} == {None, Phase.DONE}
 
 
+@pytest.mark.sabotage
 def test_a_look_at_the_objects_that_a_session_did_not_know_is_noticed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -476,6 +484,7 @@ def test_a_look_at_the_objects_that_a_session_did_not_know_is_noticed(
     assert Phase.FAILED in {world.ended for world in reached(TRACKED.worlds("client_wins"))}
 
 
+@pytest.mark.sabotage
 def test_a_page_that_is_stored_where_it_was_not_asked_from_is_noticed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -485,17 +494,20 @@ def test_a_page_that_is_stored_where_it_was_not_asked_from_is_noticed(
     assert promises.COMPLETE in in_every_policy(SET_UP)
 
 
+@pytest.mark.sabotage
 def test_a_page_that_is_stored_into_a_comparison_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The records that it does not bring are taken for lost by the hub, and sent again."""
     monkeypatch.setattr(storage, "asked_from", compare_nothing)
     assert promises.ONCE in in_every_policy(TRACKED_ANEW)
 
 
+@pytest.mark.sabotage
 def test_a_store_that_does_not_look_at_descriptions_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage, "looks_as_known", lambda device, talk: True)
     assert promises.DESCRIBED in in_every_policy(SET_UP)
 
 
+@pytest.mark.sabotage
 def test_a_reset_without_the_lock_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steps, "_may_happen", without_the_lock)
     assert statements(KEPT) >= {waiting.CONTESTED, promises.NEVER_FORKED}
@@ -503,6 +515,7 @@ def test_a_reset_without_the_lock_is_noticed(monkeypatch: pytest.MonkeyPatch) ->
     assert statements(all_reset) >= {promises.TRUTHFUL, promises.COMPLETE}
 
 
+@pytest.mark.sabotage
 def test_a_clear_without_the_lock_and_without_a_comparison_is_noticed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -511,11 +524,13 @@ def test_a_clear_without_the_lock_and_without_a_comparison_is_noticed(
     assert promises.COMPLETE in in_every_policy(ALL_CLEARED)
 
 
+@pytest.mark.sabotage
 def test_a_clear_that_does_not_refuse_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(others, "waits", lambda device: False)
     assert promises.NOTHING_LOST in in_every_policy(evolve(CLEARED, accidents={Kind.CLEAR: 1}))
 
 
+@pytest.mark.sabotage
 def test_a_clear_that_reads_on_from_where_it_was_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     cleared = others.cleared
 
@@ -526,6 +541,7 @@ def test_a_clear_that_reads_on_from_where_it_was_is_noticed(monkeypatch: pytest.
     assert promises.COMPLETE in in_every_policy(ALL_CLEARED)
 
 
+@pytest.mark.sabotage
 def test_a_reset_that_offers_nothing_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Records that stay are offered, whatever becomes of the hub."""
     reset = others.reset
@@ -642,6 +658,7 @@ def let_parked_changes_go(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(storage, "fix_limit", lambda device: fix_limit(others.retried(device)))
 
 
+@pytest.mark.sabotage
 @pytest.mark.parametrize(
     ("sabotage", "broken"),
     [

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from peewee import TextField
+from rig.search import examples
 
 from statesync import Store, StoreCorrupt
 from statesync.cli.care import doctor
@@ -86,8 +87,9 @@ def one_page_a_kind(world: Path, chance: int) -> list[int]:
 
 
 def test_no_edit_is_lost_with_any_page(world: Path, tmp_path: Path) -> None:
+    """Every second page of the file in the ordinary run, and all of them in a longer one."""
     wrong = {}
-    for page in range(1, page_count(world / "here.db") + 1):
+    for page in range(1, page_count(world / "here.db") + 1, 2 if examples(1) == 1 else 1):
         found = repaired(world, tmp_path / f"{page}", page, "noise")
         if found:
             wrong[page] = found
