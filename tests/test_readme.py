@@ -98,6 +98,7 @@ def test_ci_runs_the_readme_s_test_command_and_the_linters(tmp_path: Path) -> No
     assert called == [
         "pip install .[test]",
         "pytest --statesync-coverage=require",
+        "pytest -m sabotage tests/verify",
         "pytest -n 0 tests/bench/quick.py",
         "ruff check .",
         "ruff format --check .",
@@ -110,6 +111,7 @@ def test_ci_runs_the_readme_s_test_command_and_the_linters(tmp_path: Path) -> No
     [
         ("pip install", "install and test"),
         ("pytest --statesync-coverage", "install and test"),
+        ("pytest -m sabotage", "sabotages are noticed"),
         ("pytest -n 0 tests/bench", "quick form of the benchmark"),
         ("ruff check", "ruff check"),
         ("ruff format", "ruff format"),
