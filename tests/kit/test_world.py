@@ -1,4 +1,4 @@
-"""The kit's own world, on the models of a small shop: 50 histories in every run, the same ones each time.
+"""The kit's own world, on the models of a small shop: 40 histories in every run, the same ones each time.
 
 For longer runs with new ones: ``python -m tests.kit.soak``.
 """
@@ -107,7 +107,7 @@ class StrictWorld(Refusals):
 
 
 QUICK = settings(
-    max_examples=examples(20),
+    max_examples=examples(14),
     stateful_step_count=12,
     deadline=None,
     suppress_health_check=list(HealthCheck),

@@ -186,7 +186,7 @@ def check(pair: Pair, result: Any) -> int:
     return len(waiting)
 
 
-@settings(max_examples=examples(25), deadline=None)
+@settings(max_examples=examples(14), deadline=None)
 @given(
     rules=tables(), rounds=st.lists(st.tuples(WRITES, st.sampled_from([1, 2, 500])), min_size=1, max_size=4)
 )
@@ -224,7 +224,7 @@ def heal(pair: Pair) -> None:
     again.close()
 
 
-@settings(max_examples=examples(10), deadline=None)
+@settings(max_examples=examples(7), deadline=None)
 @given(
     rules=tables(),
     rounds=st.lists(st.tuples(WRITES, WRITES, st.sampled_from(["client_wins", "server_wins"])), max_size=4),
