@@ -161,6 +161,8 @@ def page(**changed: Any) -> bytes:
 
 
 BAD_PAGES = {
+    "a record that is true": page(changes=[RECORD | {"data": True}]),
+    "a record that is a list": page(changes=[RECORD | {"data": [1]}]),
     "a version that no database holds": page(changes=[RECORD | {"version": 2**70}]),
     "a cursor that no database holds": page(cursors={"Airport": 2**70}),
     "a negative cursor": page(cursors={"Airport": -1}),

@@ -179,6 +179,16 @@ def records(
     return dict(rows.fetchall())
 
 
+def as_travelled(text: bytes) -> Record:
+    """Return a record's members as their writer sent them.
+
+    Half a character, which JSON can name and no text can hold, becomes a question mark.
+    """
+    written = json.dumps(json.loads(text), ensure_ascii=False).encode("utf-8", "replace")
+    record: Record = json.loads(written)
+    return record
+
+
 def entries(connection: sqlite3.Connection, names: Iterable[str]) -> list[Quarantined]:
     """Return all that waits of these objects, oldest first."""
     rows = connection.execute(
@@ -201,7 +211,7 @@ def _entry(
     since: float,
     tries: int,
 ) -> Quarantined:
-    record: Record | None = None if data is None else json.loads(data)
+    record: Record | None = None if data is None else as_travelled(data)
     began = datetime.fromtimestamp(since, UTC)
     return Quarantined(name, key, version, record, code, message, in_the_way, session, began, tries)
 

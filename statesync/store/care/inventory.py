@@ -84,7 +84,7 @@ def _digests(
 
     for found, text in held.items():
         if text is not None:
-            travelled = json.loads(text)
+            travelled = quarantine.as_travelled(text)
             yield found, digest.of_record(found, [travelled.get(name) for name in tracked.column_names])
 
 

@@ -75,7 +75,10 @@ def _are_sound(entries: list[Entry]) -> bool:
 
 
 def decode(page: Page, objects: Objects) -> list[ObjectPage]:
-    """Decode a page into rows; records of another shape than their object's are misfits."""
+    """Decode a page into rows; records of another shape than their object's are misfits.
+
+    Raises ``BadAnswer`` for one that is no record of any object: no hub takes such.
+    """
     return [decode_object(objects[name], entries) for name, entries in _by_object(page.changes).items()]
 
 
@@ -116,6 +119,10 @@ def _misfit(tracked: TrackedObject, entry: Entry) -> Misfit | None:
     try:
         tracked.wire.list_decoder.decode(b"[" + bytes(entry.data) + b"]")  # type: ignore[arg-type]
     except msgspec.MsgspecError as error:
+        if not bytes(entry.data).lstrip().startswith(b"{"):  # type: ignore[arg-type]
+            raise BadAnswer(
+                "the hub sent a record that is no object; nothing of the page was stored"
+            ) from error
         message = str(error).replace("$[0]", "$").replace("$[...]", "$")
         return Misfit(entry.key, entry.version, text_of(entry), Reason("wrong_type", message))
     return None

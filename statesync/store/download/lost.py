@@ -44,7 +44,7 @@ def _record(tracked: TrackedObject, text: bytes) -> Record:
     try:
         return tracked.wire.read(text)
     except msgspec.MsgspecError:
-        members = json.loads(text)
+        members = quarantine.as_travelled(text)
         return {
             name: json.dumps(value) if isinstance(value, list | dict) else value
             for name, value in members.items()

@@ -6,10 +6,15 @@ Source: section 2 of the design's second part.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import msgspec
 import pytest
+from click.testing import CliRunner
 
 from statesync import Phase, StoreError
+from statesync.cli.commands import commands
+from statesync.hub import LocalRemote
 
 from ..sites import Site
 from .tables import item, table, trigger, with_bytes
@@ -94,6 +99,42 @@ def test_a_record_of_another_shape_waits_and_arrives_once_the_model_takes_it(new
     a.sync()
     assert b.sync().quarantined == 0
     assert b.rows()["k1"] == (b"b",)
+
+
+class Altering:
+    """A hub that keeps what a careless writer's JSON says, and no text can hold."""
+
+    def __init__(self, inner: LocalRemote, data: bytes) -> None:
+        self._inner, self._data = inner, data
+        self.space = inner.space
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def pull(self, request: Any) -> Any:
+        page = self._inner.pull(request)
+        data = msgspec.Raw(self._data)
+        changes = [msgspec.structs.replace(entry, data=data) for entry in page.changes]
+        return msgspec.structs.replace(page, changes=changes)
+
+
+@pytest.mark.parametrize("data", [rb'{"title":"\ud800","n":["\udfff"]}', b'{"title":1e999,"n":{}}'])
+def test_what_no_text_can_hold_waits_and_can_be_shown_printed_and_compared(
+    new_site: NewSite, data: bytes
+) -> None:
+    a, b = new_site("a", item), new_site("b", item)
+    a.model.create(id="k")
+    a.sync()
+    plain, b.remote = b.remote, Altering(b.remote, data)  # type: ignore[assignment]
+    assert b.sync().quarantined == 1
+    (waiting,) = b.store.quarantine()
+    assert str(waiting.record).encode()
+    b.remote = plain
+    b.store.scope(plain).diagnose()
+    path = str(b.store.database.database)
+    printed = CliRunner().invoke(commands, ["quarantine", path, "--json"], standalone_mode=False)
+    assert printed.exception is None or isinstance(printed.exception, SystemExit)
+    assert '"k"' in printed.output
 
 
 def test_a_delete_that_a_trigger_forbids_waits_and_the_row_stays(new_site: NewSite) -> None:
