@@ -38,7 +38,7 @@ def mended_header(path: Path) -> Iterator[None]:
         _write(path, header, length)
         _lengthen(path, promised=int.from_bytes(before[28:32], "big"))
         yield
-    except BaseException:
+    except BaseException:  # whatever ends the repair, a Ctrl-C too: the file gets its own header back
         if _first_bytes(path, _LENGTH)[:28] == header[:28]:
             _write(path, before, length)
         raise
