@@ -17,7 +17,7 @@ from rig.search import examples
 
 from statesync import Store, StoreCorrupt
 from statesync.cli.care import doctor
-from statesync.store.care.doctor import Repair
+from statesync.complaints import Repair
 
 from .damage import copy_world, damage, faults, make_world, page_count
 
