@@ -1,6 +1,6 @@
 """One damaged page, whichever it is, costs no edit that is still in the file, and deletes nothing.
 
-For every page and more kinds of damage: ``python -m tests.store.real.repair.search``.
+For every page and more kinds of damage: ``PYTHONPATH=tests python -m store.real.repair.search``.
 """
 
 from __future__ import annotations
