@@ -16,6 +16,9 @@ _Version = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
 _Name = Annotated[str, msgspec.Meta(max_length=wire.MAX_KEY_LENGTH, pattern="^[^\\u0000]*$")]
 
 
+_Bound = Annotated[str, msgspec.Meta(pattern="^[^\\u0000]*$")]
+
+
 class Push(wire.Push, frozen=True):
     """One upload batch: it is applied whole, or not at all."""
 
@@ -46,6 +49,8 @@ class Survey(wire.Survey, frozen=True):
     client: _Text
     object: _Name
     columns: list[_Name]
+    bounds: Annotated[list[_Bound], msgspec.Meta(min_length=1)]
+    until: _Bound | None = None
 
 
 class Health(msgspec.Struct, frozen=True):
