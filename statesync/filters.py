@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
-from math import inf, isfinite
 from typing import Any
 
 from attrs import frozen
@@ -29,6 +28,8 @@ MOST_FIELDS = 100
 
 MOST_VALUES = 10_000
 """Values that one filter may ask for, in all its fields together. A hub may allow less."""
+
+_INFINITY = float("inf")
 
 _Allowed = tuple[str, frozenset[Scalar], frozenset[Scalar]]
 
@@ -116,7 +117,7 @@ def is_held(value: object) -> bool:
     """Tell whether a column can hold ``value``: whole numbers of 64 bits, or what a double says exactly."""
     if isinstance(value, int):
         return -(2**63) <= value < 2**63 or (abs(value) < 2**1024 and _as_double(value) == value)
-    return not isinstance(value, float) or isfinite(value)
+    return not isinstance(value, float) or abs(value) < _INFINITY
 
 
 def _several(values: object) -> Iterable[object]:
@@ -138,7 +139,7 @@ def _as_double(value: int) -> float:
     try:
         return float(value)
     except OverflowError:  # it would be rounded up to 2**1024
-        return inf
+        return _INFINITY
 
 
 def _is_among(value: object, plain: frozenset[Scalar], truths: frozenset[Scalar]) -> bool:

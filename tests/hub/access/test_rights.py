@@ -260,7 +260,7 @@ def test_a_body_costs_by_its_bytes_and_a_full_bucket_pays_for_any() -> None:
     now[0] += 2.5
     rates.spend("token", limits)
     rates.spend("token", limits, large, paid=1)
-    now[0] += 5
+    now[0] += 5.5
     rates.spend("token", limits)
     rates.spend("token", limits, cost_of_body(32 << 20), paid=1)
 
