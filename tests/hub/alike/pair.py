@@ -6,6 +6,7 @@ import gzip
 import http.client
 import json
 import re
+import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 
 import jsonschema_rs
 import msgspec
+import peewee
 import zstandard
 from attrs import define, evolve, field, frozen
 
@@ -48,6 +50,11 @@ DUMPS = [
     "SELECT client, object, horizon FROM reader WHERE space = ?",
     "SELECT head FROM mark WHERE space = ?",
 ]
+DEFECTS = (
+    ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError, msgspec.MsgspecError,
+    peewee.PeeweeException, sqlite3.Error,
+)  # fmt: skip
+"""What a hub that is called in the same process may raise where one behind HTTP answers 500."""
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
@@ -105,6 +112,8 @@ class Side:
         except Refused as refused:
             body = msgspec.json.encode(Refusal(refused.problem))
             return Answer(refused.status, self.plain(body))
+        except DEFECTS as error:
+            return Answer(500, json.dumps({"error": {"code": type(error).__name__, "message": str(error)}}))
         finally:
             self.seconds = time.thread_time() - begun
 
