@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from statesync.hub import pull, push, requests, retention, spaces, survey
 from statesync.hub.access import tokens
-from statesync.hub.access.rates import Rates, cost_of_body, cost_of_records
+from statesync.hub.access.rates import Rates, cost_of_body, cost_of_work
 from statesync.hub.access.rights import ALL_RIGHTS, Right, Rights
 from statesync.hub.db.database import Database, defects_as_refusals, failures_as_refusals
 from statesync.hub.db.opening import open_ready
@@ -85,9 +85,9 @@ class Hub:
                 rights.require(Right.WRITE, unwritable)
             return push.apply_batch(self.database, space, state, request, rejections, self._retention)
 
-        answer = self._write(space, request.envelope.client, apply)
-        self._rates.charge(rights.holder, self.limits, cost_of_records(len(request.changes)))
-        return answer.encode()
+        answer = self._write(space, request.envelope.client, apply).encode()
+        self._rates.charge(rights.holder, self.limits, cost_of_work(len(request.changes), answer))
+        return answer
 
     def pull(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS) -> bytes:
         """Return the page (a ``wire.Page``) that follows the request in ``body`` (a ``wire.Pull``).
@@ -109,7 +109,7 @@ class Hub:
             if answer.first_reads:
                 with self.database.writing():
                     pull.remember_first_reads(self.database, space, request.client, answer)
-        self._rates.charge(rights.holder, self.limits, cost_of_records(answer.records))
+        self._rates.charge(rights.holder, self.limits, cost_of_work(answer.records, answer.page))
         return answer.page
 
     def survey(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS) -> bytes:
@@ -120,16 +120,17 @@ class Hub:
         self._pay(rights, body)
         request = requests.read_survey(body, self.limits)
         rights.require(Right.READ, {request.object})
-        pace = survey.Pace(self.limits.survey_time, lambda: self._asked)
+        pace, answer = survey.Pace(self.limits.survey_time, lambda: self._asked), b""
         try:
             with failures_as_refusals(), self.database.reading():
                 state = spaces.find(self.database, space, request.client)
                 if state is None:
                     raise refused(404, "nothing_here", "nothing was ever synced with this space")
-                return survey.answer(self.database, space, state, request, pace)
+                answer = survey.answer(self.database, space, state, request, pace)
         finally:
-            cost = cost_of_records(pace.records, len(request.columns))
+            cost = cost_of_work(pace.records, answer, len(request.columns))
             self._rates.charge(rights.holder, self.limits, cost)
+        return answer
 
     def purge(self, space: str, through: int) -> int:
         """Forget the deletes up to the version ``through``; return how many there were.

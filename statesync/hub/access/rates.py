@@ -1,8 +1,8 @@
 """Rate limits: each token has a bucket that fills by ``rate`` a second, up to ``burst``, and requests cost.
 
 A small request costs 1. A body costs more by its bytes, which is paid before it is read, and so is refused
-where the bucket does not hold it. Records that were read or written are charged when their number is known,
-and a bucket may owe. Neither is ever more than a full bucket.
+where the bucket does not hold it. Records that were read or written, and the answer, are charged when they
+are known, and a bucket may owe. Neither is ever more than a full bucket.
 
 A process of the hub remembers nothing else between requests, and losing the buckets does no harm.
 """
@@ -22,8 +22,8 @@ from statesync.hub.limits import HubLimits
 
 _MOST_BUCKETS = 10_000
 
-_BYTES = 1 << 14
-"""Bytes of a body that cost 1."""
+_BYTES = 1 << 15
+"""Bytes of a body, or of an answer, that cost 1."""
 
 _RECORDS = 100
 """Records that cost 1."""
@@ -37,9 +37,9 @@ def cost_of_body(size: int) -> float:
     return size / _BYTES
 
 
-def cost_of_records(count: int, columns: int = 0) -> float:
-    """Return what ``count`` records cost that were read or written; of a survey, with its ``columns``."""
-    return count / _RECORDS * (1 + columns / _COLUMNS)
+def cost_of_work(records: int, answer: bytes = b"", columns: int = 0) -> float:
+    """Return what it costs to read or write ``records``, of a survey with its ``columns``, and to answer."""
+    return max(records / _RECORDS * (1 + columns / _COLUMNS), len(answer) / _BYTES)
 
 
 @define(eq=False)
