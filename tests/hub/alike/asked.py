@@ -65,6 +65,8 @@ class OverHttp:
     """How a request travels, where it is not given to the hub as bytes."""
 
     method: str
+    space: str
+    """Another space than the one under test; empty for that one."""
     path: str
     """What follows the space."""
     headers: dict[str, str]
@@ -154,7 +156,10 @@ class _Maker:
         return {
             **self.envelope(client, 1),
             "batch": self.odd(f"b{self.random.randrange(1 << 32)}", 0.02),
-            "changes": [self.change(*record) for record in self.random.sample(records, count)],
+            "changes": [
+                self.change(*record)
+                for record in self.rarely(self.random.sample(records, count), [records[:1] * 2], 0.02)
+            ],
         }
 
     def pull(self, client: object) -> dict[str, Any]:
@@ -169,14 +174,14 @@ class _Maker:
         }
 
     def survey(self, client: object) -> dict[str, Any]:
-        bounds = sorted(set(self.some(["", *KEYS], 4)))
+        bounds = sorted(self.some(["", *KEYS], 4, most=21))
         document = self.envelope(client, 0)
         del document["number"], document["head"]
         return {
             **document,
             "object": self.odd(self.random.choice(OBJECTS), 0.04),
             "columns": [self.odd(name, 0.02) for name in self.some(COLUMNS, 4, most=21)],
-            "bounds": [self.odd(key, 0.02) for key in bounds] or [""],
+            "bounds": [self.odd(key, 0.01) for key in bounds] or [""],
             "until": self.odd(self.random.choice([None, None, *KEYS]), 0.03),
             "listed": self.random.random() < 0.5,
             "partial": self.random.random() < 0.5,
@@ -315,6 +320,7 @@ class _Maker:
             )
         return OverHttp(
             method=self.rarely("POST", ["GET", "PUT", "DELETE", "OPTIONS", "PATCH"], 0.03),
+            space=self.rarely("", ["a%20b", "%00", "x" * 65, "..", "%C3%A9", "~", "nobody", "a%2Fb"], 0.03),
             path=self.rarely(
                 f"/{verb}", [f"/{verb}?a=1", "", "/", "/none", f"//{verb}", f"/{verb}%00"], 0.04
             ),

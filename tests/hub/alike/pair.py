@@ -28,7 +28,7 @@ from statesync.wire import Refusal
 from .asked import EPOCH, HUB, OBJECTS, Known, OverHttp, Request, made_up
 
 LIMITS = HubLimits(
-    body=200_000, record=2000, batch=20, page=50, default_page=10, page_bytes=4000, objects=5, nesting=20,
+    body=200_000, record=2000, batch=20, page=50, default_page=10, page_bytes=1500, objects=5, nesting=20,
     columns=20, bounds=20, filter_fields=4, filter_values=30, survey_time=1000.0, spaces=10_000_000,
 )  # fmt: skip
 SECONDS = 1.0
@@ -133,7 +133,7 @@ class Side:
             headers["Authorization"] = f"{how.scheme} {token}".strip()
         connection = http.client.HTTPConnection(urlsplit(self.address).netloc, timeout=30)
         try:
-            connection.request(how.method, f"/v1/spaces/{self.space}{how.path}", sent, headers)
+            connection.request(how.method, f"/v1/spaces/{how.space or self.space}{how.path}", sent, headers)
             answer = connection.getresponse()
             data, coding = answer.read(), answer.headers.get("Content-Encoding", "")
         finally:
@@ -219,6 +219,8 @@ class Pair:
         described = self.described["paths"][f"/v1/spaces/{{space}}/{request.verb}"]["post"]["responses"]
         if answer.status >= 500 or str(answer.status) not in described:
             return f"no such status is to be expected: {answer.status}"
+        if answer.status != 200 and f"`{_code(answer)}`" not in described[str(answer.status)]["description"]:
+            return f"the document has no {_code(answer)}"
         schema = described[str(answer.status)]["content"]["application/json"]["schema"]["$ref"]
         try:
             self._validator(schema).validate(json.loads(answer.body))
@@ -233,8 +235,7 @@ class Pair:
         return self.validators[reference]
 
     def _count(self, request: Request, answer: Answer) -> None:
-        code = "" if answer.status == 200 else json.loads(answer.body)["error"]["code"]
-        what = f"{request.verb} {answer.status} {code}".strip()
+        what = f"{request.verb} {answer.status} {_code(answer)}".strip()
         self.seen[what] = self.seen.get(what, 0) + 1
 
 
@@ -254,6 +255,10 @@ def opened(urls: dict[str, str]) -> Iterator[Pair]:
 def seeds_of(round_seed: int, count: int) -> list[str]:
     """Return the seeds of a history."""
     return [f"{round_seed}/{number}" for number in range(count)]
+
+
+def _code(answer: Answer) -> str:
+    return "" if answer.status == 200 else str(json.loads(answer.body)["error"]["code"])
 
 
 def _packed(body: bytes, coding: str) -> bytes:
