@@ -159,7 +159,8 @@ class Survey(msgspec.Struct, frozen=True):
 
     ``columns`` are those that count for a record's digest (see ``digest``). ``bounds`` cut the keys into
     ranges: each begins at its bound and ends before the next; the last one ends before ``until`` (None: at
-    the end). ``listed`` asks for the records themselves, not for a tally of each range.
+    the end). ``listed`` asks for the records themselves, not for a tally of each range. ``partial`` says
+    that tallies may be of a part of the keys: the answer says from which one to ask on, and they add up.
     """
 
     client: str
@@ -171,13 +172,14 @@ class Survey(msgspec.Struct, frozen=True):
     until: str | None = None
     listed: bool = False
     filter: WireFilter | None = None
+    partial: bool = False
 
 
 class Tally(msgspec.Struct, frozen=True):
     """How many records a range of keys has, and the sum of their digests in hexadecimal."""
 
     count: Count
-    digest: str
+    digest: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16}$")]
 
 
 class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -189,7 +191,7 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class SurveyAnswer(msgspec.Struct, frozen=True):
-    """A tally for each range, or records in the order of their keys; more of them from ``goes_on_at``."""
+    """A tally for each range, or records in the order of their keys; the rest is from ``goes_on_at`` on."""
 
     hub: str
     epoch: str

@@ -88,6 +88,8 @@ class Dialect(Protocol):
     """What makes a SELECT hold its row until the transaction ends."""
     key_order: str
     """The expression by which keys compare as the device's do: by their code points."""
+    data_bytes: str
+    """The expression for the bytes of a record's JSON text."""
 
     def find(
         self, pool: Pool, space: str, keys: Sequence[tuple[str, str]]

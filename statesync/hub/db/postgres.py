@@ -51,6 +51,7 @@ class PostgresDialect:
     text_type: str = 'TEXT COLLATE "C"'
     row_lock: str = " FOR UPDATE"
     key_order: str = 'key COLLATE "C"'
+    data_bytes: str = "octet_length(data)"
 
     def find(
         self, pool: Pool, space: str, keys: Sequence[tuple[str, str]]

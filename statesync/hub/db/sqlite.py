@@ -42,6 +42,7 @@ class SqliteDialect:
     text_type: str = "TEXT"
     row_lock: str = ""  # BEGIN IMMEDIATE already holds the whole file
     key_order: str = "key"
+    data_bytes: str = "length(CAST(data AS BLOB))"
 
     def find(
         self, pool: Pool, space: str, keys: Sequence[tuple[str, str]]
