@@ -28,6 +28,15 @@ def _limit(default: int, counts: str, most: int | None = None) -> Any:
     return field(default=default, validator=_in_range, metadata={"counts": counts, "most": most})
 
 
+def _positive(_owner: object, option: Attribute[float], value: float) -> None:
+    if value <= 0:
+        raise ValueError(f"{option.name} is {value}; it has to be more than 0")
+
+
+def _seconds(default: float, counts: str) -> Any:
+    return field(default=default, validator=_positive, metadata={"counts": counts})
+
+
 def _rate(counts: str) -> Any:
     return field(default=0.0, validator=_not_negative, metadata={"counts": counts})
 
@@ -47,6 +56,11 @@ class HubLimits:
     nesting: int = _limit(64, "Levels of lists and objects in a request's body.")
     ratio: int = _limit(100, "Times its size that a packed body may have when unpacked, from 64 KB on.")
     spaces: int = _limit(100_000, "Spaces on this hub.")
-    under_way: int = _limit(256, "Requests that one process works on or keeps waiting.")
+    under_way: int = _limit(256, "Requests that one process works on, half of them in one space.")
+    line: int = _limit(32, "Pushes to one space that wait for their turn.")
+    held: int = _limit(128 << 20, "Bytes of bodies and answers that one process holds, half in one space.")
+    head_seconds: float = _seconds(20.0, "Seconds in which the head of a request has to come.")
+    stall_seconds: float = _seconds(30.0, "Seconds that a body, or an answer, may take whatever its pace.")
+    pace: int = _limit(1024, "Bytes a second that it has to come, or go, beyond those seconds.")
     rate: float = _rate("Requests a second that one token may make, on average; 0 is any number.")
     burst: int = _limit(100, "Requests that a token may make at once before its rate holds it back.")
