@@ -52,7 +52,8 @@ def test_bodies_are_packed_both_ways(service: Service, device: Device, other: De
         ("", ""), ("identity", ""), ("br", ""), ("gzip;q=0", ""), ("gzip;q=0.0, *;q=0", ""),
         ("gzip", "gzip"), ("GZIP , deflate", "gzip"), ("gzip, zstd;q=0.5", "zstd"),
         ("gzip; q=0.001", "gzip"),
-        ("gzip;q=1.2.3", ""), ("gzip;q=.", ""), ("gzip;q=1.2.3, zstd", "zstd"), ("gzip;q=2", ""), (";,q=", ""),
+        ("gzip;q=1.2.3", ""), ("gzip;q=.", ""), ("gzip;q=1.2.3, zstd", "zstd"),
+        ("gzip;q=2", ""), (";,q=", ""),
     ],
 )  # fmt: skip
 def test_the_coding_of_an_answer_is_one_that_was_asked_for(accepted: str, coding: str) -> None:
