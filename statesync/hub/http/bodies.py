@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import anyio
 from starlette.requests import ClientDisconnect, Request
 
 from statesync.hub.errors import Refused, body_too_large, malformed, too_slow
-from statesync.hub.http.pace import seconds_for
-from statesync.hub.http.places import Visit
-from statesync.hub.limits import HubLimits
+from statesync.hub.http.places import Door, Visit
 
 SHORT = 1 << 16
 """Bytes that are not counted one by one: the server itself keeps as many of each connection."""
@@ -39,29 +36,28 @@ def is_short(request: Request) -> bool:
     return announced is not None and int(announced) <= SHORT
 
 
-async def read_body(request: Request, visit: Visit, limits: HubLimits) -> bytes:
+async def read_body(request: Request, visit: Visit, door: Door) -> bytes:
     """Return the body as it came; refuse it as soon as it is known to be over the limit, or too slow.
 
     Of who has not been let in no more than a short one is read, whatever the head says.
     """
-    most = limits.body if visit.is_in else SHORT
+    most = door.limits.body if visit.is_in else SHORT
     if int(request.headers.get("content-length", 0)) > most:
         raise body_too_large(most)
     body = bytearray()
-    began = anyio.current_time()
-    with anyio.CancelScope(deadline=began + seconds_for(0, limits)) as scope:
+    with door.pace.wait() as wait:
         try:
             async for part in request.stream():
                 body += part
+                wait.passed = len(body)
                 if len(body) > most:
                     raise body_too_large(most)
                 if len(body) > SHORT:
                     visit.hold(len(body))
-                scope.deadline = began + seconds_for(len(body), limits)
         except ClientDisconnect as error:
             raise malformed("the connection was closed before the body was there") from error
-    if scope.cancelled_caught:
-        raise too_slow(f"{len(body)} bytes of the body came in {anyio.current_time() - began:.0f} seconds")
+    if wait.is_over:
+        raise too_slow(f"{len(body)} bytes of the body came in a time in which more have to")
     return bytes(body)
 
 

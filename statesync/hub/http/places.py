@@ -8,9 +8,8 @@ none keeps the others out. The pushes of a space stand in a line.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Generator
-from contextlib import contextmanager
 from threading import Lock
+from types import TracebackType
 from weakref import WeakValueDictionary
 
 import anyio
@@ -18,6 +17,7 @@ from attrs import define, field
 
 from statesync.hub.access.rights import Rights
 from statesync.hub.errors import busy
+from statesync.hub.http.pace import Pace
 from statesync.hub.limits import HubLimits
 
 
@@ -118,19 +118,15 @@ class Door:
 
     def __init__(self, limits: HubLimits, patience: float) -> None:
         self.limits: HubLimits = limits
+        self.pace: Pace = Pace(limits)
         self._patience = patience
         self._places = Share(limits.under_way, "requests under way")
         self._bytes = Share(limits.held, "bytes of requests and answers")
         self._lines: WeakValueDictionary[str, Line] = WeakValueDictionary()
 
-    @contextmanager
-    def visit(self, space: str, *, takes_turns: bool) -> Generator[Visit]:
-        """Follow one request to ``space`` to its end, and take back then what it has."""
-        visit = Visit(space, self._places, self._bytes, self._line(space) if takes_turns else None)
-        try:
-            yield visit
-        finally:
-            visit.leave()
+    def visit(self, space: str, *, takes_turns: bool) -> Visit:
+        """Follow one request to ``space``: a context at whose end it has nothing left."""
+        return Visit(space, self._places, self._bytes, self._line(space) if takes_turns else None)
 
     def _line(self, space: str) -> Line:
         return self._lines.setdefault(space, Line(self.limits.line, self._patience))
@@ -187,8 +183,12 @@ class Visit:
             self._bytes.give_back(self.space, self._held - size)
         self._held = size
 
-    def leave(self) -> None:
-        """Give back all that it has."""
+    def __enter__(self) -> Visit:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.end_turn()
         self.hold(0)
         if self.is_in:

@@ -85,12 +85,12 @@ class _Verb:
         is_push = self.right is Right.WRITE
         with self.door.visit(request.path_params["space"], takes_turns=is_push) as visit:
             answer = await self._answered(request, visit)
-            await deliver(answer, send, self.door.limits)
+            await deliver(answer, send, self.door.pace)
 
     async def _answered(self, request: Request, visit: Visit) -> Response:
         if not is_short(request):  # nobody without rights gets to send much
             await run_sync(self._let_in, request, visit, limiter=self.threads)
-        body = await read_body(request, visit, self.door.limits)
+        body = await read_body(request, visit, self.door)
         answer = await run_sync(self._work_or_wait, request, body, visit, limiter=self.threads)
         if isinstance(answer, bytes):
             await visit.wait_for_turn()
