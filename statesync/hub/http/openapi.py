@@ -71,8 +71,8 @@ _REFUSALS = {
     413: "The body is over its limit (`body_too_large`), or grows too much when unpacked (`ratio_too_high`).",
     415: "The body has a content coding that the hub does not know (`unsupported_encoding`).",
     422: "A limit is passed, which the message names (`batch_too_large`, `too_deep`, `too_many_objects`, "
-    "`too_many_columns`, `too_many_bounds`, `filter_too_large`, `survey_too_long`, `too_many_spaces`), or there "
-    "can be no such space (`bad_space`) or batch (`duplicate_key`).",
+    "`too_many_columns`, `too_many_bounds`, `filter_too_large`, `survey_too_long`, `too_many_spaces`), or "
+    "there can be no such space (`bad_space`) or batch (`duplicate_key`).",
     429: "Too many requests with this token (`too_many_requests`); Retry-After says when to come again.",
     500: "A defect of the hub (`internal_error`); `not_applied`: nothing of the batch was applied.",
     503: "Busy, or without its database; `outcome_unknown`: send the same again. Retry-After says when.",
