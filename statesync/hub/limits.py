@@ -42,7 +42,7 @@ class HubLimits:
     batch: int = _limit(10_000, "Changes in one push.")
     page: int = _limit(10_000, "Records in one page.")
     default_page: int = _limit(1000, "Records in a page for a device that leaves the choice to the hub.")
-    page_bytes: int = _limit(8 << 20, "Bytes of records in one page, but for a single larger record.")
+    page_bytes: int = _limit(8 << 20, "Bytes of records in one answer, but for one more record.")
     objects: int = _limit(200, "Objects that one pull may ask for.", most=_MOST_MERGED)
     nesting: int = _limit(64, "Levels of lists and objects in a request's body.")
     ratio: int = _limit(100, "Times its size that a packed body may have when unpacked, from 64 KB on.")

@@ -62,7 +62,8 @@ _REFUSALS = {
     405: "The route has no such method (`method_not_allowed`).",
     409: "`wrong_hub`, `epoch_changed` or `client_forked`: device and hub do not agree on where they stand.",
     410: "A cursor is older than the deletes that are still known (`horizon_passed`): read everything again.",
-    413: "The body is over its limit (`body_too_large`), or grows too much when unpacked (`ratio_too_high`).",
+    413: "The body is over its limit (`body_too_large`), or grows too much when unpacked (`ratio_too_high`); "
+    "the batch meets or changes too much that is stored (`answer_too_large`, `batch_too_large`).",
     415: "The body has a content coding that the hub does not know (`unsupported_encoding`).",
     422: "A limit is passed, or the space's name or the batch cannot be; the message says which.",
     429: "Too many requests with this token (`too_many_requests`); Retry-After says when to come again.",

@@ -203,6 +203,14 @@ def release(connection: sqlite3.Connection, records: Iterable[tuple[str, str]]) 
     )
 
 
+def free_errors(connection: sqlite3.Connection, records: Iterable[tuple[str, str]]) -> None:
+    """Forget what has kept changes here, given as (object, key): another round of the session offers them."""
+    connection.executemany(
+        f"UPDATE statesync_change SET error = NULL, failed_in = NULL, {FREE} WHERE object = ? AND key = ?",
+        records,
+    )
+
+
 def rebase(connection: sqlite3.Connection, name: str, key: str, edit: Rebase, *, revised: bool) -> None:
     """Make a change an edit of what the hub has now, free and without an error.
 
