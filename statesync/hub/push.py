@@ -128,7 +128,7 @@ def _told(conflict: Conflicted, envelope: Push, judged: BatchVerdict, limits: Hu
     """Return a conflict with its record as long as there is room for it in the answer."""
     if conflict.deleted:
         return conflict
-    if not conflict.lacks_record and judged.carried < limits.page_bytes:
+    if isinstance(conflict.data, msgspec.Raw) and judged.carried < limits.page_bytes:
         judged.carried += len(bytes(conflict.data))
         return conflict
     if envelope.offers_again:
@@ -215,9 +215,7 @@ def _store(
     """Write the records, the space's head and the receipt; return the answer's text."""
     changes, envelope = enumerate(request.changes), request.envelope
     about = {change.object for place, change in changes if place not in terms.rejections}
-    answer, receipt = receipts.answer_and_receipt(
-        state.hub, state.epoch, judged.head, judged.verdicts, about
-    )
+    answer, receipt = receipts.answer_and_receipt(state.hub, state.epoch, judged.head, judged.verdicts, about)
     if judged.writes:
         database.dialect.write(database.pool, space, envelope.client, judged.writes)
         spaces.move_head(database, space, judged.head)

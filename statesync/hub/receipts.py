@@ -1,4 +1,4 @@
-"""A client's receipt: what its last batch was answered, without a record in it, and whose objects it is about.
+"""A client's receipt: what its last batch was answered, without a record in it, and what it was about.
 
 A repeat of the batch is answered from it. Of a conflict it knows that there was one, and not what the hub
 had: that may have been much, and may be another record by now. So the device offers the change again.

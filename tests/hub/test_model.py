@@ -198,7 +198,10 @@ class SpaceMachine(RuleBasedStateMachine):
 
     def offer(self, client: Client, request: Push) -> None:
         self.model, expected = model.push(self.model, request)
-        body = {"batch": request.batch, "changes": [_change(each) for each in request.changes]}
+        body: dict[str, Any] = {
+            "batch": request.batch,
+            "changes": [_change(each) for each in request.changes],
+        }
         if request.offers_again:
             body["offers_again"] = True
         answer = self.answer(self.hub.push, request, body)

@@ -107,9 +107,7 @@ class PostgresDialect:
         return sql.replace("?", "%s"), parameters
 
 
-def _find(
-    pool: Pool, space: str, keys: Sequence[tuple[str, str]], longest: int
-) -> list[tuple[Any, ...]]:
+def _find(pool: Pool, space: str, keys: Sequence[tuple[str, str]], longest: int) -> list[tuple[Any, ...]]:
     """Return records with the lengths of their texts; a text that is longer than ``longest`` stays there."""
     names, texts = [name for name, _ in keys], [key for _, key in keys]
     found: list[tuple[Any, ...]] = pool.execute_sql(FIND, (longest, names, texts, space)).fetchall()

@@ -48,7 +48,7 @@ class SqliteDialect:
     def find(
         self, pool: Pool, space: str, keys: Sequence[tuple[str, str]], max_bytes: int
     ) -> Mapping[tuple[str, str], Stored]:
-        """Look up all records of an object at once; from ``max_bytes`` on without the pages of their texts."""
+        """Look up all records of an object at once; from ``max_bytes`` on without reading their texts."""
         wanted: dict[str, list[str]] = {}
         for name, key in keys:
             wanted.setdefault(name, []).append(key)

@@ -1,7 +1,7 @@
 """Storing what the hub said of an upload batch: accepted, in conflict, rejected; all in one transaction.
 
-Conflicts have been resolved before (``resolving``). One that came without the hub's record tells only that the
-change was not applied: it is offered again, and nobody is asked about it before the record has come.
+Conflicts have been resolved before (``resolving``). One that came without the hub's record tells only that
+the change was not applied: it is offered again, and nobody is asked about it before the record has come.
 """
 
 from __future__ import annotations

@@ -137,7 +137,7 @@ def _with_and_without_doubt(make: Callable[[str], World], policy: str) -> list[W
 
 
 def _with_short_answers(policy: str) -> list[World]:
-    """Return worlds whose hub answers a batch with one record in conflict, though both that a sends are it."""
+    """Return worlds whose hub answers a batch with one of its two records in conflict."""
     hub, backup, a, b = _two_devices(("x", _text("x of b")), ("y", _text("y of b")))
     a = write(write(a, "x", _text("x of a")), "y", _text("y of a"))
     both = Options(policy=policy, batch_size=2)

@@ -140,7 +140,7 @@ def test_all_are_decided_in_one_session_once_each_with_both_sides(
 
 @pytest.mark.parametrize("knows", [True, False], ids=["knows", "is older"])
 def test_a_lost_answer_costs_no_conflict(pair: tuple[Site, Site], knows: bool) -> None:
-    """The repeat tells of the conflicts without a record: each comes with a later batch of the same session."""
+    """The repeat tells of the conflicts without a record: each comes with a later batch of the session."""
     a, b = pair
     remote = watched(a, knows=knows, becomes=lost_once())
     with pytest.raises(SyncFailed):
@@ -155,7 +155,7 @@ def test_a_lost_answer_costs_no_conflict(pair: tuple[Site, Site], knows: bool) -
 
 
 def test_an_older_device_sends_less_until_all_that_is_in_conflict_comes(pair: tuple[Site, Site]) -> None:
-    """The hub refuses what it cannot answer whole, and any device cuts a batch that is refused as too much."""
+    """The hub refuses what it cannot answer whole, and any device cuts a batch that is refused so."""
     a, b = pair
     remote = watched(a, knows=False)
     result = a.sync(conflict_policy="client_wins")
@@ -184,7 +184,7 @@ def test_nobody_is_asked_before_the_record_has_come_and_a_session_ends_where_it_
     assert (result.phase, result.conflicts, result.errors.upload, asked) == (Phase.DONE, (), (), [])
     assert len(remote.pushes) == 2, "a second round that leaves no fewer is the last one"
     assert a.rows() == before
-    assert [(change.key, change.operation) for change in a.store.pending()] == [(key, "update") for key in KEYS]
+    assert a.operations() == dict.fromkeys(KEYS, "update")
     remote.becomes = lambda request, answer: answer
     a.sync(conflict_policy="client_wins")
     assert sides(a) == DECIDED
@@ -242,7 +242,8 @@ def test_an_old_row_before_which_the_newer_one_waits_in_quarantine_is_decided_to
     for key in "xy":
         a.model.update(title=f"mine {key}").where(a.model.id == key).execute()
     result = a.sync(conflict_policy="client_wins")
-    assert {each.key: (each.remote or {})["title"] for each in result.conflicts} == {"x": "taken", "y": "taken"}
+    remotes = {each.key: each.remote and each.remote["title"] for each in result.conflicts}
+    assert remotes == {"x": "taken", "y": "taken"}
     assert a.store.quarantine() == []
     b.sync()
     assert a.rows() == b.rows() == {"x": ("mine x",), "y": ("mine y",), "z": ("taken",)}
