@@ -129,7 +129,7 @@ def test_the_bounds_are_as_wide_as_promised(report: SystemReport) -> None:
         ("the store is cleared between sessions", {"CLEAR": 1, "CLEAR_ALL": 1, "CRASH": 1}),
         ("the store is reset between sessions", {"RESET": 1, "RESET_ALL": 1, "CRASH": 1}),
         ("records do not fit their table", {"EDIT": 1, "MIGRATE": 1, "CRASH": 1}),
-        ("answers do not carry all that is in conflict", {"EDIT": 1, "LOSE_ANSWER": 1, "CRASH": 1}),
+        ("answers do not carry all that is in conflict", {"EDIT": 1, "LOSE_ANSWER": 1}),
         ("what waits is read again, edited and retried", {"EDIT": 1, "PURGE": 1, "RETRY": 1}),
     ]
     world = in_conflict("server_wins")

@@ -332,7 +332,7 @@ SCENARIOS = (
     ),
     Scenario(
         "answers do not carry all that is in conflict",
-        {Kind.EDIT: 1, Kind.LOSE_ANSWER: 1, Kind.CRASH: 1},
+        {Kind.EDIT: 1, Kind.LOSE_ANSWER: 1},
         _with_short_answers,
     ),
     Scenario(
