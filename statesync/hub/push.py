@@ -12,12 +12,12 @@ from collections.abc import Mapping
 import msgspec
 from attrs import define, field, frozen
 
-from statesync.hub import receipts, spaces
+from statesync.hub import receipts, requests, spaces
 from statesync.hub.access.rights import Right, Rights
 from statesync.hub.db.database import Database, Stored, Written
 from statesync.hub.errors import too_large
 from statesync.hub.limits import HubLimits
-from statesync.hub.requests import PushRequest, fields_of, rejections, text_of
+from statesync.hub.requests import PushRequest, fields_of, text_of
 from statesync.hub.retention import Retention
 from statesync.hub.spaces import ClientState, NewEpoch
 from statesync.wire import Accepted, Change, Conflicted, Push, Rejected, Verdict
@@ -66,8 +66,8 @@ def terms_of(
     """
     names = {change.object for change in request.changes}
     unwritable = rights.lacking(Right.WRITE, names)
-    rejected = rejections(request.changes, objects, unwritable, limits)
-    return Terms(rights, limits, rejected, frozenset(rights.lacking(Right.READ, names)))
+    rejections = requests.rejections(request.changes, objects, unwritable, limits)
+    return Terms(rights, limits, rejections, frozenset(rights.lacking(Right.READ, names)))
 
 
 def apply_batch(
@@ -105,39 +105,36 @@ def judge(
 
     Raises the 413 for more records in conflict than an answer may carry, where the device has to have all.
     """
-    judged = BatchVerdict(state.head)
+    judged, rejections, client = BatchVerdict(state.head), terms.rejections, request.envelope.client
     for place, change in enumerate(request.changes):
-        old = stored.get((change.object, change.key))
-        verdict = terms.rejections.get(place) or _verdict(change, old, request.envelope, terms, judged, state)
+        verdict: Verdict | None = rejections.get(place)
+        if verdict is None:
+            old = stored.get((change.object, change.key))
+            conflict = _conflict(change, old, client, state.purged_through)
+            if conflict is None:
+                verdict = _accept(change, old, judged, terms.limits)
+            else:
+                verdict = _told(conflict, change, request.envelope, terms, judged)
         judged.verdicts.append(verdict)
     return judged
 
 
-def _verdict(
-    change: Change, old: Stored | None, envelope: Push, terms: Terms, judged: BatchVerdict, state: ClientState
-) -> Verdict:
-    conflict = _conflict(change, old, envelope.client, state.purged_through)
-    if conflict is None:
-        return _accept(change, old, judged, terms.limits)
+def _told(
+    conflict: Conflicted, change: Change, envelope: Push, terms: Terms, judged: BatchVerdict
+) -> Conflicted | Rejected:
+    """Return a conflict as its sender may hear it: with its record as long as the answer has room for it."""
     if change.object in terms.unreadable:
         return Rejected(UNREADABLE, f"somebody else has written this record since; {_UNREADABLE_ADVICE}")
-    return _told(conflict, envelope, judged, terms.limits)
-
-
-def _told(conflict: Conflicted, envelope: Push, judged: BatchVerdict, limits: HubLimits) -> Conflicted:
-    """Return a conflict with its record as long as there is room for it in the answer."""
     if conflict.deleted:
         return conflict
-    if isinstance(conflict.data, msgspec.Raw) and judged.carried < limits.page_bytes:
+    most = terms.limits.page_bytes
+    if isinstance(conflict.data, msgspec.Raw) and judged.carried < most:
         judged.carried += len(bytes(conflict.data))
         return conflict
     if envelope.offers_again:
         return Conflicted(conflict.version)
-    raise too_large(
-        "answer_too_large",
-        "the records that are in conflict with this batch are too much for an answer; send fewer changes",
-        limits.page_bytes,
-    )
+    what = "the records that are in conflict with this batch are too much for an answer; send fewer changes"
+    raise too_large("answer_too_large", what, most)
 
 
 def is_repeat(state: ClientState, request: Push) -> bool:
@@ -204,6 +201,11 @@ def _find(
     return database.dialect.find(database.pool, space, keys, terms.limits.body) if keys else {}
 
 
+def _judged_objects(changes: list[Change], terms: Terms) -> set[str]:
+    """Return the objects of all changes that were judged by what is stored."""
+    return {change.object for place, change in enumerate(changes) if place not in terms.rejections}
+
+
 def _store(
     database: Database,
     space: str,
@@ -213,9 +215,10 @@ def _store(
     judged: BatchVerdict,
 ) -> str:
     """Write the records, the space's head and the receipt; return the answer's text."""
-    changes, envelope = enumerate(request.changes), request.envelope
-    about = {change.object for place, change in changes if place not in terms.rejections}
-    answer, receipt = receipts.answer_and_receipt(state.hub, state.epoch, judged.head, judged.verdicts, about)
+    envelope, about = request.envelope, _judged_objects(request.changes, terms)
+    answer, receipt = receipts.answer_and_receipt(
+        state.hub, state.epoch, judged.head, judged.verdicts, about, carried=judged.carried > 0
+    )
     if judged.writes:
         database.dialect.write(database.pool, space, envelope.client, judged.writes)
         spaces.move_head(database, space, judged.head)

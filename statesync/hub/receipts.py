@@ -52,12 +52,15 @@ _RECEIPT = msgspec.json.Decoder(_Receipt)
 
 
 def answer_and_receipt(
-    hub: str, epoch: str, head: int, verdicts: Sequence[Verdict], objects: Iterable[str]
+    hub: str, epoch: str, head: int, verdicts: Sequence[Verdict], objects: Iterable[str], *, carried: bool
 ) -> tuple[str, str]:
-    """Return the text of a batch's answer, and that of its receipt; ``objects`` are whose it is."""
-    told = msgspec.Raw(msgspec.json.encode(verdicts))
-    bare = [without_record(verdict) for verdict in verdicts]
-    kept = told if bare == verdicts else msgspec.Raw(msgspec.json.encode(bare))
+    """Return the text of a batch's answer, and that of its receipt.
+
+    ``objects`` are what the batch was about, and ``carried`` says that some verdicts carry records.
+    """
+    told = kept = msgspec.Raw(msgspec.json.encode(verdicts))
+    if carried:
+        kept = msgspec.Raw(msgspec.json.encode([without_record(verdict) for verdict in verdicts]))
     answer = _Answer(hub, epoch, head, told)
     receipt = _Written(hub, epoch, head, kept, sorted(objects))
     return msgspec.json.encode(answer).decode(), msgspec.json.encode(receipt).decode()

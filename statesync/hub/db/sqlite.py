@@ -8,7 +8,6 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from itertools import chain
-from typing import Any
 
 from attrs import define, field
 from playhouse.pool import PooledSqliteDatabase  # type: ignore[import-untyped]
@@ -60,7 +59,7 @@ class SqliteDialect:
             if left <= 0:
                 rest = json.dumps([key for key in some if (name, key) not in found])
                 rows = pool.cursor().execute(_FIND_BARE, (rest, space, name))
-                found |= {(row[0], row[1]): _stored(row) for row in rows}
+                found |= {(row[0], row[1]): Stored(row[2], row[3], bool(row[4]), None) for row in rows}
         return found
 
     def write(self, pool: Pool, space: str, writer: str, records: Sequence[Written]) -> None:
@@ -134,16 +133,13 @@ def _find_whole(
 ) -> int:
     """Add records of one object to those ``found`` until none of ``left`` bytes is left; return what is."""
     with closing(pool.cursor()) as cursor:
-        for row in cursor.execute(_FIND_WHOLE, (json.dumps(keys), space, name)):
-            found[row[0], row[1]] = _stored(row)
-            left -= _size(row[5])
+        rows = cursor.execute(_FIND_WHOLE, (json.dumps(keys), space, name))
+        for _, key, version, writer, deleted, data in rows:
+            found[name, key] = Stored(version, writer, bool(deleted), data)
+            left -= _size(data)
             if left <= 0:
                 break
     return left
-
-
-def _stored(row: Sequence[Any]) -> Stored:
-    return Stored(row[2], row[3], bool(row[4]), row[5])
 
 
 def _size(text: str | None) -> int:
