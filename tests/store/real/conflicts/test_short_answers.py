@@ -130,6 +130,8 @@ def test_all_are_decided_in_one_session_once_each_with_both_sides(
     assert (result.phase, result.errors.upload) == (Phase.DONE, ())
     assert sides(a) == DECIDED
     assert len(result.conflicts) == len(KEYS)
+    told = [each.detail for each in a.store.journal(result.session) if each.trigger == "commit_batch"]
+    assert sum(detail.get("conflicts", 0) for detail in told) == len(KEYS), "others were none yet"
     assert not a.store.has_pending()
     words = "mine" if policy == "client_wins" else "theirs"
     b.sync()
