@@ -204,9 +204,13 @@ def release(connection: sqlite3.Connection, records: Iterable[tuple[str, str]]) 
 
 
 def free_errors(connection: sqlite3.Connection, records: Iterable[tuple[str, str]]) -> None:
-    """Forget what has kept changes here, given as (object, key): another round of the session offers them."""
+    """Forget what has kept changes here, given as (object, key): another round of the session offers them.
+
+    How often the hub has refused them stays.
+    """
     connection.executemany(
-        f"UPDATE statesync_change SET error = NULL, failed_in = NULL, {FREE} WHERE object = ? AND key = ?",
+        "UPDATE statesync_change SET error = NULL, failed_in = NULL, parked = NULL "
+        "WHERE object = ? AND key = ?",
         records,
     )
 
