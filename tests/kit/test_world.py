@@ -1,4 +1,5 @@
-"""The kit's own world, on the models of a small shop: some forty histories in every run, the same ones each time.
+"""The kit's own world, on the models of a small shop: the same forty histories in every run.
+
 
 For longer runs with new ones: ``PYTHONPATH=tests python -m kit.soak``.
 """
