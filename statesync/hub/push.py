@@ -103,7 +103,8 @@ def judge(
 ) -> BatchVerdict:
     """Decide every change of a batch against what is ``stored``; versions follow the space's head.
 
-    Raises the 413 for more records in conflict than an answer may carry, where the device has to have all.
+    Raises the 413 for more records in conflict than an answer may carry, where the device has to have all of
+    them, and for more fields put to stored records than may be looked at.
     """
     judged, rejections, client = BatchVerdict(state.head), terms.rejections, request.envelope.client
     for place, change in enumerate(request.changes):
