@@ -5,12 +5,9 @@ from __future__ import annotations
 import sys
 from typing import NoReturn
 
-INTERRUPTED = 130
-"""The exit code of a command that Ctrl-C has ended, as a shell has it."""
-
 
 def main() -> NoReturn:
-    """Run the command line on the program's arguments and exit: 0 done, 1 failed, 2 wrong usage."""
+    """Run the command line on the program's arguments and exit: 0 done, 1 failed, 2 usage, 130 Ctrl-C."""
     try:
         from statesync.cli.commands import commands
 
@@ -21,4 +18,4 @@ def main() -> NoReturn:
         sys.stderr.write("statesync: the command line is an extra; run: pip install 'statesync[cli]'\n")
         sys.exit(2)
     except KeyboardInterrupt:  # before a command has begun, or after it
-        sys.exit(INTERRUPTED)
+        sys.exit(130)

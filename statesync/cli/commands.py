@@ -16,8 +16,10 @@ from typing import Any, NoReturn
 import click
 from attrs import frozen
 
-from statesync.cli import INTERRUPTED
 from statesync.errors import BadOptions, SyncError
+
+INTERRUPTED = 130
+"""The exit code of a command that Ctrl-C has ended, as a shell has it."""
 
 
 @frozen

@@ -53,7 +53,7 @@ from statesync.session.progress import Reporter
 from statesync.session.requests import Reply, Requests
 from statesync.session.storage import Storage
 from statesync.session.timers import HEAD_START, Timer, Timers, backoff
-from statesync.tenure import Tenure
+from statesync.store.file.tenure import Tenure
 from statesync.values import Direction, Progress, SyncOptions
 
 logger: Logger = getLogger(__name__)

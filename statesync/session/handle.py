@@ -23,11 +23,11 @@ from statesync.session.callbacks import Callbacks
 from statesync.session.driver import Driver
 from statesync.session.mailbox import Mailbox
 from statesync.session.watch import watch
+from statesync.store.ending.recovery import recover
+from statesync.store.file.tenure import Tenure
 from statesync.store.parts import StoreParts
-from statesync.store.recovery import recover
 from statesync.store.session_store import SessionStore
 from statesync.store.tracking.model import new_key
-from statesync.tenure import Tenure
 from statesync.threads import Task, threads
 from statesync.values import CancelOptions, Part, Progress, Reason, State, SyncOptions, SyncResult, SyncStats
 

@@ -39,16 +39,16 @@ from statesync.store.context import SessionContext
 from statesync.store.download.downloads import Downloads
 from statesync.store.download.fitting import TransactionLost
 from statesync.store.download.pages import PageDoesNotFit
+from statesync.store.ending.leaving import LeftEnd, end_left
+from statesync.store.file.tenure import Tenure
 from statesync.store.journal import batches, history, sessions
 from statesync.store.journal.transitions import Detail, JournalWriter
-from statesync.store.leaving import LeftEnd, end_left
 from statesync.store.outbox import queue
 from statesync.store.parts import StoreParts
 from statesync.store.tracking.objects import Objects, chosen
 from statesync.store.tracking.wanted import fitted
 from statesync.store.upload.doubts import release_changes
 from statesync.store.upload.uploads import Uploads
-from statesync.tenure import Tenure
 from statesync.values import Direction, Reason, SyncOptions, SyncResult
 from statesync.wire import Page, Pull, Push, PushAnswer, Rejected
 

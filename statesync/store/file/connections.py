@@ -23,7 +23,7 @@ from typing import Any
 
 from peewee import SqliteDatabase, _ConnectionState
 
-from statesync.tenure import Tenure
+from statesync.store.file.tenure import Tenure
 from statesync.threads import Task, threads
 from statesync.wal import write_back
 

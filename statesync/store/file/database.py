@@ -21,7 +21,7 @@ from statesync.errors import (
     UsageError,
 )
 from statesync.store.file.connections import DeviceDatabase
-from statesync.tenure import Tenure
+from statesync.store.file.tenure import Tenure
 
 _PRAGMAS = {
     "journal_mode": "wal",
