@@ -186,7 +186,7 @@ def test_what_a_callback_leaves_open_is_no_part_of_the_session(
         conflict_policy=leave if where == "policy" else "server_wins", download_batch_size=1
     )
     called = {"callback": {"on_progress": leave}, "success": {"on_success": leave}}.get(where, {})
-    session = here.scope.start_sync(options, **called)  # type: ignore[arg-type]
+    session = here.scope.start_sync(options, **called)
     assert session.result(PATIENCE).phase is Phase.DONE
     assert "raised" not in caplog.text
     assert "policy failed" not in caplog.text

@@ -66,6 +66,8 @@ class DeviceDatabase(SqliteDatabase):
 
     connect_params: dict[str, Any]
     _timeout: float
+    _lock_type: str
+    _state: Any
 
     def __init__(self, path: str, **settings: Any) -> None:
         self._session_thread: int | None = None
@@ -90,11 +92,10 @@ class DeviceDatabase(SqliteDatabase):
         self._session_thread, self._is_sound = threading.get_ident(), True
         try:
             self.connect()
+            self._tenures[self._state.conn] = tenure
         finally:
             if self._session is None:
                 self._session_thread = None
-            else:
-                self._tenures[self._session] = tenure
 
     def interrupt_session(self) -> None:
         """Let the statement fail that runs on the session's connection. From another thread."""
@@ -113,7 +114,7 @@ class DeviceDatabase(SqliteDatabase):
             yield
             self._roll_back_what_is_open()
             return
-        process, here = os.getpid(), vars(self._state)
+        process, here = os.getpid(), self._state.__dict__
         mine, self._aside.is_in = dict(here), True
         here.update(self._aside.state)
         try:
@@ -140,9 +141,9 @@ class DeviceDatabase(SqliteDatabase):
 
     def begin(self, lock_type: str | None = None) -> None:
         """Begin a transaction. A session waits for another writer no longer than its time allows."""
-        tenure = self._tenures.get(self._state.conn) if self._tenures else None
+        tenure = self._tenures.get(self._state.conn)
         if tenure is None or lock_type == "DEFERRED":
-            super().begin(lock_type)  # type: ignore[no-untyped-call]
+            super().begin(lock_type)
             return
         until = time.monotonic() + self._timeout
         while True:
@@ -158,12 +159,12 @@ class DeviceDatabase(SqliteDatabase):
 
     def commit(self) -> None:
         """Commit; what a session has written only while it still is its thread's."""
-        tenure = self._tenures.get(self._state.conn) if self._tenures else None
+        tenure = self._tenures.get(self._state.conn)
         if tenure is None:
-            super().commit()  # type: ignore[no-untyped-call]
+            super().commit()
             return
         with tenure.held():
-            super().commit()  # type: ignore[no-untyped-call]
+            super().commit()
 
     def distrust(self) -> None:
         """Close the connection of the session that runs now when it ends: SQLite has raised an error."""
