@@ -228,13 +228,13 @@ class Session:
         where = self._task.whereabouts()
         self._store.interrupt()
         error = self._end_left(where)
+        threads.start(Task(self._driver.interrupt_requests, "statesync-interrupt"))
         self._core.lock.release()
-        watch.ring_at(self, time.monotonic() + LATE / 2)
+        watch.ring_at(self, time.monotonic() + LATE / 2)  # what is told now may hang, too
         self._announce(error)
         self._task.release()
         self._core.database.leave()
         logger.warning("session %s has ended without its thread, which is in %s", self.id, where)
-        self._driver.interrupt_requests()
 
     def _end_left(self, where: str) -> SyncError | None:
         """End the session in its journal, as far as it can be written; return how it ended."""

@@ -135,6 +135,17 @@ def in_log(device: Device, wall: Wall) -> Session:
     return session
 
 
+def in_transaction(device: Device, wall: Wall) -> Session:
+    """Hang in a callback, inside a transaction of the callback's own, which no other writer can pass."""
+
+    def write(_: Progress) -> None:
+        database: Any = device.store.database
+        with database.atomic():
+            wall()
+
+    return device.scope.start_sync(on_progress=write)
+
+
 def in_success(device: Device, wall: Wall) -> Session:
     return device.scope.start_sync(on_success=wall)
 
@@ -150,6 +161,7 @@ HANGS: dict[str, tuple[Start, type[SyncError] | None, Phase, str | None]] = {
     "policy": (in_policy, InDoubt, Phase.FAILED, "in_doubt"),
     "handler of the log": (in_log, InDoubt, Phase.FAILED, "in_doubt"),
     "function of SQL": (in_sql, Interrupted, Phase.FAILED, "interrupted"),
+    "transaction of its own": (in_transaction, Interrupted, Phase.FAILED, "interrupted"),
     "told of success": (in_success, None, Phase.DONE, None),
 }
 
