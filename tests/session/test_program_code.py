@@ -15,7 +15,17 @@ import pytest
 from rig.device import Device, device_on
 from rig.gate import PATIENCE
 
-from statesync import HttpRemote, Phase, Progress, Stopped, SyncError, SyncInProgress, SyncOptions, UsageError
+from statesync import (
+    HttpRemote,
+    InternalError,
+    Phase,
+    Progress,
+    Stopped,
+    SyncError,
+    SyncInProgress,
+    SyncOptions,
+    UsageError,
+)
 from statesync.wire import Page, Pull
 
 ENDS = [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), asyncio.CancelledError("gone")]
@@ -195,11 +205,32 @@ def test_what_a_callback_leaves_open_is_no_part_of_the_session(
     assert here.sync().phase is Phase.DONE
 
 
+def test_a_session_never_says_done_while_its_transaction_is_not_committed(
+    here: Device, there: Device
+) -> None:
+    """Nothing that a program does by the way leads to the session's own connection; here something does."""
+    there.add(3)
+    there.sync()
+    database: Any = here.store.database
+
+    def leave(progress: Progress) -> None:
+        if (progress.part, progress.state) == ("download", "started"):
+            database._session.execute("BEGIN IMMEDIATE")
+
+    session = here.scope.start_sync(on_progress=leave)
+    assert isinstance(session.exception(PATIENCE), InternalError)
+    assert session.phase is Phase.FAILED
+    assert stored(here) == 0
+    here.store.setup()
+    assert here.store.session(session.id).reason == "interrupted"
+    assert here.sync().stats.downloaded == 3
+
+
 def test_what_a_callback_leaves_in_a_transaction_is_logged(
     here: Device, caplog: pytest.LogCaptureFixture
 ) -> None:
     here.scope.start_sync(on_success=lambda _: begin(here, [])).result(PATIENCE)
-    assert "has left a transaction open" in caplog.text
+    assert "a transaction was left open" in caplog.text
 
 
 # -- what it begins ------------------------------------------------------------------------------------------

@@ -97,6 +97,11 @@ class DeviceDatabase(SqliteDatabase):
             if self._session is None:
                 self._session_thread = None
 
+    def close_session(self) -> None:
+        """Close the calling thread's connection, a session's; what is open on it is rolled back."""
+        self._roll_back_what_is_open()
+        self.close()
+
     def interrupt_session(self) -> None:
         """Let the statement fail that runs on the session's connection. From another thread."""
         if self._session is not None:
@@ -111,8 +116,10 @@ class DeviceDatabase(SqliteDatabase):
         that comes back from it, ends: the session is its parent's.
         """
         if self._aside.is_in:
-            yield
-            self._roll_back_what_is_open()
+            try:
+                yield
+            finally:
+                self._roll_back_what_is_open()
             return
         process, here = os.getpid(), self._state.__dict__
         mine, self._aside.is_in = dict(here), True
@@ -129,7 +136,7 @@ class DeviceDatabase(SqliteDatabase):
     def _roll_back_what_is_open(self) -> None:
         connection, state = self._state.conn, self._state
         if not state.closed and (connection.in_transaction or state.transactions):
-            logger.error("a callback has left a transaction open: what it wrote in there is rolled back")
+            logger.error("a transaction was left open by code of the program's: it is rolled back")
             connection.rollback()
             state.set_connection(connection)
 

@@ -116,7 +116,7 @@ class Database:
         try:
             yield self.raw()
         finally:
-            self.peewee.close()
+            self.peewee.close_session()
 
     @contextmanager
     def without_foreign_keys(self) -> Iterator[None]:
