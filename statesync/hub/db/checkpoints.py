@@ -20,6 +20,10 @@ class Checkpoints:
 
     def __init__(self, path: str) -> None:
         self._path = Path(path)
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Begin without a thread, as a forked process is without it."""
         self._thread: threading.Thread | None = None
         self._wanted = threading.Event()
         self._closed = threading.Event()
