@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
 import socket
 import ssl
 import threading
+import time
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from attrs import asdict, evolve, field, frozen
 from starlette.applications import Starlette
-from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from statesync.hub.access import tokens
@@ -29,7 +30,11 @@ from statesync.hub.retention import Retention
 if TYPE_CHECKING:
     from statesync.hub.access.identity import Issuer
 
+_log = logging.getLogger(__name__)
+
 _DRAIN_SECONDS = 30
+_PAUSE = 1.0
+"""Seconds between two attempts of a worker to open its hub."""
 
 
 @frozen(kw_only=True)
@@ -67,7 +72,8 @@ class Setup:
 class _Worker:
     """The application of one of several processes, which end with the one that has started them.
 
-    Otherwise they would keep the port, and nobody could tell them to end.
+    Otherwise they would keep the port, and nobody could tell them to end. One that is started while the
+    database is away waits for it.
     """
 
     setup: Setup
@@ -79,7 +85,12 @@ class _Worker:
             threading.Thread(
                 target=_end_after, args=(parent.join,), name="statesync-parent", daemon=True
             ).start()
-        return self.setup()
+        while True:
+            try:
+                return self.setup()
+            except HubError as error:
+                _log.warning("this process waits for the database: %s", error)
+            time.sleep(_PAUSE)
 
 
 def _end_after(wait: Callable[[], object]) -> None:
@@ -110,8 +121,8 @@ def serve(
 
     Requests that are under way are finished then, and nothing new is taken. With two workers and more,
     SIGHUP replaces one after the other. An SQLite file that is not there is made. ``say`` is called with what
-    is served, and where. Raises what ``Hub`` raises, and ``HubError`` if it cannot listen there, if a
-    certificate cannot be used, or if a worker does not start; a file that it made in vain is gone again.
+    is served, and where. Raises what ``Hub`` raises, and ``HubError`` if it cannot listen there or a
+    certificate cannot be used.
     """
     _check_certificate(address)
     with _listening(address) as listener:
@@ -132,14 +143,7 @@ def serve(
         if workers == 1:
             uvicorn.Server(config).run([listener])
         else:
-            _supervise(config, listener)
-
-
-def _supervise(config: uvicorn.Config, listener: socket.socket) -> None:
-    supervisor = Multiprocess(config, [listener])
-    supervisor.run()
-    if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
-        raise HubError("a process could not start, so the hub has ended; the lines before this one say why")
+            Multiprocess(config, [listener]).run()
 
 
 def _make_ready(setup: Setup, say: Callable[[str], object]) -> None:
