@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from statesync.wal import write_back
+from statesync.sqlite.wal import write_back
 
 PAUSE = 1.0
 """Seconds from a write to the writing back; a page that is written again meanwhile is written back once."""

@@ -17,12 +17,12 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import ConnStatus, TransactionStatus
 
-from statesync import forks
 from statesync.hub.db.database import Database, FeedRow, Pool, Statement, Stored, Written
 from statesync.hub.db.failures import READ_ONLY
 from statesync.hub.db.pool import PooledDatabase
 from statesync.hub.errors import BadDatabase
 from statesync.net.alarm import alarm
+from statesync.sqlite import forks
 
 _Connection = psycopg.Connection[tuple[Any, ...]]
 

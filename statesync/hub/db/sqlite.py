@@ -14,11 +14,11 @@ from pathlib import Path
 import peewee
 from attrs import define, field
 
-from statesync import forks
 from statesync.hub.db.checkpoints import Checkpoints
 from statesync.hub.db.database import Database, FeedRow, Pool, Statement, Stored, Written
 from statesync.hub.db.pool import PooledDatabase
 from statesync.hub.errors import refused
+from statesync.sqlite import forks
 
 _PRAGMAS = {
     "journal_mode": "wal",

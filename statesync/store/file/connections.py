@@ -21,9 +21,9 @@ from weakref import WeakValueDictionary
 
 from peewee import SqliteDatabase
 
-from statesync import forks
+from statesync.sqlite import forks
+from statesync.sqlite.wal import write_back
 from statesync.threads import Task, threads
-from statesync.wal import write_back
 
 _SETTINGS = (
     "connect_params",

@@ -12,7 +12,7 @@ import pytest
 
 from statesync.hub import Hub, prepare
 from statesync.hub.db import checkpoints
-from statesync.wal import write_back
+from statesync.sqlite.wal import write_back
 
 PATIENCE = 30.0
 PAGES_OF_OLD = 8000

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from attrs import define, field
 
-from statesync import forks
+from statesync.sqlite import forks
 
 logger: Logger = getLogger(__name__)
 
