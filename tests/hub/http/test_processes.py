@@ -177,7 +177,7 @@ if __name__ == "__main__":  # workers import this, too
     serve(Setup(url="sqlite:///{path}", without_tokens=True), Address(port=0), workers=2, say=say)
 """
     (tmp_path / "program.py").write_text(program)
-    command = [sys.executable, tmp_path / "program.py"]
+    command = [sys.executable, str(tmp_path / "program.py")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None
