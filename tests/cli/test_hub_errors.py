@@ -86,7 +86,7 @@ ADDRESSES: dict[str, tuple[Callable[[Path], str], str]] = {
     "another kind": (lambda folder: "mysql://h/n", "use sqlite:///hub.db"),
     "server down": (lambda folder: "postgresql://127.0.0.1:1/hub", "statesync hub init|its server runs"),
     "server unknown": (lambda folder: "postgresql://no.invalid/hub", "statesync hub init|its server runs"),
-    "bad port": (lambda folder: "postgresql://127.0.0.1:port/hub", "statesync hub init|port"),
+    "bad port": (lambda folder: "postgresql://127.0.0.1:99999/hub", "statesync hub init|port"),
     "bad option": (lambda folder: "postgresql://127.0.0.1/hub?colour=red", "colour"),
     "bad escape": (lambda folder: "postgresql://%zz/hub", "cannot be read"),
 }

@@ -40,6 +40,7 @@ class Failure:
 
 
 BUSY = Failure("is busy; try again", is_lasting=False)
+LOCKED = Failure("has others who write for too long; try again", "busy", is_lasting=False)
 AWAY = Failure("is busy or away; try again")
 FULL = Failure(
     "has no room left on its disk, and stores nothing until whoever runs the hub has freed some",
@@ -71,7 +72,7 @@ _BY_SQLSTATE = {
     "40P01": BUSY,
     "53100": FULL,
     "53200": OUT_OF_MEMORY,
-    "55P03": BUSY,
+    "55P03": LOCKED,
     "57014": BUSY,  # a statement or a lock took too long
     "58030": BROKEN_DISK,
     "XX001": DAMAGED,

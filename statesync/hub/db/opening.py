@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from psycopg.conninfo import conninfo_to_dict
-
+from statesync.hub.addresses import without_password
 from statesync.hub.db import distribution, schema
 from statesync.hub.db.database import Database
 from statesync.hub.db.postgres import open_postgres
@@ -33,8 +32,8 @@ def open_database(
     if kind in ("postgresql", "postgres"):
         return open_postgres(f"postgresql://{rest}", connections, patience, longest)
     raise BadDatabase(
-        f"{url!r} is no database of a hub; use sqlite:///hub.db, sqlite:////absolute/path/hub.db "
-        "or postgresql://user@host/name"
+        f"{without_password(url)!r} is no database of a hub; use sqlite:///hub.db, "
+        "sqlite:////absolute/path/hub.db or postgresql://user@host/name"
     )
 
 
@@ -42,15 +41,6 @@ def file_at(url: str) -> Path | None:
     """Return the path of the SQLite file that ``url`` is the address of; None if it is of something else."""
     path = url.removeprefix("sqlite:///")
     return Path(path) if path not in (url, "", ":memory:") else None
-
-
-def without_password(url: str) -> str:
-    """Return the address of a database as people may see it."""
-    if file_at(url) is not None:
-        return url
-    given = conninfo_to_dict(url)
-    user, host, port, name = (given.get(part) for part in ("user", "host", "port", "dbname"))
-    return f"postgresql://{f'{user}@' if user else ''}{host or ''}{f':{port}' if port else ''}/{name or ''}"
 
 
 def open_ready(

@@ -20,8 +20,10 @@ from starlette.applications import Starlette
 from uvicorn.supervisors import Multiprocess
 
 from statesync.hub.access import tokens
-from statesync.hub.db.opening import file_at, prepare, without_password
+from statesync.hub.addresses import without_password
+from statesync.hub.db.opening import file_at, prepare
 from statesync.hub.errors import HubError
+from statesync.hub.http.watch import WatchedConfig
 from statesync.hub.http.web import application
 from statesync.hub.hub import Hub
 from statesync.hub.limits import HubLimits
@@ -41,7 +43,7 @@ _PAUSE = 1.0
 class Setup:
     """All that a process needs to open the hub by itself: the parameters of ``Hub``, by the same names."""
 
-    url: str
+    url: str = field(repr=lambda url: repr(without_password(url)))
     without_tokens: bool = False
     limits: HubLimits = field(factory=HubLimits)
     objects: frozenset[str] | None = None
@@ -129,8 +131,9 @@ def serve(
         _make_ready(setup, say)
         if setup.limits.rate:
             setup = evolve(setup, limits=evolve(setup.limits, rate=setup.limits.rate / workers))
-        config = uvicorn.Config(
+        config = WatchedConfig(
             setup if workers == 1 else _Worker(setup),
+            setup.limits,
             factory=True,
             workers=workers,
             ssl_certfile=address.certificate,
@@ -212,7 +215,8 @@ def serving(hub: Hub, *, port: int = 0) -> Generator[str]:
     At the end, requests that are under way are finished. The hub is not closed.
     """
     listener = listen("127.0.0.1", port)
-    server = uvicorn.Server(uvicorn.Config(application(hub), lifespan="off", log_config=None, **_always()))
+    config = WatchedConfig(application(hub), hub.limits, lifespan="off", log_config=None, **_always())
+    server = uvicorn.Server(config)
     # The listener already takes connections, so nobody has to wait until the server has started.
     thread = threading.Thread(target=server.run, args=([listener],), name="statesync-hub")
     thread.start()

@@ -211,7 +211,7 @@ CAUSES = {
     "25006": (503, "database_read_only", "can only be read"),
     "53100": (507, "storage_full", "no room left on its disk"),
     "53200": (503, "database_unavailable", "out of memory"),
-    "55P03": (503, "database_unavailable", "busy"),
+    "55P03": (503, "busy", "others who write"),
     "58030": (503, "database_unavailable", "cannot read or write its disk"),
     "XX001": (503, "database_unavailable", "damaged"),
     "57P03": (503, "database_unavailable", "busy or away"),
@@ -281,7 +281,7 @@ def test_a_commit_cannot_wait_longer_for_a_space_than_the_hub_is_patient(postgre
     push(hurried)
     with postgres_hub.database.writing():
         spaces.lock(postgres_hub.database, "acme", "other", 9)
-        assert refusal(lambda: push(hurried, 2))[:2] == (503, "database_unavailable")
+        assert refusal(lambda: push(hurried, 2))[:2] == (503, "busy")
     assert push(hurried, 2) == 2
     hurried.close()
 

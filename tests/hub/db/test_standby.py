@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import selectors
 import shutil
 import socket
 import tempfile
@@ -58,15 +59,20 @@ class Way:
                 far = socket.socket(socket.AF_UNIX)
                 far.connect(str(self.leads_to / NAME))
                 self._ends += [near, far]
-                for here, there in ((near, far), (far, near)):
-                    threading.Thread(target=_carry, args=(here, there), daemon=True).start()
+                threading.Thread(target=_carry, args=(near, far), daemon=True).start()
 
 
-def _carry(here: socket.socket, there: socket.socket) -> None:
-    with suppress(OSError):
-        while data := here.recv(65536):
-            there.sendall(data)
-        there.shutdown(socket.SHUT_WR)
+def _carry(near: socket.socket, far: socket.socket) -> None:
+    """Carry what both ends say to the other, until one hangs up."""
+    with near, far, suppress(OSError), selectors.DefaultSelector() as waiting:
+        for here, there in ((near, far), (far, near)):
+            waiting.register(here, selectors.EVENT_READ, there)
+        while True:
+            for key, _ in waiting.select():
+                data = key.fileobj.recv(65536)  # type: ignore[union-attr]
+                if not data:
+                    return
+                key.data.sendall(data)
 
 
 @define
