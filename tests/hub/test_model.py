@@ -99,6 +99,18 @@ class SpaceMachine(RuleBasedStateMachine):
         )
         self.offer(client, self.batch(client, client.number + 1, offered))
 
+    @rule(name=st.sampled_from(CLIENTS), changes=CHANGES, since=st.integers(0, 9))
+    def push_of_another_epoch(
+        self, name: str, changes: list[tuple[str, str, int, dict[str, Any] | None]], since: int
+    ) -> None:
+        """The bases say nothing of edits, and something of deletes."""
+        client = self.clients[name]
+        offered = tuple(
+            Change(of, key, min(base, 1), None if data is None else fields(data), self.version(since))
+            for of, key, base, data in changes
+        )
+        self.offer(client, self.batch(client, client.number + 1, offered))
+
     @rule(name=st.sampled_from(CLIENTS))
     def repeat(self, name: str) -> None:
         client = self.clients[name]
@@ -263,7 +275,8 @@ def _change(change: Change) -> dict[str, Any]:
     op: dict[str, Any] = (
         {"op": "delete"} if change.data is None else {"op": "upsert", "data": dict(change.data)}
     )
-    return {"object": change.object, "key": change.key, "base": change.base} | op
+    since = {"since": change.since} if change.since else {}
+    return {"object": change.object, "key": change.key, "base": change.base} | since | op
 
 
 def _feed(feed: Feed) -> dict[str, Any]:
