@@ -425,7 +425,7 @@ def knows_every_description(_: Callable[..., bool]) -> Callable[..., bool]:
 
 
 def compares_nothing(_: Callable[..., Asked]) -> Callable[..., Asked]:
-    return lambda known: Asked(known.client, (0, None, 0))
+    return lambda known: Asked(known.client, (0, None, 0, 0))
 
 
 def keeps_what_waits(emptied: Callable[..., Device]) -> Callable[..., Device]:
@@ -449,7 +449,9 @@ def forgets_its_receipts(_: object) -> Callable[..., object]:
 
 
 def knows_no_version(add: Callable[..., Device]) -> Callable[..., Device]:
-    return lambda known, key, operation, image, base: add(known, key, operation, image, min(base, 1))
+    return lambda known, key, operation, image, base, **more: add(
+        known, key, operation, image, min(base, 1), **more
+    )
 
 
 def drops_what_the_hub_lost(finish: Callable[..., Device]) -> Callable[..., Device]:
