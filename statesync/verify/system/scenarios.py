@@ -133,7 +133,7 @@ SCENARIOS = (
     ),
     Scenario(
         "a record is deleted that the hub may have",
-        {Kind.DELETE: 1, Kind.UNREACHABLE: 1},
+        {Kind.DELETE: 1},
         worlds.that_may_be_there,
     ),
     Scenario(

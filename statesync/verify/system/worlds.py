@@ -173,7 +173,7 @@ def _later(world: World, *changes: tuple[str, Fields | None]) -> World:
     for change in changes:
         hub, b = _offered(hub, b, change)
     written = tuple(Written(hub.epoch, key, data, b.client) for key, data in changes)
-    return evolve(world, hub=hub, devices=(a, b), written=written)
+    return evolve(world, hub=hub, devices=(a, b), written=(*world.written, *written))
 
 
 _RULES = Rules(refuses=(_text("unfit"),), is_unique=True)
