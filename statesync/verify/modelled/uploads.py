@@ -265,7 +265,7 @@ def _rebased(resolution: Resolution, change: Pending) -> Pending:
         base=max(resolution.version, 1),
         since=0 if resolution.version > 1 else change.since,
         operation="delete" if resolution.kept is None else operation,
-        revision=change.revision + 1,
+        revision=change.revision + _is_at_stake(resolution.base, resolution.local, resolution.remote),
         failed=False,
         parked=None,
     )
