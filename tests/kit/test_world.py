@@ -1,4 +1,4 @@
-"""The kit's own world, on the models of a small shop: some forty histories in every run, always the same.
+"""The kit's own world, on the models of a small shop: the same forty histories in every run.
 
 For longer runs with new ones: ``PYTHONPATH=tests python -m kit.soak``.
 """

@@ -127,6 +127,11 @@ SCENARIOS = (
         worlds.that_do_not_fit,
     ),
     Scenario(
+        "answers do not carry all that is in conflict",
+        {Kind.EDIT: 1, Kind.LOSE_ANSWER: 1},
+        worlds.with_short_answers,
+    ),
+    Scenario(
         "what waits is read again, edited and retried",
         {Kind.EDIT: 1, Kind.PURGE: 1, Kind.RETRY: 1},
         worlds.that_wait,

@@ -120,6 +120,17 @@ def with_and_without_doubt(make: Callable[[str], World], policy: str) -> list[Wo
     return [clean, *with_doubt(clean)]
 
 
+def with_short_answers(policy: str) -> list[World]:
+    """Return worlds whose hub answers a batch with one of its two records in conflict."""
+    hub, backup, a, b = _two_devices(("x", _text("x of b")), ("y", _text("y of b")))
+    a = write(write(a, "x", _text("x of a")), "y", _text("y of a"))
+    both = Options(policy=policy, batch_size=2)
+    world = _world(evolve(hub, carries=1), backup, a, b, policy)
+    world = evolve(world, plans=(Plan(_A, both), *world.plans[1:]))
+    up = evolve(world, plans=(Plan(_A, evolve(both, downloads=False)), *world.plans[1:]))
+    return [world, *with_doubt(world), up]
+
+
 def in_one_direction(policy: str) -> list[World]:
     """Return worlds whose first session only downloads, or only uploads."""
     ways = (Options(downloads=False, policy=policy), Options(uploads=False, policy=policy))
