@@ -172,8 +172,8 @@ def test_an_upload_in_doubt_ends_where_it_is_lost_who_the_device_was(tmp_path: P
         note.create(id="k", title="old")
         remote = FaultyRemote(here.remote, rates={})
         remote.inject(Fault.LOSE_ANSWER)
+        here.remote = remote
         with pytest.raises(ConnectionLost):
-            here.remote = remote
             here.sync(SyncOptions(max_attempts=1))
     lose_table(path, "statesync_space")
     with device(path, hub) as (note, here):
