@@ -73,7 +73,7 @@ def wall() -> Iterator[Wall]:
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait a tenth of a second for a thread that is late: it would not come, and most tests look elsewhere."""
+    """Wait a tenth of a second for a thread that is late, and would not come."""
     monkeypatch.setattr(handle, "LATE", 0.1)
 
 

@@ -14,7 +14,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import copy
 from logging import Logger, getLogger
@@ -49,11 +49,16 @@ _LOG_LENGTH = 4
 
 
 class _Aside(threading.local):
-    """The connection of the program's code in a session's thread, as Peewee keeps it."""
+    """The connections of the program's code in a session's thread, as Peewee keeps them.
+
+    One is for what is called between statements of the session's, one (``within``) for what runs in them.
+    """
 
     def __init__(self) -> None:
-        self.state: dict[str, Any] = vars(_ConnectionState())
-        self.is_in = False
+        self.states: dict[bool, dict[str, Any]] = {
+            within: vars(_ConnectionState()) for within in (False, True)
+        }
+        self.is_in = self.is_within = False
 
 
 class DeviceDatabase(SqliteDatabase):
@@ -65,6 +70,7 @@ class DeviceDatabase(SqliteDatabase):
     """
 
     connect_params: dict[str, Any]
+    _functions: dict[str, Any]
     _timeout: float
     _lock_type: str
     _state: Any
@@ -108,30 +114,36 @@ class DeviceDatabase(SqliteDatabase):
             self._session.interrupt()
 
     @contextmanager
-    def aside(self) -> Iterator[None]:
+    def aside(self, *, within: bool = False) -> Iterator[None]:
         """Run code of the program's in a session's thread, on a connection that is not the session's.
 
         What that leaves open there is none of the session's business; a transaction is rolled back. The
         connection stays for the next time, until ``leave_aside``. A process that the block has forked, and
-        that comes back from it, ends: the session is its parent's.
+        that comes back from it, ends: the session is its parent's. ``within`` a statement of the session's a
+        write fails at once, because the session that it would wait for waits for it.
         """
+        process = os.getpid()
         if self._aside.is_in:
             try:
                 yield
             finally:
-                self._roll_back_what_is_open()
+                self._clear_up(process)
             return
-        process, here = os.getpid(), self._state.__dict__
-        mine, self._aside.is_in = dict(here), True
-        here.update(self._aside.state)
+        here = self._state.__dict__
+        mine, self._aside.is_in, self._aside.is_within = dict(here), True, within
+        here.update(self._aside.states[within])
         try:
             yield
         finally:
-            if os.getpid() != process:
-                _end_fork()
-            self._roll_back_what_is_open()
-            self._aside.state, self._aside.is_in = dict(here), False
+            self._clear_up(process)
+            self._aside.states[within] = dict(here)
+            self._aside.is_in = self._aside.is_within = False
             here.update(mine)
+
+    def _clear_up(self, process: int) -> None:
+        if os.getpid() != process:
+            _end_fork()
+        self._roll_back_what_is_open()
 
     def _roll_back_what_is_open(self) -> None:
         connection, state = self._state.conn, self._state
@@ -141,10 +153,11 @@ class DeviceDatabase(SqliteDatabase):
             state.set_connection(connection)
 
     def leave_aside(self) -> None:
-        """Close the connection that the program's code has opened in the calling thread, if there is one."""
-        with self.aside():
-            if not self.is_closed():
-                self.close()
+        """Close the connections that the program's code has opened in the calling thread, if any."""
+        for within in (False, True):
+            with self.aside(within=within):
+                if not self.is_closed():
+                    self.close()
 
     def begin(self, lock_type: str | None = None) -> None:
         """Begin a transaction. A session waits for another writer no longer than its time allows."""
@@ -204,6 +217,8 @@ class DeviceDatabase(SqliteDatabase):
         if threading.get_ident() != self._session_thread or self._session is not None:
             connection: sqlite3.Connection = super()._connect()  # type: ignore[misc]
             self._others += 1
+            if self._aside.is_within:
+                connection.execute("PRAGMA busy_timeout = 0")
             return connection
         now = self._settings()
         if self._opened_with != now:
@@ -234,16 +249,26 @@ class DeviceDatabase(SqliteDatabase):
                 connection.execute("ROLLBACK")
 
     def _connect_for_any_thread(self) -> sqlite3.Connection:
-        params = self.connect_params
+        params, functions = self.connect_params, self._functions
         self.connect_params = {**params, "check_same_thread": False}
+        self._functions = {name: (self._called_aside(one), *more) for name, (one, *more) in functions.items()}
         try:
             connection: sqlite3.Connection = super()._connect()  # type: ignore[misc]
         finally:
-            self.connect_params = params
+            self.connect_params, self._functions = params, functions
         _limit_log(connection, _LOG_LENGTH * _log_limit(connection))
         patience = min(_PATIENCE_MS, int(1000 * self._timeout))
         connection.execute(f"PRAGMA busy_timeout = {patience}")
         return connection
+
+    def _called_aside(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function of SQL of the program's that uses no connection of the session's."""
+
+        def called(*values: Any) -> Any:
+            with self.aside(within=True):
+                return function(*values)
+
+        return called
 
     def _close(self, connection: sqlite3.Connection) -> None:
         is_of_session = self._tenures.pop(connection, None) is not None
