@@ -11,7 +11,7 @@ from attrs import Attribute, Factory, field, frozen
 
 from statesync.conflicts import POLICIES, Policy, Record, merge_fields, policy_of
 from statesync.errors import BadOptions
-from statesync.filters import Filter
+from statesync.filters import MOST_FIELDS, MOST_VALUES, Filter, excess
 from statesync.lifecycle import AnyPhase, AnyTrigger, BatchPhase, Phase
 
 
@@ -80,9 +80,13 @@ def _filters(value: Any) -> dict[str, Filter]:
     if not isinstance(value, Mapping) or not all(isinstance(one, Mapping | Filter) for one in value.values()):
         raise BadOptions(f"filter must map an object's name to {{field: value or values}}, not {value!r}")
     try:
-        return {name: one if isinstance(one, Filter) else Filter.of(one) for name, one in value.items()}
+        found = {name: one if isinstance(one, Filter) else Filter.of(one) for name, one in value.items()}
     except ValueError as error:
         raise BadOptions(str(error)) from None
+    for name, one in found.items():
+        if too_much := excess(dict(one.fields), MOST_FIELDS, MOST_VALUES):
+            raise BadOptions(f"the filter of {name} {too_much}")
+    return found
 
 
 @frozen(kw_only=True)
