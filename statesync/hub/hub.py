@@ -49,6 +49,7 @@ class Hub:
         self.url = url
         self.limits: HubLimits = limits or HubLimits()
         self.connections = connections
+        self.patience = patience
         self._without_tokens = without_tokens
         self._retention = retention or Retention()
         self._issuer = issuer

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, chain
+from typing import Any
 
 import psycopg
 from playhouse.pool import PooledPostgresqlDatabase  # type: ignore[import-untyped]
 from psycopg.conninfo import conninfo_to_dict
 
+from statesync.hub.addresses import has_password, without_password
 from statesync.hub.db.database import Database, FeedRow, Pool, Statement, Stored, Written
 from statesync.hub.errors import BadDatabase
 
@@ -101,10 +103,7 @@ def open_postgres(url: str, connections: int, patience: float) -> Database:
 
     Raises ``BadDatabase`` for an address that libpq cannot read.
     """
-    try:
-        given = conninfo_to_dict(url).get("options") or ""
-    except psycopg.ProgrammingError as error:
-        raise BadDatabase(f"the address of the database cannot be read ({str(error).strip()})") from error
+    given = _read(url).get("options") or ""
     pool = PooledPostgresqlDatabase(
         url,
         prefer_psycopg3=True,
@@ -113,3 +112,22 @@ def open_postgres(url: str, connections: int, patience: float) -> Database:
         options=f"{_ALWAYS_BY_INDEX} {given}",
     )
     return Database(pool, PostgresDialect())
+
+
+def _read(url: str) -> dict[str, Any]:
+    """Return what libpq reads in an address; raise ``BadDatabase`` where that is not what it says.
+
+    libpq quotes what it does not understand, also later, and a part of the password may be among it.
+    """
+    address = without_password(url)
+    try:
+        found = conninfo_to_dict(url)
+    except psycopg.ProgrammingError as error:
+        why = "" if has_password(url) else f" ({str(error).strip()})"
+        raise BadDatabase(f"the address {address!r} cannot be read{why}") from None
+    is_misread = "@" in f"{found.get('host')}{found.get('dbname')}"
+    if has_password(url) and (is_misread or not (found.get("password") or found.get("sslpassword"))):
+        raise BadDatabase(
+            f"the address {address!r} cannot be read; in a password, write %2F for /, %40 for @ and %25 for %"
+        )
+    return found

@@ -308,7 +308,7 @@ class _Maker:
                     "*",
                     "gzip;q=0",
                     "GZIP;Q=1",
-                    "gzip;q=0.5",
+                    "gzip;q=1.2.3",
                     ";;q=,",
                     "x" * 500,
                 ]
@@ -322,7 +322,7 @@ class _Maker:
             method=self.rarely("POST", ["GET", "PUT", "DELETE", "OPTIONS", "PATCH"], 0.03),
             space=self.rarely("", ["a%20b", "%00", "x" * 65, "..", "%C3%A9", "~", "nobody", "a%2Fb"], 0.03),
             path=self.rarely(
-                f"/{verb}", [f"/{verb}?a=1", "", "/", "/none", f"//{verb}", f"/{verb}%00"], 0.04
+                f"/{verb}", [f"/{verb}/", f"/{verb}?a=1", "", "/", "/none", f"//{verb}", f"/{verb}%00"], 0.04
             ),
             headers=headers,
             coding=self.random.choice(
