@@ -49,7 +49,8 @@ class Push(msgspec.Struct, frozen=True):
     ``number`` follows the client's receipt; the same number with the same ``batch`` is a repeat.
     ``hub`` and ``epoch`` are what the device believes, None before its first answer; the hub refuses the
     batch, and applies nothing, where they are not its own. ``head`` is the highest head that the device has
-    been told of: a hub that is behind it was restored from a backup.
+    been told of: a hub that is behind it was restored from a backup. ``offers_again`` says that the device
+    knows conflicts without their record (see ``Conflicted``); a hub sends such to no other device.
     """
 
     client: str
@@ -60,6 +61,7 @@ class Push(msgspec.Struct, frozen=True):
     changes: msgspec.Raw
     """A JSON list of ``Change``."""
     head: int = 0
+    offers_again: bool = False
 
 
 class Accepted(msgspec.Struct, frozen=True, tag_field="status", tag="accepted"):
@@ -69,11 +71,21 @@ class Accepted(msgspec.Struct, frozen=True, tag_field="status", tag="accepted"):
 
 
 class Conflicted(msgspec.Struct, frozen=True, tag_field="status", tag="conflict"):
-    """Somebody else wrote the record since ``base``: this is what the hub has."""
+    """Somebody else wrote the record since ``base``: this is what the hub has.
+
+    A record that is not deleted may come without its data: it did not fit into the answer, or the answer is
+    that to a repeat. Nothing is known of it then but that the change was not applied. The device offers the
+    change again, in a later batch, and each answer brings the data of at least one of its conflicts.
+    """
 
     version: Count
     deleted: bool = False
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def lacks_record(self) -> bool:
+        """Whether the hub has a record that did not come with the verdict."""
+        return not self.deleted and self.data is msgspec.UNSET
 
 
 class Rejected(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="status", tag="rejected"):

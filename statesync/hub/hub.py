@@ -78,14 +78,8 @@ class Hub:
         self._pay(rights, body)
         with defects_as_refusals():
             request = requests.read_push(body, self.limits)
-            unwritable = rights.lacking(Right.WRITE, {change.object for change in request.changes})
-            rejections = requests.rejections(request.changes, self._objects, unwritable, self.limits)
-
-        def apply(state: ClientState) -> str | NewEpoch:
-            if push.is_repeat(state, request.envelope):  # a receipt is for who has all rights
-                rights.require(Right.WRITE, unwritable)
-            return push.apply_batch(self.database, space, state, request, rejections, self._retention)
-
+            terms = push.terms_of(request, rights, self._objects, self.limits)
+        apply = partial(push.apply_batch, self.database, space, request, terms, self._retention)
         answer = self._write(space, request.envelope.client, apply).encode()
         self._rates.charge(rights.holder, self.limits, cost_of_work(len(request.changes), answer))
         return answer

@@ -52,7 +52,7 @@ class HubLimits:
     batch: int = _limit(10_000, "Changes in one push.")
     page: int = _limit(10_000, "Records in one page.")
     default_page: int = _limit(1000, "Records in a page for a device that leaves the choice to the hub.")
-    page_bytes: int = _limit(8 << 20, "Bytes of records in one page, but for a single larger record.")
+    page_bytes: int = _limit(8 << 20, "Bytes of records in one answer, but for one more record.")
     objects: int = _limit(200, "Objects that one pull may ask for.", most=_MOST_MERGED)
     columns: int = _limit(2000, "Columns that one survey may name.")
     bounds: int = _limit(10_000, "Ranges of keys that one survey may ask for.")

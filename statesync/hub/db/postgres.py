@@ -20,9 +20,13 @@ _ALWAYS_BY_INDEX = " ".join(
     f"-c enable_{way}=off" for way in ("seqscan", "bitmapscan", "sort", "hashjoin", "mergejoin")
 )
 
+_ANY_LENGTH = 1 << 30
+"""Bytes: PostgreSQL holds no longer text."""
+
 # This asks for the first key from here on, which can only be read in the order of the primary key.
 FIND = """
-SELECT found.object, found.key, found.version, found.writer, found.deleted, found.data
+SELECT found.object, found.key, found.version, found.writer, found.deleted,
+    CASE WHEN octet_length(found.data) <= %s THEN found.data END, octet_length(found.data)
 FROM unnest(%b::text[], %b::text[]) AS wanted (object, key)
 CROSS JOIN LATERAL (
     SELECT * FROM record WHERE space = %s AND object = wanted.object AND key >= wanted.key
@@ -56,12 +60,19 @@ class PostgresDialect:
     data_bytes: str = "octet_length(data)"
 
     def find(
-        self, pool: Pool, space: str, keys: Sequence[tuple[str, str]]
+        self, pool: Pool, space: str, keys: Sequence[tuple[str, str]], max_bytes: int
     ) -> Mapping[tuple[str, str], Stored]:
-        """Look up all records at once."""
-        names, texts = [name for name, _ in keys], [key for _, key in keys]
-        rows = pool.execute_sql(FIND, (names, texts, space))
-        return {(row[0], row[1]): Stored(*row[2:]) for row in rows}
+        """Look up all records at once; those that are large are asked for once more, as far as they fit."""
+        rows = _find(pool, space, keys, max_bytes // len(keys))
+        left = max_bytes - sum(row[6] for row in rows if row[5] is not None)
+        large: list[tuple[str, str]] = []
+        for row in rows:
+            if row[5] is None and row[6] is not None and left > 0:
+                large.append((row[0], row[1]))
+                left -= row[6]
+        if large:
+            rows += _find(pool, space, large, _ANY_LENGTH)
+        return {(row[0], row[1]): Stored(*row[2:6]) for row in rows}
 
     def write(self, pool: Pool, space: str, writer: str, records: Sequence[Written]) -> None:
         """Upsert all records at once."""
@@ -96,6 +107,13 @@ class PostgresDialect:
     def _merged(self, feeds: Sequence[Statement], limit: int) -> Statement:
         sql, parameters = self.merged(feeds, limit)
         return sql.replace("?", "%s"), parameters
+
+
+def _find(pool: Pool, space: str, keys: Sequence[tuple[str, str]], longest: int) -> list[tuple[Any, ...]]:
+    """Return records with the lengths of their texts; a text that is longer than ``longest`` stays there."""
+    names, texts = [name for name, _ in keys], [key for _, key in keys]
+    found: list[tuple[Any, ...]] = pool.execute_sql(FIND, (longest, names, texts, space)).fetchall()
+    return found
 
 
 def open_postgres(url: str, connections: int, patience: float) -> Database:

@@ -66,10 +66,11 @@ _REFUSALS = {
     404: "There is no such route (`not_found`), or nothing in the space yet that a survey could find "
     "(`nothing_here`).",
     405: "The route has no such method (`method_not_allowed`).",
-    408: "The body does not come as fast as it has to (`too_slow`).",
+    408: "The body did not come as fast as it has to (`too_slow`).",
     409: "`wrong_hub`, `epoch_changed` or `client_forked`: device and hub do not agree on where they stand.",
     410: "A cursor is older than the deletes that are still known (`horizon_passed`): read everything again.",
-    413: "The body is over its limit (`body_too_large`), or grows too much when unpacked (`ratio_too_high`).",
+    413: "The body is over its limit (`body_too_large`), or grows too much when unpacked (`ratio_too_high`); "
+    "the batch meets or changes too much that is stored (`answer_too_large`, `batch_too_large`).",
     415: "The body has a content coding that the hub does not know (`unsupported_encoding`).",
     422: "A limit is passed, which the message names (`batch_too_large`, `too_deep`, `too_many_objects`, "
     "`too_many_columns`, `too_many_bounds`, `filter_too_large`, `survey_too_long`, `too_many_spaces`), or "

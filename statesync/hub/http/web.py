@@ -41,10 +41,10 @@ def application(hub: Hub) -> Starlette:
     open_routes = _OpenRoutes(hub, threads)
     app = Starlette(
         routes=[
-            Route("/v1/spaces/{space}/push", verb(Right.WRITE, hub.push, door.push_lines), methods=["POST"]),
-            Route("/v1/spaces/{space}/pull", verb(Right.READ, hub.pull, door.no_lines), methods=["POST"]),
+            Route("/v1/spaces/{space}/push", verb(Right.WRITE, "push", door.push_lines), methods=["POST"]),
+            Route("/v1/spaces/{space}/pull", verb(Right.READ, "pull", door.no_lines), methods=["POST"]),
             Route(
-                "/v1/spaces/{space}/survey", verb(Right.READ, hub.survey, door.survey_lines), methods=["POST"]
+                "/v1/spaces/{space}/survey", verb(Right.READ, "survey", door.survey_lines), methods=["POST"]
             ),
             Route("/healthz", open_routes.health, methods=["GET"]),
             Route("/readyz", open_routes.ready, methods=["GET"]),
@@ -81,7 +81,7 @@ class _Verb:
     door: Door
     threads: anyio.CapacityLimiter
     right: Right
-    work: _Work
+    name: str
     lines: Callable[[str], tuple[Line, ...]]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -119,7 +119,8 @@ class _Verb:
         coding = best_coding(request.headers.get("accept-encoding", ""))
         is_done = False
         try:
-            answer = self.work(visit.space, plain, visit.rights)
+            work: _Work = getattr(self.hub, self.name)
+            answer = work(visit.space, plain, visit.rights)
             is_done = True
             return _packed(answer, coding, visit)
         except Exception as error:

@@ -114,7 +114,9 @@ class Uploads:
         """Return the request of the staged batch."""
         batch, here = self._staged(), spaces.load_or_create(self._context.raw(), self._context.space)
         wire, payload, batch.client = batch.wire, msgspec.Raw(batch.wire.payload), here.client
-        return Push(here.client, wire.number, wire.id, here.hub, here.epoch, payload, here.head)
+        return Push(
+            here.client, wire.number, wire.id, here.hub, here.epoch, payload, here.head, offers_again=True
+        )
 
     def stage(self, connection: sqlite3.Connection, number: int) -> None:
         """Keep the batch's exact payload, and mark its changes as under way."""
@@ -143,9 +145,13 @@ class Uploads:
             context.options.conflict_policy,
         )
         batch.answer = answer
-        rejected = sum(isinstance(verdict, Rejected) for verdict in answer.results)
-        resend = sum(resolution.goes_up for resolution in batch.resolutions)
-        return Answered(len(batch.changes), rejected=rejected, resend=resend, last=self._is_last(batch))
+        return Answered(
+            len(batch.changes),
+            rejected=sum(isinstance(verdict, Rejected) for verdict in answer.results),
+            resend=sum(resolution.goes_up for resolution in batch.resolutions),
+            unread=sum(map(verdicts.is_unread, answer.results)),
+            last=self._is_last(batch),
+        )
 
     def _is_last(self, batch: UploadBatch) -> bool:
         """Tell whether nothing waits behind this batch; a replay does not know what it stands before."""

@@ -155,6 +155,7 @@ class _Maker:
         records = [(name, key) for name in OBJECTS for key in KEYS]
         return {
             **self.envelope(client, 1),
+            "offers_again": self.rarely(self.random.random() < 0.7, [None, 1, "x"], 0.02),
             "batch": self.odd(f"b{self.random.randrange(1 << 32)}", 0.02),
             "changes": [
                 self.change(*record)
@@ -222,8 +223,10 @@ class _Maker:
             {"f": "x" * 2500},
             _deep(30),
         ]
-        names = self.some(COLUMNS, 3)
-        return self.rarely({name: self.value() for name in names}, odd, 0.04)
+        record = {name: self.value() for name in self.some(COLUMNS, 3)}
+        if self.random.random() < 0.2:
+            record["text"] = "é" * self.random.choice([100, 400])
+        return self.rarely(record, odd, 0.04)
 
     def feed(self) -> object:
         feed = {"cursor": self.rarely(self.version(), ODD_NUMBERS, 0.02), "own": self.random.random() < 0.5}
@@ -240,7 +243,7 @@ class _Maker:
         return self.rarely(wanted, [1, [], "f", {"f": 1}], 0.01)
 
     def value(self) -> object:
-        plain: list[object] = [None, True, False, 0, 1, 2, 1.0, 1.5, "1", "", "x", "é" * 300]
+        plain: list[object] = [None, True, False, 0, 1, 2, 1.0, 1.5, "1", "", "x", "é"]
         odd = [*ODD_NUMBERS, *ODD_TEXTS, [], [1], {}, {"a": [1.0]}, _deep(3), _deep(30)]
         return self.rarely(self.random.choice(plain), odd, 0.08)
 

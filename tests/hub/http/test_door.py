@@ -253,7 +253,7 @@ def test_the_pushes_of_a_space_do_not_wait_for_one_that_does_not_read_its_answer
 
 # -- who is slow -------------------------------------------------------------------------------------------
 
-BRIEF = {"head_seconds": 0.4, "stall_seconds": 0.4, "pace": 1 << 30}
+BRIEF: dict[str, Any] = {"head_seconds": 0.4, "stall_seconds": 0.4, "pace": 1 << 30}
 
 
 @pytest.mark.parametrize(
