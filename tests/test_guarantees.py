@@ -56,7 +56,7 @@ def test_every_guarantee_has_a_number_of_its_own_and_a_test() -> None:
 
 
 def test_every_longer_run_starts_with_the_command_that_is_written_down() -> None:
-    assert len(SEARCHES) == 4
+    assert len(SEARCHES) == 5
     started = {
         module: subprocess.Popen(
             [sys.executable, "-m", module, "--help"],

@@ -16,7 +16,7 @@ from statesync.hub import Hub, Refused, spaces
 from statesync.hub.db.database import Database
 
 from .crowd import LateCommits, read, write
-from .devices import Device, upsert
+from ..devices import Device, upsert
 
 WRITERS, READERS = 8, 4
 
