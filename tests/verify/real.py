@@ -32,7 +32,7 @@ from statesync.protocol.messages import (
 from statesync.session.handle import Session
 from statesync.session.requests import Outcome, Reply, Request, Requests
 from statesync.session.timers import Timer
-from statesync.store.recovery import recover
+from statesync.store.ending.recovery import recover
 from statesync.values import Reason
 from statesync.verify.system.happening import Happening, Kind
 from statesync.verify.system.network import FAILURES

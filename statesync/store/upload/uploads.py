@@ -13,6 +13,7 @@ import uuid
 import msgspec
 from attrs import define
 
+from statesync.conflicts import Conflict
 from statesync.errors import BadAnswer, UsageError
 from statesync.protocol.conversation import Committed
 from statesync.protocol.messages import Answered, ComposeAhead, Prepare, Prepared
@@ -136,14 +137,16 @@ class Uploads:
                 f"the hub answered {len(answer.results)} verdicts to {len(batch.changes)} changes",
                 maybe_applied=True,
             )
-        batch.resolutions = resolve(
-            context.raw(),
-            batch.changes,
-            answer.results,
-            context.tracked,
-            context.parts.registry.models,
-            context.options.conflict_policy,
-        )
+        raw, database = context.raw(), context.parts.database.peewee
+        with database.aside():  # the policy, and the fields of a model, are the program's code
+            batch.resolutions = resolve(
+                raw,
+                batch.changes,
+                answer.results,
+                context.tracked,
+                context.parts.registry.models,
+                self._ask,
+            )
         batch.answer = answer
         return Answered(
             len(batch.changes),
@@ -152,6 +155,11 @@ class Uploads:
             unread=sum(map(verdicts.is_unread, answer.results)),
             last=self._is_last(batch),
         )
+
+    def _ask(self, conflict: Conflict) -> object:
+        """Ask the policy; a transaction that it leaves open is not there any more for the next conflict."""
+        with self._context.parts.database.peewee.aside():
+            return self._context.options.conflict_policy(conflict)
 
     def _is_last(self, batch: UploadBatch) -> bool:
         """Tell whether nothing waits behind this batch; a replay does not know what it stands before."""
