@@ -149,7 +149,7 @@ def test_a_hub_that_answers_in_parts_and_many_ranges_are_compared_as_well(
             here.delete("k00099")
         expected = differences(here)
         in_one = here.scope.diagnose()
-        hub.limits = HubLimits(survey_time=1e-9)
+        hub.limits = HubLimits(survey_seconds=1e-9)
         in_parts = here.scope.diagnose()
     hub.close()
     assert expected == {"k00050": Difference.DIVERGED, "k00099": Difference.MISSING_HERE}

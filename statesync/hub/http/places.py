@@ -124,7 +124,7 @@ class Door:
         self.limits: HubLimits = limits
         self.pace: Pace = Pace(limits)
         self._patience = patience
-        self._surveys = self._new_line("the hub", "surveys", patience + limits.survey_time)
+        self._surveys = self._new_line("the hub", "surveys", patience + limits.survey_seconds)
         self._places = Share(limits.under_way, "requests under way")
         self._bytes = Share(limits.held, "bytes of requests and answers")
         self._lines: WeakValueDictionary[tuple[str, str], Line] = WeakValueDictionary()

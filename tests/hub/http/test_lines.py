@@ -62,7 +62,7 @@ def test_nobody_waits_behind_many_surveys() -> None:
 
 
 def test_nobody_waits_for_surveys_for_long() -> None:
-    worked, heard = in_order(Door(HubLimits(survey_time=0.01), 0.001), "ab")
+    worked, heard = in_order(Door(HubLimits(survey_seconds=0.01), 0.001), "ab")
     assert worked == ["a"]
     assert heard == ["the request has waited 0.011 seconds for the surveys before it; try again"]
 

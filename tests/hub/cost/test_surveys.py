@@ -33,13 +33,13 @@ def test_a_survey_that_takes_too_long_is_answered_in_parts_that_add_up(hub: Hub,
     fill(hub, device, 30)
     count, total, requests = whole(hub, survey_document(partial=True))
     assert (count, requests) == (30, 1)
-    hub.limits = evolve(hub.limits, survey_time=1e-9)
+    hub.limits = evolve(hub.limits, survey_seconds=1e-9)
     assert whole(hub, survey_document(partial=True)) == (count, total, 30)
 
 
 def test_who_takes_no_parts_is_told_the_limit_and_what_to_do(hub: Hub, device: Device) -> None:
     fill(hub, device, 2)
-    hub.limits = evolve(hub.limits, survey_time=1e-9)
+    hub.limits = evolve(hub.limits, survey_seconds=1e-9)
     status, code, message = refusal(hub, "survey", survey_document())
     assert (status, code) == (422, "survey_too_long")
     assert "1e-09 seconds" in message
@@ -48,7 +48,7 @@ def test_who_takes_no_parts_is_told_the_limit_and_what_to_do(hub: Hub, device: D
 
 def test_a_list_that_takes_too_long_goes_on_where_it_ended(hub: Hub, device: Device) -> None:
     fill(hub, device, 3)
-    hub.limits = evolve(hub.limits, survey_time=1e-9)
+    hub.limits = evolve(hub.limits, survey_seconds=1e-9)
     found: list[list[str]] = []
     low: str | None = ""
     while low is not None:

@@ -1,1 +1,0 @@
-"""What one request may cost."""
