@@ -56,7 +56,7 @@ def test_what_is_at_its_limit_is_answered(hub: Hub, device: Device) -> None:
 
 @pytest.mark.parametrize(
     ("limit", "value"), [("columns", 0), ("bounds", 0), ("filter_fields", 101), ("filter_values", 10_001),
-                         ("survey_seconds", 0.0), ("survey_seconds", -1.0)],
+                         ("survey_seconds", 0.0), ("survey_seconds", float("nan")), ("rate", float("inf"))],
 )  # fmt: skip
 def test_a_limit_out_of_its_range_is_refused_with_its_name(limit: str, value: float) -> None:
     with pytest.raises(ValueError, match=limit):
