@@ -152,8 +152,10 @@ def _conflict(change: Change, old: Stored | None, client: str, purged_through: i
     if change.op == "delete" and (old is None or old.deleted):
         return None
     if old is None:
-        # The device knew the record, so it can only have missed its delete, which is no longer kept.
-        return Conflicted(purged_through, deleted=True) if 0 < change.base < purged_through else None
+        # The device knew the record. Either it has missed its delete, which is no longer kept, or the hub has
+        # lost the record with all that came after a backup: only who has heard of all such deletes can tell.
+        known = change.base and max(change.base, change.since)
+        return Conflicted(purged_through, deleted=True) if 0 < known < purged_through else None
     if old.version <= change.base or old.writer == client:
         return None
     if old.deleted:

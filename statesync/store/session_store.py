@@ -47,7 +47,7 @@ from statesync.store.outbox import queue
 from statesync.store.parts import StoreParts
 from statesync.store.tracking.objects import Objects, chosen
 from statesync.store.tracking.wanted import fitted
-from statesync.store.upload.doubts import release_changes
+from statesync.store.upload.doubts import keep_doubt, release_changes
 from statesync.store.upload.uploads import Uploads
 from statesync.values import Direction, Reason, SyncOptions, SyncResult
 from statesync.wire import Page, Pull, Push, PushAnswer, Rejected
@@ -226,7 +226,7 @@ class SessionStore:
             case StoreAttempt():
                 batches.note_attempt(connection, session, effect.number, effect.attempt)
             case StoreDoubt():
-                batches.set_doubt(connection, session, effect.number, doubtful=effect.in_doubt)
+                keep_doubt(connection, session, effect.number, doubtful=effect.in_doubt)
             case DropBatch():
                 self._drop_batch(connection, effect)
             case HoldBack():
@@ -287,7 +287,7 @@ class SessionStore:
         return committed
 
     def _drop_batch(self, connection: sqlite3.Connection, effect: DropBatch) -> None:
-        batches.set_doubt(connection, self._context.session, effect.number, doubtful=effect.in_doubt)
+        keep_doubt(connection, self._context.session, effect.number, doubtful=effect.in_doubt)
         if not effect.in_doubt:
             release_changes(connection, self._context.session, effect.number)
         self._uploads.drop()

@@ -205,7 +205,7 @@ def _size(data: Fields) -> int:
 
 def _conflict(hub: Hub, client: str, change: Change, found: Record | None) -> Conflict | None:
     if found is None:
-        missed_delete = 0 < change.base < hub.purged_through
+        missed_delete = change.base > 0 and max(change.base, change.since) < hub.purged_through
         return Conflict(hub.purged_through, None) if missed_delete else None
     if found.version <= change.base or found.writer == client:
         return None
