@@ -210,6 +210,8 @@ class _Maker:
         }
         if change["op"] != "delete" or self.random.random() < 0.1:
             change["data"] = self.record()
+        if self.random.random() < 0.2:
+            change["since"] = self.rarely(self.version(), ODD_NUMBERS, 0.02)
         return change
 
     def record(self) -> object:
@@ -224,7 +226,7 @@ class _Maker:
             _deep(30),
         ]
         record = {name: self.value() for name in self.some(COLUMNS, 3)}
-        if self.random.random() < 0.2:
+        if self.random.random() < 0.35:
             record["text"] = "é" * self.random.choice([100, 400])
         return self.rarely(record, odd, 0.04)
 

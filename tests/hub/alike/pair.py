@@ -28,7 +28,7 @@ from statesync.wire import Refusal
 from .asked import EPOCH, HUB, OBJECTS, Known, OverHttp, Request, made_up
 
 LIMITS = HubLimits(
-    body=200_000, record=2000, batch=20, page=50, default_page=10, page_bytes=1500, objects=5, nesting=20,
+    body=200_000, record=2000, batch=20, page=50, default_page=10, page_bytes=1000, objects=5, nesting=20,
     columns=20, bounds=20, filter_fields=4, filter_values=30, survey_seconds=1000.0, spaces=10_000_000,
 )  # fmt: skip
 SECONDS = 1.0
