@@ -25,7 +25,7 @@ from statesync.hub.http.answers import deliver
 from statesync.hub.http.bodies import SHORT, is_short, misframed, read_body
 from statesync.hub.http.compression import best_coding, pack, unpack
 from statesync.hub.http.openapi import document
-from statesync.hub.http.places import Door, Visit
+from statesync.hub.http.places import Door, Line, Visit
 from statesync.hub.hub import Hub
 from statesync.wire import Refusal
 
@@ -40,13 +40,16 @@ _Work = Callable[[str, bytes, Rights], bytes]
 def application(hub: Hub) -> Starlette:
     """Return the ASGI application that serves ``hub``."""
     threads = anyio.CapacityLimiter(hub.connections)
-    verb = partial(_Verb, hub, Door(hub.limits, hub.patience), threads)
+    door = Door(hub.limits, hub.patience)
+    verb = partial(_Verb, hub, door, threads)
     open_routes = _OpenRoutes(hub)
     app = Starlette(
         routes=[
-            Route("/v1/spaces/{space}/push", verb(Right.WRITE, "push"), methods=["POST"]),
-            Route("/v1/spaces/{space}/pull", verb(Right.READ, "pull"), methods=["POST"]),
-            Route("/v1/spaces/{space}/survey", verb(Right.READ, "survey"), methods=["POST"]),
+            Route("/v1/spaces/{space}/push", verb(Right.WRITE, "push", door.push_lines), methods=["POST"]),
+            Route("/v1/spaces/{space}/pull", verb(Right.READ, "pull", door.no_lines), methods=["POST"]),
+            Route(
+                "/v1/spaces/{space}/survey", verb(Right.READ, "survey", door.survey_lines), methods=["POST"]
+            ),
             Route("/healthz", open_routes.health, methods=["GET"]),
             Route("/readyz", open_routes.ready, methods=["GET"]),
             Route("/openapi.json", open_routes.openapi, methods=["GET"]),
@@ -83,11 +86,12 @@ class _Verb:
     threads: anyio.CapacityLimiter
     right: Right
     name: str
+    lines: Callable[[str], tuple[Line, ...]]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        is_push = self.right is Right.WRITE
-        with self.door.visit(request.path_params["space"], takes_turns=is_push) as visit:
+        space = request.path_params["space"]
+        with self.door.visit(space, self.lines(space)) as visit:
             answer = await self._answered(request, visit)
             await deliver(answer, send, self.door.pace)
 
