@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from statesync.hub.access.rights import Right, Rights
 from statesync.hub.errors import Refused, outcome_unknown, refused
-from statesync.hub.http.answers import deliver
+from statesync.hub.http.answers import Answer
 from statesync.hub.http.bodies import SHORT, is_short, misframed, read_body
 from statesync.hub.http.compression import best_coding, pack, unpack
 from statesync.hub.http.openapi import document
@@ -34,9 +34,10 @@ _Work = Callable[[str, bytes, Rights], bytes]
 
 
 def application(hub: Hub) -> Starlette:
-    """Return the ASGI application that serves ``hub``."""
+    """Return the ASGI application that serves ``hub``; it runs on asyncio."""
     threads = anyio.CapacityLimiter(hub.connections)
-    verb = partial(_Verb, hub, Door(hub.limits, hub.patience), threads)
+    door = Door(hub.limits, hub.patience)
+    verb = partial(_Verb, hub, door, threads)
     open_routes = _OpenRoutes(hub, threads)
     app = Starlette(
         routes=[
@@ -54,6 +55,7 @@ def application(hub: Hub) -> Starlette:
             Exception: _answer_defect,
         },
     )
+    app.state.pace = door.pace
     app.router.redirect_slashes = False  # a redirect would lead to whatever host the request names
     return app
 
@@ -85,7 +87,7 @@ class _Verb:
         is_push = self.right is Right.WRITE
         with self.door.visit(request.path_params["space"], takes_turns=is_push) as visit:
             answer = await self._answered(request, visit)
-            await deliver(answer, send, self.door.pace)
+            await answer(scope, receive, send)
 
     async def _answered(self, request: Request, visit: Visit) -> Response:
         if not is_short(request):  # nobody without rights gets to send much
@@ -165,7 +167,7 @@ def _token(request: Request) -> str | None:
 
 
 def _json(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(body, status, headers, media_type="application/json")
+    return Answer(body, status, headers)
 
 
 def _refusal(error: Refused, headers: dict[str, str] | None = None) -> Response:

@@ -314,3 +314,8 @@ def test_who_does_not_read_his_answer_is_cut_and_his_place_is_free(service: Serv
         other = brief.device("unread")
         wait_for(lambda: other.send("pull", other.pull_document({}))[0] == 200, "the place is not given back")
         assert reader.rest() < 4 << 20
+
+
+def test_who_asks_again_and_again_and_reads_nothing_is_cut(service: Service) -> None:
+    with served(service.database, **BRIEF) as brief, wires(brief.address, buffer=4096) as [wire]:
+        assert wire.is_closed_under(b"GET /openapi.json HTTP/1.1\r\nHost: hub\r\n\r\n", times=100_000)
