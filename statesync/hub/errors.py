@@ -91,6 +91,15 @@ def horizon_passed(purged_through: int) -> Refused:
     return Refused(410, Problem(HORIZON_PASSED, message))
 
 
+def survey_too_long(seconds: float) -> Refused:
+    """Return the refusal of a survey that has to be answered whole, and takes too long."""
+    message = (
+        f"the survey reads for longer than {seconds:g} seconds, which is the limit; ask for fewer keys or "
+        "columns, or with a newer statesync, which takes the answer in parts"
+    )
+    return refused(422, "survey_too_long", message)
+
+
 def outcome_unknown(why: str = "the database was lost during a commit") -> Refused:
     """Return the refusal of a batch that may have been applied; a repeat is safe, and its answer tells."""
     return refused(503, OUTCOME_UNKNOWN, f"{why}; send the same again", 1)
