@@ -68,7 +68,6 @@ _REFUSALS = {
     405: "The route has no such method (`method_not_allowed`).",
     408: "The body came too slowly (`too_slow`).",
     409: "`wrong_hub`, `epoch_changed` or `client_forked`: device and hub do not agree on where they stand.",
-    408: "The body did not come as fast as it has to (`too_slow`).",
     410: "A cursor is older than the deletes that are still known (`horizon_passed`): read everything again.",
     413: "The body is over its limit (`body_too_large`), or grows too much when unpacked (`ratio_too_high`); "
     "the batch meets or changes too much that is stored (`answer_too_large`, `batch_too_large`).",
