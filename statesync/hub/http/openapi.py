@@ -60,13 +60,13 @@ class Health(msgspec.Struct, frozen=True):
 
 
 _REFUSALS = {
-    400: "The body is not the document that the route asks for (`malformed`).",
+    400: "The head says two things, or the body is not the document that the route asks for (`malformed`).",
     401: "No bearer token, or none that is good (`unauthorized`).",
     403: "The token does not allow this, here or at all (`forbidden`).",
     404: "There is no such route (`not_found`), or nothing in the space yet that a survey could find "
     "(`nothing_here`).",
     405: "The route has no such method (`method_not_allowed`).",
-    408: "The body did not come as fast as it has to (`too_slow`).",
+    408: "The body came too slowly (`too_slow`).",
     409: "`wrong_hub`, `epoch_changed` or `client_forked`: device and hub do not agree on where they stand.",
     410: "A cursor is older than the deletes that are still known (`horizon_passed`): read everything again.",
     413: "The body is over its limit (`body_too_large`), or grows too much when unpacked (`ratio_too_high`); "
@@ -80,7 +80,7 @@ _REFUSALS = {
     503: "Busy (`busy`), or without its database (`database_unavailable`); `outcome_unknown`: send the same "
     "again. Retry-After says when.",
 }
-_OF_EVERY_ROUTE = (404, 405, 500)
+_OF_EVERY_ROUTE = (400, 404, 405, 500)
 
 
 @cache
