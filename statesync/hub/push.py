@@ -154,13 +154,17 @@ def _conflict(change: Change, old: Stored | None, client: str, purged_through: i
     if old is None:
         # The device knew the record. Either it has missed its delete, which is no longer kept, or the hub has
         # lost the record with all that came after a backup: only who has heard of all such deletes can tell.
-        known = change.base and max(change.base, change.since)
-        return Conflicted(purged_through, deleted=True) if 0 < known < purged_through else None
+        return Conflicted(purged_through, deleted=True) if 0 < _known(change) < purged_through else None
     if old.version <= change.base or old.writer == client:
         return None
     if old.deleted:
-        return Conflicted(old.version, deleted=True) if change.base else None
+        return Conflicted(old.version, deleted=True) if _known(change) else None
     return Conflicted(old.version, data=msgspec.UNSET if old.data is None else msgspec.Raw(old.data.encode()))
+
+
+def _known(change: Change) -> int:
+    """Return up to which version the device has heard of all deletes; 0 if nobody can have the record."""
+    return max(change.base, change.since)
 
 
 def _accept(
@@ -170,7 +174,7 @@ def _accept(
 
     A record that is made too large by what it has already is rejected.
     """
-    if change.op == "delete" and (old.deleted if old else change.base == 0):
+    if change.op == "delete" and (old.deleted if old else _known(change) == 0):
         return Accepted(judged.head)  # there is nothing to delete, and nothing that a reader could miss
     deleted = change.op == "delete"
     text = None if deleted else _text(change, old, limits)

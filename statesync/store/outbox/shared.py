@@ -45,11 +45,11 @@ def note_all(connection: sqlite3.Connection, names: Iterable[str]) -> None:
 def note_those(connection: sqlite3.Connection, which: str, known: str) -> None:
     """Note that a hub may have taken the records of the changes that ``which`` picks, by ``known``.
 
-    A record that was new is one of unknown version from then on: others may have read it, and deleted it.
+    Of a record that was new others may have read it, and deleted it, from then on.
     """
     connection.execute(
-        f"UPDATE statesync_change AS change SET shared = {SENT}, base = max(base, 1), since = "
-        f"CASE WHEN base = 0 THEN coalesce(({cursors.DELETES_KNOWN}), 0) ELSE since END WHERE {which}",
+        f"UPDATE statesync_change AS change SET shared = {SENT}, since = CASE WHEN base = 0 "
+        f"THEN max(since, 1, coalesce(({cursors.DELETES_KNOWN}), 0)) ELSE since END WHERE {which}",
         (known,),
     )
 

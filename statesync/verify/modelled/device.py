@@ -247,10 +247,10 @@ def _is_empty(change: Pending) -> bool:
 
 
 def may_be_there(device: Device, change: Pending) -> Pending:
-    """Return a change whose record a hub may have taken: a new one is of unknown version from then on."""
+    """Return a change whose record a hub may have taken: others may have read a new one, and deleted it."""
     known = device.cursor if device.rereading is None else device.missed_from
-    since = change.since if change.base else known
-    return evolve(change, shared=True, base=max(change.base, 1), since=since)
+    since = change.since if change.base else max(change.since, 1, known)
+    return evolve(change, shared=True, since=since)
 
 
 def keep_doubt(device: Device) -> Device:
