@@ -35,10 +35,10 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     included, and, where the hub has nothing under this key and the base is below its horizon, with the
     tombstone that was purged.
 
-    ``since``, where it is more than the base, stands for it in that last question: a base that says nothing of
-    edits, because the hub has begun another epoch, may still say which deletes the device has heard of. And
-    a record of base 0 that some hub may have had all the same, as its answer was lost, is in conflict with its
-    tombstone, and may have been purged, too.
+    ``since``, where it is more than the base, stands for it in that last question: a base that says nothing
+    of edits, because the hub has begun another epoch, may still say which deletes the device has heard of.
+    And a record of base 0 that some hub may have had all the same, as its answer was lost, is in conflict
+    with its tombstone, and may have been purged, too.
     """
 
     object: str

@@ -21,7 +21,7 @@ def _in_range(_owner: object, option: Attribute[int], value: int) -> None:
 
 
 def _not_negative(_owner: object, option: Attribute[float], value: float) -> None:
-    if value < 0:
+    if not value >= 0:  # also no number at all
         raise ValueError(f"{option.name} is {value}; it cannot be negative")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -30,6 +31,9 @@ from statesync.wire import Refusal
 
 _log = logging.getLogger(__name__)
 
+_READY_WITHIN = 3.0
+"""Seconds that whoever asks for readiness waits for an answer."""
+
 _Work = Callable[[str, bytes, Rights], bytes]
 
 
@@ -37,7 +41,7 @@ def application(hub: Hub) -> Starlette:
     """Return the ASGI application that serves ``hub``."""
     threads = anyio.CapacityLimiter(hub.connections)
     verb = partial(_Verb, hub, Door(hub.limits, hub.patience), threads)
-    open_routes = _OpenRoutes(hub, threads)
+    open_routes = _OpenRoutes(hub)
     app = Starlette(
         routes=[
             Route("/v1/spaces/{space}/push", verb(Right.WRITE, "push"), methods=["POST"]),
@@ -131,17 +135,27 @@ class _Verb:
 class _OpenRoutes:
     """The routes that ask for no token, and say nothing about any space."""
 
-    def __init__(self, hub: Hub, threads: anyio.CapacityLimiter) -> None:
+    def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self._threads = threads
+        self._probes = anyio.CapacityLimiter(1)
+        self._probe: asyncio.Future[None] | None = None
 
     async def health(self, _request: Request) -> Response:
         """Answer that the process runs; it says nothing about the database."""
         return _json(b'{"status":"ok"}')
 
     async def ready(self, _request: Request) -> Response:
-        """Answer whether requests can be served now."""
-        await run_sync(self._hub.check_ready, limiter=self._threads)
+        """Answer whether requests can be served now, and soon, however long the database takes.
+
+        Whoever asks while the database is being asked shares the answer: many who ask cost no more than one.
+        """
+        if self._probe is None or self._probe.done():
+            self._probe = asyncio.ensure_future(run_sync(self._hub.check_ready, limiter=self._probes))
+            self._probe.add_done_callback(asyncio.Future.exception)  # perhaps nobody waits for it any more
+        done, _ = await asyncio.wait({self._probe}, timeout=_READY_WITHIN)
+        if not done:
+            raise refused(503, "database_unavailable", "the hub's database does not answer", 1)
+        self._probe.result()
         return _json(b'{"status":"ready"}')
 
     async def openapi(self, _request: Request) -> Response:

@@ -14,18 +14,20 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from copy import copy
 from logging import Logger, getLogger
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from peewee import SqliteDatabase, _ConnectionState
 
+from statesync.sqlite import forks
+from statesync.sqlite.wal import write_back
 from statesync.store.file.tenure import Tenure
 from statesync.threads import Task, threads
-from statesync.wal import write_back
 
 _SETTINGS = (
     "connect_params",
@@ -46,6 +48,10 @@ logger: Logger = getLogger(__name__)
 
 _LOG_LENGTH = 4
 """How many times longer than the program's own a session's log may become: 16 MB if the program sets none."""
+
+
+class Connection(sqlite3.Connection):
+    """A connection that can be held weakly: a thread that ends without closing its own has closed it."""
 
 
 class _Aside(threading.local):
@@ -70,9 +76,35 @@ class DeviceDatabase(SqliteDatabase):
     _state: Any
 
     def __init__(self, path: str, **settings: Any) -> None:
+        self._forget_connections()
+        super().__init__(path, **{"factory": Connection, **settings})
+        forks.holds_file(self)
+
+    def held_file(self) -> Path:
+        """Return the path of the file."""
+        return Path(str(self.database))
+
+    def held_connections(self) -> Collection[sqlite3.Connection]:
+        """Return every connection that is open, of any thread."""
+        found = [reference() for reference in self._open.valuerefs()]
+        return [connection for connection in found if connection is not None]
+
+    def is_at_rest(self) -> bool:
+        """Tell whether no thread but the calling one has a connection."""
+        mine = None if self.is_closed() else self.raw_connection()
+        return all(connection is mine or connection is self._spare for connection in self.held_connections())
+
+    def begin_anew(self) -> None:
+        """Begin without connections in a forked process: what there is belongs to its parent."""
+        self._forget_connections()
+        self._lock = threading.Lock()  # Peewee's, which a thread may have held that is not there
+        self.dispose()
+
+    def _forget_connections(self) -> None:
         self._session_thread: int | None = None
         self._session: sqlite3.Connection | None = None
         self._spare: sqlite3.Connection | None = None
+        self._open: WeakValueDictionary[int, sqlite3.Connection] = WeakValueDictionary()
         self._tenures: dict[sqlite3.Connection, Tenure] = {}
         self._aside = _Aside()
         self._swapping = threading.Lock()
@@ -81,7 +113,16 @@ class DeviceDatabase(SqliteDatabase):
         self._is_sound = True
         self._put_off: int | None = None
         self._writing_back: Task | None = None
-        super().__init__(path, **settings)
+
+    def rollback(self) -> None:
+        """Roll back, unless SQLite has done so by itself, as it does where a disk is full."""
+        if self.raw_connection().in_transaction:
+            super().rollback()
+
+    def raw_connection(self) -> sqlite3.Connection:
+        """Return the calling thread's connection, opened if need be."""
+        connection: sqlite3.Connection = self.connection()  # type: ignore[no-untyped-call]
+        return connection
 
     def connect_session(self, tenure: Tenure) -> None:
         """Give the calling thread the session's connection; a store runs one session at a time.
@@ -193,6 +234,7 @@ class DeviceDatabase(SqliteDatabase):
             writing.wait()
         spare = self._swap_spare(None)
         if spare is not None:
+            self._open.pop(id(spare), None)
             spare.close()
 
     def _swap_spare(self, new: sqlite3.Connection | None) -> sqlite3.Connection | None:
@@ -201,8 +243,9 @@ class DeviceDatabase(SqliteDatabase):
         return old
 
     def _connect(self) -> sqlite3.Connection:
+        forks.check_not_inherited(self.held_file())
         if threading.get_ident() != self._session_thread or self._session is not None:
-            connection: sqlite3.Connection = super()._connect()  # type: ignore[misc]
+            connection = self._connect_anew()
             self._others += 1
             return connection
         now = self._settings()
@@ -237,12 +280,17 @@ class DeviceDatabase(SqliteDatabase):
         params = self.connect_params
         self.connect_params = {**params, "check_same_thread": False}
         try:
-            connection: sqlite3.Connection = super()._connect()  # type: ignore[misc]
+            connection = self._connect_anew()
         finally:
             self.connect_params = params
         _limit_log(connection, _LOG_LENGTH * _log_limit(connection))
         patience = min(_PATIENCE_MS, int(1000 * self._timeout))
         connection.execute(f"PRAGMA busy_timeout = {patience}")
+        return connection
+
+    def _connect_anew(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection = super()._connect()  # type: ignore[misc]
+        self._open[id(connection)] = connection
         return connection
 
     def _close(self, connection: sqlite3.Connection) -> None:
@@ -258,6 +306,7 @@ class DeviceDatabase(SqliteDatabase):
             self._others -= 1
             if not self._others:
                 self.drop_spare()
+        self._open.pop(id(connection), None)
         super()._close(connection)  # type: ignore[misc]
 
     def _write_back(self, connection: sqlite3.Connection) -> None:

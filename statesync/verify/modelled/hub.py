@@ -184,9 +184,7 @@ def _judged(hub: Hub, client: str, change: Change) -> tuple[Hub, Verdict]:
         return hub, rejected
     found = hub.find(change.object, change.key)
     if change.data is None and (found is None or found.data is None):
-        is_lost = (
-            found is None and max(change.base, change.since) > 0
-        )  # others may have the record that is deleted here
+        is_lost = found is None and max(change.base, change.since) > 0  # others may have it
         return _written(hub, client, change, found) if is_lost else (hub, Accepted(hub.head))
     conflict = _conflict(hub, client, change, found)
     return (hub, conflict) if conflict is not None else _written(hub, client, change, found)

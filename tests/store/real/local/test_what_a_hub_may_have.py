@@ -161,6 +161,25 @@ def test_a_retry_that_is_refused_says_nothing_of_the_attempt_before(
     assert "k" not in {*a.rows(), *b.rows()}
 
 
+def test_what_another_device_has_of_a_doubt_is_deleted_though_the_hub_has_lost_it(
+    pair: tuple[Site, Site], hub: RestorableHub
+) -> None:
+    a, b = pair
+    hub.back_up()
+    a.model.create(id="k", title="1")
+    suffer(a, Fault.LOSE_ANSWER)
+    b.sync()
+    hub.restore()
+    suffer(b, None, Fault.REFUSE)
+    suffer(a, None, Fault.REFUSE)
+    a.model.delete_by_id("k")
+    assert waiting(a) == [("k", "delete")]
+    for site in (a, b, a, b):
+        site.sync()
+    assert a.rows() == b.rows() == {"first": (None,)}
+    assert [(one.key, one.local, one.remote) for one in b.store.conflicts()] == [("k", {"title": "1"}, None)]
+
+
 # -- a journal that says nothing of the batch any more -----------------------------------------------
 
 
