@@ -249,3 +249,6 @@ NOT_APPLIED = "not_applied"
 
 OUTCOME_UNKNOWN = "outcome_unknown"
 """The refusal of a hub that lost its database while it committed: the batch may have been applied."""
+
+CONFLICT_UNREADABLE = "conflict_unreadable"
+"""The rejection of a change whose conflict its sender may not see: the hub has the record."""

@@ -20,10 +20,7 @@ from statesync.hub.limits import HubLimits
 from statesync.hub.requests import PushRequest, fields_of, text_of
 from statesync.hub.retention import Retention
 from statesync.hub.spaces import ClientState, NewEpoch
-from statesync.wire import Accepted, Change, Conflicted, Push, Rejected, Verdict
-
-UNREADABLE = "conflict_unreadable"
-"""The rejection of a change whose conflict its sender may not see."""
+from statesync.wire import CONFLICT_UNREADABLE, Accepted, Change, Conflicted, Push, Rejected, Verdict
 
 _UNREADABLE_ADVICE = (
     "the token does not allow to read it, so nothing can be decided here: retry() once it does, or rollback()"
@@ -125,7 +122,9 @@ def _told(
 ) -> Conflicted | Rejected:
     """Return a conflict as its sender may hear it: with its record as long as the answer has room for it."""
     if change.object in terms.unreadable:
-        return Rejected(UNREADABLE, f"somebody else has written this record since; {_UNREADABLE_ADVICE}")
+        return Rejected(
+            CONFLICT_UNREADABLE, f"somebody else has written this record since; {_UNREADABLE_ADVICE}"
+        )
     if conflict.deleted:
         return conflict
     most = terms.limits.page_bytes
