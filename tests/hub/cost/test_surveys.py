@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from attrs import evolve
@@ -97,10 +96,20 @@ def test_a_survey_reads_some_records_at_a_time_and_large_ones_alone(hub: Hub, de
     assert watched.most_bytes < 1_000_000
 
 
-def test_a_survey_rests_while_others_ask() -> None:
-    asked = iter(range(1_000_000))
-    pace = Pace(1000.0, lambda: next(asked))
-    begun, worked = time.monotonic(), time.thread_time()
-    while time.monotonic() - begun < 0.2:
-        assert pace.goes_on()
-    assert time.thread_time() - worked < 0.4 * (time.monotonic() - begun)
+def test_a_survey_rests_while_others_ask_until_its_time_is_over() -> None:
+    now, others, rests = [0.0], [7], list[float]()
+    pace = Pace(1.0, lambda: others[0], clock=lambda: now[0], sleep=rests.append)
+
+    def goes_on_at(*times: float) -> bool:
+        answers = []
+        for each in times:
+            now[0] = each
+            answers.append(pace.goes_on())
+        return all(answers)
+
+    assert goes_on_at(0.001, 0.003, 0.004)
+    assert rests == [0], "nobody else is there: it only lets others through"
+    others[0] = 8
+    assert goes_on_at(0.005, 0.006, 0.007, 0.009)
+    assert rests == [0, 0.008, 0]
+    assert not goes_on_at(1.0)
