@@ -197,19 +197,24 @@ class SessionStore:
     def _commit(self, moves: tuple[Move, ...], effects: tuple[Effect, ...]) -> Committed:
         details: dict[AnyTrigger, Detail] = {}
         committed = NOTHING_COMMITTED
-        if self._parts.database.in_transaction():
-            raise InternalError(
-                f"{self._parts.database}: code of the program's, such as a function of SQL, left a "
-                "transaction open on the session's own connection: nothing would be stored in it"
-            )
+        self._refuse_open_transaction()
         with self._parts.database.transaction() as connection:
             if any(isinstance(effect, _OF_THE_STORE) for effect in effects):
                 self._context.check_store(connection)
             for effect in effects:
                 committed = self._write(connection, effect, details) or committed
             last = self._journal.write(connection, moves, self._batch, details)
+        self._refuse_open_transaction()
         self._journal.last = last
         return committed
+
+    def _refuse_open_transaction(self) -> None:
+        """Raise ``InternalError`` in a transaction that is not ours to commit."""
+        if self._parts.database.in_transaction():
+            raise InternalError(
+                f"{self._parts.database}: code of the program's left a transaction open on the session's own "
+                "connection: nothing of the session would be stored in it"
+            )
 
     def _write(
         self, connection: sqlite3.Connection, effect: Effect, details: dict[AnyTrigger, Detail]

@@ -25,7 +25,7 @@ from statesync.hub.http.answers import Answer
 from statesync.hub.http.bodies import SHORT, is_short, misframed, read_body
 from statesync.hub.http.compression import best_coding, pack, unpack
 from statesync.hub.http.openapi import document
-from statesync.hub.http.places import Door, Visit
+from statesync.hub.http.places import Door, Line, Visit
 from statesync.hub.hub import Hub
 from statesync.wire import Refusal
 
@@ -45,9 +45,11 @@ def application(hub: Hub) -> Starlette:
     open_routes = _OpenRoutes(hub)
     app = Starlette(
         routes=[
-            Route("/v1/spaces/{space}/push", verb(Right.WRITE, "push"), methods=["POST"]),
-            Route("/v1/spaces/{space}/pull", verb(Right.READ, "pull"), methods=["POST"]),
-            Route("/v1/spaces/{space}/survey", verb(Right.READ, "survey"), methods=["POST"]),
+            Route("/v1/spaces/{space}/push", verb(Right.WRITE, "push", door.push_lines), methods=["POST"]),
+            Route("/v1/spaces/{space}/pull", verb(Right.READ, "pull", door.no_lines), methods=["POST"]),
+            Route(
+                "/v1/spaces/{space}/survey", verb(Right.READ, "survey", door.survey_lines), methods=["POST"]
+            ),
             Route("/healthz", open_routes.health, methods=["GET"]),
             Route("/readyz", open_routes.ready, methods=["GET"]),
             Route("/openapi.json", open_routes.openapi, methods=["GET"]),
@@ -85,11 +87,12 @@ class _Verb:
     threads: anyio.CapacityLimiter
     right: Right
     name: str
+    lines: Callable[[str], tuple[Line, ...]]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        is_push = self.right is Right.WRITE
-        with self.door.visit(request.path_params["space"], takes_turns=is_push) as visit:
+        space = request.path_params["space"]
+        with self.door.visit(space, self.lines(space)) as visit:
             answer = await self._answered(request, visit)
             await answer(scope, receive, send)
 

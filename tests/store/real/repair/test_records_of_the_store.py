@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from peewee import TextField
 
-from statesync import Phase, Progress, Scope, Store, SyncOptions
+from statesync import ConnectionLost, Phase, Progress, Scope, Store, SyncOptions, decide_later
 from statesync.hub import Hub, LocalRemote, prepare
+from statesync.testing import Fault, FaultyRemote
 
 from .damage import damage
 
@@ -32,7 +33,7 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
 
 @contextmanager
 def device(path: Path, hub: Hub) -> Iterator[tuple[Any, Scope]]:
-    """A store with notes, set up."""
+    """A store with notes, set up: the model and a scope."""
     with closing(Store(path)) as store:
 
         class Note(store.Model):  # type: ignore[name-defined, misc]
@@ -113,3 +114,72 @@ def test_a_read_from_the_start_begins_anew_where_what_it_has_met_is_lost(tmp_pat
     with device(path, hub) as (note, here):
         here.sync()
         assert sorted(row.id for row in note.select()) == keys
+
+
+def test_a_record_that_was_local_only_and_is_lost_comes_from_the_hub_again(tmp_path: Path, hub: Hub) -> None:
+    path = tmp_path / "here.db"
+    with device(path, hub) as (note, here):
+        note.create(id="k", title="shared")
+        here.sync()
+        with here.untracked():
+            note.update(title="mine alone").execute()
+    lose_table(path, "note")
+    with device(path, hub) as (note, here):
+        here.sync()
+        assert note.get_by_id("k").title == "shared"
+
+
+def test_a_conflict_that_waited_for_a_decision_is_asked_about_again_where_its_record_is_lost(
+    tmp_path: Path, hub: Hub
+) -> None:
+    path, later = tmp_path / "here.db", SyncOptions(conflict_policy=decide_later)
+    with device(path, hub) as (note, here), device(tmp_path / "there.db", hub) as (their_note, there):
+        note.create(id="k", title="old")
+        here.sync()
+        there.sync()
+        their_note.update(title="theirs").execute()
+        there.sync()
+        note.update(title="mine").execute()
+        here.sync(later)
+    lose_table(path, "statesync_conflict")
+    with device(path, hub) as (note, here):
+        here.sync(later)
+        (waits,) = here.conflicts(waiting=True)
+        assert (waits.local, waits.remote) == ({"title": "mine"}, {"title": "theirs"})
+
+
+def test_what_was_written_unseen_while_tracking_was_lost_is_offered(tmp_path: Path, hub: Hub) -> None:
+    path = tmp_path / "here.db"
+    with device(path, hub) as (note, here), device(tmp_path / "there.db", hub) as (their_note, there):
+        note.create(id="k", title="old")
+        here.sync()
+        there.sync()
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("DELETE FROM statesync_tracking")
+            connection.execute("UPDATE note SET title = 'unseen'")
+            connection.commit()
+    lose_table(path, "statesync_tracking")
+    with device(path, hub) as (note, here), device(tmp_path / "there.db", hub) as (their_note, there):
+        here.sync()  # compares with the hub
+        here.sync()
+        there.sync()
+        assert their_note.get_by_id("k").title == "unseen"
+
+
+def test_an_upload_in_doubt_ends_where_it_is_lost_who_the_device_was(tmp_path: Path, hub: Hub) -> None:
+    path = tmp_path / "here.db"
+    with device(path, hub) as (note, here):
+        note.create(id="k", title="old")
+        remote = FaultyRemote(here.remote, rates={})
+        remote.inject(Fault.LOSE_ANSWER)
+        here.remote = remote
+        with pytest.raises(ConnectionLost):
+            here.sync(SyncOptions(max_attempts=1))
+    lose_table(path, "statesync_space")
+    with device(path, hub) as (note, here):
+        note.update(title="new").execute()
+        here.sync()
+        here.sync()
+        assert here.pending() == []
+        (met,) = here.conflicts()  # nobody knows any more that it was this device which made the record
+    assert (met.local, met.remote) == ({"title": "new"}, {"title": "old"})
