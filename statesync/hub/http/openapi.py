@@ -66,7 +66,7 @@ _REFUSALS = {
     404: "There is no such route (`not_found`), or nothing in the space yet that a survey could find "
     "(`nothing_here`).",
     405: "The route has no such method (`method_not_allowed`).",
-    408: "The body came too slowly (`too_slow`).",
+    408: "The body did not come as fast as it has to (`too_slow`).",
     409: "`wrong_hub`, `epoch_changed` or `client_forked`: device and hub do not agree on where they stand.",
     410: "A cursor is older than the deletes that are still known (`horizon_passed`): read everything again.",
     413: "The body is over its limit (`body_too_large`), or grows too much when unpacked (`ratio_too_high`); "
