@@ -32,6 +32,7 @@ from statesync.hub.access.tokens import TokenRow
 from statesync.hub.db.database import Database
 from statesync.hub.db.opening import open_ready
 from statesync.hub.retention import Retention
+from statesync.wire import MAX_VERSION
 
 if TYPE_CHECKING:
     from statesync.hub.access.identity import Issuer
@@ -120,13 +121,39 @@ def serve_command(url: str, host: str, port: int, is_open: bool, workers: int, *
 @hub.command()
 @_database
 @click.option("--space", required=True)
-@click.option("--through", required=True, type=int, help="The version of the last delete to forget.")
+@click.option(
+    "--through",
+    required=True,
+    type=click.IntRange(0, MAX_VERSION),
+    help="The version of the last delete to forget.",
+)
 def purge(url: str, space: str, through: int) -> None:
     """Forget old deletes. Devices that have not synced since then read everything again."""
     with _plain_errors():
         opened = Hub(url)
         try:
             click.echo(f"{opened.purge(space, through)} deletes are forgotten")
+        finally:
+            opened.close()
+
+
+@hub.command()
+@_database
+@click.option("--space", "names", multiple=True, help="The space; may be given more than once.")
+@click.option("--all", "all_of_them", is_flag=True, help="Every space of the hub.")
+def epoch(url: str, names: tuple[str, ...], all_of_them: bool) -> None:
+    """Begin a new epoch: after the database was restored from a backup, before devices come back.
+
+    Devices read everything again, keep what they have not sent, and offer what the hub has lost.
+    """
+    if bool(names) == all_of_them:
+        raise click.UsageError("say which space: --space NAME, or --all")
+    with _plain_errors():
+        opened = Hub(url)
+        try:
+            for name in opened.space_names() if all_of_them else names:
+                opened.begin_epoch(name)
+                click.echo(f"{name} has begun a new epoch")
         finally:
             opened.close()
 

@@ -28,8 +28,8 @@ def _limit(default: int, counts: str, most: int | None = None) -> Any:
     return field(default=default, validator=_in_range, metadata={"counts": counts, "most": most})
 
 
-def _rate(counts: str) -> Any:
-    return field(default=0.0, validator=_not_negative, metadata={"counts": counts})
+def _rate(counts: str, default: float = 0.0) -> Any:
+    return field(default=default, validator=_not_negative, metadata={"counts": counts})
 
 
 @frozen(kw_only=True)
@@ -47,6 +47,7 @@ class HubLimits:
     nesting: int = _limit(64, "Levels of lists and objects in a request's body.")
     ratio: int = _limit(100, "Times its size that a packed body may have when unpacked, from 64 KB on.")
     spaces: int = _limit(100_000, "Spaces on this hub.")
+    epoch_pause: float = _rate("Seconds between two epochs of a space that devices may begin.", 3600.0)
     under_way: int = _limit(256, "Requests that one process works on or keeps waiting.")
     rate: float = _rate("Requests a second that one token may make, on average; 0 is any number.")
     burst: int = _limit(100, "Requests that a token may make at once before its rate holds it back.")

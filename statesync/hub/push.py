@@ -10,12 +10,23 @@ from collections.abc import Iterable, Mapping
 import msgspec
 from attrs import define, field
 
-from statesync.hub import spaces
+from statesync.hub import epochs, spaces
 from statesync.hub.db.database import Database, Stored, Written
+from statesync.hub.epochs import Step
+from statesync.hub.errors import Refused, versions_used_up
 from statesync.hub.requests import PushRequest, fields_of, text_of
 from statesync.hub.retention import Retention
-from statesync.hub.spaces import ClientState, NewEpoch
-from statesync.wire import Accepted, Change, Conflicted, Push, PushAnswer, Rejected, Verdict
+from statesync.hub.spaces import ClientState
+from statesync.wire import (
+    MAX_VERSION,
+    Accepted,
+    Change,
+    Conflicted,
+    Push,
+    PushAnswer,
+    Rejected,
+    Verdict,
+)
 
 
 @define
@@ -34,20 +45,25 @@ def apply_batch(
     request: PushRequest,
     rejections: Mapping[int, Rejected],
     retention: Retention,
-) -> str | NewEpoch:
+    epoch_pause: float,
+) -> str | Refused:
     """Apply a batch in the open transaction, which holds the space's row; return the answer's text.
 
     ``rejections`` are the changes, by their place in the batch, that cannot be taken whatever is stored.
-    If the device is ahead of the space, a new epoch is begun instead, and returned. Raises ``Refused``;
-    nothing was changed then.
+    If the device cannot go on as it is, that is returned, after a new epoch was begun if one is due. Raises
+    ``Refused``; nothing was changed then.
     """
     envelope = request.envelope
-    spaces.check_beliefs(state, envelope)
     if state.answer and is_repeat(state, envelope):
         return state.answer
-    spaces.check_not_forked(state, envelope.number - 1)
-    if _is_ahead(state, envelope):
-        return spaces.begin_epoch(database, space, state, max(state.head, envelope.head))
+    claim = epochs.claim_of(envelope)
+    step = epochs.next_step(state, claim, may_begin=True, pause=epoch_pause)
+    if step is Step.BEGIN_EPOCH:
+        return epochs.begin(database, space, state, claim.seen)
+    if isinstance(step, Refused):
+        return step
+    if len(request.changes) > MAX_VERSION - state.head:
+        raise versions_used_up()
     stored = _find(database, space, request.changes, rejections)
     judged = judge(request.changes, rejections, stored, envelope.client, state)
     if any(written.deleted for written in judged.writes):
@@ -67,31 +83,28 @@ def judge(
     for place, change in enumerate(changes):
         old = stored.get((change.object, change.key))
         verdict = (
-            rejections.get(place)
-            or _conflict(change, old, client, state.purged_through)
-            or _accept(change, old, judged)
+            rejections.get(place) or _conflict(change, old, client, state) or _accept(change, old, judged)
         )
         judged.verdicts.append(verdict)
     return judged
 
 
 def is_repeat(state: ClientState, request: Push) -> bool:
-    """Tell whether the client's receipt is of this very batch."""
-    return (request.number, request.batch) == (state.number, state.batch)
+    """Tell whether the client's receipt is of this very batch, sent to this hub and in this epoch."""
+    is_here = request.hub in (None, state.hub) and request.epoch in (None, state.epoch)
+    return is_here and (request.number, request.batch) == (state.number, state.batch)
 
 
-def _is_ahead(state: ClientState, request: Push) -> bool:
-    """Tell whether the device has seen more of this space than there is: a backup was restored."""
-    return request.number > state.number + 1 or request.head > state.head
-
-
-def _conflict(change: Change, old: Stored | None, client: str, purged_through: int) -> Conflicted | None:
+def _conflict(change: Change, old: Stored | None, client: str, state: ClientState) -> Conflicted | None:
+    # Nobody has read past the head: where the base is above it, the device knew the record, and no version of it.
+    seen = change.base if change.base <= state.head else 0
     if change.op == "delete" and (old is None or old.deleted):
         return None
     if old is None:
         # The device knew the record, so it can only have missed its delete, which is no longer kept.
-        return Conflicted(purged_through, deleted=True) if 0 < change.base < purged_through else None
-    if old.version <= change.base or old.writer == client:
+        missed = change.base > 0 and seen < state.purged_through
+        return Conflicted(state.purged_through, deleted=True) if missed else None
+    if old.version <= seen or old.writer == client:
         return None
     if old.deleted:
         return Conflicted(old.version, deleted=True) if change.base else None

@@ -154,6 +154,11 @@ def forget_versions(connection: sqlite3.Connection, name: str) -> None:
     )
 
 
+def forget_versions_above(connection: sqlite3.Connection, name: str, version: int) -> None:
+    """Say that changes of an object that are based on a version above ``version`` are based on an unknown one."""
+    connection.execute("UPDATE statesync_change SET base = 1 WHERE object = ? AND base > ?", (name, version))
+
+
 # -- under way -------------------------------------------------------------------------------------
 
 
