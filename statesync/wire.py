@@ -14,8 +14,8 @@ import msgspec
 from statesync.filters import WireFilter
 
 MAX_VERSION = (1 << 63) - 1
-"""The last version of a space, which is the largest integer of a database: a hub takes whatever versions it can
-have given out, and gives out none that it would not take."""
+"""The last version of a space, which is the largest integer of a database: a hub takes whatever versions it
+can have given out, and gives out none that it would not take."""
 
 MAX_NUMBER = 1 << 48
 """The highest number of a batch that a device believes to have been acknowledged. It counts on from there, so
@@ -216,8 +216,9 @@ class SurveyAnswer(msgspec.Struct, frozen=True):
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     """Why a request was refused; ``epoch`` and ``number`` tell how to go on after ``epoch_changed``.
 
-    ``highest`` comes with it where no new epoch was begun for what the device says that it has seen: the highest
-    version that there can be here. Of what it has seen above that, the device cannot know when it was written.
+    ``highest`` comes with it where no new epoch was begun for what the device says that it has seen: the
+    highest version that there can be here. Of what it has seen above that, the device cannot know when it
+    was written.
     """
 
     code: str

@@ -1,18 +1,20 @@
 """Devices that have seen more of a space than there is, and the epochs that begin for that.
 
-A hub that was restored from a backup does not know what it has lost; a device that is ahead of it shows that it
-has lost something. So a new epoch begins, every device reads the space again, and offers what the hub has not.
-The head leaps past all that may have been given out: no version is given out twice, and a device can tell by a
-record's version whether it has seen it before.
+A hub that was restored from a backup does not know what it has lost; a device that is ahead of it shows that
+it has lost something. So a new epoch begins, every device reads the space again, and offers what the hub has
+not. The head leaps past all that may have been given out: no version is given out twice, and a device can
+tell by a record's version whether it has seen it before. It leaps at random, so that two epochs that begin
+after one backup was restored twice do not give out the same versions, either.
 
-What a device says is no more than a claim. One that no restored backup explains moves nothing, and neither does
-one of a device that may not write, or of a space whose versions come to their end: the device is told how far
-the space has come, forgets what it has seen above that, and reads again. A device that may write begins an epoch,
-and not more often than a limit says.
+What a device says is no more than a claim. One that no restored backup explains moves nothing, and neither
+does one of a device that may not write, or of a space whose versions come to their end: the device is told
+how far the space has come, forgets what it has seen above that, and reads again. A device that may write
+begins an epoch, and not more often than a limit says.
 """
 
 from __future__ import annotations
 
+import secrets
 import time
 from enum import Enum
 
@@ -34,8 +36,8 @@ from statesync.hub.spaces import ClientState
 from statesync.wire import MAX_VERSION, Pull, Push
 
 EPOCH_LEAP = 1 << 32
-"""Versions between two epochs: more than are given out between a backup and its restoration, and few enough
-that two million epochs fit the integers that every JSON parser keeps exactly."""
+"""Versions between two epochs, and at random up to twice as many: more than are given out between a backup
+and its restoration, and few enough that a million epochs fit the integers that every JSON parser keeps."""
 
 MOST_EPOCHS_LOST = 16
 """Epochs that may have been begun since the backup was made from which a hub is restored."""
@@ -55,8 +57,8 @@ class Step(Enum):
 class Claim:
     """Where a device says that it stands.
 
-    ``hub`` and ``epoch`` are None where it knows of none. ``number`` is its last acknowledged batch, ``seen`` the
-    highest version that it knows of.
+    ``hub`` and ``epoch`` are None where it knows of none. ``number`` is its last acknowledged batch,
+    ``seen`` the highest version that it knows of.
     """
 
     hub: str | None
@@ -76,8 +78,8 @@ def claim_of(request: Push | Pull) -> Claim:
 def next_step(state: ClientState, claim: Claim, *, may_begin: bool, pause: float) -> Step | Refused:
     """Return whether the device goes on, or an epoch has to be begun first, or why neither may be.
 
-    ``may_begin`` says that the device may write, ``pause`` how many seconds lie between two epochs. Raises the
-    refusal of a device that belongs to another hub.
+    ``may_begin`` says that the device may write, ``pause`` how many seconds lie between two epochs. Raises
+    the refusal of a device that belongs to another hub.
     """
     if claim.hub not in (None, state.hub):
         raise wrong_hub(state.hub)
@@ -94,7 +96,7 @@ def next_step(state: ClientState, claim: Claim, *, may_begin: bool, pause: float
 
 def begin(database: Database, space: str, state: ClientState, seen: int) -> Refused:
     """Begin a new epoch in the locked space, past ``seen``, and return the refusal that tells of it."""
-    head = max(state.head, seen) + EPOCH_LEAP
+    head = max(state.head, seen) + EPOCH_LEAP + secrets.randbelow(EPOCH_LEAP)
     epoch = spaces.begin_epoch(database, space, head, int(time.time()))
     return epoch_changed(state.hub, epoch, state.number)
 
@@ -112,12 +114,12 @@ def begin_by_hand(database: Database, space: str) -> None:
 def _is_explained(state: ClientState, claim: Claim) -> bool:
     """Tell whether the space may have come so far before a backup of it was restored."""
     batches, versions = claim.number - state.number, claim.seen - state.head
-    return batches <= MOST_BATCHES_LOST and versions <= MOST_EPOCHS_LOST * EPOCH_LEAP
+    return batches <= MOST_BATCHES_LOST and versions <= MOST_EPOCHS_LOST * 2 * EPOCH_LEAP
 
 
 def _has_room(state: ClientState, seen: int) -> bool:
-    """Tell whether another epoch fits: it needs versions to leap over, and as many to give out."""
-    return max(state.head, seen) <= MAX_VERSION - 2 * EPOCH_LEAP
+    """Tell whether another epoch fits: it needs versions to leap over, and some to give out."""
+    return max(state.head, seen) <= MAX_VERSION - 3 * EPOCH_LEAP
 
 
 def _seconds_left(state: ClientState, pause: float) -> float:

@@ -11,8 +11,8 @@ from statesync.wire import (
     EPOCH_AWAITED,
     EPOCH_CHANGED,
     HORIZON_PASSED,
-    NOT_APPLIED,
     MAX_VERSION,
+    NOT_APPLIED,
     OUTCOME_UNKNOWN,
     VERSIONS_USED_UP,
     WRONG_HUB,
@@ -90,8 +90,8 @@ def epoch_changed(hub: str, epoch: str, number: int) -> Refused:
 def epoch_unchanged(hub: str, epoch: str, number: int, highest: int) -> Refused:
     """Return the refusal that makes a device forget what no epoch of this space explains, and read again."""
     message = (
-        f"this space has given out nothing above version {highest}, and the device has seen or sent more; that "
-        "counts for nothing here: read everything again"
+        f"this space has given out nothing above version {highest}, and the device has seen or sent more; "
+        "that counts for nothing here: read everything again"
     )
     return Refused(409, Problem(EPOCH_CHANGED, message, hub=hub, epoch=epoch, number=number, highest=highest))
 
@@ -99,9 +99,9 @@ def epoch_unchanged(hub: str, epoch: str, number: int, highest: int) -> Refused:
 def epoch_awaited(seconds: float) -> Refused:
     """Return the refusal of a device that would begin a new epoch, ``seconds`` before it may."""
     message = (
-        "this device has seen more of the space than there is, as after a restored backup, and the last epoch "
-        f"began just now; sync again in {seconds:.0f} seconds, or let whoever runs the hub begin one: "
-        "statesync hub epoch"
+        "the device has seen more of this space than there is, as after a restored backup, and an epoch has "
+        f"begun not long ago; sync again in {seconds:.0f} seconds, or let whoever runs the hub begin another "
+        "one: statesync hub epoch"
     )
     return Refused(409, Problem(EPOCH_AWAITED, message), seconds)
 
@@ -109,8 +109,8 @@ def epoch_awaited(seconds: float) -> Refused:
 def versions_used_up() -> Refused:
     """Return the refusal of what needs more versions than a space has left."""
     message = (
-        f"the versions of this space end at {MAX_VERSION}, and nearly all are used up; make a new space, and let "
-        "reset(keep_records=True) offer it all records"
+        f"the versions of this space end at {MAX_VERSION}, and nearly all are used up; make a new space, "
+        "and let reset(keep_records=True) offer it all records"
     )
     return Refused(409, Problem(VERSIONS_USED_UP, message))
 

@@ -132,8 +132,8 @@ class Hub:
     def begin_epoch(self, space: str) -> None:
         """Begin a new epoch in ``space``: every device reads it again, and offers what it lacks.
 
-        It is for whoever has restored the database from a backup, before any device has come back: so no version
-        is given out twice. Raises ``Refused``.
+        It is for whoever has restored the database from a backup, before any device has come back: so no
+        version is given out twice. Raises ``Refused``.
         """
         with failures_as_refusals(), self.database.writing():
             epochs.begin_by_hand(self.database, space)
@@ -160,8 +160,8 @@ class Hub:
     def _write(self, space: str, client: str, step: Callable[[ClientState], _Outcome | Refused]) -> _Outcome:
         """Run ``step`` in a transaction that holds the space's row, and return what it returns.
 
-        A refusal that it returns is raised once the transaction is committed: the epoch that it tells of, of a
-        space that may be new, must not be rolled back.
+        A refusal that it returns is raised once the transaction is committed: the epoch that it tells of, of
+        a space that may be new, must not be rolled back.
         """
         with failures_as_refusals(), self.database.writing(), defects_as_refusals():
             state = spaces.lock(self.database, space, client, self.limits.spaces)

@@ -52,8 +52,8 @@ def answer(
 ) -> PageAnswer | None:
     """Return the page that follows the request's cursors; None if ``renew`` has to come first.
 
-    ``may_begin`` says that the reader may write, and so begin an epoch. Raises the refusal of a device that is
-    somewhere else than it believes; whoever only reads takes no lock by that.
+    ``may_begin`` says that the reader may write, and so begin an epoch. Raises the refusal of a device that
+    is somewhere else than it believes; whoever only reads takes no lock by that.
     """
     with database.connection():
         state = _readable_state(database, space, request, limits, may_begin)
@@ -70,7 +70,8 @@ def answer(
 def renew(
     database: Database, space: str, request: Pull, limits: HubLimits, state: ClientState, *, may_begin: bool
 ) -> Refused | None:
-    """Begin a new epoch in the locked space if that is due; return why the reader cannot go on yet, or None."""
+    """Begin a new epoch in the locked space if that is due; return why the reader cannot go on yet, or
+    None."""
     claim = epochs.claim_of(request)
     step = epochs.next_step(state, claim, may_begin=may_begin, pause=limits.epoch_pause)
     if step is Step.BEGIN_EPOCH:

@@ -96,7 +96,7 @@ def is_repeat(state: ClientState, request: Push) -> bool:
 
 
 def _conflict(change: Change, old: Stored | None, client: str, state: ClientState) -> Conflicted | None:
-    # Nobody has read past the head: where the base is above it, the device knew the record, and no version of it.
+    # Nobody has read past the head: a base above it says that the device knew the record, and no more.
     seen = change.base if change.base <= state.head else 0
     if change.op == "delete" and (old is None or old.deleted):
         return None

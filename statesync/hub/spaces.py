@@ -60,7 +60,10 @@ def check_name(space: str) -> None:
 def find(database: Database, space: str, client: str) -> ClientState | None:
     """Return the state of ``client`` in ``space``, or None if there is no such space."""
     row = database.run(_FIND, client, space).fetchone()
-    return None if row is None else ClientState(*row[:5], row[5] or 0, *row[6:])
+    if row is None:
+        return None
+    hub, epoch, head, horizon, begun, number, batch, answer = row
+    return ClientState(hub, epoch, head, horizon, begun, number or 0, batch, answer)
 
 
 def lock(database: Database, space: str, client: str, most_spaces: int) -> ClientState:

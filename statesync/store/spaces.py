@@ -31,7 +31,8 @@ class SpaceState:
 def load_or_create(connection: sqlite3.Connection, space: str) -> SpaceState:
     """Return what the device is in ``space``; on the first call it gets an identity there, which is kept.
 
-    A number that no hub has given out may be there, believed by an older version: the hub tells the right one.
+    A number that no hub has given out may be there, believed by an older version: the hub tells the right
+    one.
     """
     row = connection.execute(
         "SELECT name, client, number, hub, epoch, head FROM statesync_space WHERE name = ?", (space,)

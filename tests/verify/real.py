@@ -258,7 +258,7 @@ class RealWorld:
         return f"sqlite:///{self.folder / 'hub.db'}"
 
     def open_hub(self) -> Hub:
-        return Hub(self.url, without_tokens=True, limits=HubLimits(record=self.most))
+        return Hub(self.url, without_tokens=True, limits=HubLimits(record=self.most, epoch_pause=0))
 
     def _device(self, name: str, refused: str | None) -> RealDevice:
         path = self.folder / f"{name}.db"

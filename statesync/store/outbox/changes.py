@@ -155,7 +155,7 @@ def forget_versions(connection: sqlite3.Connection, name: str) -> None:
 
 
 def forget_versions_above(connection: sqlite3.Connection, name: str, version: int) -> None:
-    """Say that changes of an object that are based on a version above ``version`` are based on an unknown one."""
+    """Say that nobody knows on which version a change is based where it is said to be above ``version``."""
     connection.execute("UPDATE statesync_change SET base = 1 WHERE object = ? AND base > ?", (name, version))
 
 

@@ -1,8 +1,8 @@
 """A device that was told what no hub can have given out finds its way back to the honest one.
 
-A hub that lies is believed as far as its answers can be; what cannot be is refused in words, and nothing of it is
-stored. Whatever false memory is left, the honest hub takes its requests: the device forgets what it has seen,
-reads again, offers nothing over what others wrote, and brings nothing back that was deleted.
+A hub that lies is believed as far as its answers can be; what cannot be is refused in words, and nothing of
+it is stored. Whatever false memory is left, the honest hub takes its requests: the device forgets what it
+has seen, reads again, offers nothing over what others wrote, and brings nothing back that was deleted.
 """
 
 from __future__ import annotations
@@ -254,7 +254,7 @@ def test_an_answer_whose_versions_are_above_its_head_is_refused_and_settled_by_t
 
 
 def test_a_device_that_may_only_read_goes_on_after_the_hub_was_restored(world: World) -> None:
-    """It has seen more than there is, and no writer has come yet: it reads again, and nothing is lost of that."""
+    """It has seen more than there is, and no writer has come yet: it reads again, and loses nothing."""
     world.back_up()
     world.b.edit("k00000", name="lost by the hub")
     world.b.airport.create(id="new", name="lost by the hub, too")
@@ -266,7 +266,7 @@ def test_a_device_that_may_only_read_goes_on_after_the_hub_was_restored(world: W
         assert world.only_reads(world.a) is Phase.DONE
     assert epoch(world.hub) == before
     assert conflicts(world.a) == {"k00000": ("lost by the hub", "n0")}
-    assert "new" in world.a.keys()
+    assert "new" in world.a.rows()
     other = world.other()  # it is not ahead, and goes on where the backup ends
     other.edit("k00001", name="after the backup")
     other.sync()
