@@ -21,7 +21,7 @@ from rig.device import Device, device_on
 from statesync import Phase, Remote, RemoteError, SyncOptions, SyncType
 from statesync.hub import Hub, LocalRemote, Refused, Right, Rights, prepare
 from statesync.net.remote import refusal
-from statesync.wire import MAX_NUMBER, MAX_VERSION, Page, Pull, Push, PushAnswer, Refusal
+from statesync.wire import MAX_NUMBER, MAX_VERSION, Page, Problem, Pull, Push, PushAnswer, Refusal
 
 READER = Rights({"*": frozenset({Right.READ})})
 FAR = (1 << 62) + 1
@@ -50,6 +50,24 @@ class Liar:
 
     def close(self) -> None:
         self.remote.close()
+
+
+@define(eq=False)
+class BeforeThat(Liar):
+    """The honest hub, as a device sees it that does not know of ``highest``."""
+
+    def push(self, request: Push) -> PushAnswer:
+        return self._told(self.remote.push, request)
+
+    def pull(self, request: Pull) -> Page:
+        return self._told(self.remote.pull, request)
+
+    def _told(self, ask: Callable[[Any], Any], request: Push | Pull) -> Any:
+        try:
+            return ask(request)
+        except RemoteError as error:
+            problem = error.problem or Problem("none", "a refusal has a problem")
+            raise refusal(409, msgspec.structs.replace(problem, highest=None)) from error
 
 
 @define(eq=False)
@@ -282,6 +300,37 @@ def test_a_device_that_may_only_read_goes_on_after_the_hub_was_restored(world: W
     assert world.only_reads(world.a) is Phase.DONE
     assert world.a.rows() == world.b.rows() == other.rows()
     assert world.a.field("k00000", "name") == "lost by the hub"
+
+
+def test_a_writer_that_is_ahead_too_soon_after_an_epoch_is_told_what_to_do_and_loses_nothing(
+    world: World,
+) -> None:
+    world.a.execute("UPDATE statesync_space SET head = head + 1")
+    world.a.sync()
+    world.a.edit("k00000", name="of a")
+    world.a.execute("UPDATE statesync_space SET head = head + 1")
+    with pytest.raises(RemoteError, match=r"sync again in .* seconds.*statesync hub epoch") as caught:
+        world.a.sync()
+    assert not caught.value.retryable, "a session does not wait an hour"
+    assert world.a.operations() == {"k00000": "update"}
+    world.b.sync()
+    world.hub.begin_epoch("space")
+    assert world.a.sync().phase is Phase.DONE
+    world.b.sync()
+    assert world.b.field("k00000", "name") == "of a"
+
+
+def test_a_device_of_the_version_before_goes_on_too(world: World) -> None:
+    """It does not know of ``highest``: it reads again as after a restored backup."""
+    world.lie(of_page=far)
+    world.a.edit("k00001", name="of a")
+    world.b.airport.create(id="new", name="of b")
+    world.b.sync()
+    for _ in range(2):
+        assert world.a.store.scope(BeforeThat(world.a.remote)).sync().phase is Phase.DONE
+    world.b.sync()
+    assert world.a.rows() == world.b.rows()
+    assert world.b.field("k00001", "name") == "of a"
 
 
 def epoch(hub: Hub) -> str:
