@@ -21,7 +21,7 @@ from rig.device import Device, device_on
 from statesync import Phase, Remote, RemoteError, SyncOptions, SyncType
 from statesync.hub import Hub, LocalRemote, Refused, Right, Rights, prepare
 from statesync.net.remote import refusal
-from statesync.wire import MAX_NUMBER, MAX_VERSION, Page, Problem, Pull, Push, PushAnswer, Refusal
+from statesync.wire import MAX_NUMBER, MAX_VERSION, Entry, Page, Problem, Pull, Push, PushAnswer, Refusal
 
 READER = Rights({"*": frozenset({Right.READ})})
 FAR = (1 << 62) + 1
@@ -97,6 +97,11 @@ class ReadOnly:
 def far(page: Page) -> Page:
     """Return a page with a head and cursors that no honest hub has."""
     return msgspec.structs.replace(page, head=FAR, cursors=dict.fromkeys(page.cursors, FAR))
+
+
+def raised(entry: Entry) -> Entry:
+    """Return an entry in a version that no honest hub has."""
+    return msgspec.structs.replace(entry, version=FAR)
 
 
 @define(eq=False)
@@ -214,6 +219,43 @@ def test_an_edit_that_was_made_with_a_false_memory_is_a_conflict_where_others_wr
     assert conflicts(world.a) == {"k00000": ("of a", "of b"), "k00001": (None, "of b, too")}
 
 
+def test_what_was_offered_again_with_a_false_base_has_an_unknown_one(world: World) -> None:
+    """The next epoch leaps over the false base: then it would pass for a true one."""
+    world.a.airport.create(id="offered", name="once more")
+    world.a.store.pending()
+    world.a.sync(sync_type=SyncType.DOWNLOAD_ONLY)  # which folds
+    assert world.a.execute("UPDATE statesync_change SET base = 9, shared = 1").rowcount == 1
+    world.a.execute("UPDATE statesync_space SET head = ?", FAR)
+    world.a.sync(sync_type=SyncType.DOWNLOAD_ONLY)
+    assert world.a.execute("SELECT base FROM statesync_change").fetchall() == [(1,)]
+
+
+def test_what_is_local_only_ends_with_news_of_the_hub_whatever_was_believed(world: World) -> None:
+    world.lie(of_page=far)
+    with world.a.store.untracked():
+        world.a.edit("k00000", name="local only")
+    world.a.sync()
+    assert world.a.field("k00000", "name") == "local only"
+    world.b.edit("k00000", name="of b")
+    world.b.sync()
+    world.a.sync()
+    assert world.a.field("k00000", "name") == "of b"
+
+
+def test_the_old_row_of_what_waits_in_quarantine_is_no_news(world: World) -> None:
+    world.a.execute(
+        "CREATE TRIGGER refuse BEFORE UPDATE ON airport WHEN NEW.name = 'unfit' "
+        "BEGIN SELECT raise(ABORT, 'unfit'); END"
+    )
+    world.b.edit("k00000", name="unfit")
+    world.b.sync()
+    world.a.sync()
+    world.lie(of_page=far)
+    world.a.sync()
+    assert world.a.field("k00000", "name") == "n0"
+    assert conflicts(world.a) == {}
+
+
 def test_a_number_that_no_hub_has_given_out_locks_no_device_out(world: World) -> None:
     world.a.execute("UPDATE statesync_space SET number = ?", MAX_VERSION)  # as an older version believed it
     world.a.edit("k00000", name="of a")
@@ -244,8 +286,13 @@ def test_a_refusal_over_the_bounds_is_no_refusal_of_a_hub(said: str) -> None:
     [
         {"of_page": lambda page: msgspec.structs.replace(page, cursors=dict.fromkeys(page.cursors, FAR))},
         {"of_page": lambda page: msgspec.structs.replace(page, head=0)},
+        {
+            "of_page": lambda page: msgspec.structs.replace(
+                page, changes=[raised(each) for each in page.changes]
+            )
+        },
     ],
-    ids=["a cursor above its head", "a head below its cursor"],
+    ids=["a cursor above its head", "a head below its cursor", "a record above its head"],
 )
 def test_a_page_whose_versions_are_above_its_head_is_refused_and_nothing_is_stored(
     world: World, lie: dict[str, Any]
