@@ -5,6 +5,10 @@ are ``statesync.hub``, ``statesync.diagram``, ``statesync.verify`` and ``statesy
 them may change with every release.
 """
 
+from statesync.complaints import (
+    Complaint,
+    Repair,
+)
 from statesync.conflicts import (
     LATER,
     Conflict,
@@ -85,10 +89,6 @@ from statesync.session.handle import (
     OnProgress,
     OnSuccess,
     Session,
-)
-from statesync.store.care.doctor import (
-    Complaint,
-    Repair,
 )
 from statesync.store.tracking.model import (
     Model,

@@ -8,13 +8,12 @@ from typing import Any, Literal, TypeVar, cast
 
 import peewee
 
+from statesync.complaints import Complaint
 from statesync.diagnosis import Diagnosis, SurveyRemote, diagnose
 from statesync.errors import BadOptions, NothingToCancel, UnknownObject, UsageError
 from statesync.net.remote import Remote
 from statesync.session.handle import OnFailure, OnProgress, OnSuccess, Session
 from statesync.store import opening
-from statesync.store.care.doctor import Complaint
-from statesync.store.care.repair import examine, mend
 from statesync.store.cursors import stored_filters
 from statesync.store.journal import history
 from statesync.store.parts import StoreParts
@@ -146,6 +145,9 @@ class Store(Selection):
         An empty list is a sound store. Reads the whole file, so its time follows the database's size; a
         session that runs meanwhile goes on, and one state of the store is read.
         """
+        # Thirteen modules that a program which only syncs need not load.
+        from statesync.store.care.repair import examine
+
         return examine(self._parts)
 
     def repair(self) -> list[Complaint]:
@@ -159,6 +161,8 @@ class Store(Selection):
         and ``StoreError`` where the program's collations or functions are needed: register them on
         ``database`` first. The file is as it was then.
         """
+        from statesync.store.care.repair import mend
+
         with self._parts.lock.held():
             return mend(self._parts)
 

@@ -145,6 +145,7 @@ class WorldDevice:
         self.models: tuple[type[peewee.Model], ...] = tuple(models)
         self.objects: dict[str, TrackedObject] = {one.name: one for one in map(describe, models)}
         self.disturbed: set[tuple[str, str]] = set()
+        self._look: sqlite3.Connection | None = None
 
     def open(self, hub: WorldHub, watch: Watch | None = None) -> None:
         """Open store and scope, as a program does when it starts."""
@@ -202,9 +203,16 @@ class WorldDevice:
 
     @contextmanager
     def looking(self) -> Iterator[sqlite3.Connection]:
-        """Look into the database by a plain connection."""
+        """Look into the database by a plain connection; looks within a look are by the same one."""
+        if self._look is not None:
+            yield self._look
+            return
         with closing(sqlite3.connect(self.path)) as found:
-            yield found
+            self._look = found
+            try:
+                yield found
+            finally:
+                self._look = None
 
     def filters(self) -> Filters:
         """Return the filters with which the objects are read."""

@@ -213,7 +213,9 @@ class SyncWorld(RuleBasedStateMachine):
     def every_device_is_sound(self) -> None:
         """Hold every device to what must be true whenever no session runs."""
         while self._touched:
-            self.check_at_rest(self._touched.pop())
+            device = self._touched.pop()
+            with device.looking():
+                self.check_at_rest(device)
 
     def check_at_rest(self, device: WorldDevice) -> None:
         """Hold one device, on which no session runs, to what must be true."""

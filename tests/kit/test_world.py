@@ -1,6 +1,7 @@
-"""The kit's own world, on the models of a small shop: 40 histories in every run, the same ones each time.
+"""The kit's own world, on the models of a small shop: the same forty histories in every run.
 
-For longer runs with new ones: ``python -m tests.kit.soak``.
+
+For longer runs with new ones: ``PYTHONPATH=tests python -m kit.soak``.
 """
 
 from __future__ import annotations

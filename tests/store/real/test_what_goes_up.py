@@ -12,7 +12,7 @@ import pytest
 from peewee import IntegerField, TextField
 
 from statesync import Phase, Store, SyncOptions
-from statesync.store.care.doctor import Repair
+from statesync.complaints import Repair
 
 from .sites import Site, note
 
