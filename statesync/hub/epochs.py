@@ -17,8 +17,7 @@ from __future__ import annotations
 import secrets
 import time
 from enum import Enum
-
-from attrs import frozen
+from typing import NamedTuple
 
 from statesync.hub import spaces
 from statesync.hub.db.database import Database
@@ -53,8 +52,7 @@ class Step(Enum):
     BEGIN_EPOCH = "begin an epoch"
 
 
-@frozen
-class Claim:
+class Claim(NamedTuple):
     """Where a device says that it stands.
 
     ``hub`` and ``epoch`` are None where it knows of none. ``number`` is its last acknowledged batch,
@@ -71,7 +69,7 @@ def claim_of(request: Push | Pull) -> Claim:
     """Return where the sender of a request says that it stands."""
     if isinstance(request, Push):
         return Claim(request.hub, request.epoch, request.number - 1, request.head)
-    seen = max(request.head, *(feed.cursor for feed in request.objects.values()), 0)
+    seen = max([request.head, *[feed.cursor for feed in request.objects.values()]])
     return Claim(request.hub, request.epoch, request.number, seen)
 
 

@@ -75,9 +75,7 @@ def _as_made() -> tuple[tuple[str, tuple[object, ...]], ...]:
         made = fresh.execute(f"SELECT sql {schema} ORDER BY type = 'table' DESC, rowid").fetchall()
         names = [name for (name,) in fresh.execute(f"SELECT name {schema} AND type = 'table'")]
         rows = [(name, row) for name in names for row in fresh.execute(f"SELECT * FROM {name}")]
-    filled = (
-        (f"INSERT INTO {name} VALUES ({', '.join('?' * len(row))})", tuple(row)) for name, row in rows
-    )
+    filled = ((f"INSERT INTO {name} VALUES ({', '.join('?' * len(row))})", tuple(row)) for name, row in rows)
     return (*((sql, ()) for (sql,) in made), *filled)
 
 
