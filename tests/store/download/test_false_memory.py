@@ -57,10 +57,12 @@ class BeforeThat(Liar):
     """The honest hub, as a device sees it that does not know of ``highest``."""
 
     def push(self, request: Push) -> PushAnswer:
-        return self._told(self.remote.push, request)
+        answer: PushAnswer = self._told(self.remote.push, request)
+        return answer
 
     def pull(self, request: Pull) -> Page:
-        return self._told(self.remote.pull, request)
+        page: Page = self._told(self.remote.pull, request)
+        return page
 
     def _told(self, ask: Callable[[Any], Any], request: Push | Pull) -> Any:
         try:
