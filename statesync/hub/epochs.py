@@ -14,6 +14,7 @@ begins an epoch, and not more often than a limit says.
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from enum import Enum
@@ -33,6 +34,8 @@ from statesync.hub.errors import (
 )
 from statesync.hub.spaces import ClientState
 from statesync.wire import MAX_VERSION, Pull, Push
+
+_log = logging.getLogger(__name__)
 
 EPOCH_LEAP = 1 << 32
 """Versions between two epochs, and at random up to twice as many: more than are given out between a backup
@@ -94,9 +97,14 @@ def next_step(state: ClientState, claim: Claim, *, may_begin: bool, pause: float
 
 def begin(database: Database, space: str, state: ClientState, seen: int) -> Refused:
     """Begin a new epoch in the locked space, past ``seen``, and return the refusal that tells of it."""
-    head = max(state.head, seen) + EPOCH_LEAP + secrets.randbelow(EPOCH_LEAP)
-    epoch = spaces.begin_epoch(database, space, head, int(time.time()))
-    return epoch_changed(state.hub, epoch, state.number)
+    _log.warning(
+        "the space %s begins a new epoch: a device had seen version %d, or sent more, and the space is at "
+        "%d, as after a restored backup; every device reads it again",
+        space,
+        seen,
+        state.head,
+    )
+    return epoch_changed(state.hub, _leap(database, space, max(state.head, seen)), state.number)
 
 
 def begin_by_hand(database: Database, space: str) -> None:
@@ -106,7 +114,13 @@ def begin_by_hand(database: Database, space: str) -> None:
         raise nothing_here()
     if not _has_room(state, 0):
         raise versions_used_up()
-    begin(database, space, state, 0)
+    _leap(database, space, state.head)
+
+
+def _leap(database: Database, space: str, reached: int) -> str:
+    """Begin an epoch far past the version that was ``reached``, and return it."""
+    head = reached + EPOCH_LEAP + secrets.randbelow(EPOCH_LEAP)
+    return spaces.begin_epoch(database, space, head, int(time.time()))
 
 
 def _is_explained(state: ClientState, claim: Claim) -> bool:

@@ -147,7 +147,9 @@ def test_a_version_that_no_column_holds_is_malformed(hub: Hub, ann: Peer, versio
     ann.pull()
 
 
-def test_the_furthest_claim_that_a_backup_explains_begins_one_epoch(hub: Hub, ann: Peer) -> None:
+def test_the_furthest_claim_that_a_backup_explains_begins_one_epoch_and_is_told_in_the_log(
+    hub: Hub, ann: Peer, caplog: pytest.LogCaptureFixture
+) -> None:
     claim = 3 + 32 * LEAP
     before = ann.known["epoch"]
     refusal = ann.refused(lambda: ann.pull(head=claim))
@@ -155,6 +157,8 @@ def test_the_furthest_claim_that_a_backup_explains_begins_one_epoch(hub: Hub, an
     assert refusal.problem.highest is None
     assert LEAP <= head_of(hub) - claim < 2 * LEAP
     again = ann.refused(lambda: ann.pull(head=claim))
+    (said,) = caplog.messages
+    assert f"acme begins a new epoch: a device had seen version {claim}" in said
     assert again.problem.epoch == refusal.problem.epoch, "one restored backup, one new epoch"
     ann.follow(again)
     assert ann.pull()["head"] == head_of(hub)
