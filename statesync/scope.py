@@ -166,11 +166,19 @@ class Store(Selection):
         with self._parts.lock.held():
             return mend(self._parts)
 
-    def close(self) -> None:
-        """Cancel a running session, wait for its end, and close the calling thread's connection."""
+    def close(self, grace: float | None = None) -> None:
+        """Cancel a running session, wait for its end, and close the calling thread's connection.
+
+        ``grace`` are the seconds that its batch in flight may take; None: as its ``cancel_grace`` says.
+        Raises ``BadOptions`` for what is no number of seconds, and ``UsageError`` in a callback of that
+        session, which it cannot wait for; it is cancelled all the same.
+        """
         session = self._running.session
         if session is not None and not session.done():
-            session.cancel(reason=Reason.SHUTDOWN)
+            if grace is None:
+                session.cancel_in_time(Reason.SHUTDOWN)
+            else:
+                session.cancel(grace, reason=Reason.SHUTDOWN)
             session.wait()
         self._parts.database.close()
 
@@ -253,12 +261,15 @@ class Scope(Selection):
         session.cancel(options.grace if options else None)
 
     def sync(self, options: SyncOptions | None = None, on_progress: OnProgress | None = None) -> SyncResult:
-        """Run one session and wait for it. A ``KeyboardInterrupt`` cancels it and waits for the drain."""
+        """Run one session and wait for it. A ``KeyboardInterrupt`` cancels it and waits for the drain.
+
+        That takes no longer than the options' ``cancel_grace`` and a second.
+        """
         session = self.start_sync(options, on_progress=on_progress)
         try:
             return session.result()
         except KeyboardInterrupt:
-            session.cancel()
+            session.cancel_in_time()
             session.wait()
             raise
 
@@ -277,7 +288,10 @@ class Scope(Selection):
     async def sync_async(
         self, options: SyncOptions | None = None, on_progress: OnProgress | None = None
     ) -> SyncResult:
-        """Run one session beside the event loop. Cancelling the task cancels it and waits for the drain."""
+        """Run one session beside the event loop. Cancelling the task cancels it and waits for the drain.
+
+        That takes no longer than the options' ``cancel_grace`` and a second.
+        """
         # asyncio is a tenth of what the import of statesync takes, and most programs have threads.
         from statesync.session.aio import follow
 

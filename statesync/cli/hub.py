@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from attrs import fields
+from click.core import ParameterSource
 
 from statesync.hub import (
     Address,
@@ -29,6 +30,7 @@ from statesync.hub import (
 )
 from statesync.hub.access.rights import EVERY_OBJECT
 from statesync.hub.access.tokens import TokenRow
+from statesync.hub.addresses import has_password, without_password
 from statesync.hub.db.database import Database
 from statesync.hub.db.opening import open_ready
 from statesync.hub.retention import Retention
@@ -39,16 +41,54 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
+_FILE = "statesync.hub.database_file"
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
-_database = click.option(
-    "--database",
-    "url",
-    default="sqlite:///hub.db",
-    show_default=True,
-    envvar="STATESYNC_HUB_DATABASE",
-    help="sqlite:///FILE or postgresql://USER@HOST/NAME",
-)
+
+def _address(ctx: click.Context, _option: click.Parameter, given: str) -> str:
+    """Return the database's address, of which no password may stand in the list of processes."""
+    is_typed = ctx.get_parameter_source("url") is ParameterSource.COMMANDLINE
+    path: Path | None = ctx.meta.get(_FILE)
+    if path is not None and is_typed:
+        raise click.UsageError("--database and --database-file exclude each other.")
+    if path is not None:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    if is_typed and has_password(given):
+        raise click.UsageError(
+            f"everybody on this machine can see the password of {without_password(given)} in the list of "
+            "processes; put the address into the environment, as STATESYNC_HUB_DATABASE, or into a file, for "
+            "--database-file, or leave the password out and put it into a file that PGPASSFILE names."
+        )
+    return given
+
+
+def _keep_file(ctx: click.Context, _option: click.Parameter, path: Path | None) -> None:
+    ctx.meta[_FILE] = path
+
+
+def _database(command: Command) -> Command:
+    """Give the command the address of the hub's database, as the parameter ``url``."""
+    by_file = click.option(
+        "--database-file",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        callback=_keep_file,
+        expose_value=False,
+        is_eager=True,
+        help="A file with the address in it, which keeps its password to itself.",
+    )
+    by_address = click.option(
+        "--database",
+        "url",
+        default="sqlite:///hub.db",
+        show_default=True,
+        envvar="STATESYNC_HUB_DATABASE",
+        show_envvar=True,
+        callback=_address,
+        help="sqlite:///FILE or postgresql://USER@HOST/NAME; not with a password, which goes elsewhere.",
+    )
+    return by_address(by_file(command))
+
+
 _space = click.option("--space", required=True, help="The space that the token opens.")
 
 

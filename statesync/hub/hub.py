@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from statesync.hub import epochs, pull, push, requests, retention, spaces, survey
 from statesync.hub.access import tokens
-from statesync.hub.access.rates import Rates
+from statesync.hub.access.rates import Rates, cost_of_body, cost_of_work
 from statesync.hub.access.rights import ALL_RIGHTS, Right, Rights
 from statesync.hub.db.database import Database, defects_as_refusals, failures_as_refusals
 from statesync.hub.db.opening import open_ready
@@ -49,10 +49,12 @@ class Hub:
         self.url = url
         self.limits: HubLimits = limits or HubLimits()
         self.connections = connections
+        self.patience = patience
         self._without_tokens = without_tokens
         self._retention = retention or Retention()
         self._issuer = issuer
         self._rates = Rates()
+        self._asked = 0
         self._objects = None if objects is None else frozenset(objects)
         self.database: Database = open_ready(url, connections=connections, patience=patience)
 
@@ -65,6 +67,7 @@ class Hub:
         rights.require_somewhere(right)
         spaces.check_name(space)
         self._rates.spend(rights.holder, self.limits)
+        self._asked += 1
         return rights
 
     def push(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS) -> bytes:
@@ -72,18 +75,14 @@ class Hub:
 
         Raises ``Refused``; nothing was applied then, unless its code is ``outcome_unknown``.
         """
+        self._pay(rights, body)
         with defects_as_refusals():
             request = requests.read_push(body, self.limits)
-            unwritable = rights.lacking(Right.WRITE, {change.object for change in request.changes})
-            rejections = requests.rejections(request.changes, self._objects, unwritable, self.limits)
-
-        def apply(state: ClientState) -> str | Refused:
-            if push.is_repeat(state, request.envelope):  # a receipt is for who has all rights
-                rights.require(Right.WRITE, unwritable)
-            pause = self.limits.epoch_pause
-            return push.apply_batch(self.database, space, state, request, rejections, self._retention, pause)
-
-        return self._write(space, request.envelope.client, apply).encode()
+            terms = push.terms_of(request, rights, self._objects, self.limits)
+        apply = partial(push.apply_batch, self.database, space, request, terms, self._retention)
+        answer = self._write(space, request.envelope.client, apply).encode()
+        self._rates.charge(rights.holder, self.limits, cost_of_work(len(request.changes), answer))
+        return answer
 
     def pull(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS) -> bytes:
         """Return the page (a ``wire.Page``) that follows the request in ``body`` (a ``wire.Pull``).
@@ -91,6 +90,7 @@ class Hub:
         A space that is new is made; one that is behind a reader that may write begins a new epoch. Raises
         ``Refused``.
         """
+        self._pay(rights, body)
         request = requests.read_pull(body, self.limits)
         rights.require(Right.READ, request.objects)
         asked, may_begin = (self.database, space, request, self.limits), rights.has_somewhere(Right.WRITE)
@@ -106,6 +106,7 @@ class Hub:
             if answer.first_reads:
                 with self.database.writing():
                     pull.remember_first_reads(self.database, space, request.client, answer)
+        self._rates.charge(rights.holder, self.limits, cost_of_work(answer.records, answer.page))
         return answer.page
 
     def survey(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS) -> bytes:
@@ -113,13 +114,20 @@ class Hub:
 
         Raises ``Refused``.
         """
+        self._pay(rights, body)
         request = requests.read_survey(body, self.limits)
         rights.require(Right.READ, {request.object})
-        with failures_as_refusals(), self.database.reading():
-            state = spaces.find(self.database, space, request.client)
-            if state is None:
-                raise nothing_here()
-            return survey.answer(self.database, space, state, request)
+        pace, answer = survey.Pace(self.limits.survey_time, lambda: self._asked), b""
+        try:
+            with failures_as_refusals(), self.database.reading():
+                state = spaces.find(self.database, space, request.client)
+                if state is None:
+                    raise nothing_here()
+                answer = survey.answer(self.database, space, state, request, pace)
+        finally:
+            cost = cost_of_work(pace.records, answer, len(request.columns))
+            self._rates.charge(rights.holder, self.limits, cost)
+        return answer
 
     def purge(self, space: str, through: int) -> int:
         """Forget the deletes up to the version ``through``; return how many there were.
@@ -151,6 +159,10 @@ class Hub:
     def close(self) -> None:
         """Close the database; requests that are under way fail."""
         self.database.close()
+
+    def _pay(self, rights: Rights, body: bytes) -> None:
+        """Pay for the body before it is read; ``admit`` has taken 1 for the request."""
+        self._rates.spend(rights.holder, self.limits, cost_of_body(len(body)), paid=1)
 
     def _identify(self, space: str, token: str | None) -> Rights:
         if self._issuer is not None and token is not None and tokens.SEPARATOR not in token:

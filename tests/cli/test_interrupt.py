@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -85,3 +86,30 @@ def test_a_grace_bounds_the_wait(sync: Sync, held: Hold) -> None:
     assert ran.json()["result"]["stats"]["downloaded"] == 0
     assert (ran.json()["phase"], ran.json()["reason"]) == ("cancelled", "user")
     assert not held.released.is_set()
+
+
+# -- before a command can run ------------------------------------------------------------------------------
+
+PRESS = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background ignores it
+class Press:
+    def find_spec(self, name, path, target=None):
+        if name == {module!r}:
+            signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, Press())
+from statesync_command import main
+sys.argv = ["statesync", "sessions", "none.db"]
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "module", ["statesync", "peewee", "click", "statesync.cli.commands", "rich", "rich.table"]
+)
+def test_while_the_command_is_imported_it_ends_without_a_traceback(module: str) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", PRESS.format(module=module)], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 130
+    assert "Traceback" not in ran.stderr

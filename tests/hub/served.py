@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -46,9 +47,12 @@ class Server:
 def running(url: str, *options: str, workers: int = 1) -> Iterator[Server]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "statesync", "hub", "serve", "--database", url, "--port", str(port)]
+    command = [sys.executable, "-m", "statesync", "hub", "serve", "--port", str(port)]
     process = subprocess.Popen(
-        [*command, "--workers", str(workers), *options], stderr=subprocess.PIPE, text=True
+        [*command, "--workers", str(workers), *options],
+        env=os.environ | {"STATESYNC_HUB_DATABASE": url},
+        stderr=subprocess.PIPE,
+        text=True,
     )
     server = Server(process, port)
     assert process.stderr is not None

@@ -22,6 +22,7 @@ from statesync.verify.modelled import device, downloads, others, quarantine, tab
 from statesync.verify.modelled.device import Device
 from statesync.verify.modelled.hub import Hub, push
 from statesync.verify.modelled.table import Rules
+from statesync.verify.modelled.wire import Conflict, PushAnswer
 from statesync.verify.system import driver, network, storage
 from statesync.verify.system.happening import Kind
 from statesync.verify.system.world import Asked, Options
@@ -101,6 +102,28 @@ def a_conflict(both: AlikeMachine) -> None:
     both.write(B, "x", "two")
     sync(both, A)
     sync(both, B, policy="client_wins")
+
+
+def two_conflicts_of_which_one_comes(both: AlikeMachine) -> None:
+    """An answer carries one record here. What it does not carry is offered again, and so is a repeat's."""
+    for index, text in ((A, "one"), (B, "two")):
+        both.write(index, "x", text)
+        both.write(index, "y", text)
+    sync(both, A, batch_size=2)
+    both.begin(B, Options(policy="client_wins", batch_size=2), 0)
+    both.do(*UNTIL_UPLOAD_IS_UNDER_WAY, Kind.LOSE_ANSWER)
+    both.go_on(EVERYTHING)
+
+
+def an_edit_of_a_record_that_did_not_come(both: AlikeMachine) -> None:
+    for index, text in ((A, "one"), (B, "two")):
+        both.write(index, "x", text)
+        both.write(index, "y", text)
+    sync(both, A)
+    both.begin(B, Options(policy="server_wins", batch_size=2), 0)
+    both.do(*UNTIL_UPLOAD_IS_UNDER_WAY, Kind.ANSWER)
+    both.write(B, "y", "three")
+    both.go_on(EVERYTHING)
 
 
 def an_edit_of_what_a_conflict_brought(both: AlikeMachine) -> None:
@@ -423,6 +446,17 @@ def keeps_no_conflict_log(resolve: Callable[..., Device]) -> Callable[..., Devic
     return lambda known, resolution: evolve(resolve(known, resolution), conflicts=known.conflicts)
 
 
+def takes_what_did_not_come_for_nothing(take: Callable[..., Any]) -> Callable[..., Any]:
+    def changed(known: Device, batch: object, answer: PushAnswer, *rest: object) -> Any:
+        told = (
+            evolve(each, lacks_record=False) if isinstance(each, Conflict) else each
+            for each in answer.verdicts
+        )
+        return take(known, batch, evolve(answer, verdicts=tuple(told)), *rest)
+
+    return changed
+
+
 def learns_no_version(_: Callable[..., Device]) -> Callable[..., Device]:
     return lambda known, _: known
 
@@ -523,6 +557,7 @@ DIFFERENCES = [
     (a_record_that_is_too_large, changing(uploads, "store", forgets_what_was_rejected)),
     (an_edit_while_it_is_rejected, changing(uploads, "_park", parks_what_was_edited_since)),
     (a_conflict, changing(uploads, "_resolve", keeps_no_conflict_log)),
+    (two_conflicts_of_which_one_comes, changing(uploads, "take", takes_what_did_not_come_for_nothing)),
     (an_edit_of_what_a_conflict_brought, changing(uploads, "_learn", learns_no_version)),
     (a_page_that_passes_what_a_conflict_brought, changing(downloads, "_pass_over", passes_nothing_over)),
     (a_restored_hub_and_what_a_conflict_brought, changing(device, "reread", keeps_versions_of_another_epoch)),
@@ -576,6 +611,7 @@ def both_in(folder: Path, happens: Callable[[AlikeMachine], None]) -> Iterator[A
         *dict.fromkeys(happens for happens, _ in DIFFERENCES),
         a_delete_that_was_forgotten,
         an_edit_of_what_a_conflict_and_then_a_page_brought,
+        an_edit_of_a_record_that_did_not_come,
         a_page_under_which_the_store_is_set_up,
         a_page_under_which_another_object_is_tracked,
         a_batch_before_which_the_store_is_set_up,

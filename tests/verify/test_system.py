@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import pytest
 from attrs import evolve
@@ -47,7 +48,7 @@ from statesync.verify.modelled.device import (
 from statesync.verify.modelled.hub import Hub
 from statesync.verify.modelled.quarantine import Misfit
 from statesync.verify.modelled.uploads import Batch, Verdicts
-from statesync.verify.modelled.wire import Entry, Push, PushAnswer, Request
+from statesync.verify.modelled.wire import Conflict, Entry, Fields, Push, PushAnswer, Request
 from statesync.verify.system import (
     SystemReport,
     check_system,
@@ -66,7 +67,7 @@ from statesync.verify.system.world import Asked, Talk, World
 NETWORK, EDITS, DELETES, DISK, REJECTIONS, DIRECTIONS = SCENARIOS[:6]
 RESTORED, FORGETFUL, UNWILLING, SMALL, FORBIDDING = SCENARIOS[6:11]
 OTHERS, CLEARED, RESET = SCENARIOS[11:14]
-MISFITS, WAITING = SCENARIOS[14:]
+MISFITS, SHORT_ANSWERS, WAITING = SCENARIOS[14:]
 
 ENOUGH = evolve(NETWORK, accidents={Kind.CANCEL: 1, Kind.LOSE_REQUEST: 1, Kind.LOSE_ANSWER: 1})
 """What is needed to notice most defects, and quick."""
@@ -128,6 +129,7 @@ def test_the_bounds_are_as_wide_as_promised(report: SystemReport) -> None:
         ("the store is cleared between sessions", {"CLEAR": 1, "CLEAR_ALL": 1, "CRASH": 1}),
         ("the store is reset between sessions", {"RESET": 1, "RESET_ALL": 1, "CRASH": 1}),
         ("records do not fit their table", {"EDIT": 1, "MIGRATE": 1, "CRASH": 1}),
+        ("answers do not carry all that is in conflict", {"EDIT": 1, "LOSE_ANSWER": 1}),
         ("what waits is read again, edited and retried", {"EDIT": 1, "PURGE": 1, "RETRY": 1}),
     ]
     world = in_conflict("server_wins")
@@ -447,6 +449,49 @@ def test_a_hub_without_receipts_is_noticed(monkeypatch: pytest.MonkeyPatch) -> N
         network, "pull", lambda known, request: pull(evolve(known, receipts=()), evolve(request, number=0))
     )
     assert promises.ONCE in statements(ENOUGH)
+
+
+def take_what_did_not_come_for(data: Fields | None) -> Callable[[pytest.MonkeyPatch], None]:
+    """Take a conflict without the hub's record for one with this record; None for a deleted one."""
+
+    def sabotage(patch: pytest.MonkeyPatch) -> None:
+        take = uploads.take
+
+        def taken(device: Device, batch: Batch, answer: PushAnswer, *rest: Any) -> tuple[Verdicts, Answered]:
+            told = (
+                Conflict(each.version, data) if isinstance(each, Conflict) and each.lacks_record else each
+                for each in answer.verdicts
+            )
+            return take(device, batch, evolve(answer, verdicts=tuple(told)), *rest)
+
+        patch.setattr(uploads, "take", taken)
+
+    return sabotage
+
+
+@pytest.mark.sabotage
+@pytest.mark.parametrize(
+    "sabotage",
+    [take_what_did_not_come_for(()), take_what_did_not_come_for(None)],
+    ids=["an empty one", "a deleted one"],
+)
+def test_a_conflict_without_a_record_that_is_taken_for_one_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, sabotage: Callable[[pytest.MonkeyPatch], None]
+) -> None:
+    sabotage(monkeypatch)
+    assert waiting.CONTESTED in statements(evolve(SHORT_ANSWERS, accidents={Kind.LOSE_ANSWER: 1}))
+
+
+def test_conflicts_come_with_and_without_their_records() -> None:
+    """The worlds have what they are about: in one session the second record comes with a second round."""
+    told = [
+        [verdict.lacks_record for verdict in world.talk.reply.verdicts if isinstance(verdict, Conflict)]
+        for world in reached(SHORT_ANSWERS.worlds("client_wins"))
+        if world.talk is not None and isinstance(world.talk.reply, PushAnswer)
+    ]
+    assert [False, True] in told
+    assert [True, True] in told, "a repeat brings no record at all"
+    assert [False] in told
 
 
 # -- other programs ----------------------------------------------------------------------------------

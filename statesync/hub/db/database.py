@@ -25,7 +25,10 @@ _AWAY = (peewee.OperationalError, peewee.InterfaceError, sqlite3.OperationalErro
 
 
 class Stored(NamedTuple):
-    """What a push has to know of a record: its version, who wrote that, and the JSON text."""
+    """What a push has to know of a record: its version, who wrote that, and the JSON text.
+
+    A record that is not deleted has no text here where a push would have looked at too much.
+    """
 
     version: int
     writer: str
@@ -88,11 +91,16 @@ class Dialect(Protocol):
     """What makes a SELECT hold its row until the transaction ends."""
     key_order: str
     """The expression by which keys compare as the device's do: by their code points."""
+    data_bytes: str
+    """The expression for the bytes of a record's JSON text."""
 
     def find(
-        self, pool: Pool, space: str, keys: Sequence[tuple[str, str]]
+        self, pool: Pool, space: str, keys: Sequence[tuple[str, str]], max_bytes: int
     ) -> Mapping[tuple[str, str], Stored]:
-        """Return the records that exist among the (object, key) pairs of ``keys``."""
+        """Return the records that exist among the (object, key) pairs of ``keys``.
+
+        Records that follow ``max_bytes`` of others come without their texts, which are not read then.
+        """
 
     def write(self, pool: Pool, space: str, writer: str, records: Sequence[Written]) -> None:
         """Insert or replace ``records``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statesync.hub.addresses import without_password
 from statesync.hub.db import distribution, schema
 from statesync.hub.db.database import Database
 from statesync.hub.db.postgres import open_postgres
@@ -21,8 +22,8 @@ def open_database(url: str, *, connections: int = 8, patience: float = 10.0) -> 
     if kind in ("postgresql", "postgres"):
         return open_postgres(f"postgresql://{rest}", connections, patience)
     raise BadDatabase(
-        f"{url!r} is no database of a hub; use sqlite:///hub.db, sqlite:////absolute/path/hub.db "
-        "or postgresql://user@host/name"
+        f"{without_password(url)!r} is no database of a hub; use sqlite:///hub.db, "
+        "sqlite:////absolute/path/hub.db or postgresql://user@host/name"
     )
 
 

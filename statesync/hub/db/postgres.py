@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, chain
+from typing import Any
 
 import psycopg
 from playhouse.pool import PooledPostgresqlDatabase  # type: ignore[import-untyped]
 from psycopg.conninfo import conninfo_to_dict
 
+from statesync.hub.addresses import has_password, without_password
 from statesync.hub.db.database import Database, FeedRow, Pool, Statement, Stored, Written
 from statesync.hub.errors import BadDatabase
 
@@ -18,9 +20,13 @@ _ALWAYS_BY_INDEX = " ".join(
     f"-c enable_{way}=off" for way in ("seqscan", "bitmapscan", "sort", "hashjoin", "mergejoin")
 )
 
+_ANY_LENGTH = 1 << 30
+"""Bytes: PostgreSQL holds no longer text."""
+
 # This asks for the first key from here on, which can only be read in the order of the primary key.
 FIND = """
-SELECT found.object, found.key, found.version, found.writer, found.deleted, found.data
+SELECT found.object, found.key, found.version, found.writer, found.deleted,
+    CASE WHEN octet_length(found.data) <= %s THEN found.data END, octet_length(found.data)
 FROM unnest(%b::text[], %b::text[]) AS wanted (object, key)
 CROSS JOIN LATERAL (
     SELECT * FROM record WHERE space = %s AND object = wanted.object AND key >= wanted.key
@@ -51,14 +57,22 @@ class PostgresDialect:
     text_type: str = 'TEXT COLLATE "C"'
     row_lock: str = " FOR UPDATE"
     key_order: str = 'key COLLATE "C"'
+    data_bytes: str = "octet_length(data)"
 
     def find(
-        self, pool: Pool, space: str, keys: Sequence[tuple[str, str]]
+        self, pool: Pool, space: str, keys: Sequence[tuple[str, str]], max_bytes: int
     ) -> Mapping[tuple[str, str], Stored]:
-        """Look up all records at once."""
-        names, texts = [name for name, _ in keys], [key for _, key in keys]
-        rows = pool.execute_sql(FIND, (names, texts, space))
-        return {(row[0], row[1]): Stored(*row[2:]) for row in rows}
+        """Look up all records at once; those that are large are asked for once more, as far as they fit."""
+        rows = _find(pool, space, keys, max_bytes // len(keys))
+        left = max_bytes - sum(row[6] for row in rows if row[5] is not None)
+        large: list[tuple[str, str]] = []
+        for row in rows:
+            if row[5] is None and row[6] is not None and left > 0:
+                large.append((row[0], row[1]))
+                left -= row[6]
+        if large:
+            rows += _find(pool, space, large, _ANY_LENGTH)
+        return {(row[0], row[1]): Stored(*row[2:6]) for row in rows}
 
     def write(self, pool: Pool, space: str, writer: str, records: Sequence[Written]) -> None:
         """Upsert all records at once."""
@@ -95,15 +109,19 @@ class PostgresDialect:
         return sql.replace("?", "%s"), parameters
 
 
+def _find(pool: Pool, space: str, keys: Sequence[tuple[str, str]], longest: int) -> list[tuple[Any, ...]]:
+    """Return records with the lengths of their texts; a text that is longer than ``longest`` stays there."""
+    names, texts = [name for name, _ in keys], [key for _, key in keys]
+    found: list[tuple[Any, ...]] = pool.execute_sql(FIND, (longest, names, texts, space)).fetchall()
+    return found
+
+
 def open_postgres(url: str, connections: int, patience: float) -> Database:
     """Return the hub database at a ``postgresql://`` address, which libpq reads.
 
     Raises ``BadDatabase`` for an address that libpq cannot read.
     """
-    try:
-        given = conninfo_to_dict(url).get("options") or ""
-    except psycopg.ProgrammingError as error:
-        raise BadDatabase(f"the address of the database cannot be read ({str(error).strip()})") from error
+    given = _read(url).get("options") or ""
     pool = PooledPostgresqlDatabase(
         url,
         prefer_psycopg3=True,
@@ -112,3 +130,22 @@ def open_postgres(url: str, connections: int, patience: float) -> Database:
         options=f"{_ALWAYS_BY_INDEX} {given}",
     )
     return Database(pool, PostgresDialect())
+
+
+def _read(url: str) -> dict[str, Any]:
+    """Return what libpq reads in an address; raise ``BadDatabase`` where that is not what it says.
+
+    libpq quotes what it does not understand, also later, and a part of the password may be among it.
+    """
+    address = without_password(url)
+    try:
+        found = conninfo_to_dict(url)
+    except psycopg.ProgrammingError as error:
+        why = "" if has_password(url) else f" ({str(error).strip()})"
+        raise BadDatabase(f"the address {address!r} cannot be read{why}") from None
+    is_misread = "@" in f"{found.get('host')}{found.get('dbname')}"
+    if has_password(url) and (is_misread or not (found.get("password") or found.get("sslpassword"))):
+        raise BadDatabase(
+            f"the address {address!r} cannot be read; in a password, write %2F for /, %40 for @ and %25 for %"
+        )
+    return found

@@ -6,7 +6,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from itertools import chain
 
 from attrs import define, field
@@ -24,9 +24,10 @@ _PRAGMAS = {
 }
 
 _FIND = """
-SELECT object, record.key, version, writer, deleted, data FROM json_each(?) AS wanted
+SELECT object, record.key, version, writer, deleted, {data} FROM json_each(?) AS wanted
 CROSS JOIN record ON space = ? AND object = ? AND record.key = wanted.value
 """
+_FIND_WHOLE, _FIND_BARE = _FIND.format(data="data"), _FIND.format(data="NULL")
 _WRITE = """
 INSERT INTO record (space, object, key, version, writer, deleted, data) VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (space, object, key) DO UPDATE SET
@@ -42,18 +43,25 @@ class SqliteDialect:
     text_type: str = "TEXT"
     row_lock: str = ""  # BEGIN IMMEDIATE already holds the whole file
     key_order: str = "key"
+    data_bytes: str = "length(CAST(data AS BLOB))"
 
     def find(
-        self, pool: Pool, space: str, keys: Sequence[tuple[str, str]]
+        self, pool: Pool, space: str, keys: Sequence[tuple[str, str]], max_bytes: int
     ) -> Mapping[tuple[str, str], Stored]:
-        """Look up all records of an object at once."""
+        """Look up all records of an object at once; from ``max_bytes`` on without reading their texts."""
         wanted: dict[str, list[str]] = {}
         for name, key in keys:
             wanted.setdefault(name, []).append(key)
-        rows = chain.from_iterable(
-            pool.cursor().execute(_FIND, (json.dumps(some), space, name)) for name, some in wanted.items()
-        )
-        return {(row[0], row[1]): Stored(row[2], row[3], bool(row[4]), row[5]) for row in rows}
+        found: dict[tuple[str, str], Stored] = {}
+        left = max_bytes
+        for name, some in wanted.items():
+            if left > 0:
+                left = _find_whole(pool, space, name, some, found, left)
+            if left <= 0:
+                rest = json.dumps([key for key in some if (name, key) not in found])
+                rows = pool.cursor().execute(_FIND_BARE, (rest, space, name))
+                found |= {(row[0], row[1]): Stored(row[2], row[3], bool(row[4]), None) for row in rows}
+        return found
 
     def write(self, pool: Pool, space: str, writer: str, records: Sequence[Written]) -> None:
         """Upsert all records with one prepared statement."""
@@ -121,6 +129,27 @@ class _WriterLock:
         self.lock.release()
 
 
+def _find_whole(
+    pool: Pool, space: str, name: str, keys: list[str], found: dict[tuple[str, str], Stored], left: int
+) -> int:
+    """Add records of one object to those ``found`` until none of ``left`` bytes is left; return what is."""
+    with closing(pool.cursor()) as cursor:
+        rows = cursor.execute(_FIND_WHOLE, (json.dumps(keys), space, name))
+        for _, key, version, writer, deleted, data in rows:
+            found[name, key] = Stored(version, writer, bool(deleted), data)
+            left -= _size(data)
+            if left <= 0:
+                break
+    return left
+
+
+def _size(text: str | None) -> int:
+    """Return how many bytes a text has; most are ASCII, and Python knows that of a text."""
+    if text is None:
+        return 0
+    return len(text) if text.isascii() else len(text.encode())
+
+
 def _fill_page(rows: Iterator[FeedRow], limit: int, max_bytes: int) -> tuple[list[FeedRow], bool]:
     """Take the rows that fit into a page, reading no further; tell whether more follow."""
     taken: list[FeedRow] = []
@@ -129,5 +158,5 @@ def _fill_page(rows: Iterator[FeedRow], limit: int, max_bytes: int) -> tuple[lis
         if len(taken) == limit or size >= max_bytes:
             return taken, True
         taken.append(row)
-        size += len(row[4] or "")
+        size += _size(row[4])
     return taken, False

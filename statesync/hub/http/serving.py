@@ -13,6 +13,8 @@ from attrs import asdict, evolve, field, frozen
 from starlette.applications import Starlette
 from uvicorn.supervisors import Multiprocess
 
+from statesync.hub.addresses import without_password
+from statesync.hub.http.watch import WatchedConfig
 from statesync.hub.http.web import application
 from statesync.hub.hub import Hub
 from statesync.hub.limits import HubLimits
@@ -28,7 +30,7 @@ _DRAIN_SECONDS = 30
 class Setup:
     """All that a process needs to open the hub by itself: the parameters of ``Hub``, by the same names."""
 
-    url: str
+    url: str = field(repr=lambda url: repr(without_password(url)))
     without_tokens: bool = False
     limits: HubLimits = field(factory=HubLimits)
     objects: frozenset[str] | None = None
@@ -74,8 +76,9 @@ def serve(setup: Setup, address: Address, *, workers: int = 1) -> None:
     setup.open().close()  # a wrong set-up shows here, once, and not in every worker
     if setup.limits.rate:
         setup = evolve(setup, limits=evolve(setup.limits, rate=setup.limits.rate / workers))
-    config = uvicorn.Config(
+    config = WatchedConfig(
         setup,
+        setup.limits,
         factory=True,
         workers=workers,
         ssl_certfile=address.certificate,
@@ -97,7 +100,8 @@ def serving(hub: Hub, *, port: int = 0) -> Generator[str]:
     At the end, requests that are under way are finished. The hub is not closed.
     """
     listener = listen("127.0.0.1", port)
-    server = uvicorn.Server(uvicorn.Config(application(hub), lifespan="off", log_config=None, **_always()))
+    config = WatchedConfig(application(hub), hub.limits, lifespan="off", log_config=None, **_always())
+    server = uvicorn.Server(config)
     # The listener already takes connections, so nobody has to wait until the server has started.
     thread = threading.Thread(target=server.run, args=([listener],), name="statesync-hub")
     thread.start()

@@ -10,15 +10,20 @@ meanwhile is written back once. After a large session a thread writes the log ba
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import copy
+from logging import Logger, getLogger
 from pathlib import Path
 from typing import Any
 
-from peewee import SqliteDatabase
+from peewee import SqliteDatabase, _ConnectionState
 
+from statesync.store.file.tenure import Tenure
 from statesync.threads import Task, threads
 from statesync.wal import write_back
 
@@ -34,24 +39,42 @@ _SETTINGS = (
 )
 """What Peewee opens a connection with."""
 
+_PATIENCE_MS = 100
+"""Milliseconds that a session waits for another writer before it looks whether it may wait any longer."""
+
+logger: Logger = getLogger(__name__)
+
 _LOG_LENGTH = 4
 """How many times longer than the program's own a session's log may become: 16 MB if the program sets none."""
+
+
+class _Aside(threading.local):
+    """The connection of the program's code in a session's thread, as Peewee keeps it."""
+
+    def __init__(self) -> None:
+        self.state: dict[str, Any] = vars(_ConnectionState())
+        self.is_in = False
 
 
 class DeviceDatabase(SqliteDatabase):
     """Keeps the connection of a session that went well, as long as another thread has one open.
 
     So a program that has closed its own connections has closed the file, and the file has all the data.
-    ``_connect`` and ``_close`` are called under Peewee's lock.
+    ``_connect`` and ``_close`` are called under Peewee's lock. A session that was left behind keeps its
+    connection until its thread comes back, and the next session has another one.
     """
 
     connect_params: dict[str, Any]
     _timeout: float
+    _lock_type: str
+    _state: Any
 
     def __init__(self, path: str, **settings: Any) -> None:
         self._session_thread: int | None = None
         self._session: sqlite3.Connection | None = None
         self._spare: sqlite3.Connection | None = None
+        self._tenures: dict[sqlite3.Connection, Tenure] = {}
+        self._aside = _Aside()
         self._swapping = threading.Lock()
         self._opened_with: tuple[object, ...] = ()
         self._others = 0
@@ -60,14 +83,95 @@ class DeviceDatabase(SqliteDatabase):
         self._writing_back: Task | None = None
         super().__init__(path, **settings)
 
-    def connect_session(self) -> None:
-        """Give the calling thread the session's connection; a store runs one session at a time."""
+    def connect_session(self, tenure: Tenure) -> None:
+        """Give the calling thread the session's connection; a store runs one session at a time.
+
+        Nothing is committed on it once ``tenure`` is over.
+        """
+        self._session = None  # one that is still there is that of a session that was left behind
         self._session_thread, self._is_sound = threading.get_ident(), True
         try:
             self.connect()
+            self._tenures[self._state.conn] = tenure
         finally:
             if self._session is None:
                 self._session_thread = None
+
+    def close_session(self) -> None:
+        """Close the calling thread's connection, a session's; what is open on it is rolled back."""
+        self._roll_back_what_is_open()
+        self.close()
+
+    def interrupt_session(self) -> None:
+        """Let the statement fail that runs on the session's connection. From another thread."""
+        if self._session is not None:
+            self._session.interrupt()
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Run code of the program's in a session's thread, on a connection that is not the session's.
+
+        What that leaves open there is none of the session's business; a transaction is rolled back. The
+        connection stays for the next time, until ``leave_aside``. A process that the block has forked, and
+        that comes back from it, ends: the session is its parent's.
+        """
+        if self._aside.is_in:
+            try:
+                yield
+            finally:
+                self._roll_back_what_is_open()
+            return
+        process, here = os.getpid(), self._state.__dict__
+        mine, self._aside.is_in = dict(here), True
+        here.update(self._aside.state)
+        try:
+            yield
+        finally:
+            if os.getpid() != process:
+                _end_fork()
+            self._roll_back_what_is_open()
+            self._aside.state, self._aside.is_in = dict(here), False
+            here.update(mine)
+
+    def _roll_back_what_is_open(self) -> None:
+        connection, state = self._state.conn, self._state
+        if not state.closed and (connection.in_transaction or state.transactions):
+            logger.error("a transaction was left open by code of the program's: it is rolled back")
+            connection.rollback()
+            state.set_connection(connection)
+
+    def leave_aside(self) -> None:
+        """Close the connection that the program's code has opened in the calling thread, if there is one."""
+        with self.aside():
+            if not self.is_closed():
+                self.close()
+
+    def begin(self, lock_type: str | None = None) -> None:
+        """Begin a transaction. A session waits for another writer no longer than its time allows."""
+        tenure = self._tenures.get(self._state.conn)
+        if tenure is None or lock_type == "DEFERRED":
+            super().begin(lock_type)
+            return
+        until = time.monotonic() + self._timeout
+        while True:
+            tenure.check()
+            try:
+                self._state.conn.execute(f"BEGIN {lock_type or self._lock_type}")
+            except sqlite3.OperationalError as error:
+                is_over = time.monotonic() >= tenure.may_wait_until(until)
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or is_over:
+                    raise
+            else:
+                return
+
+    def commit(self) -> None:
+        """Commit; what a session has written only while it still is its thread's."""
+        tenure = self._tenures.get(self._state.conn)
+        if tenure is None:
+            super().commit()
+            return
+        with tenure.held():
+            super().commit()
 
     def distrust(self) -> None:
         """Close the connection of the session that runs now when it ends: SQLite has raised an error."""
@@ -97,7 +201,7 @@ class DeviceDatabase(SqliteDatabase):
         return old
 
     def _connect(self) -> sqlite3.Connection:
-        if threading.get_ident() != self._session_thread:
+        if threading.get_ident() != self._session_thread or self._session is not None:
             connection: sqlite3.Connection = super()._connect()  # type: ignore[misc]
             self._others += 1
             return connection
@@ -137,9 +241,12 @@ class DeviceDatabase(SqliteDatabase):
         finally:
             self.connect_params = params
         _limit_log(connection, _LOG_LENGTH * _log_limit(connection))
+        patience = min(_PATIENCE_MS, int(1000 * self._timeout))
+        connection.execute(f"PRAGMA busy_timeout = {patience}")
         return connection
 
     def _close(self, connection: sqlite3.Connection) -> None:
+        is_of_session = self._tenures.pop(connection, None) is not None
         if connection is self._session:
             self._session = self._session_thread = None
             self._write_back(connection)
@@ -147,7 +254,7 @@ class DeviceDatabase(SqliteDatabase):
                 connection.execute("PRAGMA shrink_memory")
                 self._swap_spare(connection)
                 return
-        else:
+        elif not is_of_session:
             self._others -= 1
             if not self._others:
                 self.drop_spare()
@@ -172,3 +279,12 @@ def _log_limit(connection: sqlite3.Connection) -> int:
 
 def _limit_log(connection: sqlite3.Connection, pages: int) -> None:
     connection.execute(f"PRAGMA wal_autocheckpoint = {pages}")
+
+
+def _end_fork() -> None:
+    """End a process that comes back from a callback that has forked it: the session goes on in its parent.
+
+    Not by an error: whatever runs on the way out would touch the parent's connections.
+    """
+    logger.error("a callback has forked a process that came back from it, into its parent's session: it ends")
+    os._exit(os.EX_SOFTWARE)

@@ -21,6 +21,7 @@ from statesync.errors import (
     UsageError,
 )
 from statesync.store.file.connections import DeviceDatabase
+from statesync.store.file.tenure import Tenure
 
 _PRAGMAS = {
     "journal_mode": "wal",
@@ -102,19 +103,20 @@ class Database:
                     yield self.raw()
 
     @contextmanager
-    def session_connection(self) -> Iterator[sqlite3.Connection]:
+    def session_connection(self, tenure: Tenure) -> Iterator[sqlite3.Connection]:
         """Give a session's thread its connection for the length of the block.
 
+        On it, nothing is committed once ``tenure`` is over, and no writer waited for after its time.
         Foreign keys are not enforced on it: children can precede their parents in a feed.
         """
         with self.errors_mapped():
-            self.peewee.connect_session()
+            self.peewee.connect_session(tenure)
             if _enforces_foreign_keys(self.raw()):  # setting it, even to the same, recompiles every statement
                 self.raw().execute("PRAGMA foreign_keys = OFF")
         try:
             yield self.raw()
         finally:
-            self.peewee.close()
+            self.peewee.close_session()
 
     @contextmanager
     def without_foreign_keys(self) -> Iterator[None]:
@@ -160,7 +162,8 @@ class Database:
         self.leave()
 
     def leave(self) -> None:
-        """Close the calling thread's connection, if it has one."""
+        """Close the calling thread's connections, if it has any."""
+        self.peewee.leave_aside()
         if not self.peewee.is_closed():
             self.peewee.close()
 

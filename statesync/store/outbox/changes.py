@@ -208,6 +208,18 @@ def release(connection: sqlite3.Connection, records: Iterable[tuple[str, str]]) 
     )
 
 
+def free_errors(connection: sqlite3.Connection, records: Iterable[tuple[str, str]]) -> None:
+    """Forget what has kept changes here, given as (object, key): another round of the session offers them.
+
+    How often the hub has refused them stays.
+    """
+    connection.executemany(
+        "UPDATE statesync_change SET error = NULL, failed_in = NULL, parked = NULL "
+        "WHERE object = ? AND key = ?",
+        records,
+    )
+
+
 def rebase(connection: sqlite3.Connection, name: str, key: str, edit: Rebase, *, revised: bool) -> None:
     """Make a change an edit of what the hub has now, free and without an error.
 

@@ -147,13 +147,14 @@ def take(
     conflicts = [
         _resolution(device, change.key, verdict, policy)
         for change, verdict in zip(changes, answer.verdicts, strict=True)
-        if isinstance(verdict, Conflict)
+        if isinstance(verdict, Conflict) and not verdict.lacks_record
     ]
     resolutions = tuple(each for each in conflicts if each is not None)
     answered = Answered(
         len(changes),
         rejected=sum(isinstance(verdict, Rejected) for verdict in answer.verdicts),
         resend=sum(each.goes_up for each in resolutions),
+        unread=sum(isinstance(verdict, Conflict) and verdict.lacks_record for verdict in answer.verdicts),
         last=last_up_to is not None and not batch.is_replay and _is_last(device, batch, last_up_to),
     )
     return Verdicts(answer, resolutions), answered
@@ -204,6 +205,8 @@ def store(device: Device, batch: Batch, verdicts: Verdicts) -> tuple[Device, int
     for change, verdict in zip(batch.payload.changes, answer.verdicts, strict=True):
         if isinstance(verdict, Conflict):
             device = with_change(device, change.key, partial(evolve, batch=None, sent=None, shared=True))
+            if verdict.lacks_record:  # another round of the session offers it
+                device = with_change(device, change.key, partial(evolve, failed=False, parked=None))
         elif isinstance(verdict, Accepted):
             device = _acknowledge(device, batch.payload.batch, change, verdict)
             device = quarantine.release(device, [change.key])  # the hub has ours in its place

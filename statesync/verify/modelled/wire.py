@@ -40,6 +40,7 @@ class Push:
     epoch: int | None
     changes: tuple[Change, ...]
     head: int = 0
+    offers_again: bool = True
 
 
 @frozen(slots=False, cache_hash=True)
@@ -51,10 +52,14 @@ class Accepted:
 
 @frozen(slots=False, cache_hash=True)
 class Conflict:
-    """Another device wrote the record since: this is what the hub has."""
+    """Another device wrote the record since: this is what the hub has.
+
+    ``lacks_record``: it has a record, which did not come with the verdict.
+    """
 
     version: int
     data: Fields | None
+    lacks_record: bool = False
 
 
 @frozen(slots=False, cache_hash=True)

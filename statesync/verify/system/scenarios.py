@@ -136,6 +136,17 @@ def _with_and_without_doubt(make: Callable[[str], World], policy: str) -> list[W
     return [clean, *with_doubt(clean)]
 
 
+def _with_short_answers(policy: str) -> list[World]:
+    """Return worlds whose hub answers a batch with one of its two records in conflict."""
+    hub, backup, a, b = _two_devices(("x", _text("x of b")), ("y", _text("y of b")))
+    a = write(write(a, "x", _text("x of a")), "y", _text("y of a"))
+    both = Options(policy=policy, batch_size=2)
+    world = _world(evolve(hub, carries=1), backup, a, b, policy)
+    world = evolve(world, plans=(Plan(_A, both), *world.plans[1:]))
+    up = evolve(world, plans=(Plan(_A, evolve(both, downloads=False)), *world.plans[1:]))
+    return [world, *with_doubt(world), up]
+
+
 def _in_one_direction(policy: str) -> list[World]:
     ways = (Options(downloads=False, policy=policy), Options(uploads=False, policy=policy))
     worlds = _with_and_without_doubt(in_conflict, policy)
@@ -318,6 +329,11 @@ SCENARIOS = (
         "records do not fit their table",
         {Kind.EDIT: 1, Kind.MIGRATE: 1, Kind.CRASH: 1},
         _that_do_not_fit,
+    ),
+    Scenario(
+        "answers do not carry all that is in conflict",
+        {Kind.EDIT: 1, Kind.LOSE_ANSWER: 1},
+        _with_short_answers,
     ),
     Scenario(
         "what waits is read again, edited and retried",

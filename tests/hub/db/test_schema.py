@@ -208,6 +208,6 @@ def test_a_page_is_read_in_the_order_of_its_index(filled: Hub) -> None:
 def test_postgres_finds_records_by_their_key(postgres_hub: Hub, device: Device) -> None:
     document = device.push_document(*(upsert(f"{n}", {}) for n in range(3000)))
     postgres_hub.push("one", json.dumps(document).encode())
-    plan = plan_of(postgres_hub, postgres.FIND, (["Airport"], ["1-1"], "one"))
+    plan = plan_of(postgres_hub, postgres.FIND, (100, ["Airport"], ["1-1"], "one"))
     assert "record_pkey" in plan
     assert "record_feed" not in plan

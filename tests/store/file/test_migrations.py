@@ -240,5 +240,6 @@ def test_a_programs_own_numbers_go_on_where_its_file_becomes_a_store(tmp_path: P
         database.commit()
     with closing(Store(path)) as store:
         store.setup()
-        database = store.database.connection()
-        assert database.execute("INSERT INTO invoice DEFAULT VALUES RETURNING number").fetchone() == (42,)
+    with closing(sqlite3.connect(path)) as database:
+        made = database.execute("INSERT INTO invoice DEFAULT VALUES RETURNING number").fetchone()
+    assert made == (42,)

@@ -1,0 +1,195 @@
+"""Who is let in, and how much is held for whom: what the requests of one process share.
+
+A request has nothing before its token is known. Then it has a place until its answer is sent, and the bytes
+of its body and of its answer count for as long as they are here. No space gets more than half of either, so
+none keeps the others out. The pushes of a space stand in a line.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from threading import Lock
+from types import TracebackType
+from weakref import WeakValueDictionary
+
+import anyio
+from attrs import define, field
+
+from statesync.hub.access.rights import Rights
+from statesync.hub.errors import busy
+from statesync.hub.http.pace import Pace
+from statesync.hub.limits import HubLimits
+
+
+@define(eq=False)
+class Share:
+    """So many of something, of which one space gets half. May be used from any thread."""
+
+    most: int
+    what: str
+    _taken: Counter[str] = field(factory=Counter)
+    _total: int = 0
+    _lock: Lock = field(factory=Lock)
+
+    def take(self, space: str, count: int, has: int = 0) -> None:
+        """Give a request of ``space`` so many more; it ``has`` some already.
+
+        Raises the 503 where there are not so many. What is too large for a share is given to who is alone.
+        """
+        half = -(-self.most // 2)
+        with self._lock:
+            beside, of_space = self._total - has, self._taken[space] - has
+            if of_space and of_space + has + count > half:
+                raise busy(f"the space has {half} {self.what}, which is its half of the hub's")
+            if beside and beside + has + count > self.most:
+                raise busy(f"the hub has {self.most} {self.what}, which is its limit")
+            self._taken[space] += count
+            self._total += count
+
+    def give_back(self, space: str, count: int) -> None:
+        """Take back what a request of ``space`` has no more need of."""
+        with self._lock:
+            self._total -= count
+            self._taken[space] -= count
+            if not self._taken[space]:
+                del self._taken[space]
+
+
+@define(eq=False)
+class Line:
+    """The pushes of one space: one at a time, the others behind it in the order in which they came.
+
+    Waiting pushes hold no thread and no connection, which requests of other spaces need.
+    """
+
+    most: int
+    patience: float
+    _is_taken: bool = False
+    _waiting: deque[anyio.Event] = field(factory=deque)
+    _lock: Lock = field(factory=Lock)
+
+    def enter_at_once(self) -> bool:
+        """Take the turn if nobody has it; may be called from any thread."""
+        with self._lock:
+            was_taken, self._is_taken = self._is_taken, True
+        return not was_taken
+
+    async def wait(self) -> None:
+        """Take the turn when it comes; raise the 503 if too many wait already, or if it takes too long."""
+        turn = anyio.Event()
+        self._join(turn)
+        try:
+            with anyio.fail_after(self.patience):
+                await turn.wait()
+        except BaseException as error:
+            self._step_out(turn)
+            if isinstance(error, TimeoutError):
+                message = f"the push has waited {self.patience:g} seconds for those before it"
+                raise busy(message) from error
+            raise
+
+    def leave(self) -> None:
+        """Give the turn to the next one."""
+        with self._lock:
+            self._is_taken = bool(self._waiting)
+            if self._waiting:
+                self._waiting.popleft().set()
+
+    def _join(self, turn: anyio.Event) -> None:
+        with self._lock:
+            if not self._is_taken:
+                self._is_taken = True
+                turn.set()
+            elif len(self._waiting) < self.most:
+                self._waiting.append(turn)
+            else:
+                raise busy(f"the space has {self.most} pushes that wait for their turn, which is the limit")
+
+    def _step_out(self, turn: anyio.Event) -> None:
+        with self._lock:
+            if turn in self._waiting:
+                self._waiting.remove(turn)
+                return
+        self.leave()  # its turn came in the moment in which it gave up
+
+
+class Door:
+    """Lets requests in, one after the other or many beside each other, by a hub's limits."""
+
+    def __init__(self, limits: HubLimits, patience: float) -> None:
+        self.limits: HubLimits = limits
+        self.pace: Pace = Pace(limits)
+        self._patience = patience
+        self._places = Share(limits.under_way, "requests under way")
+        self._bytes = Share(limits.held, "bytes of requests and answers")
+        self._lines: WeakValueDictionary[str, Line] = WeakValueDictionary()
+
+    def visit(self, space: str, *, takes_turns: bool) -> Visit:
+        """Follow one request to ``space``: a context at whose end it has nothing left."""
+        return Visit(space, self._places, self._bytes, self._line(space) if takes_turns else None)
+
+    def _line(self, space: str) -> Line:
+        return self._lines.setdefault(space, Line(self.limits.line, self._patience))
+
+
+@define(eq=False)
+class Visit:
+    """One request, and what it has: nothing before it is let in."""
+
+    space: str
+    _places: Share
+    _bytes: Share
+    _line: Line | None
+    """None for a request that waits for no other."""
+    rights: Rights = field(factory=lambda: Rights({}))
+    """What the request's token allows, once that is known."""
+    is_in: bool = False
+    """Whether its token is known and it has a place."""
+    _has_turn: bool = False
+    _held: int = 0
+
+    def let_in(self, rights: Rights) -> None:
+        """Give it a place; raises the 503 if there is none. From any thread."""
+        self._places.take(self.space, 1)
+        self.rights, self.is_in = rights, True
+
+    def step_up(self) -> bool:
+        """Take the turn in the line of the space; return False if it has yet to come. From any thread."""
+        if self._line is not None and not self._has_turn:
+            self._has_turn = self._line.enter_at_once()
+            return self._has_turn
+        return True
+
+    async def wait_for_turn(self) -> None:
+        """Wait in the line of the space; raises the 503 if that is long, or takes long."""
+        if self._line is not None:
+            await self._line.wait()
+            self._has_turn = True
+
+    def end_turn(self) -> None:
+        """Let the next one of the line go on."""
+        if self._line is not None and self._has_turn:
+            self._has_turn = False
+            self._line.leave()
+
+    def hold(self, size: int) -> None:
+        """Hold so many bytes from now on, in place of those until now; raises the 503 if there is no room.
+
+        From any thread.
+        """
+        if size > self._held:
+            self._bytes.take(self.space, size - self._held, self._held)
+        elif size < self._held:
+            self._bytes.give_back(self.space, self._held - size)
+        self._held = size
+
+    def __enter__(self) -> Visit:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end_turn()
+        self.hold(0)
+        if self.is_in:
+            self._places.give_back(self.space, 1)
