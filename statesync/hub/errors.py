@@ -6,6 +6,8 @@ that is refused was not applied. The one exception is ``outcome_unknown``, which
 
 from __future__ import annotations
 
+import math
+
 from statesync.wire import (
     CLIENT_FORKED,
     EPOCH_AWAITED,
@@ -96,11 +98,12 @@ def epoch_unchanged(hub: str, epoch: str, number: int, highest: int) -> Refused:
     return Refused(409, Problem(EPOCH_CHANGED, message, hub=hub, epoch=epoch, number=number, highest=highest))
 
 
-def epoch_awaited(seconds: float) -> Refused:
-    """Return the refusal of a device that would begin a new epoch, ``seconds`` before it may."""
+def epoch_awaited(left: float) -> Refused:
+    """Return the refusal of a device that would begin a new epoch, and may with so many seconds ``left``."""
+    seconds = math.ceil(left)
     message = (
         "the device has seen more of this space than there is, as after a restored backup, and an epoch has "
-        f"begun not long ago; sync again in {seconds:.0f} seconds, or let whoever runs the hub begin another "
+        f"begun not long ago; sync again in {seconds} seconds, or let whoever runs the hub begin another "
         "one: statesync hub epoch"
     )
     return Refused(409, Problem(EPOCH_AWAITED, message), seconds)

@@ -18,7 +18,7 @@ from attrs import define, field
 from statesync.hub import Hub, HubLimits, Refused, Right, Rights
 from statesync.wire import MAX_VERSION
 
-from .devices import upsert
+from ..devices import upsert
 
 READER = Rights({"*": frozenset({Right.READ})})
 WRITER = Rights({"*": frozenset(Right)})

@@ -15,7 +15,7 @@ from statesync.hub import Hub, HubLimits, Refused
 from statesync.hub.db.database import Database
 from statesync.hub.survey import Pace
 
-from .devices import Device, upsert
+from ..devices import Device, upsert
 
 SMALL = HubLimits(columns=3, bounds=3, filter_fields=2, filter_values=3)
 
