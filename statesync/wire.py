@@ -48,6 +48,9 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     writer, not with a tombstone. 1 and more: in conflict with a newer version of another writer, tombstones
     included, and, where the hub has nothing under this key and the base is below its horizon, with the
     tombstone that was purged.
+
+    ``since`` stands for the base in that last question, where it is not 0: a base that says nothing of edits,
+    because the hub has begun another epoch, may still say which deletes the device has heard of.
     """
 
     object: str
@@ -55,6 +58,7 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     op: Literal["upsert", "delete"]
     base: int
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    since: int = 0
 
 
 class Push(msgspec.Struct, frozen=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 import time
 from collections.abc import Callable, Generator
@@ -16,22 +17,24 @@ from click.core import ParameterSource
 
 from statesync.hub import (
     Address,
-    Hub,
     HubError,
     HubLimits,
     Refused,
     Right,
     Setup,
     create_token,
+    epochs,
     list_tokens,
     prepare,
+    retention,
     revoke_token,
     serve,
+    spaces,
 )
 from statesync.hub.access.rights import EVERY_OBJECT
 from statesync.hub.access.tokens import TokenRow
 from statesync.hub.addresses import has_password, without_password
-from statesync.hub.db.database import Database
+from statesync.hub.db.database import Database, failures_as_refusals
 from statesync.hub.db.opening import open_ready
 from statesync.hub.retention import Retention
 from statesync.wire import MAX_VERSION
@@ -124,10 +127,22 @@ def _limit_options(command: Command) -> Command:
 @hub.command(name="serve")
 @_database
 @click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", default=8710, show_default=True)
+@click.option("--port", default=8710, show_default=True, type=click.IntRange(0, 65535))
 @click.option("--open", "is_open", is_flag=True, help="Serve without tokens: on loopback only.")
-@click.option("--workers", default=1, show_default=True, help="Processes; SIGHUP replaces one by one.")
-@click.option("--connections", default=8, show_default=True, help="Of each process to the database.")
+@click.option(
+    "--workers",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Processes; SIGHUP replaces one by one.",
+)
+@click.option(
+    "--connections",
+    default=8,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Of each process to the database.",
+)
 @click.option("--tls-certificate", type=click.Path(exists=True), help="A PEM file; with it, serve HTTPS.")
 @click.option("--tls-key", type=click.Path(exists=True), help="The certificate's key, in PEM.")
 @click.option(
@@ -155,7 +170,7 @@ def serve_command(url: str, host: str, port: int, is_open: bool, workers: int, *
             retention=Retention(_seconds(more["retention"])),
         )
         address = Address(host=host, port=port, certificate=more["tls_certificate"], key=more["tls_key"])
-        serve(setup, address, workers=workers)
+        serve(setup, address, workers=workers, say=click.echo)
 
 
 @hub.command()
@@ -170,11 +185,9 @@ def serve_command(url: str, host: str, port: int, is_open: bool, workers: int, *
 def purge(url: str, space: str, through: int) -> None:
     """Forget old deletes. Devices that have not synced since then read everything again."""
     with _plain_errors():
-        opened = Hub(url)
-        try:
-            click.echo(f"{opened.purge(space, through)} deletes are forgotten")
-        finally:
-            opened.close()
+        with _opened(url) as database, failures_as_refusals(), database.writing():
+            forgotten = retention.purge(database, space, through)
+        click.echo(f"{forgotten} deletes are forgotten")
 
 
 @hub.command()
@@ -188,14 +201,14 @@ def epoch(url: str, names: tuple[str, ...], all_of_them: bool) -> None:
     """
     if bool(names) == all_of_them:
         raise click.UsageError("say which space: --space NAME, or --all")
-    with _plain_errors():
-        opened = Hub(url)
-        try:
-            for name in opened.space_names() if all_of_them else names:
-                opened.begin_epoch(name)
-                click.echo(f"{name} has begun a new epoch")
-        finally:
-            opened.close()
+    with _plain_errors(), _opened(url) as database, failures_as_refusals():
+        if all_of_them:
+            with database.reading():
+                names = tuple(spaces.names(database))
+        for name in names:
+            with database.writing():
+                epochs.begin_by_hand(database, name)
+            click.echo(f"{name} has begun a new epoch")
 
 
 @hub.group()
@@ -264,7 +277,7 @@ def _plain_errors() -> Generator[None]:
 
 @contextmanager
 def _opened(url: str) -> Generator[Database]:
-    opened = open_ready(url)
+    opened = open_ready(url, longest=math.inf)  # whoever waits at a terminal can end it by themselves
     try:
         yield opened
     finally:
@@ -277,7 +290,22 @@ def _issuer(key: str | None, audience: str | None, issuer: str | None) -> Issuer
     # PyJWT is an extra that only a hub with an identity provider needs.
     from statesync.hub.access.identity import Issuer
 
-    return Issuer(Path(key).read_text(), audience, issuer)
+    return Issuer(_public_key(Path(key)), audience, issuer)
+
+
+def _public_key(path: Path) -> str:
+    """Read a key in PEM; raise ``HubError`` for one that no signature can be checked with."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    try:
+        load_pem_public_key(path.read_bytes())
+        return path.read_text()
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise HubError(
+            f"{path} is no public key in PEM; ask the identity provider for the key that its signatures are "
+            "checked with"
+        ) from error
 
 
 def _rights(text: str) -> frozenset[Right]:

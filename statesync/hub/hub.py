@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from statesync.hub.access.identity import Issuer
 
 _Outcome = TypeVar("_Outcome")
+
+_READY_SECONDS = 1.0
+"""Seconds for which it holds that the database could be written."""
 
 
 class Hub:
@@ -54,6 +58,7 @@ class Hub:
         self._retention = retention or Retention()
         self._issuer = issuer
         self._rates = Rates()
+        self._ready_until = 0.0
         self._asked = 0
         self._objects = None if objects is None else frozenset(objects)
         self.database: Database = open_ready(url, connections=connections, patience=patience)
@@ -117,7 +122,7 @@ class Hub:
         self._pay(rights, body)
         request = requests.read_survey(body, self.limits)
         rights.require(Right.READ, {request.object})
-        pace, answer = survey.Pace(self.limits.survey_time, lambda: self._asked), b""
+        pace, answer = survey.Pace(self.limits.survey_seconds, lambda: self._asked), b""
         try:
             with failures_as_refusals(), self.database.reading():
                 state = spaces.find(self.database, space, request.client)
@@ -146,18 +151,19 @@ class Hub:
         with failures_as_refusals(), self.database.writing():
             epochs.begin_by_hand(self.database, space)
 
-    def space_names(self) -> list[str]:
-        """Return the names of all spaces, in order. Raises ``Refused``."""
-        with failures_as_refusals(), self.database.reading():
-            return spaces.names(self.database)
-
     def check_ready(self) -> None:
-        """Raise ``Refused`` (503) if the database cannot be reached."""
-        with failures_as_refusals(), self.database.connection():
-            self.database.run("SELECT 1").fetchone()
+        """Raise ``Refused`` (503, 507) if the database cannot be written now.
+
+        SQLite tells only whoever writes, so that it is asked once a second at most.
+        """
+        if time.monotonic() < self._ready_until:
+            return
+        with failures_as_refusals(), self.database.writer_lock, self.database.connection():
+            self.database.dialect.check_writable(self.database.pool)
+        self._ready_until = time.monotonic() + _READY_SECONDS
 
     def close(self) -> None:
-        """Close the database; requests that are under way fail."""
+        """Close the database; requests that are under way close what they use at their end."""
         self.database.close()
 
     def _pay(self, rights: Rights, body: bytes) -> None:

@@ -152,11 +152,13 @@ def is_repeat(state: ClientState, request: Push) -> bool:
 def _conflict(change: Change, old: Stored | None, client: str, state: ClientState) -> Conflicted | None:
     # Nobody has read past the head: a base above it says that the device knew the record, and no more.
     seen = change.base if change.base <= state.head else 0
+    since = change.since if change.since <= state.head else 0
     if change.op == "delete" and (old is None or old.deleted):
         return None
     if old is None:
-        # The device knew the record, so it can only have missed its delete, which is no longer kept.
-        missed = change.base > 0 and seen < state.purged_through
+        # The device knew the record. Either it has missed its delete, which is no longer kept, or the hub has
+        # lost the record with all that came after a backup: only who has heard of all such deletes can tell.
+        missed = change.base > 0 and max(seen, since) < state.purged_through
         return Conflicted(state.purged_through, deleted=True) if missed else None
     if old.version <= seen or old.writer == client:
         return None

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import IO
 
 from attrs import define, field
 
@@ -30,6 +31,9 @@ class Server:
     process: subprocess.Popen[str]
     port: int
     lines: list[str] = field(factory=list)
+    """What it logged."""
+    said: list[str] = field(factory=list)
+    """What it printed."""
 
     @property
     def address(self) -> str:
@@ -51,18 +55,27 @@ def running(url: str, *options: str, workers: int = 1) -> Iterator[Server]:
     process = subprocess.Popen(
         [*command, "--workers", str(workers), *options],
         env=os.environ | {"STATESYNC_HUB_DATABASE": url},
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
     server = Server(process, port)
-    assert process.stderr is not None
-    reader = threading.Thread(target=lambda: server.lines.extend(iter(process.stderr.readline, "")))  # type: ignore[union-attr]
+    with process, _reading(process.stdout, server.said), _reading(process.stderr, server.lines):
+        try:
+            wait_for(lambda: server.count("Application startup complete") >= workers, "the hub did not start")
+            yield server
+        finally:
+            process.terminate()
+            process.wait(PATIENCE)
+
+
+@contextmanager
+def _reading(stream: IO[str] | None, lines: list[str]) -> Iterator[None]:
+    """Collect the lines of a stream beside the block, and until it ends."""
+    assert stream is not None
+    reader = threading.Thread(target=lambda: lines.extend(iter(stream.readline, "")))
     reader.start()
     try:
-        wait_for(lambda: server.count("Application startup complete") >= workers, "the hub did not start")
-        yield server
+        yield
     finally:
-        process.terminate()
-        process.wait(PATIENCE)
         reader.join(PATIENCE)
-        process.stderr.close()

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import closing
 from itertools import chain
+from pathlib import Path
 
+import peewee
 from attrs import define, field
-from playhouse.pool import PooledSqliteDatabase  # type: ignore[import-untyped]
 
 from statesync.hub.db.checkpoints import Checkpoints
 from statesync.hub.db.database import Database, FeedRow, Pool, Statement, Stored, Written
+from statesync.hub.db.pool import PooledDatabase
 from statesync.hub.errors import refused
+from statesync.sqlite import forks
 
 _PRAGMAS = {
     "journal_mode": "wal",
@@ -35,6 +40,60 @@ ON CONFLICT (space, object, key) DO UPDATE SET
 """
 
 
+_PROBE = """
+INSERT INTO hub_meta VALUES ('ready', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value
+"""
+
+
+class SqlitePool(PooledDatabase[sqlite3.Connection], peewee.SqliteDatabase):
+    """The connections to one file, which has to be there: a hub never makes a file by opening it."""
+
+    def held_file(self) -> Path:
+        """Return the path of the file."""
+        return Path(str(self.database))
+
+    def held_connections(self) -> Collection[sqlite3.Connection]:
+        """Return every connection that is open."""
+        return [some[0] for some in (*self._idle, *self._lent.values()) if some is not None]
+
+    def is_at_rest(self) -> bool:
+        """Tell whether no thread but the calling one has a connection."""
+        return self._lent.keys() <= {threading.get_ident()}
+
+    def rollback(self) -> None:
+        """Roll back, unless SQLite has done so by itself, as it does where a disk is full."""
+        if self._mine().in_transaction:
+            super().rollback()
+
+    def _open(self) -> sqlite3.Connection:
+        path = self.held_file()
+        forks.check_not_inherited(path)
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=rw",
+            uri=True,
+            timeout=self._patience,
+            isolation_level=None,
+            check_same_thread=False,  # connections go from thread to thread, to one at a time
+            **self.connect_params,
+        )
+        try:
+            for name, value in _PRAGMAS.items():
+                connection.execute(f"PRAGMA {name} = {value}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _shut(self, connection: sqlite3.Connection) -> None:
+        connection.close()
+
+    def _is_alive(self, _connection: sqlite3.Connection) -> bool:
+        return True
+
+    def _is_at_peace(self, connection: sqlite3.Connection) -> bool:
+        return not connection.in_transaction
+
+
 class SqliteDialect:
     """Prepared statements run once a record: in one process they cost no round trip."""
 
@@ -44,6 +103,13 @@ class SqliteDialect:
     row_lock: str = ""  # BEGIN IMMEDIATE already holds the whole file
     key_order: str = "key"
     data_bytes: str = "length(CAST(data AS BLOB))"
+
+    def check_usable(self, _pool: Pool) -> None:
+        """Accept every file: SQLite turns texts into whatever its file is in."""
+
+    def check_writable(self, pool: Pool) -> None:
+        """Write a number that nobody reads: SQLite finds out only then that a disk is full."""
+        pool.execute_sql(_PROBE, (int(time.time()),))
 
     def find(
         self, pool: Pool, space: str, keys: Sequence[tuple[str, str]], max_bytes: int
@@ -86,26 +152,26 @@ class SqliteDialect:
         return _fill_page(rows, limit, max_bytes)
 
 
-def make_private(path: str) -> None:
-    """Make the file at ``path``, if there is none, so that nobody but its owner reads it.
+def make_private(path: Path) -> bool:
+    """Make the file at ``path``, for its owner alone; return False if it is there, or cannot be made.
 
-    SQLite gives the files beside it the same rights. Where it cannot be made, SQLite will say so.
+    SQLite gives the files beside it the same rights, and says why it cannot use a file.
     """
-    with suppress(OSError):
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    except OSError:
+        return False
+    return True
 
 
 def open_sqlite(path: str, connections: int, patience: float) -> Database:
-    """Return the hub database in the file at ``path``, which is made when it is first used."""
-    pool = PooledSqliteDatabase(
-        path,
-        pragmas={"busy_timeout": round(patience * 1000), **_PRAGMAS},
-        max_connections=connections,
-        timeout=patience,
-        check_same_thread=False,  # the pool hands a connection from thread to thread, to one at a time
-    )
-    checkpoints = Checkpoints(path)
-    return Database(pool, SqliteDialect(), _WriterLock(patience, checkpoints), checkpoints.close)
+    """Return the hub database in the file at ``path``, which has to be there when it is first used."""
+    pool, checkpoints = SqlitePool(path, connections=connections, patience=patience), Checkpoints(path)
+    writer_lock = _WriterLock(patience, checkpoints)
+    forks.holds_file(pool)
+    forks.begins_anew(writer_lock)
+    forks.begins_anew(checkpoints)
+    return Database(pool, SqliteDialect(), writer_lock, checkpoints.close)
 
 
 @define(eq=False)
@@ -119,6 +185,10 @@ class _WriterLock:
     patience: float
     checkpoints: Checkpoints
     lock: threading.Lock = field(factory=threading.Lock)
+
+    def begin_anew(self) -> None:
+        """Be free in a forked process: whoever held the lock is its parent's."""
+        self.lock = threading.Lock()
 
     def __enter__(self) -> None:
         if not self.lock.acquire(timeout=self.patience):

@@ -77,7 +77,8 @@ _REFUSALS = {
     "there can be no such space (`bad_space`) or batch (`duplicate_key`).",
     429: "Too many requests with this token (`too_many_requests`); Retry-After says when to come again.",
     500: "A defect of the hub (`internal_error`); `not_applied`: nothing of the batch was applied.",
-    503: "Busy, or without its database; `outcome_unknown`: send the same again. Retry-After says when.",
+    503: "Busy (`busy`), or without its database (`database_unavailable`); `outcome_unknown`: send the same "
+    "again. Retry-After says when.",
 }
 _OF_EVERY_ROUTE = (404, 405, 500)
 

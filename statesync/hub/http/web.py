@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -24,11 +25,14 @@ from statesync.hub.http.answers import deliver
 from statesync.hub.http.bodies import SHORT, is_short, misframed, read_body
 from statesync.hub.http.compression import best_coding, pack, unpack
 from statesync.hub.http.openapi import document
-from statesync.hub.http.places import Door, Visit
+from statesync.hub.http.places import Door, Line, Visit
 from statesync.hub.hub import Hub
 from statesync.wire import Refusal
 
 _log = logging.getLogger(__name__)
+
+_READY_WITHIN = 3.0
+"""Seconds that whoever asks for readiness waits for an answer."""
 
 _Work = Callable[[str, bytes, Rights], bytes]
 
@@ -36,13 +40,16 @@ _Work = Callable[[str, bytes, Rights], bytes]
 def application(hub: Hub) -> Starlette:
     """Return the ASGI application that serves ``hub``."""
     threads = anyio.CapacityLimiter(hub.connections)
-    verb = partial(_Verb, hub, Door(hub.limits, hub.patience), threads)
-    open_routes = _OpenRoutes(hub, threads)
+    door = Door(hub.limits, hub.patience)
+    verb = partial(_Verb, hub, door, threads)
+    open_routes = _OpenRoutes(hub)
     app = Starlette(
         routes=[
-            Route("/v1/spaces/{space}/push", verb(Right.WRITE, "push"), methods=["POST"]),
-            Route("/v1/spaces/{space}/pull", verb(Right.READ, "pull"), methods=["POST"]),
-            Route("/v1/spaces/{space}/survey", verb(Right.READ, "survey"), methods=["POST"]),
+            Route("/v1/spaces/{space}/push", verb(Right.WRITE, "push", door.push_lines), methods=["POST"]),
+            Route("/v1/spaces/{space}/pull", verb(Right.READ, "pull", door.no_lines), methods=["POST"]),
+            Route(
+                "/v1/spaces/{space}/survey", verb(Right.READ, "survey", door.survey_lines), methods=["POST"]
+            ),
             Route("/healthz", open_routes.health, methods=["GET"]),
             Route("/readyz", open_routes.ready, methods=["GET"]),
             Route("/openapi.json", open_routes.openapi, methods=["GET"]),
@@ -79,11 +86,12 @@ class _Verb:
     threads: anyio.CapacityLimiter
     right: Right
     name: str
+    lines: Callable[[str], tuple[Line, ...]]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        is_push = self.right is Right.WRITE
-        with self.door.visit(request.path_params["space"], takes_turns=is_push) as visit:
+        space = request.path_params["space"]
+        with self.door.visit(space, self.lines(space)) as visit:
             answer = await self._answered(request, visit)
             await deliver(answer, send, self.door.pace)
 
@@ -131,17 +139,27 @@ class _Verb:
 class _OpenRoutes:
     """The routes that ask for no token, and say nothing about any space."""
 
-    def __init__(self, hub: Hub, threads: anyio.CapacityLimiter) -> None:
+    def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self._threads = threads
+        self._probes = anyio.CapacityLimiter(1)
+        self._probe: asyncio.Future[None] | None = None
 
     async def health(self, _request: Request) -> Response:
         """Answer that the process runs; it says nothing about the database."""
         return _json(b'{"status":"ok"}')
 
     async def ready(self, _request: Request) -> Response:
-        """Answer whether requests can be served now."""
-        await run_sync(self._hub.check_ready, limiter=self._threads)
+        """Answer whether requests can be served now, and soon, however long the database takes.
+
+        Whoever asks while the database is being asked shares the answer: many who ask cost no more than one.
+        """
+        if self._probe is None or self._probe.done():
+            self._probe = asyncio.ensure_future(run_sync(self._hub.check_ready, limiter=self._probes))
+            self._probe.add_done_callback(asyncio.Future.exception)  # perhaps nobody waits for it any more
+        done, _ = await asyncio.wait({self._probe}, timeout=_READY_WITHIN)
+        if not done:
+            raise refused(503, "database_unavailable", "the hub's database does not answer", 1)
+        self._probe.result()
         return _json(b'{"status":"ready"}')
 
     async def openapi(self, _request: Request) -> Response:

@@ -245,9 +245,9 @@ def _size(data: Fields) -> int:
 
 
 def _conflict(hub: Hub, client: str, change: Change, found: Record | None, head: int) -> Conflict | None:
-    seen = change.base if change.base <= head else 0  # nobody has read further
+    seen, since = (each if each <= head else 0 for each in (change.base, change.since))
     if found is None:
-        missed_delete = change.base > 0 and seen < hub.purged_through
+        missed_delete = change.base > 0 and max(seen, since) < hub.purged_through
         return Conflict(hub.purged_through, None) if missed_delete else None
     if found.version <= seen or found.writer == client:
         return None

@@ -174,7 +174,7 @@ def test_epochs_begin_no_more_often_than_the_limit_says(hub: Hub, ann: Peer) -> 
         for claim in ({"head": hostile.head + 1}, {"number": 2}):
             refusal = hostile.refused(lambda ask=ask, claim=claim: ask(**claim))  # type: ignore[misc]
             assert (refusal.status, refusal.problem.code) == (409, "epoch_awaited")
-            assert 3500 < (refusal.retry_after or 0) <= 3600
+            assert 590 < (refusal.retry_after or 0) <= 600
             assert "statesync hub epoch" in refusal.problem.message
     assert ann.pull()["epoch"] == begun
     ann.push(upsert("a", {"n": 2}))
@@ -297,6 +297,5 @@ def test_whoever_runs_the_hub_begins_an_epoch_before_devices_come_back(hub: Hub,
     bob = Peer(hub, "bob")
     assert bob.push(upsert("z", {}))["results"][0]["version"] > 2 * LEAP
     ann.follow(ann.refused(ann.pull))
-    assert hub.space_names() == ["acme"]
     with pytest.raises(Refused, match="nothing_here"):
         hub.begin_epoch("other")

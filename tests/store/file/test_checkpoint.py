@@ -16,9 +16,9 @@ import pytest
 from rig.device import Device
 
 from statesync import Progress, SyncCancelled, SyncOptions
+from statesync.sqlite.wal import write_back
 from statesync.store.file import connections
 from statesync.threads import Task, Threads
-from statesync.wal import write_back
 
 PATIENCE = 10.0
 LARGE = 40_000
