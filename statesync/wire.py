@@ -35,8 +35,10 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     included, and, where the hub has nothing under this key and the base is below its horizon, with the
     tombstone that was purged.
 
-    ``since`` stands for the base in that last question, where it is not 0: a base that says nothing of edits,
-    because the hub has begun another epoch, may still say which deletes the device has heard of.
+    ``since``, where it is more than the base, stands for it in that last question: a base that says nothing
+    of edits, because the hub has begun another epoch, may still say which deletes the device has heard of.
+    And a record of base 0 that some hub may have had all the same, as its answer was lost, is in conflict
+    with its tombstone, and may have been purged, too.
     """
 
     object: str
@@ -247,3 +249,6 @@ NOT_APPLIED = "not_applied"
 
 OUTCOME_UNKNOWN = "outcome_unknown"
 """The refusal of a hub that lost its database while it committed: the batch may have been applied."""
+
+CONFLICT_UNREADABLE = "conflict_unreadable"
+"""The rejection of a change whose conflict its sender may not see: the hub has the record."""

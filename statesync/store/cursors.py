@@ -29,6 +29,12 @@ SEEN_KEYS = "SELECT key FROM statesync_seen WHERE object = :object"
 """The keys that a read from the start has met, as a part of a statement."""
 
 
+_DELETES_KNOWN = "CASE WHEN rereading IS NULL THEN cursor ELSE missed_from END FROM statesync_cursor"
+
+DELETES_KNOWN = f"SELECT {_DELETES_KNOWN} WHERE statesync_cursor.object = change.object"
+"""Up to which version all deletes of the object of a ``change`` are known, as a part of a statement."""
+
+
 @frozen
 class Cursor:
     """How far one object's feed is applied; ``rereading`` is why it is being read from the start.
@@ -134,11 +140,7 @@ def _if_met(met: str, otherwise: str) -> str:
 
 def deletes_known(connection: sqlite3.Connection, name: str) -> int:
     """Return up to which version all deletes of an object are known here, whatever it is read again for."""
-    row = connection.execute(
-        "SELECT CASE WHEN rereading IS NULL THEN cursor ELSE missed_from END FROM statesync_cursor "
-        "WHERE object = ?",
-        (name,),
-    ).fetchone()
+    row = connection.execute(f"SELECT {_DELETES_KNOWN} WHERE object = ?", (name,)).fetchone()
     return 0 if row is None else int(row[0])
 
 

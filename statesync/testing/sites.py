@@ -215,6 +215,12 @@ class WorldDevice:
             row = found.execute("SELECT epoch FROM statesync_space").fetchone()
         return None if row is None else row[0]
 
+    def head(self) -> int:
+        """Return the highest head of its hub that the device has been told of."""
+        with self.looking() as found:
+            row = found.execute("SELECT max(head) FROM statesync_space").fetchone()
+        return int(row[0] or 0)
+
     def note_client(self) -> None:
         """Remember by which name the device is known now."""
         with self.looking() as found:

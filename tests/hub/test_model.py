@@ -111,7 +111,7 @@ class SpaceMachine(RuleBasedStateMachine):
     def push_of_another_epoch(
         self, name: str, changes: list[tuple[str, str, int, dict[str, Any] | None]], since: int
     ) -> None:
-        """The bases say nothing of edits, and something of deletes."""
+        """The bases say nothing of edits, and something of deletes; or a hub may have had what was new."""
         client = self.clients[name]
         offered = tuple(
             Change(of, key, min(base, 1), None if data is None else fields(data), self.version(since))

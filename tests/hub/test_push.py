@@ -164,7 +164,7 @@ def test_who_has_heard_of_all_deletes_brings_back_what_a_backup_had_not(
         upsert("l", {}, base=1) | {"since": 2},
         upsert("m", {}, base=1) | {"since": 3},
         upsert("n", {}, base=3) | {"since": 1},
-        upsert("o", {}, base=0) | {"since": 1},
+        upsert("o", {}, base=0),
         upsert("a", {}, base=1) | {"since": 3},
     ) == [
         missed,
@@ -173,4 +173,26 @@ def test_who_has_heard_of_all_deletes_brings_back_what_a_backup_had_not(
         accepted(5),
         accepted(6),
         {"status": "conflict", "version": 2, "deleted": False, "data": {}},
+    ]
+
+
+def test_a_new_record_that_the_hub_may_have_had_meets_its_delete(
+    service: Service, device: Device, other: Device, space: str
+) -> None:
+    """The device had no answer to it: others may have read it, and deleted it, since."""
+    device.push(upsert("a", {}), upsert("b", {}), upsert("c", {}))
+    device.push(delete("a", base=3), delete("b", base=3))
+    assert service.hub.purge(space, 4) == 1
+    assert other.push(
+        upsert("a", {}) | {"since": 3},
+        upsert("b", {}) | {"since": 3},
+        upsert("c", {}) | {"since": 3},
+        upsert("d", {}) | {"since": 4},
+        delete("e") | {"since": 4},
+    ) == [
+        {"status": "conflict", "version": 4, "deleted": True},
+        {"status": "conflict", "version": 5, "deleted": True},
+        {"status": "conflict", "version": 3, "deleted": False, "data": {}},
+        accepted(6),
+        accepted(7),
     ]

@@ -781,15 +781,12 @@ def think_nothing_of_a_copy(patch: pytest.MonkeyPatch) -> None:
 
 
 def offer_what_is_new_to_everybody(patch: pytest.MonkeyPatch) -> None:
-    finish = downloads._finish_reread
-    patch.setattr(downloads, "_finish_reread", lambda device: finish(evolve(device, missed_from=0)))
-
-    def with_lower_base(
-        device: Device, key: str, operation: str, image: Any, base: int, **more: Any
+    def careless(
+        device: Device, key: str, operation: str, image: Fields | None, base: int, **more: Any
     ) -> Device:
-        return add_change(device, key, operation, image, max(0, base - 1), **more)
+        return add_change(device, key, operation, image, base if image else 0, **more)
 
-    patch.setattr(downloads, "add_change", with_lower_base)
+    patch.setattr(downloads, "add_change", careless)
 
 
 def take_what_was_read_again_for_all(patch: pytest.MonkeyPatch) -> None:

@@ -60,7 +60,7 @@ class Health(msgspec.Struct, frozen=True):
 
 
 _REFUSALS = {
-    400: "The body is not the document that the route asks for (`malformed`).",
+    400: "The head says two things, or the body is not the document that the route asks for (`malformed`).",
     401: "No bearer token, or none that is good (`unauthorized`).",
     403: "The token does not allow this, here or at all (`forbidden`).",
     404: "There is no such route (`not_found`), or nothing in the space yet that a survey could find "
@@ -80,7 +80,7 @@ _REFUSALS = {
     503: "Busy (`busy`), or without its database (`database_unavailable`); `outcome_unknown`: send the same "
     "again. Retry-After says when.",
 }
-_OF_EVERY_ROUTE = (404, 405, 500)
+_OF_EVERY_ROUTE = (400, 404, 405, 500)
 
 
 @cache

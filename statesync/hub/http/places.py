@@ -7,7 +7,7 @@ none keeps the others out. The pushes of a space stand in a line, and so do all 
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from threading import Lock
 from types import TracebackType
 from weakref import WeakValueDictionary
@@ -20,6 +20,8 @@ from statesync.hub.errors import busy
 from statesync.hub.http.pace import Pace
 from statesync.hub.limits import HubLimits
 
+_NO_RIGHTS = Rights({})
+
 
 @define(eq=False)
 class Share:
@@ -27,7 +29,7 @@ class Share:
 
     most: int
     what: str
-    _taken: Counter[str] = field(factory=Counter)
+    _taken: dict[str, int] = field(factory=dict)
     _total: int = 0
     _lock: Lock = field(factory=Lock)
 
@@ -38,21 +40,22 @@ class Share:
         """
         half = -(-self.most // 2)
         with self._lock:
-            beside, of_space = self._total - has, self._taken[space] - has
+            taken = self._taken.get(space, 0)
+            beside, of_space = self._total - has, taken - has
             if of_space and of_space + has + count > half:
                 raise busy(f"the space has {half} {self.what}, which is its half of the hub's")
             if beside and beside + has + count > self.most:
                 raise busy(f"the hub has {self.most} {self.what}, which is its limit")
-            self._taken[space] += count
+            self._taken[space] = taken + count
             self._total += count
 
     def give_back(self, space: str, count: int) -> None:
         """Take back what a request of ``space`` has no more need of."""
         with self._lock:
             self._total -= count
-            self._taken[space] -= count
-            if not self._taken[space]:
-                del self._taken[space]
+            rest = self._taken.pop(space, 0) - count
+            if rest:
+                self._taken[space] = rest
 
 
 @define(eq=False)
@@ -164,7 +167,7 @@ class Visit:
     _bytes: Share
     _lines: tuple[Line, ...]
     """Where it stands in line, one after the other."""
-    rights: Rights = field(factory=lambda: Rights({}))
+    rights: Rights = _NO_RIGHTS
     """What the request's token allows, once that is known."""
     is_in: bool = False
     """Whether its token is known and it has a place."""

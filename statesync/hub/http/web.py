@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from statesync.hub.access.rights import Right, Rights
 from statesync.hub.errors import Refused, outcome_unknown, refused
-from statesync.hub.http.answers import deliver
+from statesync.hub.http.answers import Answer
 from statesync.hub.http.bodies import SHORT, is_short, misframed, read_body
 from statesync.hub.http.compression import best_coding, pack, unpack
 from statesync.hub.http.openapi import document
@@ -38,7 +38,7 @@ _Work = Callable[[str, bytes, Rights], bytes]
 
 
 def application(hub: Hub) -> Starlette:
-    """Return the ASGI application that serves ``hub``."""
+    """Return the ASGI application that serves ``hub``; it runs on asyncio."""
     threads = anyio.CapacityLimiter(hub.connections)
     door = Door(hub.limits, hub.patience)
     verb = partial(_Verb, hub, door, threads)
@@ -61,6 +61,7 @@ def application(hub: Hub) -> Starlette:
             Exception: _answer_defect,
         },
     )
+    app.state.pace = door.pace
     app.router.redirect_slashes = False  # a redirect would lead to whatever host the request names
     return app
 
@@ -93,7 +94,7 @@ class _Verb:
         space = request.path_params["space"]
         with self.door.visit(space, self.lines(space)) as visit:
             answer = await self._answered(request, visit)
-            await deliver(answer, send, self.door.pace)
+            await answer(scope, receive, send)
 
     async def _answered(self, request: Request, visit: Visit) -> Response:
         if not is_short(request):  # nobody without rights gets to send much
@@ -183,7 +184,7 @@ def _token(request: Request) -> str | None:
 
 
 def _json(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(body, status, headers, media_type="application/json")
+    return Answer(body, status, headers)
 
 
 def _refusal(error: Refused, headers: dict[str, str] | None = None) -> Response:

@@ -47,7 +47,7 @@ def offer_lost_change(
     found = connection.execute(f"SELECT 1 FROM {in_main(tracked.table)} AS now WHERE {is_here}", {"key": key})
     if found.fetchone():
         since = cursors.deletes_known(connection, tracked.name)
-        offer_edit(connection, tracked.name, key, Rebase("insert", None, min(since, 1)), since=since)
+        offer_edit(connection, tracked.name, key, Rebase("insert", None, 0), since=since)
     elif not may_be_lost:
         offer_edit(connection, tracked.name, key, Rebase("delete", _UNKNOWN_RECORD, 1))
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable
 
-from statesync.store import quarantine
+from statesync.store import cursors, quarantine
 from statesync.store.tracking.objects import TrackedObject
 
 TOLD, SENT = 1, 2
@@ -33,13 +33,24 @@ NEVER_LEFT = (
 
 def note_batch(connection: sqlite3.Connection, wire_id: str) -> None:
     """Note that a hub may have taken the records of a batch, whatever becomes of it."""
-    connection.execute(f"UPDATE statesync_change SET shared = {SENT} WHERE batch = ?", (wire_id,))
+    note_those(connection, "batch = ?", wire_id)
 
 
 def note_all(connection: sqlite3.Connection, names: Iterable[str]) -> None:
     """Note that a hub may have taken whatever waits of these objects."""
-    connection.executemany(
-        f"UPDATE statesync_change SET shared = {SENT} WHERE object = ?", [(name,) for name in names]
+    for name in names:
+        note_those(connection, "object = ?", name)
+
+
+def note_those(connection: sqlite3.Connection, which: str, known: str) -> None:
+    """Note that a hub may have taken the records of the changes that ``which`` picks, by ``known``.
+
+    Of a record that was new others may have read it, and deleted it, from then on.
+    """
+    connection.execute(
+        f"UPDATE statesync_change AS change SET shared = {SENT}, since = CASE WHEN base = 0 "
+        f"THEN max(since, 1, coalesce(({cursors.DELETES_KNOWN}), 0)) ELSE since END WHERE {which}",
+        (known,),
     )
 
 

@@ -8,16 +8,20 @@ have had, a record that is deleted on its device is deleted there as well.
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import Literal
 
+from attrs import evolve
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
-from statesync.errors import UsageError
+from statesync.errors import AllRejected, InDoubt, RemoteError, UsageError
 from statesync.testing.faults import Fault
 from statesync.testing.rest import check_at_rest, check_feed
 from statesync.testing.sites import WorldDevice
-from statesync.testing.world import SyncWorld, Write
+from statesync.testing.world import SyncWorld, Write, update
 
+Fate = Literal["lost", "doubted", "restored", "kept"]
+Sequel = Literal["reads on", "is edited", "hub is restored"]
 _Place = tuple[str, str]
 _sites = st.integers(0, 7)
 
@@ -51,44 +55,81 @@ class RestoredHub(SyncWorld):
         self.hub.restore()
         self._open_all()
         self._forgotten = set(self._forgotten_in_backup)
-        furthest = max(self.devices, key=_head)
+        furthest = max(self.devices, key=WorldDevice.head)
         self.let_sync(self._device(self.devices.index(furthest)), [], None)
 
     @rule()
     def forget_deletes(self) -> None:
         """The hub forgets all deletes, as if those were older than it keeps them."""
-        self._forgotten |= self.hub.forget_deletes()
+        deleted = self.hub.forget_deletes()
+        self._forgotten |= deleted
+        self._made_anew -= deleted
 
     # -- what programs do ----------------------------------------------------------------------------
 
-    @rule(site=_sites, data=st.data(), how=st.sampled_from([Fault.LOSE_ANSWER, Fault.REFUSE, None]))
-    def make_and_delete(self, site: int, data: st.DataObject, how: Fault | None) -> None:
-        """Somebody makes a record, it may go up or not, and somebody deletes it."""
+    @rule(site=_sites, fate=st.sampled_from(["lost", "doubted", "restored", "kept"]), data=st.data())
+    def make_and_delete(self, site: int, fate: Fate, data: st.DataObject) -> None:
+        """Somebody makes a record; what becomes of it at the hub is its ``fate``; somebody deletes it."""
         device, model = self._device(site), self._model(data)
         before = set(self.keys(model, device))
+        self.back_up()
         self.create(site, data)
-        self.let_sync(device, [how], None)
-        move = data.draw(st.sampled_from([self.back_up, self.forget_deletes, None]))
-        if move is not None:
-            move()
-        if data.draw(st.booleans()):
-            self.restore(syncs=False)
-        self.let_sync(device, [None, Fault.REFUSE], None)
-        for made in sorted(set(self.keys(model, device)) - before)[:1]:
+        self.suffer(site, fate)
+        for made in sorted(set(self.keys(model, device)) - before):
             self.delete_one(device, model, made)
 
-    @rule(site=_sites, pages=st.integers(1, 4), data=st.data())
-    def miss_a_delete(self, site: int, pages: int, data: st.DataObject) -> None:
+    def suffer(self, site: int, fate: Fate) -> None:
+        """Let what waits on a device go up, if its fate is not to be ``kept`` here.
+
+        ``lost``: the hub is restored, and the device reads it again. ``doubted``: the answer is lost, the hub
+        is restored from a backup that has it, and the device hears of that when it asks again. ``restored``:
+        the same with a backup that has not.
+        """
+        device, other = self._device(site), self._device(site + 1)
+        if fate == "lost":
+            self.let_sync(device, [], None)
+            self.restore(syncs=False)
+        elif fate in ("doubted", "restored"):
+            self.let_sync(device, [Fault.LOSE_ANSWER] * 2, None)
+            if fate == "doubted":
+                self.back_up()
+            self.let_sync(other, [], None)
+            self.restore(syncs=False)
+            self.let_sync(device, [None, *[Fault.REFUSE] * 2], None)
+
+    @rule(
+        site=_sites,
+        pages=st.integers(0, 6),
+        then=st.sampled_from(["reads on", "is edited", "hub is restored"]),
+        data=st.data(),
+    )
+    def miss_a_delete(self, site: int, pages: int, then: Sequel, data: st.DataObject) -> None:
         """A record is deleted and forgotten while a device is away, which then begins to read again."""
-        home, away, model = self._device(site), self._device(site + 1), self._model(data)
+        home, model = self._device(site), self._model(data)
         self.sync_everybody()
         if keys := self.keys(model, home):
-            self.delete_one(home, model, data.draw(st.sampled_from(keys)))
+            key = data.draw(st.sampled_from(keys))
+            self.delete_one(home, model, key)
             self.let_sync(home, [], None)
             self.forget_deletes()
-            self.create(site, data)
+            self.back_up()
+            for _ in range(2):
+                self.create(site, data)
             self.let_sync(home, [], None)
-            self.let_sync(away, [*[None] * pages, Fault.REFUSE], None)
+            changes = self._some_fields(home, model, data)
+            self.come_back(site + 1, pages, then, update(model, key, changes) if changes else lambda: None)
+
+    def come_back(self, site: int, pages: int, then: Sequel, edit: Write) -> None:
+        """Let a device that was away begin to read again: so many ``pages``, of one record each."""
+        away = self._device(site)
+        away.remote.inject(*[None] * (pages + 1), *[Fault.REFUSE] * 2)
+        with suppress(RemoteError, InDoubt, AllRejected):
+            away.scope.sync(evolve(self.options, download_batch_size=1))
+        away.remote.calm()
+        if then == "is edited":
+            self.write(away, edit)
+        elif then == "hub is restored":
+            self.restore(syncs=False)
 
     @rule(site=_sites)
     def take_back(self, site: int) -> None:
@@ -134,9 +175,3 @@ class RestoredHub(SyncWorld):
         back = self._forgotten & self.hub.living() - self._made_anew
         silently = [place for place in back if not any(one.conflicts(*place) for one in self.devices)]
         assert not silently, f"what was deleted long ago has come back without a conflict: {silently}"
-
-
-def _head(device: WorldDevice) -> int:
-    with device.looking() as found:
-        row = found.execute("SELECT max(head) FROM statesync_space").fetchone()
-    return int(row[0] or 0)

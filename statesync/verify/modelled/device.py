@@ -246,12 +246,19 @@ def _is_empty(change: Pending) -> bool:
     return change.operation == "delete" and never_left
 
 
+def may_be_there(device: Device, change: Pending) -> Pending:
+    """Return a change whose record a hub may have taken: others may have read a new one, and deleted it."""
+    known = device.cursor if device.rereading is None else device.missed_from
+    since = change.since if change.base else max(change.since, 1, known)
+    return evolve(change, shared=True, since=since)
+
+
 def keep_doubt(device: Device) -> Device:
     """Note that the hub may have the records of the batch that it may have applied, whatever comes of it."""
     if device.payload is None:
         return evolve(device, in_doubt=True)
     batch = device.payload.batch
-    noted = (evolve(each, shared=True) if each.batch == batch else each for each in device.outbox)
+    noted = (may_be_there(device, each) if each.batch == batch else each for each in device.outbox)
     return evolve(device, in_doubt=True, outbox=tuple(noted))
 
 
@@ -286,7 +293,7 @@ def adapt(device: Device, refusal: Refusal) -> Device:
     """Follow a hub that says that our identity, its epoch or its memory of deletes is not what we believe."""
     if refusal.code == CLIENT_FORKED:
         device = fold(_let_go_of_doubt(device))
-        sent = tuple(evolve(each, shared=True) for each in device.outbox)  # the other one may have
+        sent = tuple(may_be_there(device, each) for each in device.outbox)  # the other one may have sent it
         device = evolve(device, outbox=sent)
         device = evolve(device, client=f"{device.client}'", number=0)
         return device if device.cursor else reread(device, MISSED_DELETES)

@@ -110,8 +110,9 @@ def _offer_newer(device: Device, entry: Entry) -> tuple[Device, bool]:
     ours = device.row(entry.key)
     if ours is None or ours == entry.data:
         return device, False
-    operation = "insert" if entry.data is None else "update"
-    return add_change(device, entry.key, operation, entry.data, entry.version), True
+    if entry.data is None:  # the delete may as well have been made since the backup took the hub's place
+        return add_change(device, entry.key, "insert", None, 1), True
+    return add_change(device, entry.key, "update", entry.data, entry.version), True
 
 
 def _finish_reread(device: Device) -> Device:

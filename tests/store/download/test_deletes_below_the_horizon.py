@@ -158,6 +158,22 @@ def test_it_is_not_offered_where_the_hub_is_restored_twice(
     assert logged(away) == [("k", {"title": "1"}, None)]
 
 
+def test_a_delete_that_was_made_before_anybody_had_found_the_backup_is_a_conflict(
+    pair: tuple[Site, Site], hub: RestorableHub
+) -> None:
+    """Its version is one that the other device has seen already, of something else."""
+    home, away = pair
+    hub.back_up()
+    away.model.create(id="lost")
+    away.sync()
+    hub.restore()
+    home.model.delete_by_id("k")
+    home.sync()
+    settle(away, home, away)
+    assert away.rows() == home.rows() == {"first": (None,), "lost": (None,)}
+    assert logged(away) == [("k", {"title": "1"}, None)]
+
+
 # -- edits, while it is read again -------------------------------------------------------------------
 
 

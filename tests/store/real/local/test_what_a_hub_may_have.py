@@ -15,7 +15,7 @@ from peewee import TextField
 from rig.device import quick_store
 
 from statesync import ConnectionLost, RemoteError, Store, SyncOptions, UsageError, client_wins
-from statesync.hub import LocalRemote
+from statesync.hub import Hub, LocalRemote, Right, create_token, prepare
 from statesync.net.remote import refusal
 from statesync.testing import Fault, FaultyRemote
 from statesync.wire import Page, Problem, Pull, Push, PushAnswer
@@ -161,6 +161,25 @@ def test_a_retry_that_is_refused_says_nothing_of_the_attempt_before(
     assert "k" not in {*a.rows(), *b.rows()}
 
 
+def test_what_another_device_has_of_a_doubt_is_deleted_though_the_hub_has_lost_it(
+    pair: tuple[Site, Site], hub: RestorableHub
+) -> None:
+    a, b = pair
+    hub.back_up()
+    a.model.create(id="k", title="1")
+    suffer(a, Fault.LOSE_ANSWER)
+    b.sync()
+    hub.restore()
+    suffer(b, None, Fault.REFUSE)
+    suffer(a, None, Fault.REFUSE)
+    a.model.delete_by_id("k")
+    assert waiting(a) == [("k", "delete")]
+    for site in (a, b, a, b):
+        site.sync()
+    assert a.rows() == b.rows() == {"first": (None,)}
+    assert a.store.conflicts() == b.store.conflicts() == []
+
+
 # -- a journal that says nothing of the batch any more -----------------------------------------------
 
 
@@ -209,6 +228,38 @@ def _spoil_a_page_of(path: Path, table: str) -> None:
     with path.open("r+b") as file:
         file.seek((page - 1) * size)
         file.write(b"\xff" * size)
+
+
+# -- a conflict that may not be seen -----------------------------------------------------------------
+
+
+def test_a_record_of_somebody_else_that_may_not_be_read_is_at_the_hub(
+    new_site: NewSite, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/guarded.db"
+    prepare(url)
+    guarded = Hub(url)
+    a, b = new_site("a", note), new_site("b", note)
+    a.remote = LocalRemote(guarded, "space", _token(guarded, *Right))
+    b.remote = LocalRemote(guarded, "space", _token(guarded, Right.WRITE))
+    a.model.create(id="k", title="a")
+    a.sync()
+    b.model.create(id="k", title="b")
+    b.model.create(id="own")
+    b.sync(sync_type="upload_only")
+    assert [(one.key, one.parked and one.parked.code) for one in b.store.pending()] == [
+        ("k", "conflict_unreadable")
+    ]
+    b.model.delete_by_id("k")
+    assert waiting(b) == [("k", "delete")]
+    b.remote = LocalRemote(guarded, "space", _token(guarded, *Right))
+    settle(b, a)
+    assert a.rows() == b.rows() == {"own": (None,)}
+    guarded.close()
+
+
+def _token(hub: Hub, *rights: Right) -> str:
+    return create_token(hub.database, "space", {"*": frozenset(rights)})
 
 
 # -- a file that was copied -----------------------------------------------------------------------
