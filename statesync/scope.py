@@ -276,8 +276,8 @@ class Scope(Selection):
     def diagnose(self) -> Diagnosis:
         """Compare the device with the hub by checksums, down to the records that differ; changes nothing.
 
-        Cheap enough to run daily: where all is equal it is one small request an object. Raises
-        ``RemoteError``, and ``UsageError`` for a remote that cannot be asked.
+        Cheap enough to run daily: where all is equal it is one small request an object (some, of a very large
+        one). Raises ``RemoteError``, and ``UsageError`` for a remote that cannot be asked.
         """
         if not hasattr(self.remote, "survey"):
             raise UsageError(f"{type(self.remote).__name__} has no survey(); it cannot be compared with")

@@ -34,6 +34,11 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     writer, not with a tombstone. 1 and more: in conflict with a newer version of another writer, tombstones
     included, and, where the hub has nothing under this key and the base is below its horizon, with the
     tombstone that was purged.
+
+    ``since``, where it is more than the base, stands for it in that last question: a base that says nothing
+    of edits, because the hub has begun another epoch, may still say which deletes the device has heard of.
+    And a record of base 0 that some hub may have had all the same, as its answer was lost, is in conflict
+    with its tombstone, and may have been purged, too.
     """
 
     object: str
@@ -41,6 +46,7 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     op: Literal["upsert", "delete"]
     base: int
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    since: int = 0
 
 
 class Push(msgspec.Struct, frozen=True):
@@ -243,3 +249,6 @@ NOT_APPLIED = "not_applied"
 
 OUTCOME_UNKNOWN = "outcome_unknown"
 """The refusal of a hub that lost its database while it committed: the batch may have been applied."""
+
+CONFLICT_UNREADABLE = "conflict_unreadable"
+"""The rejection of a change whose conflict its sender may not see: the hub has the record."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from rig.device import Device, as_downloaded, device_at
 from rig.gate import Gate, Reply
 
-from statesync import RemoteError, diagnosis, digest
+from statesync import BadAnswer, RemoteError, diagnosis, digest
 from statesync.cli.care import diagnose
 from statesync.diagnosis import Difference
 from statesync.hub import Hub, HubLimits, prepare, serving
@@ -149,7 +150,7 @@ def test_a_hub_that_answers_in_parts_and_many_ranges_are_compared_as_well(
             here.delete("k00099")
         expected = differences(here)
         in_one = here.scope.diagnose()
-        hub.limits = HubLimits(survey_time=1e-9)
+        hub.limits = HubLimits(survey_seconds=1e-9)
         in_parts = here.scope.diagnose()
     hub.close()
     assert expected == {"k00050": Difference.DIVERGED, "k00099": Difference.MISSING_HERE}
@@ -184,6 +185,30 @@ def test_a_key_that_no_hub_takes_begins_no_range(
     with as_downloaded(here.store):
         here.delete("k00002")
     assert differences(here) == {"k00002": Difference.MISSING_HERE}
+
+
+@pytest.mark.parametrize(
+    ("lie", "words"),
+    [
+        ({"goes_on_at": ""}, "lead nowhere"),
+        ({"tallies": []}, "tallied 0 ranges where 1 were asked for"),
+        ({"tallies": [{"count": 1, "digest": "-1"}]}, "no survey answer"),
+        ({"tallies": [{"count": -1, "digest": "0" * 16}]}, "no survey answer"),
+    ],
+)
+def test_tallies_that_no_hub_means_are_a_bad_answer(
+    here: Device, gate: Gate, lie: dict[str, object], words: str
+) -> None:
+    here.add(1)
+    here.sync()
+
+    def lying(through: Gate, path: str, body: bytes, headers: dict[str, str]) -> Reply | None:
+        status, answered, told = through.ask_hub(path, body, headers)
+        return status, answered, json.dumps(json.loads(told) | lie).encode()
+
+    gate.plan(lying)
+    with pytest.raises(BadAnswer, match=words):
+        here.scope.diagnose()
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -120,7 +120,7 @@ class Hub:
         self._pay(rights, body)
         request = requests.read_survey(body, self.limits)
         rights.require(Right.READ, {request.object})
-        pace, answer = survey.Pace(self.limits.survey_time, lambda: self._asked), b""
+        pace, answer = survey.Pace(self.limits.survey_seconds, lambda: self._asked), b""
         try:
             with failures_as_refusals(), self.database.reading():
                 state = spaces.find(self.database, space, request.client)

@@ -9,6 +9,8 @@ from attrs import Attribute, field, frozen
 from statesync.filters import MOST_FIELDS, MOST_VALUES
 from statesync.wire import MAX_KEY_LENGTH
 
+_ENDLESS = float("inf")
+
 _MOST_MERGED = 500
 """SELECTs that SQLite can merge in one statement."""
 
@@ -21,13 +23,13 @@ def _in_range(_owner: object, option: Attribute[int], value: int) -> None:
 
 
 def _not_negative(_owner: object, option: Attribute[float], value: float) -> None:
-    if not value >= 0:  # also no number at all
-        raise ValueError(f"{option.name} is {value}; it cannot be negative")
+    if not 0 <= value < _ENDLESS:
+        raise ValueError(f"{option.name} is {value}; it cannot be negative, nor without end")
 
 
 def _positive(_owner: object, option: Attribute[float], value: float) -> None:
-    if not value > 0:
-        raise ValueError(f"{option.name} is {value}; it has to be above 0")
+    if not 0 < value < _ENDLESS:
+        raise ValueError(f"{option.name} is {value}; it has to be above 0, and have an end")
 
 
 def _limit(default: int, counts: str, most: int | None = None) -> Any:
@@ -58,12 +60,12 @@ class HubLimits:
     bounds: int = _limit(10_000, "Ranges of keys that one survey may ask for.")
     filter_fields: int = _limit(MOST_FIELDS, "Fields that one filter may look at.", most=MOST_FIELDS)
     filter_values: int = _limit(MOST_VALUES, "Values that one filter may ask for.", most=MOST_VALUES)
-    survey_time: float = _seconds(10.0, "Seconds that one survey may read for.")
+    survey_seconds: float = _seconds(10.0, "Seconds that one survey may read for.")
     nesting: int = _limit(64, "Levels of lists and objects in a request's body.")
     ratio: int = _limit(100, "Times its size that a packed body may have when unpacked, from 64 KB on.")
     spaces: int = _limit(100_000, "Spaces on this hub.")
     under_way: int = _limit(256, "Requests that one process works on, half of them in one space.")
-    line: int = _limit(32, "Pushes to one space that wait for their turn.")
+    line: int = _limit(32, "Pushes, and surveys, of one space that wait for their turn.")
     held: int = _limit(128 << 20, "Bytes of bodies and answers that one process holds, half in one space.")
     head_seconds: float = _seconds(20.0, "Seconds in which the head of a request has to come.")
     stall_seconds: float = _seconds(30.0, "Seconds that a body, or an answer, may take whatever its pace.")

@@ -20,10 +20,7 @@ from statesync.hub.limits import HubLimits
 from statesync.hub.requests import PushRequest, fields_of, text_of
 from statesync.hub.retention import Retention
 from statesync.hub.spaces import ClientState, NewEpoch
-from statesync.wire import Accepted, Change, Conflicted, Push, Rejected, Verdict
-
-UNREADABLE = "conflict_unreadable"
-"""The rejection of a change whose conflict its sender may not see."""
+from statesync.wire import CONFLICT_UNREADABLE, Accepted, Change, Conflicted, Push, Rejected, Verdict
 
 _UNREADABLE_ADVICE = (
     "the token does not allow to read it, so nothing can be decided here: retry() once it does, or rollback()"
@@ -125,7 +122,9 @@ def _told(
 ) -> Conflicted | Rejected:
     """Return a conflict as its sender may hear it: with its record as long as the answer has room for it."""
     if change.object in terms.unreadable:
-        return Rejected(UNREADABLE, f"somebody else has written this record since; {_UNREADABLE_ADVICE}")
+        return Rejected(
+            CONFLICT_UNREADABLE, f"somebody else has written this record since; {_UNREADABLE_ADVICE}"
+        )
     if conflict.deleted:
         return conflict
     most = terms.limits.page_bytes
@@ -152,13 +151,19 @@ def _conflict(change: Change, old: Stored | None, client: str, purged_through: i
     if change.op == "delete" and (old is None or old.deleted):
         return None
     if old is None:
-        # The device knew the record, so it can only have missed its delete, which is no longer kept.
-        return Conflicted(purged_through, deleted=True) if 0 < change.base < purged_through else None
+        # The device knew the record. Either it has missed its delete, which is no longer kept, or the hub has
+        # lost the record with all that came after a backup: only who has heard of all such deletes can tell.
+        return Conflicted(purged_through, deleted=True) if 0 < _known(change) < purged_through else None
     if old.version <= change.base or old.writer == client:
         return None
     if old.deleted:
-        return Conflicted(old.version, deleted=True) if change.base else None
+        return Conflicted(old.version, deleted=True) if _known(change) else None
     return Conflicted(old.version, data=msgspec.UNSET if old.data is None else msgspec.Raw(old.data.encode()))
+
+
+def _known(change: Change) -> int:
+    """Return up to which version the device has heard of all deletes; 0 if nobody can have the record."""
+    return max(change.base, change.since)
 
 
 def _accept(
@@ -168,7 +173,7 @@ def _accept(
 
     A record that is made too large by what it has already is rejected.
     """
-    if change.op == "delete" and (old.deleted if old else change.base == 0):
+    if change.op == "delete" and (old.deleted if old else _known(change) == 0):
         return Accepted(judged.head)  # there is nothing to delete, and nothing that a reader could miss
     deleted = change.op == "delete"
     text = None if deleted else _text(change, old, limits)

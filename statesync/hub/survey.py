@@ -46,26 +46,29 @@ class Pace:
 
     It reads for ``seconds`` in all. ``count_others`` counts the requests that came; while there are new
     ones it rests four times as long as it works. Other threads wait for one that computes. ``records`` is
-    how many were read, also where the survey is refused in the end.
+    how many were read, also where the survey is refused in the end. ``clock`` is in seconds.
     """
 
     seconds: float
     count_others: Callable[[], int]
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
     records: int = 0
-    _begun: float = field(factory=time.monotonic)
-    _rested: float = field(factory=time.monotonic)
+    _begun: float = field(init=False)
+    _rested: float = field(init=False)
     _others: int = field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._begun = self._rested = self.clock()
         self._others = self.count_others()
 
     def goes_on(self) -> bool:
         """Rest if it is time to, and tell whether there is time left."""
-        now = time.monotonic()
+        now = self.clock()
         if now - self._rested > _WORK:
             others = self.count_others()
-            time.sleep(_REST if others != self._others else 0)
-            self._others, self._rested = others, time.monotonic()
+            self.sleep(_REST if others != self._others else 0)
+            self._others, self._rested = others, self.clock()
         return now - self._begun < self.seconds
 
 

@@ -47,7 +47,7 @@ from statesync.store.outbox import queue
 from statesync.store.parts import StoreParts
 from statesync.store.tracking.objects import Objects, chosen
 from statesync.store.tracking.wanted import fitted
-from statesync.store.upload.doubts import release_changes
+from statesync.store.upload.doubts import keep_doubt, release_changes
 from statesync.store.upload.uploads import Uploads
 from statesync.values import Direction, Reason, SyncOptions, SyncResult
 from statesync.wire import Page, Pull, Push, PushAnswer, Rejected
@@ -197,19 +197,24 @@ class SessionStore:
     def _commit(self, moves: tuple[Move, ...], effects: tuple[Effect, ...]) -> Committed:
         details: dict[AnyTrigger, Detail] = {}
         committed = NOTHING_COMMITTED
-        if self._parts.database.in_transaction():
-            raise InternalError(
-                f"{self._parts.database}: code of the program's, such as a function of SQL, left a "
-                "transaction open on the session's own connection: nothing would be stored in it"
-            )
+        self._refuse_open_transaction()
         with self._parts.database.transaction() as connection:
             if any(isinstance(effect, _OF_THE_STORE) for effect in effects):
                 self._context.check_store(connection)
             for effect in effects:
                 committed = self._write(connection, effect, details) or committed
             last = self._journal.write(connection, moves, self._batch, details)
+        self._refuse_open_transaction()
         self._journal.last = last
         return committed
+
+    def _refuse_open_transaction(self) -> None:
+        """Raise ``InternalError`` in a transaction that is not ours to commit."""
+        if self._parts.database.in_transaction():
+            raise InternalError(
+                f"{self._parts.database}: code of the program's left a transaction open on the session's own "
+                "connection: nothing of the session would be stored in it"
+            )
 
     def _write(
         self, connection: sqlite3.Connection, effect: Effect, details: dict[AnyTrigger, Detail]
@@ -226,7 +231,7 @@ class SessionStore:
             case StoreAttempt():
                 batches.note_attempt(connection, session, effect.number, effect.attempt)
             case StoreDoubt():
-                batches.set_doubt(connection, session, effect.number, doubtful=effect.in_doubt)
+                keep_doubt(connection, session, effect.number, doubtful=effect.in_doubt)
             case DropBatch():
                 self._drop_batch(connection, effect)
             case HoldBack():
@@ -287,7 +292,7 @@ class SessionStore:
         return committed
 
     def _drop_batch(self, connection: sqlite3.Connection, effect: DropBatch) -> None:
-        batches.set_doubt(connection, self._context.session, effect.number, doubtful=effect.in_doubt)
+        keep_doubt(connection, self._context.session, effect.number, doubtful=effect.in_doubt)
         if not effect.in_doubt:
             release_changes(connection, self._context.session, effect.number)
         self._uploads.drop()

@@ -146,8 +146,11 @@ class SyncWorld(RuleBasedStateMachine):
         """Somebody deletes a record."""
         device, model = self._device(site), self._model(data)
         if keys := self.keys(model, device):
-            key = data.draw(st.sampled_from(keys))
-            self.write(device, lambda: model.delete().where(key_of(model) == key).execute())
+            self.delete_one(device, model, data.draw(st.sampled_from(keys)))
+
+    def delete_one(self, device: WorldDevice, model: type[peewee.Model], key: Any) -> None:
+        """Let somebody delete one record."""
+        self.write(device, lambda: model.delete().where(key_of(model) == key).execute())
 
     @rule(data=st.data())
     def edit_apart(self, data: st.DataObject) -> None:
@@ -288,6 +291,7 @@ class SyncWorld(RuleBasedStateMachine):
                 before.get((name, key)),
                 after.get((name, key)),
                 was_pending=(name, key) in pending,
+                has_left=(name, key) not in after and self.hub.has_had(name, key, device.clients),
             )
 
     def let_sync(
@@ -310,6 +314,7 @@ class SyncWorld(RuleBasedStateMachine):
         with suppress(SyncCancelled, RemoteError, InDoubt, AllRejected):
             scope.sync(self.options, follow)
         device.remote.calm()
+        device.note_client()
 
     def _live(self, device: WorldDevice, faults: list[Fault | None], watch: Watch) -> None:
         """Be the program of ``device``, in a process of its own."""

@@ -107,6 +107,18 @@ class SpaceMachine(RuleBasedStateMachine):
         batch = self.batch(client, client.number + 1, offered)
         self.offer(client, evolve(batch, offers_again=offers_again))
 
+    @rule(name=st.sampled_from(CLIENTS), changes=CHANGES, since=st.integers(0, 9))
+    def push_of_another_epoch(
+        self, name: str, changes: list[tuple[str, str, int, dict[str, Any] | None]], since: int
+    ) -> None:
+        """The bases say nothing of edits, and something of deletes; or a hub may have had what was new."""
+        client = self.clients[name]
+        offered = tuple(
+            Change(of, key, min(base, 1), None if data is None else fields(data), self.version(since))
+            for of, key, base, data in changes
+        )
+        self.offer(client, self.batch(client, client.number + 1, offered))
+
     @rule(name=st.sampled_from(CLIENTS), offers_again=st.booleans())
     def repeat(self, name: str, offers_again: bool = True) -> None:
         """The answer was lost; the device may be of another version by now."""
@@ -277,7 +289,8 @@ def _change(change: Change) -> dict[str, Any]:
     op: dict[str, Any] = (
         {"op": "delete"} if change.data is None else {"op": "upsert", "data": dict(change.data)}
     )
-    return {"object": change.object, "key": change.key, "base": change.base} | op
+    since = {"since": change.since} if change.since else {}
+    return {"object": change.object, "key": change.key, "base": change.base} | since | op
 
 
 def _feed(feed: Feed) -> dict[str, Any]:

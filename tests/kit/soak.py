@@ -14,7 +14,7 @@ import time
 from hypothesis import HealthCheck, Verbosity, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from .test_world import CrowdedWorld, MisfitWorld, SpoiltWorld, StrictWorld, World
+from .test_world import CrowdedWorld, MisfitWorld, RestoredWorld, SpoiltWorld, StrictWorld, World
 
 ROUND = settings(
     max_examples=100,
@@ -26,7 +26,7 @@ ROUND = settings(
     verbosity=Verbosity.normal,
 )
 
-WORLDS = (World, CrowdedWorld, MisfitWorld, StrictWorld, SpoiltWorld)
+WORLDS = (World, CrowdedWorld, MisfitWorld, StrictWorld, SpoiltWorld, RestoredWorld)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import sqlite3
 import threading
 import time
@@ -33,6 +34,7 @@ from statesync import (
     SyncError,
     SyncOptions,
 )
+from statesync.session import handle
 from statesync.wire import Page, Pull
 
 BOUND = 1.0
@@ -67,6 +69,12 @@ def wall() -> Iterator[Wall]:
     built = Wall()
     yield built
     built.remove()
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait a tenth of a second for a thread that is late, and would not come."""
+    monkeypatch.setattr(handle, "LATE", 0.1)
 
 
 def all_of(device: Device) -> list[str]:
@@ -166,6 +174,7 @@ HANGS: dict[str, tuple[Start, type[SyncError] | None, Phase, str | None]] = {
 }
 
 
+@pytest.mark.usefixtures("hurried")
 @pytest.mark.parametrize("place", HANGS)
 def test_whatever_hangs_a_cancel_ends_within_its_grace_and_a_late_return_stores_and_sends_nothing(
     here: Device, there: Device, gate: Gate, wall: Wall, place: str
@@ -205,6 +214,7 @@ def test_whatever_hangs_a_cancel_ends_within_its_grace_and_a_late_return_stores_
     assert here.store.examine() == []
 
 
+@pytest.mark.usefixtures("hurried")
 def test_the_next_session_need_not_wait_for_the_thread_that_was_left(
     here: Device, there: Device, wall: Wall
 ) -> None:
@@ -244,6 +254,21 @@ def test_a_session_whose_time_is_over_ends_though_a_callback_hangs(here: Device,
     assert here.store.session(session.id).reason == "deadline"
 
 
+@pytest.mark.usefixtures("hurried")
+def test_a_signal_handler_may_cancel_what_hangs(here: Device, wall: Wall) -> None:
+    session = here.scope.start_sync(on_progress=wall)
+    assert wall.entered.wait(PATIENCE)
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: session.cancel(grace=0))
+    try:
+        for _ in range(50):
+            signal.raise_signal(signal.SIGUSR1)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    with in_time():
+        assert isinstance(session.exception(PATIENCE), SyncCancelled)
+
+
+@pytest.mark.usefixtures("hurried")
 def test_callbacks_of_the_end_are_called_though_another_one_hangs(here: Device, wall: Wall) -> None:
     told: list[object] = []
     session = here.scope.start_sync(on_progress=wall, on_failure=told.append)
@@ -325,6 +350,7 @@ class Hanging(HttpRemote):
         super().close()
 
 
+@pytest.mark.usefixtures("hurried")
 @pytest.mark.parametrize("place", ["pull", "interrupt", "close"])
 def test_a_remote_that_does_not_let_go_holds_up_no_cancel(
     tmp_path: Any, gate: Gate, space: str, wall: Wall, place: str
@@ -363,6 +389,7 @@ def test_closing_gives_a_hub_that_hangs_no_longer_than_its_grace(here: Device, g
     here.store.close()
 
 
+@pytest.mark.usefixtures("hurried")
 @pytest.mark.parametrize("hangs", ["hub", "callback"])
 def test_closing_without_a_grace_takes_that_of_the_options(
     here: Device, gate: Gate, wall: Wall, hangs: str

@@ -205,6 +205,53 @@ def test_what_a_callback_leaves_open_is_no_part_of_the_session(
     assert here.sync().phase is Phase.DONE
 
 
+def left_in_sql(device: Device, begin: Callable[[Any], object]) -> None:
+    database: Any = device.store.database
+    database.register_function(lambda: [begin(database)] and 1, "leave", 0)
+    device.execute("CREATE TRIGGER leaving AFTER INSERT ON airport BEGIN SELECT leave(); END")
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        lambda database: database.atomic().__enter__(),
+        lambda database: database.execute_sql("BEGIN"),
+        lambda database: database.execute_sql("SELECT 1"),
+        lambda database: database.close(),
+    ],
+    ids=["a block", "a transaction", "a cursor", "no connection"],
+)
+def test_what_a_function_of_sql_leaves_open_is_no_part_of_the_session(
+    here: Device, there: Device, begin: Callable[[Any], object]
+) -> None:
+    there.add(3)
+    there.sync()
+    left_in_sql(here, begin)
+    here.sync()
+    here.execute("DROP TRIGGER leaving")
+    here.sync()
+    assert stored(here) == 3
+    assert here.rows() == there.rows()
+    assert here.store.examine() == []
+
+
+@pytest.mark.parametrize(
+    "statement", ["ROLLBACK", "COMMIT", "INSERT INTO airport (id, name, is_open) VALUES ('x', 'x', 1)"]
+)
+def test_a_function_of_sql_neither_ends_nor_fills_the_transaction_that_it_is_called_in(
+    here: Device, there: Device, statement: str
+) -> None:
+    there.add(3)
+    there.sync()
+    left_in_sql(here, lambda database: database.execute_sql(statement))
+    assert here.sync().quarantined == 3
+    assert stored(here) == 0
+    here.execute("DROP TRIGGER leaving")
+    assert here.sync().quarantined == 0
+    assert here.rows() == there.rows()
+    assert here.store.examine() == []
+
+
 def test_a_session_never_says_done_while_its_transaction_is_not_committed(
     here: Device, there: Device
 ) -> None:

@@ -60,14 +60,14 @@ class Health(msgspec.Struct, frozen=True):
 
 
 _REFUSALS = {
-    400: "The body is not the document that the route asks for (`malformed`).",
+    400: "The head says two things, or the body is not the document that the route asks for (`malformed`).",
     401: "No bearer token, or none that is good (`unauthorized`).",
     403: "The token does not allow this, here or at all (`forbidden`).",
     404: "There is no such route (`not_found`), or nothing in the space yet that a survey could find "
     "(`nothing_here`).",
     405: "The route has no such method (`method_not_allowed`).",
-    409: "`wrong_hub`, `epoch_changed` or `client_forked`: device and hub do not agree on where they stand.",
     408: "The body did not come as fast as it has to (`too_slow`).",
+    409: "`wrong_hub`, `epoch_changed` or `client_forked`: device and hub do not agree on where they stand.",
     410: "A cursor is older than the deletes that are still known (`horizon_passed`): read everything again.",
     413: "The body is over its limit (`body_too_large`), or grows too much when unpacked (`ratio_too_high`); "
     "the batch meets or changes too much that is stored (`answer_too_large`, `batch_too_large`).",
@@ -77,11 +77,11 @@ _REFUSALS = {
     "there can be no such space (`bad_space`) or batch (`duplicate_key`).",
     429: "Too many requests with this token (`too_many_requests`); Retry-After says when to come again.",
     500: "A defect of the hub (`internal_error`); `not_applied`: nothing of the batch was applied.",
-    503: "Busy, or without its database, or with one that only reads (`database_read_only`); "
-    "`outcome_unknown`: send the same again. Retry-After says when.",
+    503: "Busy (`busy`), without its database (`database_unavailable`), or with one that only reads "
+    "(`database_read_only`); `outcome_unknown`: send the same again. Retry-After says when.",
     507: "The hub's disk is full (`storage_full`), and nothing was applied. Retry-After says when.",
 }
-_OF_EVERY_ROUTE = (404, 405, 500)
+_OF_EVERY_ROUTE = (400, 404, 405, 500)
 
 
 @cache

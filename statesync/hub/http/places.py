@@ -2,12 +2,12 @@
 
 A request has nothing before its token is known. Then it has a place until its answer is sent, and the bytes
 of its body and of its answer count for as long as they are here. No space gets more than half of either, so
-none keeps the others out. The pushes of a space stand in a line.
+none keeps the others out. The pushes of a space stand in a line, and so do all surveys.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from threading import Lock
 from types import TracebackType
 from weakref import WeakValueDictionary
@@ -20,6 +20,8 @@ from statesync.hub.errors import busy
 from statesync.hub.http.pace import Pace
 from statesync.hub.limits import HubLimits
 
+_NO_RIGHTS = Rights({})
+
 
 @define(eq=False)
 class Share:
@@ -27,7 +29,7 @@ class Share:
 
     most: int
     what: str
-    _taken: Counter[str] = field(factory=Counter)
+    _taken: dict[str, int] = field(factory=dict)
     _total: int = 0
     _lock: Lock = field(factory=Lock)
 
@@ -38,32 +40,36 @@ class Share:
         """
         half = -(-self.most // 2)
         with self._lock:
-            beside, of_space = self._total - has, self._taken[space] - has
+            taken = self._taken.get(space, 0)
+            beside, of_space = self._total - has, taken - has
             if of_space and of_space + has + count > half:
                 raise busy(f"the space has {half} {self.what}, which is its half of the hub's")
             if beside and beside + has + count > self.most:
                 raise busy(f"the hub has {self.most} {self.what}, which is its limit")
-            self._taken[space] += count
+            self._taken[space] = taken + count
             self._total += count
 
     def give_back(self, space: str, count: int) -> None:
         """Take back what a request of ``space`` has no more need of."""
         with self._lock:
             self._total -= count
-            self._taken[space] -= count
-            if not self._taken[space]:
-                del self._taken[space]
+            rest = self._taken.pop(space, 0) - count
+            if rest:
+                self._taken[space] = rest
 
 
 @define(eq=False)
 class Line:
-    """The pushes of one space: one at a time, the others behind it in the order in which they came.
+    """Requests of one kind: one at a time, the others behind it in the order in which they came.
 
-    Waiting pushes hold no thread and no connection, which requests of other spaces need.
+    ``who`` has them: a space, or the hub. Waiting requests hold no thread and no connection, which others
+    need.
     """
 
     most: int
     patience: float
+    who: str
+    what: str
     _is_taken: bool = False
     _waiting: deque[anyio.Event] = field(factory=deque)
     _lock: Lock = field(factory=Lock)
@@ -84,7 +90,7 @@ class Line:
         except BaseException as error:
             self._step_out(turn)
             if isinstance(error, TimeoutError):
-                message = f"the push has waited {self.patience:g} seconds for those before it"
+                message = f"the request has waited {self.patience:g} seconds for the {self.what} before it"
                 raise busy(message) from error
             raise
 
@@ -103,7 +109,8 @@ class Line:
             elif len(self._waiting) < self.most:
                 self._waiting.append(turn)
             else:
-                raise busy(f"the space has {self.most} pushes that wait for their turn, which is the limit")
+                waiting = f"{self.most} {self.what} that wait for their turn"
+                raise busy(f"{self.who} has {waiting}, which is the limit")
 
     def _step_out(self, turn: anyio.Event) -> None:
         with self._lock:
@@ -120,16 +127,35 @@ class Door:
         self.limits: HubLimits = limits
         self.pace: Pace = Pace(limits)
         self._patience = patience
+        self._surveys = self._new_line("the hub", "surveys", patience + limits.survey_seconds)
         self._places = Share(limits.under_way, "requests under way")
         self._bytes = Share(limits.held, "bytes of requests and answers")
-        self._lines: WeakValueDictionary[str, Line] = WeakValueDictionary()
+        self._lines: WeakValueDictionary[tuple[str, str], Line] = WeakValueDictionary()
 
-    def visit(self, space: str, *, takes_turns: bool) -> Visit:
+    def visit(self, space: str, lines: tuple[Line, ...] = ()) -> Visit:
         """Follow one request to ``space``: a context at whose end it has nothing left."""
-        return Visit(space, self._places, self._bytes, self._line(space) if takes_turns else None)
+        return Visit(space, self._places, self._bytes, lines)
 
-    def _line(self, space: str) -> Line:
-        return self._lines.setdefault(space, Line(self.limits.line, self._patience))
+    def push_lines(self, space: str) -> tuple[Line, ...]:
+        """Return where a push to ``space`` stands in line: behind those of its space."""
+        return (self._line_of(space, "pushes", self._patience),)
+
+    def survey_lines(self, space: str) -> tuple[Line, ...]:
+        """Return where a survey of ``space`` stands in line: behind those of its space, then with all others.
+
+        So the hub works on one at a time, and the spaces take turns.
+        """
+        return self._line_of(space, "surveys", self._surveys.patience), self._surveys
+
+    def no_lines(self, _space: str) -> tuple[Line, ...]:
+        """Return that a request waits for no other."""
+        return ()
+
+    def _line_of(self, space: str, what: str, patience: float) -> Line:
+        return self._lines.setdefault((what, space), self._new_line("the space", what, patience))
+
+    def _new_line(self, who: str, what: str, patience: float) -> Line:
+        return Line(self.limits.line, patience, who, what)
 
 
 @define(eq=False)
@@ -139,13 +165,14 @@ class Visit:
     space: str
     _places: Share
     _bytes: Share
-    _line: Line | None
-    """None for a request that waits for no other."""
-    rights: Rights = field(factory=lambda: Rights({}))
+    _lines: tuple[Line, ...]
+    """Where it stands in line, one after the other."""
+    rights: Rights = _NO_RIGHTS
     """What the request's token allows, once that is known."""
     is_in: bool = False
     """Whether its token is known and it has a place."""
-    _has_turn: bool = False
+    _turns: int = 0
+    """In how many of its lines its turn has come."""
     _held: int = 0
 
     def let_in(self, rights: Rights) -> None:
@@ -154,23 +181,24 @@ class Visit:
         self.rights, self.is_in = rights, True
 
     def step_up(self) -> bool:
-        """Take the turn in the line of the space; return False if it has yet to come. From any thread."""
-        if self._line is not None and not self._has_turn:
-            self._has_turn = self._line.enter_at_once()
-            return self._has_turn
+        """Take the turn in every line; return False if one has yet to come. From any thread."""
+        while self._turns < len(self._lines):
+            if not self._lines[self._turns].enter_at_once():
+                return False
+            self._turns += 1
         return True
 
     async def wait_for_turn(self) -> None:
-        """Wait in the line of the space; raises the 503 if that is long, or takes long."""
-        if self._line is not None:
-            await self._line.wait()
-            self._has_turn = True
+        """Wait in the lines that are left; raises the 503 if one is long, or takes long."""
+        while self._turns < len(self._lines):
+            await self._lines[self._turns].wait()
+            self._turns += 1
 
     def end_turn(self) -> None:
-        """Let the next one of the line go on."""
-        if self._line is not None and self._has_turn:
-            self._has_turn = False
-            self._line.leave()
+        """Let the next ones of the lines go on."""
+        while self._turns:
+            self._turns -= 1
+            self._lines[self._turns].leave()
 
     def hold(self, size: int) -> None:
         """Hold so many bytes from now on, in place of those until now; raises the 503 if there is no room.

@@ -2,7 +2,7 @@
 
 While a request is under way the application itself sees to it that its body comes and its answer goes. What
 is before and after that, only the server sees: a head that does not end, the rest of a body that was refused,
-and the last piece of an answer.
+the last piece of an answer, and answers that are asked for and not read.
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ class Watched(asyncio.Protocol):
         self._pause: float = min(limits.head_seconds, limits.stall_seconds) / _LOOKS
         self._received = 0
         self._outside = 0
+        self._stop: object | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to look."""
@@ -105,11 +106,13 @@ class Watched(asyncio.Protocol):
         return answer
 
     def pause_writing(self) -> None:
-        """Leave it to uvicorn, which then takes no more of an answer."""
+        """Take note that nothing more of an answer is taken until what there is has gone."""
+        self._stop = object()
         self._inner.pause_writing()
 
     def resume_writing(self) -> None:
-        """Leave it to uvicorn."""
+        """Take note that it has gone."""
+        self._stop = None
         self._inner.resume_writing()
 
     def _look(self) -> None:
@@ -120,12 +123,12 @@ class Watched(asyncio.Protocol):
     def _is_to_be_cut(self) -> bool:
         cycle, now = self._inner.cycle, self._loop.time()
         unsent = self._transport.get_write_buffer_size()
-        if cycle is not None and not cycle.response_complete and not self._transport.is_closing():
+        is_over = cycle is None or cycle.response_complete or self._transport.is_closing()
+        if unsent and (is_over or self._stop is not None):
             self._coming.end()
-            self._going.end()
-            return False
-        if unsent:
-            self._coming.end()
-            return self._going.is_slow(cycle, now, -unsent)
+            return self._going.is_slow(self._stop or cycle, now, -unsent)
         self._going.end()
-        return self._coming.is_slow(cycle, now, self._received)
+        if is_over:
+            return self._coming.is_slow(cycle, now, self._received)
+        self._coming.end()
+        return False

@@ -21,11 +21,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from statesync.hub.access.rights import Right, Rights
 from statesync.hub.errors import Refused, outcome_unknown, refused
-from statesync.hub.http.answers import deliver
+from statesync.hub.http.answers import Answer
 from statesync.hub.http.bodies import SHORT, is_short, misframed, read_body
 from statesync.hub.http.compression import best_coding, pack, unpack
 from statesync.hub.http.openapi import document
-from statesync.hub.http.places import Door, Visit
+from statesync.hub.http.places import Door, Line, Visit
 from statesync.hub.hub import Hub
 from statesync.wire import Refusal
 
@@ -38,15 +38,18 @@ _Work = Callable[[str, bytes, Rights], bytes]
 
 
 def application(hub: Hub) -> Starlette:
-    """Return the ASGI application that serves ``hub``."""
+    """Return the ASGI application that serves ``hub``; it runs on asyncio."""
     threads = anyio.CapacityLimiter(hub.connections)
-    verb = partial(_Verb, hub, Door(hub.limits, hub.patience), threads)
+    door = Door(hub.limits, hub.patience)
+    verb = partial(_Verb, hub, door, threads)
     open_routes = _OpenRoutes(hub)
     app = Starlette(
         routes=[
-            Route("/v1/spaces/{space}/push", verb(Right.WRITE, "push"), methods=["POST"]),
-            Route("/v1/spaces/{space}/pull", verb(Right.READ, "pull"), methods=["POST"]),
-            Route("/v1/spaces/{space}/survey", verb(Right.READ, "survey"), methods=["POST"]),
+            Route("/v1/spaces/{space}/push", verb(Right.WRITE, "push", door.push_lines), methods=["POST"]),
+            Route("/v1/spaces/{space}/pull", verb(Right.READ, "pull", door.no_lines), methods=["POST"]),
+            Route(
+                "/v1/spaces/{space}/survey", verb(Right.READ, "survey", door.survey_lines), methods=["POST"]
+            ),
             Route("/healthz", open_routes.health, methods=["GET"]),
             Route("/readyz", open_routes.ready, methods=["GET"]),
             Route("/openapi.json", open_routes.openapi, methods=["GET"]),
@@ -58,6 +61,7 @@ def application(hub: Hub) -> Starlette:
             Exception: _answer_defect,
         },
     )
+    app.state.pace = door.pace
     app.router.redirect_slashes = False  # a redirect would lead to whatever host the request names
     return app
 
@@ -83,13 +87,14 @@ class _Verb:
     threads: anyio.CapacityLimiter
     right: Right
     name: str
+    lines: Callable[[str], tuple[Line, ...]]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        is_push = self.right is Right.WRITE
-        with self.door.visit(request.path_params["space"], takes_turns=is_push) as visit:
+        space = request.path_params["space"]
+        with self.door.visit(space, self.lines(space)) as visit:
             answer = await self._answered(request, visit)
-            await deliver(answer, send, self.door.pace)
+            await answer(scope, receive, send)
 
     async def _answered(self, request: Request, visit: Visit) -> Response:
         if not is_short(request):  # nobody without rights gets to send much
@@ -179,7 +184,7 @@ def _token(request: Request) -> str | None:
 
 
 def _json(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(body, status, headers, media_type="application/json")
+    return Answer(body, status, headers)
 
 
 def _refusal(error: Refused, headers: dict[str, str] | None = None) -> Response:

@@ -31,7 +31,7 @@ from statesync.store.context import SessionContext
 from statesync.store.journal import batches, history, sessions
 from statesync.store.journal.sessions import Running
 from statesync.store.journal.transitions import Detail, JournalWriter
-from statesync.store.upload.doubts import release_changes
+from statesync.store.upload.doubts import keep_doubt, release_changes
 from statesync.values import Reason, SyncResult
 
 _PATIENCE = 0.2
@@ -117,7 +117,7 @@ class _Ending:
                 case StoreReason():
                     details[Trigger.CANCEL] = {"reason": effect.reason}
                 case DropBatch():
-                    batches.set_doubt(self._connection, session, effect.number, doubtful=effect.in_doubt)
+                    keep_doubt(self._connection, session, effect.number, doubtful=effect.in_doubt)
                     if not effect.in_doubt:
                         release_changes(self._connection, session, effect.number)
                 case EndSession():

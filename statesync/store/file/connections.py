@@ -10,22 +10,21 @@ meanwhile is written back once. After a large session a thread writes the log ba
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 import time
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
+from contextlib import AbstractContextManager
 from copy import copy
-from logging import Logger, getLogger
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
-from peewee import SqliteDatabase, _ConnectionState
+from peewee import SqliteDatabase
 
 from statesync.sqlite import forks
 from statesync.sqlite.wal import write_back
+from statesync.store.file.aside import Aside, roll_back_what_is_open
 from statesync.store.file.tenure import Tenure
 from statesync.threads import Task, threads
 
@@ -44,22 +43,12 @@ _SETTINGS = (
 _PATIENCE_MS = 100
 """Milliseconds that a session waits for another writer before it looks whether it may wait any longer."""
 
-logger: Logger = getLogger(__name__)
-
 _LOG_LENGTH = 4
 """How many times longer than the program's own a session's log may become: 16 MB if the program sets none."""
 
 
 class Connection(sqlite3.Connection):
     """A connection that can be held weakly: a thread that ends without closing its own has closed it."""
-
-
-class _Aside(threading.local):
-    """The connection of the program's code in a session's thread, as Peewee keeps it."""
-
-    def __init__(self) -> None:
-        self.state: dict[str, Any] = vars(_ConnectionState())
-        self.is_in = False
 
 
 class DeviceDatabase(SqliteDatabase):
@@ -71,6 +60,7 @@ class DeviceDatabase(SqliteDatabase):
     """
 
     connect_params: dict[str, Any]
+    _functions: dict[str, Any]
     _timeout: float
     _lock_type: str
     _state: Any
@@ -106,7 +96,7 @@ class DeviceDatabase(SqliteDatabase):
         self._spare: sqlite3.Connection | None = None
         self._open: WeakValueDictionary[int, sqlite3.Connection] = WeakValueDictionary()
         self._tenures: dict[sqlite3.Connection, Tenure] = {}
-        self._aside = _Aside()
+        self._aside = Aside(self)
         self._swapping = threading.Lock()
         self._opened_with: tuple[object, ...] = ()
         self._others = 0
@@ -140,7 +130,7 @@ class DeviceDatabase(SqliteDatabase):
 
     def close_session(self) -> None:
         """Close the calling thread's connection, a session's; what is open on it is rolled back."""
-        self._roll_back_what_is_open()
+        roll_back_what_is_open(self)
         self.close()
 
     def interrupt_session(self) -> None:
@@ -148,44 +138,13 @@ class DeviceDatabase(SqliteDatabase):
         if self._session is not None:
             self._session.interrupt()
 
-    @contextmanager
-    def aside(self) -> Iterator[None]:
-        """Run code of the program's in a session's thread, on a connection that is not the session's.
-
-        What that leaves open there is none of the session's business; a transaction is rolled back. The
-        connection stays for the next time, until ``leave_aside``. A process that the block has forked, and
-        that comes back from it, ends: the session is its parent's.
-        """
-        if self._aside.is_in:
-            try:
-                yield
-            finally:
-                self._roll_back_what_is_open()
-            return
-        process, here = os.getpid(), self._state.__dict__
-        mine, self._aside.is_in = dict(here), True
-        here.update(self._aside.state)
-        try:
-            yield
-        finally:
-            if os.getpid() != process:
-                _end_fork()
-            self._roll_back_what_is_open()
-            self._aside.state, self._aside.is_in = dict(here), False
-            here.update(mine)
-
-    def _roll_back_what_is_open(self) -> None:
-        connection, state = self._state.conn, self._state
-        if not state.closed and (connection.in_transaction or state.transactions):
-            logger.error("a transaction was left open by code of the program's: it is rolled back")
-            connection.rollback()
-            state.set_connection(connection)
+    def aside(self) -> AbstractContextManager[None]:
+        """Run code of the program's in a session's thread, on a connection that is not the session's."""
+        return self._aside.block(within=False)
 
     def leave_aside(self) -> None:
-        """Close the connection that the program's code has opened in the calling thread, if there is one."""
-        with self.aside():
-            if not self.is_closed():
-                self.close()
+        """Close the connections that such code has opened in the calling thread."""
+        self._aside.leave()
 
     def begin(self, lock_type: str | None = None) -> None:
         """Begin a transaction. A session waits for another writer no longer than its time allows."""
@@ -247,6 +206,8 @@ class DeviceDatabase(SqliteDatabase):
         if threading.get_ident() != self._session_thread or self._session is not None:
             connection = self._connect_anew()
             self._others += 1
+            if self._aside.is_within:  # the session that it would wait for waits for it
+                connection.execute("PRAGMA busy_timeout = 0")
             return connection
         now = self._settings()
         if self._opened_with != now:
@@ -277,12 +238,15 @@ class DeviceDatabase(SqliteDatabase):
                 connection.execute("ROLLBACK")
 
     def _connect_for_any_thread(self) -> sqlite3.Connection:
-        params = self.connect_params
+        params, functions = self.connect_params, self._functions
         self.connect_params = {**params, "check_same_thread": False}
+        self._functions = {
+            name: (self._aside.calling(one), *more) for name, (one, *more) in functions.items()
+        }
         try:
             connection = self._connect_anew()
         finally:
-            self.connect_params = params
+            self.connect_params, self._functions = params, functions
         _limit_log(connection, _LOG_LENGTH * _log_limit(connection))
         patience = min(_PATIENCE_MS, int(1000 * self._timeout))
         connection.execute(f"PRAGMA busy_timeout = {patience}")
@@ -328,12 +292,3 @@ def _log_limit(connection: sqlite3.Connection) -> int:
 
 def _limit_log(connection: sqlite3.Connection, pages: int) -> None:
     connection.execute(f"PRAGMA wal_autocheckpoint = {pages}")
-
-
-def _end_fork() -> None:
-    """End a process that comes back from a callback that has forked it: the session goes on in its parent.
-
-    Not by an error: whatever runs on the way out would touch the parent's connections.
-    """
-    logger.error("a callback has forked a process that came back from it, into its parent's session: it ends")
-    os._exit(os.EX_SOFTWARE)

@@ -184,7 +184,7 @@ def _judged(hub: Hub, client: str, change: Change) -> tuple[Hub, Verdict]:
         return hub, rejected
     found = hub.find(change.object, change.key)
     if change.data is None and (found is None or found.data is None):
-        is_lost = found is None and change.base > 0  # others may have the record that is deleted here
+        is_lost = found is None and max(change.base, change.since) > 0  # others may have it
         return _written(hub, client, change, found) if is_lost else (hub, Accepted(hub.head))
     conflict = _conflict(hub, client, change, found)
     return (hub, conflict) if conflict is not None else _written(hub, client, change, found)
@@ -205,11 +205,11 @@ def _size(data: Fields) -> int:
 
 def _conflict(hub: Hub, client: str, change: Change, found: Record | None) -> Conflict | None:
     if found is None:
-        missed_delete = 0 < change.base < hub.purged_through
+        missed_delete = 0 < max(change.base, change.since) < hub.purged_through
         return Conflict(hub.purged_through, None) if missed_delete else None
     if found.version <= change.base or found.writer == client:
         return None
-    if found.data is None and change.base == 0:
+    if found.data is None and change.base == change.since == 0:
         return None
     return Conflict(found.version, found.data)
 

@@ -24,6 +24,7 @@ from statesync.verify.modelled.device import (
     Tally,
     fix_limit,
     fold,
+    keep_doubt,
     learn,
     put,
     release,
@@ -96,7 +97,7 @@ def prepare(device: Device, wanted: Prepare, size: int) -> tuple[Device, Batch |
     some = some[: size if wanted.at_most is None else min(size, wanted.at_most)]
     if not some:
         return device, None
-    changes = tuple(Change(OBJECT, each.key, each.base, device.row(each.key)) for each in some)
+    changes = tuple(Change(OBJECT, each.key, each.base, device.row(each.key), each.since) for each in some)
     payload = Payload(f"{device.name}{device.batches + 1}", device.number + 1, changes)
     revisions = tuple((each.position, each.revision) for each in some)
     return device, Batch(payload, some[-1].position, revisions, is_replay=False)
@@ -265,8 +266,9 @@ def _rebased(resolution: Resolution, change: Pending) -> Pending:
         change,
         image=resolution.remote,
         base=max(resolution.version, 1),
+        since=0 if resolution.version > 1 else change.since,
         operation="delete" if resolution.kept is None else operation,
-        revision=change.revision + 1,
+        revision=change.revision + _is_at_stake(resolution.base, resolution.local, resolution.remote),
         failed=False,
         parked=None,
     )
@@ -288,6 +290,7 @@ def _acknowledge(device: Device, batch: str, change: Change, verdict: Accepted) 
         position=device.positions + 1,
         image=change.data,
         base=max(verdict.version, 1),
+        since=0 if verdict.version > 1 else pending.since,
         operation=operation if exists else "delete",
         batch=None,
         sent=None,
@@ -308,5 +311,5 @@ def hold_back(device: Device, batch: Batch) -> Device:
 def drop(device: Device, *, in_doubt: bool) -> Device:
     """Forget what was staged, except for the payload of a batch in doubt."""
     if in_doubt or device.payload is None:
-        return evolve(device, in_doubt=in_doubt)
+        return keep_doubt(device) if in_doubt else evolve(device, in_doubt=False)
     return settle(release(device, device.payload.batch))

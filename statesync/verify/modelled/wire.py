@@ -21,12 +21,13 @@ def fields(record: Mapping[str, Scalar]) -> Fields:
 
 @frozen(slots=False, cache_hash=True)
 class Change:
-    """One record that a device offers; see ``statesync.wire.Change`` for ``base``."""
+    """One record that a device offers; see ``statesync.wire.Change`` for ``base`` and ``since``."""
 
     object: str
     key: str
     base: int
     data: Fields | None
+    since: int = 0
 
 
 @frozen(slots=False, cache_hash=True)

@@ -155,6 +155,7 @@ class _Maker:
         records = [(name, key) for name in OBJECTS for key in KEYS]
         return {
             **self.envelope(client, 1),
+            "offers_again": self.rarely(self.random.random() < 0.7, [None, 1, "x"], 0.02),
             "batch": self.odd(f"b{self.random.randrange(1 << 32)}", 0.02),
             "changes": [
                 self.change(*record)
@@ -209,6 +210,8 @@ class _Maker:
         }
         if change["op"] != "delete" or self.random.random() < 0.1:
             change["data"] = self.record()
+        if self.random.random() < 0.2:
+            change["since"] = self.rarely(self.version(), ODD_NUMBERS, 0.02)
         return change
 
     def record(self) -> object:
@@ -222,8 +225,10 @@ class _Maker:
             {"f": "x" * 2500},
             _deep(30),
         ]
-        names = self.some(COLUMNS, 3)
-        return self.rarely({name: self.value() for name in names}, odd, 0.04)
+        record = {name: self.value() for name in self.some(COLUMNS, 3)}
+        if self.random.random() < 0.35:
+            record["text"] = "é" * self.random.choice([100, 400])
+        return self.rarely(record, odd, 0.04)
 
     def feed(self) -> object:
         feed = {"cursor": self.rarely(self.version(), ODD_NUMBERS, 0.02), "own": self.random.random() < 0.5}
@@ -240,7 +245,7 @@ class _Maker:
         return self.rarely(wanted, [1, [], "f", {"f": 1}], 0.01)
 
     def value(self) -> object:
-        plain: list[object] = [None, True, False, 0, 1, 2, 1.0, 1.5, "1", "", "x", "é" * 300]
+        plain: list[object] = [None, True, False, 0, 1, 2, 1.0, 1.5, "1", "", "x", "é"]
         odd = [*ODD_NUMBERS, *ODD_TEXTS, [], [1], {}, {"a": [1.0]}, _deep(3), _deep(30)]
         return self.rarely(self.random.choice(plain), odd, 0.08)
 
@@ -308,7 +313,7 @@ class _Maker:
                     "*",
                     "gzip;q=0",
                     "GZIP;Q=1",
-                    "gzip;q=0.5",
+                    "gzip;q=1.2.3",
                     ";;q=,",
                     "x" * 500,
                 ]
@@ -322,7 +327,7 @@ class _Maker:
             method=self.rarely("POST", ["GET", "PUT", "DELETE", "OPTIONS", "PATCH"], 0.03),
             space=self.rarely("", ["a%20b", "%00", "x" * 65, "..", "%C3%A9", "~", "nobody", "a%2Fb"], 0.03),
             path=self.rarely(
-                f"/{verb}", [f"/{verb}?a=1", "", "/", "/none", f"//{verb}", f"/{verb}%00"], 0.04
+                f"/{verb}", [f"/{verb}/", f"/{verb}?a=1", "", "/", "/none", f"//{verb}", f"/{verb}%00"], 0.04
             ),
             headers=headers,
             coding=self.random.choice(

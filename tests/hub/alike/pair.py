@@ -28,13 +28,13 @@ from statesync.wire import Refusal
 from .asked import EPOCH, HUB, OBJECTS, Known, OverHttp, Request, made_up
 
 LIMITS = HubLimits(
-    body=200_000, record=2000, batch=20, page=50, default_page=10, page_bytes=4000, objects=5, nesting=20,
-    columns=20, bounds=20, filter_fields=4, filter_values=30, survey_time=1000.0, spaces=10_000_000,
+    body=200_000, record=2000, batch=20, page=50, default_page=10, page_bytes=1000, objects=5, nesting=20,
+    columns=20, bounds=20, filter_fields=4, filter_values=30, survey_seconds=1000.0, spaces=10_000_000,
 )  # fmt: skip
 SECONDS = 1.0
 """Of the processor, for one request within these limits: a hundred times what any needs."""
-LARGEST = LIMITS.batch * (LIMITS.record + 400)
-"""Bytes of an answer that brings records: a conflict for each of a batch is the most."""
+LARGEST = LIMITS.page_bytes + LIMITS.record + LIMITS.page * 400
+"""Bytes of an answer: of its records, of one more record, and of keys and names."""
 
 READ, WRITE = frozenset({Right.READ}), frozenset({Right.WRITE})
 GRANTS = {

@@ -1,6 +1,7 @@
 """A hub on SQLite and one on PostgreSQL answer alike and keep alike, whatever they are asked.
 
-For 20,000 requests: ``PYTHONPATH=tests python -m hub.alike.soak``, or ``STATESYNC_SEARCH=50`` with this file.
+For 20,000 requests: ``PYTHONPATH=tests python -m hub.alike.soak``, or ``STATESYNC_SEARCH=50``
+and ``--timeout 0`` with this file.
 """
 
 from __future__ import annotations

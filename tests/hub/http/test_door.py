@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from statesync.hub import Hub, HubLimits, Right, create_token, serving, spaces
+from statesync.hub import Hub, HubLimits, Right, create_token, prepare, serving, spaces
 from statesync.hub.http.bodies import misframed
 
 from ..devices import Device, Service, upsert
@@ -30,6 +30,35 @@ def served(url: str, *, is_open: bool = True, patience: float = 10.0, **limits: 
         serving(hub) as address,
         Service(address, hub, url) as service,
     ):
+        yield service
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The address of a database, for what no database has a part in."""
+    url = f"sqlite:///{tmp_path_factory.mktemp('door')}/hub.db"
+    prepare(url)
+    return url
+
+
+@pytest.fixture(scope="module")
+def plain(file: str) -> Iterator[Service]:
+    """A hub that lets everybody in."""
+    with served(file) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def brief(file: str) -> Iterator[Service]:
+    """A hub that waits for nobody."""
+    with served(file, head_seconds=0.2, stall_seconds=0.2, pace=1 << 30) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def guarded(file: str) -> Iterator[Service]:
+    """A hub that asks for tokens."""
+    with served(file, is_open=False, body=1 << 20) as service:
         yield service
 
 
@@ -58,24 +87,24 @@ def chunk(data: bytes) -> bytes:
     ],
 )
 def test_a_head_that_says_two_things_is_refused_and_the_connection_with_it(
-    service: Service, path: str, headers: list[str]
+    plain: Service, path: str, headers: list[str]
 ) -> None:
-    with wires(service.address) as [wire]:
+    with wires(plain.address) as [wire]:
         wire.ask(path, *headers)
         status, said, _ = wire.answer()
         assert (status, said["connection"]) == (400, "close")
         assert wire.is_cut()
 
 
-def test_nothing_of_a_body_with_two_lengths_is_read(new_database: Callable[[], str]) -> None:
-    with served(new_database(), is_open=False) as service, wires(service.address) as [wire]:
+def test_nothing_of_a_body_with_two_lengths_is_read(guarded: Service) -> None:
+    with wires(guarded.address) as [wire]:
         wire.ask("/v1/spaces/acme/push", "Content-Length: 10", "Transfer-Encoding: chunked")
         assert wire.answer()[0] == 400
         assert wire.is_closed_under(chunk(b" " * (1 << 20)), times=64)
 
 
 @pytest.mark.parametrize("length", ["-1", "1e3", "1_000", "0x10", "9" * 20, "9" * 5000, "5, 5", "", "\xb2"])
-def test_a_length_that_is_none_is_a_400_on_every_server(service: Service, length: str) -> None:
+def test_a_length_that_is_none_is_a_400_on_every_server(plain: Service, length: str) -> None:
     refused = misframed([(b"host", b"hub"), (b"content-length", length.encode("latin-1"))])
     assert refused is not None
     assert refused.status == 400
@@ -83,7 +112,7 @@ def test_a_length_that_is_none_is_a_400_on_every_server(service: Service, length
         "5, 5",
         "\xb2",
     ):  # the server makes one of the first, and the test cannot write the second
-        with wires(service.address) as [wire]:
+        with wires(plain.address) as [wire]:
             wire.ask("/v1/spaces/acme/push", f"Content-Length: {length}")
             assert wire.status() == 400
 
@@ -102,23 +131,16 @@ def test_half_sent_requests_without_a_token_take_no_place(new_database: Callable
             assert device.read_all("Airport", own=True)[0] == {"Airport/a": {}}
 
 
-def test_a_stranger_is_refused_before_more_than_a_short_body_has_come(
-    new_database: Callable[[], str],
-) -> None:
-    with served(new_database(), is_open=False) as service, wires(service.address, 3) as [long, endless, none]:
+def test_a_stranger_is_refused_before_more_than_a_short_body_has_come(guarded: Service) -> None:
+    with wires(guarded.address, 3) as [long, endless, none]:
         long.ask("/v1/spaces/acme/push", LARGE, NONSENSE)
         endless.ask("/v1/spaces/acme/push", "Transfer-Encoding: chunked", NONSENSE)
         none.ask("/v1/spaces/acme/push", LARGE)
         assert [wire.outcome()[0] for wire in (long, endless, none)] == [401] * 3
 
 
-def test_what_a_stranger_sends_after_his_refusal_ends_at_the_limit_of_a_body(
-    new_database: Callable[[], str],
-) -> None:
-    with (
-        served(new_database(), is_open=False, body=1 << 20) as service,
-        wires(service.address) as [wire],
-    ):
+def test_what_a_stranger_sends_after_his_refusal_ends_at_the_limit_of_a_body(guarded: Service) -> None:
+    with wires(guarded.address) as [wire]:
         wire.ask("/v1/spaces/acme/push", "Transfer-Encoding: chunked", NONSENSE)
         assert wire.outcome()[0] == 401
         assert wire.is_closed_under(chunk(b" " * (1 << 18)), times=100)
@@ -253,35 +275,33 @@ def test_the_pushes_of_a_space_do_not_wait_for_one_that_does_not_read_its_answer
 
 # -- who is slow -------------------------------------------------------------------------------------------
 
-BRIEF: dict[str, Any] = {"head_seconds": 0.4, "stall_seconds": 0.4, "pace": 1 << 30}
-
 
 @pytest.mark.parametrize(
     "begun", [b"", b"POST", b"POST /v1/spaces/acme/push HTTP/1.1\r\nHost: hub\r\nX-Mine: 1"]
 )
-def test_a_connection_without_a_whole_head_is_cut(service: Service, begun: bytes) -> None:
-    with served(service.database, **BRIEF) as brief, wires(brief.address) as [wire]:
+def test_a_connection_without_a_whole_head_is_cut(brief: Service, begun: bytes) -> None:
+    with wires(brief.address) as [wire]:
         wire.send(begun)
         assert wire.is_cut()
 
 
-def test_a_head_that_is_begun_after_an_answer_is_cut_too(service: Service) -> None:
-    with served(service.database, **BRIEF) as brief, wires(brief.address) as [wire]:
+def test_a_head_that_is_begun_after_an_answer_is_cut_too(brief: Service) -> None:
+    with wires(brief.address) as [wire]:
         wire.ask("/healthz", method="GET")
         assert wire.answer()[0] == 200
         wire.send(b"POST /v1/sp")
         assert wire.is_cut()
 
 
-def test_a_head_that_does_not_end_is_cut_at_once(service: Service) -> None:
-    with wires(service.address) as [wire]:
+def test_a_head_that_does_not_end_is_cut_at_once(plain: Service) -> None:
+    with wires(plain.address) as [wire]:
         wire.send(b"GET /healthz HTTP/1.1\r\n")
         assert wire.is_closed_under(b"X-Mine: %s\r\n" % (b"x" * 10_000), times=10_000)
 
 
 @pytest.mark.parametrize("length", ["Content-Length: 100", LARGE, "Transfer-Encoding: chunked"])
-def test_a_body_that_does_not_come_is_a_408_and_ends_the_connection(service: Service, length: str) -> None:
-    with served(service.database, **BRIEF) as brief, wires(brief.address) as [wire]:
+def test_a_body_that_does_not_come_is_a_408_and_ends_the_connection(brief: Service, length: str) -> None:
+    with wires(brief.address) as [wire]:
         wire.ask("/v1/spaces/acme/push", length)
         status, headers, body = wire.answer()
         assert (status, json.loads(body)["error"]["code"]) == (408, "too_slow")
@@ -289,14 +309,14 @@ def test_a_body_that_does_not_come_is_a_408_and_ends_the_connection(service: Ser
         assert wire.is_cut()
 
 
-def test_a_body_that_drips_is_cut_and_one_that_keeps_the_pace_is_taken(service: Service) -> None:
+def test_a_body_that_drips_is_cut_and_one_that_keeps_the_pace_is_taken(file: str) -> None:
     with (
-        served(service.database, head_seconds=9, stall_seconds=0.4, pace=100) as brief,
+        served(file, head_seconds=9, stall_seconds=0.3, pace=100) as brief,
         wires(brief.address, 2) as [slow, steady],
     ):
         for wire in (slow, steady):
-            wire.ask("/v1/spaces/acme/push", "Content-Length: 200")
-        for _ in range(10):
+            wire.ask("/v1/spaces/acme/push", "Content-Length: 120")
+        for _ in range(6):
             with suppress(ConnectionError):
                 slow.send(b" ")
             steady.send(b" " * 20)
@@ -305,12 +325,19 @@ def test_a_body_that_drips_is_cut_and_one_that_keeps_the_pace_is_taken(service: 
         assert steady.outcome() == (400, "malformed")
 
 
-def test_who_does_not_read_his_answer_is_cut_and_his_place_is_free(service: Service) -> None:
-    pull = fill(service, "unread", 4 << 20)
-    limits = BRIEF | {"under_way": 1}
-    with served(service.database, **limits) as brief, wires(brief.address, buffer=4096) as [reader]:
+def test_who_does_not_read_his_answer_is_cut_and_his_place_is_free(file: str, plain: Service) -> None:
+    pull = fill(plain, "unread", 4 << 20)
+    with (
+        served(file, stall_seconds=0.2, pace=1 << 30, under_way=1) as brief,
+        wires(brief.address, buffer=4096) as [reader],
+    ):
         reader.ask("/v1/spaces/unread/pull", f"Content-Length: {len(pull)}", body=pull)
         assert reader.status() == 200
         other = brief.device("unread")
         wait_for(lambda: other.send("pull", other.pull_document({}))[0] == 200, "the place is not given back")
         assert reader.rest() < 4 << 20
+
+
+def test_who_asks_again_and_again_and_reads_nothing_is_cut(brief: Service) -> None:
+    with wires(brief.address, buffer=4096) as [wire]:
+        assert wire.is_closed_under(b"GET /openapi.json HTTP/1.1\r\nHost: hub\r\n\r\n", times=100_000)

@@ -63,8 +63,13 @@ def test_a_transaction_whose_tenure_ends_before_its_commit_is_rolled_back(
 
 def test_a_tenure_ends_once_and_not_while_it_is_held() -> None:
     tenure, ended = Tenure(), threading.Event()
+
+    def end() -> None:
+        if tenure.end():
+            ended.set()
+
     with tenure.held():
-        thread = threading.Thread(target=lambda: tenure.end() and ended.set())
+        thread = threading.Thread(target=end)
         thread.start()
         assert not ended.wait(0.05)
     thread.join(PATIENCE)

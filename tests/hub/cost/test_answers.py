@@ -13,7 +13,7 @@ import pytest
 
 from statesync.hub import Hub, HubLimits, serving
 
-from .devices import Device, Service, delete, upsert
+from ..devices import Device, Service, delete, upsert
 
 RECORD, CARRIES, TOUCHED = 2000, 10_000, 60_000
 BIG = {"text": "x" * 1900}

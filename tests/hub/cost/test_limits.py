@@ -1,65 +1,19 @@
-"""What one request may cost: limits, time and a share for surveys, filters that are matched by look-up."""
+"""Limits of surveys and filters, and what no database takes: all of it is refused before one is asked."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from attrs import evolve
 
-from statesync.hub import Hub, HubLimits, Refused
-from statesync.hub.db.database import Database
-from statesync.hub.survey import Pace
+from statesync.hub import Hub, HubLimits
 
-from .devices import Device, upsert
+from ..devices import Device, upsert
+from .asking import ask, fill, refusal, survey_document, without_database
 
 SMALL = HubLimits(columns=3, bounds=3, filter_fields=2, filter_values=3)
-
-
-def survey_document(**override: Any) -> dict[str, Any]:
-    document = {
-        "client": "me",
-        "hub": None,
-        "epoch": None,
-        "object": "Airport",
-        "columns": ["n"],
-        "bounds": [""],
-    }
-    return document | override
-
-
-def ask(hub: Hub, verb: str, document: dict[str, Any] | str) -> dict[str, Any]:
-    work: Callable[[str, bytes], bytes] = getattr(hub, verb)
-    body = document if isinstance(document, str) else json.dumps(document)
-    answer: dict[str, Any] = json.loads(work("one", body.encode()))
-    return answer
-
-
-def refusal(hub: Hub, verb: str, document: dict[str, Any] | str) -> tuple[int, str, str]:
-    with pytest.raises(Refused) as caught:
-        ask(hub, verb, document)
-    return caught.value.status, caught.value.problem.code, caught.value.problem.message
-
-
-def fill(hub: Hub, device: Device, count: int, **record: Any) -> None:
-    changes = [upsert(f"k{n:05}", {"n": n, **record}) for n in range(count)]
-    for first in range(0, count, 10_000):
-        ask(hub, "push", device.push_document(*changes[first : first + 10_000], number=first // 10_000 + 1))
-
-
-@contextmanager
-def without_database(hub: Hub) -> Iterator[None]:
-    """Take the hub its database: whoever asks it fails."""
-    kept = hub.database
-    hub.database = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        hub.database = kept
 
 
 # -- limits ------------------------------------------------------------------------------------------
@@ -102,7 +56,7 @@ def test_what_is_at_its_limit_is_answered(hub: Hub, device: Device) -> None:
 
 @pytest.mark.parametrize(
     ("limit", "value"), [("columns", 0), ("bounds", 0), ("filter_fields", 101), ("filter_values", 10_001),
-                         ("survey_time", 0.0), ("survey_time", -1.0)],
+                         ("survey_seconds", 0.0), ("survey_seconds", float("nan")), ("rate", float("inf"))],
 )  # fmt: skip
 def test_a_limit_out_of_its_range_is_refused_with_its_name(limit: str, value: float) -> None:
     with pytest.raises(ValueError, match=limit):
@@ -199,97 +153,3 @@ def test_a_filter_of_ten_thousand_values_costs_hardly_more_than_one_of_ten(hub: 
 
     few = min(seconds(10) for _ in range(3))
     assert min(seconds(10_000) for _ in range(3)) < 20 * few
-
-
-# -- surveys -----------------------------------------------------------------------------------------
-
-
-def whole(hub: Hub, document: dict[str, Any]) -> tuple[int, int, int]:
-    """Ask on until all is tallied; return the count, the sum of the digests, and the requests it took."""
-    count = total = requests = 0
-    while True:
-        answer = ask(hub, "survey", document)
-        requests += 1
-        count += sum(tally["count"] for tally in answer["tallies"])
-        total += sum(int(tally["digest"], 16) for tally in answer["tallies"])
-        if answer["goes_on_at"] is None:
-            return count, total % 2**64, requests
-        assert answer["goes_on_at"] > document["bounds"][0]
-        document = document | {"bounds": [answer["goes_on_at"]]}
-
-
-def test_a_survey_that_takes_too_long_is_answered_in_parts_that_add_up(hub: Hub, device: Device) -> None:
-    fill(hub, device, 30)
-    count, total, requests = whole(hub, survey_document(partial=True))
-    assert (count, requests) == (30, 1)
-    hub.limits = evolve(hub.limits, survey_time=1e-9)
-    assert whole(hub, survey_document(partial=True)) == (count, total, 30)
-
-
-def test_who_takes_no_parts_is_told_the_limit_and_what_to_do(hub: Hub, device: Device) -> None:
-    fill(hub, device, 2)
-    hub.limits = evolve(hub.limits, survey_time=1e-9)
-    status, code, message = refusal(hub, "survey", survey_document())
-    assert (status, code) == (422, "survey_too_long")
-    assert "1e-09 seconds" in message
-    assert "newer statesync" in message
-
-
-def test_a_list_that_takes_too_long_goes_on_where_it_ended(hub: Hub, device: Device) -> None:
-    fill(hub, device, 3)
-    hub.limits = evolve(hub.limits, survey_time=1e-9)
-    found: list[list[str]] = []
-    low: str | None = ""
-    while low is not None:
-        answer = ask(hub, "survey", survey_document(listed=True, bounds=[low]))
-        found.append([record["key"] for record in answer["records"]])
-        low = answer["goes_on_at"]
-    assert found == [["k00000"], ["k00001"], ["k00002"]]
-
-
-class Watched(Database):
-    """A database that notes the rows and the bytes of data that each statement brings."""
-
-    most_rows = 0
-    most_bytes = 0
-
-    def run(self, sql: str, *parameters: object) -> Any:
-        rows = super().run(sql, *parameters)
-        return self.noted(rows.fetchall()) if "FROM record" in sql else rows
-
-    def noted(self, rows: list[Any]) -> Any:
-        self.most_rows = max(self.most_rows, len(rows))
-        self.most_bytes = max(self.most_bytes, sum(len(row[-1] or "") for row in rows))
-        return Rows(rows)
-
-
-class Rows:
-    def __init__(self, rows: list[Any]) -> None:
-        self.rows = rows
-
-    def fetchall(self) -> list[Any]:
-        return self.rows
-
-    def fetchone(self) -> Any:
-        return self.rows[0]
-
-
-def test_a_survey_reads_some_records_at_a_time_and_large_ones_alone(hub: Hub, device: Device) -> None:
-    fill(hub, device, 1200)
-    large = [upsert(f"l{n}", {"n": n, "text": "é" * 100_000}) for n in range(20)]
-    ask(hub, "push", device.push_document(*large, number=2))
-    expected = whole(hub, survey_document(bounds=["", "k00600", "l1"]))
-    hub.database = watched = Watched(hub.database.pool, hub.database.dialect)
-    assert whole(hub, survey_document(bounds=["", "k00600", "l1"])) == expected
-    assert expected[0] == 1220
-    assert watched.most_rows <= 501
-    assert watched.most_bytes < 1_000_000
-
-
-def test_a_survey_rests_while_others_ask() -> None:
-    asked = iter(range(1_000_000))
-    pace = Pace(1000.0, lambda: next(asked))
-    begun, worked = time.monotonic(), time.thread_time()
-    while time.monotonic() - begun < 0.2:
-        assert pace.goes_on()
-    assert time.thread_time() - worked < 0.4 * (time.monotonic() - begun)
