@@ -77,8 +77,9 @@ _REFUSALS = {
     "there can be no such space (`bad_space`) or batch (`duplicate_key`).",
     429: "Too many requests with this token (`too_many_requests`); Retry-After says when to come again.",
     500: "A defect of the hub (`internal_error`); `not_applied`: nothing of the batch was applied.",
-    503: "Busy (`busy`), or without its database (`database_unavailable`); `outcome_unknown`: send the same "
-    "again. Retry-After says when.",
+    503: "Busy (`busy`), without its database (`database_unavailable`), or with one that only reads "
+    "(`database_read_only`); `outcome_unknown`: send the same again. Retry-After says when.",
+    507: "The hub's disk is full (`storage_full`), and nothing was applied. Retry-After says when.",
 }
 _OF_EVERY_ROUTE = (400, 404, 405, 500)
 
@@ -121,7 +122,7 @@ def _paths() -> dict[str, Any]:
             "post": _operation("survey", "Ask what the hub has, to compare", "Survey", "SurveyAnswer"),
         },
         "/healthz": {"get": _question("health", "Does the process run?", ())},
-        "/readyz": {"get": _question("ready", "Can requests be served now?", (503,))},
+        "/readyz": {"get": _question("ready", "Can requests be served now?", (503, 507))},
         "/openapi.json": {"get": _question("openapi", "This document", (), {"type": "object"})},
     }
 
