@@ -337,7 +337,7 @@ def _forget_above(device: Device, version: int) -> Device:
         evolve(
             each,
             base=1 if each.base > version else each.base,
-            since=0 if each.since > version else each.since,
+            since=1 if each.since > version else each.since,
         )
         for each in device.outbox
     )
