@@ -72,6 +72,10 @@ from statesync.lifecycle import (
     Phase,
     Trigger,
 )
+from statesync.net.options import (
+    ClientCertificate,
+    Trust,
+)
 from statesync.net.remote import (
     HttpRemote,
     Remote,
@@ -152,6 +156,7 @@ __all__ = [
     "CancelOptions",
     "Change",
     "Chart",
+    "ClientCertificate",
     "Complaint",
     "Conflict",
     "ConflictEntry",
@@ -232,6 +237,7 @@ __all__ = [
     "SyncType",
     "Tally",
     "Trigger",
+    "Trust",
     "Unauthorized",
     "UnknownObject",
     "Unreachable",

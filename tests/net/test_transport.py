@@ -8,16 +8,12 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
-import msgspec
 import pytest
-from attrs import define, field
-from rig.certificates import make_certificate
 from rig.device import device_at
 
 from statesync import (
@@ -29,143 +25,17 @@ from statesync import (
     RemoteError,
     Unreachable,
 )
-from statesync.wire import Page, Pull
 
-PATIENCE = 10.0
-PULL = Pull("client", 0, None, None, {}, 10)
-PAGE = msgspec.json.encode(Page("hub", "epoch", 0, [], {}, more=False))
-
-Answer = Callable[[socket.socket], None]
-"""Writes an answer into the connection, or waits for its end."""
-
-
-def answered(body: bytes, *headers: str, length: int | None = None) -> Answer:
-    lines = ("HTTP/1.1 200 OK", f"Content-Length: {len(body) if length is None else length}", *headers)
-    head = "".join(f"{line}\r\n" for line in lines).encode()
-    return lambda link: link.sendall(head + b"\r\n" + body)
-
-
-def silent(link: socket.socket) -> None:
-    link.recv(1)
-
-
-def endless(link: socket.socket) -> None:
-    link.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
-    while True:
-        link.sendall(bytes(1 << 20))
-
-
-@contextmanager
-def at_once() -> Iterator[None]:
-    """Hold the block to a time that is short beside the time-outs that it must not wait for."""
-    began = time.monotonic()
-    yield
-    assert time.monotonic() - began < PATIENCE
-
-
-@define(eq=False)
-class Server:
-    """A server that gives one answer after the other, on as many connections as it is asked on."""
-
-    tls: ssl.SSLContext | None
-    answers: SimpleQueue[Answer] = field(factory=SimpleQueue)
-    links: list[socket.socket] = field(factory=list)
-    ended: SimpleQueue[None] = field(factory=SimpleQueue)
-    """A None for every connection that the device has ended."""
-
-    def serve(self, listener: socket.socket, threads: list[threading.Thread]) -> None:
-        while True:
-            try:
-                link, _ = listener.accept()
-            except OSError:  # the test is over
-                return
-            threads.append(threading.Thread(target=self._converse, args=(link,)))
-            threads[-1].start()
-
-    def _converse(self, plain: socket.socket) -> None:
-        try:
-            with self.tls.wrap_socket(plain, server_side=True) if self.tls else plain as link:
-                self.links.append(link)
-                while _has_request(link):
-                    self.answers.get(timeout=PATIENCE)(link)
-        except OSError:  # cut, or a device that does not trust the certificate
-            pass
-        finally:
-            plain.close()
-            self.ended.put(None)
-
-
-def _has_request(link: socket.socket) -> bool:
-    message = b""
-    while b"\r\n\r\n" not in message:
-        part = link.recv(1 << 16)
-        if not part:
-            return False
-        message += part
-    top, _, body = message.partition(b"\r\n\r\n")
-    (length,) = (int(line.split(b":")[1]) for line in top.lower().split(b"\r\n") if b"content-length" in line)
-    while len(body) < length:
-        body += link.recv(1 << 16)
-    return True
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    return make_certificate(tmp_path_factory.mktemp("tls"))
-
-
-@contextmanager
-def serving(tls: ssl.SSLContext | None) -> Iterator[tuple[Server, int]]:
-    server, threads = Server(tls), list[threading.Thread]()
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        threads.append(threading.Thread(target=server.serve, args=(listener, threads)))
-        threads[0].start()
-        yield server, listener.getsockname()[1]
-        listener.shutdown(socket.SHUT_RDWR)
-        for link in server.links:
-            with suppress(OSError):  # the device has hung up already
-                socket.socket.shutdown(link, socket.SHUT_RDWR)
-        for thread in threads:
-            thread.join(PATIENCE)
-            assert not thread.is_alive()
-
-
-@define(eq=False)
-class Meeting:
-    """A server, and how to reach it."""
-
-    server: Server
-    url: str
-    trust: dict[str, Any]
-    stack: ExitStack
-
-    def remote(self, **options: Any) -> HttpRemote:
-        return self.stack.enter_context(closing(HttpRemote(self.url, "acme", **self.trust, **options)))
-
-    def will(self, *answers: Answer) -> None:
-        for answer in answers:
-            self.server.answers.put(answer)
-
-
-@pytest.fixture(params=["http", "https"])
-def meeting(request: pytest.FixtureRequest, certificate: tuple[str, str]) -> Iterator[Meeting]:
-    tls = None
-    if request.param == "https":
-        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        tls.load_cert_chain(*certificate)
-    trust = {"ca_certs": certificate[0]} if tls else {}
-    with serving(tls) as (server, port), ExitStack() as stack:
-        yield Meeting(server, f"{request.param}://localhost:{port}", trust, stack)
-
+from .server import PAGE, PATIENCE, PULL, Answer, Meeting, Server, answered, at_once, endless, serving, silent
 
 # -- kept ------------------------------------------------------------------------------------------------
 
 
-def test_requests_go_over_one_connection(meeting: Meeting) -> None:
-    meeting.will(*[answered(PAGE)] * 3)
-    remote = meeting.remote()
+def test_requests_go_over_one_connection(any_way: Meeting) -> None:
+    any_way.will(*[answered(PAGE)] * 3)
+    remote = any_way.remote()
     assert [remote.pull(PULL).hub for _ in range(3)] == ["hub"] * 3
-    assert len(meeting.server.links) == 1
+    assert len(any_way.server.links) == 1
 
 
 def test_a_connection_that_the_hub_has_ended_meanwhile_is_not_asked_on(meeting: Meeting) -> None:
@@ -178,43 +48,43 @@ def test_a_connection_that_the_hub_has_ended_meanwhile_is_not_asked_on(meeting: 
     assert len(meeting.server.links) == 2
 
 
-def test_a_hub_that_says_that_it_will_hang_up_is_connected_to_anew(meeting: Meeting) -> None:
-    meeting.will(*[answered(PAGE, "Connection: close")] * 2)
-    remote = meeting.remote()
+def test_a_hub_that_says_that_it_will_hang_up_is_connected_to_anew(any_way: Meeting) -> None:
+    any_way.will(*[answered(PAGE, "Connection: close")] * 2)
+    remote = any_way.remote()
     for _ in range(2):
         remote.pull(PULL)
-    assert len(meeting.server.links) == 2
+    assert len(any_way.server.links) == 2
 
 
-def test_a_remote_that_is_closed_or_forgotten_ends_its_connection(meeting: Meeting) -> None:
-    meeting.will(*[answered(PAGE)] * 2)
-    remote = meeting.remote()
+def test_a_remote_that_is_closed_or_forgotten_ends_its_connection(any_way: Meeting) -> None:
+    any_way.will(*[answered(PAGE)] * 2)
+    remote = any_way.remote()
     remote.pull(PULL)
     remote.close()
-    meeting.server.ended.get(timeout=PATIENCE)
-    forgotten = HttpRemote(meeting.url, "acme", **meeting.trust)
+    any_way.server.ended.get(timeout=PATIENCE)
+    forgotten = HttpRemote(any_way.url, "acme", **any_way.way)
     forgotten.pull(PULL)
     del forgotten
     gc.collect()
-    meeting.server.ended.get(timeout=PATIENCE)
+    any_way.server.ended.get(timeout=PATIENCE)
 
 
 # -- cut -------------------------------------------------------------------------------------------------
 
 
-def test_a_request_that_takes_too_long_ends_at_its_time_out(meeting: Meeting) -> None:
-    meeting.will(silent, answered(PAGE))
-    remote = meeting.remote(request_timeout=0.3)
+def test_a_request_that_takes_too_long_ends_at_its_time_out(any_way: Meeting) -> None:
+    any_way.will(silent, answered(PAGE))
+    remote = any_way.remote(request_timeout=0.3)
     with at_once(), pytest.raises(ConnectionLost, match=r"not there after 0\.3 seconds") as raised:
         remote.pull(PULL)
     assert raised.value.maybe_applied
     assert remote.pull(PULL).hub == "hub"
 
 
-def test_a_hub_that_falls_silent_is_given_up_after_the_read_time_out(meeting: Meeting) -> None:
-    meeting.will(silent)
+def test_a_hub_that_falls_silent_is_given_up_after_the_read_time_out(any_way: Meeting) -> None:
+    any_way.will(silent)
     with at_once(), pytest.raises(ConnectionLost):
-        meeting.remote(read_timeout=0.3).pull(PULL)
+        any_way.remote(read_timeout=0.3).pull(PULL)
 
 
 def test_a_server_that_does_not_speak_tls_is_given_up_after_the_connect_time_out() -> None:
@@ -229,8 +99,8 @@ def test_a_server_that_does_not_speak_tls_is_given_up_after_the_connect_time_out
         remote.pull(PULL)
 
 
-def test_an_interrupted_request_ends_at_once(meeting: Meeting) -> None:
-    remote = meeting.remote()
+def test_an_interrupted_request_ends_at_once(any_way: Meeting) -> None:
+    remote = any_way.remote()
     asked = threading.Event()
 
     def wait(link: socket.socket) -> None:
@@ -241,7 +111,7 @@ def test_an_interrupted_request_ends_at_once(meeting: Meeting) -> None:
         asked.wait(PATIENCE)
         remote.interrupt()
 
-    meeting.will(wait, answered(PAGE))
+    any_way.will(wait, answered(PAGE))
     other = threading.Thread(target=interrupt)
     other.start()
     with at_once(), pytest.raises(ConnectionLost) as raised:
@@ -280,7 +150,7 @@ def test_an_interrupt_with_nothing_under_way_harms_nothing(meeting: Meeting) -> 
 
 def test_the_grace_of_a_cancel_bounds_a_hub_that_says_nothing(meeting: Meeting, tmp_path: Path) -> None:
     """K7: what was asked for and not answered is dropped, or is in doubt."""
-    with device_at(tmp_path / "device.db", meeting.url, "acme", **meeting.trust) as device:
+    with device_at(tmp_path / "device.db", meeting.url, "acme", **meeting.way) as device:
         device.add(1)
         meeting.will(silent)
         session = device.scope.start_sync()
@@ -302,11 +172,9 @@ def wait_for_request(server: Server) -> None:
 
 
 @pytest.fixture
-def mistrusted(certificate: tuple[str, str]) -> Iterator[str]:
+def mistrusted(server_tls: ssl.SSLContext) -> Iterator[str]:
     """The address of a server whose certificate nobody vouches for."""
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(*certificate)
-    with serving(tls) as (_, port):
+    with serving(server_tls) as (_, port):
         yield f"https://localhost:{port}"
 
 
@@ -346,14 +214,14 @@ def test_a_file_without_certificates_is_refused_at_once(tmp_path: Path, content:
     ids=["short", "short gzip", "no gzip", "broken gzip", "short chunk", "no chunk", "none"],
 )
 def test_an_answer_that_breaks_off_is_told_as_lost_and_the_next_one_is_read(
-    meeting: Meeting, answer: Answer
+    any_way: Meeting, answer: Answer
 ) -> None:
     def and_hang_up(link: socket.socket) -> None:
         answer(link)
         socket.socket.shutdown(link, socket.SHUT_RDWR)
 
-    meeting.will(and_hang_up, answered(PAGE))
-    remote = meeting.remote()
+    any_way.will(and_hang_up, answered(PAGE))
+    remote = any_way.remote()
     with pytest.raises(ConnectionLost, match="broke before the answer was there") as raised:
         remote.pull(PULL)
     assert raised.value.retryable
@@ -362,41 +230,41 @@ def test_an_answer_that_breaks_off_is_told_as_lost_and_the_next_one_is_read(
     assert remote.pull(PULL).hub == "hub"
 
 
-def test_packed_and_chunked_answers_are_read(meeting: Meeting) -> None:
+def test_packed_and_chunked_answers_are_read(any_way: Meeting) -> None:
     chunk = f"{len(PAGE):x}\r\n".encode() + PAGE + b"\r\n0\r\n\r\n"
-    meeting.will(
+    any_way.will(
         answered(gzip.compress(PAGE), "Content-Encoding: gzip"),
         lambda link: link.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk),
         answered(PAGE),
     )
-    remote = meeting.remote(compress=True)
+    remote = any_way.remote(compress=True)
     assert [remote.pull(PULL).hub for _ in range(3)] == ["hub"] * 3
-    assert len(meeting.server.links) == 1
+    assert len(any_way.server.links) == 1
 
 
 @pytest.mark.parametrize("packed", [True, False])
 def test_an_answer_over_the_limit_is_no_lost_one_and_ends_its_connection(
-    meeting: Meeting, *, packed: bool
+    any_way: Meeting, *, packed: bool
 ) -> None:
     zeros = gzip.compress(bytes(1 << 20))
-    meeting.will(answered(zeros, "Content-Encoding: gzip") if packed else endless, answered(PAGE))
-    remote = meeting.remote(max_answer=1 << 16)
+    any_way.will(answered(zeros, "Content-Encoding: gzip") if packed else endless, answered(PAGE))
+    remote = any_way.remote(max_answer=1 << 16)
     with pytest.raises(BadAnswer, match="more than 65536 bytes") as raised:
         remote.pull(PULL)
-    meeting.server.ended.get(timeout=PATIENCE)
+    any_way.server.ended.get(timeout=PATIENCE)
     assert raised.value.maybe_applied
     assert remote.pull(PULL).hub == "hub"
 
 
-def test_a_lost_answer_ends_its_connection_while_somebody_still_looks_at_the_error(meeting: Meeting) -> None:
+def test_a_lost_answer_ends_its_connection_while_somebody_still_looks_at_the_error(any_way: Meeting) -> None:
     def noise(link: socket.socket) -> None:
         link.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
         silent(link)
 
-    meeting.will(noise)
+    any_way.will(noise)
     with pytest.raises(ConnectionLost) as raised:
-        meeting.remote().pull(PULL)
-    meeting.server.ended.get(timeout=PATIENCE)
+        any_way.remote().pull(PULL)
+    any_way.server.ended.get(timeout=PATIENCE)
     assert raised.value.maybe_applied
 
 
