@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import ssl
-from http.client import BadStatusLine, RemoteDisconnected
+from http.client import BadStatusLine, HTTPException, RemoteDisconnected
 
 from urllib3.exceptions import HTTPError
 
@@ -34,17 +34,19 @@ def not_connected(url: str, connection: Connection, error: BaseException) -> Unr
     proxy = connection.route.proxy
     if proxy and (refusal := _REFUSED_TUNNEL.match(str(error))):
         return refused_by_proxy(url, connection, int(refusal[1]), refusal[2])
-    who = url if proxy is None or connection.has_met_proxy else f"the proxy {proxy.address}"
+    # No answer is read before the connection stands, but for a proxy's.
+    is_proxys = proxy and (not connection.has_met_proxy or isinstance(error, HTTPException))
+    who = f"the proxy {connection.route.first}" if is_proxys else url
     if isinstance(error, ssl.SSLError) and error.reason in _NO_TLS:
         return Unreachable(f"{who} does not speak TLS: its address begins with http://. Nothing was sent")
     if isinstance(error, ssl.SSLCertVerificationError):
         return Unreachable(
-            f"{who} cannot be reached ({plainly(error)}); nothing was sent; ca_certs, or SSL_CERT_FILE, names the"
-            " certificates to trust, and trust='system' trusts those of the system's store"
+            f"{who} cannot be reached ({plainly(error)}); nothing was sent; ca_certs, or SSL_CERT_FILE, "
+            "names the certificates to trust, and trust='system' takes those of the system's store"
         )
     if refuses_certificate(error):
         return no_certificate(who, error)
-    hint = certificate_hint(connection, error)
+    hint = "" if is_proxys else certificate_hint(connection, error)
     return Unreachable(f"{who} cannot be reached ({plainly(error)}); nothing was sent{hint}", retryable=True)
 
 
@@ -78,7 +80,7 @@ def no_certificate(who: str, error: BaseException) -> Unreachable:
 
 
 def certificate_hint(connection: Connection, error: BaseException) -> str:
-    """Return what may be the cause where a TLS server hangs up as it is spoken to first: most do not say it."""
+    """Return what may be the cause where a TLS server hangs up as it is spoken to first: few say it."""
     if not (connection.route.hub.is_secure and is_silent_end(error)):
         return ""
     return "; so ends a hub that asks for a client certificate, if it gets none or one that it does not trust"

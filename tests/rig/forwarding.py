@@ -53,11 +53,14 @@ class Forwarder:
             self.threads[-1].start()
 
     def _converse(self, plain: socket.socket) -> None:
-        with suppress(OSError), plain:
-            with self.tls.wrap_socket(plain, server_side=True) if self.tls else plain as link:
-                self.links.append(link)
-                while self._treat(link, *_read_head(link)):
-                    pass
+        with (
+            suppress(OSError),
+            plain,
+            self.tls.wrap_socket(plain, server_side=True) if self.tls else plain as link,
+        ):
+            self.links.append(link)
+            while self._treat(link, *_read_head(link)):
+                pass
 
     def _treat(self, link: socket.socket, head: bytes, rest: bytes) -> bool:
         """Do what a request asks for; tell whether others may follow on the same connection."""
@@ -122,6 +125,9 @@ def _read_head(link: socket.socket) -> tuple[bytes, bytes]:
     message = b""
     while b"\r\n\r\n" not in message:
         part = link.recv(1 << 16)
+        if part.startswith(b"\x16"):  # TLS, where none is spoken
+            link.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+            return b"", b""
         if not part:
             return b"", b""
         message += part
