@@ -7,7 +7,7 @@ from contextlib import closing
 
 import click
 
-from statesync.cli.devices import opened
+from statesync.cli.devices import opened, remote_options
 from statesync.cli.printing import (
     database_argument,
     json_option,
@@ -17,7 +17,6 @@ from statesync.cli.printing import (
     print_table,
     say,
 )
-from statesync.cli.remotes import remote_options
 from statesync.diagnosis import ObjectDiagnosis
 from statesync.errors import StoreCorrupt
 from statesync.net.remote import HttpRemote

@@ -6,11 +6,10 @@ import click
 from attrs import frozen
 
 from statesync.cli.commands import visible
-from statesync.cli.devices import opened
+from statesync.cli.devices import opened, remote_options
 from statesync.cli.interrupt import cancelled_by_interrupt
 from statesync.cli.printing import database_argument, json_option, print_json, say
 from statesync.cli.progress import SessionBar
-from statesync.cli.remotes import remote_options
 from statesync.conflicts import POLICIES
 from statesync.errors import (
     AllRejected,

@@ -34,7 +34,7 @@ _Answer = TypeVar("_Answer", PushAnswer, Page, SurveyAnswer)
 
 _RETRYABLE = frozenset({408, 429})
 _WORTH_PACKING = 1 << 10
-_TOKEN = re.compile(r"[!-~]+")
+_TOKEN = re.compile(r"[!-~]*")
 _IN_A_PATH = "/%:@!$&'()*+,;=~"
 
 
@@ -211,7 +211,7 @@ def _checked(token: str) -> str:
     trimmed = token.strip()
     if not _TOKEN.fullmatch(trimmed):
         raise BadOptions(
-            "the token is empty, or has a space, a line break or a character that is not ASCII in it; no "
-            "token has: copy it again as `statesync hub token create` has printed it"
+            "the token has a space, a line break or a character that is not ASCII in it, and no token has: "
+            "copy it again as `statesync hub token create` has printed it"
         )
     return trimmed

@@ -102,7 +102,7 @@ def test_an_address_that_is_none_is_shown_without_its_password(url: str) -> None
     assert "cret" not in shown
 
 
-@pytest.mark.parametrize("token", ["", " ", "a b", "a\nb", "a\x00b", "caf\u00e9-s3cret", "s3cret\r\nX: y"])
+@pytest.mark.parametrize("token", ["a b", "a\nb", "a\x00b", "caf\u00e9-s3cret", "s3cret\r\nX: y"])
 def test_a_token_that_cannot_be_one_is_refused_and_not_quoted(token: str) -> None:
     with pytest.raises(BadOptions, match="the token") as raised:
         HttpRemote("http://hub", "acme", token)
