@@ -187,7 +187,7 @@ def test_a_proxy_that_says_nothing_is_given_up_after_the_connect_time_out() -> N
 
 def chosen(url: str, said: str | None = "environment") -> str | None:
     proxy = proxy_for(hub_at(url), said)
-    return proxy and str(proxy.address)
+    return None if proxy is None else str(proxy.address)
 
 
 @pytest.fixture

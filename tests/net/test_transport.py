@@ -26,7 +26,7 @@ from statesync import (
     RemoteError,
     Unreachable,
 )
-from statesync.wire import Change, Push
+from statesync.wire import Push
 
 from .server import PAGE, PATIENCE, PULL, Answer, Meeting, Server, answered, at_once, endless, serving, silent
 
@@ -294,9 +294,7 @@ def test_what_a_hub_says_before_it_has_read_everything_is_heard() -> None:
 
         thread = threading.Thread(target=refuse)
         thread.start()
-        push = Push(
-            "client", 1, "batch", None, None, [Change("Airport", "a", "insert", 0, {"x": "y" * (16 << 20)})]
-        )
+        push = Push("client", 1, "batch", None, None, msgspec.Raw(b'["%s"]' % (b"x" * (16 << 20))))
         with (
             closing(HttpRemote(f"http://127.0.0.1:{port}", "acme")) as remote,
             pytest.raises(RemoteError, match="body_too_large") as raised,
@@ -343,8 +341,8 @@ def test_an_answer_over_the_limit_is_no_lost_one_and_ends_its_connection(
 
 def test_zstd_is_refused_that_wants_more_memory_than_an_answer_may() -> None:
     """Its window is memory, however little comes out of it."""
-    level = {zstd.CompressionParameter.window_log: 27}
-    large = zstd.ZstdCompressor(options=level)
+    options: dict[int, int] = {zstd.CompressionParameter.window_log: 27}
+    large = zstd.ZstdCompressor(options=options)
     packed = large.compress(PAGE + b" " * (9 << 20)) + large.flush()
     with serving(None) as (server, port), closing(HttpRemote(f"http://127.0.0.1:{port}", "acme")) as remote:
         server.answers.put(answered(packed, "Content-Encoding: zstd"))
