@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
+import threading
+import time
 import traceback
+from base64 import b64encode
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 from rig.forwarding import forwarding
@@ -91,7 +94,9 @@ def test_a_proxy_that_asks_for_a_password_is_given_it_and_nobody_else_is(
         server.answers.put(answered(PAGE))
         assert remote.pull(PULL).hub == "hub"
         assert "proxy-authorization" not in proxy.passed
-        assert "s3cret" not in f"{caplog.text}{remote!r}{vars(remote)}{vars(remote._transport)}"
+        shown = f"{caplog.text}{remote!r}{vars(remote)}{vars(remote._transport)}"
+        assert "s3cret" not in shown
+        assert b64encode(f"till:{PASSWORD}".encode()).decode() not in shown
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
@@ -180,6 +185,29 @@ def test_a_proxy_that_says_nothing_is_given_up_after_the_connect_time_out() -> N
             pytest.raises(Unreachable, match=r"timed out after 0\.2 seconds.*nothing was sent"),
         ):
             remote.pull(PULL)
+
+
+def test_a_proxy_that_drips_its_word_is_given_up_after_the_connect_time_out() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def drip() -> None:
+            link, _ = listener.accept()
+            with link, suppress(OSError):  # given up
+                for _ in range(100):
+                    link.sendall(b"H")
+                    time.sleep(0.05)
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        proxy = f"http://localhost:{listener.getsockname()[1]}"
+        began = time.monotonic()
+        with (
+            closing(HttpRemote("https://hub.example", "acme", proxy=proxy, connect_timeout=0.3)) as remote,
+            pytest.raises(Unreachable, match=r"timed out after 0\.3 seconds.*nothing was sent"),
+        ):
+            remote.pull(PULL)
+        assert time.monotonic() - began < 2
+        thread.join()
 
 
 # -- which one -------------------------------------------------------------------------------------------

@@ -94,6 +94,17 @@ def test_an_address_that_refuses_holds_nobody_up(known_as: Resolver) -> None:
         assert time.monotonic() - began < 2 * HEAD_START
 
 
+def test_an_address_that_refuses_lets_the_next_one_begin_at_once(
+    dead: list[tuple[str, int]], known_as: Resolver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("statesync.net.reach.HEAD_START", 0.5)
+    with serving(None) as (_, port):
+        known_as(dead[0], ("127.0.0.1", 9), ("127.0.0.1", port))
+        began = time.monotonic()
+        reach("hub.example", 80, Patience(PATIENCE, never)).close()
+        assert 0.5 <= time.monotonic() - began < 0.95
+
+
 def test_where_every_address_refuses_the_refusal_is_told(known_as: Resolver) -> None:
     known_as(("127.0.0.1", 9), ("127.0.0.2", 9))
     with pytest.raises(OSError, match="refused") as raised:
