@@ -5,6 +5,10 @@ are ``statesync.hub``, ``statesync.diagram``, ``statesync.verify`` and ``statesy
 them may change with every release.
 """
 
+from statesync.complaints import (
+    Complaint,
+    Repair,
+)
 from statesync.conflicts import (
     LATER,
     Conflict,
@@ -37,6 +41,7 @@ from statesync.errors import (
     NothingToCancel,
     RemoteError,
     StaleRunner,
+    Stopped,
     StoreChanged,
     StoreCorrupt,
     StoreError,
@@ -89,10 +94,6 @@ from statesync.session.handle import (
     OnProgress,
     OnSuccess,
     Session,
-)
-from statesync.store.care.doctor import (
-    Complaint,
-    Repair,
 )
 from statesync.store.tracking.model import (
     Model,
@@ -214,6 +215,7 @@ __all__ = [
     "SessionInfo",
     "StaleRunner",
     "State",
+    "Stopped",
     "Store",
     "StoreChanged",
     "StoreCorrupt",

@@ -7,6 +7,7 @@ So what travels follows the differences, not the data. Nothing is changed on eit
 from __future__ import annotations
 
 import sqlite3
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Protocol
@@ -25,6 +26,10 @@ from statesync.store.tracking.objects import TrackedObject
 from statesync.wire import Finding, Survey, SurveyAnswer
 
 _RANGE = 1000
+"""Records in a range of keys, about."""
+
+_RANGES = 1000
+"""Ranges of keys that one request asks for."""
 
 
 class SurveyRemote(Remote, Protocol):
@@ -129,19 +134,49 @@ class _Inquiry:
         return ObjectDiagnosis(tracked.name, whole.here, whole.there, waiting, found, local, held, parked)
 
     def _unequal(self, tracked: TrackedObject, wanted: Filter, bounds: list[str]) -> _Comparison:
-        answer = self._ask(tracked, wanted, bounds, None, listed=False)
-        if len(answer.tallies) != len(bounds):
-            raise BadAnswer(
-                f"the hub tallied {len(answer.tallies)} ranges where {len(bounds)} were asked for"
-            )
+        theirs = self._tallies(tracked, wanted, bounds)
         ours = inventory.tallies(self._connection, tracked, bounds)
         ends = [*bounds[1:], None]
         unequal = tuple(
             (low, until)
-            for low, until, here, there in zip(bounds, ends, ours, answer.tallies, strict=True)
-            if not here.matches(there.count, there.digest)
+            for low, until, here, there in zip(bounds, ends, ours, theirs, strict=True)
+            if not here.matches(there)
         )
-        return _Comparison(sum(s.count for s in ours), sum(t.count for t in answer.tallies), unequal)
+        return _Comparison(sum(s.count for s in ours), sum(t.count for t in theirs), unequal)
+
+    def _tallies(self, tracked: TrackedObject, wanted: Filter, bounds: list[str]) -> list[digest.Sum]:
+        """Return the hub's tally of each range, in as many requests as it takes."""
+        sums = digest.sums(len(bounds), ())
+        for first in range(0, len(bounds), _RANGES):
+            part = bounds[first : first + _RANGES]
+            until = next(iter(bounds[first + _RANGES :]), None)
+            self._add_tallies(tracked, wanted, part, until, sums[first : first + _RANGES])
+        return sums
+
+    def _add_tallies(
+        self,
+        tracked: TrackedObject,
+        wanted: Filter,
+        bounds: list[str],
+        until: str | None,
+        sums: list[digest.Sum],
+    ) -> None:
+        """Add the hub's tallies to ``sums``, going on where the hub has ended early."""
+        while True:
+            answer = self._ask(tracked, wanted, bounds, until, listed=False)
+            if len(answer.tallies) != len(bounds):
+                raise BadAnswer(
+                    f"the hub tallied {len(answer.tallies)} ranges where {len(bounds)} were asked for"
+                )
+            for each, told in zip(sums, answer.tallies, strict=True):
+                each.add_tally(told.count, told.digest)
+            low = answer.goes_on_at
+            if low is None:
+                return
+            if low <= bounds[0]:
+                raise BadAnswer("the hub's tallies lead nowhere")
+            passed = bisect_right(bounds, low)
+            bounds, sums = [low, *bounds[passed:]], sums[passed - 1 :]
 
     def _compare(
         self, tracked: TrackedObject, wanted: Filter, low: str, until: str | None
@@ -196,6 +231,7 @@ class _Inquiry:
                 until,
                 listed,
                 wanted.on_the_wire(),
+                partial=True,
             )
         )
         if known.hub not in (None, answer.hub):

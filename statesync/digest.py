@@ -14,12 +14,13 @@ import msgspec
 from attrs import define
 
 _BITS = 64
+_NUMBERS = (bool, float)
 _encode = msgspec.json.Encoder().encode
 
 
 def of_record(key: str, values: Sequence[Any]) -> int:
     """Return the digest of one record, given as its values in the order of the columns that count."""
-    plain = [int(value) if isinstance(value, bool | float) and value % 1 == 0 else value for value in values]
+    plain = [int(value) if isinstance(value, _NUMBERS) and value % 1 == 0 else value for value in values]
     return int.from_bytes(blake2b(_encode([key, plain]), digest_size=_BITS // 8).digest())
 
 
@@ -40,9 +41,14 @@ class Sum:
         self.count += 1
         self.digest += digest
 
-    def matches(self, count: int, text: str) -> bool:
+    def add_tally(self, count: int, text: str) -> None:
+        """Count what the other side has counted; ``text`` is the sum of its digests as it travels."""
+        self.count += count
+        self.digest += int(text, 16)
+
+    def matches(self, other: Sum) -> bool:
         """Tell whether the other side's tally is the same."""
-        return self.count == count and as_text(self.digest) == text
+        return self.count == other.count and as_text(self.digest) == as_text(other.digest)
 
 
 def sums(count: int, digests: Iterable[tuple[int, int]]) -> list[Sum]:

@@ -69,6 +69,27 @@ class InDoubt(SyncFailed):
     reason = "in_doubt"
 
 
+class Stopped(SyncFailed):
+    """Code of the program's that a session called has asked for the end of its thread, as ``sys.exit`` does.
+
+    The session ended there; what it raised is chained. What was committed before stays.
+    """
+
+    code = 2405
+    reason = "stopped"
+
+    @classmethod
+    def because_of(cls, cause: BaseException) -> Stopped:
+        """Return the failure of a session whose callback, policy or remote raised ``cause``."""
+        said = f"{type(cause).__name__}: {cause}".removesuffix(": ")
+        error = cls(
+            f"code of the program's that the session called raised {said}: the session ended there, and what "
+            "was committed stays; sync again to go on"
+        )
+        error.__cause__ = cause
+        return error
+
+
 class AllRejected(SyncFailed):
     """The hub rejected every record of the session. All of them still wait; ``pending()`` shows why."""
 

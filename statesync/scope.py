@@ -8,13 +8,12 @@ from typing import Any, Literal, TypeVar, cast
 
 import peewee
 
+from statesync.complaints import Complaint
 from statesync.diagnosis import Diagnosis, SurveyRemote, diagnose
 from statesync.errors import BadOptions, NothingToCancel, UnknownObject, UsageError
 from statesync.net.remote import Remote
 from statesync.session.handle import OnFailure, OnProgress, OnSuccess, Session
 from statesync.store import opening
-from statesync.store.care.doctor import Complaint
-from statesync.store.care.repair import examine, mend
 from statesync.store.cursors import stored_filters
 from statesync.store.journal import history
 from statesync.store.parts import StoreParts
@@ -146,6 +145,9 @@ class Store(Selection):
         An empty list is a sound store. Reads the whole file, so its time follows the database's size; a
         session that runs meanwhile goes on, and one state of the store is read.
         """
+        # Thirteen modules that a program which only syncs need not load.
+        from statesync.store.care.repair import examine
+
         return examine(self._parts)
 
     def repair(self) -> list[Complaint]:
@@ -159,14 +161,24 @@ class Store(Selection):
         and ``StoreError`` where the program's collations or functions are needed: register them on
         ``database`` first. The file is as it was then.
         """
+        from statesync.store.care.repair import mend
+
         with self._parts.lock.held():
             return mend(self._parts)
 
-    def close(self) -> None:
-        """Cancel a running session, wait for its end, and close the calling thread's connection."""
+    def close(self, grace: float | None = None) -> None:
+        """Cancel a running session, wait for its end, and close the calling thread's connection.
+
+        ``grace`` are the seconds that its batch in flight may take; None: as its ``cancel_grace`` says.
+        Raises ``BadOptions`` for what is no number of seconds, and ``UsageError`` in a callback of that
+        session, which it cannot wait for; it is cancelled all the same.
+        """
         session = self._running.session
         if session is not None and not session.done():
-            session.cancel(reason=Reason.SHUTDOWN)
+            if grace is None:
+                session.cancel_in_time(Reason.SHUTDOWN)
+            else:
+                session.cancel(grace, reason=Reason.SHUTDOWN)
             session.wait()
         self._parts.database.close()
 
@@ -249,20 +261,23 @@ class Scope(Selection):
         session.cancel(options.grace if options else None)
 
     def sync(self, options: SyncOptions | None = None, on_progress: OnProgress | None = None) -> SyncResult:
-        """Run one session and wait for it. A ``KeyboardInterrupt`` cancels it and waits for the drain."""
+        """Run one session and wait for it. A ``KeyboardInterrupt`` cancels it and waits for the drain.
+
+        That takes no longer than the options' ``cancel_grace`` and a second.
+        """
         session = self.start_sync(options, on_progress=on_progress)
         try:
             return session.result()
         except KeyboardInterrupt:
-            session.cancel()
+            session.cancel_in_time()
             session.wait()
             raise
 
     def diagnose(self) -> Diagnosis:
         """Compare the device with the hub by checksums, down to the records that differ; changes nothing.
 
-        Cheap enough to run daily: where all is equal it is one small request an object. Raises
-        ``RemoteError``, and ``UsageError`` for a remote that cannot be asked.
+        Cheap enough to run daily: where all is equal it is one small request an object (some, of a very large
+        one). Raises ``RemoteError``, and ``UsageError`` for a remote that cannot be asked.
         """
         if not hasattr(self.remote, "survey"):
             raise UsageError(f"{type(self.remote).__name__} has no survey(); it cannot be compared with")
@@ -273,7 +288,10 @@ class Scope(Selection):
     async def sync_async(
         self, options: SyncOptions | None = None, on_progress: OnProgress | None = None
     ) -> SyncResult:
-        """Run one session beside the event loop. Cancelling the task cancels it and waits for the drain."""
+        """Run one session beside the event loop. Cancelling the task cancels it and waits for the drain.
+
+        That takes no longer than the options' ``cancel_grace`` and a second.
+        """
         # asyncio is a tenth of what the import of statesync takes, and most programs have threads.
         from statesync.session.aio import follow
 

@@ -7,13 +7,18 @@ what it did, and it keeps no program from ending.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable
 from contextvars import Context
+from pathlib import Path
 from queue import Empty, SimpleQueue
 
 IDLE = 10.0
 """Seconds that a thread waits for another task."""
+
+
+_OURS = __name__.partition(".")[0]
 
 
 class Task:
@@ -48,6 +53,21 @@ class Task:
         """Let go of the thread, and tell whoever waits."""
         self._thread = None
         self._ended.set()
+
+    def release(self) -> None:
+        """Tell whoever waits that there is nothing to wait for, though the work may go on."""
+        self._ended.set()
+
+    def whereabouts(self) -> str:
+        """Return what the work has called outside of us, and waits for, as a person wants to read it."""
+        thread, called = self._thread, None
+        frame = None if thread is None else sys._current_frames().get(thread.ident or 0)
+        while frame is not None and not str(frame.f_globals.get("__name__")).startswith(_OURS):
+            called, frame = frame, frame.f_back
+        if called is None:
+            return "a call of SQLite's or of the system's"
+        code = called.f_code
+        return f"{code.co_qualname} ({Path(code.co_filename).name}, line {called.f_lineno})"
 
 
 class Threads:

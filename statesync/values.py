@@ -11,7 +11,7 @@ from attrs import Attribute, Factory, field, frozen
 
 from statesync.conflicts import POLICIES, Policy, Record, merge_fields, policy_of
 from statesync.errors import BadOptions
-from statesync.filters import Filter
+from statesync.filters import MOST_FIELDS, MOST_VALUES, Filter, excess
 from statesync.lifecycle import AnyPhase, AnyTrigger, BatchPhase, Phase
 
 
@@ -80,9 +80,13 @@ def _filters(value: Any) -> dict[str, Filter]:
     if not isinstance(value, Mapping) or not all(isinstance(one, Mapping | Filter) for one in value.values()):
         raise BadOptions(f"filter must map an object's name to {{field: value or values}}, not {value!r}")
     try:
-        return {name: one if isinstance(one, Filter) else Filter.of(one) for name, one in value.items()}
+        found = {name: one if isinstance(one, Filter) else Filter.of(one) for name, one in value.items()}
     except ValueError as error:
         raise BadOptions(str(error)) from None
+    for name, one in found.items():
+        if too_much := excess(dict(one.fields), MOST_FIELDS, MOST_VALUES):
+            raise BadOptions(f"the filter of {name} {too_much}")
+    return found
 
 
 @frozen(kw_only=True)
@@ -90,9 +94,13 @@ class SyncOptions:
     """How one session runs. Values out of range raise ``BadOptions`` when the options are made.
 
     ``download_batch_size`` and ``upload_batch_size`` are records a batch; 0 for the download takes pages
-    as the hub gives them. ``filter`` narrows the download: ``{"Airport": {"country": ["IS", "NO"]}}``.
+    as the hub gives them. ``filter`` narrows the download: ``{"Airport": {"country": ["IS", "NO"]}}``, by up
+    to 100 fields and 10,000 values an object.
     ``remove_after_upload`` deletes a record from the device once the hub has it. ``max_attempts`` is how
-    often one batch is sent; ``timeout`` the seconds after which the session cancels itself.
+    often one batch is sent; ``timeout`` the seconds after which the session cancels itself. ``cancel_grace``
+    are the seconds that the batch in flight gets where nobody says how many: when the session's time is over,
+    when the store is closed, when the task of ``sync_async`` is cancelled, at Ctrl-C in ``sync``; None: all
+    that it needs, which a hub that hangs makes a minute and more.
     """
 
     download_batch_size: int = field(default=500, validator=_at_least(0))
@@ -104,6 +112,7 @@ class SyncOptions:
     conflict_policy: Policy = field(default=merge_fields, converter=_policy)
     max_attempts: int = field(default=5, validator=_at_least(1))
     timeout: float | None = field(default=None, validator=_timeout)
+    cancel_grace: float | None = field(default=10.0, validator=_grace)
 
     @property
     def uploads(self) -> bool:

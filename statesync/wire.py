@@ -34,6 +34,11 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     writer, not with a tombstone. 1 and more: in conflict with a newer version of another writer, tombstones
     included, and, where the hub has nothing under this key and the base is below its horizon, with the
     tombstone that was purged.
+
+    ``since``, where it is more than the base, stands for it in that last question: a base that says nothing
+    of edits, because the hub has begun another epoch, may still say which deletes the device has heard of.
+    And a record of base 0 that some hub may have had all the same, as its answer was lost, is in conflict
+    with its tombstone, and may have been purged, too.
     """
 
     object: str
@@ -41,6 +46,7 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     op: Literal["upsert", "delete"]
     base: int
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    since: int = 0
 
 
 class Push(msgspec.Struct, frozen=True):
@@ -49,7 +55,8 @@ class Push(msgspec.Struct, frozen=True):
     ``number`` follows the client's receipt; the same number with the same ``batch`` is a repeat.
     ``hub`` and ``epoch`` are what the device believes, None before its first answer; the hub refuses the
     batch, and applies nothing, where they are not its own. ``head`` is the highest head that the device has
-    been told of: a hub that is behind it was restored from a backup.
+    been told of: a hub that is behind it was restored from a backup. ``offers_again`` says that the device
+    knows conflicts without their record (see ``Conflicted``); a hub sends such to no other device.
     """
 
     client: str
@@ -60,6 +67,7 @@ class Push(msgspec.Struct, frozen=True):
     changes: msgspec.Raw
     """A JSON list of ``Change``."""
     head: int = 0
+    offers_again: bool = False
 
 
 class Accepted(msgspec.Struct, frozen=True, tag_field="status", tag="accepted"):
@@ -69,11 +77,21 @@ class Accepted(msgspec.Struct, frozen=True, tag_field="status", tag="accepted"):
 
 
 class Conflicted(msgspec.Struct, frozen=True, tag_field="status", tag="conflict"):
-    """Somebody else wrote the record since ``base``: this is what the hub has."""
+    """Somebody else wrote the record since ``base``: this is what the hub has.
+
+    A record that is not deleted may come without its data: it did not fit into the answer, or the answer is
+    that to a repeat. Nothing is known of it then but that the change was not applied. The device offers the
+    change again, in a later batch, and each answer brings the data of at least one of its conflicts.
+    """
 
     version: Count
     deleted: bool = False
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def lacks_record(self) -> bool:
+        """Whether the hub has a record that did not come with the verdict."""
+        return not self.deleted and self.data is msgspec.UNSET
 
 
 class Rejected(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="status", tag="rejected"):
@@ -159,7 +177,8 @@ class Survey(msgspec.Struct, frozen=True):
 
     ``columns`` are those that count for a record's digest (see ``digest``). ``bounds`` cut the keys into
     ranges: each begins at its bound and ends before the next; the last one ends before ``until`` (None: at
-    the end). ``listed`` asks for the records themselves, not for a tally of each range.
+    the end). ``listed`` asks for the records themselves, not for a tally of each range. ``partial`` says
+    that tallies may be of a part of the keys: the answer says from which one to ask on, and they add up.
     """
 
     client: str
@@ -171,13 +190,14 @@ class Survey(msgspec.Struct, frozen=True):
     until: str | None = None
     listed: bool = False
     filter: WireFilter | None = None
+    partial: bool = False
 
 
 class Tally(msgspec.Struct, frozen=True):
     """How many records a range of keys has, and the sum of their digests in hexadecimal."""
 
     count: Count
-    digest: str
+    digest: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16}$")]
 
 
 class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -189,7 +209,7 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class SurveyAnswer(msgspec.Struct, frozen=True):
-    """A tally for each range, or records in the order of their keys; more of them from ``goes_on_at``."""
+    """A tally for each range, or records in the order of their keys; the rest is from ``goes_on_at`` on."""
 
     hub: str
     epoch: str
@@ -229,3 +249,6 @@ NOT_APPLIED = "not_applied"
 
 OUTCOME_UNKNOWN = "outcome_unknown"
 """The refusal of a hub that lost its database while it committed: the batch may have been applied."""
+
+CONFLICT_UNREADABLE = "conflict_unreadable"
+"""The rejection of a change whose conflict its sender may not see: the hub has the record."""

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rig.device import Device, as_downloaded, device_at
 from rig.gate import Gate, Reply
 
-from statesync import digest
+from statesync import BadAnswer, RemoteError, diagnosis, digest
 from statesync.cli.care import diagnose
 from statesync.diagnosis import Difference
+from statesync.hub import Hub, HubLimits, prepare, serving
 
 
 def differences(device: Device) -> dict[str, Difference]:
@@ -129,6 +132,83 @@ def test_a_hundred_thousand_equal_records_cost_less_than_100_kb_of_traffic(here:
     gate.plan(*[counted] * 10)
     assert here.scope.diagnose().objects[0].there == 100_000
     assert 0 < sum(traffic) < 100_000
+
+
+def test_a_hub_that_answers_in_parts_and_many_ranges_are_compared_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(diagnosis, "_RANGE", 7)
+    monkeypatch.setattr(diagnosis, "_RANGES", 5)
+    url = f"sqlite:///{tmp_path}/hub.db"
+    prepare(url)
+    hub = Hub(url, without_tokens=True)
+    with serving(hub) as address, device_at(tmp_path / "a.db", address, "one") as here:
+        here.add(100)
+        here.sync()
+        with as_downloaded(here.store):
+            here.edit("k00050", name="changed behind our back")
+            here.delete("k00099")
+        expected = differences(here)
+        in_one = here.scope.diagnose()
+        hub.limits = HubLimits(survey_seconds=1e-9)
+        in_parts = here.scope.diagnose()
+    hub.close()
+    assert expected == {"k00050": Difference.DIVERGED, "k00099": Difference.MISSING_HERE}
+    assert in_parts.objects == in_one.objects
+    assert in_parts.requests > 100 > in_one.requests
+
+
+def test_a_filter_that_is_too_large_for_a_hub_fails_with_its_object_and_the_limit(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/hub.db"
+    prepare(url)
+    hub = Hub(url, without_tokens=True, limits=HubLimits(filter_values=2))
+    with serving(hub) as address, device_at(tmp_path / "a.db", address, "one") as here:
+        here.add(1)
+        with pytest.raises(
+            RemoteError, match=r"'Airport' asks for 3 values, and the limit is 2; ask for fewer"
+        ):
+            here.sync(filter={"Airport": {"name": ["a", "b", "c"]}})
+        with pytest.raises(RemoteError, match=r"'Airport' asks for 3 values"):
+            here.scope.diagnose()
+        here.sync(filter={"Airport": {"name": ["a", "b"]}})
+    hub.close()
+
+
+def test_a_key_that_no_hub_takes_begins_no_range(
+    here: Device, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(diagnosis, "_RANGE", 1)
+    here.add(3)
+    here.airport.create(id="k\0", name="only here")
+    here.sync()
+    assert differences(here) == {}
+    with as_downloaded(here.store):
+        here.delete("k00002")
+    assert differences(here) == {"k00002": Difference.MISSING_HERE}
+
+
+@pytest.mark.parametrize(
+    ("lie", "words"),
+    [
+        ({"goes_on_at": ""}, "lead nowhere"),
+        ({"tallies": []}, "tallied 0 ranges where 1 were asked for"),
+        ({"tallies": [{"count": 1, "digest": "-1"}]}, "no survey answer"),
+        ({"tallies": [{"count": -1, "digest": "0" * 16}]}, "no survey answer"),
+    ],
+)
+def test_tallies_that_no_hub_means_are_a_bad_answer(
+    here: Device, gate: Gate, lie: dict[str, object], words: str
+) -> None:
+    here.add(1)
+    here.sync()
+
+    def lying(through: Gate, path: str, body: bytes, headers: dict[str, str]) -> Reply | None:
+        status, answered, told = through.ask_hub(path, body, headers)
+        return status, answered, json.dumps(json.loads(told) | lie).encode()
+
+    gate.plan(lying)
+    with pytest.raises(BadAnswer, match=words):
+        here.scope.diagnose()
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

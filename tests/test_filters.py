@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from statesync import BadOptions, SyncOptions
 from statesync.filters import NO_FILTER, Filter, Scalar
 
 scalars: st.SearchStrategy[Scalar] = st.one_of(
@@ -26,6 +27,8 @@ def as_json(value: Scalar) -> tuple[str, Scalar]:
 
 
 @settings(deadline=None)
+@example({"a": [1, 0.0]}, {"a": True})
+@example({"a": [True]}, {"a": 1})
 @given(wanted, records)
 def test_a_record_passes_if_every_named_field_has_one_of_its_values(
     fields: dict[str, list[Scalar]], record: dict[str, Scalar]
@@ -56,3 +59,24 @@ def test_a_filter_without_fields_lets_everything_pass_and_does_not_travel() -> N
 def test_what_json_cannot_say_is_refused() -> None:
     with pytest.raises(ValueError, match="text, numbers, booleans and None"):
         Filter.of({"a": [b"bytes"]})
+
+
+def test_a_number_that_no_column_holds_is_refused() -> None:
+    for number in (float("nan"), float("inf"), 2**63 + 1, 10**400, 10**5000):
+        with pytest.raises(BadOptions, match="no column holds"):
+            SyncOptions(filter={"Airport": {"a": [1, number]}})
+
+
+def test_numbers_that_a_column_holds_are_taken() -> None:
+    numbers = [2**63 - 1, -(2**63), 10**20, 1e308]
+    assert all(Filter.of({"a": numbers}).passes({"a": number}) for number in numbers)
+
+
+def test_a_filter_that_no_hub_takes_is_refused_with_its_object_its_size_and_what_to_do() -> None:
+    with pytest.raises(
+        BadOptions, match=r"filter of Airport asks for 10001 values.*limit is 10000; ask for fewer"
+    ):
+        SyncOptions(filter={"Country": {"a": 1}, "Airport": {"a": list(range(10_000)), "b": 1}})
+    with pytest.raises(BadOptions, match=r"filter of Airport looks at 101 fields.*limit is 100; name fewer"):
+        SyncOptions(filter={"Airport": {f"f{n}": 1 for n in range(101)}})
+    SyncOptions(filter={"Airport": {f"f{n}": list(range(100)) for n in range(100)}})

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "guarantees.md").read_text()
+SEARCHES = re.findall(r"^PYTHONPATH=tests python -m (\S+) ", TEXT, re.MULTILINE)
 NAMED = re.findall(r"^Test: `([^`]+)`$", TEXT, re.MULTILINE)
 
 
@@ -45,7 +49,25 @@ def test_every_named_test_exists() -> None:
 def test_every_guarantee_has_a_number_of_its_own_and_a_test() -> None:
     sections = re.split(r"^(?=\*\*G\d+\.)", TEXT, flags=re.MULTILINE)[1:]
     numbers = [int(re.match(r"\*\*G(\d+)\.", section)[1]) for section in sections]  # type: ignore[index]
-    assert numbers == list(range(1, len(numbers) + 1))
+    assert sorted(numbers) == list(range(1, len(numbers) + 1))
     assert [
         number for number, section in zip(numbers, sections, strict=True) if "Test: `" not in section
     ] == []
+
+
+def test_every_longer_run_starts_with_the_command_that_is_written_down() -> None:
+    assert len(SEARCHES) > 3
+    started = {
+        module: subprocess.Popen(
+            [sys.executable, "-m", module, "--help"],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": "tests"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for module in SEARCHES
+    }
+    assert {module: process.communicate()[1] for module, process in started.items()} == dict.fromkeys(
+        SEARCHES, ""
+    )

@@ -17,11 +17,11 @@ from statesync.cli.printing import (
     print_table,
     say,
 )
+from statesync.complaints import Complaint, Repair
 from statesync.diagnosis import ObjectDiagnosis
 from statesync.errors import StoreCorrupt
 from statesync.net.remote import HttpRemote
 from statesync.scope import Store
-from statesync.store.care.doctor import Complaint, Repair
 from statesync.values import Quarantined
 
 

@@ -18,6 +18,9 @@ from attrs import frozen
 
 from statesync.errors import BadOptions, SyncError
 
+INTERRUPTED = 130
+"""The exit code of a command that Ctrl-C has ended, as a shell has it."""
+
 
 @frozen
 class Listed:
@@ -98,8 +101,8 @@ class Commands(click.Group):
         named["standalone_mode"] = False
         try:
             sys.exit(super().main(given or ["--help"], *more, **named) or 0)
-        except click.Abort:
-            _fail("stopped", 1)
+        except click.Abort as error:
+            _fail("stopped", INTERRUPTED if isinstance(error.__cause__, KeyboardInterrupt) else 1)
         except click.UsageError as error:
             path = error.ctx.command_path if error.ctx else "statesync"
             _fail(f"{error.format_message()} See: {path} --help", error.exit_code)

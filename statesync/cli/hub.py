@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 import time
 from collections.abc import Callable, Generator
@@ -12,10 +13,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from attrs import fields
+from click.core import ParameterSource
 
 from statesync.hub import (
     Address,
-    Hub,
     HubError,
     HubLimits,
     Refused,
@@ -24,12 +25,14 @@ from statesync.hub import (
     create_token,
     list_tokens,
     prepare,
+    retention,
     revoke_token,
     serve,
 )
 from statesync.hub.access.rights import EVERY_OBJECT
 from statesync.hub.access.tokens import TokenRow
-from statesync.hub.db.database import Database
+from statesync.hub.addresses import has_password, without_password
+from statesync.hub.db.database import Database, failures_as_refusals
 from statesync.hub.db.opening import open_ready
 from statesync.hub.retention import Retention
 
@@ -38,16 +41,54 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
+_FILE = "statesync.hub.database_file"
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
-_database = click.option(
-    "--database",
-    "url",
-    default="sqlite:///hub.db",
-    show_default=True,
-    envvar="STATESYNC_HUB_DATABASE",
-    help="sqlite:///FILE or postgresql://USER@HOST/NAME",
-)
+
+def _address(ctx: click.Context, _option: click.Parameter, given: str) -> str:
+    """Return the database's address, of which no password may stand in the list of processes."""
+    is_typed = ctx.get_parameter_source("url") is ParameterSource.COMMANDLINE
+    path: Path | None = ctx.meta.get(_FILE)
+    if path is not None and is_typed:
+        raise click.UsageError("--database and --database-file exclude each other.")
+    if path is not None:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    if is_typed and has_password(given):
+        raise click.UsageError(
+            f"everybody on this machine can see the password of {without_password(given)} in the list of "
+            "processes; put the address into the environment, as STATESYNC_HUB_DATABASE, or into a file, for "
+            "--database-file, or leave the password out and put it into a file that PGPASSFILE names."
+        )
+    return given
+
+
+def _keep_file(ctx: click.Context, _option: click.Parameter, path: Path | None) -> None:
+    ctx.meta[_FILE] = path
+
+
+def _database(command: Command) -> Command:
+    """Give the command the address of the hub's database, as the parameter ``url``."""
+    by_file = click.option(
+        "--database-file",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        callback=_keep_file,
+        expose_value=False,
+        is_eager=True,
+        help="A file with the address in it, which keeps its password to itself.",
+    )
+    by_address = click.option(
+        "--database",
+        "url",
+        default="sqlite:///hub.db",
+        show_default=True,
+        envvar="STATESYNC_HUB_DATABASE",
+        show_envvar=True,
+        callback=_address,
+        help="sqlite:///FILE or postgresql://USER@HOST/NAME; not with a password, which goes elsewhere.",
+    )
+    return by_address(by_file(command))
+
+
 _space = click.option("--space", required=True, help="The space that the token opens.")
 
 
@@ -83,10 +124,22 @@ def _limit_options(command: Command) -> Command:
 @hub.command(name="serve")
 @_database
 @click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", default=8710, show_default=True)
+@click.option("--port", default=8710, show_default=True, type=click.IntRange(0, 65535))
 @click.option("--open", "is_open", is_flag=True, help="Serve without tokens: on loopback only.")
-@click.option("--workers", default=1, show_default=True, help="Processes; SIGHUP replaces one by one.")
-@click.option("--connections", default=8, show_default=True, help="Of each process to the database.")
+@click.option(
+    "--workers",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Processes; SIGHUP replaces one by one.",
+)
+@click.option(
+    "--connections",
+    default=8,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Of each process to the database.",
+)
 @click.option("--tls-certificate", type=click.Path(exists=True), help="A PEM file; with it, serve HTTPS.")
 @click.option("--tls-key", type=click.Path(exists=True), help="The certificate's key, in PEM.")
 @click.option(
@@ -114,7 +167,7 @@ def serve_command(url: str, host: str, port: int, is_open: bool, workers: int, *
             retention=Retention(_seconds(more["retention"])),
         )
         address = Address(host=host, port=port, certificate=more["tls_certificate"], key=more["tls_key"])
-        serve(setup, address, workers=workers)
+        serve(setup, address, workers=workers, say=click.echo)
 
 
 @hub.command()
@@ -124,11 +177,9 @@ def serve_command(url: str, host: str, port: int, is_open: bool, workers: int, *
 def purge(url: str, space: str, through: int) -> None:
     """Forget old deletes. Devices that have not synced since then read everything again."""
     with _plain_errors():
-        opened = Hub(url)
-        try:
-            click.echo(f"{opened.purge(space, through)} deletes are forgotten")
-        finally:
-            opened.close()
+        with _opened(url) as database, failures_as_refusals(), database.writing():
+            forgotten = retention.purge(database, space, through)
+        click.echo(f"{forgotten} deletes are forgotten")
 
 
 @hub.group()
@@ -197,7 +248,7 @@ def _plain_errors() -> Generator[None]:
 
 @contextmanager
 def _opened(url: str) -> Generator[Database]:
-    opened = open_ready(url)
+    opened = open_ready(url, longest=math.inf)  # whoever waits at a terminal can end it by themselves
     try:
         yield opened
     finally:
@@ -210,7 +261,22 @@ def _issuer(key: str | None, audience: str | None, issuer: str | None) -> Issuer
     # PyJWT is an extra that only a hub with an identity provider needs.
     from statesync.hub.access.identity import Issuer
 
-    return Issuer(Path(key).read_text(), audience, issuer)
+    return Issuer(_public_key(Path(key)), audience, issuer)
+
+
+def _public_key(path: Path) -> str:
+    """Read a key in PEM; raise ``HubError`` for one that no signature can be checked with."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    try:
+        load_pem_public_key(path.read_bytes())
+        return path.read_text()
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise HubError(
+            f"{path} is no public key in PEM; ask the identity provider for the key that its signatures are "
+            "checked with"
+        ) from error
 
 
 def _rights(text: str) -> frozenset[Right]:

@@ -71,6 +71,11 @@ def retry(database: str, name: str | None, key: str | None, as_json: bool) -> No
         count = store.retry(name, key)
     if as_json:
         print_json({"retried": count})
+    if key is not None and not count:
+        raise click.ClickException(
+            f"nothing is parked under the key {key!r} of {name}; see: statesync pending {database}"
+        )
+    if as_json:
         return
     go = "1 change goes" if count == 1 else f"{count} changes go"
     click.echo(f"{go} up again with the next sync")

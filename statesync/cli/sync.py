@@ -47,8 +47,10 @@ CANCELLED = 3
 )
 @click.option(
     "--grace",
-    type=float,
-    help="Seconds that the batch in flight gets after Ctrl-C; without it, all it needs.",
+    type=click.FloatRange(min=0),
+    default=10.0,
+    show_default=True,
+    help="Seconds that the batch in flight gets after Ctrl-C.",
 )
 @json_option
 def sync(
@@ -59,7 +61,7 @@ def sync(
     batch_size: int | None,
     conflicts: str,
     attempts: int,
-    grace: float | None,
+    grace: float,
     as_json: bool,
 ) -> None:
     """Sync the device database DB with a hub, without the program that it belongs to.
@@ -78,6 +80,7 @@ def sync(
         conflict_policy=conflicts,
         max_attempts=attempts,
         get_sync_stats=as_json,
+        cancel_grace=grace,
     )
     cancel = CancelOptions(grace=grace)
     with opened(database) as store:

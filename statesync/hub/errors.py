@@ -91,10 +91,28 @@ def horizon_passed(purged_through: int) -> Refused:
     return Refused(410, Problem(HORIZON_PASSED, message))
 
 
-def outcome_unknown() -> Refused:
+def survey_too_long(seconds: float) -> Refused:
+    """Return the refusal of a survey that has to be answered whole, and takes too long."""
+    message = (
+        f"the survey reads for longer than {seconds:g} seconds, which is the limit; ask for fewer keys or "
+        "columns, or with a newer statesync, which takes the answer in parts"
+    )
+    return refused(422, "survey_too_long", message)
+
+
+def outcome_unknown(why: str = "the database was lost during a commit") -> Refused:
     """Return the refusal of a batch that may have been applied; a repeat is safe, and its answer tells."""
-    message = "the database was lost during a commit; send the same again"
-    return refused(503, OUTCOME_UNKNOWN, message, 1)
+    return refused(503, OUTCOME_UNKNOWN, f"{why}; send the same again", 1)
+
+
+def busy(why: str) -> Refused:
+    """Return the 503 for a request that came while others take all that there is; nothing was done."""
+    return refused(503, "busy", f"{why}; try again", 1)
+
+
+def too_slow(what: str) -> Refused:
+    """Return the 408 for a body that does not come as fast as it has to."""
+    return refused(408, "too_slow", f"{what}; send it again, or send less at once", 1)
 
 
 def not_applied() -> Refused:

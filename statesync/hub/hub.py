@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from statesync.hub import pull, push, requests, retention, spaces, survey
 from statesync.hub.access import tokens
-from statesync.hub.access.rates import Rates
+from statesync.hub.access.rates import Rates, cost_of_body, cost_of_work
 from statesync.hub.access.rights import ALL_RIGHTS, Right, Rights
 from statesync.hub.db.database import Database, defects_as_refusals, failures_as_refusals
 from statesync.hub.db.opening import open_ready
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from statesync.hub.access.identity import Issuer
 
 _Outcome = TypeVar("_Outcome")
+
+_READY_SECONDS = 1.0
+"""Seconds for which it holds that the database could be written."""
 
 
 class Hub:
@@ -49,10 +53,13 @@ class Hub:
         self.url = url
         self.limits: HubLimits = limits or HubLimits()
         self.connections = connections
+        self.patience = patience
         self._without_tokens = without_tokens
         self._retention = retention or Retention()
         self._issuer = issuer
         self._rates = Rates()
+        self._ready_until = 0.0
+        self._asked = 0
         self._objects = None if objects is None else frozenset(objects)
         self.database: Database = open_ready(url, connections=connections, patience=patience)
 
@@ -65,6 +72,7 @@ class Hub:
         rights.require_somewhere(right)
         spaces.check_name(space)
         self._rates.spend(rights.holder, self.limits)
+        self._asked += 1
         return rights
 
     def push(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS) -> bytes:
@@ -72,23 +80,21 @@ class Hub:
 
         Raises ``Refused``; nothing was applied then, unless its code is ``outcome_unknown``.
         """
+        self._pay(rights, body)
         with defects_as_refusals():
             request = requests.read_push(body, self.limits)
-            unwritable = rights.lacking(Right.WRITE, {change.object for change in request.changes})
-            rejections = requests.rejections(request.changes, self._objects, unwritable, self.limits)
-
-        def apply(state: ClientState) -> str | NewEpoch:
-            if push.is_repeat(state, request.envelope):  # a receipt is for who has all rights
-                rights.require(Right.WRITE, unwritable)
-            return push.apply_batch(self.database, space, state, request, rejections, self._retention)
-
-        return self._write(space, request.envelope.client, apply).encode()
+            terms = push.terms_of(request, rights, self._objects, self.limits)
+        apply = partial(push.apply_batch, self.database, space, request, terms, self._retention)
+        answer = self._write(space, request.envelope.client, apply).encode()
+        self._rates.charge(rights.holder, self.limits, cost_of_work(len(request.changes), answer))
+        return answer
 
     def pull(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS) -> bytes:
         """Return the page (a ``wire.Page``) that follows the request in ``body`` (a ``wire.Pull``).
 
         A space that is new is made; one that is behind the reader begins a new epoch. Raises ``Refused``.
         """
+        self._pay(rights, body)
         request = requests.read_pull(body, self.limits)
         rights.require(Right.READ, request.objects)
         read = partial(pull.answer, self.database, space, request, self.limits)
@@ -103,6 +109,7 @@ class Hub:
             if answer.first_reads:
                 with self.database.writing():
                     pull.remember_first_reads(self.database, space, request.client, answer)
+        self._rates.charge(rights.holder, self.limits, cost_of_work(answer.records, answer.page))
         return answer.page
 
     def survey(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS) -> bytes:
@@ -110,13 +117,20 @@ class Hub:
 
         Raises ``Refused``.
         """
+        self._pay(rights, body)
         request = requests.read_survey(body, self.limits)
         rights.require(Right.READ, {request.object})
-        with failures_as_refusals(), self.database.reading():
-            state = spaces.find(self.database, space, request.client)
-            if state is None:
-                raise refused(404, "nothing_here", "nothing was ever synced with this space")
-            return survey.answer(self.database, space, state, request)
+        pace, answer = survey.Pace(self.limits.survey_seconds, lambda: self._asked), b""
+        try:
+            with failures_as_refusals(), self.database.reading():
+                state = spaces.find(self.database, space, request.client)
+                if state is None:
+                    raise refused(404, "nothing_here", "nothing was ever synced with this space")
+                answer = survey.answer(self.database, space, state, request, pace)
+        finally:
+            cost = cost_of_work(pace.records, answer, len(request.columns))
+            self._rates.charge(rights.holder, self.limits, cost)
+        return answer
 
     def purge(self, space: str, through: int) -> int:
         """Forget the deletes up to the version ``through``; return how many there were.
@@ -127,13 +141,23 @@ class Hub:
             return retention.purge(self.database, space, through)
 
     def check_ready(self) -> None:
-        """Raise ``Refused`` (503) if the database cannot be reached."""
-        with failures_as_refusals(), self.database.connection():
-            self.database.run("SELECT 1").fetchone()
+        """Raise ``Refused`` (503, 507) if the database cannot be written now.
+
+        SQLite tells only whoever writes, so that it is asked once a second at most.
+        """
+        if time.monotonic() < self._ready_until:
+            return
+        with failures_as_refusals(), self.database.writer_lock, self.database.connection():
+            self.database.dialect.check_writable(self.database.pool)
+        self._ready_until = time.monotonic() + _READY_SECONDS
 
     def close(self) -> None:
-        """Close the database; requests that are under way fail."""
+        """Close the database; requests that are under way close what they use at their end."""
         self.database.close()
+
+    def _pay(self, rights: Rights, body: bytes) -> None:
+        """Pay for the body before it is read; ``admit`` has taken 1 for the request."""
+        self._rates.spend(rights.holder, self.limits, cost_of_body(len(body)), paid=1)
 
     def _identify(self, space: str, token: str | None) -> Rights:
         if self._issuer is not None and token is not None and tokens.SEPARATOR not in token:

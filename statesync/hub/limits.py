@@ -6,7 +6,10 @@ from typing import Any
 
 from attrs import Attribute, field, frozen
 
+from statesync.filters import MOST_FIELDS, MOST_VALUES
 from statesync.wire import MAX_KEY_LENGTH
+
+_ENDLESS = float("inf")
 
 _MOST_MERGED = 500
 """SELECTs that SQLite can merge in one statement."""
@@ -20,12 +23,21 @@ def _in_range(_owner: object, option: Attribute[int], value: int) -> None:
 
 
 def _not_negative(_owner: object, option: Attribute[float], value: float) -> None:
-    if value < 0:
-        raise ValueError(f"{option.name} is {value}; it cannot be negative")
+    if not 0 <= value < _ENDLESS:
+        raise ValueError(f"{option.name} is {value}; it cannot be negative, nor without end")
+
+
+def _positive(_owner: object, option: Attribute[float], value: float) -> None:
+    if not 0 < value < _ENDLESS:
+        raise ValueError(f"{option.name} is {value}; it has to be above 0, and have an end")
 
 
 def _limit(default: int, counts: str, most: int | None = None) -> Any:
     return field(default=default, validator=_in_range, metadata={"counts": counts, "most": most})
+
+
+def _seconds(default: float, counts: str) -> Any:
+    return field(default=default, validator=_positive, metadata={"counts": counts})
 
 
 def _rate(counts: str) -> Any:
@@ -42,11 +54,21 @@ class HubLimits:
     batch: int = _limit(10_000, "Changes in one push.")
     page: int = _limit(10_000, "Records in one page.")
     default_page: int = _limit(1000, "Records in a page for a device that leaves the choice to the hub.")
-    page_bytes: int = _limit(8 << 20, "Bytes of records in one page, but for a single larger record.")
+    page_bytes: int = _limit(8 << 20, "Bytes of records in one answer, but for one more record.")
     objects: int = _limit(200, "Objects that one pull may ask for.", most=_MOST_MERGED)
+    columns: int = _limit(2000, "Columns that one survey may name.")
+    bounds: int = _limit(10_000, "Ranges of keys that one survey may ask for.")
+    filter_fields: int = _limit(MOST_FIELDS, "Fields that one filter may look at.", most=MOST_FIELDS)
+    filter_values: int = _limit(MOST_VALUES, "Values that one filter may ask for.", most=MOST_VALUES)
+    survey_seconds: float = _seconds(10.0, "Seconds that one survey may read for.")
     nesting: int = _limit(64, "Levels of lists and objects in a request's body.")
     ratio: int = _limit(100, "Times its size that a packed body may have when unpacked, from 64 KB on.")
     spaces: int = _limit(100_000, "Spaces on this hub.")
-    under_way: int = _limit(256, "Requests that one process works on or keeps waiting.")
-    rate: float = _rate("Requests a second that one token may make, on average; 0 is any number.")
-    burst: int = _limit(100, "Requests that a token may make at once before its rate holds it back.")
+    under_way: int = _limit(256, "Requests that one process works on, half of them in one space.")
+    line: int = _limit(32, "Pushes, and surveys, of one space that wait for their turn.")
+    held: int = _limit(128 << 20, "Bytes of bodies and answers that one process holds, half in one space.")
+    head_seconds: float = _seconds(20.0, "Seconds in which the head of a request has to come.")
+    stall_seconds: float = _seconds(30.0, "Seconds that a body, or an answer, may take whatever its pace.")
+    pace: int = _limit(1024, "Bytes a second that it has to come, or go, beyond those seconds.")
+    rate: float = _rate("Small requests a second that one token may make, on average; 0 is any number.")
+    burst: int = _limit(100, "Small requests that a token may make at once before its rate holds it back.")

@@ -42,6 +42,8 @@ class PageAnswer:
     """
 
     page: bytes
+    records: int
+    """How many were read for it, with those that a filter hides."""
     purged_through: int
     first_reads: tuple[str, ...]
 
@@ -174,7 +176,7 @@ def _answer(state: ClientState, request: Pull, rows: list[FeedRow], *, more: boo
     page = msgspec.json.encode(Page(state.hub, state.epoch, state.head, entries, cursors, more))
     begun = (name for name, feed in request.objects.items() if feed.cursor == 0)
     unfinished = tuple(name for name in begun if 0 < cursors[name] < state.purged_through)
-    return PageAnswer(page, state.purged_through, unfinished)
+    return PageAnswer(page, len(rows), state.purged_through, unfinished)
 
 
 def _entries(rows: Iterable[FeedRow], request: Pull, state: ClientState) -> list[Entry]:
@@ -196,7 +198,7 @@ def _filtered(row: FeedRow, feed: Feed, wanted: Filter, state: ClientState) -> E
     if deleted or data is None:
         return Entry(name, key, version, deleted=True)
     text = data.encode()
-    if not passes(key, text, wanted):
+    if not wanted.is_open and not passes(key, text, wanted):
         return None if _has_nothing(state, feed) else Entry(name, key, version, deleted=True)
     return Entry(name, key, version, data=msgspec.Raw(text))
 

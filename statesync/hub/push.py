@@ -1,78 +1,140 @@
 """A push: one transaction that compares a batch with the records, writes what it may, and keeps the receipt.
 
-``judge`` decides and touches nothing; ``apply_batch`` acts.
+``judge`` decides and touches nothing; ``apply_batch`` acts. What a batch may cost has an end on every side:
+the bytes of stored records that are looked at, of those that the answer carries, and of a record with the
+fields that it has already.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import msgspec
-from attrs import define, field
+from attrs import define, field, frozen
 
-from statesync.hub import spaces
+from statesync.hub import receipts, requests, spaces
+from statesync.hub.access.rights import Right, Rights
 from statesync.hub.db.database import Database, Stored, Written
+from statesync.hub.errors import too_large
+from statesync.hub.limits import HubLimits
 from statesync.hub.requests import PushRequest, fields_of, text_of
 from statesync.hub.retention import Retention
 from statesync.hub.spaces import ClientState, NewEpoch
-from statesync.wire import Accepted, Change, Conflicted, Push, PushAnswer, Rejected, Verdict
+from statesync.wire import CONFLICT_UNREADABLE, Accepted, Change, Conflicted, Push, Rejected, Verdict
+
+_UNREADABLE_ADVICE = (
+    "the token does not allow to read it, so nothing can be decided here: retry() once it does, or rollback()"
+)
+
+
+@frozen
+class Terms:
+    """On what terms a batch is taken: what its sender may do, and what the hub allows.
+
+    ``rejections`` are the changes, by their place in the batch, that cannot be taken whatever is stored,
+    ``unreadable`` the objects of the batch whose records its sender may not read.
+    """
+
+    rights: Rights
+    limits: HubLimits
+    rejections: Mapping[int, Rejected]
+    unreadable: frozenset[str]
 
 
 @define
 class BatchVerdict:
-    """What becomes of a batch: a verdict for each change, what is written, and the space's new head."""
+    """What becomes of a batch: a verdict for each change, what is written, and the space's new head.
+
+    ``carried`` are the bytes of the records that the verdicts carry.
+    """
 
     head: int
     verdicts: list[Verdict] = field(factory=list)
     writes: list[Written] = field(factory=list)
+    carried: int = 0
+
+
+def terms_of(
+    request: PushRequest, rights: Rights, objects: frozenset[str] | None, limits: HubLimits
+) -> Terms:
+    """Return the terms for a batch; what its sender may do is looked at here, and only here.
+
+    ``objects`` are the names of the objects that records may belong to (None: any).
+    """
+    names = {change.object for change in request.changes}
+    unwritable = rights.lacking(Right.WRITE, names)
+    rejections = requests.rejections(request.changes, objects, unwritable, limits)
+    return Terms(rights, limits, rejections, frozenset(rights.lacking(Right.READ, names)))
 
 
 def apply_batch(
     database: Database,
     space: str,
-    state: ClientState,
     request: PushRequest,
-    rejections: Mapping[int, Rejected],
+    terms: Terms,
     retention: Retention,
+    state: ClientState,
 ) -> str | NewEpoch:
     """Apply a batch in the open transaction, which holds the space's row; return the answer's text.
 
-    ``rejections`` are the changes, by their place in the batch, that cannot be taken whatever is stored.
     If the device is ahead of the space, a new epoch is begun instead, and returned. Raises ``Refused``;
     nothing was changed then.
     """
     envelope = request.envelope
     spaces.check_beliefs(state, envelope)
     if state.answer and is_repeat(state, envelope):
-        return state.answer
+        claimed = {change.object for change in request.changes}
+        return receipts.answer_again(state.answer, envelope, claimed, terms.rights)
     spaces.check_not_forked(state, envelope.number - 1)
     if _is_ahead(state, envelope):
         return spaces.begin_epoch(database, space, state, max(state.head, envelope.head))
-    stored = _find(database, space, request.changes, rejections)
-    judged = judge(request.changes, rejections, stored, envelope.client, state)
+    stored = _find(database, space, request.changes, terms)
+    judged = judge(request, terms, stored, state)
     if any(written.deleted for written in judged.writes):
         retention.mark_and_purge(database, space, judged.head)
-    return _store(database, space, state, envelope, judged)
+    return _store(database, space, state, request, terms, judged)
 
 
 def judge(
-    changes: Iterable[Change],
-    rejections: Mapping[int, Rejected],
-    stored: Mapping[tuple[str, str], Stored],
-    client: str,
-    state: ClientState,
+    request: PushRequest, terms: Terms, stored: Mapping[tuple[str, str], Stored], state: ClientState
 ) -> BatchVerdict:
-    """Decide every change of a batch against what is ``stored``; versions follow the space's head."""
-    judged = BatchVerdict(state.head)
-    for place, change in enumerate(changes):
-        old = stored.get((change.object, change.key))
-        verdict = (
-            rejections.get(place)
-            or _conflict(change, old, client, state.purged_through)
-            or _accept(change, old, judged)
-        )
+    """Decide every change of a batch against what is ``stored``; versions follow the space's head.
+
+    Raises the 413 for more records in conflict than an answer may carry, where the device has to have all of
+    them, and for more fields put to stored records than may be looked at.
+    """
+    judged, rejections, client = BatchVerdict(state.head), terms.rejections, request.envelope.client
+    for place, change in enumerate(request.changes):
+        verdict: Verdict | None = rejections.get(place)
+        if verdict is None:
+            old = stored.get((change.object, change.key))
+            conflict = _conflict(change, old, client, state.purged_through)
+            if conflict is None:
+                verdict = _accept(change, old, judged, terms.limits)
+            else:
+                verdict = _told(conflict, change, request.envelope, terms, judged)
         judged.verdicts.append(verdict)
     return judged
+
+
+def _told(
+    conflict: Conflicted, change: Change, envelope: Push, terms: Terms, judged: BatchVerdict
+) -> Conflicted | Rejected:
+    """Return a conflict as its sender may hear it: with its record as long as the answer has room for it."""
+    if change.object in terms.unreadable:
+        return Rejected(
+            CONFLICT_UNREADABLE, f"somebody else has written this record since; {_UNREADABLE_ADVICE}"
+        )
+    if conflict.deleted:
+        return conflict
+    most = terms.limits.page_bytes
+    if isinstance(conflict.data, msgspec.Raw) and judged.carried < most:
+        judged.carried += len(bytes(conflict.data))
+        return conflict
+    if envelope.offers_again:
+        return Conflicted(conflict.version)
+    what = "the records that are in conflict with this batch are too much for an answer; send fewer changes"
+    raise too_large("answer_too_large", what, most)
 
 
 def is_repeat(state: ClientState, request: Push) -> bool:
@@ -89,49 +151,82 @@ def _conflict(change: Change, old: Stored | None, client: str, purged_through: i
     if change.op == "delete" and (old is None or old.deleted):
         return None
     if old is None:
-        # The device knew the record, so it can only have missed its delete, which is no longer kept.
-        return Conflicted(purged_through, deleted=True) if 0 < change.base < purged_through else None
+        # The device knew the record. Either it has missed its delete, which is no longer kept, or the hub has
+        # lost the record with all that came after a backup: only who has heard of all such deletes can tell.
+        return Conflicted(purged_through, deleted=True) if 0 < _known(change) < purged_through else None
     if old.version <= change.base or old.writer == client:
         return None
     if old.deleted:
-        return Conflicted(old.version, deleted=True) if change.base else None
-    return Conflicted(old.version, data=msgspec.Raw((old.data or "{}").encode()))
+        return Conflicted(old.version, deleted=True) if _known(change) else None
+    return Conflicted(old.version, data=msgspec.UNSET if old.data is None else msgspec.Raw(old.data.encode()))
 
 
-def _accept(change: Change, old: Stored | None, judged: BatchVerdict) -> Accepted:
-    """Write a change. The delete of a record that the hub has lost, by a backup, is kept: others have it."""
-    if change.op == "delete" and (old.deleted if old else change.base == 0):
+def _known(change: Change) -> int:
+    """Return up to which version the device has heard of all deletes; 0 if nobody can have the record."""
+    return max(change.base, change.since)
+
+
+def _accept(
+    change: Change, old: Stored | None, judged: BatchVerdict, limits: HubLimits
+) -> Accepted | Rejected:
+    """Write a change. The delete of a record that the hub has lost, by a backup, is kept: others have it.
+
+    A record that is made too large by what it has already is rejected.
+    """
+    if change.op == "delete" and (old.deleted if old else _known(change) == 0):
         return Accepted(judged.head)  # there is nothing to delete, and nothing that a reader could miss
-    judged.head += 1
     deleted = change.op == "delete"
-    text = None if deleted else _text(change, old)
-    judged.writes.append(Written(change.object, change.key, judged.head, deleted, text))
+    text = None if deleted else _text(change, old, limits)
+    if text is not None and len(text) > limits.record:
+        message = f"with the fields that the hub has besides it is over the limit of {limits.record} bytes"
+        return Rejected("record_too_large", message)
+    judged.head += 1
+    written = None if text is None else text.decode()
+    judged.writes.append(Written(change.object, change.key, judged.head, deleted, written))
     return Accepted(judged.head)
 
 
-def _text(change: Change, old: Stored | None) -> str:
+def _text(change: Change, old: Stored | None, limits: HubLimits) -> bytes:
     """Return the JSON text to keep: as it came, or with the old record's fields that it does not mention."""
     came = text_of(change) or b"{}"
-    if old is None or old.data is None:
-        return came.decode()
+    if old is None or old.deleted:
+        return came
+    if old.data is None:
+        raise too_large("batch_too_large", "the batch changes too much that is stored", limits.body)
     before, after = fields_of(old.data) or {}, fields_of(came) or {}
     if before.keys() <= after.keys():
-        return came.decode()
-    return msgspec.json.encode({**before, **after}).decode()
+        return came
+    return msgspec.json.encode({**before, **after})
 
 
 def _find(
-    database: Database, space: str, changes: list[Change], rejections: Mapping[int, Rejected]
+    database: Database, space: str, changes: list[Change], terms: Terms
 ) -> Mapping[tuple[str, str], Stored]:
-    keys = [(change.object, change.key) for place, change in enumerate(changes) if place not in rejections]
-    return database.dialect.find(database.pool, space, keys) if keys else {}
+    """Look up what is stored of a batch: no more bytes of it than a batch may bring, and one record more."""
+    keys = [(each.object, each.key) for place, each in enumerate(changes) if place not in terms.rejections]
+    return database.dialect.find(database.pool, space, keys, terms.limits.body) if keys else {}
 
 
-def _store(database: Database, space: str, state: ClientState, request: Push, judged: BatchVerdict) -> str:
+def _judged_objects(changes: list[Change], terms: Terms) -> set[str]:
+    """Return the objects of all changes that were judged by what is stored."""
+    return {change.object for place, change in enumerate(changes) if place not in terms.rejections}
+
+
+def _store(
+    database: Database,
+    space: str,
+    state: ClientState,
+    request: PushRequest,
+    terms: Terms,
+    judged: BatchVerdict,
+) -> str:
     """Write the records, the space's head and the receipt; return the answer's text."""
-    answer = msgspec.json.encode(PushAnswer(state.hub, state.epoch, judged.head, judged.verdicts)).decode()
+    envelope, about = request.envelope, _judged_objects(request.changes, terms)
+    answer, receipt = receipts.answer_and_receipt(
+        state.hub, state.epoch, judged.head, judged.verdicts, about, carried=judged.carried > 0
+    )
     if judged.writes:
-        database.dialect.write(database.pool, space, request.client, judged.writes)
+        database.dialect.write(database.pool, space, envelope.client, judged.writes)
         spaces.move_head(database, space, judged.head)
-    spaces.keep_receipt(database, space, request, answer)
+    spaces.keep_receipt(database, space, envelope, receipt)
     return answer

@@ -9,6 +9,7 @@ from typing import TypeVar
 import msgspec
 from attrs import frozen
 
+from statesync.filters import WireFilter, excess, is_held
 from statesync.hub.errors import body_too_large, malformed, refused
 from statesync.hub.limits import HubLimits
 from statesync.wire import MAX_KEY_LENGTH, Change, Pull, Push, Rejected, Survey
@@ -22,6 +23,7 @@ _PULL = msgspec.json.Decoder(Pull)
 _SURVEY = msgspec.json.Decoder(Survey)
 _CHANGES = msgspec.json.Decoder(list[Change])
 _FIELDS = msgspec.json.Decoder(Fields)
+_RECORD = msgspec.json.Decoder(dict[str, object])
 
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _BRACES_TO_BRACKETS = bytes.maketrans(b"{}", b"[]")
@@ -66,8 +68,8 @@ def read_survey(body: bytes, limits: HubLimits) -> Survey:
     """Return the request in ``body``; raise the refusal of what is malformed or over a limit."""
     survey = _decoded(body, _SURVEY, limits)
     _check_identity(survey.client)
-    if any("\0" in name or len(name) > limits.key for name in (survey.object, *survey.columns)):
-        raise malformed(f"a name has at most {limits.key} characters and no NUL")
+    _check_survey(survey, limits)
+    _check_filter(survey.object, survey.filter, limits)
     return survey
 
 
@@ -145,6 +147,32 @@ def _check_feeds(pull: Pull, limits: HubLimits) -> None:
     _check_versions(pull.head, *(feed.cursor for feed in pull.objects.values()))
     if not all(map(_is_name, pull.objects)):
         raise malformed(f"an object's name has at most {MAX_KEY_LENGTH} characters, no NUL")
+    for name, feed in pull.objects.items():
+        _check_filter(name, feed.filter, limits)
+
+
+def _check_survey(survey: Survey, limits: HubLimits) -> None:
+    for code, what, count, most in (
+        ("too_many_columns", "columns", len(survey.columns), limits.columns),
+        ("too_many_bounds", "bounds", len(survey.bounds), limits.bounds),
+    ):
+        if count > most:
+            raise refused(422, code, f"the survey has {count} {what}; the limit is {most}")
+    if any("\0" in name or len(name) > limits.key for name in (survey.object, *survey.columns)):
+        raise malformed(f"a name has at most {limits.key} characters and no NUL")
+    if not survey.bounds or survey.bounds != sorted(set(survey.bounds)):
+        raise malformed("the bounds of a survey are one or more keys, each above the one before")
+    if any("\0" in key for key in (*survey.bounds, survey.until or "")):
+        raise malformed("the bounds of a survey have no NUL")
+
+
+def _check_filter(name: str, wanted: WireFilter | None, limits: HubLimits) -> None:
+    if wanted is None:
+        return
+    if too_much := excess(wanted, limits.filter_fields, limits.filter_values):
+        raise refused(422, "filter_too_large", f"the filter of {name!r} {too_much}")
+    if not all(is_held(value) for values in wanted.values() for value in values):
+        raise malformed(f"the filter of {name!r} asks for a number that no column holds")
 
 
 def _check_versions(*versions: int) -> None:
@@ -184,6 +212,15 @@ def _data_rejection(change: Change, limits: HubLimits) -> Rejected | None:
     size = len(text)
     if size > limits.record:
         return Rejected("record_too_large", f"the record has {size} bytes; the limit is {limits.record}")
-    if fields_of(text) is None:
-        return Rejected("bad_record", "data is not a JSON object")
+    if fault := _fault_of(text):
+        return Rejected("bad_record", f"data is no JSON object of what columns hold: {fault}")
+    return None
+
+
+def _fault_of(text: bytes) -> str | None:
+    """Return why nobody could read a record, None if everybody can: all of it is decoded, down to numbers."""
+    try:
+        _RECORD.decode(text)
+    except _UNREADABLE as error:
+        return str(error)
     return None

@@ -19,6 +19,9 @@ from statesync.hub.db.database import Database
 
 DAY = 86_400
 
+_LAST = 2**63 - 1
+"""The last version that a database can hold."""
+
 _MARK = """
 INSERT INTO mark (space, day, head)
 SELECT ?, CASE WHEN max(day) > ? THEN max(day) ELSE ? END, ? FROM mark WHERE space = ?
@@ -56,6 +59,7 @@ def purge(database: Database, space: str, through: int) -> int:
     """Delete the tombstones up to the version ``through`` and return how many there were."""
     if not spaces.lock_row(database, space):
         return 0
+    through = max(0, min(through, _LAST))
     last, count = database.run(f"SELECT max(version), count(*) {_TOMBSTONES}", space, through).fetchone()
     if count:
         database.run(f"DELETE {_TOMBSTONES}", space, through)

@@ -101,6 +101,12 @@ class Conversation:
     """Records that the next upload batch may have, after one was too much for the hub; None: no bound."""
     resend: int = 0
     """Records whose conflict was resolved in this round and which must go up again."""
+    unread: int = 0
+    """Records of this round whose conflict came without the hub's record, so that they are offered again."""
+    fewest_unread: int | None = None
+    """As few of them as a round has left; None: none had any. A round for them has to leave fewer."""
+    unread_rounds: int = 0
+    """Rounds that were begun for them."""
     upload_error: SyncFailed | None = field(default=None, eq=False)
     """Why the upload was given up, while the download goes on."""
     sent: int = 0

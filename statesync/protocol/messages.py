@@ -54,13 +54,15 @@ class Answered:
     """The open batch has its answer, checked but not stored yet.
 
     ``records`` in it; for an upload how many the hub ``rejected``, how many must be sent again after
-    their conflict was resolved (``resend``), and whether it was the ``last`` that waited; for a download
-    whether ``more`` pages follow. ``spent`` are the seconds of this attempt.
+    their conflict was resolved (``resend``) or because the hub's record did not come (``unread``), and
+    whether it was the ``last`` that waited; for a download whether ``more`` pages follow. ``spent`` are the
+    seconds of this attempt.
     """
 
     records: int
     rejected: int = 0
     resend: int = 0
+    unread: int = 0
     last: bool = False
     more: bool = False
     spent: Spent = NO_TIME

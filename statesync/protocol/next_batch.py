@@ -32,7 +32,10 @@ from statesync.protocol.messages import (
 from statesync.values import Direction
 
 MAX_ROUNDS = 3
-"""How often a session sends a record whose conflicts it resolves, the first time included."""
+"""How often a session sends a record whose conflicts it resolves, the first time included.
+
+Rounds for conflicts that came without the hub's record do not count: each of them leaves fewer.
+"""
 
 
 def decision_of(
@@ -77,12 +80,27 @@ def prepared(now: Conversation, event: Prepared) -> Decision:
         return _open_upload(now, event)
     if now.is_replaying:  # it has been settled by other means, such as a new identity
         return Decision(evolve(now, doubt=Doubt.NONE), actions=(Continue(),))
-    if now.resend and now.round < MAX_ROUNDS:
-        return _look_for_more(evolve(now, round=now.round + 1, resend=0, looked_through=0))
+    if _goes_round_again(now):
+        return _look_for_more(_next_round(now))
     error = upload_error_of(now)
     if error is not None and not now.downloads:
         return fail(now, error)
     return leave_upload(now, (), ())
+
+
+def _goes_round_again(now: Conversation) -> bool:
+    """Tell whether another round has anything to send, and will come to an end."""
+    return _leaves_fewer_unread(now) or (now.resend > 0 and now.round - now.unread_rounds < MAX_ROUNDS)
+
+
+def _leaves_fewer_unread(now: Conversation) -> bool:
+    return now.unread > 0 and (now.fewest_unread is None or now.unread < now.fewest_unread)
+
+
+def _next_round(now: Conversation) -> Conversation:
+    if _leaves_fewer_unread(now):
+        now = evolve(now, fewest_unread=now.unread, unread_rounds=now.unread_rounds + 1)
+    return evolve(now, round=now.round + 1, resend=0, unread=0, looked_through=0)
 
 
 def upload_error_of(now: Conversation) -> SyncFailed | None:

@@ -66,7 +66,8 @@ def answered(now: Conversation, event: Answered) -> Decision:
         return settle(taken, triggers, effects)
     if taken.feed_drained:
         return done(taken, triggers, effects, upload_error_of(taken))
-    if event.last and not taken.downloads and not taken.resend and not taken.all_rejected:
+    comes_again = taken.resend or taken.unread or taken.all_rejected
+    if event.last and not taken.downloads and not comes_again:
         # It is done with its last batch, so a cancel that comes now comes too late (K6).
         return leave_upload(taken, triggers, effects)
     ahead = (AskAhead(),) if batch.direction is Direction.DOWNLOAD else ()
@@ -87,6 +88,7 @@ def _take_answer(now: Conversation, batch: OpenBatch, event: Answered) -> Conver
         rejected=now.rejected + event.rejected,
         defects=0,
         resend=now.resend + event.resend,
+        unread=0 if now.is_replaying else now.unread + event.unread,  # the first round is still to come
     )
 
 

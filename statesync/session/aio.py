@@ -14,14 +14,14 @@ from statesync.values import SyncResult
 async def follow(session: Session) -> SyncResult:
     """Return the session's result, or raise its error.
 
-    Cancelling the waiting task cancels the session, waits for its drain, and only then lets
-    ``asyncio.CancelledError`` go on.
+    Cancelling the waiting task cancels the session, waits for its drain (``cancel_grace``), and only then
+    lets ``asyncio.CancelledError`` go on.
     """
     waiting = asyncio.ensure_future(asyncio.to_thread(session.wait))
     try:
         await asyncio.shield(waiting)
     except asyncio.CancelledError:
-        session.cancel()
+        session.cancel_in_time()
         await _drained(waiting)
         raise
     return session.result()

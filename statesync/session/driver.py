@@ -13,7 +13,15 @@ from logging import Logger, getLogger
 
 from attrs import define, evolve, field
 
-from statesync.errors import InternalError, LifecycleError, RemoteError, StaleRunner, SyncError, SyncFailed
+from statesync.errors import (
+    InternalError,
+    LifecycleError,
+    RemoteError,
+    StaleRunner,
+    Stopped,
+    SyncError,
+    SyncFailed,
+)
 from statesync.lifecycle import SESSION, Phase
 from statesync.machine import Move, SessionMachine
 from statesync.net.remote import Remote
@@ -45,6 +53,7 @@ from statesync.session.progress import Reporter
 from statesync.session.requests import Reply, Requests
 from statesync.session.storage import Storage
 from statesync.session.timers import HEAD_START, Timer, Timers, backoff
+from statesync.store.file.tenure import Tenure
 from statesync.values import Direction, Progress, SyncOptions
 
 logger: Logger = getLogger(__name__)
@@ -59,7 +68,8 @@ NOTHING_COMMITTED = Committed()
 class Driver:
     """Runs one session from ``idle`` to its end, in the calling thread.
 
-    ``tell`` gets every progress event. After ``run`` the outcome is in ``error`` (None: done).
+    ``tell`` gets every progress event. After ``run`` the outcome is in ``error`` (None: done). Once its
+    ``tenure`` is over it does nothing any more: nothing is sent, nothing committed, nothing told.
     """
 
     storage: Storage
@@ -67,6 +77,7 @@ class Driver:
     options: SyncOptions
     mailbox: Mailbox
     tell: Callable[[Progress], None]
+    tenure: Tenure = field(factory=Tenure)
     clock: Callable[[], float] = time.monotonic
     machine: SessionMachine = field(factory=SessionMachine)
     error: SyncError | None = None
@@ -78,6 +89,7 @@ class Driver:
     _reporter: Reporter = field(init=False)
     _next: deque[Event] = field(init=False, factory=deque)
     _is_over: bool = field(init=False, default=False)
+    _stopped: Stopped | None = field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
         """Begin with the conversation that the options ask for."""
@@ -86,7 +98,7 @@ class Driver:
             downloads=self.options.downloads,
             max_attempts=self.options.max_attempts,
         )
-        self._timers = Timers(self.clock)
+        self._timers = Timers(self.clock, self.options.cancel_grace)
         self._requests = Requests(self.remote, self.mailbox.post)
         self._reporter = Reporter(self.tell)
 
@@ -105,14 +117,28 @@ class Driver:
         except Exception as error:  # a defect: the session must end all the same, and say so
             logger.exception("a defect ended a session")
             self._end_with(InternalError.because_of(error))
+        except BaseException as error:  # the program's code asks for the end of the thread, as sys.exit does
+            logger.exception("code of the program's ended a session")
+            self._end_with(Stopped.because_of(error))
         finally:
             self._release()
+
+    def stop(self, cause: BaseException) -> None:
+        """End the session before its next step: a callback has raised what asks for the end of its thread."""
+        self._stopped = self._stopped or Stopped.because_of(cause)
+
+    def interrupt_requests(self) -> None:
+        """End the request that is under way. From another thread, once the tenure is over."""
+        self._requests.stop(PATIENCE)
 
     def _end_with(self, error: SyncFailed) -> None:
         """End the session after a transaction was rolled back; if not even that can be written, just end.
 
         What the journal shows as running then is ended as interrupted by whoever opens the store next.
         """
+        if self.tenure.is_over:
+            self._finish(error)
+            return
         self._requests.stop(PATIENCE)
         try:
             self._handle(LocalFailure(error))
@@ -122,6 +148,9 @@ class Driver:
             self._finish(error)
 
     def _release(self) -> None:
+        if self.tenure.is_over:  # the remote may be another session's by now
+            self._requests.end()
+            return
         if not self._requests.stop(PATIENCE):
             logger.warning("a request did not end when it was interrupted; its thread is left behind")
         if self.machine.phase is not Phase.DONE:
@@ -131,6 +160,9 @@ class Driver:
 
     def _next_event(self) -> Event:
         """Return what happens next: a cancel before everything else, then our own, then what comes."""
+        self.tenure.check()
+        if self._stopped is not None:
+            raise self._stopped
         cancel = self.mailbox.take_cancel()
         if cancel is not None:
             return cancel
@@ -152,7 +184,7 @@ class Driver:
 
     def _read(self, reply: Reply) -> Event:
         outcome = reply.outcome
-        if isinstance(outcome, InternalError):
+        if isinstance(outcome, InternalError | Stopped):
             return LocalFailure(outcome)
         if isinstance(outcome, RemoteError):
             return RequestFailed(outcome, reply.seconds)
@@ -176,9 +208,12 @@ class Driver:
         self._now = decision.conversation.after(committed, phase, self.machine.batch)
         if not SESSION.is_final(phase):
             self.running_phase = phase
-        self._reporter.moved(moves, decision.conversation.batch, committed)
+        for action in decision.actions:  # how it ended is known before anything of the program's is called
+            if isinstance(action, Finish):
+                self.error = action.error
         for action in decision.actions:
             self._do(action)
+        self._reporter.moved(moves, decision.conversation.batch, committed)
 
     def _fire(self, decision: Decision) -> tuple[tuple[Move, ...], Committed]:
         committed: list[Committed] = []
@@ -192,7 +227,9 @@ class Driver:
     def _do_meanwhile(self, action: Meanwhile) -> None:
         match action:
             case AskAhead():
-                self._requests.ask_ahead(self.storage.request_ahead())
+                wanted = self.storage.request_ahead()
+                with self.tenure.held():
+                    self._requests.ask_ahead(wanted)
             case EndRequests():
                 self._requests.end()
 
@@ -209,8 +246,11 @@ class Driver:
             case Wait():
                 self._timers.start(Timer.BACKOFF, backoff(action.attempt, action.at_least))
             case Drain():
-                if action.grace is not None:
-                    self._timers.shorten(Timer.GRACE, action.grace)
+                if action.grace is not None:  # it runs from the cancel on, which may have waited for us
+                    left = self.tenure.seconds_left()
+                    self._timers.shorten(
+                        Timer.GRACE, action.grace if left is None else min(left, action.grace)
+                    )
             case Continue():
                 self._next.append(Continued())
             case Interrupt():
@@ -219,7 +259,9 @@ class Driver:
                 self._finish(action.error)
 
     def _send(self, direction: Direction) -> None:
-        self._requests.send(self.storage.request(direction))
+        wanted = self.storage.request(direction)
+        with self.tenure.held():
+            self._requests.send(wanted)
         if self._now.batch is not None:
             self._reporter.sent(self._now.batch)
 

@@ -13,7 +13,7 @@ from queue import SimpleQueue
 
 from attrs import frozen
 
-from statesync.errors import InternalError, RemoteError
+from statesync.errors import InternalError, RemoteError, Stopped
 from statesync.net.remote import Remote
 from statesync.threads import Task, threads
 from statesync.wire import Page, Pull, Push, PushAnswer
@@ -21,7 +21,7 @@ from statesync.wire import Page, Pull, Push, PushAnswer
 logger: Logger = getLogger(__name__)
 
 Request = Push | Pull
-Outcome = PushAnswer | Page | RemoteError | InternalError
+Outcome = PushAnswer | Page | RemoteError | InternalError | Stopped
 
 _AGAIN = 0.02
 """Seconds after which a request that has not ended is interrupted again."""
@@ -136,3 +136,6 @@ class _RequestThread:
             failure = InternalError(f"the remote raised {type(error).__name__}: {error}")
             failure.__cause__ = error
             return failure
+        except BaseException as error:  # what asks for the end of the thread: the session would wait for ever
+            logger.exception("a remote ended a session")
+            return Stopped.because_of(error)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from enum import Enum
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from statesync.protocol.messages import BackoffOver, CancelRequested, Event, GraceOver, HeadStartOver
 from statesync.values import Reason
@@ -33,9 +33,13 @@ class Timer(Enum):
 
 @define(eq=False)
 class Timers:
-    """When what is waited for is over, by a monotonic ``clock``."""
+    """When what is waited for is over, by a monotonic ``clock``.
+
+    ``grace`` is what the batch in flight gets when the session's own time is over.
+    """
 
     clock: Callable[[], float] = time.monotonic
+    grace: float | None = None
     _ends: dict[Timer, float] = field(init=False, factory=dict)
 
     def start(self, timer: Timer, seconds: float) -> None:
@@ -58,7 +62,7 @@ class Timers:
             if timer in self._ends and now >= self._ends[timer]:
                 del self._ends[timer]
                 event: Event = timer.value
-                return event
+                return evolve(event, grace=self.grace) if isinstance(event, CancelRequested) else event
         return None
 
 

@@ -16,8 +16,6 @@ from typing import NamedTuple
 
 TABLE = "statesync_base"
 
-_AS_READ = "max(1, :cursor)"
-
 
 class Step(NamedTuple):
     """How far an object's cursor moves."""
@@ -27,16 +25,26 @@ class Step(NamedTuple):
     now: int
 
 
-def base_sql(connection: sqlite3.Connection, name: str) -> str:
-    """Return the expression for the base of a change of a known record: ``logged.key`` of ``:object``.
+class Base(NamedTuple):
+    """The base of a change of a known record, ``logged.key`` of ``:object``, as parts of a statement.
 
-    ``:cursor`` in it is how far the object's feed is applied.
+    ``since`` is since when a delete of the record would be news, 0 where that is its ``version``.
     """
+
+    version: str
+    since: str
+
+
+def with_exceptions(connection: sqlite3.Connection, name: str, as_read: Base) -> Base:
+    """Return the base of a change; ``as_read`` is that of a record that is no exception."""
     some = connection.execute("SELECT 1 FROM statesync_base WHERE object = ? LIMIT 1", (name,)).fetchone()
     if some is None:
-        return _AS_READ
-    own = "SELECT version FROM statesync_base WHERE object = :object AND key = logged.key"
-    return f"coalesce(({own}), {_AS_READ})"
+        return as_read
+    own = "FROM statesync_base WHERE object = :object AND key = logged.key"
+    return Base(
+        f"coalesce((SELECT version {own}), {as_read.version})",
+        f"CASE WHEN EXISTS (SELECT 1 {own}) THEN 0 ELSE {as_read.since} END",
+    )
 
 
 def exceptions(connection: sqlite3.Connection, name: str) -> dict[object, int]:

@@ -15,6 +15,7 @@ from attrs import frozen
 
 from statesync.filters import NO_FILTER, Filter, Filters
 from statesync.store import bases, quarantine
+from statesync.store.bases import Base
 from statesync.wire import Feed
 
 TABLE, SEEN_TABLE = "statesync_cursor", "statesync_seen"
@@ -28,17 +29,26 @@ SEEN_KEYS = "SELECT key FROM statesync_seen WHERE object = :object"
 """The keys that a read from the start has met, as a part of a statement."""
 
 
+_DELETES_KNOWN = "CASE WHEN rereading IS NULL THEN cursor ELSE missed_from END FROM statesync_cursor"
+
+DELETES_KNOWN = f"SELECT {_DELETES_KNOWN} WHERE statesync_cursor.object = change.object"
+"""Up to which version all deletes of the object of a ``change`` are known, as a part of a statement."""
+
+
 @frozen
 class Cursor:
     """How far one object's feed is applied; ``rereading`` is why it is being read from the start.
 
-    A page is stored only where the cursor is the one that it was asked from, in all that it says.
+    ``reread_from`` is how far anything of it was read before that, and ``missed_from`` how far all deletes
+    are known of a record that the read has not met. A page is stored only where the cursor is the one that
+    it was asked from, in all that it says.
     """
 
     object: str
     position: int
     rereading: str | None
     reread_from: int
+    missed_from: int
     space: str
     filter: str | None
 
@@ -89,7 +99,7 @@ def cursors(connection: sqlite3.Connection, objects: Iterable[str]) -> dict[str,
     """Return the cursors of these objects."""
     wanted = set(objects)
     rows = connection.execute(
-        "SELECT object, cursor, rereading, reread_from, space, filter FROM statesync_cursor"
+        "SELECT object, cursor, rereading, reread_from, missed_from, space, filter FROM statesync_cursor"
     )
     return {row[0]: Cursor(*row) for row in rows if row[0] in wanted}
 
@@ -100,17 +110,38 @@ def position_of(connection: sqlite3.Connection, name: str) -> int:
     return 0 if row is None else row[0]
 
 
-def seen_until(connection: sqlite3.Connection, name: str) -> int:
-    """Return up to which version this device has seen what it has of an object; 0 if it has seen nothing.
+def base_sql(connection: sqlite3.Connection, name: str) -> Base:
+    """Return the base of a change of a known record: up to which version the device has seen it.
 
-    Where it reads again what it missed, its records are as it had read them before.
+    A record that a read from the start has not met so far may have been deleted meanwhile: nothing is known
+    of it but what was known before. Where that read is for what was missed, it is as it had been read then.
+    After a new epoch, and where writes are not logged, nobody knows whether it is as the hub has it.
     """
     row = connection.execute(
-        "SELECT CASE WHEN rereading = ? THEN max(cursor, reread_from) ELSE cursor END "
-        "FROM statesync_cursor WHERE object = ?",
-        (MISSED_DELETES, name),
+        "SELECT cursor, rereading, reread_from, missed_from FROM statesync_cursor WHERE object = ?", (name,)
     ).fetchone()
-    return 0 if row is None else row[0]
+    cursor, rereading, reread_from, missed_from = row or (0, None, 0, 0)
+    as_read = Base(_as_read(cursor), "0")
+    if rereading == MISSED_DELETES:
+        as_read = Base(_if_met(_as_read(max(cursor, reread_from)), _as_read(missed_from)), "0")
+    elif rereading in (EPOCH, UNLOGGED):
+        unsure = _as_read(min(cursor, missed_from))
+        as_read = Base(_if_met(_as_read(cursor), unsure), _if_met("0", str(missed_from)))
+    return bases.with_exceptions(connection, name, as_read)
+
+
+def _as_read(version: int) -> str:
+    return str(max(1, version))
+
+
+def _if_met(met: str, otherwise: str) -> str:
+    return f"CASE WHEN logged.key IN ({SEEN_KEYS}) THEN {met} ELSE {otherwise} END"
+
+
+def deletes_known(connection: sqlite3.Connection, name: str) -> int:
+    """Return up to which version all deletes of an object are known here, whatever it is read again for."""
+    row = connection.execute(f"SELECT {_DELETES_KNOWN} WHERE object = ?", (name,)).fetchone()
+    return 0 if row is None else int(row[0])
 
 
 def kept(connection: sqlite3.Connection) -> list[Kept]:
@@ -169,7 +200,8 @@ def start_over(connection: sqlite3.Connection, name: str, why: str) -> None:
     """Set an object's cursor to the start of its feed.
 
     A read after a new epoch that has not ended stays one: it alone offers again what the hub has lost. One
-    for writes that are not logged does that too, and stays one as well.
+    for writes that are not logged does that too, and stays one as well. What a read that has not ended has
+    come past says nothing of deletes of records that it had not met.
     """
     _forget_seen(connection, name)
     if why in (EPOCH, EVERYTHING):
@@ -178,6 +210,7 @@ def start_over(connection: sqlite3.Connection, name: str, why: str) -> None:
         quarantine.forget(connection, name)
     connection.execute(
         "UPDATE statesync_cursor SET cursor = 0, reread_from = max(cursor, reread_from), "
+        "missed_from = CASE WHEN rereading IS NULL OR rereading = :all THEN cursor ELSE missed_from END, "
         "rereading = CASE WHEN :why = :all THEN :why WHEN rereading = :unlogged THEN rereading "
         "WHEN rereading = :epoch AND :why <> :unlogged THEN rereading ELSE :why END "
         "WHERE object = :name",
@@ -222,7 +255,8 @@ def distrust(connection: sqlite3.Connection, names: Iterable[str]) -> None:
     for name in names:
         bases.forget(connection, name)
         connection.execute(
-            "UPDATE statesync_cursor SET cursor = 0, reread_from = 0 WHERE object = ?", (name,)
+            "UPDATE statesync_cursor SET cursor = 0, reread_from = 0, missed_from = 0 WHERE object = ?",
+            (name,),
         )
 
 
@@ -237,7 +271,8 @@ def end_reread(connection: sqlite3.Connection, name: str) -> None:
     """Say that a read from the start has come to its end."""
     _forget_seen(connection, name)
     connection.execute(
-        "UPDATE statesync_cursor SET rereading = NULL, reread_from = 0, unread = NULL WHERE object = ?",
+        "UPDATE statesync_cursor SET rereading = NULL, reread_from = 0, missed_from = 0, unread = NULL "
+        "WHERE object = ?",
         (name,),
     )
 

@@ -9,12 +9,12 @@ from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 
 from statesync.errors import StoreCorrupt, StoreError, StoreNotReady, StoreReadOnly
+from statesync.store.ending.recovery import recover_if_free
 from statesync.store.evolution import adopting, columns, steps
 from statesync.store.evolution.adopting import Takeover
 from statesync.store.evolution.places import fold_where_it_is
 from statesync.store.evolution.steps import Step
 from statesync.store.parts import StoreParts
-from statesync.store.recovery import recover_if_free
 from statesync.store.schema import migrating, notes
 from statesync.store.tracking import registry, triggers
 from statesync.store.tracking.describe import describe

@@ -24,6 +24,9 @@ from statesync.values import Quarantined, RecordError
 
 TABLE = "statesync_quarantine"
 
+KEYS = "SELECT key FROM statesync_quarantine WHERE object = :object"
+"""The keys of an object's records that wait here, as a part of a statement."""
+
 MOST_ERRORS = 1000
 """Records that a session's result lists."""
 

@@ -17,7 +17,7 @@ from statesync.store import cursors, local_only, quarantine, spaces
 from statesync.store.cursors import EPOCH, MISSED_DELETES, SEEN_KEYS, UNLOGGED, Cursor
 from statesync.store.download import lost
 from statesync.store.local_only import LOCAL_KEYS
-from statesync.store.outbox import changes
+from statesync.store.outbox import changes, shared
 from statesync.store.outbox.fold import fold
 from statesync.store.outbox.lookup import PENDING_KEYS
 from statesync.store.tracking.objects import Objects, TrackedObject
@@ -32,7 +32,7 @@ def reread(connection: sqlite3.Connection, objects: Objects, why: str) -> None:
     for name in objects:
         cursors.start_over(connection, name, why)
         if why == EPOCH:
-            changes.forget_versions(connection, name)
+            changes.leave_epoch(connection, name)
 
 
 def apply_filters(connection: sqlite3.Connection, objects: Objects, filters: Filters) -> None:
@@ -50,6 +50,8 @@ def adapt(connection: sqlite3.Connection, space: str, objects: Objects, problem:
     """
     if problem.code == CLIENT_FORKED:
         resolve_doubts(connection, space)
+        fold(connection, objects)
+        shared.note_all(connection, objects)  # the other copy of this file may have sent what waits here
         spaces.change_client(connection, space)
         # The hub sends no deletes to a new client; this device uploaded under its old id and needs them.
         found = cursors.cursors(connection, objects)
@@ -92,6 +94,6 @@ def _offer_or_delete_unseen(connection: sqlite3.Connection, tracked: TrackedObje
     unseen = f"{key} COLLATE BINARY NOT IN ({SEEN_KEYS}) AND {key} NOT IN ({PENDING_KEYS})"
     unseen += f" AND {key} COLLATE BINARY NOT IN ({LOCAL_KEYS})"
     if cursor.rereading in (EPOCH, UNLOGGED):
-        changes.offer_again(connection, tracked, unseen, cursor.reread_from)
+        changes.offer_again(connection, tracked, unseen, max(1, cursor.missed_from))
     else:
         connection.execute(f"DELETE FROM {in_main(tracked.table)} WHERE {unseen}", {"object": tracked.name})

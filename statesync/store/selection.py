@@ -126,7 +126,7 @@ class Selection:
         Each record gets back what it was before its first change, or what the hub has sent since; where that
         does not fit its table, it waits in quarantine. Returns how many records were set back. Raises
         ``UsageError``, and sets none back, where one of them may have reached the hub already (sync first),
-        and inside a transaction.
+        also one that is offered again to a hub that has lost it or to another one, and inside a transaction.
         """
         with self._quietly() as connection:
             undone = self._changes(connection, what)
@@ -330,6 +330,6 @@ class Selection:
 
 def _refuse_under_way(undone: list[Change]) -> None:
     for change in undone:
-        if change.batch is not None:
+        if change.may_be_at_hub:
             key = key_for_people(change.key)
             raise UsageError(f"the change of {change.object} {key} may have reached the hub; sync first")

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-from statesync.errors import UsageError
+from statesync.errors import InternalError, UsageError
 from statesync.lifecycle import AnyTrigger, Trigger
 from statesync.machine import Move
 from statesync.protocol.conversation import Committed
@@ -39,15 +39,17 @@ from statesync.store.context import SessionContext
 from statesync.store.download.downloads import Downloads
 from statesync.store.download.fitting import TransactionLost
 from statesync.store.download.pages import PageDoesNotFit
+from statesync.store.ending.leaving import LeftEnd, end_left
+from statesync.store.file.tenure import Tenure
 from statesync.store.journal import batches, history, sessions
 from statesync.store.journal.transitions import Detail, JournalWriter
 from statesync.store.outbox import queue
 from statesync.store.parts import StoreParts
 from statesync.store.tracking.objects import Objects, chosen
 from statesync.store.tracking.wanted import fitted
-from statesync.store.upload.doubts import release_changes
+from statesync.store.upload.doubts import keep_doubt, release_changes
 from statesync.store.upload.uploads import Uploads
-from statesync.values import Direction, SyncOptions, SyncResult
+from statesync.values import Direction, Reason, SyncOptions, SyncResult
 from statesync.wire import Page, Pull, Push, PushAnswer, Rejected
 
 _MUCH = 100
@@ -70,8 +72,15 @@ class SessionStore:
     _downloads: Downloads
 
     def __init__(
-        self, parts: StoreParts, session: str, space: str, names: tuple[str, ...], options: SyncOptions
+        self,
+        parts: StoreParts,
+        session: str,
+        space: str,
+        names: tuple[str, ...],
+        options: SyncOptions,
+        tenure: Tenure,
     ) -> None:
+        self._tenure = tenure
         self._parts, self._session, self._space = parts, session, space
         self._names, self._options = names, options
         self._journal = JournalWriter(session, began=time.monotonic())
@@ -107,10 +116,18 @@ class SessionStore:
 
     @contextmanager
     def connected(self) -> Iterator[None]:
-        """Give the session's thread its connection."""
-        with self._parts.database.session_connection() as connection:
+        """Give the session's thread its connection, for as long as its tenure lasts."""
+        with self._parts.database.session_connection(self._tenure) as connection:
             self._downloads.connect(connection)
             yield
+
+    def interrupt(self) -> None:
+        """Let the statement fail that the session's thread is in. From another thread."""
+        self._parts.database.peewee.interrupt_session()
+
+    def end_left(self, reason: Reason) -> LeftEnd:
+        """End the session without its thread, whose tenure is over. From another thread; see ``end_left``."""
+        return end_left(self._context, self._journal.began, reason)
 
     def result(self) -> SyncResult:
         """Return what the session did, as the database has it."""
@@ -180,14 +197,24 @@ class SessionStore:
     def _commit(self, moves: tuple[Move, ...], effects: tuple[Effect, ...]) -> Committed:
         details: dict[AnyTrigger, Detail] = {}
         committed = NOTHING_COMMITTED
+        self._refuse_open_transaction()
         with self._parts.database.transaction() as connection:
             if any(isinstance(effect, _OF_THE_STORE) for effect in effects):
                 self._context.check_store(connection)
             for effect in effects:
                 committed = self._write(connection, effect, details) or committed
             last = self._journal.write(connection, moves, self._batch, details)
+        self._refuse_open_transaction()
         self._journal.last = last
         return committed
+
+    def _refuse_open_transaction(self) -> None:
+        """Raise ``InternalError`` in a transaction that is not ours to commit."""
+        if self._parts.database.in_transaction():
+            raise InternalError(
+                f"{self._parts.database}: code of the program's left a transaction open on the session's own "
+                "connection: nothing of the session would be stored in it"
+            )
 
     def _write(
         self, connection: sqlite3.Connection, effect: Effect, details: dict[AnyTrigger, Detail]
@@ -204,7 +231,7 @@ class SessionStore:
             case StoreAttempt():
                 batches.note_attempt(connection, session, effect.number, effect.attempt)
             case StoreDoubt():
-                batches.set_doubt(connection, session, effect.number, doubtful=effect.in_doubt)
+                keep_doubt(connection, session, effect.number, doubtful=effect.in_doubt)
             case DropBatch():
                 self._drop_batch(connection, effect)
             case HoldBack():
@@ -265,7 +292,7 @@ class SessionStore:
         return committed
 
     def _drop_batch(self, connection: sqlite3.Connection, effect: DropBatch) -> None:
-        batches.set_doubt(connection, self._context.session, effect.number, doubtful=effect.in_doubt)
+        keep_doubt(connection, self._context.session, effect.number, doubtful=effect.in_doubt)
         if not effect.in_doubt:
             release_changes(connection, self._context.session, effect.number)
         self._uploads.drop()

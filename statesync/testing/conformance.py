@@ -120,6 +120,20 @@ class RemoteConformance:
         (verdict,) = other.push(other.upsert("a", {"n": 3}, base=verdict.version))
         assert isinstance(verdict, Accepted)
 
+    def test_a_conflict_stays_one_in_a_repeat_and_its_record_comes_with_a_later_batch(self) -> None:
+        """A repeat need not carry the record for a device that offers the change again."""
+        peer, other = self.peer(), self.peer()
+        peer.push(peer.upsert("a", {"n": 1}))
+        batch = other.batch(other.upsert("a", {"n": 2}, base=0), offers_again=True)
+        (first,), (again,) = other.send(batch).results, other.send(batch).results
+        assert isinstance(first, Conflicted)
+        assert isinstance(again, Conflicted)
+        assert again.version == first.version
+        assert again.lacks_record or read(again) == {"n": 1}
+        (offered,) = other.send(other.batch(other.upsert("a", {"n": 2}, base=0), offers_again=True)).results
+        assert isinstance(offered, Conflicted)
+        assert read(offered) == {"n": 1}
+
     def test_an_edit_during_the_upload_is_no_conflict_with_oneself(self) -> None:
         """A record whose last writer is this client may be written again whatever the base."""
         peer = self.peer()

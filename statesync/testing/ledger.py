@@ -38,8 +38,12 @@ class Ledger:
         after: Record | None,
         *,
         was_pending: bool,
+        has_left: bool = False,
     ) -> None:
-        """Enter one write that made ``before`` into ``after``; None is a record that is not there."""
+        """Enter one write that made ``before`` into ``after``; None is a record that is not there.
+
+        ``has_left`` says that the hub has had the record from this device, whatever the device knows of it.
+        """
         if before == after:
             return
         place = (device.name, name, key)
@@ -49,7 +53,7 @@ class Ledger:
             (self._made.discard if before else self._made.add)(place)
         if after is None:
             self.deleted.add((name, key))
-            if not was_pending or place not in self._made:
+            if has_left or not was_pending or place not in self._made:
                 claims.append(None)
         else:
             changed = {

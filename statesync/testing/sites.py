@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,13 +28,13 @@ from statesync.values import PendingChange
 SPACE = "world"
 
 _AUDIT = """
-CREATE TABLE audit (object TEXT, key TEXT, deleted INTEGER, data TEXT);
+CREATE TABLE audit (object TEXT, key TEXT, deleted INTEGER, data TEXT, writer TEXT);
 CREATE INDEX audit_key ON audit (object, key);
 CREATE TRIGGER audit_insert AFTER INSERT ON record BEGIN
-    INSERT INTO audit VALUES (NEW.object, NEW.key, NEW.deleted, NEW.data);
+    INSERT INTO audit VALUES (NEW.object, NEW.key, NEW.deleted, NEW.data, NEW.writer);
 END;
 CREATE TRIGGER audit_update AFTER UPDATE ON record BEGIN
-    INSERT INTO audit VALUES (NEW.object, NEW.key, NEW.deleted, NEW.data);
+    INSERT INTO audit VALUES (NEW.object, NEW.key, NEW.deleted, NEW.data, NEW.writer);
 END;
 CREATE TABLE audit_receipt (
     client TEXT, number INTEGER, batch TEXT, UNIQUE (client, batch), UNIQUE (client, number)
@@ -69,6 +69,51 @@ class WorldHub:
     def open(self) -> None:
         """Open the hub; it was closed, or is new."""
         self.hub: Hub = Hub(self._url, without_tokens=True, limits=self.limits)
+
+    def back_up(self) -> None:
+        """Make a backup of the database, in place of the one before."""
+        with closing(sqlite3.connect(self._path)) as now, closing(sqlite3.connect(self._backup)) as backup:
+            now.backup(backup)
+
+    def restore(self) -> None:
+        """Put the backup in the place of the database; the hub is closed. What was written stays known."""
+        written = self._ask("SELECT * FROM audit ORDER BY rowid")
+        with closing(sqlite3.connect(self._backup)) as backup, closing(sqlite3.connect(self._path)) as now:
+            backup.backup(now)
+            with now:
+                now.execute("DELETE FROM audit")
+                now.executemany("INSERT INTO audit VALUES (?, ?, ?, ?, ?)", written)
+
+    @property
+    def _backup(self) -> Path:
+        return self._path.with_suffix(".backup")
+
+    def forget_deletes(self) -> set[tuple[str, str]]:
+        """Forget all deletes; return the (object, key) of what was deleted."""
+        tombstones = set(self._ask("SELECT object, key FROM record WHERE deleted"))
+        self.hub.purge(SPACE, 1 << 60)
+        return tombstones
+
+    def epoch(self) -> str | None:
+        """Return the epoch that the hub is in, None before anything was synced."""
+        rows = self._ask("SELECT epoch FROM space WHERE space = ?", SPACE)
+        return rows[0][0] if rows else None
+
+    def living(self) -> set[tuple[str, str]]:
+        """Return the (object, key) of what is there."""
+        return set(self._ask("SELECT object, key FROM record WHERE NOT deleted"))
+
+    def has_had(self, name: str, key: str, clients: Collection[str]) -> bool:
+        """Tell whether one of these clients ever wrote a record."""
+        by = ", ".join("?" for _ in clients)
+        return bool(
+            self._ask(
+                f"SELECT 1 FROM audit WHERE object = ? AND key = ? AND writer IN ({by}) LIMIT 1",
+                name,
+                key,
+                *clients,
+            )
+        )
 
     def limit(self, limits: HubLimits) -> None:
         """Let other limits hold from now on."""
@@ -137,6 +182,7 @@ class WorldDevice:
     """One store on the user's models. The models are bound to it within ``bound()`` alone.
 
     ``disturbed`` are records that went without being deleted, so that they need not be as the hub has them.
+    ``clients`` are the names that hubs have known it by.
     """
 
     def __init__(self, name: str, path: Path, models: Sequence[type[peewee.Model]]) -> None:
@@ -145,6 +191,8 @@ class WorldDevice:
         self.models: tuple[type[peewee.Model], ...] = tuple(models)
         self.objects: dict[str, TrackedObject] = {one.name: one for one in map(describe, models)}
         self.disturbed: set[tuple[str, str]] = set()
+        self.clients: set[str] = set()
+        self._look: sqlite3.Connection | None = None
 
     def open(self, hub: WorldHub, watch: Watch | None = None) -> None:
         """Open store and scope, as a program does when it starts."""
@@ -160,6 +208,23 @@ class WorldDevice:
             for model in self.models:
                 self.store.track(model)
             self.store.setup()
+
+    def epoch(self) -> str | None:
+        """Return the epoch that the device believes in."""
+        with self.looking() as found:
+            row = found.execute("SELECT epoch FROM statesync_space").fetchone()
+        return None if row is None else row[0]
+
+    def head(self) -> int:
+        """Return the highest head of its hub that the device has been told of."""
+        with self.looking() as found:
+            row = found.execute("SELECT max(head) FROM statesync_space").fetchone()
+        return int(row[0] or 0)
+
+    def note_client(self) -> None:
+        """Remember by which name the device is known now."""
+        with self.looking() as found:
+            self.clients |= {client for (client,) in found.execute("SELECT client FROM statesync_space")}
 
     def own(self, model: type[peewee.Model]) -> type[peewee.Model]:
         """Return the model as this device's program has it."""
@@ -202,9 +267,16 @@ class WorldDevice:
 
     @contextmanager
     def looking(self) -> Iterator[sqlite3.Connection]:
-        """Look into the database by a plain connection."""
+        """Look into the database by a plain connection; looks within a look are by the same one."""
+        if self._look is not None:
+            yield self._look
+            return
         with closing(sqlite3.connect(self.path)) as found:
-            yield found
+            self._look = found
+            try:
+                yield found
+            finally:
+                self._look = None
 
     def filters(self) -> Filters:
         """Return the filters with which the objects are read."""

@@ -146,8 +146,11 @@ class SyncWorld(RuleBasedStateMachine):
         """Somebody deletes a record."""
         device, model = self._device(site), self._model(data)
         if keys := self.keys(model, device):
-            key = data.draw(st.sampled_from(keys))
-            self.write(device, lambda: model.delete().where(key_of(model) == key).execute())
+            self.delete_one(device, model, data.draw(st.sampled_from(keys)))
+
+    def delete_one(self, device: WorldDevice, model: type[peewee.Model], key: Any) -> None:
+        """Let somebody delete one record."""
+        self.write(device, lambda: model.delete().where(key_of(model) == key).execute())
 
     @rule(data=st.data())
     def edit_apart(self, data: st.DataObject) -> None:
@@ -213,7 +216,9 @@ class SyncWorld(RuleBasedStateMachine):
     def every_device_is_sound(self) -> None:
         """Hold every device to what must be true whenever no session runs."""
         while self._touched:
-            self.check_at_rest(self._touched.pop())
+            device = self._touched.pop()
+            with device.looking():
+                self.check_at_rest(device)
 
     def check_at_rest(self, device: WorldDevice) -> None:
         """Hold one device, on which no session runs, to what must be true."""
@@ -286,6 +291,7 @@ class SyncWorld(RuleBasedStateMachine):
                 before.get((name, key)),
                 after.get((name, key)),
                 was_pending=(name, key) in pending,
+                has_left=(name, key) not in after and self.hub.has_had(name, key, device.clients),
             )
 
     def let_sync(
@@ -308,6 +314,7 @@ class SyncWorld(RuleBasedStateMachine):
         with suppress(SyncCancelled, RemoteError, InDoubt, AllRejected):
             scope.sync(self.options, follow)
         device.remote.calm()
+        device.note_client()
 
     def _live(self, device: WorldDevice, faults: list[Fault | None], watch: Watch) -> None:
         """Be the program of ``device``, in a process of its own."""

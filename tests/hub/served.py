@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import IO
 
 from attrs import define, field
 
@@ -29,6 +31,9 @@ class Server:
     process: subprocess.Popen[str]
     port: int
     lines: list[str] = field(factory=list)
+    """What it logged."""
+    said: list[str] = field(factory=list)
+    """What it printed."""
 
     @property
     def address(self) -> str:
@@ -46,19 +51,31 @@ class Server:
 def running(url: str, *options: str, workers: int = 1) -> Iterator[Server]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "statesync", "hub", "serve", "--database", url, "--port", str(port)]
+    command = [sys.executable, "-m", "statesync", "hub", "serve", "--port", str(port)]
     process = subprocess.Popen(
-        [*command, "--workers", str(workers), *options], stderr=subprocess.PIPE, text=True
+        [*command, "--workers", str(workers), *options],
+        env=os.environ | {"STATESYNC_HUB_DATABASE": url},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     server = Server(process, port)
-    assert process.stderr is not None
-    reader = threading.Thread(target=lambda: server.lines.extend(iter(process.stderr.readline, "")))  # type: ignore[union-attr]
+    with process, _reading(process.stdout, server.said), _reading(process.stderr, server.lines):
+        try:
+            wait_for(lambda: server.count("Application startup complete") >= workers, "the hub did not start")
+            yield server
+        finally:
+            process.terminate()
+            process.wait(PATIENCE)
+
+
+@contextmanager
+def _reading(stream: IO[str] | None, lines: list[str]) -> Iterator[None]:
+    """Collect the lines of a stream beside the block, and until it ends."""
+    assert stream is not None
+    reader = threading.Thread(target=lambda: lines.extend(iter(stream.readline, "")))
     reader.start()
     try:
-        wait_for(lambda: server.count("Application startup complete") >= workers, "the hub did not start")
-        yield server
+        yield
     finally:
-        process.terminate()
-        process.wait(PATIENCE)
         reader.join(PATIENCE)
-        process.stderr.close()

@@ -32,6 +32,7 @@ def test_the_hub_is_never_open_to_a_network(url: str, host: str) -> None:
 
 
 def test_a_hub_that_cannot_start_says_what_to_do(url: str) -> None:
+    Path(url.removeprefix("sqlite:///")).touch()
     refused = run("serve", "--database", url)
     assert refused.exit_code == 1
     assert "statesync hub init" in refused.output

@@ -14,8 +14,9 @@ import psycopg
 import pytest
 
 from statesync.hub import Hub, HubLimits, Refused, prepare, serving, spaces
+from statesync.hub.errors import refused
 
-from .devices import Service, upsert
+from .devices import Service, accepted, upsert
 
 
 def push(hub: Hub, number: int = 1) -> int:
@@ -123,8 +124,15 @@ def test_a_busy_space_leaves_room_for_others(postgres_hub: Hub) -> None:
     hub.close()
 
 
+@pytest.mark.parametrize(
+    ("verb", "expected"), [("push", (503, "outcome_unknown")), ("pull", (500, "internal_error"))]
+)
 def test_a_defect_of_the_hub_is_a_refusal_document_too(
-    new_database: Callable[[], str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    new_database: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    verb: str,
+    expected: tuple[int, str],
 ) -> None:
     url = new_database()
     hub = Hub(url, without_tokens=True)
@@ -132,9 +140,37 @@ def test_a_defect_of_the_hub_is_a_refusal_document_too(
     def defect(*_arguments: object) -> bytes:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(hub, "push", defect)
+    monkeypatch.setattr(hub, verb, defect)
     with caplog.at_level(logging.CRITICAL), serving(hub) as address, Service(address, hub, url) as service:
         device = service.device("acme")
-        status, answer = device.send("push", device.push_document())
+        status, answer = device.send(verb, device.push_document() | device.pull_document({}) | {"number": 1})
     hub.close()
-    assert (status, answer["error"]["code"]) == (500, "internal_error")
+    assert (status, answer["error"]["code"]) == expected
+    assert "nothing was applied" not in answer["error"]["message"]
+
+
+def defect_in(*_arguments: object) -> None:
+    raise ZeroDivisionError
+
+
+def no_room(*_arguments: object) -> None:
+    raise refused(503, "busy", "there is no room for the answer", 1)
+
+
+@pytest.mark.parametrize("failure", [defect_in, no_room])
+def test_what_fails_after_a_push_was_applied_says_that_it_is_unknown_and_a_repeat_tells(
+    service: Service,
+    space: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    failure: Any,
+) -> None:
+    device = service.device(space)
+    document = device.push_document(upsert("a", {"n": 1}))
+    with caplog.at_level(logging.CRITICAL), monkeypatch.context() as patch:
+        patch.setattr("statesync.hub.http.web.pack", failure)
+        status, answer = device.send("push", document)
+    assert (status, answer["error"]["code"]) == (503, "outcome_unknown")
+    status, answer = device.send("push", document)
+    assert (status, answer["results"]) == (200, [accepted(1)])
+    assert service.device(space).read_all("Airport")[0] == {"Airport/a": {"n": 1}}

@@ -45,6 +45,8 @@ UNKNOWN = "unknown"
 """An object that the hub does not take."""
 MOST = 60
 """Bytes that a record may have here."""
+CARRIES = 20
+"""Bytes after which an answer carries no further record: two of those that are usual here."""
 FILTER = (("f", (1,)),)
 
 
@@ -83,27 +85,46 @@ class SpaceMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.space = f"space-{uuid.uuid4().hex}"
-        self.model = model.Hub(takes=tuple(OBJECTS), most=MOST)
+        self.model = model.Hub(takes=tuple(OBJECTS), most=MOST, carries=CARRIES)
         self.clients = {name: Client(name) for name in READERS}
         self.ids: dict[object, str] = {}
         """What the model calls the hub and its epochs, and what the real hub does."""
 
     # -- what devices do -----------------------------------------------------------------------------
 
-    @rule(name=st.sampled_from(CLIENTS), changes=CHANGES)
-    def push(self, name: str, changes: list[tuple[str, str, int, dict[str, Any] | None]]) -> None:
+    @rule(name=st.sampled_from(CLIENTS), changes=CHANGES, offers_again=st.booleans())
+    def push(
+        self,
+        name: str,
+        changes: list[tuple[str, str, int, dict[str, Any] | None]],
+        offers_again: bool = True,
+    ) -> None:
         client = self.clients[name]
         offered = tuple(
             Change(of, key, self.version(base), None if data is None else fields(data))
             for of, key, base, data in changes
         )
+        batch = self.batch(client, client.number + 1, offered)
+        self.offer(client, evolve(batch, offers_again=offers_again))
+
+    @rule(name=st.sampled_from(CLIENTS), changes=CHANGES, since=st.integers(0, 9))
+    def push_of_another_epoch(
+        self, name: str, changes: list[tuple[str, str, int, dict[str, Any] | None]], since: int
+    ) -> None:
+        """The bases say nothing of edits, and something of deletes; or a hub may have had what was new."""
+        client = self.clients[name]
+        offered = tuple(
+            Change(of, key, min(base, 1), None if data is None else fields(data), self.version(since))
+            for of, key, base, data in changes
+        )
         self.offer(client, self.batch(client, client.number + 1, offered))
 
-    @rule(name=st.sampled_from(CLIENTS))
-    def repeat(self, name: str) -> None:
+    @rule(name=st.sampled_from(CLIENTS), offers_again=st.booleans())
+    def repeat(self, name: str, offers_again: bool = True) -> None:
+        """The answer was lost; the device may be of another version by now."""
         client = self.clients[name]
         if client.last is not None:
-            self.offer(client, client.last)
+            self.offer(client, evolve(client.last, offers_again=offers_again))
 
     @rule(
         name=st.sampled_from(READERS),
@@ -189,7 +210,12 @@ class SpaceMachine(RuleBasedStateMachine):
 
     def offer(self, client: Client, request: Push) -> None:
         self.model, expected = model.push(self.model, request)
-        body = {"batch": request.batch, "changes": [_change(each) for each in request.changes]}
+        body: dict[str, Any] = {
+            "batch": request.batch,
+            "changes": [_change(each) for each in request.changes],
+        }
+        if request.offers_again:
+            body["offers_again"] = True
         answer = self.answer(self.hub.push, request, body)
         self.compare(client, answer, expected)
         if isinstance(expected, PushAnswer):
@@ -263,7 +289,8 @@ def _change(change: Change) -> dict[str, Any]:
     op: dict[str, Any] = (
         {"op": "delete"} if change.data is None else {"op": "upsert", "data": dict(change.data)}
     )
-    return {"object": change.object, "key": change.key, "base": change.base} | op
+    since = {"since": change.since} if change.since else {}
+    return {"object": change.object, "key": change.key, "base": change.base} | since | op
 
 
 def _feed(feed: Feed) -> dict[str, Any]:
@@ -279,16 +306,20 @@ def _verdict(verdict: Verdict, found: dict[str, Any]) -> dict[str, Any]:
     match verdict:
         case Accepted():
             return {"status": "accepted", "version": verdict.version}
+        case Conflict() if verdict.lacks_record:
+            return {"status": "conflict", "version": verdict.version, "deleted": False}
         case Conflict():
             living = {"deleted": False} if "deleted" in found else {}
             return {"status": "conflict", "version": verdict.version, **living} | _data(verdict.data)
         case Rejected():
-            return {"status": "rejected", "code": verdict.code, "message": found["message"]}
+            again = {"retry_after": 0.0} if verdict.code == "conflict" else {}
+            return {"status": "rejected", "code": verdict.code, "message": found["message"]} | again
 
 
 @pytest.fixture(scope="module")
 def shared_hub(new_database: Any) -> Any:
-    hub = Hub(new_database(), without_tokens=True, objects=OBJECTS, limits=HubLimits(record=MOST))
+    limits = HubLimits(record=MOST, page_bytes=CARRIES)
+    hub = Hub(new_database(), without_tokens=True, objects=OBJECTS, limits=limits)
     yield hub
     hub.close()
 
@@ -362,9 +393,28 @@ def a_copy_of_a_device(space: SpaceMachine) -> None:
     space.pull_from_another_state("ann", number=-1, head=0)
 
 
+def more_in_conflict_than_an_answer_carries(space: SpaceMachine) -> None:
+    taken = [(of, key, 0, {"f": 1, "g": 1}) for of in OBJECTS for key in KEYS[:2]]
+    space.push("ann", taken)
+    space.push("bob", [(of, key, 0, {"f": 2}) for of, key, _, _ in taken])
+    space.repeat("bob")
+    space.repeat("bob", offers_again=False)
+    space.push("cas", [(of, key, 0, {"f": 2}) for of, key, _, _ in taken], offers_again=False)
+    space.push("cas", [("A", "1", 0, {"f": 2}), ("A", "2", 0, {"f": 2})], offers_again=False)
+    space.repeat("cas", offers_again=False)
+
+
+def a_record_that_grows_past_its_limit(space: SpaceMachine) -> None:
+    space.push("ann", [("A", "1", 0, {"f": "x" * (MOST - 10)})])
+    space.push("ann", [("A", "1", 0, {"g": 1})])
+    space.push("ann", [("A", "1", 0, {"f": "x"}), ("A", "2", 0, {"f": 1})])
+
+
 @pytest.mark.parametrize(
     "happens",
     [
+        more_in_conflict_than_an_answer_carries,
+        a_record_that_grows_past_its_limit,
         a_first_read_that_a_purge_does_not_hurt,
         a_purge_in_the_middle_of_a_first_read,
         a_reader_that_has_uploaded_before_it_read,

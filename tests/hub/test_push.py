@@ -64,7 +64,7 @@ def test_an_upsert_keeps_the_fields_that_it_does_not_mention(device: Device, oth
 
 
 def test_a_record_travels_as_the_text_that_came_in(service: Service, device: Device, other: Device) -> None:
-    text = '{ "price": 1.10, "big": 123456789012345678901234567890, "e": 1e999, "s": "\\u00e9é" }'
+    text = '{ "price": 1.10, "big": 123456789012345678901234567890, "e": 1e99, "s": "\\u00e9é" }'
     body = (
         f'{{"client":"{device.client}","number":1,"batch":"b","hub":null,"epoch":null,"changes":'
         f'[{{"object":"Airport","key":"a","op":"upsert","base":0,"data":{text}}}]}}'
@@ -149,3 +149,50 @@ def test_who_never_saw_a_record_is_not_in_conflict_with_its_delete(device: Devic
     device.push(upsert("a", {"old": 1}))
     device.push(delete("a"))
     assert other.push(upsert("a", {"new": 1})) == [accepted(3)]
+
+
+def test_who_has_heard_of_all_deletes_brings_back_what_a_backup_had_not(
+    service: Service, device: Device, other: Device, space: str
+) -> None:
+    """After a new epoch bases say nothing of edits: ``since`` says which deletes the device has heard of."""
+    device.push(upsert("gone", {}), upsert("a", {}))
+    device.push(delete("gone", base=2))
+    assert service.hub.purge(space, 3) == 1
+    missed = {"status": "conflict", "version": 3, "deleted": True}
+    assert other.push(
+        upsert("k", {}, base=1),
+        upsert("l", {}, base=1) | {"since": 2},
+        upsert("m", {}, base=1) | {"since": 3},
+        upsert("n", {}, base=3) | {"since": 1},
+        upsert("o", {}, base=0),
+        upsert("a", {}, base=1) | {"since": 3},
+    ) == [
+        missed,
+        missed,
+        accepted(4),
+        accepted(5),
+        accepted(6),
+        {"status": "conflict", "version": 2, "deleted": False, "data": {}},
+    ]
+
+
+def test_a_new_record_that_the_hub_may_have_had_meets_its_delete(
+    service: Service, device: Device, other: Device, space: str
+) -> None:
+    """The device had no answer to it: others may have read it, and deleted it, since."""
+    device.push(upsert("a", {}), upsert("b", {}), upsert("c", {}))
+    device.push(delete("a", base=3), delete("b", base=3))
+    assert service.hub.purge(space, 4) == 1
+    assert other.push(
+        upsert("a", {}) | {"since": 3},
+        upsert("b", {}) | {"since": 3},
+        upsert("c", {}) | {"since": 3},
+        upsert("d", {}) | {"since": 4},
+        delete("e") | {"since": 4},
+    ) == [
+        {"status": "conflict", "version": 4, "deleted": True},
+        {"status": "conflict", "version": 5, "deleted": True},
+        {"status": "conflict", "version": 3, "deleted": False, "data": {}},
+        accepted(6),
+        accepted(7),
+    ]

@@ -42,6 +42,19 @@ def test_every_refusal_is_a_refusal_document(service: Service, method: str, path
     assert problem.message
 
 
+@pytest.mark.parametrize("host", ["evil.example", "[", "a b", ""])
+@pytest.mark.parametrize(
+    "path", ["/v1/spaces/acme/push/", "/healthz/", "/v1/spaces/acme/pull//", "/v1/spaces/acme/push%2f", "/x"]
+)
+def test_a_path_that_is_no_route_is_404_and_leads_nowhere(service: Service, path: str, host: str) -> None:
+    answer = service.http.request(
+        "POST", service.address + path, body=b"{}", headers={"Host": host}, redirect=False
+    )
+    assert (answer.status, answer.json()["error"]["code"]) == (404, "not_found")
+    assert "Location" not in answer.headers
+    assert "evil" not in answer.data.decode()
+
+
 @pytest.mark.parametrize(
     "body",
     [

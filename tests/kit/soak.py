@@ -1,6 +1,6 @@
 """The world of the kit for as long as one likes, with new histories all the time.
 
-    python -m tests.kit.soak --minutes 60
+    PYTHONPATH=tests python -m kit.soak --minutes 60
 
 Prints the seed of every round; a failure is shrunk and printed, and ``--seed`` runs its round again.
 """
@@ -14,7 +14,7 @@ import time
 from hypothesis import HealthCheck, Verbosity, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from .test_world import CrowdedWorld, MisfitWorld, World
+from .test_world import CrowdedWorld, MisfitWorld, RestoredWorld, SpoiltWorld, StrictWorld, World
 
 ROUND = settings(
     max_examples=100,
@@ -25,6 +25,8 @@ ROUND = settings(
     print_blob=True,
     verbosity=Verbosity.normal,
 )
+
+WORLDS = (World, CrowdedWorld, MisfitWorld, StrictWorld, SpoiltWorld, RestoredWorld)
 
 
 def main() -> None:
@@ -41,7 +43,7 @@ def main() -> None:
     rounds = 0
     while rounds == 0 or time.monotonic() < until:
         print(f"seed {number}: {options.histories} histories", flush=True)
-        world = (World, CrowdedWorld, MisfitWorld)[number % 3]
+        world = WORLDS[number % len(WORLDS)]
         run_state_machine_as_test(
             seed(number)(world), settings=settings(ROUND, max_examples=options.histories)
         )

@@ -18,14 +18,16 @@ from hypothesis import strategies as st
 from statesync import BadOptions, UnsupportedModel
 from statesync.errors import ConnectionLost, RemoteError
 from statesync.hub import Hub, LocalRemote, prepare, pull
-from statesync.store import conflict_log
-from statesync.store.outbox import queue
+from statesync.store import conflict_log, cursors
+from statesync.store.bases import Base
+from statesync.store.outbox import queue, shared
 from statesync.store.upload import verdicts
 from statesync.testing import CrashPoints, Fault, FaultyRemote, Point, ProgramFailed, Watch, record_strategy
+from statesync.testing.moves.restored import Fate, Sequel
 from statesync.testing.peer import Peer
 
 from .shop import Article, Shelf
-from .test_world import World
+from .test_world import RestoredWorld, World
 
 
 @pytest.fixture
@@ -329,3 +331,100 @@ def test_a_world_notices_a_hub_that_sends_what_a_filter_hides(
     one = picky.devices[1]
     one.store.scope(one.remote, one.own(Shelf)).clear()
     picky.teardown()
+
+
+# -- RestoredHub ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def restored() -> RestoredWorld:
+    """A world with two records that both devices have."""
+    made = RestoredWorld()
+    for key in ("k", "s"):
+        made.write(made.devices[0], lambda key=key: Shelf.insert(id=key, name="of both").execute())  # type: ignore[misc]
+    made.sync_everybody()
+    return made
+
+
+def make_and_delete(world: RestoredWorld, fate: Fate) -> None:
+    world.back_up()
+    world.write(world.devices[0], lambda: Shelf.insert(id="made", name="here").execute())
+    world.write(world.devices[1], lambda: Shelf.insert(id="other", name="there").execute())
+    world.suffer(0, fate)
+    world.delete_one(world.devices[0], Shelf, "made")
+
+
+def miss_a_delete(world: RestoredWorld, then: Sequel) -> None:
+    home = world.devices[0]
+    world.delete_one(home, Shelf, "k")
+    world.let_sync(home, [], None)
+    world.forget_deletes()
+    world.back_up()
+    for key in ("new", "newer"):
+        world.write(home, lambda key=key: Shelf.insert(id=key, name="new").execute())  # type: ignore[misc]
+        world.let_sync(home, [], None)
+    world.come_back(1, 2, then, lambda: Shelf.update({Shelf.name: "edited"}).where(Shelf.id == "k").execute())
+
+
+@pytest.mark.parametrize("fate", ["lost", "doubted", "restored", "kept"])
+def test_a_world_whose_hub_may_have_what_is_deleted_ends_well(restored: RestoredWorld, fate: Fate) -> None:
+    make_and_delete(restored, fate)
+    assert ("Shelf", "made") not in restored.devices[0].records()
+    restored.teardown()
+
+
+@pytest.mark.parametrize("then", ["reads on", "is edited", "hub is restored"])
+def test_a_world_in_which_a_delete_is_missed_ends_well(restored: RestoredWorld, then: Sequel) -> None:
+    miss_a_delete(restored, then)
+    assert ("Shelf", "k") in restored.devices[1].records()
+    restored.teardown()
+
+
+@pytest.mark.sabotage
+@pytest.mark.parametrize("fate", ["lost", "doubted"])
+def test_a_world_notices_a_store_that_takes_no_batch_for_never_sent(
+    restored: RestoredWorld, monkeypatch: pytest.MonkeyPatch, fate: Fate
+) -> None:
+    monkeypatch.setattr(shared, "NEVER_LEFT", "image IS NULL AND batch IS NULL")
+    make_and_delete(restored, fate)
+    with pytest.raises(AssertionError, match="the delete"):
+        restored.teardown()
+
+
+@pytest.mark.sabotage
+def test_a_world_notices_a_store_that_forgets_a_doubt(
+    restored: RestoredWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared, "note_batch", lambda *_: None)
+    make_and_delete(restored, "doubted")
+    with pytest.raises(AssertionError, match="the delete"):
+        restored.teardown()
+
+
+@pytest.mark.sabotage
+def test_a_world_notices_a_store_that_takes_what_it_read_again_for_all(
+    restored: RestoredWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start_over = cursors.start_over
+
+    def careless(connection: sqlite3.Connection, name: str, why: str) -> None:
+        start_over(connection, name, why)
+        connection.execute("UPDATE statesync_cursor SET missed_from = reread_from")
+
+    monkeypatch.setattr(cursors, "start_over", careless)
+    miss_a_delete(restored, "hub is restored")
+    with pytest.raises(AssertionError, match="come back"):
+        restored.teardown()
+
+
+@pytest.mark.sabotage
+def test_a_world_notices_an_edit_that_is_based_on_what_was_read_again(
+    restored: RestoredWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def careless(connection: sqlite3.Connection, name: str) -> Base:
+        return Base(str(max(1, cursors.position_of(connection, name))), "0")
+
+    monkeypatch.setattr(cursors, "base_sql", careless)
+    miss_a_delete(restored, "is edited")
+    with pytest.raises(AssertionError, match="come back"):
+        restored.teardown()

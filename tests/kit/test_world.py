@@ -1,6 +1,6 @@
-"""The kit's own world, on the models of a small shop: 40 histories in every run, the same ones each time.
+"""The kit's own world, on the models of a small shop: the same forty histories in every run.
 
-For longer runs with new ones: ``python -m tests.kit.soak``.
+For longer runs with new ones: ``PYTHONPATH=tests python -m kit.soak``.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from statesync.testing.moves.later import Decisions
 from statesync.testing.moves.local import LocalWrites
 from statesync.testing.moves.misfits import Misfits
 from statesync.testing.moves.refusals import Refusals
+from statesync.testing.moves.restored import RestoredHub
 from statesync.testing.moves.sql import RawSql
 
 from .shop import Article, Shelf
@@ -96,6 +97,10 @@ class MisfitWorld(Misfits):
     models = [Shelf, Article]
 
 
+class RestoredWorld(RestoredHub):
+    models = [Shelf, Article]
+
+
 class StrictWorld(Refusals):
     """A world whose hub refuses most records from the start."""
 
@@ -123,5 +128,7 @@ TestSpoiltWorld = SpoiltWorld.TestCase
 TestSpoiltWorld.settings = settings(QUICK, max_examples=examples(6))
 TestMisfitWorld = MisfitWorld.TestCase
 TestMisfitWorld.settings = settings(QUICK, max_examples=examples(6))
+TestRestoredWorld = RestoredWorld.TestCase
+TestRestoredWorld.settings = settings(QUICK, max_examples=examples(10))
 TestStrictWorld = StrictWorld.TestCase
 TestStrictWorld.settings = settings(QUICK, max_examples=examples(10), stateful_step_count=20)

@@ -143,6 +143,19 @@ CASES_BEGIN: dict[str, Conversation] = {
     "the last attempt is under way": evolve(_SENT, max_attempts=1),
     "conflicts were resolved, round 1": evolve(SITUATIONS["uploading"], sent=3, resend=2, looked_through=4),
     "conflicts were resolved, round 3": evolve(SITUATIONS["uploading"], sent=3, resend=2, round=3),
+    "a record did not come, round 1": evolve(SITUATIONS["uploading"], sent=3, unread=2, looked_through=4),
+    "a record did not come, fewer than before": evolve(
+        SITUATIONS["uploading"], sent=3, unread=1, round=7, unread_rounds=6, fewest_unread=2
+    ),
+    "a record did not come, no fewer than before": evolve(
+        SITUATIONS["uploading"], sent=3, unread=2, round=2, unread_rounds=1, fewest_unread=2
+    ),
+    "conflicts were resolved, round 3 after the last record came": evolve(
+        SITUATIONS["uploading"], sent=3, resend=2, round=3, unread_rounds=1, fewest_unread=2
+    ),
+    "conflicts were resolved, round 4 after the last record came": evolve(
+        SITUATIONS["uploading"], sent=3, resend=2, round=4, unread_rounds=1, fewest_unread=2
+    ),
     "all were rejected": evolve(SITUATIONS["uploading"], sent=3, rejected=3),
     "upload only, all were rejected": evolve(SITUATIONS["uploading"], sent=3, rejected=3, downloads=False),
     "all were rejected, page under way": evolve(_FETCHED, sent=3, rejected=3),
@@ -170,6 +183,7 @@ CASES_EVENTS: dict[str, Event] = EVENTS | {
     "answered, the last": Answered(3, last=True),
     "answered, the last, all rejected": Answered(3, rejected=3, last=True),
     "answered, the last, one goes up again": Answered(3, resend=1, last=True),
+    "answered, the last, a record did not come": Answered(3, unread=1, last=True),
     "connection refused": RequestFailed(Unreachable("no", retryable=True)),
     "busy until 7 s": RequestFailed(RemoteError("busy", status=503, retryable=True, retry_after=7.0)),
     "refused: client_forked": _refused("client_forked"),

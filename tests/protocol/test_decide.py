@@ -143,6 +143,22 @@ def test_an_answer_settles_the_doubt_and_moves_on_in_the_outbox() -> None:
     assert (after.sent, after.rejected, after.resend) == (3, 1, 2)
 
 
+def test_records_that_did_not_come_are_counted_but_for_those_of_a_replay() -> None:
+    """What a replay leaves is offered in the first round, with all else that waits."""
+    sent = evolve(CASES_BEGIN["an attempt was lost, batch under way"], unread=1)
+    assert decide(sent, Answered(3, unread=2)).conversation.unread == 3
+    replayed = CASES_BEGIN["a batch in doubt is under way"]
+    assert decide(replayed, Answered(3, unread=2)).conversation.unread == 0
+
+
+def test_a_round_for_records_that_did_not_come_has_to_leave_fewer() -> None:
+    nothing = EVENTS["prepared nothing"]
+    first = decide(CASES_BEGIN["a record did not come, round 1"], nothing).conversation
+    assert (first.round, first.unread, first.fewest_unread, first.unread_rounds) == (2, 0, 2, 1)
+    again = decide(evolve(first, resend=1), nothing).conversation
+    assert (again.round, again.fewest_unread, again.unread_rounds) == (3, 2, 1), "another reason for a round"
+
+
 def test_a_batch_that_is_too_much_is_cut_until_the_one_record_is_alone_and_grows_again() -> None:
     too_large = CASES_EVENTS["refused: too large"]
     cut = decide(SITUATIONS["uploading, batch under way"], too_large).conversation

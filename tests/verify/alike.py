@@ -77,7 +77,7 @@ class AlikeMachine(RuleBasedStateMachine):
         refused = UNFIT if self.table_rules else None
         self.real = RealWorld(self.folder / uuid.uuid4().hex, MOST, refused)
         devices = Device("a", "a"), Device("b", "b", rules=self.table_rules)
-        self.world = World(Hub(most=MOST), devices, (), ALL, most_later=MOST, is_odd=True)
+        self.world = World(Hub(most=MOST, carries=1), devices, (), ALL, most_later=MOST, is_odd=True)
 
     def teardown(self) -> None:
         self.real.close()

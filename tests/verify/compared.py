@@ -143,8 +143,9 @@ def tables(device: Device, plain: sqlite3.Connection, names: Names) -> Iterator[
     )
     for stands in rows("SELECT client, number, hub, epoch, head FROM statesync_space"):
         yield Compared("where it stands", _stands(device, stands, names), stands)
-    for cursor in rows("SELECT cursor, rereading, reread_from FROM statesync_cursor"):
-        yield Compared("cursors", (device.cursor, device.rereading, device.reread_from), cursor)
+    for cursor in rows("SELECT cursor, rereading, reread_from, missed_from FROM statesync_cursor"):
+        read = (device.cursor, device.rereading, device.reread_from, device.missed_from)
+        yield Compared("cursors", read, cursor)
     seen = rows("SELECT key FROM statesync_seen ORDER BY key")
     yield Compared("seen keys", [(key,) for key in device.seen], seen)
     ahead = rows("SELECT key, version FROM statesync_base ORDER BY key")
@@ -178,8 +179,8 @@ def _stands(device: Device, real: tuple[Any, ...], names: Names) -> tuple[Any, .
 
 def _outbox(device: Device, plain: sqlite3.Connection, names: Names) -> Compared:
     found = plain.execute(
-        "SELECT position, batch, key, operation, image, base, revision, sent, error IS NOT NULL, parked "
-        "FROM statesync_change ORDER BY position"
+        "SELECT position, batch, key, operation, image, base, since, revision, sent, error IS NOT NULL, "
+        "parked FROM statesync_change ORDER BY position"
     ).fetchall()
     real = [
         ((device.name, at), batch, key, operation, text_of_json(image), *rest)
@@ -202,6 +203,7 @@ def _change(device: Device, change: Pending, place: Any, batch: Any, names: Name
         change.operation,
         text_of(change.image),
         change.base,
+        change.since,
         change.revision,
         change.sent,
         change.failed,
@@ -215,13 +217,20 @@ def _doubt(device: Device, plain: sqlite3.Connection, names: Names) -> Compared:
         "USING (session, number) WHERE doubt = 1"
     ).fetchall()
     real = [
-        (batch, number, [(c["key"], c["base"], c.get("data", {}).get("text")) for c in json.loads(payload)])
+        (
+            batch,
+            number,
+            [
+                (c["key"], c["base"], c.get("since", 0), c.get("data", {}).get("text"))
+                for c in json.loads(payload)
+            ],
+        )
         for batch, number, payload in found
     ]
     model, kept = [], device.payload
     if device.in_doubt and kept is not None:
         batch = names.of("batch", kept.batch, real[0][0] if real else None)
-        model = [(batch, kept.number, [(c.key, c.base, text_of(c.data)) for c in kept.changes])]
+        model = [(batch, kept.number, [(c.key, c.base, c.since, text_of(c.data)) for c in kept.changes])]
     return Compared("batches in doubt", model, real)
 
 

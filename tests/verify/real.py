@@ -32,7 +32,7 @@ from statesync.protocol.messages import (
 from statesync.session.handle import Session
 from statesync.session.requests import Outcome, Reply, Request, Requests
 from statesync.session.timers import Timer
-from statesync.store.recovery import recover
+from statesync.store.ending.recovery import recover
 from statesync.values import Reason
 from statesync.verify.system.happening import Happening, Kind
 from statesync.verify.system.network import FAILURES
@@ -258,7 +258,7 @@ class RealWorld:
         return f"sqlite:///{self.folder / 'hub.db'}"
 
     def open_hub(self) -> Hub:
-        return Hub(self.url, without_tokens=True, limits=HubLimits(record=self.most))
+        return Hub(self.url, without_tokens=True, limits=HubLimits(record=self.most, page_bytes=1))
 
     def _device(self, name: str, refused: str | None) -> RealDevice:
         path = self.folder / f"{name}.db"

@@ -22,6 +22,7 @@ from statesync.verify.modelled import device, downloads, others, quarantine, tab
 from statesync.verify.modelled.device import Device
 from statesync.verify.modelled.hub import Hub, push
 from statesync.verify.modelled.table import Rules
+from statesync.verify.modelled.wire import Conflict, PushAnswer
 from statesync.verify.system import driver, network, storage
 from statesync.verify.system.happening import Kind
 from statesync.verify.system.world import Asked, Options
@@ -101,6 +102,28 @@ def a_conflict(both: AlikeMachine) -> None:
     both.write(B, "x", "two")
     sync(both, A)
     sync(both, B, policy="client_wins")
+
+
+def two_conflicts_of_which_one_comes(both: AlikeMachine) -> None:
+    """An answer carries one record here. What it does not carry is offered again, and so is a repeat's."""
+    for index, text in ((A, "one"), (B, "two")):
+        both.write(index, "x", text)
+        both.write(index, "y", text)
+    sync(both, A, batch_size=2)
+    both.begin(B, Options(policy="client_wins", batch_size=2), 0)
+    both.do(*UNTIL_UPLOAD_IS_UNDER_WAY, Kind.LOSE_ANSWER)
+    both.go_on(EVERYTHING)
+
+
+def an_edit_of_a_record_that_did_not_come(both: AlikeMachine) -> None:
+    for index, text in ((A, "one"), (B, "two")):
+        both.write(index, "x", text)
+        both.write(index, "y", text)
+    sync(both, A)
+    both.begin(B, Options(policy="server_wins", batch_size=2), 0)
+    both.do(*UNTIL_UPLOAD_IS_UNDER_WAY, Kind.ANSWER)
+    both.write(B, "y", "three")
+    both.go_on(EVERYTHING)
 
 
 def an_edit_of_what_a_conflict_brought(both: AlikeMachine) -> None:
@@ -262,6 +285,80 @@ def a_delete_that_was_forgotten(both: AlikeMachine) -> None:
     both.go_on(EVERYTHING)
 
 
+def another_epoch(both: AlikeMachine) -> None:
+    """Restore the hub from a backup of just now, and let device a find that out."""
+    both.back_up()
+    both.write(A, "y", "after the backup")
+    sync(both, A)
+    both.begin(A, Options(), 0)
+    both.do(*UNTIL_DOWNLOAD_IS_UNDER_WAY, Kind.RESTORE)
+    both.go_on(EVERYTHING)
+
+
+def a_delete_after_a_doubt_that_was_let_go(both: AlikeMachine) -> None:
+    """Device b asks again for a batch, and hears that the epoch is another; then its record is deleted."""
+    both.write(A, "y", "one")
+    sync(both, A)
+    sync(both, B)
+    both.write(B, "x", "one")
+    both.begin(B, Options(), 0)
+    both.do(*UNTIL_UPLOAD_IS_UNDER_WAY, Kind.LOSE_ANSWER, Kind.CRASH)
+    another_epoch(both)
+    both.begin(B, Options(), 0)
+    while both.world.talk is not None and not both.world.talk.conversation.adaptations:
+        both.go_on(1)
+    both.write(B, "x", None)
+    both.go_on(EVERYTHING)
+
+
+def a_delete_that_waits_at_a_reset(both: AlikeMachine) -> None:
+    both.write(A, "x", "one")
+    sync(both, A)
+    both.write(A, "x", None)
+    both.start_over(A, Kind.RESET)
+    sync(both, A)
+
+
+def a_read_from_the_start_that_stops_behind_a_forgotten_delete(both: AlikeMachine) -> None:
+    """Device b has missed the delete of x, and has read again what is newer."""
+    for key in "xyz":
+        both.write(A, key, "one")
+    sync(both, A)
+    sync(both, B)
+    both.write(A, "x", None)
+    sync(both, A)
+    for key in "yz":
+        both.write(A, key, "two")
+    sync(both, A)
+    both.begin(B, Options(uploads=False), 0)
+    both.do(Kind.PURGE)
+    while not both.world.device.seen:
+        both.go_on(1)
+    both.do(Kind.CRASH)
+
+
+def an_edit_behind_a_forgotten_delete(both: AlikeMachine) -> None:
+    a_read_from_the_start_that_stops_behind_a_forgotten_delete(both)
+    both.write(B, "x", "two")
+    sync(both, B)
+
+
+def another_epoch_behind_a_forgotten_delete(both: AlikeMachine) -> None:
+    a_read_from_the_start_that_stops_behind_a_forgotten_delete(both)
+    another_epoch(both)
+    sync(both, B, policy="client_wins")
+
+
+def an_edit_before_another_epoch(both: AlikeMachine) -> None:
+    for key in "xy":
+        both.write(A, key, "one")
+    sync(both, A)
+    sync(both, B)
+    both.write(B, "x", "two")
+    another_epoch(both)
+    sync(both, B)
+
+
 def what_does_not_fit(both: AlikeMachine) -> None:
     """Device b has y waiting behind x, and a z that its table refuses."""
     for key, text in (("x", "one"), ("y", "two"), ("z", "three")):
@@ -408,6 +505,17 @@ def keeps_no_conflict_log(resolve: Callable[..., Device]) -> Callable[..., Devic
     return lambda known, resolution: evolve(resolve(known, resolution), conflicts=known.conflicts)
 
 
+def takes_what_did_not_come_for_nothing(take: Callable[..., Any]) -> Callable[..., Any]:
+    def changed(known: Device, batch: object, answer: PushAnswer, *rest: object) -> Any:
+        told = (
+            evolve(each, lacks_record=False) if isinstance(each, Conflict) else each
+            for each in answer.verdicts
+        )
+        return take(known, batch, evolve(answer, verdicts=tuple(told)), *rest)
+
+    return changed
+
+
 def learns_no_version(_: Callable[..., Device]) -> Callable[..., Device]:
     return lambda known, _: known
 
@@ -425,7 +533,7 @@ def knows_every_description(_: Callable[..., bool]) -> Callable[..., bool]:
 
 
 def compares_nothing(_: Callable[..., Asked]) -> Callable[..., Asked]:
-    return lambda known: Asked(known.client, (0, None, 0))
+    return lambda known: Asked(known.client, (0, None, 0, 0))
 
 
 def keeps_what_waits(emptied: Callable[..., Device]) -> Callable[..., Device]:
@@ -449,7 +557,9 @@ def forgets_its_receipts(_: object) -> Callable[..., object]:
 
 
 def knows_no_version(add: Callable[..., Device]) -> Callable[..., Device]:
-    return lambda known, key, operation, image, base: add(known, key, operation, image, min(base, 1))
+    return lambda known, key, operation, image, base, **more: add(
+        known, key, operation, image, min(base, 1), **more
+    )
 
 
 def drops_what_the_hub_lost(finish: Callable[..., Device]) -> Callable[..., Device]:
@@ -488,6 +598,22 @@ def passes_old_rows_over(passes: Callable[..., Device]) -> Callable[..., Device]
     return lambda known, cursor: evolve(known, ahead=passes(evolve(known, held=()), cursor).ahead)
 
 
+def notes_no_doubt(_: Callable[..., Device]) -> Callable[..., Device]:
+    return lambda known: evolve(known, in_doubt=True)
+
+
+def knows_what_it_has_read_again(_: Callable[..., object]) -> Callable[..., object]:
+    return lambda known, _: (max(1, known.cursor), 0)
+
+
+def misses_nothing(reread: Callable[..., Device]) -> Callable[..., Device]:
+    return lambda known, why: evolve(reread(known, why), missed_from=max(known.cursor, known.reread_from))
+
+
+def remembers_no_deletes(without: Callable[..., object]) -> Callable[..., object]:
+    return lambda change: evolve(without(change), since=0)  # type: ignore[misc]
+
+
 def empties_nothing(_: Callable[..., Device]) -> Callable[..., Device]:
     return lambda known: known
 
@@ -500,6 +626,7 @@ DIFFERENCES = [
     (a_record_that_is_too_large, changing(uploads, "store", forgets_what_was_rejected)),
     (an_edit_while_it_is_rejected, changing(uploads, "_park", parks_what_was_edited_since)),
     (a_conflict, changing(uploads, "_resolve", keeps_no_conflict_log)),
+    (two_conflicts_of_which_one_comes, changing(uploads, "take", takes_what_did_not_come_for_nothing)),
     (an_edit_of_what_a_conflict_brought, changing(uploads, "_learn", learns_no_version)),
     (a_page_that_passes_what_a_conflict_brought, changing(downloads, "_pass_over", passes_nothing_over)),
     (a_restored_hub_and_what_a_conflict_brought, changing(device, "reread", keeps_versions_of_another_epoch)),
@@ -511,6 +638,10 @@ DIFFERENCES = [
     (a_lost_answer, changing(network, "push", forgets_its_receipts)),
     (an_edit_of_what_was_read, changing(device, "add_change", knows_no_version)),
     (a_restored_hub, changing(downloads, "_finish_reread", drops_what_the_hub_lost)),
+    (a_delete_after_a_doubt_that_was_let_go, changing(device, "keep_doubt", notes_no_doubt)),
+    (an_edit_behind_a_forgotten_delete, changing(device, "_base", knows_what_it_has_read_again)),
+    (another_epoch_behind_a_forgotten_delete, changing(device, "reread", misses_nothing)),
+    (an_edit_before_another_epoch, changing(device, "_without_version", remembers_no_deletes)),
     (a_page_asked_for_ahead, changing(driver, "_sent", asks_again)),
     (a_crash_where_the_hub_heard_nothing, changing(driver, "recovered", frees_nothing)),
     (an_edit_of_an_old_row, changing(quarantine, "keep_bases", knows_no_old_row)),
@@ -551,9 +682,11 @@ def both_in(folder: Path, happens: Callable[[AlikeMachine], None]) -> Iterator[A
         *dict.fromkeys(happens for happens, _ in DIFFERENCES),
         a_delete_that_was_forgotten,
         an_edit_of_what_a_conflict_and_then_a_page_brought,
+        an_edit_of_a_record_that_did_not_come,
         a_page_under_which_the_store_is_set_up,
         a_page_under_which_another_object_is_tracked,
         a_batch_before_which_the_store_is_set_up,
+        a_delete_that_waits_at_a_reset,
         an_edit_of_an_old_row_against_a_hub_that_wins,
     ],
 )

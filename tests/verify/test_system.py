@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import pytest
 from attrs import evolve
@@ -34,39 +35,46 @@ from statesync.protocol.messages import (
     StoreDoubt,
 )
 from statesync.values import Direction, Reason
+from statesync.verify.modelled import device as device_of_the_model
 from statesync.verify.modelled import downloads, hub, others, quarantine, table, uploads
 from statesync.verify.modelled.device import (
     MISSED_DELETES,
     Device,
     Tally,
     adapt,
+    add_change,
     fix_limit,
+    fold,
     reread,
     with_change,
 )
 from statesync.verify.modelled.hub import Hub
 from statesync.verify.modelled.quarantine import Misfit
 from statesync.verify.modelled.uploads import Batch, Verdicts
-from statesync.verify.modelled.wire import Entry, Push, PushAnswer, Request
+from statesync.verify.modelled.wire import Conflict, Entry, Fields, Push, PushAnswer, Refusal, Request
 from statesync.verify.system import (
     SystemReport,
     check_system,
+    deleted,
     driver,
     network,
     promises,
     steps,
     storage,
     waiting,
+    worlds,
 )
 from statesync.verify.system.explore import check_scenarios
 from statesync.verify.system.happening import Kind
-from statesync.verify.system.scenarios import POLICIES, SCENARIOS, Scenario, in_conflict
+from statesync.verify.system.scenarios import POLICIES, SCENARIOS, Scenario
 from statesync.verify.system.world import Asked, Talk, World
+from statesync.verify.system.worlds import in_conflict
+from statesync.wire import CLIENT_FORKED
 
 NETWORK, EDITS, DELETES, DISK, REJECTIONS, DIRECTIONS = SCENARIOS[:6]
 RESTORED, FORGETFUL, UNWILLING, SMALL, FORBIDDING = SCENARIOS[6:11]
 OTHERS, CLEARED, RESET = SCENARIOS[11:14]
-MISFITS, WAITING = SCENARIOS[14:]
+MISFITS, SHORT_ANSWERS, WAITING, SHARED, FORGOTTEN = SCENARIOS[14:]
 
 ENOUGH = evolve(NETWORK, accidents={Kind.CANCEL: 1, Kind.LOSE_REQUEST: 1, Kind.LOSE_ANSWER: 1})
 """What is needed to notice most defects, and quick."""
@@ -128,7 +136,10 @@ def test_the_bounds_are_as_wide_as_promised(report: SystemReport) -> None:
         ("the store is cleared between sessions", {"CLEAR": 1, "CLEAR_ALL": 1, "CRASH": 1}),
         ("the store is reset between sessions", {"RESET": 1, "RESET_ALL": 1, "CRASH": 1}),
         ("records do not fit their table", {"EDIT": 1, "MIGRATE": 1, "CRASH": 1}),
+        ("answers do not carry all that is in conflict", {"EDIT": 1, "LOSE_ANSWER": 1}),
         ("what waits is read again, edited and retried", {"EDIT": 1, "PURGE": 1, "RETRY": 1}),
+        ("a record is deleted that the hub may have", {"DELETE": 1}),
+        ("a delete that the hub has forgotten is missed", {"EDIT": 1, "UNREACHABLE": 1}),
     ]
     world = in_conflict("server_wins")
     assert [device.name for device in world.devices] == ["a", "b"]
@@ -449,12 +460,55 @@ def test_a_hub_without_receipts_is_noticed(monkeypatch: pytest.MonkeyPatch) -> N
     assert promises.ONCE in statements(ENOUGH)
 
 
+def take_what_did_not_come_for(data: Fields | None) -> Callable[[pytest.MonkeyPatch], None]:
+    """Take a conflict without the hub's record for one with this record; None for a deleted one."""
+
+    def sabotage(patch: pytest.MonkeyPatch) -> None:
+        take = uploads.take
+
+        def taken(device: Device, batch: Batch, answer: PushAnswer, *rest: Any) -> tuple[Verdicts, Answered]:
+            told = (
+                Conflict(each.version, data) if isinstance(each, Conflict) and each.lacks_record else each
+                for each in answer.verdicts
+            )
+            return take(device, batch, evolve(answer, verdicts=tuple(told)), *rest)
+
+        patch.setattr(uploads, "take", taken)
+
+    return sabotage
+
+
+@pytest.mark.sabotage
+@pytest.mark.parametrize(
+    "sabotage",
+    [take_what_did_not_come_for(()), take_what_did_not_come_for(None)],
+    ids=["an empty one", "a deleted one"],
+)
+def test_a_conflict_without_a_record_that_is_taken_for_one_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, sabotage: Callable[[pytest.MonkeyPatch], None]
+) -> None:
+    sabotage(monkeypatch)
+    assert waiting.CONTESTED in statements(evolve(SHORT_ANSWERS, accidents={Kind.LOSE_ANSWER: 1}))
+
+
+def test_conflicts_come_with_and_without_their_records() -> None:
+    """The worlds have what they are about: in one session the second record comes with a second round."""
+    told = [
+        [verdict.lacks_record for verdict in world.talk.reply.verdicts if isinstance(verdict, Conflict)]
+        for world in reached(SHORT_ANSWERS.worlds("client_wins"))
+        if world.talk is not None and isinstance(world.talk.reply, PushAnswer)
+    ]
+    assert [False, True] in told
+    assert [True, True] in told, "a repeat brings no record at all"
+    assert [False] in told
+
+
 # -- other programs ----------------------------------------------------------------------------------
 
 
 def compare_nothing(device: Device) -> Asked:
     """Say that all was asked for from the same place."""
-    return Asked(device.client, (0, None, 0))
+    return Asked(device.client, (0, None, 0, 0))
 
 
 def in_every_policy(scenario: Scenario) -> set[str]:
@@ -696,6 +750,98 @@ def test_records_wait_and_are_let_go_and_changes_are_parked() -> None:
     }
     assert any(change.is_parked for world in seen for change in world.devices[0].outbox)
     assert any(world.devices[0].conflicts and world.devices[0].held for world in seen)
+
+
+# -- deletes -------------------------------------------------------------------------------------------
+
+
+def note_no_doubt(patch: pytest.MonkeyPatch) -> None:
+    for module in (uploads, storage, worlds):
+        patch.setattr(module, "keep_doubt", lambda device: evolve(device, in_doubt=True))
+
+
+def take_no_image_and_no_batch_for_never_sent(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(
+        device_of_the_model,
+        "_is_empty",
+        lambda change: change.operation == "delete" and change.image is None and change.batch is None,
+    )
+
+
+def think_nothing_of_a_copy(patch: pytest.MonkeyPatch) -> None:
+    def careless(device: Device, refusal: Refusal) -> Device:
+        adapted = adapt(device, refusal)
+        if refusal.code != CLIENT_FORKED:
+            return adapted
+        known = {each.key: each.shared for each in fold(device).outbox}
+        outbox = (evolve(each, shared=known.get(each.key, False)) for each in adapted.outbox)
+        return evolve(adapted, outbox=tuple(outbox))
+
+    patch.setattr(worlds, "adapt", careless)
+
+
+def offer_what_is_new_to_everybody(patch: pytest.MonkeyPatch) -> None:
+    def careless(
+        device: Device, key: str, operation: str, image: Fields | None, base: int, **more: Any
+    ) -> Device:
+        return add_change(device, key, operation, image, base if image else 0, **more)
+
+    patch.setattr(downloads, "add_change", careless)
+
+
+def take_what_was_read_again_for_all(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(
+        device_of_the_model,
+        "reread",
+        lambda device, why: _having_missed(reread(device, why), device.cursor),
+    )
+
+
+def _having_missed(device: Device, read: int) -> Device:
+    return evolve(device, missed_from=max(device.missed_from, read))
+
+
+def base_an_edit_on_what_was_read_again(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(device_of_the_model, "_base", lambda device, key: (max(1, device.cursor), 0))
+
+
+@pytest.mark.sabotage
+@pytest.mark.parametrize(
+    ("sabotage", "scenario", "broken"),
+    [
+        (note_no_doubt, SHARED, promises.NOTHING_LOST),
+        (take_no_image_and_no_batch_for_never_sent, SHARED, promises.NOTHING_LOST),
+        (think_nothing_of_a_copy, SHARED, promises.NOTHING_LOST),
+        (offer_what_is_new_to_everybody, FORGOTTEN, deleted.RETURNED),
+        (take_what_was_read_again_for_all, FORGOTTEN, deleted.RETURNED),
+        (base_an_edit_on_what_was_read_again, FORGOTTEN, deleted.RETURNED),
+    ],
+)
+def test_a_store_that_forgets_deletes_or_brings_them_back_is_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+    sabotage: Callable[[pytest.MonkeyPatch], None],
+    scenario: Scenario,
+    broken: str,
+) -> None:
+    sabotage(monkeypatch)
+    assert broken in in_every_policy(scenario)
+
+
+@pytest.mark.sabotage
+def test_a_hub_that_takes_what_it_has_forgotten_for_new_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    conflict = hub._conflict
+    monkeypatch.setattr(hub, "_conflict", lambda *what: what[3] and conflict(*what))
+    assert deleted.RETURNED in in_every_policy(FORGOTTEN)
+
+
+def test_deletes_are_told_and_missed_ones_are_conflicts() -> None:
+    """The worlds have what they are about: a delete that goes up, and one that is found in the log."""
+    told = {world for world in reached(SHARED.worlds("client_wins")) if world.is_over}
+    assert any(each.key == "x" and each.data is None for world in told for each in world.written)
+    missed = FORGOTTEN.worlds("server_wins", times=0)
+    ends = {world for first in missed for world in reached({first}) if world.is_over}
+    assert {len(world.devices[0].conflicts) for world in ends} == {0, 1}
+    assert all("x" not in dict(device.rows) for world in ends for device in world.devices)
 
 
 def test_a_violation_comes_with_its_way(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,6 +34,10 @@ INSERT INTO token (space, id, digest, rights, label, created, expires, revoked)
 VALUES (?, ?, ?, ?, ?, ?, ?, NULL)
 """
 _REVOKE = "UPDATE token SET revoked = ? WHERE space = ? AND id = ? AND revoked IS NULL"
+_COUNT = """
+SELECT count(*), count(DISTINCT space) FROM token
+WHERE revoked IS NULL AND (expires IS NULL OR expires > ?)
+"""
 _SELECT = "SELECT space, id, rights, label, created, expires, revoked, digest FROM token WHERE space = ?"
 
 
@@ -88,6 +92,13 @@ def list_tokens(database: Database, space: str) -> list[TokenRow]:
     with failures_as_refusals(), database.reading():
         rows = database.run(f"{_SELECT} ORDER BY created, id", space).fetchall()
     return [_token_row(row) for row in rows]
+
+
+def count_good(database: Database) -> tuple[int, int]:
+    """Return how many tokens are good now, and how many spaces they open."""
+    with failures_as_refusals(), database.reading():
+        good, opened = database.run(_COUNT, int(time.time())).fetchone()
+    return int(good), int(opened)
 
 
 def admit(database: Database, space: str, token: str | None) -> Rights:

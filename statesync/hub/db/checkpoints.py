@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from statesync.wal import write_back
+from statesync.sqlite.wal import write_back
 
 PAUSE = 1.0
 """Seconds from a write to the writing back; a page that is written again meanwhile is written back once."""
@@ -20,6 +20,10 @@ class Checkpoints:
 
     def __init__(self, path: str) -> None:
         self._path = Path(path)
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Begin without a thread, as a forked process is without it."""
         self._thread: threading.Thread | None = None
         self._wanted = threading.Event()
         self._closed = threading.Event()

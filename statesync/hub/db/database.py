@@ -7,25 +7,25 @@ Everything else in the hub is written once. This module knows neither of the two
 from __future__ import annotations
 
 import logging
-import sqlite3
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple, Protocol
 
-import peewee
 from attrs import define, field
-from playhouse.pool import MaxConnectionsExceeded  # type: ignore[import-untyped]
 
+from statesync.hub.db.failures import FULL, Warnings, failure_of
+from statesync.hub.db.pool import TooManyConnections
 from statesync.hub.errors import Refused, not_applied, outcome_unknown, refused
 
 _log = logging.getLogger(__name__)
-
-_AWAY = (peewee.OperationalError, peewee.InterfaceError, sqlite3.OperationalError)
-"""What is raised where the database is busy or away."""
+_warnings = Warnings()
 
 
 class Stored(NamedTuple):
-    """What a push has to know of a record: its version, who wrote that, and the JSON text."""
+    """What a push has to know of a record: its version, who wrote that, and the JSON text.
+
+    A record that is not deleted has no text here where a push would have looked at too much.
+    """
 
     version: int
     writer: str
@@ -65,8 +65,11 @@ class Pool(Protocol):
     def cursor(self) -> Any:
         """Return a cursor of the driver's own."""
 
-    def connection_context(self) -> AbstractContextManager[Any]:
+    def lent(self) -> AbstractContextManager[None]:
         """Take a connection for the calling thread, and give it back at the end."""
+
+    def distrust(self) -> None:
+        """Use no connection again that is open now."""
 
     def atomic(self, mode: str | None) -> AbstractContextManager[Any]:
         """Run a transaction."""
@@ -88,11 +91,22 @@ class Dialect(Protocol):
     """What makes a SELECT hold its row until the transaction ends."""
     key_order: str
     """The expression by which keys compare as the device's do: by their code points."""
+    data_bytes: str
+    """The expression for the bytes of a record's JSON text."""
+
+    def check_usable(self, pool: Pool) -> None:
+        """Raise ``BadDatabase`` for a database that cannot hold every record."""
+
+    def check_writable(self, pool: Pool) -> None:
+        """Raise what a write would raise now; called outside of any transaction."""
 
     def find(
-        self, pool: Pool, space: str, keys: Sequence[tuple[str, str]]
+        self, pool: Pool, space: str, keys: Sequence[tuple[str, str]], max_bytes: int
     ) -> Mapping[tuple[str, str], Stored]:
-        """Return the records that exist among the (object, key) pairs of ``keys``."""
+        """Return the records that exist among the (object, key) pairs of ``keys``.
+
+        Records that follow ``max_bytes`` of others come without their texts, which are not read then.
+        """
 
     def write(self, pool: Pool, space: str, writer: str, records: Sequence[Written]) -> None:
         """Insert or replace ``records``."""
@@ -133,8 +147,14 @@ class Database:
     @contextmanager
     def connection(self) -> Generator[None]:
         """Take a connection for single statements; each of them sees a state of its own."""
-        with self.pool.connection_context():
-            yield
+        with self.pool.lent():
+            try:
+                yield
+            except Exception as error:
+                failure = failure_of(error)
+                if failure is not None and failure.is_lasting:
+                    self.pool.distrust()
+                raise
 
     def snapshot(self) -> AbstractContextManager[Any]:
         """Let the statements inside, on the open connection, see one state of the database."""
@@ -150,16 +170,18 @@ class Database:
     def writing(self) -> Generator[None]:
         """Open a transaction that writes; it is committed at the end, or rolled back by an exception.
 
-        Raises the refusal ``outcome_unknown`` if the database was lost during the commit.
+        Raises the refusal ``outcome_unknown`` if the commit fails, whatever the reason; only where a disk is
+        full is it certain that nothing was committed.
         """
         ended = False
         try:
-            with self.writer_lock, self.pool.connection_context(), self.pool.atomic(self.dialect.write_mode):
+            with self.writer_lock, self.connection(), self.pool.atomic(self.dialect.write_mode):
                 yield
                 ended = True
-        except (peewee.OperationalError, peewee.InterfaceError) as error:
-            if not ended:
+        except Exception as error:
+            if not ended or failure_of(error) is FULL:
                 raise
+            _log.warning("a commit failed: %s", error)
             raise outcome_unknown() from error
 
     def close(self) -> None:
@@ -173,21 +195,23 @@ def defects_as_refusals() -> Generator[None]:
     """Turn a defect into the refusal ``not_applied``; what was done until then has to be rolled back."""
     try:
         yield
-    except (Refused, *_AWAY):
-        raise
     except Exception as error:  # a defect may be anything; the device has to know that nothing was applied
+        if isinstance(error, Refused) or failure_of(error) is not None:
+            raise
         _log.exception("the hub failed on a batch, and applied nothing of it")
         raise not_applied() from error
 
 
 @contextmanager
 def failures_as_refusals() -> Generator[None]:
-    """Turn a database that is busy or away into a 503; the transaction has been rolled back."""
+    """Turn what a database fails by into its refusal; the transaction has been rolled back."""
     try:
         yield
-    except MaxConnectionsExceeded as error:
+    except TooManyConnections as error:
         raise refused(503, "busy", "the hub has too many requests under way; try again", 1) from error
-    except _AWAY as error:
-        _log.warning("the database is busy or away: %s", error)
-        message = "the hub's database is busy or away; try again"
-        raise refused(503, "database_unavailable", message, 1) from error
+    except Exception as error:
+        failure = failure_of(error)
+        if failure is None:
+            raise
+        _warnings.warn(failure, error)
+        raise failure.refusal() from error

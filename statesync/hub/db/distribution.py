@@ -8,13 +8,16 @@ from statesync.hub.errors import CannotDistribute
 _TABLES = ("space", "record", "receipt", "reader", "token", "mark")
 
 
+def one_machine() -> CannotDistribute:
+    """Return the refusal of a database that cannot have the extension."""
+    return CannotDistribute("SQLite is one file on one machine; use a PostgreSQL with the Citus extension")
+
+
 def distribute(database: Database) -> int:
     """Distribute the tables that are not distributed yet; return how many that were.
 
     Raises ``CannotDistribute`` where the database has no Citus extension: nothing has changed then.
     """
-    if database.pool.param != "%s":
-        raise CannotDistribute("SQLite is one file on one machine; use a PostgreSQL with the Citus extension")
     with database.writing():
         if database.run("SELECT 1 FROM pg_extension WHERE extname = 'citus'").fetchone() is None:
             raise CannotDistribute(

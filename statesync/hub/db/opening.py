@@ -2,40 +2,55 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
+
+from statesync.hub.addresses import without_password
 from statesync.hub.db import distribution, schema
 from statesync.hub.db.database import Database
 from statesync.hub.db.postgres import open_postgres
-from statesync.hub.db.sqlite import SqliteDialect, make_private, open_sqlite
+from statesync.hub.db.sqlite import make_private, open_sqlite
 from statesync.hub.errors import BadDatabase
 
+LONGEST = 50.0
+"""Seconds that a transaction may take on a server: less than a device waits for an answer."""
 
-def open_database(url: str, *, connections: int = 8, patience: float = 10.0) -> Database:
+
+def open_database(
+    url: str, *, connections: int = 8, patience: float = 10.0, longest: float = LONGEST
+) -> Database:
     """Return the database at ``url``: ``sqlite:///hub.db``, ``sqlite:////var/lib/hub.db`` or ``postgresql://…``.
 
-    No connection is made yet. At most ``connections`` are open at once. A transaction waits ``patience``
-    seconds for one, and in SQLite for the writer before it. Raises ``BadDatabase`` for any other address.
+    No connection is made yet, and no file. At most ``connections`` are lent at once. A transaction waits
+    ``patience`` seconds for one, and for whoever writes before it; on a server it takes ``longest`` at most.
+    Raises ``BadDatabase`` for any other address.
     """
+    path = file_at(url)
+    if path is not None:
+        return open_sqlite(str(path), connections, patience)
     kind, _, rest = url.partition("://")
-    if kind == "sqlite" and rest.startswith("/") and rest[1:] not in ("", ":memory:"):
-        return open_sqlite(_path_of(url), connections, patience)
     if kind in ("postgresql", "postgres"):
-        return open_postgres(f"postgresql://{rest}", connections, patience)
+        return open_postgres(f"postgresql://{rest}", connections, patience, longest)
     raise BadDatabase(
-        f"{url!r} is no database of a hub; use sqlite:///hub.db, sqlite:////absolute/path/hub.db "
-        "or postgresql://user@host/name"
+        f"{without_password(url)!r} is no database of a hub; use sqlite:///hub.db, "
+        "sqlite:////absolute/path/hub.db or postgresql://user@host/name"
     )
 
 
-def _path_of(url: str) -> str:
-    return url.removeprefix("sqlite:///")
+def file_at(url: str) -> Path | None:
+    """Return the path of the SQLite file that ``url`` is the address of; None if it is of something else."""
+    path = url.removeprefix("sqlite:///")
+    return Path(path) if path not in (url, "", ":memory:") else None
 
 
-def open_ready(url: str, *, connections: int = 8, patience: float = 10.0) -> Database:
+def open_ready(
+    url: str, *, connections: int = 8, patience: float = 10.0, longest: float = LONGEST
+) -> Database:
     """Return the database at ``url`` after a look at its tables; see ``open_database``.
 
     Raises ``BadDatabase``, ``HubNotReady`` and ``HubTooNew``; the database is closed then.
     """
-    database = open_database(url, connections=connections, patience=patience)
+    database = open_database(url, connections=connections, patience=patience, longest=longest)
     try:
         schema.check(database)
     except BaseException:
@@ -47,15 +62,28 @@ def open_ready(url: str, *, connections: int = 8, patience: float = 10.0) -> Dat
 def prepare(url: str, *, distributed: bool = False) -> int:
     """Make the hub's tables in the database at ``url``, or bring them to this version.
 
-    A file is made for its owner alone. Returns the number of migrations that ran. With ``distributed`` the
-    tables are spread by their space over the machines of a PostgreSQL with the Citus extension. Raises
-    ``BadDatabase``, ``HubTooNew`` and ``CannotDistribute``; after the last the tables are there,
-    undistributed.
+    A file is made for its owner alone. Returns the number of migrations that ran, however long they took.
+    With ``distributed`` the tables are spread by their space over the machines of a PostgreSQL with the Citus
+    extension. Raises ``BadDatabase``, ``HubTooNew`` and ``CannotDistribute``. A server without the extension
+    has the tables then, undistributed; a file that was made in vain is gone again.
     """
-    database = open_database(url)
+    path = file_at(url)
+    if path is None:
+        return _prepare(url, distributed)
+    if distributed:
+        raise distribution.one_machine()
+    is_new = make_private(path)
     try:
-        if isinstance(database.dialect, SqliteDialect):
-            make_private(_path_of(url))
+        return _prepare(url, distributed=False)
+    except BaseException:
+        if is_new:
+            path.unlink(missing_ok=True)
+        raise
+
+
+def _prepare(url: str, distributed: bool) -> int:
+    database = open_database(url, longest=math.inf)
+    try:
         done = schema.migrate(database)
         if distributed:
             distribution.distribute(database)

@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import os
+import selectors
+import socket
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from functools import partial
 from itertools import accumulate, chain
+from math import isfinite
+from typing import Any
 
+import peewee
 import psycopg
-from playhouse.pool import PooledPostgresqlDatabase  # type: ignore[import-untyped]
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import ConnStatus, TransactionStatus
 
+from statesync.hub.addresses import has_password, without_password
 from statesync.hub.db.database import Database, FeedRow, Pool, Statement, Stored, Written
+from statesync.hub.db.failures import READ_ONLY
+from statesync.hub.db.pool import PooledDatabase
 from statesync.hub.errors import BadDatabase
+from statesync.net.alarm import alarm
+from statesync.sqlite import forks
+
+_Connection = psycopg.Connection[tuple[Any, ...]]
+
+_Selector: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.SelectSelector)
 
 # Every statement of the hub walks along an index in its order. Before a table has statistics the planner may
 # choose another index and a sort instead, and read a whole object for each key. So it gets no choice.
@@ -18,9 +35,13 @@ _ALWAYS_BY_INDEX = " ".join(
     f"-c enable_{way}=off" for way in ("seqscan", "bitmapscan", "sort", "hashjoin", "mergejoin")
 )
 
+_ANY_LENGTH = 1 << 30
+"""Bytes: PostgreSQL holds no longer text."""
+
 # This asks for the first key from here on, which can only be read in the order of the primary key.
 FIND = """
-SELECT found.object, found.key, found.version, found.writer, found.deleted, found.data
+SELECT found.object, found.key, found.version, found.writer, found.deleted,
+    CASE WHEN octet_length(found.data) <= %s THEN found.data END, octet_length(found.data)
 FROM unnest(%b::text[], %b::text[]) AS wanted (object, key)
 CROSS JOIN LATERAL (
     SELECT * FROM record WHERE space = %s AND object = wanted.object AND key >= wanted.key
@@ -43,6 +64,42 @@ FROM ({feeds}) AS feed ORDER BY version
 _LENGTHS = "SELECT coalesce(octet_length(data), 0) FROM ({feeds}) AS feed ORDER BY version"
 
 
+class PostgresPool(PooledDatabase[_Connection], peewee.PostgresqlDatabase):
+    """The connections to one server, all of which speak UTF-8, whatever the environment says.
+
+    One that is lent for ``longest`` seconds is cut: a server may hang without ever hanging up.
+    """
+
+    def __init__(self, address: str, *, longest: float, **settings: Any) -> None:
+        self._longest = longest
+        super().__init__(address, **settings)
+
+    def begin_anew(self) -> None:
+        """Leave the parent's connections to the parent, and keep nobody's socket open."""
+        for connection, _ in filter(None, (*self._idle, *self._lent.values())):
+            _detach(connection)
+        super().begin_anew()
+
+    def _open(self) -> _Connection:
+        return psycopg.connect(
+            str(self.database), autocommit=True, client_encoding="UTF8", **self.connect_params
+        )
+
+    def _shut(self, connection: _Connection) -> None:
+        connection.close()
+
+    def _is_alive(self, connection: _Connection) -> bool:
+        """Take a server that has said something unasked for one that has hung up, or is about to."""
+        return self._is_at_peace(connection) and not _has_news(connection)
+
+    def _is_at_peace(self, connection: _Connection) -> bool:
+        state = connection.pgconn
+        return state.status == ConnStatus.OK and state.transaction_status == TransactionStatus.IDLE
+
+    def _watched(self, connection: _Connection) -> AbstractContextManager[None]:
+        return alarm.after(self._longest, partial(_cut, connection))
+
+
 class PostgresDialect:
     """One statement for a whole batch: each costs a round trip, so arrays travel instead of rows."""
 
@@ -51,14 +108,38 @@ class PostgresDialect:
     text_type: str = 'TEXT COLLATE "C"'
     row_lock: str = " FOR UPDATE"
     key_order: str = 'key COLLATE "C"'
+    data_bytes: str = "octet_length(data)"
+
+    def check_usable(self, pool: Pool) -> None:
+        """Refuse a database in any encoding but UTF-8."""
+        (encoding,) = pool.execute_sql("SHOW server_encoding", ()).fetchone()
+        if encoding != "UTF8":
+            raise BadDatabase(
+                f"the database's encoding is {encoding}, and records are UTF-8; make another database with: "
+                "createdb --encoding=UTF8 --locale=C --template=template0 NAME"
+            )
+
+    def check_writable(self, pool: Pool) -> None:
+        """Ask the server whether it would take a write."""
+        (only_reads,) = pool.execute_sql("SHOW transaction_read_only", ()).fetchone()
+        if only_reads == "on":
+            pool.distrust()
+            raise READ_ONLY.refusal()
 
     def find(
-        self, pool: Pool, space: str, keys: Sequence[tuple[str, str]]
+        self, pool: Pool, space: str, keys: Sequence[tuple[str, str]], max_bytes: int
     ) -> Mapping[tuple[str, str], Stored]:
-        """Look up all records at once."""
-        names, texts = [name for name, _ in keys], [key for _, key in keys]
-        rows = pool.execute_sql(FIND, (names, texts, space))
-        return {(row[0], row[1]): Stored(*row[2:]) for row in rows}
+        """Look up all records at once; those that are large are asked for once more, as far as they fit."""
+        rows = _find(pool, space, keys, max_bytes // len(keys))
+        left = max_bytes - sum(row[6] for row in rows if row[5] is not None)
+        large: list[tuple[str, str]] = []
+        for row in rows:
+            if row[5] is None and row[6] is not None and left > 0:
+                large.append((row[0], row[1]))
+                left -= row[6]
+        if large:
+            rows += _find(pool, space, large, _ANY_LENGTH)
+        return {(row[0], row[1]): Stored(*row[2:6]) for row in rows}
 
     def write(self, pool: Pool, space: str, writer: str, records: Sequence[Written]) -> None:
         """Upsert all records at once."""
@@ -95,20 +176,85 @@ class PostgresDialect:
         return sql.replace("?", "%s"), parameters
 
 
-def open_postgres(url: str, connections: int, patience: float) -> Database:
+def _find(pool: Pool, space: str, keys: Sequence[tuple[str, str]], longest: int) -> list[tuple[Any, ...]]:
+    """Return records with the lengths of their texts; a text that is longer than ``longest`` stays there."""
+    names, texts = [name for name, _ in keys], [key for _, key in keys]
+    found: list[tuple[Any, ...]] = pool.execute_sql(FIND, (longest, names, texts, space)).fetchall()
+    return found
+
+
+def open_postgres(url: str, connections: int, patience: float, longest: float) -> Database:
     """Return the hub database at a ``postgresql://`` address, which libpq reads.
+
+    A connection is awaited for ``patience`` seconds, and a lock; a transaction ends after ``longest``.
 
     Raises ``BadDatabase`` for an address that libpq cannot read.
     """
-    try:
-        given = conninfo_to_dict(url).get("options") or ""
-    except psycopg.ProgrammingError as error:
-        raise BadDatabase(f"the address of the database cannot be read ({str(error).strip()})") from error
-    pool = PooledPostgresqlDatabase(
+    given = _read(url)
+    pool = PostgresPool(
         url,
+        connections=connections,
+        patience=patience,
+        longest=longest,
         prefer_psycopg3=True,
-        max_connections=connections,
-        timeout=patience,
-        options=f"{_ALWAYS_BY_INDEX} {given}",
+        connect_timeout=given.get("connect_timeout") or max(2, round(patience)),
+        options=f"{_ALWAYS_BY_INDEX} {_in_time(patience, longest)} {given.get('options') or ''}",
     )
+    forks.begins_anew(pool)
     return Database(pool, PostgresDialect())
+
+
+def _in_time(patience: float, longest: float) -> str:
+    """Return the options that let the server give up what takes too long.
+
+    A transaction that stands still is ended, too: its hub may be frozen, or cut off, while it holds a space.
+    """
+    lock, whole = (round(1000 * seconds) if isfinite(seconds) else 0 for seconds in (patience, longest))
+    return (
+        f"-c lock_timeout={lock} -c statement_timeout={whole} -c idle_in_transaction_session_timeout={whole}"
+    )
+
+
+_inherited: list[_Connection] = []
+"""Connections of the process that this one was forked from; kept, so that nothing ends them."""
+
+
+def _detach(connection: _Connection) -> None:
+    """Put nothing in the place of a connection's socket: no byte of this process's reaches the server by it.
+
+    The number of the descriptor stays taken, so that nobody else's is mistaken for it.
+    """
+    _inherited.append(connection)
+    with suppress(psycopg.Error), open(os.devnull, "r+b") as nothing:
+        os.dup2(nothing.fileno(), connection.fileno())
+
+
+def _has_news(connection: _Connection) -> bool:
+    with _Selector() as waiting:
+        waiting.register(connection.fileno(), selectors.EVENT_READ)
+        return bool(waiting.select(0))
+
+
+def _cut(connection: _Connection) -> None:
+    """End whatever waits for the server, from another thread."""
+    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as copied:
+        copied.shutdown(socket.SHUT_RDWR)
+
+
+def _read(url: str) -> dict[str, Any]:
+    """Return what libpq reads in an address; raise ``BadDatabase`` where that is not what it says.
+
+    libpq quotes what it does not understand, also later, and a part of the password may be among it.
+    """
+    address = without_password(url)
+    try:
+        found = conninfo_to_dict(url)
+    except psycopg.ProgrammingError as error:
+        why = "" if has_password(url) else f" ({str(error).strip()})"
+        raise BadDatabase(f"the address {address!r} cannot be read{why}") from None
+    is_misread = "@" in f"{found.get('host')}{found.get('dbname')}"
+    if has_password(url) and (is_misread or not (found.get("password") or found.get("sslpassword"))):
+        raise BadDatabase(
+            f"the address {address!r} cannot be read; in a password, write %2F for /, %40 for @ and %25 for %"
+        )
+    return found

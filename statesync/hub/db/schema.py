@@ -6,10 +6,16 @@ space. Only ``hub_meta`` belongs to the database as a whole.
 
 from __future__ import annotations
 
+import sqlite3
+
 import peewee
 
+from statesync.errors import UsageError
 from statesync.hub.db.database import Database
-from statesync.hub.errors import BadDatabase, HubNotReady, HubTooNew
+from statesync.hub.errors import BadDatabase, HubNotReady, HubTooNew, Refused
+
+_UNUSABLE = (peewee.PeeweeException, sqlite3.Error, UsageError)
+"""What is raised where a database is not one that a hub can use."""
 
 _FIRST = """
 CREATE TABLE space (
@@ -81,10 +87,13 @@ def migrate(database: Database) -> int:
     Each migration and its record are one transaction. Raises ``HubTooNew`` for the schema of a newer version,
     and ``BadDatabase`` for a database that cannot be reached or written.
     """
-    _begin(database)
-    done = 0
-    while _migrate(database):
-        done += 1
+    try:
+        _begin(database)
+        done = 0
+        while _migrate(database):
+            done += 1
+    except (*_UNUSABLE, Refused) as error:
+        raise _unusable(error) from error
     return done
 
 
@@ -95,13 +104,14 @@ def check(database: Database) -> None:
     """
     try:
         with database.reading():
+            database.dialect.check_usable(database.pool)
             version = _version(database)
     except (peewee.OperationalError, peewee.ProgrammingError) as error:
         raise HubNotReady(
             f"the database has no hub in it or cannot be reached ({str(error).strip()}); "
             "make one with: statesync hub init --database URL"
         ) from error
-    except peewee.DatabaseError as error:
+    except _UNUSABLE as error:
         raise _unusable(error) from error
     _refuse_newer(version)
     if version < len(MIGRATIONS):
@@ -112,16 +122,14 @@ def check(database: Database) -> None:
 
 
 def _begin(database: Database) -> None:
-    try:
-        with database.writing():
-            database.run(_META)
-            for name in ("schema", "spaces"):
-                database.run("INSERT INTO hub_meta VALUES (?, 0) ON CONFLICT DO NOTHING", name)
-    except peewee.DatabaseError as error:
-        raise _unusable(error) from error
+    with database.writing():
+        database.dialect.check_usable(database.pool)
+        database.run(_META)
+        for name in ("schema", "spaces"):
+            database.run("INSERT INTO hub_meta VALUES (?, 0) ON CONFLICT DO NOTHING", name)
 
 
-def _unusable(error: peewee.DatabaseError) -> BadDatabase:
+def _unusable(error: Exception) -> BadDatabase:
     return BadDatabase(
         f"the database cannot be used ({str(error).strip()}); check its address, and that its server runs "
         "or that its file is a SQLite database, in a folder that exists; it has to be writable"

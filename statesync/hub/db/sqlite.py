@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import closing
 from itertools import chain
+from pathlib import Path
 
+import peewee
 from attrs import define, field
-from playhouse.pool import PooledSqliteDatabase  # type: ignore[import-untyped]
 
 from statesync.hub.db.checkpoints import Checkpoints
 from statesync.hub.db.database import Database, FeedRow, Pool, Statement, Stored, Written
+from statesync.hub.db.pool import PooledDatabase
 from statesync.hub.errors import refused
+from statesync.sqlite import forks
 
 _PRAGMAS = {
     "journal_mode": "wal",
@@ -24,14 +29,69 @@ _PRAGMAS = {
 }
 
 _FIND = """
-SELECT object, record.key, version, writer, deleted, data FROM json_each(?) AS wanted
+SELECT object, record.key, version, writer, deleted, {data} FROM json_each(?) AS wanted
 CROSS JOIN record ON space = ? AND object = ? AND record.key = wanted.value
 """
+_FIND_WHOLE, _FIND_BARE = _FIND.format(data="data"), _FIND.format(data="NULL")
 _WRITE = """
 INSERT INTO record (space, object, key, version, writer, deleted, data) VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (space, object, key) DO UPDATE SET
     version = excluded.version, writer = excluded.writer, deleted = excluded.deleted, data = excluded.data
 """
+
+
+_PROBE = """
+INSERT INTO hub_meta VALUES ('ready', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value
+"""
+
+
+class SqlitePool(PooledDatabase[sqlite3.Connection], peewee.SqliteDatabase):
+    """The connections to one file, which has to be there: a hub never makes a file by opening it."""
+
+    def held_file(self) -> Path:
+        """Return the path of the file."""
+        return Path(str(self.database))
+
+    def held_connections(self) -> Collection[sqlite3.Connection]:
+        """Return every connection that is open."""
+        return [some[0] for some in (*self._idle, *self._lent.values()) if some is not None]
+
+    def is_at_rest(self) -> bool:
+        """Tell whether no thread but the calling one has a connection."""
+        return self._lent.keys() <= {threading.get_ident()}
+
+    def rollback(self) -> None:
+        """Roll back, unless SQLite has done so by itself, as it does where a disk is full."""
+        if self._mine().in_transaction:
+            super().rollback()
+
+    def _open(self) -> sqlite3.Connection:
+        path = self.held_file()
+        forks.check_not_inherited(path)
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=rw",
+            uri=True,
+            timeout=self._patience,
+            isolation_level=None,
+            check_same_thread=False,  # connections go from thread to thread, to one at a time
+            **self.connect_params,
+        )
+        try:
+            for name, value in _PRAGMAS.items():
+                connection.execute(f"PRAGMA {name} = {value}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _shut(self, connection: sqlite3.Connection) -> None:
+        connection.close()
+
+    def _is_alive(self, _connection: sqlite3.Connection) -> bool:
+        return True
+
+    def _is_at_peace(self, connection: sqlite3.Connection) -> bool:
+        return not connection.in_transaction
 
 
 class SqliteDialect:
@@ -42,18 +102,32 @@ class SqliteDialect:
     text_type: str = "TEXT"
     row_lock: str = ""  # BEGIN IMMEDIATE already holds the whole file
     key_order: str = "key"
+    data_bytes: str = "length(CAST(data AS BLOB))"
+
+    def check_usable(self, _pool: Pool) -> None:
+        """Accept every file: SQLite turns texts into whatever its file is in."""
+
+    def check_writable(self, pool: Pool) -> None:
+        """Write a number that nobody reads: SQLite finds out only then that a disk is full."""
+        pool.execute_sql(_PROBE, (int(time.time()),))
 
     def find(
-        self, pool: Pool, space: str, keys: Sequence[tuple[str, str]]
+        self, pool: Pool, space: str, keys: Sequence[tuple[str, str]], max_bytes: int
     ) -> Mapping[tuple[str, str], Stored]:
-        """Look up all records of an object at once."""
+        """Look up all records of an object at once; from ``max_bytes`` on without reading their texts."""
         wanted: dict[str, list[str]] = {}
         for name, key in keys:
             wanted.setdefault(name, []).append(key)
-        rows = chain.from_iterable(
-            pool.cursor().execute(_FIND, (json.dumps(some), space, name)) for name, some in wanted.items()
-        )
-        return {(row[0], row[1]): Stored(row[2], row[3], bool(row[4]), row[5]) for row in rows}
+        found: dict[tuple[str, str], Stored] = {}
+        left = max_bytes
+        for name, some in wanted.items():
+            if left > 0:
+                left = _find_whole(pool, space, name, some, found, left)
+            if left <= 0:
+                rest = json.dumps([key for key in some if (name, key) not in found])
+                rows = pool.cursor().execute(_FIND_BARE, (rest, space, name))
+                found |= {(row[0], row[1]): Stored(row[2], row[3], bool(row[4]), None) for row in rows}
+        return found
 
     def write(self, pool: Pool, space: str, writer: str, records: Sequence[Written]) -> None:
         """Upsert all records with one prepared statement."""
@@ -78,26 +152,26 @@ class SqliteDialect:
         return _fill_page(rows, limit, max_bytes)
 
 
-def make_private(path: str) -> None:
-    """Make the file at ``path``, if there is none, so that nobody but its owner reads it.
+def make_private(path: Path) -> bool:
+    """Make the file at ``path``, for its owner alone; return False if it is there, or cannot be made.
 
-    SQLite gives the files beside it the same rights. Where it cannot be made, SQLite will say so.
+    SQLite gives the files beside it the same rights, and says why it cannot use a file.
     """
-    with suppress(OSError):
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    except OSError:
+        return False
+    return True
 
 
 def open_sqlite(path: str, connections: int, patience: float) -> Database:
-    """Return the hub database in the file at ``path``, which is made when it is first used."""
-    pool = PooledSqliteDatabase(
-        path,
-        pragmas={"busy_timeout": round(patience * 1000), **_PRAGMAS},
-        max_connections=connections,
-        timeout=patience,
-        check_same_thread=False,  # the pool hands a connection from thread to thread, to one at a time
-    )
-    checkpoints = Checkpoints(path)
-    return Database(pool, SqliteDialect(), _WriterLock(patience, checkpoints), checkpoints.close)
+    """Return the hub database in the file at ``path``, which has to be there when it is first used."""
+    pool, checkpoints = SqlitePool(path, connections=connections, patience=patience), Checkpoints(path)
+    writer_lock = _WriterLock(patience, checkpoints)
+    forks.holds_file(pool)
+    forks.begins_anew(writer_lock)
+    forks.begins_anew(checkpoints)
+    return Database(pool, SqliteDialect(), writer_lock, checkpoints.close)
 
 
 @define(eq=False)
@@ -112,6 +186,10 @@ class _WriterLock:
     checkpoints: Checkpoints
     lock: threading.Lock = field(factory=threading.Lock)
 
+    def begin_anew(self) -> None:
+        """Be free in a forked process: whoever held the lock is its parent's."""
+        self.lock = threading.Lock()
+
     def __enter__(self) -> None:
         if not self.lock.acquire(timeout=self.patience):
             raise refused(503, "busy", "the hub has too many writes under way; try again", 1)
@@ -119,6 +197,27 @@ class _WriterLock:
     def __exit__(self, *_error: object) -> None:
         self.checkpoints.note_write()
         self.lock.release()
+
+
+def _find_whole(
+    pool: Pool, space: str, name: str, keys: list[str], found: dict[tuple[str, str], Stored], left: int
+) -> int:
+    """Add records of one object to those ``found`` until none of ``left`` bytes is left; return what is."""
+    with closing(pool.cursor()) as cursor:
+        rows = cursor.execute(_FIND_WHOLE, (json.dumps(keys), space, name))
+        for _, key, version, writer, deleted, data in rows:
+            found[name, key] = Stored(version, writer, bool(deleted), data)
+            left -= _size(data)
+            if left <= 0:
+                break
+    return left
+
+
+def _size(text: str | None) -> int:
+    """Return how many bytes a text has; most are ASCII, and Python knows that of a text."""
+    if text is None:
+        return 0
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def _fill_page(rows: Iterator[FeedRow], limit: int, max_bytes: int) -> tuple[list[FeedRow], bool]:
@@ -129,5 +228,5 @@ def _fill_page(rows: Iterator[FeedRow], limit: int, max_bytes: int) -> tuple[lis
         if len(taken) == limit or size >= max_bytes:
             return taken, True
         taken.append(row)
-        size += len(row[4] or "")
+        size += _size(row[4])
     return taken, False

@@ -16,6 +16,9 @@ _Version = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
 _Name = Annotated[str, msgspec.Meta(max_length=wire.MAX_KEY_LENGTH, pattern="^[^\\u0000]*$")]
 
 
+_Bound = Annotated[str, msgspec.Meta(pattern="^[^\\u0000]*$")]
+
+
 class Push(wire.Push, frozen=True):
     """One upload batch: it is applied whole, or not at all."""
 
@@ -46,6 +49,8 @@ class Survey(wire.Survey, frozen=True):
     client: _Text
     object: _Name
     columns: list[_Name]
+    bounds: Annotated[list[_Bound], msgspec.Meta(min_length=1)]
+    until: _Bound | None = None
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -55,21 +60,27 @@ class Health(msgspec.Struct, frozen=True):
 
 
 _REFUSALS = {
-    400: "The body is not the document that the route asks for (`malformed`).",
+    400: "The head says two things, or the body is not the document that the route asks for (`malformed`).",
     401: "No bearer token, or none that is good (`unauthorized`).",
     403: "The token does not allow this, here or at all (`forbidden`).",
-    404: "There is no such route (`not_found`).",
+    404: "There is no such route (`not_found`), or nothing in the space yet that a survey could find "
+    "(`nothing_here`).",
     405: "The route has no such method (`method_not_allowed`).",
+    408: "The body did not come as fast as it has to (`too_slow`).",
     409: "`wrong_hub`, `epoch_changed` or `client_forked`: device and hub do not agree on where they stand.",
     410: "A cursor is older than the deletes that are still known (`horizon_passed`): read everything again.",
-    413: "The body is over its limit (`body_too_large`), or grows too much when unpacked (`ratio_too_high`).",
+    413: "The body is over its limit (`body_too_large`), or grows too much when unpacked (`ratio_too_high`); "
+    "the batch meets or changes too much that is stored (`answer_too_large`, `batch_too_large`).",
     415: "The body has a content coding that the hub does not know (`unsupported_encoding`).",
-    422: "A limit is passed, or the space's name or the batch cannot be; the message says which.",
+    422: "A limit is passed, which the message names (`batch_too_large`, `too_deep`, `too_many_objects`, "
+    "`too_many_columns`, `too_many_bounds`, `filter_too_large`, `survey_too_long`, `too_many_spaces`), or "
+    "there can be no such space (`bad_space`) or batch (`duplicate_key`).",
     429: "Too many requests with this token (`too_many_requests`); Retry-After says when to come again.",
     500: "A defect of the hub (`internal_error`); `not_applied`: nothing of the batch was applied.",
-    503: "Busy, or without its database; `outcome_unknown`: send the same again. Retry-After says when.",
+    503: "Busy (`busy`), or without its database (`database_unavailable`); `outcome_unknown`: send the same "
+    "again. Retry-After says when.",
 }
-_OF_EVERY_ROUTE = (404, 405, 500)
+_OF_EVERY_ROUTE = (400, 404, 405, 500)
 
 
 @cache

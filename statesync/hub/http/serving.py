@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import multiprocessing
+import os
+import signal
 import socket
+import ssl
 import threading
-from collections.abc import AsyncGenerator, Generator
+import time
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +19,11 @@ from attrs import asdict, evolve, field, frozen
 from starlette.applications import Starlette
 from uvicorn.supervisors import Multiprocess
 
+from statesync.hub.access import tokens
+from statesync.hub.addresses import without_password
+from statesync.hub.db.opening import file_at, prepare
+from statesync.hub.errors import HubError
+from statesync.hub.http.watch import WatchedConfig
 from statesync.hub.http.web import application
 from statesync.hub.hub import Hub
 from statesync.hub.limits import HubLimits
@@ -21,14 +32,18 @@ from statesync.hub.retention import Retention
 if TYPE_CHECKING:
     from statesync.hub.access.identity import Issuer
 
+_log = logging.getLogger(__name__)
+
 _DRAIN_SECONDS = 30
+_PAUSE = 1.0
+"""Seconds between two attempts of a worker to open its hub."""
 
 
 @frozen(kw_only=True)
 class Setup:
     """All that a process needs to open the hub by itself: the parameters of ``Hub``, by the same names."""
 
-    url: str
+    url: str = field(repr=lambda url: repr(without_password(url)))
     without_tokens: bool = False
     limits: HubLimits = field(factory=HubLimits)
     objects: frozenset[str] | None = None
@@ -55,6 +70,36 @@ class Setup:
         return app
 
 
+@frozen
+class _Worker:
+    """The application of one of several processes, which end with the one that has started them.
+
+    Otherwise they would keep the port, and nobody could tell them to end. One that is started while the
+    database is away waits for it.
+    """
+
+    setup: Setup
+
+    def __call__(self) -> Starlette:
+        """Return the application."""
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            threading.Thread(
+                target=_end_after, args=(parent.join,), name="statesync-parent", daemon=True
+            ).start()
+        while True:
+            try:
+                return self.setup()
+            except HubError as error:
+                _log.warning("this process waits for the database: %s", error)
+            time.sleep(_PAUSE)
+
+
+def _end_after(wait: Callable[[], object]) -> None:
+    wait()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 @frozen(kw_only=True)
 class Address:
     """Where to listen; with ``certificate`` and ``key`` (files in PEM) it is TLS."""
@@ -64,30 +109,103 @@ class Address:
     certificate: str | None = None
     key: str | None = None
 
+    def shown(self, port: int) -> str:
+        """Return the URL that devices reach ``port`` by, as far as this machine knows it."""
+        scheme = "http" if self.certificate is None else "https"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{scheme}://{host}:{port}"
 
-def serve(setup: Setup, address: Address, *, workers: int = 1) -> None:
+
+def serve(
+    setup: Setup, address: Address, *, workers: int = 1, say: Callable[[str], object] = lambda _line: None
+) -> None:
     """Serve the hub in ``workers`` processes until SIGTERM or SIGINT.
 
     Requests that are under way are finished then, and nothing new is taken. With two workers and more,
-    SIGHUP replaces one after the other. Raises what ``Hub`` raises, and ``OSError`` if it cannot listen.
+    SIGHUP replaces one after the other. An SQLite file that is not there is made. ``say`` is called with what
+    is served, and where. Raises what ``Hub`` raises, and ``HubError`` if it cannot listen there or a
+    certificate cannot be used.
     """
-    setup.open().close()  # a wrong set-up shows here, once, and not in every worker
-    if setup.limits.rate:
-        setup = evolve(setup, limits=evolve(setup.limits, rate=setup.limits.rate / workers))
-    config = uvicorn.Config(
-        setup,
-        factory=True,
-        workers=workers,
-        ssl_certfile=address.certificate,
-        ssl_keyfile=address.key,
-        timeout_graceful_shutdown=_DRAIN_SECONDS,
-        **_always(),
-    )
-    listener = listen(address.host, address.port)
-    if workers == 1:
-        uvicorn.Server(config).run([listener])
-    else:
-        Multiprocess(config, [listener]).run()
+    _check_certificate(address)
+    with _listening(address) as listener:
+        _make_ready(setup, say)
+        if setup.limits.rate:
+            setup = evolve(setup, limits=evolve(setup.limits, rate=setup.limits.rate / workers))
+        config = WatchedConfig(
+            setup if workers == 1 else _Worker(setup),
+            setup.limits,
+            factory=True,
+            workers=workers,
+            ssl_certfile=address.certificate,
+            ssl_keyfile=address.key,
+            timeout_graceful_shutdown=_DRAIN_SECONDS,
+            **_always(),
+        )
+        shared = "" if workers == 1 else f", by {workers} processes"
+        say(f"serving {without_password(setup.url)} at {address.shown(listener.getsockname()[1])}{shared}")
+        if workers == 1:
+            uvicorn.Server(config).run([listener])
+        else:
+            Multiprocess(config, [listener]).run()
+
+
+def _make_ready(setup: Setup, say: Callable[[str], object]) -> None:
+    """Open the hub once, so that a wrong set-up shows here and not in every worker."""
+    path = file_at(setup.url)
+    if path is not None and not path.exists():
+        prepare(setup.url)
+        say(f"{path} was not there; it is made")
+    hub = setup.open()
+    try:
+        say(_described(setup, hub))
+    finally:
+        hub.close()
+
+
+def _described(setup: Setup, hub: Hub) -> str:
+    """Return who gets in."""
+    if setup.without_tokens:
+        return "everybody may read and write everything: there are no tokens"
+    good, opened = tokens.count_good(hub.database)
+    also = " (and whatever the identity provider signs)" if setup.issuer else ""
+    if not good:
+        return f"no token is good{also}; make one with: statesync hub token create --space NAME"
+    return f"{good} token{'s are' if good > 1 else ' is'} good, for {opened} space{'s' * (opened > 1)}{also}"
+
+
+def _check_certificate(address: Address) -> None:
+    if address.certificate is None:
+        if address.key is not None:
+            raise HubError(f"{address.key} is a key without a certificate; give --tls-certificate, too")
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+            address.certificate, address.key, _no_password
+        )
+    except (OSError, ValueError) as error:
+        files = address.certificate if address.key is None else f"{address.certificate} with {address.key}"
+        raise HubError(
+            f"{files} cannot be used for TLS ({error}); give --tls-certificate a certificate in PEM with its "
+            "chain, and --tls-key its key, in PEM without a password"
+        ) from error
+
+
+def _no_password() -> str:
+    raise ValueError("the key is locked by a password")
+
+
+@contextmanager
+def _listening(address: Address) -> Generator[socket.socket]:
+    try:
+        listener = listen(address.host, address.port)
+    except (OSError, OverflowError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise HubError(
+            f"the hub cannot listen at {address.host}:{address.port} ({why}); "
+            "end what listens there, or give --host an address of this machine and --port a free number"
+        ) from error
+    with listener:
+        yield listener
 
 
 @contextmanager
@@ -97,7 +215,8 @@ def serving(hub: Hub, *, port: int = 0) -> Generator[str]:
     At the end, requests that are under way are finished. The hub is not closed.
     """
     listener = listen("127.0.0.1", port)
-    server = uvicorn.Server(uvicorn.Config(application(hub), lifespan="off", log_config=None, **_always()))
+    config = WatchedConfig(application(hub), hub.limits, lifespan="off", log_config=None, **_always())
+    server = uvicorn.Server(config)
     # The listener already takes connections, so nobody has to wait until the server has started.
     thread = threading.Thread(target=server.run, args=([listener],), name="statesync-hub")
     thread.start()
@@ -109,7 +228,10 @@ def serving(hub: Hub, *, port: int = 0) -> Generator[str]:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens at ``host`` and ``port``; raises ``OSError`` if it cannot."""
+    """Return a socket that listens at ``host`` and ``port``.
+
+    Raises ``OSError`` if it cannot, and ``OverflowError`` for a port that is none.
+    """
     family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     # asyncio switches Nagle's delay off only if the protocol is named. With the delay an answer takes 40 ms.
     listener = socket.socket(family, kind, socket.IPPROTO_TCP)

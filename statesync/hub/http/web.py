@@ -2,126 +2,180 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable, Generator
-from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
-from weakref import WeakValueDictionary
+from collections.abc import Callable
+from functools import partial
 
 import anyio
 import msgspec
 from anyio.to_thread import run_sync
+from attrs import frozen
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from statesync.hub.access.rights import Right, Rights
-from statesync.hub.errors import Refused, refused
-from statesync.hub.http.bodies import is_short, read_body
-from statesync.hub.http.compression import pack, unpack
+from statesync.hub.errors import Refused, outcome_unknown, refused
+from statesync.hub.http.answers import Answer
+from statesync.hub.http.bodies import SHORT, is_short, misframed, read_body
+from statesync.hub.http.compression import best_coding, pack, unpack
 from statesync.hub.http.openapi import document
+from statesync.hub.http.places import Door, Line, Visit
 from statesync.hub.hub import Hub
 from statesync.wire import Refusal
 
 _log = logging.getLogger(__name__)
 
+_READY_WITHIN = 3.0
+"""Seconds that whoever asks for readiness waits for an answer."""
+
 _Work = Callable[[str, bytes, Rights], bytes]
 
 
 def application(hub: Hub) -> Starlette:
-    """Return the ASGI application that serves ``hub``."""
-    routes = _Routes(hub)
-    return Starlette(
+    """Return the ASGI application that serves ``hub``; it runs on asyncio."""
+    threads = anyio.CapacityLimiter(hub.connections)
+    door = Door(hub.limits, hub.patience)
+    verb = partial(_Verb, hub, door, threads)
+    open_routes = _OpenRoutes(hub)
+    app = Starlette(
         routes=[
-            Route("/v1/spaces/{space}/push", routes.push, methods=["POST"]),
-            Route("/v1/spaces/{space}/pull", routes.pull, methods=["POST"]),
-            Route("/v1/spaces/{space}/survey", routes.survey, methods=["POST"]),
-            Route("/healthz", routes.health, methods=["GET"]),
-            Route("/readyz", routes.ready, methods=["GET"]),
-            Route("/openapi.json", routes.openapi, methods=["GET"]),
+            Route("/v1/spaces/{space}/push", verb(Right.WRITE, "push", door.push_lines), methods=["POST"]),
+            Route("/v1/spaces/{space}/pull", verb(Right.READ, "pull", door.no_lines), methods=["POST"]),
+            Route(
+                "/v1/spaces/{space}/survey", verb(Right.READ, "survey", door.survey_lines), methods=["POST"]
+            ),
+            Route("/healthz", open_routes.health, methods=["GET"]),
+            Route("/readyz", open_routes.ready, methods=["GET"]),
+            Route("/openapi.json", open_routes.openapi, methods=["GET"]),
         ],
+        middleware=[Middleware(_WellFramed)],
         exception_handlers={
             Refused: _answer_refused,
             HTTPException: _answer_http_error,
             Exception: _answer_defect,
         },
     )
+    app.state.pace = door.pace
+    app.router.redirect_slashes = False  # a redirect would lead to whatever host the request names
+    return app
 
 
-class _Routes:
-    """The routes. Slow work runs in threads, no more of them than there are connections."""
+@frozen(eq=False)
+class _WellFramed:
+    """Refuses what another server may read as two requests, whatever it asks for."""
+
+    app: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        error = misframed(scope["headers"]) if scope["type"] == "http" else None
+        answer = self.app if error is None else _refusal(error, {"Connection": "close"})
+        await answer(scope, receive, send)
+
+
+@frozen(eq=False)
+class _Verb:
+    """One of the three requests of devices. Slow work runs in threads, no more of them than connections."""
+
+    hub: Hub
+    door: Door
+    threads: anyio.CapacityLimiter
+    right: Right
+    name: str
+    lines: Callable[[str], tuple[Line, ...]]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        space = request.path_params["space"]
+        with self.door.visit(space, self.lines(space)) as visit:
+            answer = await self._answered(request, visit)
+            await answer(scope, receive, send)
+
+    async def _answered(self, request: Request, visit: Visit) -> Response:
+        if not is_short(request):  # nobody without rights gets to send much
+            await run_sync(self._let_in, request, visit, limiter=self.threads)
+        body = await read_body(request, visit, self.door)
+        answer = await run_sync(self._work_or_wait, request, body, visit, limiter=self.threads)
+        if isinstance(answer, bytes):
+            await visit.wait_for_turn()
+            answer = await run_sync(self._worked, request, answer, visit, limiter=self.threads)
+        visit.end_turn()
+        return answer
+
+    def _let_in(self, request: Request, visit: Visit) -> None:
+        if not visit.is_in:
+            visit.let_in(self.hub.admit(visit.space, _token(request), self.right))
+
+    def _work_or_wait(self, request: Request, body: bytes, visit: Visit) -> Response | bytes:
+        """Answer the request; return its unpacked body if its turn has yet to come."""
+        self._let_in(request, visit)
+        coding = request.headers.get("content-encoding", "").strip().lower()
+        plain = unpack(body, coding, self.hub.limits)
+        _hold(plain, visit)
+        return self._worked(request, plain, visit) if visit.step_up() else plain
+
+    def _worked(self, request: Request, plain: bytes, visit: Visit) -> Response:
+        """Do what is asked for. A push that fails later than it is refused may have been applied."""
+        coding = best_coding(request.headers.get("accept-encoding", ""))
+        is_done = False
+        try:
+            work: _Work = getattr(self.hub, self.name)
+            answer = work(visit.space, plain, visit.rights)
+            is_done = True
+            return _packed(answer, coding, visit)
+        except Exception as error:
+            is_refused = isinstance(error, Refused)
+            if self.right is Right.READ or (is_refused and not is_done):
+                raise
+            if not is_refused:
+                _log.exception("a push to %r failed, and may have been applied", visit.space)
+            raise outcome_unknown("the hub failed on this push, and may have applied it") from error
+
+
+class _OpenRoutes:
+    """The routes that ask for no token, and say nothing about any space."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self._threads = anyio.CapacityLimiter(hub.connections)
-        self._push_locks: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
-        self._under_way = 0
-
-    async def push(self, request: Request) -> Response:
-        return await self._serve(request, Right.WRITE, self._hub.push)
-
-    async def pull(self, request: Request) -> Response:
-        return await self._serve(request, Right.READ, self._hub.pull)
-
-    async def survey(self, request: Request) -> Response:
-        return await self._serve(request, Right.READ, self._hub.survey)
+        self._probes = anyio.CapacityLimiter(1)
+        self._probe: asyncio.Future[None] | None = None
 
     async def health(self, _request: Request) -> Response:
         """Answer that the process runs; it says nothing about the database."""
         return _json(b'{"status":"ok"}')
 
     async def ready(self, _request: Request) -> Response:
-        """Answer whether requests can be served now."""
-        await run_sync(self._hub.check_ready, limiter=self._threads)
+        """Answer whether requests can be served now, and soon, however long the database takes.
+
+        Whoever asks while the database is being asked shares the answer: many who ask cost no more than one.
+        """
+        if self._probe is None or self._probe.done():
+            self._probe = asyncio.ensure_future(run_sync(self._hub.check_ready, limiter=self._probes))
+            self._probe.add_done_callback(asyncio.Future.exception)  # perhaps nobody waits for it any more
+        done, _ = await asyncio.wait({self._probe}, timeout=_READY_WITHIN)
+        if not done:
+            raise refused(503, "database_unavailable", "the hub's database does not answer", 1)
+        self._probe.result()
         return _json(b'{"status":"ready"}')
 
     async def openapi(self, _request: Request) -> Response:
         return _json(document())
 
-    async def _serve(self, request: Request, right: Right, work: _Work) -> Response:
-        with self._slot():
-            rights = None
-            if not is_short(request):  # nobody without rights gets to send much
-                rights = await run_sync(self._admit, request, right, limiter=self._threads)
-            body = await read_body(request, self._hub.limits)
-            async with self._push_lock(request, right):
-                return await run_sync(self._answer, request, body, right, rights, work, limiter=self._threads)
 
-    def _push_lock(self, request: Request, right: Right) -> AbstractAsyncContextManager[None]:
-        """Return what lets in one push of a space at a time; reads do not wait.
+def _packed(answer: bytes, coding: str, visit: Visit) -> Response:
+    packed, coding = pack(answer, coding)
+    _hold(packed, visit)
+    headers = {"Vary": "Accept-Encoding"} | ({"Content-Encoding": coding} if coding else {})
+    return _json(packed, headers=headers)
 
-        Otherwise waiting pushes would each hold a thread and a connection, which other requests need.
-        """
-        if right is Right.READ:
-            return nullcontext()
-        return self._push_locks.setdefault(request.path_params["space"], anyio.Lock())
 
-    def _admit(self, request: Request, right: Right) -> Rights:
-        return self._hub.admit(request.path_params["space"], _token(request), right)
-
-    def _answer(
-        self, request: Request, body: bytes, right: Right, rights: Rights | None, work: _Work
-    ) -> Response:
-        rights = rights or self._admit(request, right)
-        coding = request.headers.get("content-encoding", "").strip().lower()
-        plain = unpack(body, coding, self._hub.limits)
-        answer = work(request.path_params["space"], plain, rights)
-        packed, coding = pack(answer, request.headers.get("accept-encoding", ""))
-        headers = {"Vary": "Accept-Encoding"} | ({"Content-Encoding": coding} if coding else {})
-        return _json(packed, headers=headers)
-
-    @contextmanager
-    def _slot(self) -> Generator[None]:
-        """Count the request as under way; raise the 503 if there are too many."""
-        most = self._hub.limits.under_way
-        if self._under_way >= most:
-            raise refused(503, "busy", f"the hub has {most} requests under way, which is its limit", 1)
-        self._under_way += 1
-        try:
-            yield
-        finally:
-            self._under_way -= 1
+def _hold(content: bytes, visit: Visit) -> None:
+    visit.hold(len(content) if len(content) > SHORT else 0)
 
 
 def _token(request: Request) -> str | None:
@@ -130,7 +184,7 @@ def _token(request: Request) -> str | None:
 
 
 def _json(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(body, status, headers, media_type="application/json")
+    return Answer(body, status, headers)
 
 
 def _refusal(error: Refused, headers: dict[str, str] | None = None) -> Response:
@@ -145,18 +199,18 @@ def _refusal(error: Refused, headers: dict[str, str] | None = None) -> Response:
 async def _answer_refused(_request: Request, error: Exception) -> Response:
     if not isinstance(error, Refused):
         raise error
-    return _refusal(error)
+    return _refusal(error, {"Connection": "close"} if error.status == 408 else None)
 
 
 async def _answer_http_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     codes = {404: "not_found", 405: "method_not_allowed"}
-    message = f"{request.method} {request.url.path}: {error.detail}"
+    message = f"{request.method} {request.scope['path']}: {error.detail}"
     answer = refused(error.status_code, codes.get(error.status_code, "refused"), message)
     return _refusal(answer, dict(error.headers or {}))
 
 
 async def _answer_defect(request: Request, error: Exception) -> Response:
-    _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return _refusal(refused(500, "internal_error", "the hub failed; nothing was applied"))
+    _log.error("%s %r failed", request.method, request.scope["path"], exc_info=error)
+    return _refusal(refused(500, "internal_error", "the hub failed on this request"))

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from enum import StrEnum
 
-from attrs import frozen
-
+from statesync.complaints import Complaint, Repair
 from statesync.store import cursors, local_only, quarantine, spaces
 from statesync.store.care.salvage import faults_in, is_damage, lacks_the_program
 from statesync.store.journal import audit, batches
@@ -20,30 +18,6 @@ from statesync.store.schema import migrating
 from statesync.store.schema.statements import has_table
 from statesync.store.tracking import triggers
 from statesync.store.tracking.objects import Objects
-
-
-class Repair(StrEnum):
-    """What mends a complaint. None of them loses a pending change."""
-
-    SALVAGE = "salvage"
-    """Copy what can be read into a new file, keep the damaged one, and fetch the rest from the hub."""
-    RETRACK = "retrack"
-    """Install the triggers again; what was written unseen is offered to the hub."""
-    REFOLD = "refold"
-    """Set outbox entries right by what their records are."""
-    REREAD = "reread"
-    """Read the object from the hub again, from the start; pending changes stay."""
-    CLOSE = "close"
-    """Mark the session as failed: its history cannot be trusted, its committed work stays."""
-
-
-@frozen
-class Complaint:
-    """One thing that is wrong: ``about`` an object, a session or the file; ``repair`` mends it."""
-
-    about: str
-    message: str
-    repair: Repair | None
 
 
 def examine(connection: sqlite3.Connection, objects: Objects) -> list[Complaint]:

@@ -25,14 +25,17 @@ from statesync.store.tracking.quoting import in_main, quoted
 
 
 def keys_cut(connection: sqlite3.Connection, tracked: TrackedObject, size: int) -> list[str]:
-    """Return the keys at which ranges of about ``size`` records begin, the first one being empty."""
+    """Return the keys at which ranges of about ``size`` records begin, the first one being empty.
+
+    No range begins at a key with a NUL, which no hub takes.
+    """
     key, table = f"{quoted(tracked.key)} COLLATE BINARY", in_main(tracked.table)
     sql = (
         f"SELECT key FROM (SELECT {key} AS key, row_number() OVER (ORDER BY {key}) AS place FROM {table}) "
         "WHERE place % ? = 0 ORDER BY key COLLATE BINARY"
     )
     rows = read(connection, lambda: connection.execute(sql, (size,)).fetchall())
-    return ["", *(found for (found,) in rows if isinstance(found, str))]
+    return ["", *(found for (found,) in rows if isinstance(found, str) and "\0" not in found)]
 
 
 def tallies(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sqlite3
 from functools import partial
 
+from statesync.complaints import Complaint, Repair
 from statesync.errors import StoreCorrupt, StoreNotReady
 from statesync.store import cursors
 from statesync.store.care import doctor
-from statesync.store.care.doctor import Complaint, Repair
 from statesync.store.care.losses import Losses
 from statesync.store.care.salvage import remove_parts, salvage
 from statesync.store.care.settling import settle

@@ -38,6 +38,7 @@ def settle(connection: sqlite3.Connection, losses: Losses, opened: Objects) -> N
     gone = {name: tracked for name, tracked in objects.items() if losses.of(tracked.table)}
     if losses.of(bases.TABLE):  # a base that is too high would overwrite what the hub has
         gone = objects
+        cursors.distrust(connection, objects)  # an edit that is still to come has none either
         for name in objects:
             changes.forget_versions(connection, name)
     if losses.of(quarantine.TABLE):  # which records these were, the hub alone knows

@@ -234,7 +234,8 @@ def _offer_newer(
     unread = cursors.unread(connection, tracked.name)
     offered: set[str] = set()
     for key, _, remote in _differing(connection, tracked, old):
-        edit = Rebase("update" if remote else "insert", images[key], old[key].version)
+        # The delete may as well have been made since the backup took the hub's place: so it is a conflict.
+        edit = Rebase("update", images[key], old[key].version) if remote else Rebase("insert", None, 1)
         changes.offer_edit(connection, tracked.name, key, edit)
         offered.add(key)
     if unread and offered:

@@ -13,14 +13,20 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
+from collections.abc import Collection
+from contextlib import AbstractContextManager
 from copy import copy
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from peewee import SqliteDatabase
 
+from statesync.sqlite import forks
+from statesync.sqlite.wal import write_back
+from statesync.store.file.aside import Aside, roll_back_what_is_open
+from statesync.store.file.tenure import Tenure
 from statesync.threads import Task, threads
-from statesync.wal import write_back
 
 _SETTINGS = (
     "connect_params",
@@ -34,40 +40,138 @@ _SETTINGS = (
 )
 """What Peewee opens a connection with."""
 
+_PATIENCE_MS = 100
+"""Milliseconds that a session waits for another writer before it looks whether it may wait any longer."""
+
 _LOG_LENGTH = 4
 """How many times longer than the program's own a session's log may become: 16 MB if the program sets none."""
+
+
+class Connection(sqlite3.Connection):
+    """A connection that can be held weakly: a thread that ends without closing its own has closed it."""
 
 
 class DeviceDatabase(SqliteDatabase):
     """Keeps the connection of a session that went well, as long as another thread has one open.
 
     So a program that has closed its own connections has closed the file, and the file has all the data.
-    ``_connect`` and ``_close`` are called under Peewee's lock.
+    ``_connect`` and ``_close`` are called under Peewee's lock. A session that was left behind keeps its
+    connection until its thread comes back, and the next session has another one.
     """
 
     connect_params: dict[str, Any]
+    _functions: dict[str, Any]
     _timeout: float
+    _lock_type: str
+    _state: Any
 
     def __init__(self, path: str, **settings: Any) -> None:
+        self._forget_connections()
+        super().__init__(path, **{"factory": Connection, **settings})
+        forks.holds_file(self)
+
+    def held_file(self) -> Path:
+        """Return the path of the file."""
+        return Path(str(self.database))
+
+    def held_connections(self) -> Collection[sqlite3.Connection]:
+        """Return every connection that is open, of any thread."""
+        found = [reference() for reference in self._open.valuerefs()]
+        return [connection for connection in found if connection is not None]
+
+    def is_at_rest(self) -> bool:
+        """Tell whether no thread but the calling one has a connection."""
+        mine = None if self.is_closed() else self.raw_connection()
+        return all(connection is mine or connection is self._spare for connection in self.held_connections())
+
+    def begin_anew(self) -> None:
+        """Begin without connections in a forked process: what there is belongs to its parent."""
+        self._forget_connections()
+        self._lock = threading.Lock()  # Peewee's, which a thread may have held that is not there
+        self.dispose()
+
+    def _forget_connections(self) -> None:
         self._session_thread: int | None = None
         self._session: sqlite3.Connection | None = None
         self._spare: sqlite3.Connection | None = None
+        self._open: WeakValueDictionary[int, sqlite3.Connection] = WeakValueDictionary()
+        self._tenures: dict[sqlite3.Connection, Tenure] = {}
+        self._aside = Aside(self)
         self._swapping = threading.Lock()
         self._opened_with: tuple[object, ...] = ()
         self._others = 0
         self._is_sound = True
         self._put_off: int | None = None
         self._writing_back: Task | None = None
-        super().__init__(path, **settings)
 
-    def connect_session(self) -> None:
-        """Give the calling thread the session's connection; a store runs one session at a time."""
+    def rollback(self) -> None:
+        """Roll back, unless SQLite has done so by itself, as it does where a disk is full."""
+        if self.raw_connection().in_transaction:
+            super().rollback()
+
+    def raw_connection(self) -> sqlite3.Connection:
+        """Return the calling thread's connection, opened if need be."""
+        connection: sqlite3.Connection = self.connection()  # type: ignore[no-untyped-call]
+        return connection
+
+    def connect_session(self, tenure: Tenure) -> None:
+        """Give the calling thread the session's connection; a store runs one session at a time.
+
+        Nothing is committed on it once ``tenure`` is over.
+        """
+        self._session = None  # one that is still there is that of a session that was left behind
         self._session_thread, self._is_sound = threading.get_ident(), True
         try:
             self.connect()
+            self._tenures[self._state.conn] = tenure
         finally:
             if self._session is None:
                 self._session_thread = None
+
+    def close_session(self) -> None:
+        """Close the calling thread's connection, a session's; what is open on it is rolled back."""
+        roll_back_what_is_open(self)
+        self.close()
+
+    def interrupt_session(self) -> None:
+        """Let the statement fail that runs on the session's connection. From another thread."""
+        if self._session is not None:
+            self._session.interrupt()
+
+    def aside(self) -> AbstractContextManager[None]:
+        """Run code of the program's in a session's thread, on a connection that is not the session's."""
+        return self._aside.block(within=False)
+
+    def leave_aside(self) -> None:
+        """Close the connections that such code has opened in the calling thread."""
+        self._aside.leave()
+
+    def begin(self, lock_type: str | None = None) -> None:
+        """Begin a transaction. A session waits for another writer no longer than its time allows."""
+        tenure = self._tenures.get(self._state.conn)
+        if tenure is None or lock_type == "DEFERRED":
+            super().begin(lock_type)
+            return
+        until = time.monotonic() + self._timeout
+        while True:
+            tenure.check()
+            try:
+                self._state.conn.execute(f"BEGIN {lock_type or self._lock_type}")
+            except sqlite3.OperationalError as error:
+                is_over = time.monotonic() >= tenure.may_wait_until(until)
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or is_over:
+                    raise
+            else:
+                return
+
+    def commit(self) -> None:
+        """Commit; what a session has written only while it still is its thread's."""
+        tenure = self._tenures.get(self._state.conn)
+        if tenure is None:
+            super().commit()
+            return
+        with tenure.held():
+            super().commit()
 
     def distrust(self) -> None:
         """Close the connection of the session that runs now when it ends: SQLite has raised an error."""
@@ -89,6 +193,7 @@ class DeviceDatabase(SqliteDatabase):
             writing.wait()
         spare = self._swap_spare(None)
         if spare is not None:
+            self._open.pop(id(spare), None)
             spare.close()
 
     def _swap_spare(self, new: sqlite3.Connection | None) -> sqlite3.Connection | None:
@@ -97,9 +202,12 @@ class DeviceDatabase(SqliteDatabase):
         return old
 
     def _connect(self) -> sqlite3.Connection:
-        if threading.get_ident() != self._session_thread:
-            connection: sqlite3.Connection = super()._connect()  # type: ignore[misc]
+        forks.check_not_inherited(self.held_file())
+        if threading.get_ident() != self._session_thread or self._session is not None:
+            connection = self._connect_anew()
             self._others += 1
+            if self._aside.is_within:  # the session that it would wait for waits for it
+                connection.execute("PRAGMA busy_timeout = 0")
             return connection
         now = self._settings()
         if self._opened_with != now:
@@ -130,16 +238,27 @@ class DeviceDatabase(SqliteDatabase):
                 connection.execute("ROLLBACK")
 
     def _connect_for_any_thread(self) -> sqlite3.Connection:
-        params = self.connect_params
+        params, functions = self.connect_params, self._functions
         self.connect_params = {**params, "check_same_thread": False}
+        self._functions = {
+            name: (self._aside.calling(one), *more) for name, (one, *more) in functions.items()
+        }
         try:
-            connection: sqlite3.Connection = super()._connect()  # type: ignore[misc]
+            connection = self._connect_anew()
         finally:
-            self.connect_params = params
+            self.connect_params, self._functions = params, functions
         _limit_log(connection, _LOG_LENGTH * _log_limit(connection))
+        patience = min(_PATIENCE_MS, int(1000 * self._timeout))
+        connection.execute(f"PRAGMA busy_timeout = {patience}")
+        return connection
+
+    def _connect_anew(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection = super()._connect()  # type: ignore[misc]
+        self._open[id(connection)] = connection
         return connection
 
     def _close(self, connection: sqlite3.Connection) -> None:
+        is_of_session = self._tenures.pop(connection, None) is not None
         if connection is self._session:
             self._session = self._session_thread = None
             self._write_back(connection)
@@ -147,10 +266,11 @@ class DeviceDatabase(SqliteDatabase):
                 connection.execute("PRAGMA shrink_memory")
                 self._swap_spare(connection)
                 return
-        else:
+        elif not is_of_session:
             self._others -= 1
             if not self._others:
                 self.drop_spare()
+        self._open.pop(id(connection), None)
         super()._close(connection)  # type: ignore[misc]
 
     def _write_back(self, connection: sqlite3.Connection) -> None:

@@ -21,6 +21,7 @@ from statesync.errors import (
     UsageError,
 )
 from statesync.store.file.connections import DeviceDatabase
+from statesync.store.file.tenure import Tenure
 
 _PRAGMAS = {
     "journal_mode": "wal",
@@ -45,6 +46,7 @@ _MEANINGS: tuple[tuple[str, type[StoreError], str], ...] = (
         "the store's own table is gone; restore the file from a backup",
     ),
     ("disk I/O error", StoreError, "check the disk"),
+    ("out of memory", StoreError, "give the program more, or let it read less at once"),
 )
 
 
@@ -81,12 +83,7 @@ class Database:
                 yield self.raw()
             else:
                 with self.peewee.atomic():
-                    connection = self.raw()
-                    try:
-                        yield connection
-                    except BaseException:
-                        _let_be_rolled_back(connection)
-                        raise
+                    yield self.raw()
 
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
@@ -102,19 +99,20 @@ class Database:
                     yield self.raw()
 
     @contextmanager
-    def session_connection(self) -> Iterator[sqlite3.Connection]:
+    def session_connection(self, tenure: Tenure) -> Iterator[sqlite3.Connection]:
         """Give a session's thread its connection for the length of the block.
 
+        On it, nothing is committed once ``tenure`` is over, and no writer waited for after its time.
         Foreign keys are not enforced on it: children can precede their parents in a feed.
         """
         with self.errors_mapped():
-            self.peewee.connect_session()
+            self.peewee.connect_session(tenure)
             if _enforces_foreign_keys(self.raw()):  # setting it, even to the same, recompiles every statement
                 self.raw().execute("PRAGMA foreign_keys = OFF")
         try:
             yield self.raw()
         finally:
-            self.peewee.close()
+            self.peewee.close_session()
 
     @contextmanager
     def without_foreign_keys(self) -> Iterator[None]:
@@ -149,10 +147,9 @@ class Database:
     def raw(self) -> sqlite3.Connection:
         """Return the calling thread's sqlite3 connection, opened if need be."""
         try:
-            connection: sqlite3.Connection = self.peewee.connection()  # type: ignore[no-untyped-call]
-        except (sqlite3.Error, PeeweeException) as error:
+            return self.peewee.raw_connection()
+        except _FOREIGN as error:
             raise self.meaning(error) from error
-        return connection
 
     def close(self) -> None:
         """Close the calling thread's connection, and what the last session has left to the next."""
@@ -160,14 +157,15 @@ class Database:
         self.leave()
 
     def leave(self) -> None:
-        """Close the calling thread's connection, if it has one."""
+        """Close the calling thread's connections, if it has any."""
+        self.peewee.leave_aside()
         if not self.peewee.is_closed():
             self.peewee.close()
 
     def meaning(self, error: Exception) -> StoreError:
         """Return what an error of SQLite's or Peewee's means; its connection is not used again."""
         self.peewee.distrust()
-        said = str(error)
+        said = str(error) or "out of memory"  # the one error that says nothing
         for words, kind, advice in _MEANINGS:
             if words in said:
                 return kind(f"{self}: {said}; {advice}")
@@ -192,16 +190,7 @@ class _Border:
             raise self._database.meaning(error) from error
 
 
-_FOREIGN = (sqlite3.Error, PeeweeException)
-
-
-def _let_be_rolled_back(connection: sqlite3.Connection) -> None:
-    """Let a block's own error be told: SQLite rolls back by itself where a disk is full, or a rule says so.
-
-    Whoever rolls back after it would hear that there is nothing to roll back.
-    """
-    if not connection.in_transaction:
-        connection.execute("BEGIN")
+_FOREIGN = (sqlite3.Error, PeeweeException, MemoryError)
 
 
 def _enforces_foreign_keys(connection: sqlite3.Connection) -> bool:

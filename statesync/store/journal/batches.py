@@ -34,6 +34,7 @@ class OpenBatch:
     """A batch of a session that has not ended."""
 
     number: int
+    direction: Direction
     phase: BatchPhase
 
 
@@ -82,9 +83,10 @@ def set_records(connection: sqlite3.Connection, session: str, number: int, recor
 def find_open(connection: sqlite3.Connection, session: str) -> OpenBatch | None:
     """Return the batch that a session has open, None if there is none."""
     row = connection.execute(
-        f"SELECT number, phase FROM statesync_batch WHERE session = ? AND {has_not_ended(BATCH)}", (session,)
+        f"SELECT number, direction, phase FROM statesync_batch WHERE session = ? AND {has_not_ended(BATCH)}",
+        (session,),
     ).fetchone()
-    return None if row is None else OpenBatch(row[0], BatchPhase(row[1]))
+    return None if row is None else OpenBatch(row[0], Direction(row[1]), BatchPhase(row[2]))
 
 
 def wire_id_of(connection: sqlite3.Connection, session: str, number: int) -> str | None:

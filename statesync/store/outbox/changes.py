@@ -14,11 +14,14 @@ from attrs import frozen
 
 from statesync.store import local_only
 from statesync.store.local_only import LOCAL_KEYS
-from statesync.store.outbox.lookup import NEVER_LEFT, NO_RECORD, PENDING_KEYS
+from statesync.store.outbox.lookup import NO_RECORD, PENDING_KEYS
 from statesync.store.outbox.parking import FREE
 from statesync.store.outbox.queue import Waiting
+from statesync.store.outbox.shared import SENT, TOLD
 from statesync.store.tracking.objects import TrackedObject
 from statesync.store.tracking.quoting import in_main, quoted
+
+_IS_NO_OFFER = "NOT (shared AND operation = 'insert' AND image IS NULL)"
 
 
 class RemoteImage(NamedTuple):
@@ -43,28 +46,36 @@ class Rebase:
 
 def offer_new(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
     """Offer every record of an object that is tracked for the first time: no hub has any of them."""
-    _offer(connection, tracked, f"{quoted(tracked.key)} IS NOT NULL", base=0, shared=False)
+    _offer(connection, tracked, f"{quoted(tracked.key)} IS NOT NULL", base=0, shared=0)
 
 
 def offer_again(connection: sqlite3.Connection, tracked: TrackedObject, where: str, base: int) -> None:
     """Offer those of an object's records that ``where`` picks; ``:object`` in it is its name.
 
-    The hub has lost them, so far as this device knows, which had read up to ``base`` when it had them last.
+    The hub has lost them, as far as this device knows, which had heard of all deletes up to ``base``.
     """
-    _offer(connection, tracked, where, base=base, shared=True)
+    _offer(connection, tracked, where, base=base, shared=SENT)
 
 
 def offer_all(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
-    """Offer every record of an object that is not local only, as new: for a hub that has none of them."""
+    """Offer every record of an object that is not local only, as new: for a hub that has none of them.
+
+    It may be the same hub again, though. So a delete that waits goes up as well, and says nothing to another.
+    """
     name = {"object": tracked.name}
     local_only.end_those(connection, f"key IN ({PENDING_KEYS} AND operation <> 'delete')", name)
     local_only.forget_versions(connection, tracked.name)
-    forget_object(connection, tracked.name)
-    _offer(connection, tracked, f"{quoted(tracked.key)} NOT IN ({LOCAL_KEYS})", base=0, shared=True)
+    connection.execute("DELETE FROM statesync_change WHERE object = :object AND operation <> 'delete'", name)
+    connection.execute(
+        f"UPDATE statesync_change SET base = 0, since = 0, shared = {SENT}, batch = NULL, sent = NULL, "
+        f"theirs = NULL, contested = NULL, error = NULL, failed_in = NULL, {FREE} WHERE object = :object",
+        name,
+    )
+    _offer(connection, tracked, f"{quoted(tracked.key)} NOT IN ({LOCAL_KEYS})", base=0, shared=SENT)
 
 
 def _offer(
-    connection: sqlite3.Connection, tracked: TrackedObject, where: str, *, base: int, shared: bool
+    connection: sqlite3.Connection, tracked: TrackedObject, where: str, *, base: int, shared: int
 ) -> None:
     key = quoted(tracked.key)
     connection.execute(
@@ -75,12 +86,15 @@ def _offer(
     )
 
 
-def offer_edit(connection: sqlite3.Connection, name: str, key: str, edit: Rebase) -> None:
-    """Offer a record that has no change yet."""
+def offer_edit(connection: sqlite3.Connection, name: str, key: str, edit: Rebase, *, since: int = 0) -> None:
+    """Offer a record that has no change yet, and that some hub may have.
+
+    ``since`` is since when a delete of it would be news, where that is not what the edit is based on.
+    """
     connection.execute(
-        "INSERT INTO statesync_change (object, key, operation, image, base, revision) "
-        "VALUES (?, ?, ?, ?, ?, 1)",
-        (name, key, edit.operation, edit.image, edit.base),
+        "INSERT INTO statesync_change (object, key, operation, image, base, since, revision, shared) "
+        f"VALUES (?, ?, ?, ?, ?, ?, 1, {SENT})",
+        (name, key, edit.operation, edit.image, edit.base, since),
     )
 
 
@@ -142,14 +156,26 @@ def lose_remote_images(connection: sqlite3.Connection, name: str, unseen: str) -
     )
 
 
+def leave_epoch(connection: sqlite3.Connection, name: str) -> None:
+    """Say that the versions on which an object's changes are based are those of an epoch that is over.
+
+    They still say since when a delete of the record would be news: where the hub has nothing of it, that
+    tells what was deleted from what it has lost.
+    """
+    connection.execute(
+        f"UPDATE statesync_change SET since = base WHERE object = ? AND base > 1 AND {_IS_NO_OFFER}", (name,)
+    )
+    forget_versions(connection, name)
+
+
 def forget_versions(connection: sqlite3.Connection, name: str) -> None:
     """Say that the versions on which an object's changes are based mean nothing any more.
 
-    What was offered again keeps its base: it says since when a delete of the record would be news.
+    What was offered again keeps its base, which speaks of deletes alone.
     """
     connection.execute(
         "UPDATE statesync_change SET base = min(base, 1), contested = min(contested, 1) "
-        "WHERE object = ? AND NOT (shared AND operation = 'insert' AND image IS NULL)",
+        f"WHERE object = ? AND {_IS_NO_OFFER}",
         (name,),
     )
 
@@ -185,11 +211,6 @@ def hold_back(connection: sqlite3.Connection, position: int, error: str, session
     )
 
 
-def note_shared(connection: sqlite3.Connection, wire_id: str) -> None:
-    """Note that some hub may have the records of a batch, whatever becomes of it."""
-    connection.execute("UPDATE statesync_change SET shared = 1 WHERE batch = ?", (wire_id,))
-
-
 def release_batch(connection: sqlite3.Connection, wire_id: str) -> None:
     """Set the changes of a batch free: they are ordinary pending changes again."""
     connection.execute("UPDATE statesync_change SET batch = NULL, sent = NULL WHERE batch = ?", (wire_id,))
@@ -198,7 +219,20 @@ def release_batch(connection: sqlite3.Connection, wire_id: str) -> None:
 def release(connection: sqlite3.Connection, records: Iterable[tuple[str, str]]) -> None:
     """Set changes that met a conflict, given as (object, key), free: the hub has had these records."""
     connection.executemany(
-        "UPDATE statesync_change SET batch = NULL, sent = NULL, shared = 1 WHERE object = ? AND key = ?",
+        f"UPDATE statesync_change SET batch = NULL, sent = NULL, shared = max(shared, {TOLD}) "
+        "WHERE object = ? AND key = ?",
+        records,
+    )
+
+
+def free_errors(connection: sqlite3.Connection, records: Iterable[tuple[str, str]]) -> None:
+    """Forget what has kept changes here, given as (object, key): another round of the session offers them.
+
+    How often the hub has refused them stays.
+    """
+    connection.executemany(
+        "UPDATE statesync_change SET error = NULL, failed_in = NULL, parked = NULL "
+        "WHERE object = ? AND key = ?",
         records,
     )
 
@@ -210,9 +244,10 @@ def rebase(connection: sqlite3.Connection, name: str, key: str, edit: Rebase, *,
     """
     connection.execute(
         "UPDATE statesync_change SET image = ?, base = ?, operation = ?, revision = revision + ?, "
+        "since = CASE WHEN ? > 1 THEN 0 ELSE since END, "
         "batch = NULL, sent = NULL, theirs = NULL, contested = NULL, error = NULL, failed_in = NULL, "
         f"{FREE} WHERE object = ? AND key = ?",
-        (edit.image, edit.base, edit.operation, revised, name, key),
+        (edit.image, edit.base, edit.operation, revised, edit.base, name, key),
     )
 
 
@@ -247,13 +282,6 @@ def forget_object(connection: sqlite3.Connection, name: str) -> None:
 def forget_unedited(connection: sqlite3.Connection, wire_id: str) -> None:
     """Forget the changes that are as they went up with the batch ``wire_id``."""
     connection.execute("DELETE FROM statesync_change WHERE batch = ? AND revision = sent", (wire_id,))
-
-
-def drop_empty(connection: sqlite3.Connection, name: str) -> None:
-    """Forget changes that came to nothing: made and deleted here, and certainly never on any hub."""
-    connection.execute(
-        f"DELETE FROM statesync_change WHERE object = ? AND operation = 'delete' AND {NEVER_LEFT}", (name,)
-    )
 
 
 def drop_gone(connection: sqlite3.Connection, name: str, keys: str, known: Mapping[str, object]) -> None:

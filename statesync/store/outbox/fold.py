@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from statesync.store import bases, cursors, local_only
-from statesync.store.outbox import changes, queue, spared
+from statesync.store import cursors, local_only
+from statesync.store.outbox import queue, shared, spared
 from statesync.store.outbox.keep_local import keep_local
 from statesync.store.outbox.lookup import PENDING_KEYS
 from statesync.store.outbox.proof import is_gone, log_beside_records, written
@@ -75,15 +75,16 @@ def _fold_log(
     ``exempt`` says that some records are local only.
     """
     before = queue.last_position(connection)
-    was = local_only.origin(tracked, exempt=exempt)
+    was, base = local_only.origin(tracked, exempt=exempt), cursors.base_sql(connection, tracked.name)
     # In the order of the writes: the first of a record brings its image and base, each adds a revision.
     connection.execute(
         f"""
-        INSERT INTO statesync_change (object, key, operation, image, base, revision)
+        INSERT INTO statesync_change (object, key, operation, image, base, since, revision)
         SELECT :object, logged.key,
                CASE WHEN {gone} THEN 'delete' WHEN {was.known} THEN 'update' ELSE 'insert' END,
                {was.image},
-               CASE WHEN {was.known} THEN {bases.base_sql(connection, tracked.name)} ELSE 0 END,
+               CASE WHEN {was.known} THEN {base.version} ELSE 0 END,
+               CASE WHEN {was.known} THEN {base.since} ELSE 0 END,
                logged.changed <> {KEPT} OR {gone}
         {log} {was.join}
         ORDER BY logged.rowid
@@ -92,11 +93,11 @@ def _fold_log(
             operation = CASE WHEN excluded.operation = 'delete' THEN 'delete'
                              WHEN image IS NULL THEN 'insert' ELSE 'update' END
         """,
-        {"object": tracked.name, "cursor": cursors.seen_until(connection, tracked.name)},
+        {"object": tracked.name},
     )
     # Without a revision only an image was kept, for a write that did not follow.
     connection.execute("DELETE FROM statesync_change WHERE position > ? AND revision = 0", (before,))
-    changes.drop_empty(connection, tracked.name)
+    shared.drop_empty(connection, tracked)
 
 
 def _take_over(connection: sqlite3.Connection, tracked: TrackedObject, before: int) -> None:

@@ -11,14 +11,12 @@ from typing import NamedTuple
 
 from statesync.conflicts import Record
 from statesync.store.file.reading import StoredKey, UnreadableText, key_for_people, read
+from statesync.store.outbox.shared import SENT
 from statesync.store.tracking.images import record_of_image
 from statesync.values import RecordError
 
 PENDING_KEYS = "SELECT key FROM statesync_change WHERE object = :object"
 """The keys of an object's records with a pending change, as a part of a statement."""
-
-NEVER_LEFT = "image IS NULL AND base = 0 AND theirs IS NULL AND batch IS NULL AND shared = 0"
-"""Says of a change that no hub can have its record, as a part of a statement."""
 
 NO_RECORD = "null"
 """The hub's image of a record that it has deleted; no image at all means that it sent none."""
@@ -29,7 +27,8 @@ class Change(NamedTuple):
 
     ``batch`` is the wire id of the batch that it went up with, None if it is not under way. ``contested`` is
     the version of the hub's record if the change waits for a decision between both. ``base`` is how far the
-    hub had been read when the record was changed.
+    hub had been read when the record was changed. ``shared`` and ``error`` say what any hub may know of it,
+    and what keeps it here.
     """
 
     position: int
@@ -40,6 +39,14 @@ class Change(NamedTuple):
     batch: str | None
     contested: int | None
     base: int
+    shared: int
+    error: str | None
+
+    @property
+    def may_be_at_hub(self) -> bool:
+        """Whether a hub may have taken what is here, and has not said so: the record before is not known."""
+        is_sent = self.shared == SENT and self.remote_image is None and self.error is None
+        return self.batch is not None or is_sent
 
     @property
     def remote(self) -> Record | None:
@@ -71,8 +78,8 @@ class Version(NamedTuple):
 
 
 _CHANGE = (
-    "SELECT position, object, key, image, theirs, batch, contested, base FROM statesync_change "
-    "WHERE object = ?"
+    "SELECT position, object, key, image, theirs, batch, contested, base, shared, error "
+    "FROM statesync_change WHERE object = ?"
 )
 
 

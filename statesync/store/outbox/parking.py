@@ -13,8 +13,9 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from statesync.store.outbox.shared import TOLD
 from statesync.values import Parked
-from statesync.wire import Rejected
+from statesync.wire import CONFLICT_UNREADABLE, Rejected
 
 LONGEST = 366 * 24 * 3600.0
 """Seconds that a refusal may keep a change parked by its ``retry_after``; a longer time is cut to that."""
@@ -80,7 +81,7 @@ def park(
     connection.execute(
         "UPDATE statesync_change SET error = :error, failed_in = :session, parked = sent, "
         "parked_field = :field, refusals = refusals + 1, first_refused = coalesce(first_refused, :now), "
-        "last_refused = :now, retry_at = :wait, batch = NULL, sent = NULL "
+        "last_refused = :now, retry_at = :wait, batch = NULL, sent = NULL, shared = max(shared, :told) "
         "WHERE object = :object AND key = :key AND batch = :batch",
         {
             "object": name,
@@ -91,6 +92,7 @@ def park(
             "session": session,
             "now": now,
             "wait": wait,
+            "told": TOLD if said.code == CONFLICT_UNREADABLE else 0,
         },
     )
 

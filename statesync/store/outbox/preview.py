@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 from attrs import evolve, frozen
 
-from statesync.store import bases, cursors, local_only
+from statesync.store import cursors, local_only
 from statesync.store.file.reading import StoredKey, key_for_people, read
 from statesync.store.outbox.fold import logged
-from statesync.store.outbox.lookup import NEVER_LEFT
 from statesync.store.outbox.parking import COLUMNS, Told
 from statesync.store.outbox.proof import is_gone, log_beside_records
+from statesync.store.outbox.shared import NEVER_LEFT
 from statesync.store.outbox.spared import untold_keys
 from statesync.store.tracking import triggers
 from statesync.store.tracking.log import KEPT
@@ -88,8 +88,9 @@ def _kept(connection: sqlite3.Connection, name: str) -> Iterator[_Net]:
     """Find the changes that the outbox has of an object."""
     rows = connection.execute(
         "SELECT position, object, key, operation, base, revision, deferred, error, image IS NOT NULL, "
-        f"NOT ({NEVER_LEFT}), contested IS NOT NULL, {COLUMNS} FROM statesync_change WHERE object = ?",
-        (name,),
+        f"NOT ({NEVER_LEFT}), contested IS NOT NULL, {COLUMNS} FROM statesync_change "
+        "WHERE object = :object",
+        {"object": name},
     )
     for (
         position,
@@ -129,19 +130,17 @@ def _net_changes(connection: sqlite3.Connection, tracked: TrackedObject, number:
 
 def _log_of(connection: sqlite3.Connection, tracked: TrackedObject) -> Iterator[_Logged]:
     """Return what was logged of each record: its first row says what it was, its last one what it is."""
-    cursor, gone = max(1, cursors.seen_until(connection, tracked.name)), is_gone(tracked)
-    ahead = bases.exceptions(connection, tracked.name)
+    base, gone = cursors.base_sql(connection, tracked.name).version, is_gone(tracked)
     was = local_only.origin(tracked, exempt=local_only.has_any(connection, tracked.name))
     rows = connection.execute(
         f"SELECT logged.key, min(2 * logged.rowid + ({was.known})), max(2 * logged.rowid + {gone}), "
-        f"sum(logged.changed <> {KEPT} OR {gone}) {log_beside_records(tracked)} {was.join} "
+        f"sum(logged.changed <> {KEPT} OR {gone}), {base} {log_beside_records(tracked)} {was.join} "
         f"WHERE {_telling(connection, tracked)} GROUP BY logged.key",
         {"object": tracked.name},
     )
-    for key, first, last, revisions in rows:
+    for key, first, last, revisions, version in rows:
         known = bool(first % 2)
-        base = ahead.get(key, cursor) if known else 0
-        yield _Logged(key, first // 2, known, base, revisions, bool(last % 2))
+        yield _Logged(key, first // 2, known, version if known else 0, revisions, bool(last % 2))
 
 
 def _continued(net: _Net, record: _Logged) -> _Net:

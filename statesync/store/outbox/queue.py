@@ -29,6 +29,7 @@ class Waiting(NamedTuple):
     key: StoredKey
     operation: str
     base: int
+    since: int
     revision: int
 
 
@@ -103,7 +104,7 @@ def count_pending(connection: sqlite3.Connection, name: str) -> int:
 
 def waiting_in(connection: sqlite3.Connection, objects: Objects, window: Window) -> list[Waiting]:
     """Return the changes of ``objects`` in the window."""
-    columns = "position, object, key, operation, base, revision"
+    columns = "position, object, key, operation, base, since, revision"
     rows = read(connection, lambda: _look(connection, objects, window, columns).fetchall())
     return list(map(Waiting._make, rows))
 

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterable
 
 from statesync.store.local_only import LOCAL_KEYS
+from statesync.store.outbox import shared
 from statesync.store.tracking.objects import TrackedObject
 from statesync.store.tracking.quoting import in_main, is_key, quoted
 
@@ -32,11 +33,10 @@ def count_stray(connection: sqlite3.Connection, awaited: Iterable[str]) -> int:
 
 
 def release_stray(connection: sqlite3.Connection, awaited: Iterable[str]) -> None:
-    """Set changes free that wait for a batch other than those ``awaited``."""
-    connection.execute(
-        f"UPDATE statesync_change SET batch = NULL, sent = NULL WHERE {_STRAY}",
-        (json.dumps(list(awaited)),),
-    )
+    """Set changes free that wait for a batch other than those ``awaited``: nobody knows what became of it."""
+    known = json.dumps(list(awaited))
+    shared.note_those(connection, _STRAY, known)
+    connection.execute(f"UPDATE statesync_change SET batch = NULL, sent = NULL WHERE {_STRAY}", (known,))
 
 
 def count_contradictions(connection: sqlite3.Connection, tracked: TrackedObject) -> int:

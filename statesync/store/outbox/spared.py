@@ -76,7 +76,9 @@ def note_spared(connection: sqlite3.Connection, tracked: TrackedObject, before: 
             record.setdefault(name, old[name])
         if unread & changed:  # whatever the hub has there, this device had not seen it
             connection.execute(
-                "UPDATE statesync_change SET base = min(base, 1) WHERE position = ?", (position,)
+                "UPDATE statesync_change SET since = max(since, base), base = min(base, 1) "
+                "WHERE position = ?",
+                (position,),
             )
         left = kept - changed
         for name in left:

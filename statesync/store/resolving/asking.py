@@ -68,10 +68,12 @@ def resolve(
     models: Mapping[str, type[Model]],
     policy: Policy,
 ) -> list[Resolution]:
-    """Ask the policy about every conflict."""
+    """Ask the policy about every conflict of which both sides are known."""
     resolutions = []
     for change, verdict in zip(changes, verdicts, strict=True):
-        if isinstance(verdict, Conflicted) and change.object in objects:
+        if not isinstance(verdict, Conflicted) or verdict.lacks_record:
+            continue
+        if change.object in objects:
             form = RowForm(objects[change.object], models.get(change.object))
             resolution = _resolve(connection, form, change, verdict, policy)
             if resolution is not None:

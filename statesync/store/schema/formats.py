@@ -190,6 +190,18 @@ def _park_what_is_refused(connection: sqlite3.Connection) -> None:
         add_column(connection, "statesync_change", column, declared)
 
 
+def _tell_missed_deletes(connection: sqlite3.Connection) -> None:
+    """Let cursors and changes say how far deletes are known, where that is not how far versions are.
+
+    ``missed_from`` is that of records that a read from the start has not met, ``since`` that of a change
+    whose base means nothing any more. What is under way may be in doubt already.
+    """
+    add_column(connection, "statesync_cursor", "missed_from", "INTEGER NOT NULL DEFAULT 0")
+    add_column(connection, "statesync_change", "since", "INTEGER NOT NULL DEFAULT 0")
+    connection.execute("UPDATE statesync_cursor SET missed_from = reread_from")
+    connection.execute("UPDATE statesync_change SET shared = 2 WHERE batch IS NOT NULL")
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     FORMAT_1,
     _FORMAT_2,
@@ -201,6 +213,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     _tell_late_columns,
     _QUARANTINE,
     _park_what_is_refused,
+    _tell_missed_deletes,
 )
 FORMAT = len(MIGRATIONS)
 

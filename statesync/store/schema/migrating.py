@@ -17,7 +17,7 @@ from statesync.store.schema.statements import apply, has_table
 
 
 def migrate(database: Database) -> None:
-    """Bring the store's tables to ``FORMAT``.
+    """Bring the store's tables to ``FORMAT``; a new file is given them as they are now, all at once.
 
     Raises ``StoreTooNew``, or ``StoreCorrupt`` for a store that has lost its format; changes nothing then.
     Several programs may do it at once: each step is taken by the one that gets to write first.
@@ -27,10 +27,22 @@ def migrate(database: Database) -> None:
     while found < FORMAT:
         with database.transaction() as connection:
             found = _known_format(connection, str(database))
-            if found < FORMAT:
-                apply(connection, MIGRATIONS[found])
-                found += 1
-                connection.execute("UPDATE statesync_meta SET value = ? WHERE key = 'format'", (found,))
+            if found == 0:
+                found = _make(connection)
+            elif found < FORMAT:
+                found = _take_step(connection, found)
+
+
+def _make(connection: sqlite3.Connection) -> int:
+    for statement, row in _as_made():
+        connection.execute(statement, row)
+    return FORMAT
+
+
+def _take_step(connection: sqlite3.Connection, found: int) -> int:
+    apply(connection, MIGRATIONS[found])
+    connection.execute("UPDATE statesync_meta SET value = ? WHERE key = 'format'", (found + 1,))
+    return found + 1
 
 
 def _known_format(connection: sqlite3.Connection, name: str) -> int:
@@ -47,10 +59,24 @@ def _known_format(connection: sqlite3.Connection, name: str) -> int:
 def tables() -> tuple[str, ...]:
     """Return the names of the store's own tables, besides the log of each object."""
     with closing(sqlite3.connect(":memory:")) as fresh:
-        for migration in MIGRATIONS:
-            apply(fresh, migration)
+        _make(fresh)
         rows = fresh.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE 'statesync%'")
         return tuple(name for (name,) in rows)
+
+
+@cache
+def _as_made() -> tuple[tuple[str, tuple[object, ...]], ...]:
+    """Return the statements that make the tables, and their first rows, as all migrations leave them."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as fresh:
+        found = 0
+        while found < FORMAT:
+            found = _take_step(fresh, found)
+        schema = "FROM sqlite_master WHERE name LIKE 'statesync%' AND sql IS NOT NULL"
+        made = fresh.execute(f"SELECT sql {schema} ORDER BY type = 'table' DESC, rowid").fetchall()
+        names = [name for (name,) in fresh.execute(f"SELECT name {schema} AND type = 'table'")]
+        rows = [(name, row) for name in names for row in fresh.execute(f"SELECT * FROM {name}")]
+    filled = ((f"INSERT INTO {name} VALUES ({', '.join('?' * len(row))})", tuple(row)) for name, row in rows)
+    return (*((sql, ()) for (sql,) in made), *filled)
 
 
 def missing_tables(connection: sqlite3.Connection) -> list[str]:

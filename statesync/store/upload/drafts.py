@@ -182,7 +182,7 @@ def _offer(change: Waiting, texts: Texts) -> Change | Unsendable:
         message = f"its key has {len(key)} characters, 1 to {MAX_KEY_LENGTH} can be synced"
         return Unsendable(change, "key_too_long", message)
     if change.operation == "delete":
-        return Change(change.object, key, "delete", change.base)
+        return Change(change.object, key, "delete", change.base, since=change.since)
     text = texts.get((change.object, key), _MISSING)
     if text is _MISSING or text is _NUMBER_KEY:
         return Unsendable(change, "record_missing", text)
@@ -191,4 +191,4 @@ def _offer(change: Waiting, texts: Texts) -> Change | Unsendable:
     if len(text) > MAX_RECORD_BYTES:
         message = f"it has {len(text)} bytes as JSON, {MAX_RECORD_BYTES} can be synced"
         return Unsendable(change, "record_too_large", message)
-    return Change(change.object, key, "upsert", change.base, msgspec.Raw(text))
+    return Change(change.object, key, "upsert", change.base, msgspec.Raw(text), change.since)

@@ -13,6 +13,7 @@ import uuid
 import msgspec
 from attrs import define
 
+from statesync.conflicts import Conflict
 from statesync.errors import BadAnswer, UsageError
 from statesync.protocol.conversation import Committed
 from statesync.protocol.messages import Answered, ComposeAhead, Prepare, Prepared
@@ -114,7 +115,9 @@ class Uploads:
         """Return the request of the staged batch."""
         batch, here = self._staged(), spaces.load_or_create(self._context.raw(), self._context.space)
         wire, payload, batch.client = batch.wire, msgspec.Raw(batch.wire.payload), here.client
-        return Push(here.client, wire.number, wire.id, here.hub, here.epoch, payload, here.head)
+        return Push(
+            here.client, wire.number, wire.id, here.hub, here.epoch, payload, here.head, offers_again=True
+        )
 
     def stage(self, connection: sqlite3.Connection, number: int) -> None:
         """Keep the batch's exact payload, and mark its changes as under way."""
@@ -134,18 +137,29 @@ class Uploads:
                 f"the hub answered {len(answer.results)} verdicts to {len(batch.changes)} changes",
                 maybe_applied=True,
             )
-        batch.resolutions = resolve(
-            context.raw(),
-            batch.changes,
-            answer.results,
-            context.tracked,
-            context.parts.registry.models,
-            context.options.conflict_policy,
-        )
+        raw, database = context.raw(), context.parts.database.peewee
+        with database.aside():  # the policy, and the fields of a model, are the program's code
+            batch.resolutions = resolve(
+                raw,
+                batch.changes,
+                answer.results,
+                context.tracked,
+                context.parts.registry.models,
+                self._ask,
+            )
         batch.answer = answer
-        rejected = sum(isinstance(verdict, Rejected) for verdict in answer.results)
-        resend = sum(resolution.goes_up for resolution in batch.resolutions)
-        return Answered(len(batch.changes), rejected=rejected, resend=resend, last=self._is_last(batch))
+        return Answered(
+            len(batch.changes),
+            rejected=sum(isinstance(verdict, Rejected) for verdict in answer.results),
+            resend=sum(resolution.goes_up for resolution in batch.resolutions),
+            unread=sum(map(verdicts.is_unread, answer.results)),
+            last=self._is_last(batch),
+        )
+
+    def _ask(self, conflict: Conflict) -> object:
+        """Ask the policy; a transaction that it leaves open is not there any more for the next conflict."""
+        with self._context.parts.database.peewee.aside():
+            return self._context.options.conflict_policy(conflict)
 
     def _is_last(self, batch: UploadBatch) -> bool:
         """Tell whether nothing waits behind this batch; a replay does not know what it stands before."""

@@ -1,6 +1,7 @@
 """Storing what the hub said of an upload batch: accepted, in conflict, rejected; all in one transaction.
 
-Conflicts have been resolved before (``resolving``).
+Conflicts have been resolved before (``resolving``). One that came without the hub's record tells only that
+the change was not applied: it is offered again, and nobody is asked about it before the record has come.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ Pair = tuple[Change, Verdict]
 class Outcome:
     """How many records of a batch were accepted, in conflict and rejected.
 
-    ``released`` is of how many another version need not wait in quarantine any more.
+    Those that are offered again, because the hub's record has not come, are none of the three. ``released``
+    is of how many another version need not wait in quarantine any more.
     """
 
     accepted: int
@@ -70,15 +72,24 @@ def store(
     for resolution in resolutions:
         store_resolution(connection, session, resolution, deadly)
     # A conflict that was not stored (edited since) is free again and comes up in the next round.
-    conflicts = [
-        (change.object, change.key) for change, verdict in refused if isinstance(verdict, Conflicted)
-    ]
-    outbox.release(connection, conflicts)
+    conflicts = [pair for pair in refused if isinstance(pair[1], Conflicted)]
+    unread = _records(pair for pair in conflicts if is_unread(pair[1]))
+    outbox.release(connection, _records(conflicts))
+    outbox.free_errors(connection, unread)
     _store_accepted(connection, wire_id, changes, verdicts, objects, remove_accepted=remove_accepted)
     if waiting:
         _end_quarantine(connection, changes, verdicts)
     released = waiting and waiting - quarantine.total(connection)
-    return Outcome(len(changes) - len(refused), len(refused) - rejected, rejected, released)
+    return Outcome(len(changes) - len(refused), len(conflicts) - len(unread), rejected, released)
+
+
+def is_unread(verdict: Verdict) -> bool:
+    """Tell whether a verdict is a conflict that came without the hub's record."""
+    return isinstance(verdict, Conflicted) and verdict.lacks_record
+
+
+def _records(pairs: Iterable[Pair]) -> list[tuple[str, str]]:
+    return [(change.object, change.key) for change, _ in pairs]
 
 
 def _not_accepted(changes: Sequence[Change], verdicts: Sequence[Verdict]) -> list[Pair]:

@@ -42,6 +42,7 @@ class LocalWrites(SyncWorld):
         super().__init__()
         self._local: dict[_Place, _Local] = {}
         self._marks = 0
+        self._offered: set[str | None] = set()  # the marks of writes that changed what waits, too
 
     # -- what programs do ----------------------------------------------------------------------------
 
@@ -100,13 +101,12 @@ class LocalWrites(SyncWorld):
                 self._note(device, name, key, after.get((name, key)))
             elif waiting[name, key] != "delete":  # it goes up with what its record is, or not at all
                 self.ledger.let_go(device, name, key)
+                self._offered.add(_mark_in(after.get((name, key))))
 
     def _note(self, device: WorldDevice, name: str, key: str, record: Record | None) -> None:
-        texts = [value for value in (record or {}).values() if isinstance(value, str)]
-        mark = next((text for text in texts if text.startswith("local only, number")), None)
         is_read = device.has_read(name, key, self.hub)  # else there is news already
         versions = len(self.hub.history(device.objects[name], key)) if is_read else -1
-        self._local[device.name, name, key] = _Local(record, mark, versions)
+        self._local[device.name, name, key] = _Local(record, _mark_in(record), versions)
 
     # -- what is news --------------------------------------------------------------------------------
 
@@ -155,12 +155,18 @@ class LocalWrites(SyncWorld):
         devices = {device.name: device for device in self.devices}
         for (who, name, key), local in self._local.items():
             device = devices[who]
-            assert local.mark is None or local.mark not in written, f"{who} has sent {local.mark}"
+            is_secret = local.mark is not None and local.mark not in self._offered
+            assert not is_secret or str(local.mark) not in written, f"{who} has sent {local.mark}"
             is_news = len(self.hub.history(device.objects[name], key)) > local.versions
             here = device.records().get((name, key))
             assert is_news or is_as(here, local.record), (
                 f"{who} has lost what was written locally: {name} {key}"
             )
+
+
+def _mark_in(record: Record | None) -> str | None:
+    texts = [value for value in (record or {}).values() if isinstance(value, str)]
+    return next((text for text in texts if text.startswith("local only, number")), None)
 
 
 def _changed(before: Known, after: Known) -> set[tuple[str, str]]:

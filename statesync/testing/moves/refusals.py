@@ -36,6 +36,11 @@ class Refusals(SyncWorld):
         self.hub.limit(evolve(self.hub.limits, record=most))
 
     @rule()
+    def answer_in_pieces(self) -> None:
+        """Whoever runs the hub lets an answer carry one record: the others in conflict come later."""
+        self.hub.limit(evolve(self.hub.limits, page_bytes=1))
+
+    @rule()
     def take_all_records(self) -> None:
         """Whoever runs the hub gives the records their room again."""
         self.hub.limit(HubLimits())

@@ -20,8 +20,8 @@ from statesync.wire import CLIENT_FORKED, EPOCH_CHANGED
 OBJECT = "Note"
 """The one object that modelled devices have."""
 
-LOST_BY_HUB, MISSED_DELETES = "epoch", "horizon"
-"""Why an object is read from the start: the hub was restored, or it has forgotten deletes."""
+LOST_BY_HUB, MISSED_DELETES, EVERYTHING = "epoch", "horizon", "everything"
+"""Why an object is read from the start: the hub was restored, deletes were missed, all was cleared."""
 
 
 @frozen(slots=False, cache_hash=True)
@@ -38,7 +38,8 @@ class Pending:
 
     ``image`` is the record before the first change. ``batch`` is the upload batch that it is under way with,
     and ``sent`` the revision that went up. ``failed``: the hub has rejected it, in the revision ``parked``.
-    ``shared``: some hub may have the record, whatever image and base say.
+    ``shared``: some hub may have the record, whatever image and base say. ``since`` says since when a delete
+    of it would be news, where the base does not.
     """
 
     position: int
@@ -52,6 +53,7 @@ class Pending:
     failed: bool = False
     parked: int | None = None
     shared: bool = False
+    since: int = 0
 
     @property
     def is_parked(self) -> bool:
@@ -106,7 +108,8 @@ class Device:
 
     ``positions`` is the last position that was given out in the outbox. ``payload`` is the staged upload,
     ``in_doubt`` that the hub may have applied it. ``rereading`` is why the feed is read from the start,
-    ``reread_from`` the cursor before that, ``seen`` the keys that were met since. ``ahead`` are the versions
+    ``reread_from`` the cursor before that, ``missed_from`` how far deletes of other records than the ``seen``
+    ones are known, whose keys were met since. ``ahead`` are the versions
     of records that are here in another one than the cursor says: what came with the answer to an upload,
     and the old rows of what is in quarantine. ``rules`` are those of the table, ``held`` is what does not fit
     it. ``committed`` has the batches that the running session's journal shows as committed. ``looks`` counts
@@ -124,6 +127,7 @@ class Device:
     cursor: int = 0
     rereading: str | None = None
     reread_from: int = 0
+    missed_from: int = 0
     seen: tuple[str, ...] = ()
     ahead: tuple[tuple[str, int], ...] = ()
     rows: Rows = ()
@@ -176,11 +180,18 @@ def with_change(device: Device, key: str, changed: Callable[[Pending], Pending |
 
 
 def add_change(
-    device: Device, key: str, operation: str, image: Fields | None, base: int, *, shared: bool = False
+    device: Device,
+    key: str,
+    operation: str,
+    image: Fields | None,
+    base: int,
+    *,
+    since: int = 0,
+    shared: bool = False,
 ) -> Device:
     """Put a new change at the end of the outbox."""
     position = device.positions + 1
-    change = Pending(position, key, operation, image, base, shared=shared)
+    change = Pending(position, key, operation, image, base, since=since, shared=shared)
     return evolve(device, outbox=(*device.outbox, change), positions=position)
 
 
@@ -196,18 +207,26 @@ def fold(device: Device) -> Device:
             device = add_change(device, logged.key, "insert" if exists else "delete", None, 0)
         else:
             operation = "update" if exists else "delete"
-            device = add_change(device, logged.key, operation, logged.before, _base(device, logged.key))
+            base, since = _base(device, logged.key)
+            device = add_change(device, logged.key, operation, logged.before, base, since=since)
     return drop_empty(evolve(device, log=()))
 
 
-def _base(device: Device, key: str) -> int:
-    """Return the version that a change of a known record is based on.
+def _base(device: Device, key: str) -> tuple[int, int]:
+    """Return the version that a change of a known record is based on, and since when its delete is news.
 
-    Mostly it is how far the device has read; a read of what it missed leaves records as they were.
+    Mostly it is how far the device has read; a read of what it missed leaves records as they were. What a
+    read from the start has not met may have been deleted meanwhile.
     """
-    rereads = device.rereading == MISSED_DELETES
-    seen_until = max(device.cursor, device.reread_from) if rereads else device.cursor
-    return dict(device.ahead).get(key, max(1, seen_until))
+    known = dict(device.ahead)
+    if key in known:
+        return known[key], 0
+    is_met = key in device.seen
+    if device.rereading == MISSED_DELETES:
+        return max(1, max(device.cursor, device.reread_from) if is_met else device.missed_from), 0
+    if device.rereading == LOST_BY_HUB and not is_met:
+        return max(1, min(device.cursor, device.missed_from)), device.missed_from
+    return max(1, device.cursor), 0
 
 
 def _again(exists: bool, change: Pending) -> Pending:
@@ -217,13 +236,30 @@ def _again(exists: bool, change: Pending) -> Pending:
 
 def drop_empty(device: Device) -> Device:
     """Forget changes that came to nothing: made and deleted here, and certainly never on any hub."""
-    kept = tuple(each for each in device.outbox if not _is_empty(each))
+    at_hub = {each.key for each in device.held}
+    kept = tuple(each for each in device.outbox if each.key in at_hub or not _is_empty(each))
     return evolve(device, outbox=kept)
 
 
 def _is_empty(change: Pending) -> bool:
     never_left = change.image is None and change.base == 0 and change.batch is None and not change.shared
     return change.operation == "delete" and never_left
+
+
+def may_be_there(device: Device, change: Pending) -> Pending:
+    """Return a change whose record a hub may have taken: others may have read a new one, and deleted it."""
+    known = device.cursor if device.rereading is None else device.missed_from
+    since = change.since if change.base else max(change.since, 1, known)
+    return evolve(change, shared=True, since=since)
+
+
+def keep_doubt(device: Device) -> Device:
+    """Note that the hub may have the records of the batch that it may have applied, whatever comes of it."""
+    if device.payload is None:
+        return evolve(device, in_doubt=True)
+    batch = device.payload.batch
+    noted = (may_be_there(device, each) if each.batch == batch else each for each in device.outbox)
+    return evolve(device, in_doubt=True, outbox=tuple(noted))
 
 
 def fix_limit(device: Device) -> tuple[Device, int]:
@@ -256,7 +292,9 @@ def learn(device: Device, hub: str, epoch: int, head: int) -> Device:
 def adapt(device: Device, refusal: Refusal) -> Device:
     """Follow a hub that says that our identity, its epoch or its memory of deletes is not what we believe."""
     if refusal.code == CLIENT_FORKED:
-        device = _let_go_of_doubt(device)
+        device = fold(_let_go_of_doubt(device))
+        sent = tuple(may_be_there(device, each) for each in device.outbox)  # the other one may have sent it
+        device = evolve(device, outbox=sent)
         device = evolve(device, client=f"{device.client}'", number=0)
         return device if device.cursor else reread(device, MISSED_DELETES)
     if refusal.code == EPOCH_CHANGED:
@@ -269,9 +307,7 @@ def adapt(device: Device, refusal: Refusal) -> Device:
 def _let_go_of_doubt(device: Device) -> Device:
     if not device.in_doubt or device.payload is None:
         return device
-    batch = device.payload.batch
-    shared = tuple(evolve(each, shared=True) if each.batch == batch else each for each in device.outbox)
-    return settle(release(evolve(device, outbox=shared), batch))
+    return settle(release(keep_doubt(device), device.payload.batch))
 
 
 def reread(device: Device, why: str) -> Device:
@@ -283,6 +319,7 @@ def reread(device: Device, why: str) -> Device:
         received=(),
         cursor=0,
         reread_from=max(device.cursor, device.reread_from),
+        missed_from=device.cursor if device.rereading in (None, EVERYTHING) else device.missed_from,
         rereading=LOST_BY_HUB if device.rereading == LOST_BY_HUB else why,
     )
     if why != LOST_BY_HUB:
@@ -291,9 +328,12 @@ def reread(device: Device, why: str) -> Device:
 
 
 def _without_version(change: Pending) -> Pending:
-    """Say that the base means nothing any more; of what was offered again it says what would be news."""
+    """Say that the base means nothing any more, but for deletes; an offer's is of those alone."""
     is_offer = change.shared and change.operation == "insert" and change.image is None
-    return change if is_offer else evolve(change, base=min(change.base, 1))
+    if is_offer:
+        return change
+    since = change.base if change.base > 1 else change.since
+    return evolve(change, base=min(change.base, 1), since=since)
 
 
 # -- the end of a session --------------------------------------------------------------------------
@@ -305,6 +345,6 @@ def recovered(device: Device, *, has_batch: bool) -> Device:
     An upload that was under way stays in doubt; everything else that was staged is dropped.
     """
     if device.in_doubt:
-        return device
+        return keep_doubt(device)
     freed = release(device, device.payload.batch) if has_batch and device.payload else device
     return evolve(freed, payload=None)

@@ -110,8 +110,9 @@ def _offer_newer(device: Device, entry: Entry) -> tuple[Device, bool]:
     ours = device.row(entry.key)
     if ours is None or ours == entry.data:
         return device, False
-    operation = "insert" if entry.data is None else "update"
-    return add_change(device, entry.key, operation, entry.data, entry.version), True
+    if entry.data is None:  # the delete may as well have been made since the backup took the hub's place
+        return add_change(device, entry.key, "insert", None, 1), True
+    return add_change(device, entry.key, "update", entry.data, entry.version), True
 
 
 def _finish_reread(device: Device) -> Device:
@@ -120,10 +121,10 @@ def _finish_reread(device: Device) -> Device:
     unseen = [key for key, _ in device.rows if key not in device.seen and key not in waiting]
     for key in unseen:
         if device.rereading == LOST_BY_HUB:
-            device = add_change(device, key, "insert", None, device.reread_from, shared=True)
+            device = add_change(device, key, "insert", None, max(1, device.missed_from), shared=True)
         else:
             device = put(device, key, None)
     device = quarantine.release(device, {each.key for each in device.held} - set(device.seen))
     held = {each.key for each in device.held}
     bases = tuple(each for each in device.ahead if each[0] in held)
-    return evolve(device, rereading=None, reread_from=0, seen=(), ahead=bases)
+    return evolve(device, rereading=None, reread_from=0, missed_from=0, seen=(), ahead=bases)

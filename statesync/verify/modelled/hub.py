@@ -8,6 +8,7 @@ real hub against it, on SQLite and on PostgreSQL. What it has and why: sections 
 from __future__ import annotations
 
 import json
+from itertools import accumulate
 
 from attrs import frozen
 
@@ -30,6 +31,9 @@ from statesync.verify.modelled.wire import (
     fields,
 )
 from statesync.wire import CLIENT_FORKED, EPOCH_CHANGED, HORIZON_PASSED, WRONG_HUB
+
+ANSWER_TOO_LARGE = "answer_too_large"
+"""The refusal of a batch that meets more in conflict than an answer carries, where all of it is needed."""
 
 EPOCH_LEAP = 1 << 32
 """How far past all that is known to have been given out a new epoch begins."""
@@ -62,7 +66,8 @@ class Hub:
 
     ``epochs`` counts the epochs that were ever begun: a restored backup does not know of the later ones, but
     gives out no epoch twice. ``first_reads`` has (client, object, ``purged_through`` when it began to read).
-    ``takes`` are the objects that records may belong to (None: any), ``most`` the bytes of a record's JSON.
+    ``takes`` are the objects that records may belong to (None: any), ``most`` the bytes of a record's JSON,
+    ``carries`` the bytes of records after which an answer carries no more of them: a page, or verdicts.
     """
 
     id: str = "hub"
@@ -75,6 +80,7 @@ class Hub:
     first_reads: tuple[tuple[str, str, int], ...] = ()
     takes: tuple[str, ...] | None = None
     most: int = 1 << 20
+    carries: int = 8 << 20
 
     def find(self, name: str, key: str) -> Record | None:
         """Return a record or its tombstone."""
@@ -128,17 +134,48 @@ def push(hub: Hub, request: Push) -> tuple[Hub, PushAnswer | Refusal]:
     if refusal is not None:
         return hub, refusal
     if receipt is not None and is_repeat:
-        return hub, receipt.answer
+        return hub, _repeated(receipt.answer, request)
     if request.number > last + 1 or request.head > hub.head:
         return _begin_epoch(hub, max(hub.head, request.head), last)
+    before, carried = hub, 0
     verdicts: list[Verdict] = []
     for change in request.changes:
         hub, verdict = _judged(hub, request.client, change)
+        if isinstance(verdict, Conflict) and verdict.data is not None:
+            if carried >= hub.carries and not request.offers_again:
+                return before, Refusal(ANSWER_TOO_LARGE)
+            verdict, carried = _carried(verdict, carried, hub.carries)
         verdicts.append(verdict)
     answer = PushAnswer(hub.id, hub.epoch, hub.head, tuple(verdicts))
     others = tuple(each for each in hub.receipts if each.client != request.client)
-    kept = (*others, Receipt(request.client, request.number, request.batch, answer))
+    bare = evolve(answer, verdicts=tuple(map(_without_record, verdicts)))
+    kept = (*others, Receipt(request.client, request.number, request.batch, bare))
     return evolve(hub, receipts=kept), answer
+
+
+def _carried(conflict: Conflict, carried: int, most: int) -> tuple[Verdict, int]:
+    """Return a conflict as it is told, and the bytes of records that the answer carries with it."""
+    if conflict.data is None or carried >= most:
+        return _without_record(conflict), carried
+    return conflict, carried + _size(conflict.data)
+
+
+def _without_record(verdict: Verdict) -> Verdict:
+    """Return a verdict as a receipt keeps it."""
+    if isinstance(verdict, Conflict) and verdict.data is not None:
+        return Conflict(verdict.version, None, lacks_record=True)
+    return verdict
+
+
+def _repeated(answer: PushAnswer, request: Push) -> PushAnswer:
+    """Return what a repeat is answered; a device that knows no conflicts without record waits and offers."""
+    if request.offers_again:
+        return answer
+    verdicts = tuple(
+        Rejected("conflict") if isinstance(each, Conflict) and each.lacks_record else each
+        for each in answer.verdicts
+    )
+    return evolve(answer, verdicts=verdicts)
 
 
 def _judged(hub: Hub, client: str, change: Change) -> tuple[Hub, Verdict]:
@@ -147,7 +184,7 @@ def _judged(hub: Hub, client: str, change: Change) -> tuple[Hub, Verdict]:
         return hub, rejected
     found = hub.find(change.object, change.key)
     if change.data is None and (found is None or found.data is None):
-        is_lost = found is None and change.base > 0  # others may have the record that is deleted here
+        is_lost = found is None and max(change.base, change.since) > 0  # others may have it
         return _written(hub, client, change, found) if is_lost else (hub, Accepted(hub.head))
     conflict = _conflict(hub, client, change, found)
     return (hub, conflict) if conflict is not None else _written(hub, client, change, found)
@@ -156,26 +193,33 @@ def _judged(hub: Hub, client: str, change: Change) -> tuple[Hub, Verdict]:
 def _rejected(hub: Hub, change: Change) -> Rejected | None:
     if hub.takes is not None and change.object not in hub.takes:
         return Rejected("unknown_object")
-    if change.data is not None and len(json.dumps(dict(change.data), separators=(",", ":"))) > hub.most:
+    if change.data is not None and _size(change.data) > hub.most:
         return Rejected("record_too_large")
     return None
 
 
+def _size(data: Fields) -> int:
+    """Return the bytes of a record's JSON."""
+    return len(json.dumps(dict(data), separators=(",", ":")))
+
+
 def _conflict(hub: Hub, client: str, change: Change, found: Record | None) -> Conflict | None:
     if found is None:
-        missed_delete = 0 < change.base < hub.purged_through
+        missed_delete = 0 < max(change.base, change.since) < hub.purged_through
         return Conflict(hub.purged_through, None) if missed_delete else None
     if found.version <= change.base or found.writer == client:
         return None
-    if found.data is None and change.base == 0:
+    if found.data is None and change.base == change.since == 0:
         return None
     return Conflict(found.version, found.data)
 
 
-def _written(hub: Hub, client: str, change: Change, found: Record | None) -> tuple[Hub, Accepted]:
+def _written(hub: Hub, client: str, change: Change, found: Record | None) -> tuple[Hub, Verdict]:
     version, data = hub.head + 1, change.data
     if data is not None and found is not None and found.data is not None:
         data = fields({**dict(found.data), **dict(data)})
+        if _size(data) > hub.most:
+            return hub, Rejected("record_too_large")
     record = Record(change.object, change.key, version, client, data)
     others = tuple(each for each in hub.records if each is not found)
     return evolve(hub, head=version, records=(*others, record)), Accepted(version)
@@ -218,8 +262,8 @@ def _page(hub: Hub, request: Pull, last: int) -> Page:
     feeds = {feed.object: feed for feed in request.feeds}
     rows = [each for each in hub.records if each.object in feeds and _is_wanted(each, request, feeds, last)]
     rows.sort(key=lambda each: each.version)
-    more = 0 < request.limit < len(rows)
-    rows = rows[: request.limit or None]
+    taken = _as_many_as_fit(rows, request.limit or len(rows), hub.carries)
+    more, rows = taken < len(rows), rows[:taken]
     reached = rows[-1].version if more else hub.head
     entries = [_entry(each, feeds[each.object], last) for each in rows]
     return Page(
@@ -230,6 +274,11 @@ def _page(hub: Hub, request: Pull, last: int) -> Page:
         tuple((feed.object, max(feed.cursor, reached)) for feed in request.feeds),
         more,
     )
+
+
+def _as_many_as_fit(rows: list[Record], limit: int, most: int) -> int:
+    sizes = [0 if row.data is None else _size(row.data) for row in rows[:limit]]
+    return sum(before < most for before in [0, *accumulate(sizes)][: len(sizes)])
 
 
 def _is_wanted(record: Record, request: Pull, feeds: dict[str, Feed], last: int) -> bool:

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 from statesync.verify.evolving import evolve
 from statesync.verify.modelled.device import (
+    EVERYTHING,
     LOST_BY_HUB,
     MISSED_DELETES,
     OBJECT,
     Device,
+    Pending,
     add_change,
     fold,
     put,
     release,
     reread,
 )
-
-EVERYTHING = "everything"
-"""Why an object is read from the start: its records were cleared."""
 
 
 def set_up_otherwise(device: Device) -> Device:
@@ -87,11 +86,18 @@ def reset(device: Device, *, keep_records: bool) -> Device:
     device = _without_hub(fold(device))
     if not keep_records:
         return _emptied(device)
-    typed = tuple(each for each in device.typed if device.row(each[0]) is not None)
-    device = evolve(device, outbox=(), typed=typed)
+    kept = (each for each in device.outbox if each.operation == "delete")
+    deletes = tuple(map(_offered_anew, kept))  # it may be the same hub again
+    waiting = {each.key for each in deletes}
+    typed = tuple(each for each in device.typed if device.row(each[0]) is not None or each[0] in waiting)
+    device = evolve(device, outbox=deletes, typed=typed)
     for key, _ in device.rows:
         device = add_change(device, key, "insert", None, 0, shared=True)
     return device
+
+
+def _offered_anew(change: Pending) -> Pending:
+    return evolve(change, base=0, since=0, shared=True, batch=None, sent=None, failed=False, parked=None)
 
 
 def _emptied(device: Device) -> Device:
@@ -115,6 +121,7 @@ def _without_hub(device: Device) -> Device:
         cursor=0,
         rereading=None,
         reread_from=0,
+        missed_from=0,
         seen=(),
         received=(),
         ahead=(),

@@ -24,6 +24,7 @@ from statesync.verify.modelled.device import (
     Tally,
     fix_limit,
     fold,
+    keep_doubt,
     learn,
     put,
     release,
@@ -96,7 +97,7 @@ def prepare(device: Device, wanted: Prepare, size: int) -> tuple[Device, Batch |
     some = some[: size if wanted.at_most is None else min(size, wanted.at_most)]
     if not some:
         return device, None
-    changes = tuple(Change(OBJECT, each.key, each.base, device.row(each.key)) for each in some)
+    changes = tuple(Change(OBJECT, each.key, each.base, device.row(each.key), each.since) for each in some)
     payload = Payload(f"{device.name}{device.batches + 1}", device.number + 1, changes)
     revisions = tuple((each.position, each.revision) for each in some)
     return device, Batch(payload, some[-1].position, revisions, is_replay=False)
@@ -147,13 +148,14 @@ def take(
     conflicts = [
         _resolution(device, change.key, verdict, policy)
         for change, verdict in zip(changes, answer.verdicts, strict=True)
-        if isinstance(verdict, Conflict)
+        if isinstance(verdict, Conflict) and not verdict.lacks_record
     ]
     resolutions = tuple(each for each in conflicts if each is not None)
     answered = Answered(
         len(changes),
         rejected=sum(isinstance(verdict, Rejected) for verdict in answer.verdicts),
         resend=sum(each.goes_up for each in resolutions),
+        unread=sum(isinstance(verdict, Conflict) and verdict.lacks_record for verdict in answer.verdicts),
         last=last_up_to is not None and not batch.is_replay and _is_last(device, batch, last_up_to),
     )
     return Verdicts(answer, resolutions), answered
@@ -204,6 +206,8 @@ def store(device: Device, batch: Batch, verdicts: Verdicts) -> tuple[Device, int
     for change, verdict in zip(batch.payload.changes, answer.verdicts, strict=True):
         if isinstance(verdict, Conflict):
             device = with_change(device, change.key, partial(evolve, batch=None, sent=None, shared=True))
+            if verdict.lacks_record:  # another round of the session offers it
+                device = with_change(device, change.key, partial(evolve, failed=False, parked=None))
         elif isinstance(verdict, Accepted):
             device = _acknowledge(device, batch.payload.batch, change, verdict)
             device = quarantine.release(device, [change.key])  # the hub has ours in its place
@@ -262,8 +266,9 @@ def _rebased(resolution: Resolution, change: Pending) -> Pending:
         change,
         image=resolution.remote,
         base=max(resolution.version, 1),
+        since=0 if resolution.version > 1 else change.since,
         operation="delete" if resolution.kept is None else operation,
-        revision=change.revision + 1,
+        revision=change.revision + _is_at_stake(resolution.base, resolution.local, resolution.remote),
         failed=False,
         parked=None,
     )
@@ -285,6 +290,7 @@ def _acknowledge(device: Device, batch: str, change: Change, verdict: Accepted) 
         position=device.positions + 1,
         image=change.data,
         base=max(verdict.version, 1),
+        since=0 if verdict.version > 1 else pending.since,
         operation=operation if exists else "delete",
         batch=None,
         sent=None,
@@ -305,5 +311,5 @@ def hold_back(device: Device, batch: Batch) -> Device:
 def drop(device: Device, *, in_doubt: bool) -> Device:
     """Forget what was staged, except for the payload of a batch in doubt."""
     if in_doubt or device.payload is None:
-        return evolve(device, in_doubt=in_doubt)
+        return keep_doubt(device) if in_doubt else evolve(device, in_doubt=False)
     return settle(release(device, device.payload.batch))

@@ -21,12 +21,13 @@ def fields(record: Mapping[str, Scalar]) -> Fields:
 
 @frozen(slots=False, cache_hash=True)
 class Change:
-    """One record that a device offers; see ``statesync.wire.Change`` for ``base``."""
+    """One record that a device offers; see ``statesync.wire.Change`` for ``base`` and ``since``."""
 
     object: str
     key: str
     base: int
     data: Fields | None
+    since: int = 0
 
 
 @frozen(slots=False, cache_hash=True)
@@ -40,6 +41,7 @@ class Push:
     epoch: int | None
     changes: tuple[Change, ...]
     head: int = 0
+    offers_again: bool = True
 
 
 @frozen(slots=False, cache_hash=True)
@@ -51,10 +53,14 @@ class Accepted:
 
 @frozen(slots=False, cache_hash=True)
 class Conflict:
-    """Another device wrote the record since: this is what the hub has."""
+    """Another device wrote the record since: this is what the hub has.
+
+    ``lacks_record``: it has a record, which did not come with the verdict.
+    """
 
     version: int
     data: Fields | None
+    lacks_record: bool = False
 
 
 @frozen(slots=False, cache_hash=True)

@@ -164,9 +164,9 @@ class _Exploration:
             self._broken.setdefault(wrong, self._way(number))
 
     def _found(self, source: int, step: Step) -> int:
-        number = self._numbers.get(step.target)
-        if number is None:
-            number = self._numbers[step.target] = len(self._numbers)
+        new = len(self._numbers)
+        number = self._numbers.setdefault(step.target, new)  # a world's hash is much of what it costs
+        if number == new:
             self.reached_by.append((source, step.words))
             self._worlds.append(step.target)
         return number

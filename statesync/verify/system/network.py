@@ -10,7 +10,7 @@ from statesync.net.remote import refusal
 from statesync.verify.evolving import evolve
 from statesync.verify.modelled.hub import Hub, pull, push
 from statesync.verify.modelled.wire import Answer, Push, Refusal, Request
-from statesync.verify.system import promises, waiting
+from statesync.verify.system import deleted, promises, waiting
 from statesync.verify.system.happening import Happening, Kind
 from statesync.verify.system.world import Ahead, Failed, Reply, Step, Talk, World, Written
 from statesync.wire import FORBIDDEN, HORIZON_PASSED, Problem
@@ -48,12 +48,13 @@ def _befalls(world: World, talk: Talk, request: Request, *, ahead: bool) -> Iter
 
 
 def _answered(world: World, talk: Talk, request: Request, happening: Happening) -> Step:
-    before = world.hub
+    before, asked = world.hub, world
     world, answer = reaches(world, request)
     reply: Reply = Failed(error_of(answer)) if isinstance(answer, Refusal) else answer
     doubts = isinstance(answer, Refusal) and not world.is_odd
     overwritten = waiting.broken_by_push(before, world.hub, request, world.device)
-    broken = promises.NEVER_FORKED if doubts else overwritten
+    returned = deleted.broken_by_push(asked, world, request)
+    broken = promises.NEVER_FORKED if doubts else overwritten or returned
     return Step(happening, str(happening), _with_reply(world, talk, reply, ahead=happening.ahead), broken)
 
 

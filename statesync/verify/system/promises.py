@@ -31,10 +31,10 @@ from statesync.protocol.messages import (
 from statesync.values import Direction, Reason
 from statesync.verify.evolving import evolve
 from statesync.verify.firing import Phases
-from statesync.verify.modelled.device import Device
+from statesync.verify.modelled.device import OBJECT, Device
 from statesync.verify.modelled.uploads import Verdicts
 from statesync.verify.modelled.wire import Accepted, Fields
-from statesync.verify.system import waiting
+from statesync.verify.system import deleted, waiting
 from statesync.verify.system.world import Talk, World
 
 LAWFUL = "the conversation asks for nothing that the lifecycle refuses"
@@ -89,6 +89,7 @@ STATEMENTS = (
     COMPLETE,
     ARRIVED,
     *waiting.STATEMENTS,
+    deleted.RETURNED,
     AGREED,
 )
 
@@ -316,7 +317,13 @@ def _agrees(device: Device, world: World) -> bool:
 
 
 def _is_lost(device: Device, world: World, key: str, data: Fields | None) -> bool:
-    """Tell whether the hub never had what a user entered, and no conflict log or outbox has it."""
+    """Tell whether the hub never had what a user entered, and no conflict log or outbox has it.
+
+    A record that was made and deleted on the device alone is nothing.
+    """
+    found = world.hub.find(OBJECT, key)
+    if data is None and (found is None or found.data is None):
+        return False
     if any(each.key == key and each.data == data for each in world.written):
         return False
     if any(each.key == key and each.local == data for each in device.conflicts):

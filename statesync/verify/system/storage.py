@@ -22,7 +22,7 @@ from statesync.protocol.messages import (
 from statesync.values import Direction
 from statesync.verify.evolving import evolve
 from statesync.verify.modelled import downloads, uploads
-from statesync.verify.modelled.device import Device, adapt, fix_limit
+from statesync.verify.modelled.device import Device, adapt, fix_limit, keep_doubt
 from statesync.verify.modelled.downloads import Fetched
 from statesync.verify.modelled.uploads import Batch, Verdicts
 from statesync.verify.modelled.wire import Refusal
@@ -46,7 +46,7 @@ def looks_as_known(device: Device, talk: Talk) -> bool:
 
 def asked_from(device: Device) -> Asked:
     """Return who the device is, and how far its object is read."""
-    return Asked(device.client, (device.cursor, device.rereading, device.reread_from))
+    return Asked(device.client, (device.cursor, device.rereading, device.reread_from, device.missed_from))
 
 
 def commit(device: Device, talk: Talk, effects: tuple[Effect, ...]) -> tuple[Device, Committed]:
@@ -72,7 +72,7 @@ def _written(device: Device, talk: Talk, effect: Effect) -> tuple[Device, Commit
         case StoreAnswer():
             return _answer_stored(device, talk)
         case StoreDoubt():
-            return evolve(device, in_doubt=effect.in_doubt), None
+            return keep_doubt(device) if effect.in_doubt else evolve(device, in_doubt=False), None
         case DropBatch():
             return uploads.drop(device, in_doubt=effect.in_doubt), None
         case HoldBack():

@@ -1,6 +1,6 @@
 """Crash, and crash again while recovering: pairs of points, sampled by a seed, for as long as one likes.
 
-    python -m tests.faults.crashes.crash_pairs --minutes 60 --seed 7
+    PYTHONPATH=tests python -m faults.crashes.crash_pairs --minutes 60 --seed 7
 
 Prints the seed, so that a failure can be run again, and how many pairs held.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,7 +14,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from statesync.hub import Hub, HubLimits, Refused, Right, create_token, list_tokens, revoke_token, serving
 from statesync.hub.access.identity import Issuer
-from statesync.hub.access.rates import Rates
+from statesync.hub.access.rates import Rates, cost_of_body, cost_of_work
+from statesync.hub.access.rights import Rights
 
 from ..devices import Device, Service, upsert
 
@@ -239,6 +241,75 @@ def test_a_bucket_fills_at_its_rate_and_no_further_than_its_burst() -> None:
     assert spend_all() == 2
     now[0] += 1000
     assert spend_all() == 3
+
+
+def test_a_body_costs_by_its_bytes_and_a_full_bucket_pays_for_any() -> None:
+    now = [0.0]
+    rates = Rates(clock=lambda: now[0])
+    limits = HubLimits(rate=2, burst=11)
+    large = cost_of_body(128 << 10)
+    for _ in range(2):
+        rates.spend("token", limits)
+        rates.spend("token", limits, large, paid=1)
+    rates.spend("token", limits)  # what is not enough for its body has paid for the request
+    with pytest.raises(Refused) as caught:
+        rates.spend("token", limits, large, paid=1)
+    assert caught.value.problem.code == "too_many_requests"
+    assert "2 small requests a second" in caught.value.problem.message
+    assert caught.value.retry_after == 2.5, "5 in a bucket that is empty and fills by 2 a second"
+    now[0] += 2.5
+    rates.spend("token", limits)
+    rates.spend("token", limits, large, paid=1)
+    now[0] += 5.5
+    rates.spend("token", limits)
+    rates.spend("token", limits, cost_of_body(32 << 20), paid=1)
+
+
+def test_records_are_charged_when_they_are_known_and_the_next_request_waits() -> None:
+    now = [0.0]
+    rates = Rates(clock=lambda: now[0])
+    limits = HubLimits(rate=1, burst=10)
+    rates.spend("token", limits)
+    rates.charge("token", limits, cost_of_work(1_000_000))
+    with pytest.raises(Refused) as caught:
+        rates.spend("token", limits)
+    assert caught.value.retry_after == 2, "a bucket owes no more than it holds when it is full"
+    now[0] += 2
+    rates.spend("token", limits)
+
+
+def test_records_cost_by_their_number_by_their_bytes_and_in_a_survey_by_its_columns() -> None:
+    assert cost_of_work(100) == 1
+    assert cost_of_work(100, columns=50) == 2
+    assert cost_of_work(1, b"x" * (64 << 10)) == 2
+
+
+def test_each_kind_of_request_pays_for_what_it_moves(new_database: Callable[[], str]) -> None:
+    hub = Hub(new_database(), limits=HubLimits(rate=0.001, burst=100))
+    device = Device(Service("", hub, ""), "mine")
+
+    def left_after(
+        right: Right, work: Callable[[str, bytes, Rights], bytes], document: dict[str, Any]
+    ) -> int:
+        """Return how many small requests a token may still make after this one."""
+        token = create_token(hub.database, "mine", {"*": BOTH})
+        work("mine", json.dumps(document).encode(), hub.admit("mine", token, right))
+        for count in range(100):
+            try:
+                hub.admit("mine", token, right)
+            except Refused:
+                return count
+        return 100
+
+    push = device.push_document(*(upsert(f"{n}", {"text": "x" * 200}) for n in range(1000)))
+    pull = device.pull_document({"Airport": {"cursor": 0}}, 1000, client="reader")
+    survey = {"client": "me", "hub": None, "epoch": None, "object": "Airport", "columns": [], "bounds": [""]}
+    assert 70 < left_after(Right.WRITE, hub.push, push) < 85, "10 for the records, 8 for the bytes"
+    assert left_after(Right.READ, hub.pull, pull | {"objects": {}}) == 98
+    assert 80 < left_after(Right.READ, hub.pull, pull) < 90
+    assert 80 < left_after(Right.READ, hub.survey, survey) < 90
+    assert 70 < left_after(Right.READ, hub.survey, survey | {"columns": [f"c{n}" for n in range(50)]}) < 80
+    hub.close()
 
 
 def test_one_device_with_a_token_syncs_over_http(guarded: Service) -> None:

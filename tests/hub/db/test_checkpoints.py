@@ -12,7 +12,7 @@ import pytest
 
 from statesync.hub import Hub, prepare
 from statesync.hub.db import checkpoints
-from statesync.wal import write_back
+from statesync.sqlite.wal import write_back
 
 PATIENCE = 30.0
 PAGES_OF_OLD = 8000
@@ -112,7 +112,8 @@ def test_a_close_waits_for_the_writing_back_and_leaves_nothing_behind(
 
 def test_a_hub_that_only_reads_has_no_thread_for_it(file: Path, new_threads: Callable[[], list[str]]) -> None:
     hub = open_hub(file)
-    hub.check_ready()
+    with hub.database.reading():
+        hub.database.run("SELECT count(*) FROM record").fetchone()
     assert new_threads() == []
     fill(hub, 1)
     assert new_threads() == ["statesync-checkpoints"]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -171,11 +172,16 @@ def test_a_statement_without_the_space_would_be_found(statement: str) -> None:
     assert not names_the_space(statement)
 
 
-def test_to_distribute_without_citus_says_so(empty_database: Callable[[], str]) -> None:
-    url = empty_database()
+def test_to_distribute_without_citus_says_so(postgres_hub: Hub) -> None:
     with pytest.raises(CannotDistribute, match="Citus extension"):
-        prepare(url, distributed=True)
-    Hub(url).close()
+        prepare(postgres_hub.url, distributed=True)
+    Hub(postgres_hub.url).close()
+
+
+def test_a_file_cannot_be_distributed_and_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(CannotDistribute, match="Citus extension"):
+        prepare(f"sqlite:///{tmp_path}/hub.db", distributed=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def plan_of(hub: Hub, sql: str, parameters: object) -> str:
@@ -208,6 +214,6 @@ def test_a_page_is_read_in_the_order_of_its_index(filled: Hub) -> None:
 def test_postgres_finds_records_by_their_key(postgres_hub: Hub, device: Device) -> None:
     document = device.push_document(*(upsert(f"{n}", {}) for n in range(3000)))
     postgres_hub.push("one", json.dumps(document).encode())
-    plan = plan_of(postgres_hub, postgres.FIND, (["Airport"], ["1-1"], "one"))
+    plan = plan_of(postgres_hub, postgres.FIND, (100, ["Airport"], ["1-1"], "one"))
     assert "record_pkey" in plan
     assert "record_feed" not in plan

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 import zstandard
 
-from statesync.hub import Hub, HubLimits, Refused
-from statesync.hub.http.compression import pack, unpack
+from statesync.hub import HubLimits, Refused
+from statesync.hub.http.compression import best_coding, pack, unpack
 
 from ..devices import Device, Service, upsert
 
@@ -46,15 +46,34 @@ def test_bodies_are_packed_both_ways(service: Service, device: Device, other: De
     assert len(json.loads(UNPACKERS[coding](answer.data))["changes"]) == 200
 
 
-def test_the_coding_of_an_answer_is_one_that_was_asked_for() -> None:
-    long = b"[" + b"1," * 1000 + b"1]"
-    assert [
-        pack(long, accepted)[1] for accepted in ("", "identity", "br", "gzip;q=0", "gzip;q=0.0, *;q=0")
-    ] == [""] * 5
-    assert pack(long, "gzip")[1] == "gzip"
-    assert pack(long, "GZIP , deflate")[1] == "gzip"
-    assert pack(long, "gzip, zstd;q=0.5")[1] == "zstd"
-    assert pack(b"{}", "gzip") == (b"{}", ""), "what is short is not worth it"
+@pytest.mark.parametrize(
+    ("accepted", "coding"),
+    [
+        ("", ""), ("identity", ""), ("br", ""), ("gzip;q=0", ""), ("gzip;q=0.0, *;q=0", ""),
+        ("gzip", "gzip"), ("GZIP , deflate", "gzip"), ("gzip, zstd;q=0.5", "zstd"),
+        ("gzip; q=0.001", "gzip"),
+        ("gzip;q=1.2.3", ""), ("gzip;q=.", ""), ("gzip;q=1.2.3, zstd", "zstd"),
+        ("gzip;q=2", ""), (";,q=", ""),
+    ],
+)  # fmt: skip
+def test_the_coding_of_an_answer_is_one_that_was_asked_for(accepted: str, coding: str) -> None:
+    assert best_coding(accepted) == coding
+
+
+def test_what_is_short_is_not_packed() -> None:
+    assert pack(b"{}", "gzip") == (b"{}", "")
+    assert pack(b"1" * 2000, "gzip")[1] == "gzip"
+
+
+@pytest.mark.parametrize("accepted", ["gzip;q=1.2.3", "gzip;q=", "\xff", "gzip;q=1e999"])
+def test_a_push_whose_accept_encoding_cannot_be_read_is_answered_as_it_is(
+    service: Service, device: Device, accepted: str
+) -> None:
+    document = device.push_document(*(upsert(f"{n}", {}) for n in range(50)))
+    path, body = f"/v1/spaces/{device.space}/push", json.dumps(document).encode()
+    answer = service.ask("POST", path, body, **{"Accept-Encoding": accepted})
+    assert (answer.status, len(answer.json()["results"])) == (200, 50)
+    assert "Content-Encoding" not in answer.headers
 
 
 def test_a_coding_that_the_hub_does_not_know_is_415(service: Service, space: str) -> None:
@@ -69,9 +88,46 @@ def test_what_does_not_unpack_is_malformed(coding: str, mangle: Callable[[bytes]
     assert code_of(mangle(packed), coding, HubLimits()) == (400, "malformed")
 
 
-def test_a_body_that_is_cut_short_is_malformed(hub: Hub) -> None:
-    packed = gzip.compress(b'{"a":1}' * 1000)
-    assert code_of(packed[:-9], "gzip", HubLimits()) == (400, "malformed")
+BODY = b'{"a":1}' * 1000
+
+
+def streamed(body: bytes) -> bytes:
+    """A zstd frame that does not say how long it is when unpacked."""
+    packer = zstandard.ZstdCompressor(write_checksum=True).compressobj()
+    return packer.compress(body) + packer.flush()
+
+
+WHOLE = {
+    "gzip": ("gzip", gzip.compress(BODY)),
+    "zstd": ("zstd", zstandard.ZstdCompressor().compress(BODY)),
+    "zstd with a checksum": ("zstd", zstandard.ZstdCompressor(write_checksum=True).compress(BODY)),
+    "zstd without its size": ("zstd", streamed(BODY)),
+}
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_a_body_that_is_cut_short_or_followed_by_anything_is_malformed(kind: str) -> None:
+    coding, packed = WHOLE[kind]
+    assert unpack(packed, coding, HubLimits()) == BODY
+    for end in range(len(packed)):
+        assert code_of(packed[:end], coding, HubLimits()) == (400, "malformed"), end
+    for more in (b"\0", b"x", packed, WHOLE["gzip"][1], b"\x50\x2a\x4d\x18\0\0\0\0"):
+        assert code_of(packed + more, coding, HubLimits()) == (400, "malformed"), more[:9]
+
+
+def test_a_zstd_body_that_lies_about_its_size_is_refused() -> None:
+    sizes = {64 << 20: (413, "ratio_too_high"), 300: (400, "malformed"), 60_000: (400, "malformed")}
+    honest = zstandard.ZstdCompressor().compress(b"a" * 1000)
+    assert honest[4:7] == bytes([0x60, 1000 - 256 & 0xFF, (1000 - 256) >> 8]), "its size is in two bytes"
+    for size, expected in sizes.items():
+        is_long = size - 256 >= 1 << 16
+        said = size.to_bytes(8, "little") if is_long else (size - 256 & 0xFFFF).to_bytes(2, "little")
+        lying = honest[:4] + (b"\xe0" if is_long else b"\x60") + said + honest[7:]
+        assert code_of(lying, "zstd", HubLimits()) == expected, size
+
+
+def test_a_zstd_bomb_that_does_not_say_its_size_is_refused() -> None:
+    assert code_of(streamed(b" " * (64 << 20)), "zstd", HubLimits())[0] == 413
 
 
 @pytest.mark.parametrize("coding", PACKERS)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,11 +14,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import peewee
+import urllib3
 from rig.certificates import make_certificate
 from rig.device import device_at
 
 from statesync import HttpRemote, Store
-from statesync.hub import Hub, spaces
+from statesync.hub import Hub, Right, create_token, revoke_token, spaces
 
 from ..devices import Device, Service, upsert
 from ..served import PATIENCE, running, wait_for
@@ -117,3 +121,62 @@ def test_devices_sync_over_tls(new_database: Callable[[], str], tmp_path: Path) 
         there.edit("k00001", name="over TLS")
         assert [there.sync().stats.uploaded, here.sync().stats.downloaded] == [1, 1]
         assert here.rows() == there.rows()
+
+
+def test_workers_end_with_a_supervisor_that_is_killed_and_give_back_the_port(
+    new_database: Callable[[], str],
+) -> None:
+    with running(new_database(), "--open", workers=2) as server:
+        assert server.is_listening()
+        assert "everybody may read and write everything" in server.said[0]
+        server.process.kill()
+        wait_for(lambda: not server.is_listening(), "the port is still taken")
+        wait_for(lambda: server.count("Finished server process") == 2, "a worker goes on")
+        with socket.create_server(("127.0.0.1", server.port)):
+            pass
+
+
+def test_a_hub_says_where_it_serves_what_and_who_gets_in(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/hub.db"
+    with running(url) as server:
+        wait_for(lambda: len(server.said) == 3, "the hub says nothing")
+    assert "hub.db was not there; it is made" in server.said[0]
+    assert "no token is good; make one with: statesync hub token create" in server.said[1]
+    assert server.said[2] == f"serving {url} at {server.address}\n"
+    opened = Hub(url)
+    for space, expires in (("one", None), ("two", None), ("two", None), ("three", 1)):
+        create_token(opened.database, space, {"*": frozenset(Right)}, expires=expires)
+    revoked = create_token(opened.database, "one", {"*": frozenset(Right)})
+    revoke_token(opened.database, "one", revoked.split("~")[1])
+    opened.close()
+    with running(url, workers=2) as server:
+        wait_for(lambda: len(server.said) == 2, "the hub says nothing")
+    assert server.said[0] == "3 tokens are good, for 2 spaces\n"
+    assert server.said[1] == f"serving {url} at {server.address}, by 2 processes\n"
+
+
+def test_workers_that_start_while_the_database_is_away_wait_for_it(tmp_path: Path) -> None:
+    path = tmp_path / "hub.db"
+    program = f"""
+from pathlib import Path
+from statesync.hub import Address, Setup, serve
+
+def say(line):
+    if "serving" in line:
+        print(line.split()[3].rstrip(","), flush=True)
+        Path({str(path)!r}).rename({str(tmp_path / "away")!r})
+
+if __name__ == "__main__":  # workers import this, too
+    serve(Setup(url="sqlite:///{path}", without_tokens=True), Address(port=0), workers=2, say=say)
+"""
+    (tmp_path / "program.py").write_text(program)
+    command = [sys.executable, str(tmp_path / "program.py")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        address = process.stdout.readline().strip()
+        wait_for(lambda: "waits for the database" in process.stderr.readline(), "no worker waits")  # type: ignore[union-attr]
+        (tmp_path / "away").rename(path)
+        assert urllib3.request("GET", f"{address}/readyz", timeout=PATIENCE).status == 200
+        process.terminate()
+        process.communicate(timeout=PATIENCE)

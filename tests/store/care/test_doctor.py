@@ -12,9 +12,9 @@ from rig.device import Device, device_at
 
 from statesync import Phase, Store, StoreError
 from statesync.cli.care import doctor
+from statesync.complaints import Complaint, Repair
 from statesync.errors import StoreCorrupt
 from statesync.lifecycle import Trigger
-from statesync.store.care.doctor import Complaint, Repair
 
 Statement = str
 

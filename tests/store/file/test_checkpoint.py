@@ -16,9 +16,9 @@ import pytest
 from rig.device import Device
 
 from statesync import Progress, SyncCancelled, SyncOptions
+from statesync.sqlite.wal import write_back
 from statesync.store.file import connections
 from statesync.threads import Task, Threads
-from statesync.wal import write_back
 
 PATIENCE = 10.0
 LARGE = 40_000
@@ -162,11 +162,13 @@ def test_the_next_session_finds_its_limit_as_it_was_and_so_does_the_program(
     here: Device, there: Device
 ) -> None:
     fill(there, 150)
+    database: Any = here.store.database
     seen: list[int] = []
 
     def look(event: Progress) -> None:
         if event.state == "started":
-            seen.append(log_limit(here))
+            session = database._session.execute("PRAGMA wal_autocheckpoint")
+            seen.append(session.fetchone()[0])
 
     for _ in range(2):
         here.scope.start_sync(SyncOptions(download_batch_size=150), on_progress=look).result(PATIENCE)

@@ -55,17 +55,24 @@ def test_a_session_leaves_the_setting_alone_that_would_have_every_statement_comp
     assert [statement for statement in said if "foreign_keys" in statement] == ["PRAGMA foreign_keys"]
 
 
-def test_foreign_keys_that_a_callback_switches_on_are_off_in_the_next_session(here: Device) -> None:
-    states: list[tuple[int]] = []
+def test_whatever_a_callback_sets_is_set_on_a_connection_that_is_not_the_sessions(
+    here: Device, opened: list[sqlite3.Connection]
+) -> None:
+    """A session enforces no foreign keys, a program does: neither gets the other's switch."""
+    theirs: list[tuple[int]] = []
+    sessions: list[tuple[int]] = []
 
-    def switch_on(_: object) -> None:
+    def switch(_: object) -> None:
         database: Any = here.store.database
-        states.extend(database.execute_sql("PRAGMA foreign_keys"))
-        database.execute_sql("PRAGMA foreign_keys = ON")
+        theirs.extend(database.execute_sql("PRAGMA foreign_keys"))
+        database.execute_sql(f"PRAGMA foreign_keys = {1 - theirs[-1][0]}")
+        sessions.extend(opened[0].execute("PRAGMA foreign_keys"))
 
     for _ in range(2):
-        here.scope.sync(on_progress=switch_on)
-    assert states.count((0,)) == 2, "the first that each of both sessions told"
+        here.scope.sync(on_progress=switch)
+    assert len(theirs) == 10
+    assert set(theirs[0::5]) == {(1,)}, "the first that each of both sessions told"
+    assert set(sessions) == {(0,)}
 
 
 def test_who_closes_the_last_connection_has_closed_the_file(

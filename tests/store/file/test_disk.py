@@ -22,6 +22,7 @@ from rig.gate import Gate
 
 from statesync import Phase, Store, SyncError, SyncOptions
 from statesync.errors import StoreCorrupt, StoreError, StoreFull, StoreLocked, StoreReadOnly
+from statesync.store.file.connections import Connection
 from store.care.test_doctor import leaf_of
 
 
@@ -207,3 +208,47 @@ def test_a_disk_that_is_full_from_the_first_write_on_says_so_before_a_session_ex
     assert len(here.rows()) == 2000
     assert here.sync(upload_batch_size=2000).stats.uploaded == 2000
     assert len(here.store.sessions()) <= len(sessions) + 2
+
+
+class FullAtCommit(Connection):
+    """A connection to a disk that has no room for the log: SQLite rolls back by itself, and says why."""
+
+    def cursor(self, factory: Any = None) -> Any:
+        return super().cursor(FullCursor)
+
+
+class FullCursor(sqlite3.Cursor):
+    def execute(self, sql: str, parameters: Any = (), /) -> FullCursor:
+        if sql != "COMMIT":
+            return super().execute(sql, parameters)
+        super().execute("ROLLBACK")
+        raise sqlite3.OperationalError("database or disk is full")
+
+
+def test_a_disk_that_is_full_at_the_commit_is_named_as_that(here: Device, there: Device) -> None:
+    there.add(10)
+    there.sync()
+    database: Any = here.store.database
+    database.close()
+    database.connect_params["factory"] = FullAtCommit
+    with pytest.raises(StoreFull, match="free some space"):
+        here.sync()
+    database.close()
+    database.connect_params["factory"] = Connection
+    assert here.sync().stats.downloaded == 10
+
+
+def test_a_program_that_is_out_of_memory_is_told_so(here: Device, there: Device) -> None:
+    there.add(10)
+    there.sync()
+
+    def exhaust() -> None:
+        raise MemoryError  # which SQLite takes for its own, and reports as that
+
+    database: Any = here.store.database
+    database.register_function(exhaust, "exhaust", 0)
+    here.execute("CREATE TRIGGER fails BEFORE INSERT ON airport BEGIN SELECT exhaust(); END")
+    with pytest.raises(StoreError, match="out of memory; give the program more"):
+        here.sync()
+    here.execute("DROP TRIGGER fails")
+    assert here.sync().stats.downloaded == 10

@@ -14,9 +14,12 @@ from rig.device import Device, as_downloaded
 from rig.gate import Gate
 
 from statesync import ConnectionLost, Phase, Store, SyncOptions
+from statesync.store.schema.first import FORMAT_1
 from statesync.testing import Fault, FaultyRemote
 
 _SINCE_FORMAT_5 = """\
+ALTER TABLE statesync_change DROP COLUMN since;
+ALTER TABLE statesync_cursor DROP COLUMN missed_from;
 ALTER TABLE statesync_change DROP COLUMN parked;
 ALTER TABLE statesync_change DROP COLUMN parked_field;
 ALTER TABLE statesync_change DROP COLUMN refusals;
@@ -81,6 +84,13 @@ def schema_of(path: Path) -> list[tuple[str, str]]:
         return database.execute(
             "SELECT name, sql FROM sqlite_master WHERE tbl_name LIKE 'statesync%' ORDER BY name"
         ).fetchall()
+
+
+def settings_of(path: Path) -> list[tuple[object, ...]]:
+    """Return what the store notes about itself."""
+    with closing(sqlite3.connect(path)) as database:
+        noted = database.execute("SELECT key, value FROM statesync_meta WHERE key <> 'schema'").fetchall()
+        return sorted(noted) + database.execute("SELECT * FROM statesync_tracking").fetchall()
 
 
 def lose_an_answer(device: Device) -> None:
@@ -206,3 +216,32 @@ def set_up_together(store: Store, together: threading.Barrier) -> None:
     with store:
         store.setup()
         assert store.examine() == []
+
+
+def test_a_new_file_is_as_a_file_of_the_first_format_becomes(tmp_path: Path) -> None:
+    """A new file is given the newest tables at once; one of the first format comes to them step by step."""
+    old, new = tmp_path / "old.db", tmp_path / "new.db"
+    with closing(sqlite3.connect(old)) as database:
+        database.executescript(FORMAT_1)
+        database.execute("UPDATE statesync_meta SET value = 1 WHERE key = 'format'")
+        database.commit()
+    for path in (old, new):
+        with closing(Store(path)) as store:
+            store.setup()
+    assert len(schema_of(new)) > 20
+    assert schema_of(old) == schema_of(new)
+    assert settings_of(old) == settings_of(new)
+
+
+def test_a_programs_own_numbers_go_on_where_its_file_becomes_a_store(tmp_path: Path) -> None:
+    path = tmp_path / "own.db"
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE invoice (number INTEGER PRIMARY KEY AUTOINCREMENT)")
+        database.execute("INSERT INTO invoice VALUES (41)")
+        database.execute("DELETE FROM invoice")
+        database.commit()
+    with closing(Store(path)) as store:
+        store.setup()
+    with closing(sqlite3.connect(path)) as database:
+        made = database.execute("INSERT INTO invoice DEFAULT VALUES RETURNING number").fetchone()
+    assert made == (42,)

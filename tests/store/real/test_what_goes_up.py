@@ -12,7 +12,7 @@ import pytest
 from peewee import IntegerField, TextField
 
 from statesync import Phase, Store, SyncOptions
-from statesync.store.care.doctor import Repair
+from statesync.complaints import Repair
 
 from .sites import Site, note
 
@@ -313,7 +313,7 @@ def test_a_temporary_object_of_the_tables_name_is_neither_read_nor_written(
 def test_a_session_neither_reads_nor_writes_a_temporary_object_of_its_own_connection(
     pair: tuple[Site, Site], shadow: str
 ) -> None:
-    """A callback runs in the session's thread, and what it makes there is on the session's connection."""
+    """Such as one that a function of SQL has made there."""
     a, b = pair
     b.model.create(id="new", title="n")
     b.model.delete_by_id("other")
@@ -321,9 +321,10 @@ def test_a_session_neither_reads_nor_writes_a_temporary_object_of_its_own_connec
     left: list[object] = []
 
     def hide(_: object) -> None:
+        database: Any = a.store.database
         if not left:
-            a.execute(shadow)
-        left[:] = [a.execute("SELECT count(*) FROM temp.note")]
+            database._session.execute(shadow)
+        left[:] = [database._session.execute("SELECT count(*) FROM temp.note").fetchall()]
 
     result = a.store.scope(a.remote).sync(SyncOptions(conflict_policy="server_wins"), on_progress=hide)
     assert result.errors.upload == ()

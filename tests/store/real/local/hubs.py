@@ -40,6 +40,10 @@ class RestorableHub:
         shutil.copy(f"{self._path}.backup", self._path)
         self._open()
 
+    def forget_deletes(self) -> None:
+        """Forget all deletes, as those are forgotten that are older than the hub keeps them."""
+        self._hub.purge("space", 1 << 60)
+
     def replace_by_another(self) -> None:
         self._hub.close()
         self._path = self._path.with_name("another.db")

@@ -1,6 +1,6 @@
 """Every page with every kind of damage, and repairs that are killed at any line: for as long as one likes.
 
-    python -m tests.store.real.repair.search --minutes 30
+    PYTHONPATH=tests python -m store.real.repair.search --minutes 30
 
 Prints the seed of every round; ``--seed`` runs its round again.
 """

@@ -14,7 +14,7 @@ from peewee import TextField
 
 from statesync import Store, StoreError
 from statesync.cli.care import doctor
-from statesync.store.care.doctor import Repair
+from statesync.complaints import Repair
 
 from .damage import damage
 

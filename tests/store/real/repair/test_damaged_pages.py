@@ -1,6 +1,6 @@
 """One damaged page, whichever it is, costs no edit that is still in the file, and deletes nothing.
 
-For every page and more kinds of damage: ``python -m tests.store.real.repair.search``.
+For every page and more kinds of damage: ``PYTHONPATH=tests python -m store.real.repair.search``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rig.search import examples
 
 from statesync import Store, StoreCorrupt
 from statesync.cli.care import doctor
-from statesync.store.care.doctor import Repair
+from statesync.complaints import Repair
 
 from .damage import copy_world, damage, faults, make_world, page_count
 

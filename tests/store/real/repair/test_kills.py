@@ -1,6 +1,6 @@
 """A repair that is killed leaves the damaged file or the mended one; nobody else writes meanwhile.
 
-For kills at any line and at any moment: ``python -m tests.store.real.repair.search``.
+For kills at any line and at any moment: ``PYTHONPATH=tests python -m store.real.repair.search``.
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ import pytest
 from statesync.hub import Hub, Refused, spaces
 from statesync.hub.db.database import Database
 
+from ..devices import Device, upsert
 from .crowd import LateCommits, read, write
-from .devices import Device, upsert
 
 WRITERS, READERS = 8, 4
 

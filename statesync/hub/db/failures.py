@@ -1,0 +1,115 @@
+"""What a database's errors mean, and what a device is told of each.
+
+SQLite and PostgreSQL say it by a number or a code of their own. Peewee keeps the driver's error in its own.
+An error that stands in no table here is a defect of the hub.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+
+import peewee
+from attrs import define, frozen
+
+from statesync.errors import UsageError
+from statesync.hub.errors import Refused, refused
+
+_log = logging.getLogger(__name__)
+
+PAUSE = 1.0
+"""Seconds between two warnings."""
+
+
+@frozen
+class Failure:
+    """Why a database did not do what it was asked to do, though the hub has made no mistake."""
+
+    words: str
+    """What has happened, for the device and the log, in words that come after "the hub's database"."""
+    code: str = "database_unavailable"
+    status: int = 503
+    retry_after: float = 1.0
+    is_lasting: bool = True
+    """Whether connections that are open now would fail again where new ones may not."""
+
+    def refusal(self) -> Refused:
+        """Return what a device is told; nothing of its request was applied."""
+        return refused(self.status, self.code, f"the hub's database {self.words}", self.retry_after)
+
+
+BUSY = Failure("is busy; try again", is_lasting=False)
+LOCKED = Failure("has others who write for too long; try again", "busy", is_lasting=False)
+AWAY = Failure("is busy or away; try again")
+FULL = Failure(
+    "has no room left on its disk, and stores nothing until whoever runs the hub has freed some",
+    "storage_full", 507, 5.0, is_lasting=False,
+)  # fmt: skip
+READ_ONLY = Failure(
+    "can only be read now, as a standby or a disk that is write-protected; try again", "database_read_only"
+)
+OUT_OF_MEMORY = Failure("is out of memory; try again")
+BROKEN_DISK = Failure("cannot read or write its disk; whoever runs the hub has to look at it")
+INHERITED = Failure("was in use when this process was forked, and cannot be opened here", is_lasting=False)
+DAMAGED = Failure("is damaged; whoever runs the hub has to restore it from a backup")
+
+_BY_SQLITE = {
+    sqlite3.SQLITE_BUSY: BUSY,
+    sqlite3.SQLITE_LOCKED: BUSY,
+    sqlite3.SQLITE_FULL: FULL,
+    sqlite3.SQLITE_READONLY: READ_ONLY,
+    sqlite3.SQLITE_NOMEM: OUT_OF_MEMORY,
+    sqlite3.SQLITE_IOERR: BROKEN_DISK,
+    sqlite3.SQLITE_CORRUPT: DAMAGED,
+    sqlite3.SQLITE_NOTADB: DAMAGED,
+}
+"""By the lowest byte of SQLite's error code."""
+
+_BY_SQLSTATE = {
+    "25006": READ_ONLY,
+    "40001": BUSY,  # two transactions that could not both be right
+    "40P01": BUSY,
+    "53100": FULL,
+    "53200": OUT_OF_MEMORY,
+    "55P03": LOCKED,
+    "57014": BUSY,  # a statement or a lock took too long
+    "58030": BROKEN_DISK,
+    "XX001": DAMAGED,
+    "XX002": DAMAGED,
+}
+
+
+def failure_of(error: BaseException) -> Failure | None:
+    """Return what an error of a database's means; None if it is none, or a defect of the hub."""
+    native: object = error
+    while isinstance(native, peewee.PeeweeException):  # it wraps its own, too
+        native = getattr(native, "orig", None)
+    if isinstance(native, MemoryError):
+        return OUT_OF_MEMORY
+    if isinstance(native, UsageError):
+        return INHERITED
+    if isinstance(native, sqlite3.Error):
+        found = _BY_SQLITE.get(getattr(native, "sqlite_errorcode", 0) & 0xFF)
+    else:
+        found = _BY_SQLSTATE.get(getattr(native, "sqlstate", None) or "")
+    is_away = isinstance(error, (peewee.OperationalError, peewee.InterfaceError, sqlite3.OperationalError))
+    return found or (AWAY if is_away else None)
+
+
+@define(eq=False)
+class Warnings:
+    """Logs what fails, once in ``PAUSE`` seconds: a database that is away fails every request."""
+
+    _last: float = float("-inf")
+    _unsaid: int = 0
+
+    def warn(self, failure: Failure, error: BaseException) -> None:
+        """Log a failure, with the number of those before it that were not logged."""
+        now = time.monotonic()
+        if now < self._last + PAUSE:
+            self._unsaid += 1
+            return
+        unsaid, self._unsaid, self._last = self._unsaid, 0, now
+        more = f" (and {unsaid} failures before this one)" if unsaid else ""
+        _log.warning("the database %s: %s%s", failure.words, error, more)

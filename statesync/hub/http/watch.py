@@ -1,0 +1,134 @@
+"""Watching the connections of uvicorn: who sends no request, or takes no answer, is cut.
+
+While a request is under way the application itself sees to it that its body comes and its answer goes. What
+is before and after that, only the server sees: a head that does not end, the rest of a body that was refused,
+the last piece of an answer, and answers that are asked for and not read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+from attrs import define
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+from statesync.hub.http.bodies import SHORT
+from statesync.hub.limits import HubLimits
+
+_LOOKS = 4
+"""Looks at a connection in the shorter of its times."""
+
+_NOTHING = object()
+
+_protocol: Callable[..., Any] = AutoHTTPProtocol
+
+
+class WatchedConfig(uvicorn.Config):
+    """uvicorn's configuration, with a hub's limits for its connections."""
+
+    def __init__(self, app: Any, limits: HubLimits, **options: Any) -> None:
+        super().__init__(app, http=Watched, **options)
+        self.limits: HubLimits = limits
+
+
+@define(eq=False)
+class _Stretch:
+    """Tells whether enough bytes pass in each stretch of ``seconds``."""
+
+    seconds: float
+    pace: int
+    _of: object = _NOTHING
+    _since: float = 0.0
+    _count: int = 0
+
+    def is_slow(self, of: object, now: float, count: int) -> bool:
+        """Tell whether a stretch ends here in which ``count`` grew too little; another ``of`` begins anew."""
+        is_another = of is not self._of
+        if not is_another and now - self._since < self.seconds:
+            return False
+        is_slow = not is_another and count - self._count < self.pace * self.seconds
+        self._of, self._since, self._count = of, now, count
+        return is_slow
+
+    def end(self) -> None:
+        """Forget the stretch: the next one is another."""
+        self._of = _NOTHING
+
+
+class Watched(asyncio.Protocol):
+    """One connection: uvicorn's protocol, and a look at how it goes on.
+
+    For ``uvicorn --http statesync.hub.http.watch:Watched`` too, with the limits that a hub has by itself.
+    """
+
+    def __init__(self, config: uvicorn.Config, **more: Any) -> None:
+        limits = config.limits if isinstance(config, WatchedConfig) else HubLimits()
+        self._inner = _protocol(config=config, **more)
+        self._coming = _Stretch(limits.head_seconds, limits.pace)
+        self._going = _Stretch(limits.stall_seconds, limits.pace)
+        self._most: int = limits.body + SHORT
+        self._pause: float = min(limits.head_seconds, limits.stall_seconds) / _LOOKS
+        self._received = 0
+        self._outside = 0
+        self._stop: object | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to look."""
+        self._transport: Any = transport
+        self._loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self._inner.connection_made(transport)
+        self._look()
+
+    def data_received(self, data: bytes) -> None:
+        """Count what comes; cut who sends more than a head, or the rest of a body, without a request."""
+        before = self._inner.cycle
+        self._received += len(data)
+        self._inner.data_received(data)
+        cycle = self._inner.cycle
+        if cycle is not before or not (cycle is None or cycle.response_complete):
+            self._outside = 0
+            return
+        self._outside += len(data)
+        if self._outside > (self._most if cycle is not None and cycle.more_body else SHORT):
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End looking."""
+        self._next_look.cancel()
+        self._inner.connection_lost(exc)
+
+    def eof_received(self) -> bool | None:
+        """Leave it to uvicorn."""
+        answer: bool | None = self._inner.eof_received()
+        return answer
+
+    def pause_writing(self) -> None:
+        """Take note that nothing more of an answer is taken until what there is has gone."""
+        self._stop = object()
+        self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Take note that it has gone."""
+        self._stop = None
+        self._inner.resume_writing()
+
+    def _look(self) -> None:
+        self._next_look: asyncio.TimerHandle = self._loop.call_later(self._pause, self._look)
+        if self._is_to_be_cut():
+            self._transport.abort()
+
+    def _is_to_be_cut(self) -> bool:
+        cycle, now = self._inner.cycle, self._loop.time()
+        unsent = self._transport.get_write_buffer_size()
+        is_over = cycle is None or cycle.response_complete or self._transport.is_closing()
+        if unsent and (is_over or self._stop is not None):
+            self._coming.end()
+            return self._going.is_slow(self._stop or cycle, now, -unsent)
+        self._going.end()
+        if is_over:
+            return self._coming.is_slow(cycle, now, self._received)
+        self._coming.end()
+        return False

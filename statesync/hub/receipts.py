@@ -1,0 +1,92 @@
+"""A client's receipt: what its last batch was answered, without a record in it, and what it was about.
+
+A repeat of the batch is answered from it. Of a conflict it knows that there was one, and not what the hub
+had: that may have been much, and may be another record by now. So the device offers the change again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from statesync.hub.access.rights import Right, Rights
+from statesync.hub.errors import forbidden
+from statesync.wire import Conflicted, Push, PushAnswer, Rejected, Verdict
+
+_AGAIN = Rejected(
+    "conflict", "somebody else has written this record since; offer the change again", retry_after=0.0
+)
+"""What a device is told instead that knows no conflicts without their record: it waits no time, and offers
+the change again."""
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    """A ``PushAnswer`` whose verdicts are JSON already."""
+
+    hub: str
+    epoch: str
+    head: int
+    results: msgspec.Raw
+
+
+class _Written(_Answer, frozen=True):
+    objects: list[str]
+
+
+class _Receipt(msgspec.Struct, frozen=True):
+    """What is kept of an answer.
+
+    ``objects`` are those of the changes that were judged by what is stored. None: an older version has kept
+    the receipt, and it is not known. Its conflicts may still have their records.
+    """
+
+    hub: str
+    epoch: str
+    head: int
+    results: list[Verdict]
+    objects: list[str] | None = None
+
+
+_RECEIPT = msgspec.json.Decoder(_Receipt)
+
+
+def answer_and_receipt(
+    hub: str, epoch: str, head: int, verdicts: Sequence[Verdict], objects: Iterable[str], *, carried: bool
+) -> tuple[str, str]:
+    """Return the text of a batch's answer, and that of its receipt.
+
+    ``objects`` are what the batch was about, and ``carried`` says that some verdicts carry records.
+    """
+    told = kept = msgspec.Raw(msgspec.json.encode(verdicts))
+    if carried:
+        kept = msgspec.Raw(msgspec.json.encode([without_record(verdict) for verdict in verdicts]))
+    answer = _Answer(hub, epoch, head, told)
+    receipt = _Written(hub, epoch, head, kept, sorted(objects))
+    return msgspec.json.encode(answer).decode(), msgspec.json.encode(receipt).decode()
+
+
+def answer_again(receipt: str, request: Push, claimed: Iterable[str], rights: Rights) -> str:
+    """Return the text of what a repeated batch is answered.
+
+    Raises the 403 unless the sender may write all that the batch was about, whatever objects are ``claimed``
+    now. Only of a receipt that does not say it nothing else is known.
+    """
+    kept = _RECEIPT.decode(receipt)
+    if rights.lacking(Right.WRITE, claimed if kept.objects is None else kept.objects):
+        raise forbidden("the token does not allow to write all that this batch was about")
+    results = [_repeated(without_record(verdict), request) for verdict in kept.results]
+    return msgspec.json.encode(PushAnswer(kept.hub, kept.epoch, kept.head, results)).decode()
+
+
+def without_record(verdict: Verdict) -> Verdict:
+    """Return a verdict without the record that it carries, if it does."""
+    if isinstance(verdict, Conflicted) and verdict.data is not msgspec.UNSET:
+        return Conflicted(verdict.version)
+    return verdict
+
+
+def _repeated(verdict: Verdict, request: Push) -> Verdict:
+    if isinstance(verdict, Conflicted) and verdict.lacks_record and not request.offers_again:
+        return _AGAIN
+    return verdict

@@ -1,0 +1,100 @@
+"""What becomes of locks, threads and SQLite's files in a process that was forked.
+
+A fork copies locks as they are held, and no thread that would release them. Objects with such locks begin
+anew in the child (``Heir``).
+
+SQLite knows a process's locks on a file by heart. A fork copies what it knows and not the locks, so a child
+that opens a file again which its parent had open believes to hold locks that are its parent's. When the
+parent has closed the file, the log is deleted under the child, with what the child has committed. So SQLite
+has to forget the file first, and does when every connection to it is closed. That is safe where nobody was
+in the middle of something. Otherwise the file is not opened in the child at all.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Collection
+from pathlib import Path
+from typing import Protocol
+from weakref import WeakSet
+
+from statesync.errors import UsageError
+
+
+class Heir(Protocol):
+    """Something that a forked process cannot go on with as it was."""
+
+    def begin_anew(self) -> None:
+        """Forget locks, threads and connections; called in the child, in its only thread."""
+
+
+class Holder(Heir, Protocol):
+    """An heir with connections to one SQLite file."""
+
+    def held_file(self) -> Path:
+        """Return the path of the file."""
+
+    def held_connections(self) -> Collection[sqlite3.Connection]:
+        """Return every connection that is open."""
+
+    def is_at_rest(self) -> bool:
+        """Tell whether no thread but the calling one uses a connection, or opens one."""
+
+
+_heirs: WeakSet[Heir] = WeakSet()
+_holders: WeakSet[Holder] = WeakSet()
+_held: list[sqlite3.Connection] = []
+"""All connections while a fork happens; afterwards, in a child, those that nobody may close."""
+_untouchable: set[tuple[int, int]] = set()
+"""The files of those, by device and inode."""
+
+
+def begins_anew(heir: Heir) -> None:
+    """Let ``heir`` begin anew in every child from now on, as long as it lives."""
+    _heirs.add(heir)
+
+
+def holds_file(holder: Holder) -> None:
+    """Let ``holder`` begin anew in every child, and what it holds be closed there or left alone."""
+    _holders.add(holder)
+
+
+def check_not_inherited(path: Path) -> None:
+    """Raise ``UsageError`` if this process must not open the SQLite file at ``path``."""
+    if _untouchable and _identity(path) in _untouchable:
+        raise UsageError(
+            f"{path.name} was in use when this process was forked, and SQLite cannot open it here without "
+            "damage; fork before the file is opened, or start the process without a fork (spawn)"
+        )
+
+
+def _hold() -> None:
+    """Keep all connections: in the child Python would close those of the threads that are not there."""
+    _held.extend(connection for holder in _holders for connection in holder.held_connections())
+
+
+def _begin_anew() -> None:
+    holders = list(_holders)
+    # A thread that was inside of SQLite may have had a lock there, and then even a close would wait for ever.
+    is_quiet = all(holder.is_at_rest() for holder in holders)
+    if is_quiet and not any(connection.in_transaction for connection in _held):
+        for connection in _held:
+            connection.close()
+        _held.clear()
+    else:
+        _untouchable.update(found for holder in holders if (found := _identity(holder.held_file())))
+    for heir in (*holders, *_heirs):
+        heir.begin_anew()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:  # a file that is not there has no locks
+        return None
+    return found.st_dev, found.st_ino
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_hold, after_in_parent=_held.clear, after_in_child=_begin_anew)

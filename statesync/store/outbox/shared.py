@@ -1,0 +1,62 @@
+"""Whether any hub may have the record of a change: only what certainly never left the device is forgotten.
+
+``shared`` of a change says what its image and base do not. It is set where a record may leave the device or
+is heard of, and never taken back while the change waits:
+
+* its batch came to be in doubt, whatever became of that later, or the journal has lost it;
+* it is offered again, since the hub, or nobody knows which one, had it before;
+* its change before is lost with a damaged page;
+* the file was copied, and the other one has synced;
+* it met a conflict.
+
+A record that a page has brought beside the change is kept as ``theirs``, and one that does not fit its table
+waits in quarantine: each says by itself that the hub has the record.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+
+from statesync.store import cursors, quarantine
+from statesync.store.tracking.objects import TrackedObject
+
+TOLD, SENT = 1, 2
+"""What ``shared`` says: a hub has told what it makes of the record, or may have taken it without a word."""
+
+NEVER_LEFT = (
+    "image IS NULL AND base = 0 AND theirs IS NULL AND batch IS NULL AND shared = 0 "
+    f"AND key NOT IN ({quarantine.KEYS})"
+)
+"""Says of a change of ``:object`` that no hub can have its record, as a part of a statement."""
+
+
+def note_batch(connection: sqlite3.Connection, wire_id: str) -> None:
+    """Note that a hub may have taken the records of a batch, whatever becomes of it."""
+    note_those(connection, "batch = ?", wire_id)
+
+
+def note_all(connection: sqlite3.Connection, names: Iterable[str]) -> None:
+    """Note that a hub may have taken whatever waits of these objects."""
+    for name in names:
+        note_those(connection, "object = ?", name)
+
+
+def note_those(connection: sqlite3.Connection, which: str, known: str) -> None:
+    """Note that a hub may have taken the records of the changes that ``which`` picks, by ``known``.
+
+    Of a record that was new others may have read it, and deleted it, from then on.
+    """
+    connection.execute(
+        f"UPDATE statesync_change AS change SET shared = {SENT}, since = CASE WHEN base = 0 "
+        f"THEN max(since, 1, coalesce(({cursors.DELETES_KNOWN}), 0)) ELSE since END WHERE {which}",
+        (known,),
+    )
+
+
+def drop_empty(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
+    """Forget changes that came to nothing: made and deleted here, and certainly never on any hub."""
+    connection.execute(
+        f"DELETE FROM statesync_change WHERE object = :object AND operation = 'delete' AND {NEVER_LEFT}",
+        {"object": tracked.name},
+    )
