@@ -199,4 +199,6 @@ def _over(route: Route) -> _Plain | _Secure:
     config = ProxyConfig(
         route.proxy_tls, use_forwarding_for_https=False, assert_hostname=None, assert_fingerprint=None
     )
-    return _Secure(first.host, first.port, proxy=proxy, proxy_config=config, ssl_context=route.tls)
+    return _Secure(
+        first.host, first.port, proxy=proxy, proxy_config=config, ssl_context=route.tls or route.proxy_tls
+    )
