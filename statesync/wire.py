@@ -13,8 +13,22 @@ import msgspec
 
 from statesync.filters import WireFilter
 
-Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-"""A version, a cursor or a number that a hub answers: what a database can hold."""
+MAX_VERSION = (1 << 63) - 1
+"""The last version of a space, which is the largest integer of a database: a hub takes whatever versions it
+can have given out, and gives out none that it would not take."""
+
+MAX_NUMBER = 1 << 48
+"""The highest number of a batch that a device believes to have been acknowledged. It counts on from there, so
+a hub reads any number: one that it has not given out is never its own."""
+
+Version = Annotated[int, msgspec.Meta(ge=0, le=MAX_VERSION)]
+"""A version of a record, or the version up to which a feed is read."""
+
+Number = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER)]
+"""The number of a client's last batch."""
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+"""How many there are of something."""
 
 MAX_KEY_LENGTH = 255
 """Characters that a record's key may have."""
@@ -73,7 +87,7 @@ class Push(msgspec.Struct, frozen=True):
 class Accepted(msgspec.Struct, frozen=True, tag_field="status", tag="accepted"):
     """The hub wrote the change under ``version``."""
 
-    version: Count
+    version: Version
 
 
 class Conflicted(msgspec.Struct, frozen=True, tag_field="status", tag="conflict"):
@@ -84,7 +98,7 @@ class Conflicted(msgspec.Struct, frozen=True, tag_field="status", tag="conflict"
     change again, in a later batch, and each answer brings the data of at least one of its conflicts.
     """
 
-    version: Count
+    version: Version
     deleted: bool = False
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
@@ -115,7 +129,7 @@ class PushAnswer(msgspec.Struct, frozen=True):
 
     hub: str
     epoch: str
-    head: Count
+    head: Version
     results: list[Verdict]
 
 
@@ -156,7 +170,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
 
     object: str
     key: str
-    version: Count
+    version: Version
     deleted: bool = False
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
@@ -166,9 +180,9 @@ class Page(msgspec.Struct, frozen=True):
 
     hub: str
     epoch: str
-    head: Count
+    head: Version
     changes: list[Entry]
-    cursors: dict[str, Count]
+    cursors: dict[str, Version]
     more: bool
 
 
@@ -204,7 +218,7 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
     """One record that the hub has, or the tombstone of one (no digest)."""
 
     key: str
-    version: Count
+    version: Version
     digest: str | None = None
 
 
@@ -213,20 +227,26 @@ class SurveyAnswer(msgspec.Struct, frozen=True):
 
     hub: str
     epoch: str
-    head: Count
+    head: Version
     tallies: list[Tally]
     records: list[Finding]
     goes_on_at: str | None = None
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Why a request was refused; ``epoch`` and ``number`` tell how to go on after ``epoch_changed``."""
+    """Why a request was refused; ``epoch`` and ``number`` tell how to go on after ``epoch_changed``.
+
+    ``highest`` comes with it where no new epoch was begun for what the device says that it has seen: the
+    highest version that there can be here. Of what it has seen above that, the device cannot know when it
+    was written.
+    """
 
     code: str
     message: str
     hub: str | None = None
     epoch: str | None = None
-    number: Count | None = None
+    number: Number | None = None
+    highest: Version | None = None
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -240,6 +260,12 @@ CLIENT_FORKED = "client_forked"
 EPOCH_CHANGED = "epoch_changed"
 HORIZON_PASSED = "horizon_passed"
 WRONG_HUB = "wrong_hub"
+
+EPOCH_AWAITED = "epoch_awaited"
+"""The refusal of a device that would begin a new epoch so soon after the last one."""
+
+VERSIONS_USED_UP = "versions_used_up"
+"""The refusal of a batch for which a space has not enough versions left."""
 
 FORBIDDEN = "forbidden"
 """The refusal of a request that its token has no right to make."""

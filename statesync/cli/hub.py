@@ -23,11 +23,13 @@ from statesync.hub import (
     Right,
     Setup,
     create_token,
+    epochs,
     list_tokens,
     prepare,
     retention,
     revoke_token,
     serve,
+    spaces,
 )
 from statesync.hub.access.rights import EVERY_OBJECT
 from statesync.hub.access.tokens import TokenRow
@@ -35,6 +37,7 @@ from statesync.hub.addresses import has_password, without_password
 from statesync.hub.db.database import Database, failures_as_refusals
 from statesync.hub.db.opening import open_ready
 from statesync.hub.retention import Retention
+from statesync.wire import MAX_VERSION
 
 if TYPE_CHECKING:
     from statesync.hub.access.identity import Issuer
@@ -173,13 +176,39 @@ def serve_command(url: str, host: str, port: int, is_open: bool, workers: int, *
 @hub.command()
 @_database
 @click.option("--space", required=True)
-@click.option("--through", required=True, type=int, help="The version of the last delete to forget.")
+@click.option(
+    "--through",
+    required=True,
+    type=click.IntRange(0, MAX_VERSION),
+    help="The version of the last delete to forget.",
+)
 def purge(url: str, space: str, through: int) -> None:
     """Forget old deletes. Devices that have not synced since then read everything again."""
     with _plain_errors():
         with _opened(url) as database, failures_as_refusals(), database.writing():
             forgotten = retention.purge(database, space, through)
         click.echo(f"{forgotten} deletes are forgotten")
+
+
+@hub.command()
+@_database
+@click.option("--space", "names", multiple=True, help="The space; may be given more than once.")
+@click.option("--all", "all_of_them", is_flag=True, help="Every space of the hub.")
+def epoch(url: str, names: tuple[str, ...], all_of_them: bool) -> None:
+    """Begin a new epoch: after the database was restored from a backup, before devices come back.
+
+    Devices read everything again, keep what they have not sent, and offer what the hub has lost.
+    """
+    if bool(names) == all_of_them:
+        raise click.UsageError("say which space: --space NAME, or --all")
+    with _plain_errors(), _opened(url) as database, failures_as_refusals():
+        if all_of_them:
+            with database.reading():
+                names = tuple(spaces.names(database))
+        for name in names:
+            with database.writing():
+                epochs.begin_by_hand(database, name)
+            click.echo(f"{name} has begun a new epoch")
 
 
 @hub.group()

@@ -6,12 +6,17 @@ that is refused was not applied. The one exception is ``outcome_unknown``, which
 
 from __future__ import annotations
 
+import math
+
 from statesync.wire import (
     CLIENT_FORKED,
+    EPOCH_AWAITED,
     EPOCH_CHANGED,
     HORIZON_PASSED,
+    MAX_VERSION,
     NOT_APPLIED,
     OUTCOME_UNKNOWN,
+    VERSIONS_USED_UP,
     WRONG_HUB,
     Problem,
 )
@@ -57,6 +62,11 @@ def malformed(why: str) -> Refused:
     return refused(400, "malformed", f"the request cannot be read: {why}")
 
 
+def nothing_here() -> Refused:
+    """Return the 404 for a space that there is not."""
+    return refused(404, "nothing_here", "nothing was ever synced with this space")
+
+
 def too_large(code: str, what: str, limit: int) -> Refused:
     """Return the 413 for ``what``, which is over its limit."""
     return refused(413, code, f"{what}; the limit is {limit}")
@@ -77,6 +87,35 @@ def epoch_changed(hub: str, epoch: str, number: int) -> Refused:
     """Return the refusal that makes a device read everything again, keeping its pending changes."""
     message = "this space has begun a new epoch, because it was restored; read everything again"
     return Refused(409, Problem(EPOCH_CHANGED, message, hub=hub, epoch=epoch, number=number))
+
+
+def epoch_unchanged(hub: str, epoch: str, number: int, highest: int) -> Refused:
+    """Return the refusal that makes a device forget what no epoch of this space explains, and read again."""
+    message = (
+        f"this space has given out nothing above version {highest}, and the device has seen or sent more; "
+        "that counts for nothing here: read everything again"
+    )
+    return Refused(409, Problem(EPOCH_CHANGED, message, hub=hub, epoch=epoch, number=number, highest=highest))
+
+
+def epoch_awaited(left: float) -> Refused:
+    """Return the refusal of a device that would begin a new epoch, and may with so many seconds ``left``."""
+    seconds = math.ceil(left)
+    message = (
+        "the device has seen more of this space than there is, as after a restored backup, and an epoch has "
+        f"begun not long ago; sync again in {seconds} seconds, or let whoever runs the hub begin another "
+        "one: statesync hub epoch"
+    )
+    return Refused(409, Problem(EPOCH_AWAITED, message), seconds)
+
+
+def versions_used_up() -> Refused:
+    """Return the refusal of what needs more versions than a space has left."""
+    message = (
+        f"the versions of this space end at {MAX_VERSION}, and nearly all are used up; make a new space, "
+        "and let reset(keep_records=True) offer it all records"
+    )
+    return Refused(409, Problem(VERSIONS_USED_UP, message))
 
 
 def client_forked(number: int) -> Refused:

@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from statesync.hub import pull, push, requests, retention, spaces, survey
+from statesync.hub import epochs, pull, push, requests, retention, spaces, survey
 from statesync.hub.access import tokens
 from statesync.hub.access.rates import Rates, cost_of_body, cost_of_work
 from statesync.hub.access.rights import ALL_RIGHTS, Right, Rights
 from statesync.hub.db.database import Database, defects_as_refusals, failures_as_refusals
 from statesync.hub.db.opening import open_ready
-from statesync.hub.errors import epoch_changed, refused
+from statesync.hub.errors import Refused, nothing_here, refused
 from statesync.hub.limits import HubLimits
 from statesync.hub.retention import Retention
-from statesync.hub.spaces import ClientState, NewEpoch
+from statesync.hub.spaces import ClientState
 
 if TYPE_CHECKING:
     from statesync.hub.access.identity import Issuer
@@ -92,16 +92,18 @@ class Hub:
     def pull(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS) -> bytes:
         """Return the page (a ``wire.Page``) that follows the request in ``body`` (a ``wire.Pull``).
 
-        A space that is new is made; one that is behind the reader begins a new epoch. Raises ``Refused``.
+        A space that is new is made; one that is behind a reader that may write begins a new epoch. Raises
+        ``Refused``.
         """
         self._pay(rights, body)
         request = requests.read_pull(body, self.limits)
         rights.require(Right.READ, request.objects)
-        read = partial(pull.answer, self.database, space, request, self.limits)
+        asked, may_begin = (self.database, space, request, self.limits), rights.has_somewhere(Right.WRITE)
+        read = partial(pull.answer, *asked, may_begin=may_begin)
         with failures_as_refusals():
             answer = read()
             if answer is None:
-                renew = partial(pull.renew, self.database, space, request)
+                renew = partial(pull.renew, *asked, may_begin=may_begin)
                 self._write(space, request.client, renew)
                 answer = read()
             if answer is None:
@@ -125,7 +127,7 @@ class Hub:
             with failures_as_refusals(), self.database.reading():
                 state = spaces.find(self.database, space, request.client)
                 if state is None:
-                    raise refused(404, "nothing_here", "nothing was ever synced with this space")
+                    raise nothing_here()
                 answer = survey.answer(self.database, space, state, request, pace)
         finally:
             cost = cost_of_work(pace.records, answer, len(request.columns))
@@ -139,6 +141,15 @@ class Hub:
         """
         with failures_as_refusals(), self.database.writing():
             return retention.purge(self.database, space, through)
+
+    def begin_epoch(self, space: str) -> None:
+        """Begin a new epoch in ``space``: every device reads it again, and offers what it lacks.
+
+        It is for whoever has restored the database from a backup, before any device has come back: so no
+        version is given out twice. Raises ``Refused``.
+        """
+        with failures_as_refusals(), self.database.writing():
+            epochs.begin_by_hand(self.database, space)
 
     def check_ready(self) -> None:
         """Raise ``Refused`` (503, 507) if the database cannot be written now.
@@ -164,15 +175,15 @@ class Hub:
             return self._issuer.admit(space, token)
         return tokens.admit(self.database, space, token)
 
-    def _write(self, space: str, client: str, step: Callable[[ClientState], _Outcome | NewEpoch]) -> _Outcome:
+    def _write(self, space: str, client: str, step: Callable[[ClientState], _Outcome | Refused]) -> _Outcome:
         """Run ``step`` in a transaction that holds the space's row, and return what it returns.
 
-        An epoch that it began is committed first, and then told as a refusal: the device has to hear of it,
-        and it must not be rolled back.
+        A refusal that it returns is raised once the transaction is committed: the epoch that it tells of, of
+        a space that may be new, must not be rolled back.
         """
         with failures_as_refusals(), self.database.writing(), defects_as_refusals():
             state = spaces.lock(self.database, space, client, self.limits.spaces)
             outcome = step(state)
-        if isinstance(outcome, NewEpoch):
-            raise epoch_changed(outcome.hub, outcome.epoch, outcome.number)
+        if isinstance(outcome, Refused):
+            raise outcome
         return outcome

@@ -40,8 +40,8 @@ def _seconds(default: float, counts: str) -> Any:
     return field(default=default, validator=_positive, metadata={"counts": counts})
 
 
-def _rate(counts: str) -> Any:
-    return field(default=0.0, validator=_not_negative, metadata={"counts": counts})
+def _rate(counts: str, default: float = 0.0) -> Any:
+    return field(default=default, validator=_not_negative, metadata={"counts": counts})
 
 
 @frozen(kw_only=True)
@@ -64,6 +64,7 @@ class HubLimits:
     nesting: int = _limit(64, "Levels of lists and objects in a request's body.")
     ratio: int = _limit(100, "Times its size that a packed body may have when unpacked, from 64 KB on.")
     spaces: int = _limit(100_000, "Spaces on this hub.")
+    epoch_pause: float = _rate("Seconds between two epochs of a space that devices may begin.", 600.0)
     under_way: int = _limit(256, "Requests that one process works on, half of them in one space.")
     line: int = _limit(32, "Pushes, and surveys, of one space that wait for their turn.")
     held: int = _limit(128 << 20, "Bytes of bodies and answers that one process holds, half in one space.")

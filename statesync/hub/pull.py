@@ -12,12 +12,13 @@ import msgspec
 from attrs import frozen
 
 from statesync.filters import Filter
-from statesync.hub import spaces
+from statesync.hub import epochs, spaces
 from statesync.hub.db.database import Database, FeedRow, Statement
-from statesync.hub.errors import horizon_passed
+from statesync.hub.epochs import Step
+from statesync.hub.errors import Refused, horizon_passed
 from statesync.hub.limits import HubLimits
 from statesync.hub.requests import fields_of
-from statesync.hub.spaces import ClientState, NewEpoch
+from statesync.hub.spaces import ClientState
 from statesync.wire import Entry, Feed, Page, Pull
 
 _OUT_OF_RANGE = object()
@@ -48,29 +49,36 @@ class PageAnswer:
     first_reads: tuple[str, ...]
 
 
-def answer(database: Database, space: str, request: Pull, limits: HubLimits) -> PageAnswer | None:
+def answer(
+    database: Database, space: str, request: Pull, limits: HubLimits, *, may_begin: bool
+) -> PageAnswer | None:
     """Return the page that follows the request's cursors; None if ``renew`` has to come first.
 
-    Raises the refusal of a device that is somewhere else than it believes.
+    ``may_begin`` says that the reader may write, and so begin an epoch. Raises the refusal of a device that
+    is somewhere else than it believes; whoever only reads takes no lock by that.
     """
     with database.connection():
-        state = _readable_state(database, space, request)
+        state = _readable_state(database, space, request, limits, may_begin)
         if state is not None and not _is_behind(state, request):
             return _answer(state, request, [], more=False)  # the commonest pull is one statement
         with database.snapshot():
-            state = _readable_state(database, space, request)
+            state = _readable_state(database, space, request, limits, may_begin)
             if state is None:
                 return None
             _check_deletes_kept(database, space, state, request)
             return _read_page(database, space, state, request, limits)
 
 
-def renew(database: Database, space: str, request: Pull, state: ClientState) -> NewEpoch | None:
-    """Begin a new epoch in the locked space if the reader is ahead of it, and return it."""
-    _check(state, request)
-    if not _is_ahead(state, request):
-        return None
-    return spaces.begin_epoch(database, space, state, _highest_seen(state, request))
+def renew(
+    database: Database, space: str, request: Pull, limits: HubLimits, state: ClientState, *, may_begin: bool
+) -> Refused | None:
+    """Begin a new epoch in the locked space if that is due; return why the reader cannot go on yet, or
+    None."""
+    claim = epochs.claim_of(request)
+    step = epochs.next_step(state, claim, may_begin=may_begin, pause=limits.epoch_pause)
+    if step is Step.BEGIN_EPOCH:
+        return epochs.begin(database, space, state, claim.seen)
+    return step if isinstance(step, Refused) else None
 
 
 def remember_first_reads(database: Database, space: str, client: str, read: PageAnswer) -> None:
@@ -97,34 +105,23 @@ def passes(key: str, text: bytes, wanted: Filter) -> bool:
     return wanted.passes({name: _value(fields.get(name)) for name in wanted.names}, key)
 
 
-def _readable_state(database: Database, space: str, request: Pull) -> ClientState | None:
-    """Return the client's state; None if the space is new, or is behind the device."""
+def _readable_state(
+    database: Database, space: str, request: Pull, limits: HubLimits, may_begin: bool
+) -> ClientState | None:
+    """Return the client's state; None if the space is new, or has to begin an epoch first."""
     state = spaces.find(database, space, request.client)
     if state is None:
         return None
-    _check(state, request)
-    return None if _is_ahead(state, request) else state
-
-
-def _check(state: ClientState, request: Pull) -> None:
-    spaces.check_beliefs(state, request)
-    spaces.check_not_forked(state, request.number)
-
-
-def _is_ahead(state: ClientState, request: Pull) -> bool:
-    """Tell whether the device has seen more of this space than there is: a backup was restored."""
-    return request.number > state.number or _highest_seen(state, request) > state.head
+    claim = epochs.claim_of(request)
+    step = epochs.next_step(state, claim, may_begin=may_begin, pause=limits.epoch_pause)
+    if isinstance(step, Refused):
+        raise step
+    return state if step is Step.GO_ON else None
 
 
 def _is_behind(state: ClientState, request: Pull) -> bool:
     """Tell whether there may be something that the device has not seen."""
     return any(feed.cursor < state.head for feed in request.objects.values())
-
-
-def _highest_seen(state: ClientState, request: Pull) -> int:
-    """Return the highest version that the space or the device knows of."""
-    cursors = (feed.cursor for feed in request.objects.values())
-    return max(state.head, request.head, *cursors)
 
 
 def _has_nothing(state: ClientState, feed: Feed) -> bool:

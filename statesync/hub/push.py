@@ -12,15 +12,25 @@ from collections.abc import Mapping
 import msgspec
 from attrs import define, field, frozen
 
-from statesync.hub import receipts, requests, spaces
+from statesync.hub import epochs, receipts, requests, spaces
 from statesync.hub.access.rights import Right, Rights
 from statesync.hub.db.database import Database, Stored, Written
-from statesync.hub.errors import too_large
+from statesync.hub.epochs import Step
+from statesync.hub.errors import Refused, too_large, versions_used_up
 from statesync.hub.limits import HubLimits
 from statesync.hub.requests import PushRequest, fields_of, text_of
 from statesync.hub.retention import Retention
-from statesync.hub.spaces import ClientState, NewEpoch
-from statesync.wire import CONFLICT_UNREADABLE, Accepted, Change, Conflicted, Push, Rejected, Verdict
+from statesync.hub.spaces import ClientState
+from statesync.wire import (
+    CONFLICT_UNREADABLE,
+    MAX_VERSION,
+    Accepted,
+    Change,
+    Conflicted,
+    Push,
+    Rejected,
+    Verdict,
+)
 
 _UNREADABLE_ADVICE = (
     "the token does not allow to read it, so nothing can be decided here: retry() once it does, or rollback()"
@@ -74,20 +84,24 @@ def apply_batch(
     terms: Terms,
     retention: Retention,
     state: ClientState,
-) -> str | NewEpoch:
+) -> str | Refused:
     """Apply a batch in the open transaction, which holds the space's row; return the answer's text.
 
-    If the device is ahead of the space, a new epoch is begun instead, and returned. Raises ``Refused``;
-    nothing was changed then.
+    If the device cannot go on as it is, that is returned, after a new epoch was begun if one is due. Raises
+    ``Refused``; nothing was changed then.
     """
     envelope = request.envelope
-    spaces.check_beliefs(state, envelope)
     if state.answer and is_repeat(state, envelope):
         claimed = {change.object for change in request.changes}
         return receipts.answer_again(state.answer, envelope, claimed, terms.rights)
-    spaces.check_not_forked(state, envelope.number - 1)
-    if _is_ahead(state, envelope):
-        return spaces.begin_epoch(database, space, state, max(state.head, envelope.head))
+    claim = epochs.claim_of(envelope)
+    step = epochs.next_step(state, claim, may_begin=True, pause=terms.limits.epoch_pause)
+    if step is Step.BEGIN_EPOCH:
+        return epochs.begin(database, space, state, claim.seen)
+    if isinstance(step, Refused):
+        return step
+    if len(request.changes) > MAX_VERSION - state.head:
+        raise versions_used_up()
     stored = _find(database, space, request.changes, terms)
     judged = judge(request, terms, stored, state)
     if any(written.deleted for written in judged.writes):
@@ -108,7 +122,7 @@ def judge(
         verdict: Verdict | None = rejections.get(place)
         if verdict is None:
             old = stored.get((change.object, change.key))
-            conflict = _conflict(change, old, client, state.purged_through)
+            conflict = _conflict(change, old, client, state)
             if conflict is None:
                 verdict = _accept(change, old, judged, terms.limits)
             else:
@@ -138,23 +152,23 @@ def _told(
 
 
 def is_repeat(state: ClientState, request: Push) -> bool:
-    """Tell whether the client's receipt is of this very batch."""
-    return (request.number, request.batch) == (state.number, state.batch)
+    """Tell whether the client's receipt is of this very batch, sent to this hub and in this epoch."""
+    is_here = request.hub in (None, state.hub) and request.epoch in (None, state.epoch)
+    return is_here and (request.number, request.batch) == (state.number, state.batch)
 
 
-def _is_ahead(state: ClientState, request: Push) -> bool:
-    """Tell whether the device has seen more of this space than there is: a backup was restored."""
-    return request.number > state.number + 1 or request.head > state.head
-
-
-def _conflict(change: Change, old: Stored | None, client: str, purged_through: int) -> Conflicted | None:
+def _conflict(change: Change, old: Stored | None, client: str, state: ClientState) -> Conflicted | None:
+    # Nobody has read past the head: a base above it says that the device knew the record, and no more.
+    seen = change.base if change.base <= state.head else 0
+    since = change.since if change.since <= state.head else 0
     if change.op == "delete" and (old is None or old.deleted):
         return None
     if old is None:
         # The device knew the record. Either it has missed its delete, which is no longer kept, or the hub has
         # lost the record with all that came after a backup: only who has heard of all such deletes can tell.
-        return Conflicted(purged_through, deleted=True) if 0 < _known(change) < purged_through else None
-    if old.version <= change.base or old.writer == client:
+        missed = _known(change) > 0 and max(seen, since) < state.purged_through
+        return Conflicted(state.purged_through, deleted=True) if missed else None
+    if old.version <= seen or old.writer == client:
         return None
     if old.deleted:
         return Conflicted(old.version, deleted=True) if _known(change) else None

@@ -12,7 +12,7 @@ from attrs import frozen
 from statesync.filters import WireFilter, excess, is_held
 from statesync.hub.errors import body_too_large, malformed, refused
 from statesync.hub.limits import HubLimits
-from statesync.wire import MAX_KEY_LENGTH, Change, Pull, Push, Rejected, Survey
+from statesync.wire import MAX_KEY_LENGTH, MAX_VERSION, Change, Pull, Push, Rejected, Survey
 
 Fields = dict[str, msgspec.Raw]
 
@@ -28,7 +28,6 @@ _RECORD = msgspec.json.Decoder(dict[str, object])
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _BRACES_TO_BRACKETS = bytes.maketrans(b"{}", b"[]")
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-_MOST_VERSIONS = 1 << 62
 _TEXT = re.compile(r"[^\x00]{1,128}")
 
 
@@ -176,9 +175,9 @@ def _check_filter(name: str, wanted: WireFilter | None, limits: HubLimits) -> No
 
 
 def _check_versions(*versions: int) -> None:
-    """Refuse versions that no space can reach: a false one could drive a head out of its column."""
-    if not all(0 <= version <= _MOST_VERSIONS for version in versions):
-        raise malformed(f"cursors and head are from 0 to {_MOST_VERSIONS}")
+    """Refuse versions that no space can reach, and no column can hold."""
+    if not all(0 <= version <= MAX_VERSION for version in versions):
+        raise malformed(f"cursors and head are from 0 to {MAX_VERSION}")
 
 
 def _is_name(name: str) -> bool:

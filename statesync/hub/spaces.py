@@ -7,20 +7,15 @@ import uuid
 from datetime import UTC, datetime
 from typing import NamedTuple, cast
 
-from attrs import frozen
-
 from statesync.hub.db.database import Database
-from statesync.hub.errors import client_forked, epoch_changed, refused, wrong_hub
-from statesync.wire import Pull, Push, Survey
+from statesync.hub.errors import epoch_changed, refused, wrong_hub
+from statesync.wire import Push, Survey
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
-EPOCH_LEAP = 1 << 32
-"""Versions between two epochs: more than are given out between a backup and its restoration, and few enough
-that two million epochs fit the integers that every JSON parser keeps exactly."""
-
 _FIND = """
-SELECT space.hub, space.epoch, space.head, space.horizon, receipt.number, receipt.batch, receipt.answer
+SELECT space.hub, space.epoch, space.head, space.horizon, space.begun,
+    receipt.number, receipt.batch, receipt.answer
 FROM space LEFT JOIN receipt ON receipt.space = space.space AND receipt.client = ?
 WHERE space.space = ?
 """
@@ -47,18 +42,11 @@ class ClientState(NamedTuple):
     head: int
     purged_through: int
     """The version of the last delete that is no longer kept, 0 for none; ``horizon`` in the database."""
+    begun: int
+    """When the epoch began, in seconds of the wall clock; 0 for the first one."""
     number: int
     batch: str | None
     answer: str | None
-
-
-@frozen
-class NewEpoch:
-    """An epoch that has begun, and the number of the last batch that the client has a receipt for."""
-
-    hub: str
-    epoch: str
-    number: int
 
 
 def check_name(space: str) -> None:
@@ -72,7 +60,10 @@ def check_name(space: str) -> None:
 def find(database: Database, space: str, client: str) -> ClientState | None:
     """Return the state of ``client`` in ``space``, or None if there is no such space."""
     row = database.run(_FIND, client, space).fetchone()
-    return None if row is None else ClientState(row[0], row[1], row[2], row[3], row[4] or 0, row[5], row[6])
+    if row is None:
+        return None
+    hub, epoch, head, horizon, begun, number, batch, answer = row
+    return ClientState(hub, epoch, head, horizon, begun, number or 0, batch, answer)
 
 
 def lock(database: Database, space: str, client: str, most_spaces: int) -> ClientState:
@@ -108,18 +99,15 @@ def keep_receipt(database: Database, space: str, request: Push, answer: str) -> 
     database.run(_RECEIPT, space, request.client, request.number, request.batch, answer)
 
 
-def begin_epoch(database: Database, space: str, state: ClientState, seen: int) -> NewEpoch:
-    """Give the locked space a new epoch; receipts stay.
-
-    ``seen`` is the highest version that is known to have been given out. The head leaps far past it, so no
-    version is given out twice: a device can tell by a record's version whether it has seen it before.
-    """
+def begin_epoch(database: Database, space: str, head: int, now: int) -> str:
+    """Give the locked space a new epoch, whose versions follow ``head``, and return it; receipts stay."""
     epoch = str(uuid.uuid4())
-    database.run("UPDATE space SET epoch = ?, head = ? WHERE space = ?", epoch, seen + EPOCH_LEAP, space)
-    return NewEpoch(state.hub, epoch, state.number)
+    sql = "UPDATE space SET epoch = ?, head = ?, begun = ? WHERE space = ?"
+    database.run(sql, epoch, head, now, space)
+    return epoch
 
 
-def check_beliefs(state: ClientState, request: Push | Pull | Survey) -> None:
+def check_beliefs(state: ClientState, request: Survey) -> None:
     """Raise the refusal of a device that believes in another hub or another epoch than this one."""
     if request.hub not in (None, state.hub):
         raise wrong_hub(state.hub)
@@ -127,10 +115,9 @@ def check_beliefs(state: ClientState, request: Push | Pull | Survey) -> None:
         raise epoch_changed(state.hub, state.epoch, state.number)
 
 
-def check_not_forked(state: ClientState, last: int) -> None:
-    """Raise the refusal of a client whose ``last`` acknowledged batch is behind its receipt."""
-    if last < state.number:
-        raise client_forked(state.number)
+def names(database: Database) -> list[str]:
+    """Return the names of all spaces, in order."""
+    return [row[0] for row in database.run("SELECT space FROM space ORDER BY space")]
 
 
 def _make(database: Database, space: str, most_spaces: int) -> None:

@@ -195,10 +195,11 @@ class HttpRemote:
     def _refused(self, status: int, retry_after: float | None, body: bytes) -> RemoteError:
         try:
             return refusal(status, msgspec.json.decode(body, type=Refusal).error, retry_after)
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
             # Not a hub's own words: perhaps a proxy's, which cannot know what the hub has done.
             return BadAnswer(
-                f"{self._url} answered {status} and no hub's error document; is it a statesync hub?",
+                f"{self._url} answered {status} and no hub's error document ({error}); "
+                "is it a statesync hub?",
                 status=status,
                 retryable=status in _RETRYABLE or status >= 500,
                 maybe_applied=status >= 500 or status == 408,

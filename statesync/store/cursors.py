@@ -25,6 +25,9 @@ UNLOGGED = "unlogged"
 """Why an object is read from the start: the hub lost records, the device missed deletes, it has none, it
 may have forgotten some that it wrote itself, or writes here may be missing from its log."""
 
+UNKNOWN = 1
+"""Where a read from the start has begun at that: the device had read the object, and nobody knows how far."""
+
 SEEN_KEYS = "SELECT key FROM statesync_seen WHERE object = :object"
 """The keys that a read from the start has met, as a part of a statement."""
 
@@ -56,6 +59,11 @@ class Cursor:
     def is_compared(self) -> bool:
         """Whether records that the hub did not show are offered again, or deleted, when all has been read."""
         return self.rereading not in (None, OWN)
+
+    @property
+    def seen_until(self) -> int:
+        """Up to which version the device has certainly seen what it has, where it reads from the start."""
+        return 0 if self.reread_from == UNKNOWN else self.reread_from
 
 
 class Kept(NamedTuple):
@@ -215,6 +223,19 @@ def start_over(connection: sqlite3.Connection, name: str, why: str) -> None:
         "WHEN rereading = :epoch AND :why <> :unlogged THEN rereading ELSE :why END "
         "WHERE object = :name",
         {"why": why, "name": name, "epoch": EPOCH, "all": EVERYTHING, "unlogged": UNLOGGED},
+    )
+
+
+def forget_above(connection: sqlite3.Connection, name: str, version: int) -> None:
+    """Say that nobody knows how far an object was read before, if that was further than ``version``.
+
+    It is read from the start, and those records are there in no version that means anything.
+    """
+    connection.execute(
+        "UPDATE statesync_cursor SET "
+        "reread_from = CASE WHEN reread_from > :version THEN :unknown ELSE reread_from END, "
+        "missed_from = CASE WHEN missed_from > :version THEN 0 ELSE missed_from END WHERE object = :name",
+        {"name": name, "version": version, "unknown": UNKNOWN},
     )
 
 

@@ -168,6 +168,13 @@ def forget_versions(connection: sqlite3.Connection, name: str) -> None:
     connection.execute("UPDATE statesync_local SET version = 0 WHERE object = ?", (name,))
 
 
+def forget_versions_above(connection: sqlite3.Connection, name: str, version: int) -> None:
+    """Say that the hub's versions are known up to nowhere where they are said to be above ``version``."""
+    connection.execute(
+        "UPDATE statesync_local SET version = 0 WHERE object = ? AND version > ?", (name, version)
+    )
+
+
 def forget_what_was_hidden(connection: sqlite3.Connection, name: str) -> None:
     """Say that the hub may have records that the device was not shown: its filter has hidden them."""
     connection.execute("UPDATE statesync_local SET version = 0 WHERE object = ? AND image IS NULL", (name,))

@@ -61,8 +61,21 @@ def adapt(connection: sqlite3.Connection, space: str, objects: Objects, problem:
         resolve_doubts(connection, space)
         spaces.change_epoch(connection, space, problem.epoch, problem.number or 0)
         reread(connection, objects, EPOCH)
+        if problem.highest is not None:
+            _forget_above(connection, objects, problem.highest)
     else:
         reread(connection, objects, MISSED_DELETES)
+
+
+def _forget_above(connection: sqlite3.Connection, objects: Objects, version: int) -> None:
+    """Forget what was seen above ``version``: the hub never gave that out, or does not know of it any more.
+
+    So nothing that is there is offered over what the hub has, and no record comes back over its delete.
+    """
+    for name in objects:
+        cursors.forget_above(connection, name, version)
+        changes.forget_versions_above(connection, name, version)
+        local_only.forget_versions_above(connection, name, version)
 
 
 def finish_reread(

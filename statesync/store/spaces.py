@@ -5,9 +5,10 @@ from __future__ import annotations
 import sqlite3
 import uuid
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from statesync.errors import BadAnswer, WrongHub
+from statesync.wire import MAX_NUMBER
 
 TABLE = "statesync_space"
 
@@ -28,12 +29,17 @@ class SpaceState:
 
 
 def load_or_create(connection: sqlite3.Connection, space: str) -> SpaceState:
-    """Return what the device is in ``space``; on the first call it gets an identity there, which is kept."""
+    """Return what the device is in ``space``; on the first call it gets an identity there, which is kept.
+
+    A number that no hub has given out may be there, believed by an older version: the hub tells the right
+    one.
+    """
     row = connection.execute(
         "SELECT name, client, number, hub, epoch, head FROM statesync_space WHERE name = ?", (space,)
     ).fetchone()
     if row is not None:
-        return SpaceState(*row)
+        state = SpaceState(*row)
+        return evolve(state, number=min(state.number, MAX_NUMBER))
     fresh = SpaceState(space, str(uuid.uuid4()), 0, None, None)
     connection.execute("INSERT INTO statesync_space (name, client) VALUES (?, ?)", (space, fresh.client))
     return fresh

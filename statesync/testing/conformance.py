@@ -13,6 +13,7 @@ from statesync.wire import (
     EPOCH_CHANGED,
     HORIZON_PASSED,
     MAX_KEY_LENGTH,
+    MAX_VERSION,
     WRONG_HUB,
     Accepted,
     Conflicted,
@@ -100,6 +101,20 @@ class RemoteConformance:
         fresh = self.peer()
         fresh.pull()
         assert fresh.epoch != before
+
+    def test_a_claim_that_no_backup_explains_moves_nothing(self) -> None:
+        """Whoever says so reads again; the epoch stays, and so do the versions that are given out."""
+        peer, liar = self.peer(), self.peer()
+        peer.push(peer.upsert("a", {}))
+        peer.pull_all()
+        before = peer.epoch
+        for far in (1 << 62, MAX_VERSION):
+            assert refusal_of(liar.remote.pull, liar.request(head=far)) == EPOCH_CHANGED
+            assert refusal_of(liar.remote.push, liar.batch(head=far)) == EPOCH_CHANGED
+        assert peer.pull().epoch == before
+        assert _version(peer.push(peer.upsert("b", {}))[0]) < 1 << 32
+        liar.pull_all()
+        assert liar.held == {"a": {}, "b": {}}
 
     def test_another_hub_than_the_known_one_is_refused(self) -> None:
         """Records of two hubs do not mix."""

@@ -45,6 +45,7 @@ def test_a_hub_that_cannot_start_says_what_to_do(url: str) -> None:
         ["token", "list", "--space", "acme"],
         ["token", "revoke", "--space", "acme", "id"],
         ["purge", "--space", "acme", "--through", "1"],
+        ["epoch", "--space", "acme"],
     ],
     ids=lambda command: command[1] if command[0] == "token" else command[0],
 )
@@ -167,3 +168,27 @@ def test_purge_forgets_old_deletes(url: str) -> None:
     run("init", "--database", url)
     purged = run("purge", "--database", url, "--space", "acme", "--through", "10")
     assert purged.output == "0 deletes are forgotten\n"
+
+
+def test_epoch_begins_one_in_each_space_that_is_named_or_in_all(url: str) -> None:
+    run("init", "--database", url)
+    opened = Hub(url, without_tokens=True)
+    pull = Pull("me", 0, None, None, {"Airport": Feed(0)}, 0)
+    before = {space: LocalRemote(opened, space).pull(pull).epoch for space in ("acme", "north")}
+    assert run("epoch", "--database", url, "--space", "acme").output == "acme has begun a new epoch\n"
+    between = {space: LocalRemote(opened, space).pull(pull).epoch for space in ("acme", "north")}
+    assert between["acme"] != before["acme"]
+    assert between["north"] == before["north"]
+    assert run("epoch", "--database", url, "--all").output.count("has begun") == 2
+    after = {space: LocalRemote(opened, space).pull(pull).epoch for space in ("acme", "north")}
+    opened.close()
+    assert not after.items() & between.items()
+
+
+def test_epoch_says_what_is_wrong(url: str) -> None:
+    run("init", "--database", url)
+    refused = run("epoch", "--database", url, "--space", "nowhere")
+    assert refused.exit_code == 1
+    assert "nothing was ever synced" in refused.output
+    for both in ([], ["--space", "acme", "--all"]):
+        assert "--space NAME, or --all" in run("epoch", "--database", url, *both).output

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
-from statesync.hub import Hub, HubLimits, Refused
+from statesync.hub import Hub, HubLimits, Refused, Right, Rights
 from statesync.verify.modelled import hub as model
 from statesync.verify.modelled.wire import (
     Accepted,
@@ -40,7 +41,10 @@ from .devices import apply
 
 CLIENTS, OBJECTS, KEYS = ["ann", "bob", "cas"], ["A", "B"], ["1", "2", "3"]
 READERS = [*CLIENTS, "dan"]
-"""Dan has never uploaded anything."""
+"""Dan has never uploaded anything, and may not."""
+READ_ONLY = Rights({"*": frozenset({Right.READ})})
+FAR = [1, 2, model.EPOCH_LEAP, model.MOST_LOST, model.MOST_LOST + 1, 1 << 62]
+"""How far above the head a device may say that it has come."""
 UNKNOWN = "unknown"
 """An object that the hub does not take."""
 MOST = 60
@@ -85,7 +89,7 @@ class SpaceMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.space = f"space-{uuid.uuid4().hex}"
-        self.model = model.Hub(takes=tuple(OBJECTS), most=MOST, carries=CARRIES)
+        self.model = model.Hub(takes=tuple(OBJECTS), most=MOST, carries=CARRIES, paces=True)
         self.clients = {name: Client(name) for name in READERS}
         self.ids: dict[object, str] = {}
         """What the model calls the hub and its epochs, and what the real hub does."""
@@ -159,20 +163,42 @@ class SpaceMachine(RuleBasedStateMachine):
     # -- copied devices and restored hubs --------------------------------------------------------------
 
     @precondition(lambda self: len(self.ids) < 4 and self.model.head > 3)
-    @rule(name=st.sampled_from(CLIENTS), number=st.integers(-2, 2), head=st.integers(0, 1))
+    @rule(name=st.sampled_from(CLIENTS), number=st.integers(-2, 2), head=st.sampled_from([0, *FAR]))
     def push_from_another_state(self, name: str, number: int, head: int) -> None:
-        """The device or the hub was restored from a backup: the counts do not fit."""
+        """The device or the hub was restored from a backup: the counts do not fit. Or it is all made up."""
         client = self.clients[name]
         batch = self.batch(client, max(0, client.number + 1 + number), ())
-        self.offer(client, evolve(batch, head=head and self.model.head + 1))
+        self.offer(client, evolve(batch, head=head and self.model.head + head))
+
+    @rule(name=st.sampled_from(CLIENTS), of=st.sampled_from(OBJECTS), key=st.sampled_from(KEYS))
+    def push_from_above(self, name: str, of: str, key: str) -> None:
+        """A device says that it has read further than there is, and only of one record."""
+        client = self.clients[name]
+        change = Change(of, key, self.model.head + 1, fields({"f": 1}))
+        self.offer(client, self.batch(client, client.number + 1, (change,)))
 
     @precondition(lambda self: len(self.ids) < 4 and self.model.head > 3)
-    @rule(name=st.sampled_from(READERS), number=st.integers(-1, 1), head=st.integers(0, 1))
+    @rule(name=st.sampled_from(READERS), number=st.integers(-1, 1), head=st.sampled_from([0, *FAR]))
     def pull_from_another_state(self, name: str, number: int, head: int) -> None:
         client = self.clients[name]
         ahead = evolve(client, number=max(0, client.number + number))
         self.ask(ahead, [Feed("A", self.model.head + head)], 1)
         self.clients[name] = ahead if ahead.epoch != client.epoch else client
+
+    @rule()
+    def let_time_pass(self) -> None:
+        """The pause between two epochs is over."""
+        self.model = evolve(self.model, pauses=False)
+        with self.hub.database.writing():
+            self.hub.database.run("UPDATE space SET begun = 0 WHERE space = ?", self.space)
+
+    @precondition(lambda self: len(self.ids) < 4 and self.model.head > 3)
+    @rule()
+    def begin_epoch(self) -> None:
+        """Whoever runs the hub begins an epoch."""
+        self.model = model.with_epoch(self.model)
+        self.hub.begin_epoch(self.space)
+        self.learn_how_far_it_leapt()
 
     # -- what people do ------------------------------------------------------------------------------
 
@@ -208,7 +234,15 @@ class SpaceMachine(RuleBasedStateMachine):
         hub = None if client.epoch is None else self.model.id
         return Push(client.name, number, str(uuid.uuid4()), hub, client.epoch, changes, client.head)
 
+    def learn_how_far_it_leapt(self) -> None:
+        """Let the model begin its epoch where the hub has begun it, at random."""
+        with self.hub.database.reading():
+            row = self.hub.database.run("SELECT head FROM space WHERE space = ?", self.space).fetchone()
+        assert 0 <= row[0] - self.model.head < model.EPOCH_LEAP
+        self.model = evolve(self.model, head=row[0])
+
     def offer(self, client: Client, request: Push) -> None:
+        before = self.model.epochs
         self.model, expected = model.push(self.model, request)
         body: dict[str, Any] = {
             "batch": request.batch,
@@ -217,6 +251,8 @@ class SpaceMachine(RuleBasedStateMachine):
         if request.offers_again:
             body["offers_again"] = True
         answer = self.answer(self.hub.push, request, body)
+        if self.model.epochs > before:
+            self.learn_how_far_it_leapt()
         self.compare(client, answer, expected)
         if isinstance(expected, PushAnswer):
             assert answer["results"] == [
@@ -228,9 +264,13 @@ class SpaceMachine(RuleBasedStateMachine):
     def ask(self, client: Client, feeds: list[Feed], limit: int) -> Page | Refusal:
         hub = None if client.epoch is None else self.model.id
         request = Pull(client.name, client.number, hub, client.epoch, tuple(feeds), limit, client.head)
-        self.model, expected = model.pull(self.model, request)
+        before, may_write = self.model.epochs, client.name in CLIENTS
+        self.model, expected = model.pull(self.model, request, may_write=may_write)
         body = {"objects": {each.object: _feed(each) for each in feeds}, "limit": limit}
-        page = self.answer(self.hub.pull, request, body)
+        ask = self.hub.pull if may_write else partial(self.hub.pull, rights=READ_ONLY)
+        page = self.answer(ask, request, body)
+        if self.model.epochs > before:
+            self.learn_how_far_it_leapt()
         self.compare(client, page, expected)
         if isinstance(expected, Page):
             assert page["changes"] == [
@@ -256,14 +296,15 @@ class SpaceMachine(RuleBasedStateMachine):
             found: dict[str, Any] = json.loads(ask(self.space, _json(asked)))
         except Refused as error:
             problem = error.problem
-            found = {"code": problem.code, "epoch": problem.epoch, "number": problem.number}
+            found = {name: getattr(problem, name) for name in ("code", "epoch", "number", "highest")}
         return found
 
     def compare(self, client: Client, answer: dict[str, Any], expected: PushAnswer | Page | Refusal) -> None:
         """Hold against the model what every answer says, and let the client learn from it."""
         if isinstance(expected, Refusal):
             epoch = None if expected.epoch is None else self.known(expected.epoch, answer.get("epoch"))
-            assert answer == {"code": expected.code, "epoch": epoch, "number": expected.number}
+            told = {"code": expected.code, "number": expected.number, "highest": expected.highest}
+            assert answer == told | {"epoch": epoch}
             if expected.code == EPOCH_CHANGED:
                 client.epoch, client.head = expected.epoch, 0
                 client.number, client.cursors = expected.number or 0, dict.fromkeys(OBJECTS, 0)

@@ -22,7 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from statesync.verify.modelled import others
 from statesync.verify.modelled.device import Device, write
-from statesync.verify.modelled.hub import Hub
+from statesync.verify.modelled.hub import EPOCH_LEAP, Hub
 from statesync.verify.modelled.table import Rules, fits
 from statesync.verify.modelled.wire import fields
 from statesync.verify.system import driver
@@ -161,9 +161,35 @@ class AlikeMachine(RuleBasedStateMachine):
         possible = [step for step in steps(self.world) if _kind(step.happening) in kinds]
         if possible:
             step = possible[at % len(possible)]
+            begun = step.target.hub.epochs - self.world.hub.epochs
             self.world = step.target
             self.real.happen(step.happening)
+            if begun:
+                self.learn_how_far_it_leapt()
             self.compare(step.words)
+
+    def learn_how_far_it_leapt(self) -> None:
+        """Let the model begin its epoch where the hub has begun it, at random."""
+        with closing(sqlite3.connect(self.real.folder / "hub.db")) as plain:
+            (head,) = plain.execute("SELECT head FROM space").fetchone()
+        assert 0 <= head - self.world.hub.head < EPOCH_LEAP
+        self.world = evolve(self.world, hub=evolve(self.world.hub, head=head))
+
+    @precondition(lambda self: self.world.talk is None)
+    @rule(index=st.integers(0, 1), far=st.sampled_from([1, 1 << 62]))
+    def mislead(self, index: int, far: int) -> None:
+        """Let a device believe what another hub has said: that it has read far more than there is."""
+        a, b = self.world.devices
+        device = b if index else a
+        if device.hub is None:
+            return
+        told = self.world.hub.head + far
+        misled = evolve(device, head=told, cursor=told)
+        self.world = evolve(self.world, devices=(a, misled) if index else (misled, b))
+        with closing(sqlite3.connect(self.real.devices[index].path)) as plain, plain:
+            plain.execute("UPDATE statesync_space SET head = ?", (told,))
+            plain.execute("UPDATE statesync_cursor SET cursor = ?", (told,))
+        self.compare("a device is misled")
 
     # -- comparison ----------------------------------------------------------------------------------
 

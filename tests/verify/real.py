@@ -258,7 +258,8 @@ class RealWorld:
         return f"sqlite:///{self.folder / 'hub.db'}"
 
     def open_hub(self) -> Hub:
-        return Hub(self.url, without_tokens=True, limits=HubLimits(record=self.most, page_bytes=1))
+        limits = HubLimits(record=self.most, page_bytes=1, epoch_pause=0)
+        return Hub(self.url, without_tokens=True, limits=limits)
 
     def _device(self, name: str, refused: str | None) -> RealDevice:
         path = self.folder / f"{name}.db"

@@ -257,6 +257,21 @@ def a_restored_hub(both: AlikeMachine) -> None:
     both.go_on(EVERYTHING)
 
 
+def what_another_hub_has_said(both: AlikeMachine) -> None:
+    both.write(A, "x", "one")
+    both.write(A, "y", "one")
+    both.write(A, "z", "one")
+    sync(both, A)
+    sync(both, B)
+    both.mislead(B, 1 << 62)
+    both.write(B, "z", "of b")
+    both.write(A, "x", "two")
+    both.write(A, "y", None)
+    sync(both, A)
+    sync(both, B, policy="server_wins")
+    sync(both, B, policy="server_wins")
+
+
 def a_page_asked_for_ahead(both: AlikeMachine) -> None:
     both.write(A, "x", "one")
     both.write(A, "y", "one")
@@ -532,6 +547,14 @@ def knows_every_description(_: Callable[..., bool]) -> Callable[..., bool]:
     return lambda *_: True
 
 
+def believes_another_hub(_: Callable[..., Device]) -> Callable[..., Device]:
+    return lambda known, _: known
+
+
+def keeps_no_log_of_what_it_replaces(_: Callable[..., Device]) -> Callable[..., Device]:
+    return lambda known, _: known
+
+
 def compares_nothing(_: Callable[..., Asked]) -> Callable[..., Asked]:
     return lambda known: Asked(known.client, (0, None, 0, 0))
 
@@ -638,6 +661,8 @@ DIFFERENCES = [
     (a_lost_answer, changing(network, "push", forgets_its_receipts)),
     (an_edit_of_what_was_read, changing(device, "add_change", knows_no_version)),
     (a_restored_hub, changing(downloads, "_finish_reread", drops_what_the_hub_lost)),
+    (what_another_hub_has_said, changing(device, "_forget_above", believes_another_hub)),
+    (what_another_hub_has_said, changing(downloads, "_log_overwritten", keeps_no_log_of_what_it_replaces)),
     (a_delete_after_a_doubt_that_was_let_go, changing(device, "keep_doubt", notes_no_doubt)),
     (an_edit_behind_a_forgotten_delete, changing(device, "_base", knows_what_it_has_read_again)),
     (another_epoch_behind_a_forgotten_delete, changing(device, "reread", misses_nothing)),

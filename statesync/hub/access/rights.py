@@ -40,8 +40,12 @@ class Rights:
 
     def require_somewhere(self, right: Right) -> None:
         """Raise the 403 if ``right`` holds for no object at all, before any object is known."""
-        if not any(right in granted for granted in self.grants.values()):
+        if not self.has_somewhere(right):
             raise forbidden(f"the token does not allow to {right} in this space")
+
+    def has_somewhere(self, right: Right) -> bool:
+        """Tell whether ``right`` holds for any object."""
+        return any(right in granted for granted in self.grants.values())
 
 
 ALL_RIGHTS = Rights({EVERY_OBJECT: frozenset(Right)})

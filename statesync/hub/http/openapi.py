@@ -12,7 +12,6 @@ from statesync import wire
 
 _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern="^[^\\u0000]*$")]
 _Count = Annotated[int, msgspec.Meta(ge=0)]
-_Version = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
 _Name = Annotated[str, msgspec.Meta(max_length=wire.MAX_KEY_LENGTH, pattern="^[^\\u0000]*$")]
 
 
@@ -24,21 +23,21 @@ class Push(wire.Push, frozen=True):
 
     client: _Text
     batch: _Text
-    head: _Version = 0
+    head: wire.Version = 0
     changes: list[wire.Change]  # type: ignore[assignment]
 
 
 class Feed(wire.Feed, frozen=True, omit_defaults=True):
     """How one object is to be read."""
 
-    cursor: _Version
+    cursor: wire.Version
 
 
 class Pull(wire.Pull, frozen=True):
     """Ask for one page of the records that follow the cursors."""
 
     client: _Text
-    head: _Version = 0
+    head: wire.Version = 0
     objects: dict[_Name, Feed]  # type: ignore[assignment]
     limit: _Count
 
@@ -67,7 +66,8 @@ _REFUSALS = {
     "(`nothing_here`).",
     405: "The route has no such method (`method_not_allowed`).",
     408: "The body did not come as fast as it has to (`too_slow`).",
-    409: "`wrong_hub`, `epoch_changed` or `client_forked`: device and hub do not agree on where they stand.",
+    409: "`wrong_hub`, `epoch_changed`, `client_forked`: device and hub do not agree on where they stand; "
+    "`epoch_awaited`: they will in Retry-After seconds; `versions_used_up`: the space can take no more.",
     410: "A cursor is older than the deletes that are still known (`horizon_passed`): read everything again.",
     413: "The body is over its limit (`body_too_large`), or grows too much when unpacked (`ratio_too_high`); "
     "the batch meets or changes too much that is stored (`answer_too_large`, `batch_too_large`).",
@@ -77,8 +77,9 @@ _REFUSALS = {
     "there can be no such space (`bad_space`) or batch (`duplicate_key`).",
     429: "Too many requests with this token (`too_many_requests`); Retry-After says when to come again.",
     500: "A defect of the hub (`internal_error`); `not_applied`: nothing of the batch was applied.",
-    503: "Busy (`busy`), or without its database (`database_unavailable`); `outcome_unknown`: send the same "
-    "again. Retry-After says when.",
+    503: "Busy (`busy`), without its database (`database_unavailable`), or with one that only reads "
+    "(`database_read_only`); `outcome_unknown`: send the same again. Retry-After says when.",
+    507: "The hub's disk is full (`storage_full`), and nothing was applied. Retry-After says when.",
 }
 _OF_EVERY_ROUTE = (400, 404, 405, 500)
 
@@ -121,7 +122,7 @@ def _paths() -> dict[str, Any]:
             "post": _operation("survey", "Ask what the hub has, to compare", "Survey", "SurveyAnswer"),
         },
         "/healthz": {"get": _question("health", "Does the process run?", ())},
-        "/readyz": {"get": _question("ready", "Can requests be served now?", (503,))},
+        "/readyz": {"get": _question("ready", "Can requests be served now?", (503, 507))},
         "/openapi.json": {"get": _question("openapi", "This document", (), {"type": "object"})},
     }
 

@@ -57,6 +57,8 @@ def check(request: Pull, page: Page) -> None:
         fault = f"{len(versions)} records where {request.limit} were asked for"
     elif any(map(ge, versions, versions[1:])):
         fault = "records that are not in the order of their versions"
+    elif any(page.cursors[name] > page.head for name in asked) or versions[-1:] > [page.head]:
+        fault = "a version or a cursor that is above its own head"
     elif page.more and all(page.cursors[name] == feed.cursor for name, feed in asked.items()):
         fault = "a page that leads nowhere"
     elif not page.cursors.keys() >= {entry.object for entry in page.changes}:

@@ -20,7 +20,7 @@ from statesync.conflicts import Record
 from statesync.store import bases, conflict_log, cursors, local_only, quarantine
 from statesync.store.bases import Step
 from statesync.store.conflict_log import Sides
-from statesync.store.cursors import EPOCH, UNLOGGED, Cursor
+from statesync.store.cursors import EPOCH, UNKNOWN, UNLOGGED, Cursor
 from statesync.store.download import lost, upserts
 from statesync.store.download.apart import Apart
 from statesync.store.download.decoding import ObjectPage, remote_of, text_of
@@ -147,9 +147,11 @@ def apply_object(
         _leave_aside(connection, part, aside)
         local_only.end(connection, tracked.name, overwritten & aside)
     if cursor.rereading in (EPOCH, UNLOGGED):
-        aside |= _offer_newer(connection, part, cursor.reread_from, aside | overwritten | held)
+        aside |= _offer_newer(connection, part, cursor.seen_until, aside | overwritten | held)
     if cursor.rereading == UNLOGGED:
-        _log_overwritten(connection, part, cursor.reread_from, aside | overwritten, how.session)
+        _log_overwritten(connection, part, cursor.seen_until, aside | overwritten, how.session)
+    elif cursor.rereading == EPOCH and cursor.reread_from == UNKNOWN:
+        _log_overwritten(connection, part, 0, aside | overwritten | held, how.session)
     to_store = part.without(aside) if aside else part
     count = len(to_store.rows) + len(to_store.deleted)
     if not how.is_apart:
@@ -246,9 +248,10 @@ def _offer_newer(
 def _log_overwritten(
     connection: sqlite3.Connection, part: ObjectPage, seen_until: int, aside: set[str], session: str
 ) -> None:
-    """Where writes here may not be logged: keep what is replaced by a newer version in the conflict log.
+    """Keep what is replaced by a newer version in the conflict log.
 
-    Nobody knows whether ours was edited here, or is only older.
+    That is where writes here may not be logged, or where nobody knows which versions are here: ours may have
+    been edited here, or be newer, or only older.
     """
     new = {e.key: e for e in part.entries if e.version > seen_until and e.key not in aside}
     for key, ours, remote in _differing(connection, part.tracked, new):

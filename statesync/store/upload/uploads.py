@@ -137,6 +137,9 @@ class Uploads:
                 f"the hub answered {len(answer.results)} verdicts to {len(batch.changes)} changes",
                 maybe_applied=True,
             )
+        versions = [each.version for each in answer.results if not isinstance(each, Rejected)]
+        if max(versions, default=0) > answer.head:
+            raise BadAnswer("the hub answered a version that is above its own head", maybe_applied=True)
         raw, database = context.raw(), context.parts.database.peewee
         with database.aside():  # the policy, and the fields of a model, are the program's code
             batch.resolutions = resolve(

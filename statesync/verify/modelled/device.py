@@ -23,6 +23,9 @@ OBJECT = "Note"
 LOST_BY_HUB, MISSED_DELETES, EVERYTHING = "epoch", "horizon", "everything"
 """Why an object is read from the start: the hub was restored, deletes were missed, all was cleared."""
 
+UNKNOWN = 1
+"""Where a read from the start has begun at that: nobody knows how far the device had read before."""
+
 
 @frozen(slots=False, cache_hash=True)
 class Logged:
@@ -300,7 +303,8 @@ def adapt(device: Device, refusal: Refusal) -> Device:
     if refusal.code == EPOCH_CHANGED:
         device = _let_go_of_doubt(device)
         device = evolve(device, epoch=refusal.epoch, number=refusal.number or 0, head=0)
-        return reread(device, LOST_BY_HUB)
+        device = reread(device, LOST_BY_HUB)
+        return device if refusal.highest is None else _forget_above(device, refusal.highest)
     return reread(device, MISSED_DELETES)
 
 
@@ -325,6 +329,21 @@ def reread(device: Device, why: str) -> Device:
     if why != LOST_BY_HUB:
         return device
     return evolve(device, ahead=(), outbox=tuple(map(_without_version, device.outbox)))
+
+
+def _forget_above(device: Device, version: int) -> Device:
+    """Forget what was seen above a version that the hub has told: it knows nothing of that."""
+    based = tuple(
+        evolve(
+            each,
+            base=1 if each.base > version else each.base,
+            since=0 if each.since > version else each.since,
+        )
+        for each in device.outbox
+    )
+    begun = UNKNOWN if device.reread_from > version else device.reread_from
+    missed = 0 if device.missed_from > version else device.missed_from
+    return evolve(device, outbox=based, reread_from=begun, missed_from=missed)
 
 
 def _without_version(change: Pending) -> Pending:

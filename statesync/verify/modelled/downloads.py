@@ -12,7 +12,9 @@ from statesync.verify.modelled import quarantine
 from statesync.verify.modelled.device import (
     LOST_BY_HUB,
     OBJECT,
+    UNKNOWN,
     Device,
+    Overruled,
     Tally,
     add_change,
     fold,
@@ -80,7 +82,8 @@ def store(device: Device, page: Page, *, holds: bool = True) -> tuple[Device, Ta
 def _left_aside(device: Device, page: Page) -> tuple[Device, list[Entry]]:
     """Return the device without the records of a page that its own changes stand before, and the others."""
     waiting, to_store = {each.key for each in device.held}, []
-    seen_until = device.reread_from
+    knows = device.reread_from != UNKNOWN
+    seen_until = device.reread_from if knows else 0
     for entry in page.entries:
         is_pending = device.pending(entry.key) is not None
         if device.rereading is not None:
@@ -88,6 +91,8 @@ def _left_aside(device: Device, page: Page) -> tuple[Device, list[Entry]]:
         is_ours = not is_pending and entry.key not in waiting
         if is_ours and device.rereading == LOST_BY_HUB and entry.version <= seen_until:
             device, is_pending = _offer_newer(device, entry)
+        if is_ours and device.rereading == LOST_BY_HUB and not knows:
+            device = _log_overwritten(device, entry)
         if is_pending:
             device = with_change(device, entry.key, partial(evolve, shared=True))
         else:
@@ -113,6 +118,15 @@ def _offer_newer(device: Device, entry: Entry) -> tuple[Device, bool]:
     if entry.data is None:  # the delete may as well have been made since the backup took the hub's place
         return add_change(device, entry.key, "insert", None, 1), True
     return add_change(device, entry.key, "update", entry.data, entry.version), True
+
+
+def _log_overwritten(device: Device, entry: Entry) -> Device:
+    """Keep in the conflict log what the hub's record replaces: ours may be newer, nobody knows."""
+    ours = device.row(entry.key)
+    if ours is None or ours == entry.data:
+        return device
+    lost = Overruled(entry.key, None, ours, entry.data, entry.data)
+    return evolve(device, conflicts=(*device.conflicts, lost))
 
 
 def _finish_reread(device: Device) -> Device:

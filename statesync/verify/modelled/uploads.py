@@ -262,13 +262,14 @@ def _learn(device: Device, resolution: Resolution) -> Device:
 
 def _rebased(resolution: Resolution, change: Pending) -> Pending:
     operation = "insert" if resolution.remote is None else "update"
+    revised = _is_at_stake(resolution.base, resolution.local, resolution.remote)
     return evolve(
         change,
         image=resolution.remote,
         base=max(resolution.version, 1),
         since=0 if resolution.version > 1 else change.since,
         operation="delete" if resolution.kept is None else operation,
-        revision=change.revision + _is_at_stake(resolution.base, resolution.local, resolution.remote),
+        revision=change.revision + revised,
         failed=False,
         parked=None,
     )

@@ -130,11 +130,15 @@ class Page:
 
 @frozen(slots=False, cache_hash=True)
 class Refusal:
-    """The hub said no and applied nothing; ``epoch`` and ``number`` tell how to go on after a new epoch."""
+    """The hub said no and applied nothing; ``epoch`` and ``number`` tell how to go on after a new epoch.
+
+    ``highest`` is the version above which the device has to forget what it has seen.
+    """
 
     code: str
     epoch: int | None = None
     number: int | None = None
+    highest: int | None = None
 
 
 Request = Push | Pull

@@ -94,4 +94,5 @@ def error_of(answer: Refusal) -> RemoteError:
     """Return what a device makes of the hub's refusal: the same value for the same refusal."""
     status = 410 if answer.code == HORIZON_PASSED else 409
     epoch = None if answer.epoch is None else str(answer.epoch)
-    return refusal(status, Problem(answer.code, "no", epoch=epoch, number=answer.number), None)
+    problem = Problem(answer.code, "no", epoch=epoch, number=answer.number, highest=answer.highest)
+    return refusal(status, problem, None)

@@ -80,7 +80,7 @@ def _written(device: Device, talk: Talk, effect: Effect) -> tuple[Device, Commit
         case Adapt():
             problem = effect.problem
             epoch = None if problem.epoch is None else int(problem.epoch)
-            return adapt(device, Refusal(problem.code, epoch, problem.number)), None
+            return adapt(device, Refusal(problem.code, epoch, problem.number, problem.highest)), None
         case StoreBatch() | StoreReason() | EndSession():
             return device, None
 

@@ -65,9 +65,9 @@ PUSHED = {
     "a record of somebody else, unseen": upsert("a", {"text": "mine"}),
     "its delete, unseen": delete("a"),
     "a delete of somebody else, unseen": upsert("gone", {"text": "mine"}, base=1),
-    "a record that is seen": upsert("a", {"text": "mine"}, base=9),
+    "a record that is seen": upsert("a", {"text": "mine"}, base=4),
     "a record of nobody": upsert("new", {"text": "mine"}),
-    "a field that makes it too large": upsert("a", {"more": "x" * (MOST - 20)}, base=9),
+    "a field that makes it too large": upsert("a", {"more": "x" * (MOST - 20)}, base=4),
 }
 
 WRITER_IS_TOLD = {

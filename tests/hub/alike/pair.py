@@ -30,6 +30,7 @@ from .asked import EPOCH, HUB, OBJECTS, Known, OverHttp, Request, made_up
 LIMITS = HubLimits(
     body=200_000, record=2000, batch=20, page=50, default_page=10, page_bytes=1000, objects=5, nesting=20,
     columns=20, bounds=20, filter_fields=4, filter_values=30, survey_seconds=1000.0, spaces=10_000_000,
+    epoch_pause=0.0,
 )  # fmt: skip
 SECONDS = 1.0
 """Of the processor, for one request within these limits: a hundred times what any needs."""
@@ -153,6 +154,17 @@ class Side:
         ordered = [[list(map(_plain_value, row)) for row in rows] for rows in tables[:2]]
         return self.plain(json.dumps(ordered + rows).encode())
 
+    def head(self) -> int:
+        with self.hub.database.reading():
+            row = self.hub.database.run("SELECT head FROM space WHERE space = ?", self.space).fetchone()
+        return 0 if row is None else int(row[0])
+
+    def stand_at(self, head: int) -> None:
+        """Begin the epoch that has begun just now at ``head``: each hub leaps at random."""
+        assert (self.head() >> 32 > 0) == (head >> 32 > 0), "only one of the hubs has begun an epoch"
+        with self.hub.database.writing():
+            self.hub.database.run("UPDATE space SET head = ? WHERE space = ?", head, self.space)
+
     def in_its_words(self, body: bytes) -> bytes:
         for name, mine in ((self._called(HUB), HUB), (self._called(EPOCH), EPOCH)):
             body = body.replace(mine.encode(), name.encode())
@@ -191,6 +203,8 @@ class Pair:
             answers = [side.ask(request) for side in self.sides]
             if fault := self._fault(request, answers):
                 return f"{seed}: {fault}\n{_shown(request)}\n" + "\n".join(map(str, answers))
+            if "epoch_changed" in answers[0].body:
+                self.sides[1].stand_at(self.sides[0].head())
             self._count(request, answers[0])
             if request.verb != "purge":
                 known.learn(request, answers[0].status, json.loads(answers[0].body))

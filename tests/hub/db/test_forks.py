@@ -57,9 +57,11 @@ def test_what_a_child_commits_after_its_parent_has_closed_the_file_is_there_for_
     program = """
 write(hub, "space", 1)
 ours, theirs = os.pipe()
+written, writes = os.pipe()
 if os.fork() == 0:
     os.close(theirs)
     write(hub, "space", 2)
+    os.write(writes, b"!")
     os.read(ours, 1)  # until the parent has ended
     write(hub, "space", 3)
     other = os.spawnv(os.P_WAIT, sys.executable, [sys.executable, "-c", '''
@@ -68,6 +70,7 @@ from hub.db.preloaded import read
 from statesync.hub import Hub
 print(read(Hub(sys.argv[1], without_tokens=True), "space"))''', sys.argv[1]])
     os._exit(0)
+os.read(written, 1)
 hub.close()
 """
     assert run(program, url) == "['space-1', 'space-2', 'space-3']\n"

@@ -57,6 +57,17 @@ def test_the_shapes_have_the_fields_of_the_wire(
     assert set(described["required"]) == {field.encode_name for field in fields if field.required}
 
 
+def test_a_hub_takes_every_version_that_it_gives_out(document: dict[str, Any]) -> None:
+    shapes = document["components"]["schemas"]
+    taken = [
+        shapes[name]["properties"][field]
+        for name, field in (("Push", "head"), ("Pull", "head"), ("Feed", "cursor"))
+    ]
+    given = [shapes[name]["properties"]["head"] for name in ("PushAnswer", "Page", "SurveyAnswer")]
+    given += [shapes["Accepted"]["properties"]["version"], shapes["Entry"]["properties"]["version"]]
+    assert {field["maximum"] for field in (*taken, *given)} == {wire.MAX_VERSION}
+
+
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
 @pytest.mark.parametrize("verb", ["push", "pull", "survey"])
 def test_a_live_hub_answers_only_as_the_document_says(

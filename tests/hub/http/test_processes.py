@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
@@ -10,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import peewee
@@ -129,11 +130,17 @@ def test_workers_end_with_a_supervisor_that_is_killed_and_give_back_the_port(
     with running(new_database(), "--open", workers=2) as server:
         assert server.is_listening()
         assert "everybody may read and write everything" in server.said[0]
-        server.process.kill()
-        wait_for(lambda: not server.is_listening(), "the port is still taken")
-        wait_for(lambda: server.count("Finished server process") == 2, "a worker goes on")
-        with socket.create_server(("127.0.0.1", server.port)):
-            pass
+        workers = [int(pid) for pid in re.findall(r"Started server process \[(\d+)\]", "".join(server.lines))]
+        try:
+            server.process.kill()
+            wait_for(lambda: not server.is_listening(), "the port is still taken")
+            wait_for(lambda: server.count("Finished server process") == 2, "a worker goes on")
+            with socket.create_server(("127.0.0.1", server.port)):
+                pass
+        finally:
+            for worker in workers:
+                with suppress(ProcessLookupError):
+                    os.kill(worker, signal.SIGKILL)
 
 
 def test_a_hub_says_where_it_serves_what_and_who_gets_in(tmp_path: Path) -> None:

@@ -43,14 +43,17 @@ def run(program: str, path: Path) -> str:
 def test_what_a_child_writes_after_its_parent_has_closed_the_file_is_there_for_others(tmp_path: Path) -> None:
     program = f"""
 ours, theirs = os.pipe()
+written, writes = os.pipe()
 if os.fork() == 0:
     os.close(theirs)
     store, Airport = opened()
     Airport.create(name="second")
+    os.write(writes, b"!")
     os.read(ours, 1)  # until the parent has ended
     Airport.create(name="third")
     os.spawnv(os.P_WAIT, sys.executable, [sys.executable, "-c", '''{READ}''', sys.argv[1]])
     os._exit(0)
+os.read(written, 1)
 store.close()
 """
     assert run(HEAD + program, tmp_path / "device.db") == "['first', 'second', 'third']\n"

@@ -6,10 +6,12 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from statesync.hub import Hub, LocalRemote, prepare
+from statesync.hub import Hub, HubLimits, LocalRemote, prepare
 from statesync.wire import Page, Pull, Push, PushAnswer
 
 from ..sites import Site
+
+_LIMITS = HubLimits(epoch_pause=0.0)
 
 
 class RestorableHub:
@@ -19,7 +21,7 @@ class RestorableHub:
         self._path = path
         self._sites: list[Site] = []
         prepare(self._url)
-        self._hub = Hub(self._url, without_tokens=True)
+        self._hub = Hub(self._url, without_tokens=True, limits=_LIMITS)
 
     @property
     def _url(self) -> str:
@@ -51,7 +53,7 @@ class RestorableHub:
         self._open()
 
     def _open(self) -> None:
-        self._hub = Hub(self._url, without_tokens=True)
+        self._hub = Hub(self._url, without_tokens=True, limits=_LIMITS)
         for site in self._sites:
             site.remote = LocalRemote(self._hub, "space")
 
