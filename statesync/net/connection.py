@@ -196,9 +196,8 @@ def _over(route: Route) -> _Plain | _Secure:
     first, proxy = route.first, parse_url(str(route.proxy.address)) if route.proxy else None
     if not first.is_secure and not route.hub.is_secure:
         return _Plain(first.host, first.port, proxy=proxy)
+    tls = route.tls or route.proxy_tls  # urllib3 2.6 looks here also for that of a proxy that forwards
     config = ProxyConfig(
         route.proxy_tls, use_forwarding_for_https=False, assert_hostname=None, assert_fingerprint=None
     )
-    return _Secure(
-        first.host, first.port, proxy=proxy, proxy_config=config, ssl_context=route.tls or route.proxy_tls
-    )
+    return _Secure(first.host, first.port, proxy=proxy, proxy_config=config, ssl_context=tls)
