@@ -181,7 +181,8 @@ class WorldHub:
 class WorldDevice:
     """One store on the user's models. The models are bound to it within ``bound()`` alone.
 
-    ``disturbed`` are records that went without being deleted, so that they need not be as the hub has them.
+    ``disturbed`` are records that went without being deleted, so that they need not be as the hub has them;
+    ``once_local`` are those of which a damaged page took that they are local only.
     ``clients`` are the names that hubs have known it by.
     """
 
@@ -191,6 +192,7 @@ class WorldDevice:
         self.models: tuple[type[peewee.Model], ...] = tuple(models)
         self.objects: dict[str, TrackedObject] = {one.name: one for one in map(describe, models)}
         self.disturbed: set[tuple[str, str]] = set()
+        self.once_local: set[tuple[str, str]] = set()
         self.clients: set[str] = set()
         self._look: sqlite3.Connection | None = None
 
