@@ -106,14 +106,8 @@ class WorldHub:
     def has_had(self, name: str, key: str, clients: Collection[str]) -> bool:
         """Tell whether one of these clients ever wrote a record."""
         by = ", ".join("?" for _ in clients)
-        return bool(
-            self._ask(
-                f"SELECT 1 FROM audit WHERE object = ? AND key = ? AND writer IN ({by}) LIMIT 1",
-                name,
-                key,
-                *clients,
-            )
-        )
+        written = f"SELECT 1 FROM audit WHERE object = ? AND key = ? AND writer IN ({by}) LIMIT 1"
+        return bool(self._ask(written, name, key, *clients))
 
     def limit(self, limits: HubLimits) -> None:
         """Let other limits hold from now on."""
