@@ -20,22 +20,22 @@ LONGEST_WORD = 1 << 17
 
 
 class Text(click.ParamType):
-    """A text of at most ``most`` characters, which UTF-8 and PostgreSQL can write.
+    """A text of ``least`` to ``most`` characters, which UTF-8 and PostgreSQL can write.
 
     What is refused is not shown: it may be an address with a password.
     """
 
     name = "text"
 
-    def __init__(self, most: int = LONGEST_WORD) -> None:
-        self.most = most
+    def __init__(self, least: int = 0, most: int = LONGEST_WORD) -> None:
+        self.least, self.most = least, most
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the text as it is, or refuse it."""
         if not is_utf8(value) or "\0" in value:
             self.fail("it is no text in UTF-8; write it in that, and without NUL.", param, ctx)
-        if len(value) > self.most:
-            self.fail(f"it has {len(value)} characters; {self.most} is the most.", param, ctx)
+        if not self.least <= len(value) <= self.most:
+            self.fail(f"it has {len(value)} characters; give {self.least} to {self.most}.", param, ctx)
         return value
 
 
@@ -86,5 +86,5 @@ PATH = click.Path()
 """A file, which may have any name that the system has; what opens it judges it."""
 SECRET = Secret()
 TEXT = Text()
-NAME = Text(255)
+NAME = Text(1, 255)
 """A name of a space, an object or a token, each of which the hub judges by itself."""

@@ -260,6 +260,7 @@ TOKENS = {
     "one for no time": (["--expires", "soon"], "90d"),
     "a label that is no text": (["--label", "\udcff"], "UTF-8"),
     "an object that is no text": (["--object", "\udcff"], "UTF-8"),
+    "an object without a name": (["--object", ""], "1 to 255"),
     "an object without end": (["--object", "x" * 300], "255"),
 }
 

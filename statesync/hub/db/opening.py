@@ -105,8 +105,8 @@ def is_file(path: Path) -> bool:
         return False
     except OSError as error:
         raise BadDatabase(
-            f"{path} cannot be reached ({error.strerror}); check its address: it has to be a shorter path, or "
-            "one that is open to who runs the hub"
+            f"{path} cannot be reached ({error.strerror}); check its address: it has to be a shorter path, "
+            "or one that is open to who runs the hub"
         ) from error
     if not stat.S_ISREG(mode):
         raise BadDatabase(
