@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from attrs import asdict, evolve, field, frozen
 from starlette.applications import Starlette
-from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from statesync.hub.access import tokens
@@ -37,6 +36,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _DRAIN_SECONDS = 30
+_COULD_NOT_START = 3
+"""The exit code of a process of uvicorn's that could not start."""
 _PAUSE = 1.0
 """Seconds between two attempts of a worker to open its hub."""
 
@@ -188,7 +189,7 @@ def _run_alone(config: uvicorn.Config, listener: socket.socket, tell: Callable[[
 def _run_several(config: uvicorn.Config, listener: socket.socket, tell: Callable[[], object]) -> None:
     supervisor = _Supervisor(config, listener, tell)
     supervisor.run()
-    if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
+    if any(process.exitcode == _COULD_NOT_START for process in supervisor.processes):
         raise HubError("a process of the hub could not start; what it has logged says why")
 
 
