@@ -205,14 +205,17 @@ def test_epoch_says_what_is_wrong(url: str) -> None:
 def server(postgres: str) -> Iterator[Callable[[str], str]]:
     """Make a hub on PostgreSQL and a user ``poor`` of it; return the address that he has."""
     name, url = f"poor_{os.getpid()}", empty_schema(postgres)
+    schema = url.rpartition("%3D")[2]
     prepare(url)
     with psycopg.connect(postgres, autocommit=True) as owner:
 
         def make(limits: str) -> str:
             owner.execute(f"CREATE ROLE {name} LOGIN {limits}")
+            owner.execute(f"GRANT USAGE ON SCHEMA {schema} TO {name}")
             return f"{url}&user={name}"
 
         yield make
+        owner.execute(f"DROP OWNED BY {name}")
         owner.execute(f"DROP ROLE {name}")
 
 

@@ -81,7 +81,8 @@ def prepare(url: str, *, distributed: bool = False) -> int:
         return _prepare(url, distributed=False)
     except BaseException:
         if is_new:
-            path.unlink(missing_ok=True)
+            for ending in ("", "-wal", "-shm"):  # SQLite removes its own with the last cursor alone
+                path.with_name(path.name + ending).unlink(missing_ok=True)
         raise
 
 
@@ -99,6 +100,10 @@ def check_writable(url: str) -> None:
 
 def is_file(path: Path) -> bool:
     """Tell whether a SQLite file is there; raise ``BadDatabase`` for what is none, and cannot become one."""
+    try:
+        path = path.absolute()
+    except FileNotFoundError as error:
+        raise BadDatabase("the working folder is gone; change into one that is there") from error
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
