@@ -172,9 +172,10 @@ def test_a_hub_whose_disk_takes_no_writes_is_not_ready(sqlite_hub: Hub) -> None:
 def test_a_push_that_has_met_a_full_disk_is_told_by_readiness_at_once_and_until_a_row_fits(
     sqlite_hub: Hub,
 ) -> None:
-    push(sqlite_hub)
     sqlite_hub.check_ready()
+    push(sqlite_hub, 1, 50_000)  # takes the pages that the question has left free
     with no_more_pages(sqlite_hub):
+        sqlite_hub.check_ready()  # a second has not passed, and nothing was refused
         assert refusal(lambda: push(sqlite_hub, 2, 100_000))[:2] == (507, "storage_full")
         for _ in range(3):
             assert refusal(sqlite_hub.check_ready)[:2] == (507, "storage_full")
