@@ -7,6 +7,7 @@ be is wrong usage, and is refused before anything is opened. The API refuses the
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import click
 
@@ -19,7 +20,7 @@ LONGEST_WORD = 1 << 17
 """Characters of the longest word that Linux passes on to a program."""
 
 
-class Text(click.ParamType):
+class Text(click.types.StringParamType):
     """A text of ``least`` to ``most`` characters, which UTF-8 and PostgreSQL can write.
 
     What is refused is not shown: it may be an address with a password.
@@ -47,7 +48,7 @@ class Secret(Text):
         return value
 
 
-class Duration(click.ParamType):
+class Duration(click.types.IntParamType):
     """A time such as ``12h`` or ``90d``, from ``least`` to ``most``; its value are seconds."""
 
     name = "duration"
@@ -55,11 +56,11 @@ class Duration(click.ParamType):
     def __init__(self, least: str, most: str) -> None:
         self.least, self.most = least, most
 
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> int:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return the seconds, or refuse what is no time or out of bounds."""
-        seconds = _seconds(value)
+        seconds = _seconds(str(value))
         if seconds is None:
-            self.fail(f"{value[:40]!r} is no time such as 30m, 12h or 90d.", param, ctx)
+            self.fail(f"{str(value)[:40]!r} is no time such as 30m, 12h or 90d.", param, ctx)
         if not (_seconds(self.least) or 0) <= seconds <= (_seconds(self.most) or 0):
             self.fail(f"{value} is out of bounds; give {self.least} to {self.most}.", param, ctx)
         return seconds

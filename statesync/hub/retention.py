@@ -44,7 +44,7 @@ def _in_range(_owner: object, _option: Attribute[float], value: float) -> None:
 class Retention:
     """Deletes are remembered for ``seconds``, counted in whole days. Raises ``ValueError`` out of range."""
 
-    seconds: float = field(default=90 * DAY, validator=_in_range)
+    seconds: float = field(default=90.0 * DAY, validator=_in_range)
     clock: Callable[[], float] = field(default=time.time, eq=False)
 
     def mark_and_purge(self, database: Database, space: str, head: int) -> None:

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -37,7 +38,7 @@ def parameters(command: click.Command, name: str) -> Iterator[tuple[str, click.P
 PARAMETERS = dict(each for name, listed in LISTED.items() for each in parameters(listed.load(), name))
 
 
-def kinds(parameter: click.Parameter) -> list[click.ParamType]:
+def kinds(parameter: click.Parameter) -> list[Any]:
     return [*parameter.type.types] if isinstance(parameter.type, click.Tuple) else [parameter.type]
 
 
@@ -146,11 +147,24 @@ def test_a_secret_that_is_wrong_is_shown_nowhere(command: str, secret: str, data
         assert b"hunter2" not in file.read_bytes(), file
 
 
+TOKEN_OF_A_FILE = "acme~id~hunter2\n"
+
+
 def test_a_token_whose_file_ends_its_line_is_the_token(database: Path) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
-        ran = call("sync", database, "--remote", url, "--space", "s", STATESYNC_TOKEN="acme~id~hunter2\n")
+        ran = call(
+            "sync",
+            database,
+            "--remote",
+            url,
+            "--space",
+            "s",
+            "--attempts",
+            "1",
+            STATESYNC_TOKEN=TOKEN_OF_A_FILE,
+        )
     assert "cannot be reached" in ran.err
     assert "hunter2" not in ran.out + ran.err
 

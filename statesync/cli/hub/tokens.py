@@ -16,21 +16,11 @@ from statesync.hub.access.tokens import LAST_EXPIRY, TokenRow
 _space = click.option("--space", required=True, type=NAME, help="The space that the token opens.")
 
 
-class _Rights(click.ParamType):
-    """The rights that a token grants."""
-
-    name = "rights"
-
-    def convert(
-        self, value: str | frozenset[Right], param: click.Parameter | None, ctx: click.Context | None
-    ) -> frozenset[Right]:
-        """Return the rights, or refuse what are none."""
-        if isinstance(value, frozenset):
-            return value
-        try:
-            return frozenset(Right(word.strip()) for word in value.split(","))
-        except ValueError:
-            self.fail(f"{value[:40]!r} is not read, write, or read,write.", param, ctx)
+def _granted(_ctx: click.Context, _option: click.Parameter, given: str) -> frozenset[Right]:
+    try:
+        return frozenset(Right(word.strip()) for word in given.split(","))
+    except ValueError as error:
+        raise click.BadParameter(f"{given[:40]!r} is not read, write, or read,write") from error
 
 
 @click.group()
@@ -42,7 +32,12 @@ def token() -> None:
 @database_option
 @_space
 @click.option(
-    "--rights", default="read,write", show_default=True, type=_Rights(), help="read, write, or both."
+    "--rights",
+    default="read,write",
+    show_default=True,
+    type=TEXT,
+    callback=_granted,
+    help="read, write, or both.",
 )
 @click.option(
     "--object", "objects", multiple=True, type=NAME, help="Only this object; may be given more than once."

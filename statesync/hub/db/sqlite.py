@@ -41,8 +41,8 @@ ON CONFLICT (space, object, key) DO UPDATE SET
 """
 
 
-_OF_A_DEVICE = "statesync_meta"
-_OWN_TABLES = f"SELECT name FROM sqlite_master WHERE name IN ('hub_meta', '{_OF_A_DEVICE}')"
+# A device's begin like that.
+_OWN_TABLES = "SELECT name FROM sqlite_master WHERE name = 'hub_meta' OR name GLOB 'statesync[_]*'"
 
 _PROBE = """
 INSERT INTO hub_meta VALUES ('ready', randomblob(?)) ON CONFLICT (name) DO UPDATE SET value = excluded.value
@@ -115,7 +115,7 @@ class SqliteDialect:
     def check_usable(self, pool: Pool) -> None:
         """Refuse a device's database; SQLite turns texts into whatever its file is in."""
         found = {name for (name,) in pool.execute_sql(_OWN_TABLES, ()).fetchall()}
-        if found == {_OF_A_DEVICE}:
+        if found and "hub_meta" not in found:
             raise BadDatabase(
                 "the database is a device's; check its address, and give the hub a file of its own, which "
                 "statesync hub init makes"
