@@ -62,7 +62,7 @@ def test_the_search_finds_them() -> None:
 
 @pytest.fixture(autouse=True)
 def log_as_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logging.root, "handlers", [])
+    monkeypatch.setattr(logging.getLogger("statesync"), "propagate", False)
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ ASKS = {"token list"}
 @pytest.fixture(autouse=True)
 def log_as_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let warnings go where they go without pytest: to standard error, beside the one line."""
-    monkeypatch.setattr(logging.root, "handlers", [])
+    monkeypatch.setattr(logging.getLogger("statesync"), "propagate", False)
 
 
 def hub(*arguments: object) -> Ran:
