@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -58,11 +57,6 @@ def test_the_search_finds_them() -> None:
     found = {"sync batch_size", "resolve number", "hub token create label", "hub serve limit_body"}
     assert found < PARAMETERS.keys()
     assert sum(isinstance(kind, Text) for one in PARAMETERS.values() for kind in kinds(one)) > 10
-
-
-@pytest.fixture(autouse=True)
-def log_as_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logging.getLogger("statesync"), "propagate", False)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import socket
 import sqlite3
@@ -36,12 +35,6 @@ COMMANDS = {
 }
 ASKS = {"token list"}
 """Those that write nothing."""
-
-
-@pytest.fixture(autouse=True)
-def log_as_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let warnings go where they go without pytest: to standard error, beside the one line."""
-    monkeypatch.setattr(logging.getLogger("statesync"), "propagate", False)
 
 
 def hub(*arguments: object) -> Ran:
@@ -317,10 +310,25 @@ def test_a_disk_that_is_full_is_one_line(tmp_path: Path, monkeypatch: pytest.Mon
         patch.setattr(sqlite, "_PRAGMAS", full)
         assert_one_line(hub("init", "--database", url), "full", "free some space")
         assert list(tmp_path.iterdir()) == []
+
+
+FULL_DISK = """
+import sys
+from statesync.cli.commands import commands
+from statesync.hub.db import sqlite
+sqlite._PRAGMAS["max_page_count"] = 1
+commands.main(sys.argv[1:])
+"""
+
+
+def test_what_the_log_says_of_it_is_no_second_line(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/hub.db"
     prepare(url)
-    monkeypatch.setattr(sqlite, "_PRAGMAS", full)
-    large = ["token", "create", "--space", "s", "--label", "x" * 20_000]
-    assert_one_line(hub(*large, "--database", url), "no room left", "storage_full")
+    create = ["hub", "token", "create", "--space", "s", "--label", "x" * 20_000, "--database", url]
+    ended = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, *create], capture_output=True, text=True, timeout=60
+    )
+    assert_one_line(Ran(ended.returncode, ended.stdout, ended.stderr), "no room left", "storage_full")
 
 
 SOMEBODY_ELSE = """
