@@ -28,7 +28,7 @@ from statesync.wire import Feed
 
 from ..devices import Device, delete, upsert
 
-TABLES = ["space", "record", "receipt", "reader", "token", "mark"]
+TABLES = ["space", "record", "receipt", "token", "mark"]
 
 
 @pytest.mark.parametrize(
