@@ -112,11 +112,10 @@ class Device:
     ``in_doubt`` that the hub may have applied it. ``rereading`` is why the feed is read from the start,
     ``reread_from`` the cursor before that, ``missed_from`` how far deletes of other records than the ``seen``
     ones are known, whose keys were met since, ``begun`` the hub's head when it began, while a read from the
-    start, the first one too, goes on. ``ahead`` are the versions
-    of records that are here in another one than the cursor says: what came with the answer to an upload,
-    and the old rows of what is in quarantine. ``rules`` are those of the table, ``held`` is what does not fit
-    it. ``committed`` has the batches that the running session's journal shows as committed. ``looks`` counts
-    how often each object was described.
+    start, the first one too, goes on. ``ahead`` are the versions of records that are here in another one than
+    the cursor says: what came with the answer to an upload, and the old rows of what is in quarantine.
+    ``rules`` are those of the table, ``held`` is what does not fit it. ``committed`` has the batches that the
+    running session's journal shows as committed. ``looks`` counts how often each object was described.
 
     For the promises alone: ``typed`` is what the user entered, ``received`` what came from the feed.
     """

@@ -84,8 +84,8 @@ class Hub:
     ``epochs`` counts the epochs that were ever begun: a restored backup does not know of the later ones, but
     gives out no epoch twice. ``takes`` are the objects that records may belong to (None: any), ``most`` the
     bytes of a record's JSON, ``carries`` the bytes of records after which an answer carries no more of them:
-    a page, or verdicts.
-    ``paces`` says that there is a pause between two epochs, ``pauses`` that it is not over.
+    a page, or verdicts. ``paces`` says that there is a pause between two epochs, ``pauses`` that it is not
+    over.
     """
 
     id: str = "hub"
