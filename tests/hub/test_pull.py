@@ -281,7 +281,7 @@ def test_what_an_older_device_was_told_before_the_delete_does_not_do(victim: Dev
     assert refused(victim, {"cursor": 4, "own": True}, head=9) == (410, "horizon_passed")
 
 
-def test_a_pull_writes_nothing_and_waits_for_no_writer(service: Service, victim: Device) -> None:
+def test_a_pull_waits_for_no_writer(service: Service, victim: Device) -> None:
     names = ["Airport", *(f"Object{n}" for n in range(20))]
     database, told = service.hub.database, list[int]()
 
