@@ -568,7 +568,7 @@ def keeps_no_log_of_what_it_replaces(_: Callable[..., Device]) -> Callable[..., 
 
 
 def compares_nothing(_: Callable[..., Asked]) -> Callable[..., Asked]:
-    return lambda known: Asked(known.client, (0, None, 0, 0))
+    return lambda known: Asked(known.client, (0, None, 0, 0, 0))
 
 
 def keeps_what_waits(emptied: Callable[..., Device]) -> Callable[..., Device]:

@@ -174,7 +174,7 @@ def test_a_pull_of_a_known_space_only_reads(new_database: Callable[[], str], dev
         hub.pull("one", json.dumps(device.pull_document(objects, 1, client=client, number=0)).encode())
     hub.close()
     assert any("record" in statement for statement in seen)
-    writes = re.compile(r"INSERT|UPDATE|DELETE|IMMEDIATE", re.IGNORECASE)
+    writes = re.compile(r"\b(INSERT|UPDATE|DELETE|IMMEDIATE)\b")
     assert [statement for statement in seen if writes.search(statement)] == []
 
 
