@@ -64,6 +64,8 @@ class Client:
     head: int = 0
     last: Push | None = None
     cursors: dict[str, int] = field(factory=lambda: dict.fromkeys(OBJECTS, 0))
+    begun: int = 0
+    """Where the hub's head was when it began to read."""
     held: dict[str, Any] = field(factory=dict)
 
 
@@ -136,11 +138,14 @@ class SpaceMachine(RuleBasedStateMachine):
         own=st.booleans(),
         filtered=st.booleans(),
         limit=st.integers(1, 4),
+        begun=st.integers(0, 9),
     )
-    def pull(self, name: str, cursors: dict[str, int], own: bool, filtered: bool, limit: int) -> None:
-        feeds = [
-            Feed(key, self.version(at), own, FILTER if filtered else None) for key, at in cursors.items()
-        ]
+    def pull(
+        self, name: str, cursors: dict[str, int], own: bool, filtered: bool, limit: int, begun: int = 0
+    ) -> None:
+        """Whoever says nothing of where it began is a device of an older version."""
+        wanted, began = FILTER if filtered else None, self.version(begun)
+        feeds = [Feed(key, self.version(at), own, wanted, began) for key, at in cursors.items()]
         self.ask(self.clients[name], feeds, limit)
 
     @rule(name=st.sampled_from(READERS), pages=st.integers(1, 4), limit=st.integers(1, 3))
@@ -148,13 +153,15 @@ class SpaceMachine(RuleBasedStateMachine):
         """Some pages on: what a device holds changes by pages alone, and is in the end what the hub has."""
         client = self.clients[name]
         for _ in range(pages):
-            page = self.ask(client, [Feed(key, at, own=True) for key, at in client.cursors.items()], limit)
+            cursors = client.cursors.items()
+            page = self.ask(client, [Feed(key, at, True, None, client.begun) for key, at in cursors], limit)
             if isinstance(page, Refusal):
                 client.cursors, client.held = dict.fromkeys(OBJECTS, 0), {}
                 return
             for entry in page.entries:
                 told = {"object": entry.object, "key": entry.key}
                 apply(client.held, {"changes": [told | _data(entry.data)]})
+            client.begun = client.begun if any(client.cursors.values()) else page.head
             client.cursors = dict(page.cursors)
             if not page.more:
                 living = {f"{each.object}/{each.key}": each.data for each in self.model.records}
@@ -336,7 +343,8 @@ def _change(change: Change) -> dict[str, Any]:
 
 def _feed(feed: Feed) -> dict[str, Any]:
     wanted = {name: list(values) for name, values in feed.filter or ()}
-    return {"cursor": feed.cursor, "own": feed.own} | ({"filter": wanted} if feed.filter else {})
+    begun = {"begun": feed.begun} if feed.begun else {}
+    return {"cursor": feed.cursor, "own": feed.own} | ({"filter": wanted} if feed.filter else {}) | begun
 
 
 def _data(data: Fields | None) -> dict[str, Any]:

@@ -520,7 +520,7 @@ def test_conflicts_come_with_and_without_their_records() -> None:
 
 def compare_nothing(device: Device) -> Asked:
     """Say that all was asked for from the same place."""
-    return Asked(device.client, (0, None, 0, 0))
+    return Asked(device.client, (0, None, 0, 0, 0))
 
 
 def in_every_policy(scenario: Scenario) -> set[str]:

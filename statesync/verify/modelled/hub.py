@@ -82,10 +82,10 @@ class Hub:
     """One space. ``purged_through`` is the version of the newest tombstone that was forgotten.
 
     ``epochs`` counts the epochs that were ever begun: a restored backup does not know of the later ones, but
-    gives out no epoch twice. ``first_reads`` has (client, object, ``purged_through`` when it began to read).
-    ``takes`` are the objects that records may belong to (None: any), ``most`` the bytes of a record's JSON,
-    ``carries`` the bytes of records after which an answer carries no more of them: a page, or verdicts.
-    ``paces`` says that there is a pause between two epochs, ``pauses`` that it is not over.
+    gives out no epoch twice. ``takes`` are the objects that records may belong to (None: any), ``most`` the
+    bytes of a record's JSON, ``carries`` the bytes of records after which an answer carries no more of them:
+    a page, or verdicts. ``paces`` says that there is a pause between two epochs, ``pauses`` that it is not
+    over.
     """
 
     id: str = "hub"
@@ -95,7 +95,6 @@ class Hub:
     purged_through: int = 0
     records: tuple[Record, ...] = ()
     receipts: tuple[Receipt, ...] = ()
-    first_reads: tuple[tuple[str, str, int], ...] = ()
     takes: tuple[str, ...] | None = None
     most: int = 1 << 20
     paces: bool = False
@@ -252,22 +251,25 @@ def pull(hub: Hub, request: Pull, *, may_write: bool = True) -> tuple[Hub, Page 
         return hub, refusal
     if _has_missed_deletes(hub, request, last):
         return hub, Refusal(HORIZON_PASSED)
-    page = _page(hub, request, last)
-    return _with_first_reads(hub, request, page), page
+    return hub, _page(hub, request, last)
 
 
 def _has_missed_deletes(hub: Hub, request: Pull, last: int) -> bool:
-    """Tell whether a delete that follows one of the cursors is forgotten.
+    """Tell whether a delete may be forgotten of a record that the device has.
 
-    A first read that began after the last purge has missed none. What a device uploaded before it read
-    anything may have been deleted since.
+    A read from the start has missed none of those that were made before it began. A device that does not say
+    where that was has read its own writes, too, and was told a head since. What a device uploaded before it
+    read anything may have been deleted since.
     """
     if not hub.purged_through or all(feed.cursor >= hub.head for feed in request.feeds):
         return False
     if last and any(feed.cursor == 0 and not feed.own for feed in request.feeds):
         return True
-    below = [feed.object for feed in request.feeds if 0 < feed.cursor < hub.purged_through]
-    return any((request.client, name, hub.purged_through) not in hub.first_reads for name in below)
+    for feed in request.feeds:
+        unsaid = request.head if feed.own else 0
+        if feed.cursor and max(feed.cursor, feed.begun or unsaid) < hub.purged_through:
+            return True
+    return False
 
 
 def _page(hub: Hub, request: Pull, last: int) -> Page:
@@ -315,18 +317,3 @@ def _entry(record: Record, feed: Feed, last: int) -> Entry | None:
 def _matches(data: Fields, feed: Feed) -> bool:
     known = dict(data)
     return all(known.get(name) in values for name, values in feed.filter or ())
-
-
-def _with_first_reads(hub: Hub, request: Pull, page: Page) -> Hub:
-    """Remember the first reads that this page leaves below what was purged."""
-    reached = dict(page.cursors)
-    begun = {
-        (request.client, feed.object)
-        for feed in request.feeds
-        if feed.cursor == 0 and 0 < reached[feed.object] < hub.purged_through
-    }
-    if not begun:
-        return hub
-    others = tuple(each for each in hub.first_reads if each[:2] not in begun)
-    noted = tuple((*each, hub.purged_through) for each in sorted(begun))
-    return evolve(hub, first_reads=(*others, *noted))

@@ -28,7 +28,7 @@ from statesync.wire import Feed
 
 from ..devices import Device, delete, upsert
 
-TABLES = ["space", "record", "receipt", "reader", "token", "mark"]
+TABLES = ["space", "record", "receipt", "token", "mark"]
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_every_statement_names_the_space(new_database: Callable[[], str], device
         hub.push("one", json.dumps(device.push_document(*changes, **more)).encode())
 
     def pull(cursor: int, **more: Any) -> None:
-        objects = {name: {"cursor": cursor} for name in ("Airport", "Country")}
+        objects = {name: {"cursor": cursor, "begun": 4} for name in ("Airport", "Country")}
         document = device.pull_document(objects, 1, client="reader", **more)
         hub.pull("one", json.dumps(document).encode())
 
@@ -158,6 +158,24 @@ def test_every_statement_names_the_space(new_database: Callable[[], str], device
     touching = [statement for statement in seen if re.search(rf"\b({'|'.join(TABLES)})\b", statement)]
     assert len(touching) > 20
     assert [statement for statement in touching if not names_the_space(statement)] == []
+
+
+def test_a_pull_of_a_known_space_only_reads(new_database: Callable[[], str], device: Device) -> None:
+    """Also one that begins to read below what was purged, of objects that nobody knows, in any name."""
+    hub = Hub(new_database(), connections=1)
+    for changes in ([upsert("a", {}), upsert("b", {}), upsert("c", {})], [delete("a")]):
+        hub.push("one", json.dumps(device.push_document(*changes)).encode())
+        device.number += 1
+    assert hub.purge("one", 4) == 1
+    seen: list[str] = []
+    statements_of(hub.database, seen)
+    objects = {name: {"cursor": 0} for name in ("Airport", "Country")}
+    for client in ("ann", "bob"):
+        hub.pull("one", json.dumps(device.pull_document(objects, 1, client=client, number=0)).encode())
+    hub.close()
+    assert any("record" in statement for statement in seen)
+    writes = re.compile(r"\b(INSERT|UPDATE|DELETE|IMMEDIATE)\b")
+    assert [statement for statement in seen if writes.search(statement)] == []
 
 
 @pytest.mark.parametrize(
