@@ -13,9 +13,10 @@ from attrs import frozen
 
 from statesync.filters import Filter
 from statesync.hub import epochs, spaces
-from statesync.hub.db.database import Database, FeedRow, Statement
+from statesync.hub.db.database import Database, FeedRow
 from statesync.hub.epochs import Step
 from statesync.hub.errors import Refused, horizon_passed
+from statesync.hub.feeds import Read, Reading, has_nothing
 from statesync.hub.limits import HubLimits
 from statesync.hub.requests import fields_of
 from statesync.hub.spaces import ClientState
@@ -23,10 +24,6 @@ from statesync.wire import Entry, Feed, Page, Pull
 
 _OUT_OF_RANGE = object()
 """A number that nothing that can be asked for equals."""
-
-_FEED = """
-SELECT object, key, version, deleted, data FROM record
-WHERE space = ? AND object = ? AND version > ? AND version <= ?"""
 
 _FIRST_READS = "SELECT object FROM reader WHERE space = ? AND client = ? AND horizon = ?"
 _REMEMBER = """
@@ -44,7 +41,7 @@ class PageAnswer:
 
     page: bytes
     records: int
-    """How many were read for it, with those that a filter hides."""
+    """What was read for it, in records: with those that a filter hides, and a tenth of those passed over."""
     purged_through: int
     first_reads: tuple[str, ...]
 
@@ -60,7 +57,7 @@ def answer(
     with database.connection():
         state = _readable_state(database, space, request, limits, may_begin)
         if state is not None and not _is_behind(state, request):
-            return _answer(state, request, [], more=False)  # the commonest pull is one statement
+            return _answer(state, request, Read([], state.head))  # the commonest pull is one statement
         with database.snapshot():
             state = _readable_state(database, space, request, limits, may_begin)
             if state is None:
@@ -85,18 +82,6 @@ def remember_first_reads(database: Database, space: str, client: str, read: Page
     """Note how far deletes were purged when the client began to read its unfinished objects."""
     for name in read.first_reads:
         database.run(_REMEMBER, space, client, name, read.purged_through)
-
-
-def feed_query(space: str, client: str, name: str, feed: Feed, state: ClientState) -> Statement:
-    """Return the query of one feed up to the head: a stretch of its own in the index."""
-    sql = _FEED
-    parameters: list[object] = [space, name, feed.cursor, state.head]
-    if _has_nothing(state, feed):
-        sql += " AND NOT deleted"
-    if not feed.own:
-        sql += " AND writer <> ?"
-        parameters.append(client)
-    return sql, parameters
 
 
 def passes(key: str, text: bytes, wanted: Filter) -> bool:
@@ -124,14 +109,6 @@ def _is_behind(state: ClientState, request: Pull) -> bool:
     return any(feed.cursor < state.head for feed in request.objects.values())
 
 
-def _has_nothing(state: ClientState, feed: Feed) -> bool:
-    """Tell whether the device has no record of this feed, so that there is nothing to delete on it.
-
-    A device that has uploaded, or that is re-reading, may already have records.
-    """
-    return feed.cursor == 0 and not feed.own and state.number == 0
-
-
 def _check_deletes_kept(database: Database, space: str, state: ClientState, request: Pull) -> None:
     """Raise the 410 if deletes that follow one of the cursors are no longer kept.
 
@@ -155,25 +132,17 @@ def _read_page(
     database: Database, space: str, state: ClientState, request: Pull, limits: HubLimits
 ) -> PageAnswer:
     limit = min(request.limit or limits.default_page, limits.page)
-    feeds = [
-        feed_query(space, request.client, name, feed, state)
-        for name, feed in request.objects.items()
-        if feed.cursor < state.head
-    ]
-    if not feeds:
-        return _answer(state, request, [], more=False)
-    rows, more = database.dialect.page(database.pool, feeds, limit, limits.page_bytes)
-    return _answer(state, request, rows, more=more)
+    read = Reading(database, space, state, request, limits.page_bytes).page(limit)
+    return _answer(state, request, read)
 
 
-def _answer(state: ClientState, request: Pull, rows: list[FeedRow], *, more: bool) -> PageAnswer:
-    reached = rows[-1][2] if more else state.head
-    cursors = {name: max(feed.cursor, reached) for name, feed in request.objects.items()}
-    entries = _entries(rows, request, state)
+def _answer(state: ClientState, request: Pull, read: Read) -> PageAnswer:
+    cursors = {name: max(feed.cursor, read.reached) for name, feed in request.objects.items()}
+    entries, more = _entries(read.rows, request, state), read.reached < state.head
     page = msgspec.json.encode(Page(state.hub, state.epoch, state.head, entries, cursors, more))
     begun = (name for name, feed in request.objects.items() if feed.cursor == 0)
     unfinished = tuple(name for name in begun if 0 < cursors[name] < state.purged_through)
-    return PageAnswer(page, len(rows), state.purged_through, unfinished)
+    return PageAnswer(page, read.records, state.purged_through, unfinished)
 
 
 def _entries(rows: Iterable[FeedRow], request: Pull, state: ClientState) -> list[Entry]:
@@ -196,7 +165,7 @@ def _filtered(row: FeedRow, feed: Feed, wanted: Filter, state: ClientState) -> E
         return Entry(name, key, version, deleted=True)
     text = data.encode()
     if not wanted.is_open and not passes(key, text, wanted):
-        return None if _has_nothing(state, feed) else Entry(name, key, version, deleted=True)
+        return None if has_nothing(state, feed) else Entry(name, key, version, deleted=True)
     return Entry(name, key, version, data=msgspec.Raw(text))
 
 

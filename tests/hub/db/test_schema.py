@@ -16,13 +16,13 @@ from statesync.hub import (
     create_token,
     list_tokens,
     prepare,
-    pull,
     revoke_token,
 )
 from statesync.hub.db import postgres, schema
 from statesync.hub.db.database import Database
 from statesync.hub.db.opening import open_database
 from statesync.hub.errors import BadDatabase, CannotDistribute
+from statesync.hub.feeds import count_query, feed_query
 from statesync.hub.spaces import ClientState
 from statesync.wire import Feed
 
@@ -204,11 +204,14 @@ def filled(hub: Hub, device: Device) -> Hub:
 def test_a_page_is_read_in_the_order_of_its_index(filled: Hub) -> None:
     wanted = {"Airport": Feed(0), "Country": Feed(5, own=True)}
     state = ClientState("hub", "epoch", 3000, 0, 0, 0, None, None)
-    feeds = [pull.feed_query("one", "client", name, feed, state) for name, feed in wanted.items()]
-    sql, parameters = filled.database.dialect.merged(feeds, 11)
-    plan = plan_of(filled, sql.replace("?", filled.database.pool.param), parameters)
-    assert plan.count("record_feed") == 2
-    assert not re.search(r"Sort  |TEMP B-TREE|SCAN record\b|Seq Scan", plan), plan
+    for queries in (
+        [feed_query("one", "client", name, feed, state, 3000) for name, feed in wanted.items()],
+        [count_query("one", name, feed, state) for name, feed in wanted.items()],
+    ):
+        sql, parameters = filled.database.dialect.merged(queries, 11)
+        plan = plan_of(filled, sql.replace("?", filled.database.pool.param), parameters)
+        assert plan.count("record_feed") == 2
+        assert not re.search(r"Sort  |TEMP B-TREE|SCAN record\b|Seq Scan", plan), plan
 
 
 def test_postgres_finds_records_by_their_key(postgres_hub: Hub, device: Device) -> None:
