@@ -14,7 +14,7 @@ from statesync.hub.spaces import ClientState
 from statesync.wire import Feed, Pull
 
 LOOKS = 10
-"""How many records a page looks at for each that it may have: to pass over one costs a tenth of sending it."""
+"""Records that a page looks at for each that it may have: to pass over one costs a tenth of sending it."""
 
 FEW = 1000
 """Records that any page may look at."""
@@ -40,9 +40,7 @@ def has_nothing(state: ClientState, feed: Feed) -> bool:
     return feed.cursor == 0 and not feed.own and state.number == 0
 
 
-def feed_query(
-    space: str, client: str, name: str, feed: Feed, state: ClientState, through: int
-) -> Statement:
+def feed_query(space: str, client: str, name: str, feed: Feed, state: ClientState, through: int) -> Statement:
     """Return the query of one feed up to the version ``through``: a stretch of its own in the index."""
     sql = f"SELECT object, key, version, deleted, data {_STRETCH}"
     parameters: list[object] = [space, name, feed.cursor, through]

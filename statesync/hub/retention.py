@@ -1,9 +1,9 @@
 """How long deletes are remembered. A device that was away for longer reads everything again (410).
 
-A mark says which version a space had reached on a day. A push that makes tombstones purges old ones, under the
-lock that it holds anyway, and some at a time: others wait for that lock. So nothing runs on its own, and a push
-without deletes has nothing to do. What is too old is forgotten at once, as far as devices are told: however
-many pushes it takes until the last tombstone is gone, they read again once.
+A mark says which version a space had reached on a day. A push that makes tombstones purges old ones, under
+the lock that it holds anyway, and some at a time: others wait for that lock. So nothing runs on its own, and
+a push without deletes has nothing to do. What is too old is forgotten at once, as far as devices are told:
+however many pushes it takes until the last tombstone is gone, they read again once.
 
 The wall clock decides how long deletes are kept, never their order. Marks only go forward: a clock that jumps
 back keeps deletes for longer, and one that jumps ahead costs devices a second read.
@@ -84,7 +84,8 @@ def purge(database: Database, space: str, through: int, most: int) -> int:
     if last is None:
         return 0
     spaces.move_purged_through(database, space, last)
-    return int(database.run(f"DELETE {_TOMBSTONES}", space, _end_of_step(database, space, last, most)).rowcount)
+    end = _end_of_step(database, space, last, most)
+    return int(database.run(f"DELETE {_TOMBSTONES}", space, end).rowcount)
 
 
 def _end_of_step(database: Database, space: str, last: int, most: int) -> int:

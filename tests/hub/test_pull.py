@@ -292,7 +292,7 @@ def cursors_of_all_pages(device: Device, limit: int, *names: str) -> list[tuple[
     pages: list[tuple[int, list[str], bool]] = []
     while not pages or pages[-1][2]:
         at = pages[-1][0] if pages else 0
-        page = device.pull(dict.fromkeys(names, {"cursor": at}), limit)
+        page = device.pull({name: {"cursor": at} for name in names}, limit)
         assert set(page["cursors"].values()) == {page["cursors"][names[0]]}
         pages.append((page["cursors"][names[0]], keys(page), page["more"]))
     return pages

@@ -73,9 +73,9 @@ class Share:
 class Line:
     """Requests of one kind: so many ``at_once``, the others behind them.
 
-    Tokens take turns. The requests of one follow in the order in which they came, and no more than ``most`` of
-    them wait. ``who`` has them: a space, or the hub. Waiting requests hold no thread and no connection, which
-    others need.
+    Tokens take turns. The requests of one follow in the order in which they came, and no more than ``most``
+    of them wait. ``who`` has them: a space, or the hub. Waiting requests hold no thread and no connection,
+    which others need.
     """
 
     most: int
@@ -184,9 +184,7 @@ class Door:
         """
         return self._line_of(space, "surveys", self._surveys.patience), self._surveys
 
-    def _line_of(
-        self, space: str, what: str, patience: float, most: int = 0, at_once: int = 1
-    ) -> Line:
+    def _line_of(self, space: str, what: str, patience: float, most: int = 0, at_once: int = 1) -> Line:
         line = self._lines.get((what, space))
         if line is None:
             line = Line(most or self.limits.line, patience, "the space", what, at_once)

@@ -29,8 +29,8 @@ from statesync import (
     Phase,
     Store,
     SyncCancelled,
-    SyncMode,
     SyncOptions,
+    SyncType,
     UnknownObject,
     WrongHub,
 )
@@ -97,7 +97,7 @@ def test_a_device_goes_on_over_pages_that_are_empty(
     monkeypatch.setattr(feeds, "FEW", 3)
     monkeypatch.setattr(feeds, "LOOKS", 1)
     here.add(12, first=20)
-    here.sync(mode=SyncMode.UPLOAD_ONLY)
+    here.sync(sync_type=SyncType.UPLOAD_ONLY)
     there.add(1, first=90)
     there.sync()
     before = len(gate.seen)
