@@ -14,9 +14,9 @@ from attrs import frozen
 from statesync.filters import Filter
 from statesync.hub import epochs, spaces
 from statesync.hub.db.database import Database, FeedRow
+from statesync.hub.db.feeds import Feeds, Read, Wanted
 from statesync.hub.epochs import Step
 from statesync.hub.errors import Refused, horizon_passed
-from statesync.hub.feeds import Read, Reading, has_nothing
 from statesync.hub.limits import HubLimits
 from statesync.hub.requests import fields_of
 from statesync.hub.spaces import ClientState
@@ -109,6 +109,14 @@ def _is_behind(state: ClientState, request: Pull) -> bool:
     return any(feed.cursor < state.head for feed in request.objects.values())
 
 
+def _has_nothing(state: ClientState, feed: Feed) -> bool:
+    """Tell whether the device has no record of this feed, so that there is nothing to delete on it.
+
+    A device that has uploaded, or that is re-reading, may already have records.
+    """
+    return feed.cursor == 0 and not feed.own and state.number == 0
+
+
 def _check_deletes_kept(database: Database, space: str, state: ClientState, request: Pull) -> None:
     """Raise the 410 if deletes that follow one of the cursors are no longer kept.
 
@@ -131,8 +139,15 @@ def _first_reads(database: Database, space: str, client: str, purged_through: in
 def _read_page(
     database: Database, space: str, state: ClientState, request: Pull, limits: HubLimits
 ) -> PageAnswer:
+    wanted = [
+        Wanted(name, feed.cursor, None if feed.own else request.client, _has_nothing(state, feed))
+        for name, feed in request.objects.items()
+        if feed.cursor < state.head
+    ]
+    if not wanted:
+        return _answer(state, request, Read([], state.head))
     limit = min(request.limit or limits.default_page, limits.page)
-    read = Reading(database, space, state, request, limits.page_bytes).page(limit)
+    read = Feeds(database, space, state.head, wanted).page(limit, limits.page_bytes)
     return _answer(state, request, read)
 
 
@@ -165,7 +180,7 @@ def _filtered(row: FeedRow, feed: Feed, wanted: Filter, state: ClientState) -> E
         return Entry(name, key, version, deleted=True)
     text = data.encode()
     if not wanted.is_open and not passes(key, text, wanted):
-        return None if has_nothing(state, feed) else Entry(name, key, version, deleted=True)
+        return None if _has_nothing(state, feed) else Entry(name, key, version, deleted=True)
     return Entry(name, key, version, data=msgspec.Raw(text))
 
 

@@ -18,7 +18,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
-from statesync.hub import Hub, HubLimits, Refused, Right, Rights, feeds
+from statesync.hub import Hub, HubLimits, Refused, Right, Rights
+from statesync.hub.db import feeds
 from statesync.verify.modelled import hub as model
 from statesync.verify.modelled.wire import (
     Accepted,

@@ -22,8 +22,9 @@ class Space:
     numbers: Iterator[int] = Factory(lambda: count(1))
 
     def push(self, op: str, keys: range) -> None:
-        record = {"data": {}} if op == "upsert" else {}
-        changes = [{"object": "A", "key": f"{n}", "op": op, "base": 0} | record for n in keys]
+        changes: list[dict[str, object]] = [{"object": "A", "key": f"{n}", "op": op, "base": 0} for n in keys]
+        for each in changes if op == "upsert" else ():
+            each["data"] = {}
         number = next(self.numbers)
         about = {"client": "c", "number": number, "batch": f"{number}", "hub": None, "epoch": None}
         self.hub.push("away", json.dumps(about | {"changes": changes}).encode())

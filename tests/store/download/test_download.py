@@ -34,7 +34,8 @@ from statesync import (
     UnknownObject,
     WrongHub,
 )
-from statesync.hub import Hub, feeds, prepare, serving
+from statesync.hub import Hub, prepare, serving
+from statesync.hub.db import feeds
 
 KEY = "k00000"
 
