@@ -136,8 +136,8 @@ class Hub:
 
         Devices whose cursors are older have to read everything again. Raises ``Refused``.
         """
-        with failures_as_refusals(), self.database.writing():
-            return retention.purge(self.database, space, through)
+        with failures_as_refusals():
+            return retention.forget(self.database, space, through)
 
     def begin_epoch(self, space: str) -> None:
         """Begin a new epoch in ``space``: every device reads it again, and offers what it lacks.

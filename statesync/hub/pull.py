@@ -13,7 +13,8 @@ from attrs import frozen
 
 from statesync.filters import Filter
 from statesync.hub import epochs, spaces
-from statesync.hub.db.database import Database, FeedRow, Statement
+from statesync.hub.db.database import Database, FeedRow
+from statesync.hub.db.feeds import Feeds, Read, Wanted
 from statesync.hub.epochs import Step
 from statesync.hub.errors import Refused, horizon_passed
 from statesync.hub.limits import HubLimits
@@ -24,10 +25,6 @@ from statesync.wire import Entry, Feed, Page, Pull
 _OUT_OF_RANGE = object()
 """A number that nothing that can be asked for equals."""
 
-_FEED = """
-SELECT object, key, version, deleted, data FROM record
-WHERE space = ? AND object = ? AND version > ? AND version <= ?"""
-
 
 @frozen
 class PageAnswer:
@@ -35,7 +32,7 @@ class PageAnswer:
 
     page: bytes
     records: int
-    """How many were read for it, with those that a filter hides."""
+    """What was read for it, in records: with those that a filter hides, and a tenth of those passed over."""
 
 
 def answer(
@@ -49,7 +46,7 @@ def answer(
     with database.connection():
         state = _readable_state(database, space, request, limits, may_begin)
         if state is not None and not _is_behind(state, request):
-            return _answer(state, request, [], more=False)  # the commonest pull is one statement
+            return _answer(state, request, Read([], state.head))  # the commonest pull is one statement
         with database.snapshot():
             state = _readable_state(database, space, request, limits, may_begin)
             if state is None:
@@ -68,18 +65,6 @@ def renew(
     if step is Step.BEGIN_EPOCH:
         return epochs.begin(database, space, state, claim.seen)
     return step if isinstance(step, Refused) else None
-
-
-def feed_query(space: str, client: str, name: str, feed: Feed, state: ClientState) -> Statement:
-    """Return the query of one feed up to the head: a stretch of its own in the index."""
-    sql = _FEED
-    parameters: list[object] = [space, name, feed.cursor, state.head]
-    if _has_nothing(state, feed):
-        sql += " AND NOT deleted"
-    if not feed.own:
-        sql += " AND writer <> ?"
-        parameters.append(client)
-    return sql, parameters
 
 
 def passes(key: str, text: bytes, wanted: Filter) -> bool:
@@ -137,24 +122,23 @@ def _deletes_known(feed: Feed, request: Pull) -> int:
 def _read_page(
     database: Database, space: str, state: ClientState, request: Pull, limits: HubLimits
 ) -> PageAnswer:
-    limit = min(request.limit or limits.default_page, limits.page)
-    feeds = [
-        feed_query(space, request.client, name, feed, state)
+    wanted = [
+        Wanted(name, feed.cursor, None if feed.own else request.client, _has_nothing(state, feed))
         for name, feed in request.objects.items()
         if feed.cursor < state.head
     ]
-    if not feeds:
-        return _answer(state, request, [], more=False)
-    rows, more = database.dialect.page(database.pool, feeds, limit, limits.page_bytes)
-    return _answer(state, request, rows, more=more)
+    if not wanted:
+        return _answer(state, request, Read([], state.head))
+    limit = min(request.limit or limits.default_page, limits.page)
+    read = Feeds(database, space, state.head, wanted).page(limit, limits.page_bytes)
+    return _answer(state, request, read)
 
 
-def _answer(state: ClientState, request: Pull, rows: list[FeedRow], *, more: bool) -> PageAnswer:
-    reached = rows[-1][2] if more else state.head
-    cursors = {name: max(feed.cursor, reached) for name, feed in request.objects.items()}
-    entries = _entries(rows, request, state)
+def _answer(state: ClientState, request: Pull, read: Read) -> PageAnswer:
+    cursors = {name: max(feed.cursor, read.reached) for name, feed in request.objects.items()}
+    entries, more = _entries(read.rows, request, state), read.reached < state.head
     page = msgspec.json.encode(Page(state.hub, state.epoch, state.head, entries, cursors, more))
-    return PageAnswer(page, len(rows))
+    return PageAnswer(page, read.records)
 
 
 def _entries(rows: Iterable[FeedRow], request: Pull, state: ClientState) -> list[Entry]:

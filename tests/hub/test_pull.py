@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from statesync.hub import Hub, HubLimits
+from statesync.hub import Hub, HubLimits, Refused, Right, Rights
 
 from .devices import Device, Service, apply, delete, upsert
 
@@ -367,3 +367,72 @@ def test_a_page_takes_what_begins_within_its_bytes_and_its_records(
         pages.append(keys(page))
         cursor, more = page["cursors"]["Airport"], page["more"]
     assert pages == expected
+
+
+# -- how far one page looks -------------------------------------------------------------------------------
+
+
+def cursors_of_all_pages(device: Device, limit: int, *names: str) -> list[tuple[int, list[str], bool]]:
+    """Read feeds from the start to their end: of each page the cursor, the keys, and whether it says more."""
+    pages: list[tuple[int, list[str], bool]] = []
+    while not pages or pages[-1][2]:
+        at = pages[-1][0] if pages else 0
+        page = device.pull({name: {"cursor": at} for name in names}, limit)
+        assert set(page["cursors"].values()) == {page["cursors"][names[0]]}
+        pages.append((page["cursors"][names[0]], keys(page), page["more"]))
+    return pages
+
+
+def push_many(device: Device, count: int, *names: str) -> None:
+    device.push(*(upsert(f"{n}", {}, name=names[n % len(names)]) for n in range(count)))
+
+
+def test_a_page_looks_at_so_many_records_that_are_not_for_the_device_and_no_more(
+    device: Device, other: Device
+) -> None:
+    """Ten for each that it may have, and a thousand at least: so far its cursors go, and there is more."""
+    push_many(device, 2500, "Airport", "Country")
+    other.push(upsert("yours", {}, name="Country"))
+    ended = (2501, ["yours"], False)
+    assert cursors_of_all_pages(device, 1, "Airport", "Country") == [
+        (1000, [], True), (2000, [], True), ended,
+    ]  # fmt: skip
+    assert cursors_of_all_pages(device, 200, "Country", "Airport", "None") == [(2000, [], True), ended]
+    assert cursors_of_all_pages(device, 1000, "Airport", "Country") == [ended]
+
+
+def test_a_first_read_looks_at_no_more_deletes_than_at_records(device: Device, other: Device) -> None:
+    push_many(device, 1500, "Airport")
+    device.push(*(delete(f"{n}") for n in range(1200)))
+    page = other.pull({"Airport": {"cursor": 0}, "Country": {"cursor": 2699}}, limit=400)
+    assert (keys(page), page["more"]) == ([f"{n}" for n in range(1200, 1500)], False)
+    push_many(device, 1, "Country")
+    page = other.pull({"Airport": {"cursor": 0}}, limit=1)
+    assert (keys(page), page["cursors"], page["more"]) == (["1200"], {"Airport": 1201}, True)
+    device.push(*(delete(f"{n}") for n in range(1200, 1500)))
+    page = other.pull({"Airport": {"cursor": 0}, "Country": {"cursor": 0}}, limit=1)
+    assert (keys(page), page["cursors"], page["more"]) == ([], {"Airport": 2500, "Country": 2500}, True)
+
+
+def test_records_that_are_far_between_come_in_full_pages(device: Device, other: Device) -> None:
+    """What is written again leaves its version behind: among 3,000 versions there are few records."""
+    push_many(device, 1500, "Airport")
+    push_many(device, 1500, "Airport")
+    push_many(device, 30, "Country")
+    pages = cursors_of_all_pages(other, 10, "Country")
+    assert [(at, len(found), more) for at, found, more in pages] == [
+        (3010, 10, True), (3020, 10, True), (3030, 10, False),
+    ]  # fmt: skip
+
+
+def test_what_a_page_looks_at_costs_a_token_a_tenth_of_what_is_sent(hub: Hub, device: Device) -> None:
+    hub.limits = HubLimits(rate=0.001, burst=100)
+    document = device.push_document(*(upsert(f"{n}", {}) for n in range(3000)), number=1)
+    hub.push("wide", json.dumps(document).encode(), Rights({"*": frozenset(Right)}, holder="writer"))
+    hub.limits = HubLimits(rate=0.001, burst=3)
+    mine = json.dumps(device.pull_document({"Airport": {"cursor": 0}}, 1, number=1)).encode()
+    reads = Rights({"*": frozenset({Right.READ})}, holder="reader")
+    for _ in range(3):
+        assert json.loads(hub.pull("wide", mine, reads))["more"] is True
+    with pytest.raises(Refused, match="more than its rate"):
+        hub.pull("wide", mine, reads)

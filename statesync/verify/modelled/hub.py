@@ -85,7 +85,7 @@ class Hub:
     gives out no epoch twice. ``takes`` are the objects that records may belong to (None: any), ``most`` the
     bytes of a record's JSON, ``carries`` the bytes of records after which an answer carries no more of them:
     a page, or verdicts. ``paces`` says that there is a pause between two epochs, ``pauses`` that it is not
-    over.
+    over. ``few`` is how many records any page may look at, and ``looks`` for each that it may have.
     """
 
     id: str = "hub"
@@ -100,6 +100,8 @@ class Hub:
     paces: bool = False
     pauses: bool = False
     carries: int = 8 << 20
+    few: int = 1000
+    looks: int = 10
 
     def find(self, name: str, key: str) -> Record | None:
         """Return a record or its tombstone."""
@@ -274,11 +276,16 @@ def _has_missed_deletes(hub: Hub, request: Pull, last: int) -> bool:
 
 def _page(hub: Hub, request: Pull, last: int) -> Page:
     feeds = {feed.object: feed for feed in request.feeds}
-    rows = [each for each in hub.records if each.object in feeds and _is_wanted(each, request, feeds, last)]
-    rows.sort(key=lambda each: each.version)
+    there = sorted((each for each in hub.records if _follows(each, feeds)), key=lambda each: each.version)
+    most = max(hub.few, hub.looks * request.limit)
+    seen = there[:most]
+    rows = [each for each in seen if _is_wanted(each, request, feeds, last)]
     taken = _as_many_as_fit(rows, request.limit or len(rows), hub.carries)
-    more, rows = taken < len(rows), rows[:taken]
-    reached = rows[-1].version if more else hub.head
+    if taken < len(rows):
+        rows = rows[:taken]
+        reached = rows[-1].version
+    else:
+        reached = seen[-1].version if len(seen) == most else hub.head
     entries = [_entry(each, feeds[each.object], last) for each in rows]
     return Page(
         hub.id,
@@ -286,7 +293,7 @@ def _page(hub: Hub, request: Pull, last: int) -> Page:
         hub.head,
         tuple(entry for entry in entries if entry is not None),
         tuple((feed.object, max(feed.cursor, reached)) for feed in request.feeds),
-        more,
+        reached < hub.head,
     )
 
 
@@ -295,9 +302,13 @@ def _as_many_as_fit(rows: list[Record], limit: int, most: int) -> int:
     return sum(before < most for before in [0, *accumulate(sizes)][: len(sizes)])
 
 
+def _follows(record: Record, feeds: dict[str, Feed]) -> bool:
+    return record.object in feeds and record.version > feeds[record.object].cursor
+
+
 def _is_wanted(record: Record, request: Pull, feeds: dict[str, Feed], last: int) -> bool:
     feed = feeds[record.object]
-    if record.version <= feed.cursor or (record.writer == request.client and not feed.own):
+    if record.writer == request.client and not feed.own:
         return False
     return record.data is not None or not _has_nothing(feed, last)
 

@@ -16,15 +16,13 @@ from statesync.hub import (
     create_token,
     list_tokens,
     prepare,
-    pull,
     revoke_token,
 )
 from statesync.hub.db import postgres, schema
 from statesync.hub.db.database import Database
+from statesync.hub.db.feeds import Wanted, count_query, feed_query
 from statesync.hub.db.opening import open_database
 from statesync.hub.errors import BadDatabase, CannotDistribute
-from statesync.hub.spaces import ClientState
-from statesync.wire import Feed
 
 from ..devices import Device, delete, upsert
 
@@ -220,13 +218,15 @@ def filled(hub: Hub, device: Device) -> Hub:
 
 
 def test_a_page_is_read_in_the_order_of_its_index(filled: Hub) -> None:
-    wanted = {"Airport": Feed(0), "Country": Feed(5, own=True)}
-    state = ClientState("hub", "epoch", 3000, 0, 0, 0, None, None)
-    feeds = [pull.feed_query("one", "client", name, feed, state) for name, feed in wanted.items()]
-    sql, parameters = filled.database.dialect.merged(feeds, 11)
-    plan = plan_of(filled, sql.replace("?", filled.database.pool.param), parameters)
-    assert plan.count("record_feed") == 2
-    assert not re.search(r"Sort  |TEMP B-TREE|SCAN record\b|Seq Scan", plan), plan
+    wanted = [Wanted("Airport", 0, "client", but_deletes=True), Wanted("Country", 5)]
+    for queries in (
+        [feed_query("one", each, 3000) for each in wanted],
+        [count_query("one", each, 3000) for each in wanted],
+    ):
+        sql, parameters = filled.database.dialect.merged(queries, 11)
+        plan = plan_of(filled, sql.replace("?", filled.database.pool.param), parameters)
+        assert plan.count("record_feed") == 2
+        assert not re.search(r"Sort  |TEMP B-TREE|SCAN record\b|Seq Scan", plan), plan
 
 
 def test_postgres_finds_records_by_their_key(postgres_hub: Hub, device: Device) -> None:
