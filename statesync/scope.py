@@ -161,8 +161,9 @@ class Store(Selection):
         and ``StoreError`` where the program's collations or functions are needed: register them on
         ``database`` first. The file is as it was then.
         """
-        from statesync.store.care.repair import mend
+        from statesync.store.care.repair import check_mendable, mend
 
+        check_mendable(self._parts)
         with self._parts.lock.held():
             return mend(self._parts)
 

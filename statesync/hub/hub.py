@@ -149,14 +149,15 @@ class Hub:
             epochs.begin_by_hand(self.database, space)
 
     def check_ready(self) -> None:
-        """Raise ``Refused`` (503, 507) if the database cannot be written now.
+        """Raise ``Refused`` (503, 507) if the database cannot be written now, or nearly not any more.
 
-        SQLite tells only whoever writes, so that it is asked once a second at most.
+        Databases tell only whoever writes, so that they are asked once a second at most; at once, if a push
+        has met a full disk.
         """
-        if time.monotonic() < self._ready_until:
+        if time.monotonic() < self._ready_until and not self.database.has_met_full_disk:
             return
-        with failures_as_refusals(), self.database.writer_lock, self.database.connection():
-            self.database.dialect.check_writable(self.database.pool)
+        with failures_as_refusals():
+            self.database.check_writable()
         self._ready_until = time.monotonic() + _READY_SECONDS
 
     def close(self) -> None:

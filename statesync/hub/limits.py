@@ -11,15 +11,17 @@ from statesync.wire import MAX_KEY_LENGTH
 
 _ENDLESS = float("inf")
 
+_MOST = 1 << 40
+"""Of anything: a number that every database can count with."""
+
 _MOST_MERGED = 500
 """SELECTs that SQLite can merge in one statement."""
 
 
 def _in_range(_owner: object, option: Attribute[int], value: int) -> None:
     most = option.metadata["most"]
-    if value < 1 or (most is not None and value > most):
-        allowed = "at least 1" if most is None else f"1 to {most}"
-        raise ValueError(f"{option.name} is {value}; it has to be {allowed}")
+    if not 1 <= value <= most:
+        raise ValueError(f"{option.name} is {value}; it has to be 1 to {most}")
 
 
 def _not_negative(_owner: object, option: Attribute[float], value: float) -> None:
@@ -32,7 +34,7 @@ def _positive(_owner: object, option: Attribute[float], value: float) -> None:
         raise ValueError(f"{option.name} is {value}; it has to be above 0, and have an end")
 
 
-def _limit(default: int, counts: str, most: int | None = None) -> Any:
+def _limit(default: int, counts: str, most: int = _MOST) -> Any:
     return field(default=default, validator=_in_range, metadata={"counts": counts, "most": most})
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from attrs import field, frozen
+from attrs import Attribute, field, frozen
 
 from statesync.hub import spaces
 from statesync.hub.db.database import Database
@@ -39,11 +39,20 @@ _LARGE_STEP = 10_000
 """Tombstones that go in one transaction where nothing else has to be done in it."""
 
 
+_LONGEST = 1e11
+"""Seconds, three thousand years."""
+
+
+def _in_range(_owner: object, _option: Attribute[float], value: float) -> None:
+    if not 0 <= value <= _LONGEST:
+        raise ValueError(f"the retention is {value} seconds; it has to be from 0 to {_LONGEST:.0f}")
+
+
 @frozen
 class Retention:
-    """Deletes are remembered for ``seconds``, counted in whole days."""
+    """Deletes are remembered for ``seconds``, counted in whole days. Raises ``ValueError`` out of range."""
 
-    seconds: float = 90 * DAY
+    seconds: float = field(default=90.0 * DAY, validator=_in_range)
     clock: Callable[[], float] = field(default=time.time, eq=False)
 
     def mark_and_purge(self, database: Database, space: str, head: int, made: int) -> None:
