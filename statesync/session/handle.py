@@ -72,7 +72,7 @@ class Session:
         self._tenure = Tenure()
         self._options = options
         self._reasons: list[Reason] = []
-        self._is_its_threads = False
+        self._ended_in_thread = False
         self._store = SessionStore(core, self.id, remote.space, names, options, self._tenure)
         self._driver = Driver(self._store, remote, options, self._mailbox, self._tell, self._tenure)
         self._callbacks = Callbacks(core.database.peewee, self._driver.stop)
@@ -234,7 +234,7 @@ class Session:
             failure = error
         finally:
             if self._tenure.end():
-                self._is_its_threads = True
+                self._ended_in_thread = True
                 self._end_here(self._driver.error or failure, result)
             self._core.database.leave()  # a callback that uses a model opens a connection
             watch.leave(self)
@@ -263,7 +263,7 @@ class Session:
 
     def _thread_is_free(self) -> None:
         """Let go who waits: the next session may have the thread. What is left to another is not our end."""
-        if self._is_its_threads:
+        if self._ended_in_thread:
             self._announcement.complete()
 
     # -- the end without the thread --------------------------------------------------------------------

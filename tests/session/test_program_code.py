@@ -121,8 +121,9 @@ def test_a_policy_that_raises_what_cannot_say_what_it_is_fails_for_its_record(he
 
     result = here.sync(conflict_policy=fail)
     assert result.phase is Phase.DONE
-    assert [entry.object for entry in here.store.conflicts()] == ["Airport"]
-    assert "Wordless" in str(here.store.conflicts())
+    (error,) = result.errors.upload
+    assert (error.key, error.code) == ("k00000", "policy_failed")
+    assert "Wordless" in error.message
 
 
 def test_a_remote_that_raises_what_cannot_say_what_it_is_fails_the_session(
