@@ -59,9 +59,9 @@ class Announcement:
     """
 
     def __init__(self) -> None:
-        self.news = threading.Condition()
+        self.news: threading.Condition = threading.Condition()
         self.ended: Ended | None = None
-        self.has_begun = False
+        self.has_begun: bool = False
         self._is_complete = False
         self._teller: int | None = None
         self._wakers: list[Callable[[], object]] = []

@@ -64,7 +64,7 @@ class Database:
                 "a store needs a file, because its threads and sessions share it; give it a path"
             )
         self.path: Path = Path(os.path.realpath(path))
-        self.busy_timeout = busy_timeout
+        self.busy_timeout: float = busy_timeout
         self.peewee: DeviceDatabase = DeviceDatabase(
             str(self.path), pragmas=_PRAGMAS, timeout=busy_timeout, lock_type="IMMEDIATE"
         )
