@@ -152,6 +152,7 @@ def test_the_network_is_the_transports(package: str) -> None:
 HARMLESS = {
     "__future__",
     "collections",
+    "contextlib",
     "datetime",
     "enum",
     "functools",

@@ -42,8 +42,8 @@ hub.add_command(serve_command)
 def purge(url: str, space: str, through: int) -> None:
     """Forget old deletes. Devices that have not synced since then read everything again."""
     with plain_errors():
-        with opened(url, writes=True) as database, failures_as_refusals(), database.writing():
-            forgotten = retention.purge(database, space, through)
+        with opened(url, writes=True) as database, failures_as_refusals():
+            forgotten = retention.forget(database, space, through)
         click.echo(f"{forgotten} deletes are forgotten")
 
 

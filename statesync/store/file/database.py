@@ -64,6 +64,7 @@ class Database:
                 "a store needs a file, because its threads and sessions share it; give it a path"
             )
         self.path: Path = _real(path)
+        self.busy_timeout: float = busy_timeout
         self.peewee: DeviceDatabase = DeviceDatabase(
             str(self.path), pragmas=_PRAGMAS, timeout=busy_timeout, lock_type="IMMEDIATE"
         )
