@@ -6,9 +6,9 @@ import json
 import os
 import socket
 import sqlite3
-import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -17,6 +17,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from rig.certificates import make_certificate
+from rig.places import memory
 
 from statesync import Store
 from statesync.hub import prepare
@@ -349,15 +350,17 @@ print(json.dumps(said))
 """
 
 
-def test_who_may_only_read_is_told_so_in_one_line_and_leaves_nothing(tmp_path: Path) -> None:
-    shared = tmp_path / "shared"
-    shared.mkdir()
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A folder that is everybody's: what pytest makes is its user's, and others that begin see to that."""
+    with tempfile.TemporaryDirectory(prefix="statesync-shared-", dir=memory()) as folder:
+        Path(folder).chmod(0o777)
+        yield Path(folder)
+
+
+def test_who_may_only_read_is_told_so_in_one_line_and_leaves_nothing(shared: Path) -> None:
     prepare(f"sqlite:///{shared}/hub.db")
     (shared / "hub.db").chmod(0o444)
-    for around in (shared, *shared.parents):
-        if not around.stat().st_mode & stat.S_IXOTH:
-            around.chmod(0o755)
-    shared.chmod(0o777)
     writing = {name: words for name, words in COMMANDS.items() if name not in ("serve", *ASKS)}
     ran = subprocess.run(
         [sys.executable, "-c", SOMEBODY_ELSE, f"{shared}/hub.db", json.dumps(writing)],
