@@ -167,6 +167,7 @@ class RealDevice:
         )
         self.parts.lock.acquire()
         session = Session(self.parts, LocalRemote(hub, SPACE), ("Note",), chosen, None, None, None)
+        self.parts.database.leave()
         connected = ExitStack()
         connected.enter_context(session._store.connected())
         session._store.open()
