@@ -248,7 +248,7 @@ def test_the_bytes_of_half_sent_bodies_are_those_of_their_token(new_database: Ca
         writer, reader = known(service, "acme"), reading(service, "acme")
         writer.push(upsert("a", {}))
         with half_sent(service, reader, 8, sent=size - 1), ExitStack() as kept:
-            # Those that come at once may refuse each other, so that more fit than were let in: they stay, too.
+            # Those that come at once may refuse each other, so that one more fits: it stays, too.
             answers = (taken(service, reader, kept) for _ in range(8))
             assert (503, "busy") in answers, "more was held than a token may have"
             text = "x" * (size - 1000)
