@@ -26,10 +26,11 @@ class Text(click.types.StringParamType):
     What is refused is not shown: it may be an address with a password.
     """
 
-    name = "text"
+    name: str = "text"
 
     def __init__(self, least: int = 0, most: int = LONGEST_WORD) -> None:
-        self.least, self.most = least, most
+        self.least: int = least
+        self.most: int = most
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the text as it is, or refuse it."""
@@ -51,10 +52,11 @@ class Secret(Text):
 class Duration(click.types.IntParamType):
     """A time such as ``12h`` or ``90d``, from ``least`` to ``most``; its value are seconds."""
 
-    name = "duration"
+    name: str = "duration"
 
     def __init__(self, least: str, most: str) -> None:
-        self.least, self.most = least, most
+        self.least: str = least
+        self.most: str = most
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return the seconds, or refuse what is no time or out of bounds."""
