@@ -43,7 +43,7 @@ def test_an_address_is_shown_without_what_may_be_its_password(address: str, show
     "address",
     [
         "sqlite:///hub.db", "sqlite:////srv/a@b:c/hub.db", "postgresql://hub@db/hub", "postgresql:///hub",
-        "postgresql://postgres:@/postgres?host=/tmp/x", "postgresql://hub@[::1]:5432/hub", "hub.db",
+        "postgresql://postgres:@/postgres?host=/sockets", "postgresql://hub@[::1]:5432/hub", "hub.db",
         "postgresql://hub@a:1,b:2/hub?options=-c%20search_path%3Da:b&passfile=/etc/pass",
     ],
 )  # fmt: skip

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,26 +11,10 @@ import pytest
 from statesync import ConnectionLost, RemoteError, SyncOptions, client_wins, server_wins
 from statesync.testing import Fault, FaultyRemote
 
-from ..sites import Site, note
+from ..sites import Site
 from .hubs import RestorableHub
 
 NewSite = Callable[..., Site]
-
-
-@pytest.fixture
-def hub_of_both(tmp_path: Path) -> Iterator[RestorableHub]:
-    hub = RestorableHub(tmp_path / "restorable.db")
-    yield hub
-    hub.close()
-
-
-@pytest.fixture
-def pair(new_site: NewSite, hub_of_both: RestorableHub) -> tuple[Site, Site]:
-    a, b = hub_of_both.take(new_site("a", note)), hub_of_both.take(new_site("b", note))
-    a.model.create(id="first")
-    a.sync()
-    b.sync()
-    return a, b
 
 
 def waiting(site: Site) -> list[tuple[str, str]]:
@@ -45,14 +28,14 @@ def waiting(site: Site) -> list[tuple[str, str]]:
 
 
 @pytest.fixture
-def offered_again(pair: tuple[Site, Site], hub_of_both: RestorableHub) -> tuple[Site, Site]:
+def offered_again(pair: tuple[Site, Site], restorable: RestorableHub) -> tuple[Site, Site]:
     """Both have k, which the hub has lost; the first has read again, and so offers it."""
     a, b = pair
-    hub_of_both.back_up()
+    restorable.back_up()
     a.model.create(id="k", title="1")
     a.sync()
     b.sync()
-    hub_of_both.restore()
+    restorable.restore()
     a.sync(sync_type="download_only")
     assert waiting(a) == [("k", "insert")]
     return a, b
@@ -92,13 +75,13 @@ def test_a_record_that_another_device_has_brought_back_meanwhile_is_a_conflict_i
 
 
 def test_what_was_offered_again_reaches_a_hub_that_was_restored_once_more(
-    offered_again: tuple[Site, Site], hub_of_both: RestorableHub
+    offered_again: tuple[Site, Site], restorable: RestorableHub
 ) -> None:
     a, b = offered_again
     b.model.create(id="more")
     b.sync()
     a.sync(sync_type="download_only")
-    hub_of_both.restore()
+    restorable.restore()
     for _ in range(3):
         for site in (a, b):
             site.sync()
@@ -165,7 +148,7 @@ def test_a_conflict_that_could_not_be_resolved_tells_that_the_hub_has_the_record
 
 
 def test_a_record_whose_doubt_was_let_go_is_deleted_at_the_hub(
-    pair: tuple[Site, Site], hub_of_both: RestorableHub
+    pair: tuple[Site, Site], restorable: RestorableHub
 ) -> None:
     """The hub applied it, and its answer was lost; then a backup with that batch took the hub's place."""
     a, b = pair
@@ -174,10 +157,10 @@ def test_a_record_whose_doubt_was_let_go_is_deleted_at_the_hub(
     remote.inject(Fault.LOSE_ANSWER)
     with suppress(ConnectionLost):
         a.store.scope(remote).sync(SyncOptions(max_attempts=1))
-    hub_of_both.back_up()
+    restorable.back_up()
     b.model.create(id="more")
     b.sync()
-    hub_of_both.restore()
+    restorable.restore()
     b.sync()
     a.sync(sync_type="download_only")
     assert ("k", "insert") in waiting(a)

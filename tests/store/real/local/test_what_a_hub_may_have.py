@@ -27,22 +27,6 @@ NewSite = Callable[..., Site]
 
 
 @pytest.fixture
-def hub(tmp_path: Path) -> Iterator[RestorableHub]:
-    hub = RestorableHub(tmp_path / "restorable.db")
-    yield hub
-    hub.close()
-
-
-@pytest.fixture
-def pair(new_site: NewSite, hub: RestorableHub) -> tuple[Site, Site]:
-    a, b = hub.take(new_site("a", note)), hub.take(new_site("b", note))
-    a.model.create(id="first")
-    a.sync()
-    b.sync()
-    return a, b
-
-
-@pytest.fixture
 def new_site(tmp_path: Path) -> Iterator[NewSite]:
     opened: list[Store] = []
 
@@ -83,16 +67,16 @@ def settle(*sites: Site) -> None:
 
 
 def test_a_doubt_is_let_go_by_the_hub_that_is_asked_for_it_and_has_another_epoch(
-    pair: tuple[Site, Site], hub: RestorableHub
+    pair: tuple[Site, Site], restorable: RestorableHub
 ) -> None:
     """The hub had applied it before the backup; the session ends once it has heard of the new epoch."""
     a, b = pair
     a.model.create(id="k", title="1")
     suffer(a, Fault.LOSE_ANSWER)
-    hub.back_up()
+    restorable.back_up()
     b.model.create(id="more")
     b.sync()
-    hub.restore()
+    restorable.restore()
     b.sync()
     suffer(a, None, Fault.REFUSE)
     a.model.delete_by_id("k")
@@ -141,7 +125,7 @@ def test_a_doubt_is_let_go_where_nobody_looks_at_its_batch(pair: tuple[Site, Sit
 
 
 def test_a_retry_that_is_refused_says_nothing_of_the_attempt_before(
-    pair: tuple[Site, Site], hub: RestorableHub
+    pair: tuple[Site, Site], restorable: RestorableHub
 ) -> None:
     a, b = pair
     a.model.create(id="k", title="1")
@@ -149,10 +133,10 @@ def test_a_retry_that_is_refused_says_nothing_of_the_attempt_before(
     remote.inject(Fault.LOSE_ANSWER, Fault.REFUSE)
     with suppress(RemoteError):
         a.store.scope(remote).sync(SyncOptions(max_attempts=2))
-    hub.back_up()
+    restorable.back_up()
     b.model.create(id="more")
     b.sync()
-    hub.restore()
+    restorable.restore()
     b.sync()
     suffer(a, None, Fault.REFUSE)
     a.model.delete_by_id("k")
@@ -162,14 +146,14 @@ def test_a_retry_that_is_refused_says_nothing_of_the_attempt_before(
 
 
 def test_what_another_device_has_of_a_doubt_is_deleted_though_the_hub_has_lost_it(
-    pair: tuple[Site, Site], hub: RestorableHub
+    pair: tuple[Site, Site], restorable: RestorableHub
 ) -> None:
     a, b = pair
-    hub.back_up()
+    restorable.back_up()
     a.model.create(id="k", title="1")
     suffer(a, Fault.LOSE_ANSWER)
     b.sync()
-    hub.restore()
+    restorable.restore()
     suffer(b, None, Fault.REFUSE)
     suffer(a, None, Fault.REFUSE)
     a.model.delete_by_id("k")
@@ -266,7 +250,7 @@ def _token(hub: Hub, *rights: Right) -> str:
 
 
 def test_a_copy_that_was_found_out_does_not_know_what_the_other_one_has_sent(
-    pair: tuple[Site, Site], hub: RestorableHub, new_site: NewSite, tmp_path: Path
+    pair: tuple[Site, Site], restorable: RestorableHub, new_site: NewSite, tmp_path: Path
 ) -> None:
     """The copy hears that it is one by its upload, and of no record yet."""
     a, b = pair
@@ -275,7 +259,7 @@ def test_a_copy_that_was_found_out_does_not_know_what_the_other_one_has_sent(
     a.store.close()
     shutil.copy(tmp_path / "a.db", tmp_path / "copy.db")
     a.sync()
-    copy = hub.take(new_site("copy", note))
+    copy = restorable.take(new_site("copy", note))
     suffer(copy, None, Fault.REFUSE)
     copy.model.delete_by_id("k")
     assert waiting(copy) == [("k", "delete")]
@@ -311,8 +295,8 @@ def test_a_record_in_quarantine_is_at_the_hub(
     assert waiting(b) == [("k", "delete")]
 
 
-def test_a_record_behind_a_unique_value_is_at_the_hub(new_site: NewSite, hub: RestorableHub) -> None:
-    a, b = hub.take(new_site("a", note)), hub.take(new_site("b", strict))
+def test_a_record_behind_a_unique_value_is_at_the_hub(new_site: NewSite, restorable: RestorableHub) -> None:
+    a, b = restorable.take(new_site("a", note)), restorable.take(new_site("b", strict))
     b.model.create(id="own", title="1")
     a.model.create(id="k", title="1")
     a.sync()
@@ -348,13 +332,13 @@ def test_a_delete_that_waits_is_told_to_the_same_hub_after_a_reset(pair: tuple[S
 
 
 def test_a_delete_that_waits_is_nothing_to_another_hub_after_a_reset(
-    pair: tuple[Site, Site], hub: RestorableHub
+    pair: tuple[Site, Site], restorable: RestorableHub
 ) -> None:
     a, b = pair
     a.model.create(id="kept")
     a.model.delete_by_id("first")
     a.store.reset(keep_records=True)
-    hub.replace_by_another()
+    restorable.replace_by_another()
     a.sync()
     assert waiting(a) == []
     b.store.reset()
@@ -366,14 +350,14 @@ def test_a_delete_that_waits_is_nothing_to_another_hub_after_a_reset(
 
 
 def test_what_was_offered_again_is_not_taken_back_by_a_delete(
-    pair: tuple[Site, Site], hub: RestorableHub
+    pair: tuple[Site, Site], restorable: RestorableHub
 ) -> None:
     """It is no change of the user's, and this device may be the only one that has the record."""
     a, b = pair
-    hub.back_up()
+    restorable.back_up()
     a.model.create(id="k", title="1")
     a.sync()
-    hub.restore()
+    restorable.restore()
     a.sync(sync_type="download_only")
     assert waiting(a) == [("k", "insert")]
     with pytest.raises(UsageError, match="sync first"):
@@ -383,14 +367,16 @@ def test_what_was_offered_again_is_not_taken_back_by_a_delete(
     assert a.rows() == b.rows() == {"first": (None,), "k": ("1",)}
 
 
-def test_what_a_hub_may_have_had_is_not_taken_back(pair: tuple[Site, Site], hub: RestorableHub) -> None:
+def test_what_a_hub_may_have_had_is_not_taken_back(
+    pair: tuple[Site, Site], restorable: RestorableHub
+) -> None:
     a, b = pair
     a.model.create(id="k", title="1")
     suffer(a, Fault.LOSE_ANSWER)
-    hub.back_up()
+    restorable.back_up()
     b.model.create(id="more")
     b.sync()
-    hub.restore()
+    restorable.restore()
     b.sync()
     suffer(a, None, Fault.REFUSE)
     with pytest.raises(UsageError, match="sync first"):
