@@ -14,6 +14,8 @@ from attrs import Factory, define
 from statesync.hub import Hub
 
 Answer = tuple[int, dict[str, Any]]
+_LARGE = 1 << 20
+"""Bytes of a body above which what is left of it may still be under way when it is refused."""
 
 
 @define(eq=False)
@@ -36,13 +38,16 @@ class Service:
     def ask(
         self, method: str, path: str, body: bytes | Iterator[bytes] | None = None, **headers: str
     ) -> urllib3.BaseHTTPResponse:
-        return self.http.request(
+        answer = self.http.request(
             method,
             self.address + path,
             body=body,
             headers=headers,
             chunked=not isinstance(body, bytes | None),
         )
+        if answer.status >= 400 and (not isinstance(body, bytes | None) or len(body or b"") > _LARGE):
+            self.http.clear()  # the hub cuts who sends on after a refusal, and the next request with it
+        return answer
 
     def device(self, space: str) -> Device:
         return Device(self, space)
