@@ -240,11 +240,13 @@ class Session:
             watch.leave(self)
 
     def _read_result(self) -> SyncResult | None:
+        """Read what the session did; None where that cannot be read, or another ends the session."""
         if not self._tenure.is_over:
             try:
                 return self._store.result()
             except StoreError:
-                logger.exception("the history of session %s cannot be read", self.id)
+                if not self._tenure.is_over:  # otherwise whoever ends it has interrupted the reading
+                    logger.exception("the history of session %s cannot be read", self.id)
         return None
 
     def _end_here(self, error: SyncError | None, result: SyncResult | None) -> None:

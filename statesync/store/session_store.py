@@ -152,15 +152,16 @@ class SessionStore:
         return end_left(self._context, self._journal.began, reason)
 
     def result(self) -> SyncResult:
-        """Return what the session did, as the database has it."""
+        """Return what the session did, as the database has it; raises ``StoreError``."""
         left_out = self._downloads.left_out()
-        return history.result(
-            self._context.raw(),
-            self._context.session,
-            left_out.errors,
-            left_out.quarantined,
-            with_batches=self._context.options.get_sync_stats,
-        )
+        with self._errors_mapped():
+            return history.result(
+                self._context.raw(),
+                self._context.session,
+                left_out.errors,
+                left_out.quarantined,
+                with_batches=self._context.options.get_sync_stats,
+            )
 
     # -- what the session's loop asks for --------------------------------------------------------------
 

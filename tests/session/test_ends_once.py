@@ -7,8 +7,10 @@ And a callback of the end may hang: then who waits is let go by whatever ends pr
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
+import sqlite3
 import threading
 import time
 from collections import Counter
@@ -34,6 +36,7 @@ from statesync import (
 )
 from statesync.session import handle
 from statesync.store.ending.leaving import LeftEnd
+from statesync.store.journal import history
 from statesync.store.session_store import SessionStore
 
 OVER_AT_ONCE = SyncOptions(timeout=0.05, cancel_grace=0.0)
@@ -107,6 +110,29 @@ def test_a_callback_that_is_late_to_the_very_moment_changes_nothing_in_what_is_t
             ends[type(error), error.phase, error.result.phase] += 1
     assert ends == {(SyncCancelled, Phase.CANCELLED, Phase.CANCELLED): 30}
     assert {session.phase for session in here.store.sessions()} == {Phase.CANCELLED}
+
+
+@pytest.mark.usefixtures("hurried")
+def test_a_session_that_is_ended_while_its_thread_reads_what_it_did_has_ended_as_the_journal_says(
+    here: Device, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    entered, real = threading.Event(), history.result
+
+    def read_for_long(connection: sqlite3.Connection, *about: Any, **more: Any) -> SyncResult:
+        if not entered.is_set():
+            entered.set()
+            connection.execute(
+                "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+            ).fetchone()
+        return real(connection, *about, **more)
+
+    monkeypatch.setattr(history, "result", read_for_long)
+    session = here.scope.start_sync()
+    assert entered.wait(PATIENCE)
+    session.cancel(grace=0)
+    assert session.result(PATIENCE).phase is Phase.DONE
+    assert [session.phase for session in here.store.sessions()] == [Phase.DONE]
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 # -- a callback of the end that hangs ----------------------------------------------------------------------
