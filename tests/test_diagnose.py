@@ -113,6 +113,7 @@ def test_the_command_prints_the_comparison_and_its_exit_code_tells(
     assert "Airport k00002: missing here" in found.output
 
 
+@pytest.mark.large
 def test_a_hundred_thousand_equal_records_cost_less_than_100_kb_of_traffic(here: Device, gate: Gate) -> None:
     connection = sqlite3.connect(here.store.database.database)
     with connection:

@@ -47,6 +47,7 @@ def record(number: int) -> dict[str, object]:
     return {"name": f"airport number {number} " + "x" * 100, "elevation": number, "is_open": True}
 
 
+@pytest.mark.large
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="this system does not tell the peak")
 def test_a_download_of_100000_records_stays_under_100_mb(tmp_path: Path, address: str, crowded: str) -> None:
     """In a process of its own, whose peak is that of the whole interpreter with all libraries."""

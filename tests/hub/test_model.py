@@ -17,6 +17,7 @@ from attrs import define, evolve, field
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
+from rig.search import examples
 
 from statesync.hub import Hub, HubLimits, Refused, Right, Rights
 from statesync.hub.db import feeds
@@ -386,7 +387,7 @@ def test_a_space_answers_as_its_model_does(shared_hub: Hub) -> None:
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=60,
+            max_examples=examples(40),
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -112,7 +112,7 @@ class StrictWorld(Refusals):
 
 
 QUICK = settings(
-    max_examples=examples(14),
+    max_examples=examples(9),
     stateful_step_count=12,
     deadline=None,
     suppress_health_check=list(HealthCheck),
@@ -123,12 +123,12 @@ QUICK = settings(
 TestWorld = World.TestCase
 TestWorld.settings = QUICK
 TestCrowdedWorld = CrowdedWorld.TestCase
-TestCrowdedWorld.settings = settings(QUICK, max_examples=examples(8))
+TestCrowdedWorld.settings = settings(QUICK, max_examples=examples(5))
 TestSpoiltWorld = SpoiltWorld.TestCase
-TestSpoiltWorld.settings = settings(QUICK, max_examples=examples(6))
+TestSpoiltWorld.settings = settings(QUICK, max_examples=examples(4))
 TestMisfitWorld = MisfitWorld.TestCase
-TestMisfitWorld.settings = settings(QUICK, max_examples=examples(6))
+TestMisfitWorld.settings = settings(QUICK, max_examples=examples(4))
 TestRestoredWorld = RestoredWorld.TestCase
-TestRestoredWorld.settings = settings(QUICK, max_examples=examples(10))
+TestRestoredWorld.settings = settings(QUICK, max_examples=examples(7))
 TestStrictWorld = StrictWorld.TestCase
-TestStrictWorld.settings = settings(QUICK, max_examples=examples(10), stateful_step_count=20)
+TestStrictWorld.settings = settings(QUICK, max_examples=examples(7), stateful_step_count=20)

@@ -97,7 +97,7 @@ def test_a_callback_that_is_late_to_the_very_moment_changes_nothing_in_what_is_t
     monkeypatch.setattr(handle, "LATE", late)
     ends = Counter[object]()
     limit = 0.0 if run is start_and_cancel else 0.05
-    for number in range(30):
+    for number in range(15):
         began = time.monotonic()
 
         def be_late(_: Progress, until: float = began + limit + late + 0.0004 * (number % 15)) -> None:
@@ -108,7 +108,7 @@ def test_a_callback_that_is_late_to_the_very_moment_changes_nothing_in_what_is_t
             ends[run(here, be_late).phase] += 1
         except SyncError as error:
             ends[type(error), error.phase, error.result.phase] += 1
-    assert ends == {(SyncCancelled, Phase.CANCELLED, Phase.CANCELLED): 30}
+    assert ends == {(SyncCancelled, Phase.CANCELLED, Phase.CANCELLED): 15}
     assert {session.phase for session in here.store.sessions()} == {Phase.CANCELLED}
 
 

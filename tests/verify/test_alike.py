@@ -17,6 +17,7 @@ import pytest
 from attrs import evolve
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
+from rig.search import examples
 
 from statesync.verify.modelled import adapting, device, downloads, others, quarantine, table, uploads
 from statesync.verify.modelled.device import Device
@@ -46,7 +47,7 @@ def test_the_model_and_the_real_thing_are_alike(tmp_path: Path, rules: Rules | N
         machine,
         settings=settings(
             ROUND,
-            max_examples=12 if rules is None else 6,
+            max_examples=examples(8 if rules is None else 4),
         ),
     )
 

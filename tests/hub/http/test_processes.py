@@ -143,10 +143,10 @@ def test_many_workers_are_one_hub(new_database: Callable[[], str]) -> None:
     assert state.head == 10
 
 
-def test_devices_sync_over_tls(new_database: Callable[[], str], tmp_path: Path) -> None:
+def test_devices_sync_over_tls(tmp_path: Path) -> None:
     certificate, key = make_certificate(tmp_path)
     options = ("--tls-certificate", certificate, "--tls-key", key)
-    with running(new_database(), "--open", *options) as server, ExitStack() as stack:
+    with running(f"sqlite:///{tmp_path}/hub.db", "--open", *options) as server, ExitStack() as stack:
         address = f"https://localhost:{server.port}"
         here, there = (
             stack.enter_context(device_at(tmp_path / f"{name}.db", address, "acme", ca_certs=certificate))
@@ -160,10 +160,10 @@ def test_devices_sync_over_tls(new_database: Callable[[], str], tmp_path: Path) 
         assert here.rows() == there.rows()
 
 
-def test_workers_end_with_a_supervisor_that_is_killed_and_give_back_the_port(
-    new_database: Callable[[], str],
-) -> None:
-    with running(new_database(), "--open", workers=2) as server:
+def test_workers_end_with_a_supervisor_that_is_killed_and_give_back_the_port(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/hub.db"
+    prepare(url)
+    with running(url, "--open", workers=2) as server:
         assert server.is_listening()
         assert "everybody may read and write everything" in server.said[0]
         workers = [int(pid) for pid in re.findall(r"Started server process \[(\d+)\]", "".join(server.lines))]

@@ -11,6 +11,7 @@ from typing import Any
 
 import peewee
 import pytest
+from rig.search import examples
 
 from statesync.hub import Hub, Refused, spaces
 from statesync.hub.db.database import Database
@@ -51,8 +52,9 @@ def run_crowd(url: str, kind: type[Hub], batches: int, size: int) -> tuple[set[s
 
 
 def test_no_reader_passes_a_late_commit(new_database: Callable[[], str]) -> None:
-    written, seen = run_crowd(new_database(), Hub, batches=100, size=125)
-    assert len(written) == 100_000
+    batches, size = examples(30), 125
+    written, seen = run_crowd(new_database(), Hub, batches, size)
+    assert len(written) == WRITERS * batches * size
     for keys in seen:
         assert len(keys) == len(written), "each record is seen once, and none is passed"
         assert set(keys) == written

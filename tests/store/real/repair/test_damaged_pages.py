@@ -83,13 +83,13 @@ def one_page_a_kind(world: Path, chance: int) -> list[int]:
     chosen = random.Random(chance)
     data = [chosen.choice(pages) for (name, _), pages in kinds.items() if name in DATA]
     rest = [pages[0] for (name, _), pages in kinds.items() if name not in DATA]
-    return sorted([*data, *chosen.sample(rest, 6)])
+    return sorted([*data, *chosen.sample(rest, 4)])
 
 
 def test_no_edit_is_lost_with_any_page(world: Path, tmp_path: Path) -> None:
-    """Every second page of the file in the ordinary run, and all of them in a longer one."""
+    """Every third page of the file in the ordinary run, and all of them in a longer one."""
     wrong = {}
-    for page in range(1, page_count(world / "here.db") + 1, 2 if examples(1) == 1 else 1):
+    for page in range(1, page_count(world / "here.db") + 1, 3 if examples(1) == 1 else 1):
         found = repaired(world, tmp_path / f"{page}", page, "noise")
         if found:
             wrong[page] = found

@@ -18,6 +18,7 @@ from peewee import TextField
 from rig import TESTS
 from rig.device import Device, airport_model, quick_store
 from rig.gate import PATIENCE, Gate
+from rig.search import examples
 
 from statesync import BadOptions, HttpRemote, Store, SyncInProgress, SyncOptions, UsageError
 
@@ -144,7 +145,7 @@ def set_up_at_once(path: Path) -> list[str]:
     return [error for child, error in zip(children, said, strict=True) if child.returncode]
 
 
-@pytest.mark.parametrize("attempt", range(3))
+@pytest.mark.parametrize("attempt", range(examples(1)))
 def test_processes_that_set_up_one_fresh_file_at_once_all_succeed(tmp_path: Path, attempt: int) -> None:
     assert set_up_at_once(tmp_path / "fresh.db") == []
     with closing(sqlite3.connect(tmp_path / "fresh.db")) as file:
