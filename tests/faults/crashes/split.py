@@ -1,4 +1,4 @@
-"""Many independent checks, shared out among processes of their own."""
+"""Many independent checks: how many of them are made, and by how many processes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import TypeVar
+
+import pytest
 
 _Item = TypeVar("_Item")
 
@@ -20,3 +22,9 @@ def shared_out(work: Callable[[Sequence[_Item]], None], items: Sequence[_Item]) 
     with ProcessPoolExecutor(shares, multiprocessing.get_context("fork")) as processes:
         for done in [processes.submit(work, items[start::shares]) for start in range(shares)]:
             done.result()
+
+
+every = pytest.mark.parametrize(
+    "every", [4, pytest.param(1, marks=pytest.mark.exhaustive)], ids=["some", "all"]
+)
+"""How many of the points are one that is tried: some in the ordinary run, all in a run of their own."""

@@ -21,11 +21,12 @@ from ..field import SPACE, device, evidence, open_hub
 from ..recovery import check_end_of_day, finish_the_day, naming, restore
 from .left import telling_points
 from .plain_server import address_of, listen, serve_until_done
-from .split import shared_out
+from .split import every, shared_out
 
 
+@every
 def test_nothing_is_lost_wherever_the_hub_ends(
-    morning: Path, folder: Path, record_testsuite_property: Callable[[str, object], None]
+    morning: Path, folder: Path, record_testsuite_property: Callable[[str, object], None], every: int
 ) -> None:
     restore(morning, folder)
     with the_device_beside(folder) as listener:
@@ -33,7 +34,7 @@ def test_nothing_is_lost_wherever_the_hub_ends(
     check_day_is_done(folder)
     assert {point.kind for point in points} == {"statement", "commit"}
     assert len(points) > 60
-    shared_out(partial(end_at_each, morning, folder), telling)
+    shared_out(partial(end_at_each, morning, folder), telling[::every])
     record_testsuite_property("hub_crash_points", len(points))
 
 
