@@ -147,6 +147,10 @@ class Door:
         """
         return self._line_of(space, "surveys", self._surveys.patience), self._surveys
 
+    def large_lines(self, space: str) -> tuple[Line, ...]:
+        """Return where a large request to ``space`` stands in line, besides: one of a space is worked on."""
+        return (self._line_of(space, "large requests", self._patience),)
+
     def no_lines(self, _space: str) -> tuple[Line, ...]:
         """Return that a request waits for no other."""
         return ()
@@ -179,6 +183,10 @@ class Visit:
         """Give it a place; raises the 503 if there is none. From any thread."""
         self._places.take(self.space, 1)
         self.rights, self.is_in = rights, True
+
+    def stand_in(self, lines: tuple[Line, ...]) -> None:
+        """Let it stand in more lines, behind those in which it stands already."""
+        self._lines += lines
 
     def step_up(self) -> bool:
         """Take the turn in every line; return False if one has yet to come. From any thread."""
