@@ -47,7 +47,7 @@ class Effort:
     records: int = 0
     """Changes that were looked at."""
     size: int = 0
-    """Bytes of stored records that were read for them."""
+    """Characters of the stored records that were read for them."""
 
 
 @frozen

@@ -51,8 +51,8 @@ class Pace:
 
     It reads for ``seconds`` in all. ``count_others`` counts the requests that came; while there are new
     ones it rests four times as long as it has worked, which of a large record may be long. Other threads
-    wait for one that computes. ``records`` is how many were read, and ``size`` how many bytes of them, also
-    where the survey is refused in the end. ``clock`` is in seconds.
+    wait for one that computes. ``records`` is how many were read, and ``size`` how long their texts
+    are, also where the survey is refused in the end. ``clock`` is in seconds.
     """
 
     seconds: float

@@ -41,7 +41,7 @@ def cost_of_body(size: int) -> float:
 def cost_of_work(records: int, size: int = 0, columns: int = 0) -> float:
     """Return what it costs to read or write ``records``, of a survey with its ``columns``.
 
-    ``size`` are the bytes of the answer, and of stored records that were looked at for it.
+    ``size`` is how long the answer is, with the stored records that were looked at for it.
     """
     return max(records / _RECORDS * (1 + columns / _COLUMNS), size / _BYTES)
 
