@@ -227,8 +227,7 @@ def _accept(
         message = f"with the fields that the hub has besides it is over the limit of {limits.record} bytes"
         return Rejected("record_too_large", message)
     judged.head += 1
-    written = None if text is None else text.decode()
-    judged.writes.append(Written(change.object, change.key, judged.head, deleted, written))
+    judged.writes.append(Written(change.object, change.key, judged.head, deleted, text))
     return Accepted(judged.head)
 
 

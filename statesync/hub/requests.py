@@ -16,7 +16,7 @@ from attrs import frozen
 from statesync.filters import WireFilter, excess, is_held
 from statesync.hub.errors import Refused, body_too_large, malformed, refused, too_large
 from statesync.hub.limits import HubLimits
-from statesync.hub.texts.outline import check_text, commas_at, is_deeper_than
+from statesync.hub.texts.outline import check_text, commas_at, is_deeper_than, outside_strings
 from statesync.hub.texts.quoting import quoted, shortened
 from statesync.wire import MAX_KEY_LENGTH, MAX_VERSION, Change, Pull, Push, Rejected, Survey
 
@@ -58,6 +58,10 @@ class _Feeds(msgspec.Struct):
     objects: msgspec.Raw
 
 
+class _AnyRecord(msgspec.Struct):
+    """A JSON object, and nothing of what is in it."""
+
+
 class _Lists(msgspec.Struct):
     """What a survey lists, and nothing else of it."""
 
@@ -76,6 +80,12 @@ _SURVEY = msgspec.json.Decoder(Survey)
 _CHANGES = msgspec.json.Decoder(list[Change])
 _FIELDS = msgspec.json.Decoder(Fields)
 _RECORD = msgspec.json.Decoder(dict[str, object])
+_ANY_RECORD = msgspec.json.Decoder(_AnyRecord)
+
+_SHORT_RECORD = 1 << 12
+_NO_NUMBERS = b"[]{}: \t\r\n"
+_LONG_NUMBER = re.compile(rb"[-\d](?<![-+.\deE][-\d])[-+.\d]*+(?:[eE][-+\d]*|(?<=[-+.\d]{300}))")
+"""A number that may be out of range: with an exponent, or with very many digits."""
 
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _TEXT = re.compile(r"[^\x00]{1,128}")
@@ -186,7 +196,7 @@ def _check_batch(body: bytes, limits: HubLimits) -> None:
     Each change is an object: where the whole body has few of them, they need not be counted.
     """
     changes = _decoded(body, _UNREAD).changes
-    if body.count(b"{") > GROWS * limits.batch:
+    if body.count(b"{") > limits.batch:
         count = commas_at(changes)[1] + 1
         if count > limits.batch:
             raise _too_many_changes(count, limits)
@@ -316,9 +326,19 @@ def _data_rejection(change: Change, limits: HubLimits) -> Rejected | None:
 
 
 def _fault_of(text: bytes) -> str | None:
-    """Return why nobody could read a record, None if everybody can: all of it is decoded, down to numbers."""
+    """Return why nobody could read a record, None if everybody can: all of it is looked at, down to numbers.
+
+    A long one may be hundreds of thousands of lists, so nothing is made of it. What is well-formed then has
+    no other fault than a number that is out of range.
+    """
     try:
-        _RECORD.decode(text)
+        if len(text) <= _SHORT_RECORD:
+            _RECORD.decode(text)
+        else:
+            _ANY_RECORD.decode(text)
+            rest = (part.translate(None, _NO_NUMBERS) for part in outside_strings(text))
+            for number in _LONG_NUMBER.finditer(b"".join(rest)):
+                msgspec.json.decode(number[0])
     except _UNREADABLE as error:
         return str(error)
     return None

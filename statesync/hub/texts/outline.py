@@ -34,7 +34,7 @@ def check_text(body: bytes) -> None:
 def is_deeper_than(body: bytes, levels: int) -> bool:
     """Tell whether ``body`` nests deeper than ``levels``, up to where it ends or can be read no further."""
     level = 0
-    for text in _outside_strings(body):
+    for text in outside_strings(body):
         brackets = text.translate(None, _NOT_BRACKETS)
         if not brackets:
             continue
@@ -51,7 +51,7 @@ def commas_at(text: bytes) -> Counter[int]:
     A list, or an object, has one value more than it has commas, or none.
     """
     level, found = 0, Counter[int]()
-    for part in _outside_strings(text):
+    for part in outside_strings(text):
         outline = part.translate(None, _NOT_OUTLINE)
         steps = array("b", outline.translate(_STEPS))
         reached = list(islice(accumulate(steps, initial=level), 1, None))
@@ -60,17 +60,8 @@ def commas_at(text: bytes) -> Counter[int]:
     return found
 
 
-def _windows(body: bytes) -> Iterator[bytes]:
-    if len(body) <= _WINDOW:
-        yield body
-        return
-    view = memoryview(body)
-    for at in range(0, len(body), _WINDOW):
-        yield bytes(view[at : at + _WINDOW])
-
-
-def _outside_strings(body: bytes) -> Iterator[bytes]:
-    """Yield ``body`` without its strings.
+def outside_strings(body: bytes) -> Iterator[bytes]:
+    """Yield ``body`` without its strings, window by window.
 
     In JSON a backslash stands in strings only; at any other the parser stops, so what follows does not count.
     """
@@ -82,6 +73,15 @@ def _outside_strings(body: bytes) -> Iterator[bytes]:
         parts = text.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')
         yield b"".join(parts[is_inside::2])
         is_inside ^= len(parts) % 2 == 0
+
+
+def _windows(body: bytes) -> Iterator[bytes]:
+    if len(body) <= _WINDOW:
+        yield body
+        return
+    view = memoryview(body)
+    for at in range(0, len(body), _WINDOW):
+        yield bytes(view[at : at + _WINDOW])
 
 
 def _ends_in_escape(text: bytes) -> bool:
