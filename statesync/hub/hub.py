@@ -15,6 +15,7 @@ from statesync.hub.db.database import Database, defects_as_refusals, failures_as
 from statesync.hub.db.opening import open_ready
 from statesync.hub.errors import Refused, nothing_here, refused
 from statesync.hub.limits import HubLimits
+from statesync.hub.push import Terms
 from statesync.hub.requests import PushRequest
 from statesync.hub.retention import Retention
 from statesync.hub.spaces import ClientState
@@ -165,7 +166,7 @@ class Hub:
             return self._issuer.admit(space, token)
         return tokens.admit(self.database, space, token)
 
-    def _apply(self, space: str, request: PushRequest, terms: push.Terms) -> bytes:
+    def _apply(self, space: str, request: PushRequest, terms: Terms) -> bytes:
         answer, effort = b"", terms.effort
         apply = partial(push.apply_batch, self.database, space, request, terms, self._retention)
         try:

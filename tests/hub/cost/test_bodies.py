@@ -203,7 +203,12 @@ def test_a_body_counts_for_what_it_may_become(
 ) -> None:
     held: list[int] = []
     hold = Visit.hold
-    monkeypatch.setattr(Visit, "hold", lambda visit, count: (held.append(count), hold(visit, count)))
+
+    def noted(visit: Visit, count: int) -> None:
+        held.append(count)
+        hold(visit, count)
+
+    monkeypatch.setattr(Visit, "hold", noted)
     body = push_of(service, space, size)
     assert service.ask("POST", f"/v1/spaces/{space}/push", body).status == 200
     assert max(held) == GROWS * len(body)

@@ -203,7 +203,7 @@ def filled(hub: Hub, device: Device) -> Hub:
 
 def test_a_page_is_read_in_the_order_of_its_index(filled: Hub) -> None:
     wanted = {"Airport": Feed(0), "Country": Feed(5, own=True)}
-    state = ClientState("hub", "epoch", 3000, 0, 0, 0, None, None)
+    state = ClientState("hub", "epoch", 3000, 0, 0, 0, None)
     feeds = [pull.feed_query("one", "client", name, feed, state) for name, feed in wanted.items()]
     sql, parameters = filled.database.dialect.merged(feeds, 11)
     plan = plan_of(filled, sql.replace("?", filled.database.pool.param), parameters)
