@@ -151,12 +151,15 @@ def test_the_network_is_the_transports(package: str) -> None:
 
 HARMLESS = {
     "__future__",
+    "array",
+    "codecs",
     "collections",
     "datetime",
     "enum",
     "functools",
     "hashlib",
     "inspect",
+    "itertools",
     "json",
     "typing",
 }

@@ -337,7 +337,7 @@ def test_what_a_refused_push_made_the_hub_look_at_is_paid(
         hub.push("mine", json.dumps(device.push_document(*stored, number=1 + first // 500)).encode())
     more = document.copy()
     base, fields = more.pop("base"), more.pop("fields", {})
-    changes = [upsert(f"{n}", fields, base=base * 2000) for n in range(1000)]
+    changes = [upsert(f"{n}", fields, base=base * 1000) for n in range(1000)]
     push = device.push_document(*changes, **{"client": "other"} | more)
     with pytest.raises(Refused) as caught:
         hub.push("mine", json.dumps(push).encode(), hub.admit("mine", token, Right.WRITE))
