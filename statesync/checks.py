@@ -11,13 +11,28 @@ from statesync.conflicts import POLICIES, Policy, policy_of
 from statesync.errors import BadOptions
 from statesync.filters import MOST_FIELDS, MOST_VALUES, Filter, excess
 
+LARGEST = (1 << 63) - 1
+"""The largest whole number that a database, and a number on the wire, can be."""
+
+
+def is_utf8(text: str) -> bool:
+    """Tell whether a text can be written at all: one of odd bytes from outside cannot."""
+    return text.isascii() or text == text.encode("utf-8", "replace").decode()
+
+
+def check_count(name: str, value: object, least: int) -> None:
+    """Raise ``BadOptions`` for what is no whole number of at least ``least`` that a database can be given."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise BadOptions(f"{name} must be a whole number of at least {least}, not {value!r}")
+    if value > LARGEST:
+        raise BadOptions(f"{name} must be a whole number of at most {LARGEST}")
+
 
 def at_least(least: int) -> Callable[[Any, Attribute[Any], Any], None]:
     """Return the check of an option that is a whole number of at least ``least``."""
 
     def check(_: Any, attribute: Attribute[Any], value: Any) -> None:
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise BadOptions(f"{attribute.name} must be a whole number of at least {least}, not {value!r}")
+        check_count(attribute.name, value, least)
 
     return check
 

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, ClassVar
 
 from statesync.lifecycle import AnyPhase, AnyTrigger, Guard
@@ -48,6 +49,14 @@ def _rebuild(kind: type[SyncError], state: dict[str, object], args: tuple[object
     return error
 
 
+def words_of(cause: BaseException) -> str:
+    """Return the name of what code of the program's has raised, and what it says, if it can."""
+    said = "(it raises another error where it is asked what it says)"
+    with suppress(BaseException):  # it is the program's code that answers, and that may raise anything
+        said = str(cause)
+    return f"{type(cause).__name__}: {said}".removesuffix(": ")
+
+
 class SyncFailed(SyncError):
     """The session ended in ``failed``. What was committed before stays; the next session goes on."""
 
@@ -81,10 +90,9 @@ class Stopped(SyncFailed):
     @classmethod
     def because_of(cls, cause: BaseException) -> Stopped:
         """Return the failure of a session whose callback, policy or remote raised ``cause``."""
-        said = f"{type(cause).__name__}: {cause}".removesuffix(": ")
         error = cls(
-            f"code of the program's that the session called raised {said}: the session ended there, and what "
-            "was committed stays; sync again to go on"
+            f"code of the program's that the session called raised {words_of(cause)}: the session ended "
+            "there, and what was committed stays; sync again to go on"
         )
         error.__cause__ = cause
         return error
@@ -232,7 +240,7 @@ class InternalError(SyncFailed):
     @classmethod
     def because_of(cls, cause: Exception) -> InternalError:
         """Return the failure of a session that met what ought not to happen. A refusal speaks for itself."""
-        said = f"{cause}" if isinstance(cause, LifecycleError) else f"{type(cause).__name__}: {cause}"
+        said = f"{cause}" if isinstance(cause, LifecycleError) else words_of(cause)
         error = cls(
             f"{said}. That ought not to happen: the session ended there, and what was committed stays. Sync "
             "again to go on, and please report it with what `statesync session` shows of it"

@@ -161,24 +161,27 @@ class Store(Selection):
         and ``StoreError`` where the program's collations or functions are needed: register them on
         ``database`` first. The file is as it was then.
         """
-        from statesync.store.care.repair import mend
+        from statesync.store.care.repair import check_mendable, mend
 
+        check_mendable(self._parts)
         with self._parts.lock.held():
             return mend(self._parts)
 
     def close(self, grace: float | None = None) -> None:
         """Cancel a running session, wait for its end, and close the calling thread's connection.
 
-        ``grace`` are the seconds that its batch in flight may take; None: as its ``cancel_grace`` says.
+        ``grace`` are the seconds that its batch in flight may take; None: as its ``cancel_grace`` says. A
+        callback of its end that hangs gets no more, and one that is beginning in another thread ends, too.
         Raises ``BadOptions`` for what is no number of seconds, and ``UsageError`` in a callback of that
         session, which it cannot wait for; it is cancelled all the same.
         """
-        session = self._running.session
-        if session is not None and not session.done():
+        unfinished = self._running.unfinished()
+        for session in unfinished:
             if grace is None:
                 session.cancel_in_time(Reason.SHUTDOWN)
             else:
                 session.cancel(grace, reason=Reason.SHUTDOWN)
+        for session in unfinished:
             session.wait()
         self._parts.database.close()
 
@@ -213,6 +216,22 @@ class Scope(Selection):
         ``UsageError`` (also inside a transaction of the calling thread), ``BadOptions`` for a filter on a
         column that is not there, ``StoreError``.
         """
+        session = self._begin(options, on_success, on_failure, on_progress)
+        try:
+            session.wait_for_start()
+        except BaseException:  # a Ctrl-C, perhaps: nobody else has the session, to end it
+            session.cancel_in_time()
+            raise
+        return session
+
+    def _begin(
+        self,
+        options: SyncOptions | None,
+        on_success: OnSuccess | None = None,
+        on_failure: OnFailure | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Session:
+        """Return a session that is being started, and has not begun yet: who waits for it is told of that."""
         chosen = options if options is not None else SyncOptions()
         _check_filter(chosen, self.objects)
         if self._parts.database.in_transaction():
@@ -222,21 +241,14 @@ class Scope(Selection):
             )
         self._parts.lock.acquire()
         try:
-            opening.follow_tables(self._parts)
-        except BaseException:
-            self._parts.lock.release()
-            raise
-        before = self._running.session
-        try:
             session = Session(
                 self._parts, self.remote, self.objects, chosen, on_success, on_failure, on_progress
             )
-            self._running.session = session
-            session.start()
         except BaseException:
-            self._running.session = before
             self._parts.lock.release()
             raise
+        self._running.begin(session)
+        session.start()
         return session
 
     def cancel_sync(
@@ -249,23 +261,25 @@ class Scope(Selection):
 
         ``on_success`` is called when the session has ended in ``cancelled``, ``on_failure`` when it ended
         otherwise. With nothing to cancel, ``on_failure`` gets ``NothingToCancel``; without it, it is raised.
+        Of a session that has ended, and whose callbacks hang, only the wait for them is cut (``grace``).
         """
-        session = self._running.session
-        mine = session is not None and set(session.objects) & set(self.objects)
-        if session is None or not mine or not session.on_cancel(on_success, on_failure):
-            nothing = NothingToCancel(f"no sync of {', '.join(self.objects)} is running")
-            if on_failure is None:
-                raise nothing
-            on_failure(nothing)
-            return
-        session.cancel(options.grace if options else None)
+        session, grace = self._running.session, options.grace if options else None
+        if session is not None and set(session.objects) & set(self.objects) and not session.is_over():
+            is_heard = session.on_cancel(on_success, on_failure)
+            session.cancel(grace)
+            if is_heard or (grace is not None and on_failure is None):
+                return
+        nothing = NothingToCancel(f"no sync of {', '.join(self.objects)} is running")
+        if on_failure is None:
+            raise nothing
+        on_failure(nothing)
 
     def sync(self, options: SyncOptions | None = None, on_progress: OnProgress | None = None) -> SyncResult:
         """Run one session and wait for it. A ``KeyboardInterrupt`` cancels it and waits for the drain.
 
         That takes no longer than the options' ``cancel_grace`` and a second.
         """
-        session = self.start_sync(options, on_progress=on_progress)
+        session = self._begin(options, on_progress=on_progress)
         try:
             return session.result()
         except KeyboardInterrupt:
@@ -295,14 +309,27 @@ class Scope(Selection):
         # asyncio is a tenth of what the import of statesync takes, and most programs have threads.
         from statesync.session.aio import follow
 
-        return await follow(self.start_sync(options, on_progress=on_progress))
+        return await follow(self._begin(options, on_progress=on_progress))
 
 
 class _Running:
-    """The session that this store started last."""
+    """The sessions that this store has started, and that somebody may wait for."""
 
     def __init__(self) -> None:
-        self.session: Session | None = None
+        self._sessions: list[Session] = []
+
+    @property
+    def session(self) -> Session | None:
+        """The one that was started last."""
+        return self._sessions[-1] if self._sessions else None
+
+    def begin(self, session: Session) -> None:
+        """Know one more. The caller holds the store's lock; callbacks of earlier ones may still hang."""
+        self._sessions = [*self.unfinished(), session]
+
+    def unfinished(self) -> list[Session]:
+        """Return those that somebody may wait for."""
+        return [session for session in self._sessions if not session.is_over()]
 
 
 def _check_filter(options: SyncOptions, names: tuple[str, ...]) -> None:

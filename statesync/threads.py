@@ -22,10 +22,15 @@ _OURS = __name__.partition(".")[0]
 
 
 class Task:
-    """Work that is done once, in a thread that is called ``name`` meanwhile."""
+    """Work that is done once, in a thread that is called ``name`` meanwhile.
 
-    def __init__(self, work: Callable[[], object], name: str) -> None:
-        self._work, self._name = work, name
+    ``after`` is called when the thread is free again, and returns at once.
+    """
+
+    def __init__(
+        self, work: Callable[[], object], name: str, after: Callable[[], object] | None = None
+    ) -> None:
+        self._work, self._name, self._after = work, name, after
         self._thread: threading.Thread | None = None
         self._ended = threading.Event()
         self._process = os.getpid()
@@ -53,10 +58,8 @@ class Task:
         """Let go of the thread, and tell whoever waits."""
         self._thread = None
         self._ended.set()
-
-    def release(self) -> None:
-        """Tell whoever waits that there is nothing to wait for, though the work may go on."""
-        self._ended.set()
+        if self._after is not None:
+            self._after()
 
     def whereabouts(self) -> str:
         """Return what the work has called outside of us, and waits for, as a person wants to read it."""

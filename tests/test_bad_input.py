@@ -468,10 +468,11 @@ def test_a_database_that_is_locked_where_it_is_only_read_is_locked_and_no_defect
 def test_a_database_that_cannot_be_written_is_locked_or_read_only_before_a_session_exists(
     here: Device,
 ) -> None:
-    here.execute("PRAGMA query_only = ON")
+    database: Any = here.store.database
+    database.pragma("query_only", 1, permanent=True)  # on the session's connection, too
     with pytest.raises(StoreError):
         here.sync()
-    here.execute("PRAGMA query_only = OFF")
+    database.pragma("query_only", 0, permanent=True)
     assert here.store.sessions() == []
     here.sync()
 

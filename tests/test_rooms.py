@@ -154,6 +154,7 @@ HARMLESS = {
     "array",
     "codecs",
     "collections",
+    "contextlib",
     "datetime",
     "enum",
     "functools",

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from statesync import diagram as pictures
+from statesync.cli.kinds import NAME, PATH
 from statesync.diagram import committed
 from statesync.errors import SyncError
 from statesync.lifecycle import BATCH, SESSION, Chart
@@ -39,7 +40,7 @@ _WRITTEN: dict[str, Callable[[Chart], str]] = {"markdown": pictures.markdown, "s
 @click.option(
     "--session",
     "recorded",
-    nargs=2,
+    type=(PATH, NAME),
     metavar="DB ID",
     help="Draw the way that one recorded session took: ID is its id or the beginning of it.",
 )

@@ -6,9 +6,12 @@ command stands here.
 
 from __future__ import annotations
 
+import errno
+import logging
 import sys
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any, NoReturn
@@ -68,6 +71,15 @@ class MissingExtra(click.ClickException):
     exit_code = 2
 
 
+def missing_extra(error: ModuleNotFoundError, what: str, extra: str) -> Exception:
+    """Return what to raise where ``what`` needs a module that its extra brings; a defect stays one."""
+    if error.name is None or error.name.partition(".")[0] == "statesync":
+        return error
+    return MissingExtra(
+        f"`{what}` needs {error.name}, which is not installed; run: pip install 'statesync[{extra}]'"
+    )
+
+
 class Commands(click.Group):
     """A group that imports a command when it is called."""
 
@@ -83,12 +95,7 @@ class Commands(click.Group):
         try:
             return listed.load()
         except ModuleNotFoundError as error:
-            if error.name is None or error.name.partition(".")[0] == "statesync":
-                raise
-            raise MissingExtra(
-                f"`{cmd_name}` needs {error.name}, which is not installed; "
-                f"run: pip install 'statesync[{listed.extra}]'"
-            ) from None
+            raise missing_extra(error, cmd_name, listed.extra) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write the list of commands without importing them."""
@@ -100,7 +107,8 @@ class Commands(click.Group):
         given = sys.argv[1:] if args is None else list(args)
         named["standalone_mode"] = False
         try:
-            sys.exit(super().main(given or ["--help"], *more, **named) or 0)
+            with _one_line_alone():
+                sys.exit(super().main(given or ["--help"], *more, **named) or 0)
         except click.Abort as error:
             _fail("stopped", INTERRUPTED if isinstance(error.__cause__, KeyboardInterrupt) else 1)
         except click.UsageError as error:
@@ -139,6 +147,38 @@ def _fail(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
+@contextmanager
+def _one_line_alone() -> Generator[None]:
+    """Keep warnings of the log from standard error: what ends a command says what they say.
+
+    Defects are logged with their traceback, and that is seen.
+    """
+    log, handler = logging.getLogger("statesync"), logging.StreamHandler()
+    handler.setLevel(logging.ERROR)
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+
+
+_ADVICE = {
+    errno.EACCES: "get the rights to it, or name another",
+    errno.EISDIR: "name a file",
+    errno.EMFILE: "let the command have more files open, with: ulimit -n",
+    errno.ENAMETOOLONG: "name a shorter path",
+    errno.ENOENT: "check the path",
+    errno.ENOSPC: "free some space",
+    errno.ENOTDIR: "check the path",
+    errno.EPERM: "get the rights to it, or name another",
+    errno.EROFS: "name a path on a disk that can be written",
+}
+
+
 def _plainly(error: OSError) -> str:
+    if error.errno == errno.ENOENT and error.filename is None:  # only asking for the folder names none
+        return "the working folder is gone; change into one that is there"
     what = error.strerror or str(error)
-    return f"{error.filename}: {what}" if error.filename else what
+    advice = _ADVICE.get(error.errno or 0)
+    said = f"{error.filename}: {what}" if error.filename else what
+    return f"{said}; {advice}" if advice else said

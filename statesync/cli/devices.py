@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from statesync.cli.kinds import NAME, PATH, SECRET, TEXT
 from statesync.net.options import ClientCertificate, Trust
 from statesync.net.remote import HttpRemote
 from statesync.scope import Store
@@ -19,17 +20,31 @@ PASSPHRASE = "STATESYNC_CLIENT_PASSPHRASE"  # noqa: S105 - the name of the varia
 
 _OPTIONS = (
     click.option(
-        "--remote", "url", required=True, metavar="URL", help="The hub's address, such as http://hub:8710."
+        "--remote",
+        "url",
+        required=True,
+        type=TEXT,
+        metavar="URL",
+        help="The hub's address, such as http://hub:8710.",
     ),
-    click.option("--space", required=True, help="The set of records on the hub."),
-    click.option("--token", envvar="STATESYNC_TOKEN", show_envvar=True, help="What the hub knows you by."),
+    click.option("--space", required=True, type=NAME, help="The set of records on the hub."),
+    click.option(
+        "--token",
+        envvar="STATESYNC_TOKEN",
+        show_envvar=True,
+        type=SECRET,
+        help="What the hub knows you by.",
+    ),
     click.option(
         "--proxy",
         default="environment",
+        type=TEXT,
         metavar="URL",
         help="A proxy, such as http://proxy:3128; or none. Without it, what HTTPS_PROXY and NO_PROXY say.",
     ),
-    click.option("--ca-certs", metavar="FILE", help="Certificates to trust in place of the usual ones."),
+    click.option(
+        "--ca-certs", type=PATH, metavar="FILE", help="Certificates to trust in place of the usual ones."
+    ),
     click.option(
         "--trust",
         type=click.Choice(["openssl", "system"]),
@@ -37,9 +52,12 @@ _OPTIONS = (
         show_default=True,
         help="Whose certificates are the usual ones: OpenSSL's, or those of the system's own store.",
     ),
-    click.option("--client-certificate", metavar="FILE", help="What the hub's server knows the device by."),
+    click.option(
+        "--client-certificate", type=PATH, metavar="FILE", help="What the hub's server knows the device by."
+    ),
     click.option(
         "--client-key",
+        type=PATH,
         metavar="FILE",
         help=f"Its key, if that is a file of its own. {PASSPHRASE} in the environment opens it.",
     ),

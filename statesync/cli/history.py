@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from statesync.cli.devices import opened
+from statesync.cli.kinds import COUNT, NAME
 from statesync.cli.printing import (
     database_argument,
     ending,
@@ -22,7 +23,7 @@ from statesync.values import JournalEntry, SessionInfo
 
 @click.command()
 @database_argument
-@click.option("-n", "--limit", default=20, show_default=True, help="How many, the newest.")
+@click.option("-n", "--limit", default=20, type=COUNT, show_default=True, help="How many, the newest.")
 @json_option
 def sessions(database: str, limit: int, as_json: bool) -> None:
     """List the sessions of the device database DB, the newest last.
@@ -57,7 +58,7 @@ def _print_sessions(found: list[SessionInfo]) -> None:
 
 @click.command()
 @database_argument
-@click.argument("session_id", metavar="[ID]", required=False)
+@click.argument("session_id", type=NAME, metavar="[ID]", required=False)
 @json_option
 def session(database: str, session_id: str | None, as_json: bool) -> None:
     """Show all that one session of the device database DB did: its batches and every step it took.

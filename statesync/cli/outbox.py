@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from statesync.cli.devices import opened
+from statesync.cli.kinds import COUNT, IDENTIFIER, NAME, TEXT
 from statesync.cli.printing import (
     database_argument,
     json_option,
@@ -59,8 +60,8 @@ def _refused(parked: Parked) -> str:
 
 @click.command()
 @database_argument
-@click.argument("name", metavar="[OBJECT]", required=False)
-@click.argument("key", metavar="[KEY]", required=False)
+@click.argument("name", type=NAME, metavar="[OBJECT]", required=False)
+@click.argument("key", type=TEXT, metavar="[KEY]", required=False)
 @json_option
 def retry(database: str, name: str | None, key: str | None, as_json: bool) -> None:
     """Let changes of the device database DB that the hub refused go up again with the next sync.
@@ -83,7 +84,7 @@ def retry(database: str, name: str | None, key: str | None, as_json: bool) -> No
 
 @click.command()
 @database_argument
-@click.option("-n", "--limit", default=20, show_default=True, help="How many, the newest.")
+@click.option("-n", "--limit", default=20, type=COUNT, show_default=True, help="How many, the newest.")
 @json_option
 def conflicts(database: str, limit: int, as_json: bool) -> None:
     """List the records of the device database DB that device and hub both changed, the newest last.
@@ -104,10 +105,15 @@ def conflicts(database: str, limit: int, as_json: bool) -> None:
 
 @click.command()
 @database_argument
-@click.argument("number", metavar="ID", type=int)
+@click.argument("number", metavar="ID", type=IDENTIFIER)
 @click.option("--keep", type=click.Choice(["local", "remote"]), help="Which side stays, or comes back.")
 @click.option(
-    "--set", "values", multiple=True, metavar="FIELD=VALUE", help="Decide a field; repeat it for more."
+    "--set",
+    "values",
+    multiple=True,
+    type=TEXT,
+    metavar="FIELD=VALUE",
+    help="Decide a field; repeat it for more.",
 )
 @json_option
 def resolve(database: str, number: int, keep: str | None, values: tuple[str, ...], as_json: bool) -> None:

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from statesync.cli.commands import visible
+from statesync.cli.kinds import PATH
 from statesync.values import SessionInfo
 
 PLAIN_WIDTH = 200
@@ -31,7 +32,7 @@ def json_option(command: _Command) -> _Command:
 
 def database_argument(command: _Command) -> _Command:
     """Give a command its first argument, the path of a device database."""
-    return click.argument("database", metavar="DB")(command)
+    return click.argument("database", type=PATH, metavar="DB")(command)
 
 
 def say(text: str, *, bold: bool = False, nl: bool = True) -> None:

@@ -8,6 +8,7 @@ from attrs import frozen
 from statesync.cli.commands import visible
 from statesync.cli.devices import opened, remote_options
 from statesync.cli.interrupt import cancelled_by_interrupt
+from statesync.cli.kinds import COUNT, SECONDS
 from statesync.cli.printing import database_argument, json_option, print_json, say
 from statesync.cli.progress import SessionBar
 from statesync.conflicts import POLICIES
@@ -34,7 +35,7 @@ CANCELLED = 3
 @remote_options
 @click.option("--upload-only", is_flag=True, help="Send changes, fetch nothing.")
 @click.option("--download-only", is_flag=True, help="Fetch records, send nothing.")
-@click.option("--batch-size", type=click.IntRange(1), help="Records a batch; without it, 50 up and 500 down.")
+@click.option("--batch-size", type=COUNT, help="Records a batch; without it, 50 up and 500 down.")
 @click.option(
     "--conflicts",
     type=click.Choice(list(POLICIES)),
@@ -42,12 +43,10 @@ CANCELLED = 3
     show_default=True,
     help="What is kept of a record that both sides changed.",
 )
-@click.option(
-    "--attempts", type=click.IntRange(1), default=5, show_default=True, help="How often one batch is sent."
-)
+@click.option("--attempts", type=COUNT, default=5, show_default=True, help="How often one batch is sent.")
 @click.option(
     "--grace",
-    type=click.FloatRange(min=0),
+    type=SECONDS,
     default=10.0,
     show_default=True,
     help="Seconds that the batch in flight gets after Ctrl-C.",

@@ -130,8 +130,8 @@ class Hub:
 
         Devices whose cursors are older have to read everything again. Raises ``Refused``.
         """
-        with failures_as_refusals(), self.database.writing():
-            return retention.purge(self.database, space, through)
+        with failures_as_refusals():
+            return retention.forget(self.database, space, through)
 
     def begin_epoch(self, space: str) -> None:
         """Begin a new epoch in ``space``: every device reads it again, and offers what it lacks.
@@ -143,14 +143,15 @@ class Hub:
             epochs.begin_by_hand(self.database, space)
 
     def check_ready(self) -> None:
-        """Raise ``Refused`` (503, 507) if the database cannot be written now.
+        """Raise ``Refused`` (503, 507) if the database cannot be written now, or nearly not any more.
 
-        SQLite tells only whoever writes, so that it is asked once a second at most.
+        Databases tell only whoever writes, so that they are asked once a second at most; at once, if a push
+        has met a full disk.
         """
-        if time.monotonic() < self._ready_until:
+        if time.monotonic() < self._ready_until and not self.database.has_met_full_disk:
             return
-        with failures_as_refusals(), self.database.writer_lock, self.database.connection():
-            self.database.dialect.check_writable(self.database.pool)
+        with failures_as_refusals():
+            self.database.check_writable()
         self._ready_until = time.monotonic() + _READY_SECONDS
 
     def close(self) -> None:
@@ -187,9 +188,6 @@ class Hub:
                 answer = read()
             if answer is None:
                 raise refused(503, "busy", f"the space {space!r} is being changed; try again", 1)
-            if answer.first_reads:
-                with self.database.writing():
-                    pull.remember_first_reads(self.database, space, request.client, answer)
         self._rates.charge(rights.holder, self.limits, cost_of_work(answer.records, len(answer.page)))
         return answer.page
 

@@ -11,15 +11,17 @@ from statesync.wire import MAX_KEY_LENGTH
 
 _ENDLESS = float("inf")
 
+_MOST = 1 << 40
+"""Of anything: a number that every database can count with."""
+
 _MOST_MERGED = 500
 """SELECTs that SQLite can merge in one statement."""
 
 
 def _in_range(_owner: object, option: Attribute[int], value: int) -> None:
     most = option.metadata["most"]
-    if value < 1 or (most is not None and value > most):
-        allowed = "at least 1" if most is None else f"1 to {most}"
-        raise ValueError(f"{option.name} is {value}; it has to be {allowed}")
+    if not 1 <= value <= most:
+        raise ValueError(f"{option.name} is {value}; it has to be 1 to {most}")
 
 
 def _not_negative(_owner: object, option: Attribute[float], value: float) -> None:
@@ -32,7 +34,7 @@ def _positive(_owner: object, option: Attribute[float], value: float) -> None:
         raise ValueError(f"{option.name} is {value}; it has to be above 0, and have an end")
 
 
-def _limit(default: int, counts: str, most: int | None = None) -> Any:
+def _limit(default: int, counts: str, most: int = _MOST) -> Any:
     return field(default=default, validator=_in_range, metadata={"counts": counts, "most": most})
 
 
@@ -66,9 +68,13 @@ class HubLimits:
     ratio: int = _limit(100, "Times its size that a packed body may have when unpacked, from 64 KB on.")
     spaces: int = _limit(100_000, "Spaces on this hub.")
     epoch_pause: float = _rate("Seconds between two epochs of a space that devices may begin.", 600.0)
-    under_way: int = _limit(256, "Requests that one process works on, half of them in one space.")
-    line: int = _limit(32, "Pushes, and surveys, of one space that wait for their turn.")
-    held: int = _limit(128 << 20, "Bytes of bodies and answers that one process holds, half in one space.")
+    under_way: int = _limit(
+        256, "Requests worked on in one process; half in one space, a quarter by a token."
+    )
+    line: int = _limit(32, "Pushes, and surveys, of one token in one space that wait for their turn.")
+    held: int = _limit(
+        128 << 20, "Bytes of bodies and answers held in one process; half and quarter as above."
+    )
     head_seconds: float = _seconds(20.0, "Seconds in which the head of a request has to come.")
     stall_seconds: float = _seconds(30.0, "Seconds that a body, or an answer, may take whatever its pace.")
     pace: int = _limit(1024, "Bytes a second that it has to come, or go, beyond those seconds.")

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
+from statesync.checks import is_utf8
 from statesync.errors import BadAnswer, BadOptions, RemoteError, Unauthorized, WrongHub
 from statesync.net.options import ClientCertificate, Timeouts, Trust
 from statesync.wire import (
@@ -107,7 +108,8 @@ class HttpRemote:
     own store (``"system"``, which takes the extra ``truststore``), where companies put theirs.
 
     Raises ``BadOptions`` for an address that is none, of a hub or of a proxy; for a token with characters
-    that none has; and for files that do not hold the certificates or the key that they are named for.
+    that none has, and a space that UTF-8 cannot write; and for files that do not hold the certificates or
+    the key that they are named for.
     """
 
     def __init__(
@@ -136,8 +138,7 @@ class HttpRemote:
         timeouts = Timeouts(connect_timeout, read_timeout, request_timeout)
         way = Way(proxy, ca_certs, trust, client_certificate)
         self._transport = Transport(url, timeouts, max_answer, way)
-        base = quote(urlsplit(url).path.rstrip("/"), safe=_IN_A_PATH)
-        self._path = f"{base}/v1/spaces/{quote(space, safe='')}"
+        self._path = _path_of(url, space)
         self._headers = {
             "Content-Type": "application/json",
             "Accept": "application/json",
@@ -205,6 +206,14 @@ class HttpRemote:
                 maybe_applied=status >= 500 or status == 408,
                 retry_after=retry_after,
             )
+
+
+def _path_of(url: str, space: str) -> str:
+    """Return where a space is at a hub; neither is shown if it is refused, for it may be anything."""
+    if not is_utf8(url) or not is_utf8(space):
+        raise BadOptions("the hub's address and the name of the space have to be texts that UTF-8 can write")
+    base = quote(urlsplit(url).path.rstrip("/"), safe=_IN_A_PATH)
+    return f"{base}/v1/spaces/{quote(space, safe='')}"
 
 
 def _checked(token: str) -> str:

@@ -101,11 +101,11 @@ class Driver:
         self._timers = Timers(self.clock, self.options.cancel_grace)
         self._requests = Requests(self.remote, self.mailbox.post)
         self._reporter = Reporter(self.tell)
+        if self.options.timeout is not None:  # it runs while the session is being begun, too
+            self._timers.start(Timer.SESSION, self.options.timeout)
 
     def run(self) -> None:
         """Converse until the session is over, then release requests and connection. Raises nothing."""
-        if self.options.timeout is not None:
-            self._timers.start(Timer.SESSION, self.options.timeout)
         try:
             self._next.append(self.storage.begin())
             while not self._is_over:
@@ -203,14 +203,14 @@ class Driver:
         decision = decide(self._now, event)
         for beside in decision.meanwhile:
             self._do_meanwhile(beside)
+        for action in decision.actions:  # known before it is committed: the session may be left behind then
+            if isinstance(action, Finish):
+                self.error = action.error
         moves, committed = self._fire(decision) if decision.triggers else ((), NOTHING_COMMITTED)
         phase = self.machine.phase
         self._now = decision.conversation.after(committed, phase, self.machine.batch)
         if not SESSION.is_final(phase):
             self.running_phase = phase
-        for action in decision.actions:  # how it ended is known before anything of the program's is called
-            if isinstance(action, Finish):
-                self.error = action.error
         for action in decision.actions:
             self._do(action)
         self._reporter.moved(moves, decision.conversation.batch, committed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from logging import INFO, Logger, getLogger
@@ -19,17 +18,17 @@ from statesync.errors import (
 from statesync.lifecycle import SESSION, Phase
 from statesync.net.remote import Remote
 from statesync.protocol.messages import CancelRequested
+from statesync.session.announcement import Announcement, Ended
 from statesync.session.callbacks import Callbacks
 from statesync.session.driver import Driver
 from statesync.session.mailbox import Mailbox
 from statesync.session.watch import watch
-from statesync.store.ending.recovery import recover
 from statesync.store.file.tenure import Tenure
 from statesync.store.parts import StoreParts
 from statesync.store.session_store import SessionStore
 from statesync.store.tracking.model import new_key
 from statesync.threads import Task, threads
-from statesync.values import CancelOptions, Part, Progress, Reason, State, SyncOptions, SyncResult, SyncStats
+from statesync.values import CancelOptions, Part, Progress, Reason, State, SyncOptions, SyncResult
 
 logger: Logger = getLogger(__name__)
 
@@ -67,52 +66,79 @@ class Session:
         self._on_success, self._on_failure, self._on_progress = on_success, on_failure, on_progress
         self._mailbox = Mailbox()
         self._events: list[Progress] = []
-        self._news = threading.Condition()
+        self._announcement = Announcement()
+        self._news = self._announcement.news
         self._cancellers: list[tuple[Callable[[object], object] | None, OnFailure | None]] = []
-        self._result: SyncResult | None = None
-        self._error: SyncError | None = None
-        self._has_outcome = False
         self._tenure = Tenure()
         self._options = options
         self._reasons: list[Reason] = []
-        self._phase_at_end: Phase | None = None
+        self._ended_in_thread = False
         self._store = SessionStore(core, self.id, remote.space, names, options, self._tenure)
         self._driver = Driver(self._store, remote, options, self._mailbox, self._tell, self._tenure)
         self._callbacks = Callbacks(core.database.peewee, self._driver.stop)
-        self._task = Task(self._run, "statesync-session")
+        self._task = Task(self._run, "statesync-session", self._thread_is_free)
 
     def __repr__(self) -> str:
         return f"<Session {self.id} {self.phase}>"
 
     def start(self) -> None:
-        """Record the session and run it. The caller holds the store's lock; the session gives it back."""
-        recover(self._core.database)
-        self._store.create()
-        watch.follow(self)
+        """Begin in a thread, and run there. The caller holds the store's lock; the session gives it back.
+
+        Raises what keeps a thread from being started: the session is over then.
+        """
         timeout, grace = self._options.timeout, self._options.cancel_grace
         if timeout is not None and grace is not None:
-            self._limit(timeout + grace)
-        threads.start(self._task)
+            self._tenure.shorten(timeout + grace)
+        try:
+            watch.follow(self)
+            self._ring()  # a cancel may have come before the watch knew of the session
+            threads.start(self._task)
+        except BaseException:
+            if self._tenure.end():
+                self._leave_unbegun()
+            raise
 
-    def _limit(self, seconds: float) -> None:
-        """Let the session have ended these seconds from now, with its thread or without it."""
-        watch.ring_at(self, self._tenure.shorten(seconds) + LATE)
+    def _leave_unbegun(self) -> None:
+        self._core.lock.release()
+        watch.leave(self)
+        self._announcement.make(Ended(Phase.FAILED, InternalError("the session got no thread to begin in")))
+        self._announcement.complete()
+
+    def wait_for_start(self) -> None:
+        """Wait until the session is recorded. Raises what kept it from that: nothing is recorded then."""
+        never_began = self._announcement.wait_for_start()
+        if never_began is not None and never_began.error is not None:
+            raise never_began.error
+
+    def _ring(self) -> None:
+        """Let the watch end the session when its time is over, if that is known."""
+        ends_at = self._tenure.ends_at
+        if ends_at is not None:
+            watch.ring_at(self, ends_at + LATE)
 
     # -- what the program asks -----------------------------------------------------------------------
 
     @property
     def phase(self) -> Phase:
         """The phase that the session is in; a final one shows once everything is released (K3)."""
-        at_end = self._phase_at_end if self._has_outcome else None
-        return at_end or self._driver.running_phase
+        ended = self._announcement.ended
+        return self._driver.running_phase if ended is None else ended.phase
 
     def done(self) -> bool:
         """Tell whether the session has ended, however it did."""
-        return self._has_outcome
+        return self._announcement.ended is not None
 
     def cancelled(self) -> bool:
         """Tell whether the session has ended in ``cancelled``."""
-        return self._has_outcome and isinstance(self._error, SyncCancelled)
+        ended = self._announcement.ended
+        return ended is not None and isinstance(ended.error, SyncCancelled)
+
+    def is_over(self) -> bool:
+        """Tell whether nobody has to wait any more: it has ended, and the callbacks of the end were called.
+
+        One of them that hangs is waited for as long as the last cancel's grace says.
+        """
+        return self._announcement.is_complete
 
     def cancel(self, grace: float | None = None, *, reason: Reason = Reason.USER) -> None:
         """Ask the session to end: nothing new is begun, the batch in flight gets a recorded end (K1, K2).
@@ -120,14 +146,16 @@ class Session:
         Returns at once, and may be called from any thread, any number of times, and from a signal handler.
         ``grace`` bounds the seconds that the batch in flight may take (K7), and with it the whole end:
         whatever hangs then (a hub, another writer, code of the program's), the session has ended a second
-        later. A session that has ended, or that commits its last batch first, is not changed by it (K6).
+        later. A session that has ended, or that commits its last batch first, is not changed by it (K6);
+        a callback of the end that hangs is waited for no longer than the grace and a second, too.
         Raises ``BadOptions`` for a grace that is no number of seconds.
         """
         seconds = CancelOptions(grace=grace).grace
         self._reasons.append(reason)
         self._mailbox.post(CancelRequested(reason, seconds))
         if seconds is not None:
-            self._limit(seconds)
+            self._tenure.shorten(seconds)
+            self._ring()
 
     def cancel_in_time(self, reason: Reason = Reason.USER) -> None:
         """Cancel with the grace that the session's options have for it (``cancel_grace``)."""
@@ -140,23 +168,35 @@ class Session:
         done until then), ``TimeoutError`` after ``timeout`` seconds, and ``UsageError`` in a callback of
         this very session while it runs: it would wait for itself.
         """
-        error = self.exception(timeout)
-        if error is not None or self._result is None:
-            raise error or UsageError("the session has no result yet")
-        return self._result
+        outcome = self._awaited(timeout).outcome
+        if isinstance(outcome, SyncError):
+            raise outcome
+        return outcome
 
     def exception(self, timeout: float | None = None) -> SyncError | None:
         """Wait for the end and return the error that ``result`` would raise, or None."""
-        self.wait(timeout)
-        return self._error
+        return self._awaited(timeout).error
 
     def wait(self, timeout: float | None = None) -> None:
-        """Wait for the end, up to ``timeout`` seconds; raises ``TimeoutError`` after that."""
-        if self._task.is_this_thread():
-            if not self._has_outcome:
-                raise UsageError("a callback cannot wait for the session that called it")
-        elif not self._task.wait(timeout):
+        """Wait for the end, up to ``timeout`` seconds; raises ``TimeoutError`` after that.
+
+        The session is ``done()`` then, and the callbacks of its end were called. Raises ``UsageError`` where
+        it would wait for ever: in a callback of this session while it runs, and in a process that was forked
+        from the one that runs it.
+        """
+        self._awaited(timeout)
+
+    def _awaited(self, timeout: float | None) -> Ended:
+        if self._task.is_this_thread() and not self.done():
+            raise UsageError("a callback cannot wait for the session that called it")
+        ended = self._announcement.wait(timeout)
+        if ended is None:
             raise TimeoutError(f"session {self.id} is still {self.phase} after {timeout} seconds")
+        return ended
+
+    def call_when_over(self, wake: Callable[[], object]) -> None:
+        """Call ``wake`` when ``is_over``, in any thread; it must return at once."""
+        self._announcement.call_when_complete(wake)
 
     def events(self) -> Iterator[Progress]:
         """Return every progress event from the first to the last, waiting for those to come."""
@@ -173,7 +213,7 @@ class Session:
     def on_cancel(self, on_success: Callable[[object], object] | None, on_failure: OnFailure | None) -> bool:
         """Call one of the two when the session has ended; False if it has ended already."""
         with self._news:
-            if self._has_outcome:
+            if self.done():
                 return False
             self._cancellers.append((on_success, on_failure))
             return True
@@ -181,37 +221,50 @@ class Session:
     # -- the thread ----------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        failure: StoreError | None = None
+        failure: SyncError | None = None
+        result: SyncResult | None = None
         try:
             with self._store.connected():
+                self._store.open()
+                with self._tenure.held():  # who ends it without this thread knows whether it had begun
+                    self._announcement.begin()
                 self._driver.run()
-                self._read_result()
-        except StoreError as error:  # not even the connection could be opened
+                result = self._read_result()
+        except SyncError as error:  # it could not begin: not even the connection could be opened, perhaps
             failure = error
         finally:
             if self._tenure.end():
-                self._core.lock.release()
-                phase = self._driver.machine.phase
-                # What could not be written down is found interrupted by the next one, and that is failed.
-                self._phase_at_end = phase if SESSION.is_final(phase) else Phase.FAILED
-                self._announce(self._driver.error or failure or self._fault())
+                self._ended_in_thread = True
+                self._end_here(self._driver.error or failure, result)
             self._core.database.leave()  # a callback that uses a model opens a connection
             watch.leave(self)
 
-    def _read_result(self) -> None:
+    def _read_result(self) -> SyncResult | None:
         if not self._tenure.is_over:
             try:
-                self._result = self._store.result()
+                return self._store.result()
             except StoreError:
                 logger.exception("the history of session %s cannot be read", self.id)
-
-    def _fault(self) -> SyncError | None:
-        """Return what keeps a session without an error from being a success."""
-        if self._phase_at_end is not Phase.DONE:
-            return InternalError("a defect of statesync ended the session's thread; its log says which")
-        if self._result is None:
-            return StoreError("the session is done, but its history cannot be read; run: statesync doctor")
         return None
+
+    def _end_here(self, error: SyncError | None, result: SyncResult | None) -> None:
+        phase = self._driver.machine.phase
+        if not SESSION.is_final(phase):  # what could not be written down is found interrupted by the next one
+            phase = Phase.FAILED
+        try:
+            self._core.lock.release()
+        finally:
+            self._announce(self._ended(phase, result, error))
+
+    def _ended(self, phase: Phase, result: SyncResult | None, error: SyncError | None) -> Ended:
+        if error is not None and not self._announcement.has_begun:
+            return Ended(phase, error)
+        return Ended.of(phase, result, error)
+
+    def _thread_is_free(self) -> None:
+        """Let go who waits: the next session may have the thread. What is left to another is not our end."""
+        if self._ended_in_thread:
+            self._announcement.complete()
 
     # -- the end without the thread --------------------------------------------------------------------
 
@@ -221,80 +274,79 @@ class Session:
         Programs call ``cancel(grace=…)``.
         """
         if not self._tenure.end():  # it has ended, but a callback that was told so has not come back
-            with self._news:
-                self._news.wait_for(lambda: self._has_outcome)
-            self._task.release()
+            self._announcement.complete()
             return
         where = self._task.whereabouts()
         self._store.interrupt()
-        error = self._end_left(where)
+        try:
+            ended = self._end_left(where)
+        except Exception as error:  # a defect: who waits must be let go all the same
+            logger.exception("a defect ended a session that was left behind")
+            ended = self._ended(Phase.FAILED, None, InternalError.because_of(error))
         threads.start(Task(self._driver.interrupt_requests, "statesync-interrupt"))
         self._core.lock.release()
         watch.ring_at(self, time.monotonic() + LATE / 2)  # what is told now may hang, too
-        self._announce(error)
-        self._task.release()
+        self._announce(ended)
         self._core.database.leave()
+        self._announcement.complete()
         logger.warning("session %s has ended without its thread, which is in %s", self.id, where)
 
-    def _end_left(self, where: str) -> SyncError | None:
+    def _end_left(self, where: str) -> Ended:
         """End the session in its journal, as far as it can be written; return how it ended."""
         left = f"; its thread was late, in {where}, and stores nothing any more"
+        if not self._announcement.has_begun:
+            error = Interrupted(f"the session's time was over before it had begun{left}")
+            return self._ended(Phase.FAILED, None, error)
         try:
             end = self._store.end_left(self._reasons[0] if self._reasons else Reason.DEADLINE)
         except StoreError as error:
-            self._phase_at_end = Phase.FAILED
-            return Interrupted(
-                f"the session's time is over, and its end cannot be written down: {error}{left}"
-            )
-        self._result, self._phase_at_end = end.result, end.result.phase
+            failure = f"the session's time is over, and its end cannot be written down: {error}{left}"
+            return self._ended(Phase.FAILED, None, Interrupted(failure))
         if end.error is None:  # its thread had ended it, and was late to say so
-            return self._fault() and (self._driver.error or self._fault())
+            return self._ended(end.result.phase, end.result, self._driver.error)
         end.error.args = (end.error.message + left,)
         end.error.message += left
-        return end.error
+        return self._ended(end.result.phase, end.result, end.error)
 
     # -- what is told ----------------------------------------------------------------------------------
 
-    def _announce(self, error: SyncError | None) -> None:
+    def _announce(self, ended: Ended) -> None:
         """Tell the outcome: everything is released by now (K3)."""
-        self._error = error
-        with self._news:
-            self._has_outcome = True
-            self._news.notify_all()
-        if self._error is not None:
-            self._error.phase, self._error.result = self.phase, self._result
-        stats = self._result.stats if self._result else None
-        self._tell(Progress(Part.SYNC, State.ENDED, outcome=self.phase, stats=stats))
-        if self._error is not None:
-            self._callbacks.call(self._on_failure, self._error)
-        elif self._result is not None:
-            self._callbacks.call(self._on_success, self._result)
+        self._announcement.make(ended)
+        stats = ended.result.stats if ended.result else None
+        if self._announcement.has_begun:
+            self._tell(Progress(Part.SYNC, State.ENDED, outcome=ended.phase, stats=stats))
+            if isinstance(ended.outcome, SyncError):
+                self._callbacks.call(self._on_failure, ended.outcome)
+            else:
+                self._callbacks.call(self._on_success, ended.outcome)
         for on_success, on_failure in self._cancellers:
-            self._answer_canceller(on_success, on_failure)
-        self._callbacks.call(self._log, stats)
+            self._answer_canceller(ended, on_success, on_failure)
+        self._callbacks.call(self._log, ended)
 
-    def _log(self, stats: SyncStats | None) -> None:
+    def _log(self, ended: Ended) -> None:
         """Write the one line that a session has in a program's log; nothing of its records is in it."""
+        stats = ended.result.stats if ended.result else None
         if stats is not None and logger.isEnabledFor(INFO):
-            why = "" if self._error is None else f" ({self._error.reason})"
+            why = "" if ended.error is None else f" ({ended.error.reason})"
             counts = (stats.uploaded, stats.downloaded, stats.elapsed)
             logger.info(
                 "session %s in space %s: %s%s, %d up, %d down, %.1f s",
                 self.id,
                 self._space,
-                self.phase,
+                ended.phase,
                 why,
                 *counts,
             )
 
     def _answer_canceller(
-        self, on_success: Callable[[object], object] | None, on_failure: OnFailure | None
+        self, ended: Ended, on_success: Callable[[object], object] | None, on_failure: OnFailure | None
     ) -> None:
-        if isinstance(self._error, SyncCancelled):
-            self._callbacks.call(on_success, self._result)
+        if isinstance(ended.error, SyncCancelled):
+            self._callbacks.call(on_success, ended.result)
         else:
-            ended = NothingToCancel(f"the session was {self.phase} before the cancel could take effect")
-            self._callbacks.call(on_failure, self._error or ended)
+            before = NothingToCancel(f"the session was {ended.phase} before the cancel could take effect")
+            self._callbacks.call(on_failure, ended.error or before)
 
     def _tell(self, event: Progress) -> None:
         if self._tenure.is_over and event.outcome is None:

@@ -13,7 +13,7 @@ from queue import SimpleQueue
 
 from attrs import frozen
 
-from statesync.errors import InternalError, RemoteError, Stopped
+from statesync.errors import InternalError, RemoteError, Stopped, words_of
 from statesync.net.remote import Remote
 from statesync.threads import Task, threads
 from statesync.wire import Page, Pull, Push, PushAnswer
@@ -133,7 +133,7 @@ class _RequestThread:
             return error
         except Exception as error:  # a remote of the program's own may raise anything; the loop must hear
             logger.exception("a remote raised something that is no RemoteError")
-            failure = InternalError(f"the remote raised {type(error).__name__}: {error}")
+            failure = InternalError(f"the remote raised {words_of(error)}")
             failure.__cause__ = error
             return failure
         except BaseException as error:  # what asks for the end of the thread: the session would wait for ever

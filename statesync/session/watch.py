@@ -42,8 +42,8 @@ class Watch:
         with self._beginning:
             self._followed.add(session)
             if not self._is_awake:
-                self._is_awake = True
                 threads.start(Task(self._work, "statesync-watch"))
+                self._is_awake = True
 
     def leave(self, session: Watched) -> None:
         """Watch over a session no longer."""

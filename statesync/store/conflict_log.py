@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 from attrs import frozen
 
+from statesync.checks import LARGEST
 from statesync.conflicts import Record
 from statesync.store.tracking.images import image_of, record_of_image
 from statesync.values import ConflictEntry
@@ -100,6 +101,8 @@ def entries(
 
 def find(connection: sqlite3.Connection, number: int) -> ConflictEntry | None:
     """Return one entry by its id, None if there is none."""
+    if abs(number) > LARGEST:  # SQLite cannot be asked for it
+        return None
     row = connection.execute(f"{_ENTRY} WHERE id = ?", (number,)).fetchone()
     return None if row is None else _entry(*row)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import stat
 from collections.abc import Sequence
 from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 
-from statesync.errors import StoreCorrupt, StoreError, StoreNotReady, StoreReadOnly
+from statesync.errors import StoreCorrupt, StoreError, StoreFull, StoreNotReady, StoreReadOnly
 from statesync.store.ending.recovery import recover_if_free
 from statesync.store.evolution import adopting, columns, steps
 from statesync.store.evolution.adopting import Takeover
@@ -22,11 +23,15 @@ from statesync.store.tracking.objects import TrackedObject
 from statesync.store.tracking.tables.fitting import check, fit, table_of
 from statesync.store.tracking.tables.table import Table
 
+_ROOM_OF_NEW = 1 << 19
+"""Bytes that a new store takes, with its log, before anything is in it; rounded up."""
+
 
 def set_up(parts: StoreParts, migrations: Sequence[Step]) -> None:
     """Create or migrate tables and triggers, then end sessions that were interrupted."""
     database = parts.database
     _check_path(database.path)
+    _check_room(database.path)
     migrating.migrate(database)
     with database.errors_mapped():
         is_due = steps.are_due(database.raw(), migrations)
@@ -149,6 +154,15 @@ def _check_path(path: Path) -> None:
         raise StoreCorrupt(f"{path} is a folder, not a database file")
     if not stat.S_ISDIR(_mode(path.parent)):
         raise StoreReadOnly(f"the folder {path.parent} does not exist; create it first")
+
+
+def _check_room(path: Path) -> None:
+    """Refuse to begin a store where there is no room for it: an empty file would be left."""
+    if _mode(path):
+        return
+    whole, _, free = shutil.disk_usage(path.parent)
+    if whole and free < _ROOM_OF_NEW:
+        raise StoreFull(f"{path.name}: the disk is full; free some space, and set it up again")
 
 
 def _mode(path: Path) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from statesync.errors import BadOptions
+from statesync.checks import check_count
 from statesync.store.file.database import Database
 from statesync.store.file.lock import StoreLock
 from statesync.store.tracking.objects import Objects
@@ -15,8 +15,7 @@ class StoreParts:
     """The parts of one open store. ``keep_sessions`` is how many sessions its history keeps."""
 
     def __init__(self, path: str | Path, busy_timeout: float, keep_sessions: int) -> None:
-        if not isinstance(keep_sessions, int) or keep_sessions < 1:
-            raise BadOptions(f"keep_sessions must be 1 or more, not {keep_sessions!r}")
+        check_count("keep_sessions", keep_sessions, 1)
         self.database: Database = Database(path, busy_timeout)
         self.registry: Registry = Registry(str(self.database))
         self.lock: StoreLock = StoreLock(self.database.path)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from peewee import Model
 
+from statesync.checks import check_count, is_utf8
 from statesync.errors import UnknownObject, UsageError
 from statesync.store import claims, conflict_log, local_only, opening, quarantine
 from statesync.store.cursors import EVERYTHING
@@ -232,7 +233,11 @@ class Selection:
     # -- history -------------------------------------------------------------------------------------
 
     def sessions(self, limit: int = 1000) -> list[SessionInfo]:
-        """Return the newest ``limit`` sessions that synced any of these objects, oldest first."""
+        """Return the newest ``limit`` sessions that synced any of these objects, oldest first.
+
+        Raises ``BadOptions`` for a ``limit`` that is no count.
+        """
+        check_count("limit", limit, 0)
         wanted = set(self.objects)
         with self._parts.database.errors_mapped():
             found = history.sessions(self._parts.database.raw(), limit)
@@ -243,8 +248,10 @@ class Selection:
     def conflicts(self, limit: int = 1000, *, waiting: bool = False) -> list[ConflictEntry]:
         """Return the newest ``limit`` conflicts of these objects that were resolved, oldest first.
 
-        With ``waiting``, those that a policy left for later, with their sides as they are now.
+        With ``waiting``, those that a policy left for later, with their sides as they are now. Raises
+        ``BadOptions`` for a ``limit`` that is no count.
         """
+        check_count("limit", limit, 0)
         objects = self._tracked()
         with self._parts.database.snapshot() as connection:
             if waiting:
@@ -303,7 +310,7 @@ class Selection:
         tracked = self._parts.objects[name]
         key = type(record)._meta.columns[tracked.key]
         value = str(key.db_value(getattr(record, key.name)))
-        if not value.isascii() and value != value.encode("utf-8", "replace").decode():
+        if not is_utf8(value):
             raise UsageError(f"{value!a} is no key of {name}: it cannot be written as UTF-8")
         return name, value
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-from statesync.errors import InternalError, UsageError
+from statesync.errors import InternalError, StoreLocked, UsageError
 from statesync.lifecycle import AnyTrigger, Trigger
 from statesync.machine import Move
 from statesync.protocol.conversation import Committed
@@ -34,12 +34,13 @@ from statesync.protocol.messages import (
     StoreDoubt,
     StoreReason,
 )
-from statesync.store import claims, rereading
+from statesync.store import claims, opening, rereading
 from statesync.store.context import SessionContext
 from statesync.store.download.downloads import Downloads
 from statesync.store.download.fitting import TransactionLost
 from statesync.store.download.pages import PageDoesNotFit
 from statesync.store.ending.leaving import LeftEnd, end_left
+from statesync.store.ending.recovery import recover
 from statesync.store.file.tenure import Tenure
 from statesync.store.journal import batches, history, sessions
 from statesync.store.journal.transitions import Detail, JournalWriter
@@ -64,7 +65,7 @@ NOTHING_COMMITTED = Committed()
 class SessionStore:
     """What one session does with the store. Used by the session's thread alone, inside ``connected``.
 
-    ``create`` comes first, in the thread that starts the session.
+    ``open`` comes first.
     """
 
     _context: SessionContext
@@ -86,6 +87,28 @@ class SessionStore:
         self._journal = JournalWriter(session, began=time.monotonic())
         self._batch: int | None = None
         self._stored = 0
+
+    def open(self) -> None:
+        """Let the store follow its tables, end what was interrupted, and record the session.
+
+        Whoever keeps the file from being written, or read, is waited for as for another writer. Raises what
+        ``create`` raises, and ``StoreError``; nothing is recorded then.
+        """
+        until = time.monotonic() + self._parts.database.busy_timeout
+        while True:
+            try:
+                self._open()
+            except StoreLocked:
+                if time.monotonic() >= self._tenure.may_wait_until(until):
+                    raise
+            else:
+                return
+
+    def _open(self) -> None:
+        self._tenure.check()
+        opening.follow_tables(self._parts)
+        recover(self._parts.database)
+        self.create()
 
     def create(self) -> None:
         """Record the session in the phase idle, for the objects as they are described now.
@@ -117,8 +140,7 @@ class SessionStore:
     @contextmanager
     def connected(self) -> Iterator[None]:
         """Give the session's thread its connection, for as long as its tenure lasts."""
-        with self._parts.database.session_connection(self._tenure) as connection:
-            self._downloads.connect(connection)
+        with self._parts.database.session_connection(self._tenure):
             yield
 
     def interrupt(self) -> None:
@@ -143,9 +165,13 @@ class SessionStore:
     # -- what the session's loop asks for --------------------------------------------------------------
 
     def begin(self) -> Begin:
-        """Look for a batch in doubt, and whether anything may wait: what was logged may come to nothing."""
+        """Look for a batch in doubt, and whether anything may wait: what was logged may come to nothing.
+
+        It makes the connection ready for pages, too.
+        """
         with self._errors_mapped():
             raw, context = self._context.raw(), self._context
+            self._downloads.connect(raw)
             in_doubt = batches.find_doubtful(raw, context.space) is not None
             return Begin(replay=in_doubt, waiting=queue.is_in_use(raw, context.objects))
 

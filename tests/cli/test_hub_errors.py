@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import logging
+import os
 import socket
 import sqlite3
+import stat
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,7 +19,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from rig.certificates import make_certificate
 
+from statesync import Store
 from statesync.hub import prepare
+from statesync.hub.db import sqlite
 
 from .shell import Ran, call
 
@@ -24,7 +32,16 @@ COMMANDS = {
     "token list": ["token", "list", "--space", "s"],
     "token revoke": ["token", "revoke", "--space", "s", "id"],
     "purge": ["purge", "--space", "s", "--through", "1"],
+    "epoch": ["epoch", "--all"],
 }
+ASKS = {"token list"}
+"""Those that write nothing."""
+
+
+@pytest.fixture(autouse=True)
+def log_as_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let warnings go where they go without pytest: to standard error, beside the one line."""
+    monkeypatch.setattr(logging.getLogger("statesync"), "propagate", False)
 
 
 def hub(*arguments: object) -> Ran:
@@ -61,10 +78,27 @@ def notes(folder: Path) -> str:
     return f"sqlite:///{folder}/notes.txt"
 
 
-def a_device(folder: Path) -> str:
-    with closing(sqlite3.connect(folder / "device.db")) as raw, raw:
+def another_program(folder: Path) -> str:
+    with closing(sqlite3.connect(folder / "other.db")) as raw, raw:
         raw.execute("CREATE TABLE hub_meta (thing)")
+    return f"sqlite:///{folder}/other.db"
+
+
+def a_device(folder: Path) -> str:
+    with Store(folder / "device.db") as store:
+        store.setup()
+    (folder / "device.db.lock").unlink()
     return f"sqlite:///{folder}/device.db"
+
+
+def a_pipe(folder: Path) -> str:
+    os.mkfifo(folder / "pipe")
+    return f"sqlite:///{folder}/pipe"
+
+
+def a_circle(folder: Path) -> str:
+    (folder / "loop").symlink_to("loop")
+    return f"sqlite:///{folder}/loop"
 
 
 def newer(folder: Path) -> str:
@@ -75,18 +109,23 @@ def newer(folder: Path) -> str:
 
 
 ADDRESSES: dict[str, tuple[Callable[[Path], str], str]] = {
-    "missing folder": (missing_folder, "statesync hub init|in a folder that exists"),
-    "a folder": (a_folder, "statesync hub init|in a folder that exists"),
+    "missing folder": (missing_folder, "in a folder that exists"),
+    "a folder": (a_folder, "in a folder that exists"),
     "no database": (notes, "check its address"),
-    "another program's": (a_device, "statesync hub init|check its address"),
+    "another program's": (another_program, "check its address"),
+    "a device's": (a_device, "a file of its own"),
+    "a pipe": (a_pipe, "it has to be a file"),
+    "nothing's": (lambda folder: "sqlite:////dev/null", "it has to be a file"),
+    "a link to itself": (a_circle, "check its address"),
+    "too long a name": (lambda folder: f"sqlite:///{folder}/{'x' * 300}.db", "a shorter path"),
     "a newer version's": (newer, "Upgrade statesync"),
     "nothing": (lambda folder: "", "use sqlite:///hub.db"),
     "no address": (lambda folder: "hub.db", "use sqlite:///hub.db"),
     "memory": (lambda folder: "sqlite:///:memory:", "use sqlite:///hub.db"),
     "another kind": (lambda folder: "mysql://h/n", "use sqlite:///hub.db"),
-    "server down": (lambda folder: "postgresql://127.0.0.1:1/hub", "statesync hub init|its server runs"),
-    "server unknown": (lambda folder: "postgresql://no.invalid/hub", "statesync hub init|its server runs"),
-    "bad port": (lambda folder: "postgresql://127.0.0.1:99999/hub", "statesync hub init|port"),
+    "server down": (lambda folder: "postgresql://127.0.0.1:1/hub", "its server runs"),
+    "server unknown": (lambda folder: "postgresql://no.invalid/hub", "its server runs"),
+    "bad port": (lambda folder: "postgresql://127.0.0.1:99999/hub", "port"),
     "bad option": (lambda folder: "postgresql://127.0.0.1/hub?colour=red", "colour"),
     "bad escape": (lambda folder: "postgresql://%zz/hub", "cannot be read"),
 }
@@ -180,6 +219,15 @@ OPTIONS: dict[str, tuple[Callable[[Path], list[str]], str, int]] = {
     "a private key for tokens": (no_public_key, "no public key", 1),
     "a key that is no text": (binary_key, "no public key", 1),
     "a retention that is none": (lambda folder: ["--retention", "long"], "90d", 2),
+    "no retention": (lambda folder: ["--retention", "0d"], "1d to", 2),
+    "a retention without end": (lambda folder: ["--retention", "9" * 30 + "d"], "90d", 2),
+    "a retention beyond numbers": (lambda folder: ["--retention", "99999999999999d"], "1d to", 2),
+    "a limit that no body fits": (lambda folder: ["--limit-held", "5"], "--limit-body", 2),
+    "bodies that do not fit": (lambda folder: ["--limit-body", str(1 << 30)], "--limit-held", 2),
+    "a limit beyond numbers": (lambda folder: ["--limit-page", "9" * 20], "page is 9", 1),
+    "an audience of nobody": (lambda folder: ["--jwt-audience", "me"], "--jwt-key", 2),
+    "an issuer of nothing": (lambda folder: ["--jwt-issuer", "me"], "--jwt-key", 2),
+    "a folder for a key": (lambda folder: ["--jwt-key", str(folder)], "is a directory", 2),
     "a limit that is none": (lambda folder: ["--limit-page", "0"], "page is 0", 1),
     "a rate that is none": (lambda folder: ["--limit-rate", "nan"], "rate is nan", 1),
     "open to all": (lambda folder: ["--open", "--host", "0.0.0.0"], "loopback", 2),
@@ -204,3 +252,115 @@ def test_a_port_that_is_taken_is_named_with_what_to_do(folder: Path, workers: in
         ran = hub("serve", "--database", url, "--port", port, "--workers", workers)
     assert_one_line(ran, f"127.0.0.1:{port}", "Address already in use", "--port")
     assert list(folder.iterdir()) == []
+
+
+TOKENS = {
+    "one that has expired": (["--expires", "0h"], "1s to"),
+    "one that outlives calendars": (["--expires", "99999999999999d"], "1s to"),
+    "one for no time": (["--expires", "soon"], "90d"),
+    "a label that is no text": (["--label", "\udcff"], "UTF-8"),
+    "an object that is no text": (["--object", "\udcff"], "UTF-8"),
+    "an object without a name": (["--object", ""], "1 to 255"),
+    "an object without end": (["--object", "x" * 300], "255"),
+}
+
+
+@pytest.mark.parametrize("wrong", TOKENS)
+def test_a_token_that_cannot_be_meant_is_not_made(wrong: str, folder: Path) -> None:
+    options, said = TOKENS[wrong]
+    url = f"sqlite:///{folder}/hub.db"
+    prepare(url)
+    assert_one_line(hub("token", "create", "--space", "s", "--database", url, *options), said, code=2)
+    assert hub("token", "list", "--space", "s", "--database", url).out == ""
+
+
+def test_tokens_of_an_older_hub_are_listed_whatever_they_say(folder: Path) -> None:
+    url = f"sqlite:///{folder}/hub.db"
+    prepare(url)
+    for _ in range(3):
+        assert hub("token", "create", "--space", "s", "--database", url).code == 0
+    with closing(sqlite3.connect(folder / "hub.db")) as raw, raw:
+        raw.execute("UPDATE token SET created = rowid, label = char(27) || '[31m'")
+        raw.execute("UPDATE token SET expires = 8640000000000000000 WHERE created = 1")
+        raw.execute("UPDATE token SET expires = 0 WHERE created = 2")
+    first, second, third = hub("token", "list", "--space", "s", "--database", url).out.splitlines()
+    assert "valid  until second 8640000000000000000 since 1970" in first
+    assert "expired  until 1970-01-01 00:00 UTC" in second
+    assert "valid  for ever" in third
+    assert "\x1b" not in first
+
+
+def test_without_its_library_a_key_for_tokens_names_the_extra(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "key.pem").write_text("")
+    monkeypatch.delitem(sys.modules, "statesync.hub.access.identity", raising=False)
+    monkeypatch.setitem(sys.modules, "jwt", None)
+    ran = hub("serve", "--database", f"sqlite:///{folder}/hub.db", "--jwt-key", folder / "key.pem")
+    assert_one_line(ran, "needs jwt", "pip install 'statesync[jwt]'", code=2)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_working_folder_that_is_gone_is_said_so(
+    command: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "gone").mkdir()
+    monkeypatch.chdir(folder / "gone")
+    (folder / "gone").rmdir()
+    assert_one_line(hub(*COMMANDS[command]), "working folder is gone")
+
+
+def test_a_disk_that_is_full_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"sqlite:///{tmp_path}/hub.db"
+    full = {**sqlite._PRAGMAS, "max_page_count": 1}
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite, "_PRAGMAS", full)
+        assert_one_line(hub("init", "--database", url), "full", "free some space")
+        assert list(tmp_path.iterdir()) == []
+    prepare(url)
+    monkeypatch.setattr(sqlite, "_PRAGMAS", full)
+    large = ["token", "create", "--space", "s", "--label", "x" * 20_000]
+    assert_one_line(hub(*large, "--database", url), "no room left", "storage_full")
+
+
+SOMEBODY_ELSE = """
+import json, os, sys
+from pathlib import Path
+from click.testing import CliRunner
+from statesync.cli.commands import commands
+from statesync.cli.hub import hub  # which he may not be able to load
+if os.getuid() == 0:  # to root nothing is read-only
+    os.setgid(65534)
+    os.setuid(65534)
+said = {}
+for name, words in json.loads(sys.argv[2]).items():
+    ran = CliRunner().invoke(commands, ["hub", *words, "--database", f"sqlite:///{sys.argv[1]}"])
+    left = sorted(path.name for path in Path(sys.argv[1]).parent.iterdir())
+    said[name] = (ran.exit_code, ran.stdout, ran.stderr, left)
+print(json.dumps(said))
+"""
+
+
+def test_who_may_only_read_is_told_so_in_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    prepare(f"sqlite:///{shared}/hub.db")
+    (shared / "hub.db").chmod(0o444)
+    for around in (shared, *shared.parents):
+        if not around.stat().st_mode & stat.S_IXOTH:
+            around.chmod(0o755)
+    shared.chmod(0o777)
+    writing = {name: words for name, words in COMMANDS.items() if name not in ("serve", *ASKS)}
+    ran = subprocess.run(
+        [sys.executable, "-c", SOMEBODY_ELSE, f"{shared}/hub.db", json.dumps(writing)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ran.returncode == 0, ran.stderr
+    said = json.loads(ran.stdout)
+    assert said.keys() == writing.keys()
+    for name, (code, out, err, left) in said.items():
+        assert_one_line(Ran(code, out, err), "may only be read", "writable")
+        assert left == ["hub.db"], name
+    assert ran.stderr == ""

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import psycopg
 import pytest
 from click.testing import CliRunner, Result
+from rig.postgres import empty_schema
 
 from statesync.cli.hub import hub
 from statesync.hub import Hub, HubLimits, LocalRemote, Right, prepare
@@ -83,7 +87,7 @@ def test_init_on_a_database_that_is_not_there_says_what_to_check(address: str, w
 
 def test_a_token_for_a_hub_that_is_busy_can_be_made_later(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     run("init", "--database", url)
-    monkeypatch.setattr("statesync.cli.hub.open_ready", partial(open_ready, patience=0.05))
+    monkeypatch.setattr("statesync.cli.hub.database.open_ready", partial(open_ready, patience=0.05))
     holder = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     refused = run("token", "create", "--database", url, "--space", "acme")
@@ -192,3 +196,62 @@ def test_epoch_says_what_is_wrong(url: str) -> None:
     assert "nothing was ever synced" in refused.output
     for both in ([], ["--space", "acme", "--all"]):
         assert "--space NAME, or --all" in run("epoch", "--database", url, *both).output
+
+
+# -- a server that does not do what it is asked to ---------------------------------------------------------
+
+
+@pytest.fixture
+def server(postgres: str) -> Iterator[Callable[[str], str]]:
+    """Make a hub on PostgreSQL and a user ``poor`` of it; return the address that he has."""
+    name, url = f"poor_{os.getpid()}", empty_schema(postgres)
+    schema = url.rpartition("%3D")[2]
+    prepare(url)
+    with psycopg.connect(postgres, autocommit=True) as owner:
+
+        def make(limits: str) -> str:
+            owner.execute(f"CREATE ROLE {name} LOGIN {limits}")
+            owner.execute(f"GRANT USAGE ON SCHEMA {schema} TO {name}")
+            return f"{url}&user={name}"
+
+        yield make
+        owner.execute(f"DROP OWNED BY {name}")
+        owner.execute(f"DROP ROLE {name}")
+
+
+def as_who_needs_no_hub(output: str, *words: str) -> None:
+    said = " ".join(output.split())
+    assert "hub init" not in said
+    for word in words:
+        assert word in said, said
+
+
+@pytest.mark.parametrize("command", [["token", "list", "--space", "a"], ["serve", "--port", "0"]])
+@pytest.mark.parametrize(
+    ("limits", "cause", "advice"),
+    [("", "permission denied", "the rights"), ("CONNECTION LIMIT 0", "too many", "take more connections")],
+)
+def test_a_server_that_refuses_its_user_is_not_taken_for_one_without_a_hub(
+    server: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: list[str],
+    limits: str,
+    cause: str,
+    advice: str,
+) -> None:
+    monkeypatch.setenv("STATESYNC_HUB_DATABASE", server(limits))
+    refused = run(*command)
+    assert refused.exit_code == 1
+    as_who_needs_no_hub(refused.output, cause, advice)
+
+
+def test_a_table_that_others_hold_is_not_taken_for_one_that_is_missing(
+    postgres_hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STATESYNC_HUB_DATABASE", postgres_hub.url)
+    monkeypatch.setattr("statesync.cli.hub.database.open_ready", partial(open_ready, patience=0.05))
+    with psycopg.connect(postgres_hub.url) as other:
+        other.execute("LOCK TABLE hub_meta")
+        refused = run("token", "list", "--space", "a")
+    assert refused.exit_code == 1
+    as_who_needs_no_hub(refused.output, "lock timeout", "others hold its tables")

@@ -10,16 +10,15 @@ import asyncio
 import logging
 import signal
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
-from attrs import Factory, define
 from rig.device import Device, device_on
 from rig.gate import PATIENCE, Gate, wait_for
+from rig.walls import Wall
 
 from statesync import (
     BadOptions,
@@ -34,7 +33,6 @@ from statesync import (
     SyncError,
     SyncOptions,
 )
-from statesync.session import handle
 from statesync.wire import Page, Pull
 
 BOUND = 1.0
@@ -42,39 +40,6 @@ BOUND = 1.0
 
 BUSY_MACHINE = 1.5
 """What a test adds to that: other tests run beside it."""
-
-
-@define(eq=False)
-class Wall:
-    """What code of the program's runs into; it hangs there until the wall is gone."""
-
-    entered: threading.Event = Factory(threading.Event)
-    gone: threading.Event = Factory(threading.Event)
-    thread: threading.Thread | None = None
-
-    def __call__(self, *_: object) -> None:
-        if not self.gone.is_set():
-            self.thread = threading.current_thread()
-            self.entered.set()
-            assert self.gone.wait(PATIENCE)
-
-    def remove(self) -> None:
-        """Let it go on, and wait until its thread has done whatever it still does."""
-        self.gone.set()
-        assert wait_for(lambda: self.thread is None or "session" not in self.thread.name)
-
-
-@pytest.fixture
-def wall() -> Iterator[Wall]:
-    built = Wall()
-    yield built
-    built.remove()
-
-
-@pytest.fixture
-def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait a tenth of a second for a thread that is late, and would not come."""
-    monkeypatch.setattr(handle, "LATE", 0.1)
 
 
 def all_of(device: Device) -> list[str]:

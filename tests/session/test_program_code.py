@@ -91,6 +91,52 @@ def test_a_callback_that_asks_for_the_end_ends_the_session_in_its_own_words(
     assert here.rows() == there.rows()
 
 
+class Speechless(BaseException):
+    """It raises where it is asked what it says."""
+
+    def __str__(self) -> str:
+        raise KeyboardInterrupt
+
+
+class Wordless(Exception):
+    """It raises where it is asked what it says."""
+
+    def __str__(self) -> str:
+        raise ZeroDivisionError
+
+
+def test_what_cannot_say_what_it_is_ends_the_session_all_the_same(here: Device) -> None:
+    error = Speechless()
+
+    def raising(_: Progress) -> None:
+        raise error
+
+    ends_stopped(here, error, on_progress=raising)
+
+
+@pytest.mark.usefixtures("conflict")
+def test_a_policy_that_raises_what_cannot_say_what_it_is_fails_for_its_record(here: Device) -> None:
+    def fail(conflict: object) -> Any:
+        raise Wordless
+
+    result = here.sync(conflict_policy=fail)
+    assert result.phase is Phase.DONE
+    (error,) = result.errors.upload
+    assert (error.key, error.code) == ("k00000", "policy_failed")
+    assert "Wordless" in error.message
+
+
+def test_a_remote_that_raises_what_cannot_say_what_it_is_fails_the_session(
+    here: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(request: Pull) -> Page:
+        raise Wordless
+
+    monkeypatch.setattr(here.remote, "pull", fail)
+    with pytest.raises(InternalError, match="the remote raised Wordless"):
+        here.sync()
+
+
 @pytest.mark.usefixtures("conflict")
 @pytest.mark.parametrize("error", ENDS, ids=named)
 def test_a_policy_that_asks_for_the_end_ends_the_session_in_its_own_words(

@@ -34,6 +34,8 @@ from statesync import (
 )
 from statesync.lifecycle import BatchPhase, BatchTrigger, Facts
 from statesync.machine import Move, SessionMachine
+from statesync.protocol.messages import Begin
+from statesync.store.session_store import SessionStore
 from statesync.wire import Page, Pull
 
 
@@ -387,14 +389,13 @@ def test_k5_a_cancel_in_idle_is_cancelled_without_a_start(
     here: Device, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     may_begin = threading.Event()
-    connect = here.store.database.connect
+    look = SessionStore.begin
 
-    def connect_later(*args: Any, **named: Any) -> Any:
-        if threading.current_thread().name == "statesync-session":
-            assert may_begin.wait(PATIENCE)
-        return connect(*args, **named)
+    def look_later(store: SessionStore) -> Begin:
+        assert may_begin.wait(PATIENCE)
+        return look(store)
 
-    monkeypatch.setattr(here.store.database, "connect", connect_later)
+    monkeypatch.setattr(SessionStore, "begin", look_later)
     session = start(here)
     assert session.phase is Phase.IDLE
     session.cancel()

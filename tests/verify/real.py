@@ -167,11 +167,9 @@ class RealDevice:
         )
         self.parts.lock.acquire()
         session = Session(self.parts, LocalRemote(hub, SPACE), ("Note",), chosen, None, None, None)
-        recover(self.parts.database)
-        session._store.create()
-        self.parts.database.leave()
         connected = ExitStack()
         connected.enter_context(session._store.connected())
+        session._store.open()
         thread: Any = StillThread()
         requests = Requests(session._driver.remote, session._mailbox.post)
         requests._thread = thread

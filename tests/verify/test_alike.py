@@ -300,6 +300,18 @@ def a_delete_that_was_forgotten(both: AlikeMachine) -> None:
     both.go_on(EVERYTHING)
 
 
+def a_first_read_past_a_forgotten_delete(both: AlikeMachine) -> None:
+    """Device b reads in pages what lies below a delete that the hub has forgotten."""
+    for key in "xyz":
+        both.write(A, key, "one")
+    sync(both, A)
+    both.write(A, "x", None)
+    sync(both, A)
+    both.begin(B, Options(), 0)
+    both.do(Kind.PURGE)
+    both.go_on(EVERYTHING)
+
+
 def another_epoch(both: AlikeMachine) -> None:
     """Restore the hub from a backup of just now, and let device a find that out."""
     both.back_up()
@@ -556,7 +568,7 @@ def keeps_no_log_of_what_it_replaces(_: Callable[..., Device]) -> Callable[..., 
 
 
 def compares_nothing(_: Callable[..., Asked]) -> Callable[..., Asked]:
-    return lambda known: Asked(known.client, (0, None, 0, 0))
+    return lambda known: Asked(known.client, (0, None, 0, 0, 0))
 
 
 def keeps_what_waits(emptied: Callable[..., Device]) -> Callable[..., Device]:
@@ -637,6 +649,10 @@ def remembers_no_deletes(without: Callable[..., object]) -> Callable[..., object
     return lambda change: evolve(without(change), since=0)  # type: ignore[misc]
 
 
+def forgets_where_a_read_began(_: Callable[..., int]) -> Callable[..., int]:
+    return lambda *_: 0
+
+
 def empties_nothing(_: Callable[..., Device]) -> Callable[..., Device]:
     return lambda known: known
 
@@ -667,6 +683,7 @@ DIFFERENCES = [
     (what_another_hub_has_said, changing(adapting, "_forget_above", believes_another_hub)),
     (what_another_hub_has_said, changing(downloads, "_log_overwritten", keeps_no_log_of_what_it_replaces)),
     (a_delete_after_a_doubt_that_was_let_go, changing(device, "keep_doubt", notes_no_doubt)),
+    (a_first_read_past_a_forgotten_delete, changing(downloads, "_begun_after", forgets_where_a_read_began)),
     (an_edit_behind_a_forgotten_delete, changing(device, "_base", knows_what_it_has_read_again)),
     (another_epoch_behind_a_forgotten_delete, changing(adapting, "reread", misses_nothing)),
     (an_edit_before_another_epoch, changing(adapting, "_without_version", remembers_no_deletes)),

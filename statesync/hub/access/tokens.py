@@ -22,6 +22,9 @@ from statesync.hub.db.database import Database, failures_as_refusals
 from statesync.hub.errors import forbidden, unauthorized
 from statesync.hub.spaces import check_name
 
+LAST_EXPIRY = 253_402_300_799
+"""The last second that calendars have a date for, in the year 9999."""
+
 SEPARATOR = "~"
 """The character between the parts of a token, which no JWT contains."""
 
@@ -70,9 +73,11 @@ def create_token(
 
     ``rights`` are granted by object, ``*`` being every object without an entry of its own. ``expires`` is in
     seconds since 1970, None for never. Raises ``Refused`` for a name that no space can have, and for a
-    database that is busy or away.
+    database that is busy or away; ``ValueError`` for an ``expires`` that no calendar has.
     """
     check_name(space)
+    if expires is not None and not 0 <= expires <= LAST_EXPIRY:
+        raise ValueError(f"expires is {expires}; it has to be from 0 to {LAST_EXPIRY}, in the year 9999")
     identifier, secret = secrets.token_urlsafe(9), secrets.token_urlsafe(32)
     granted = msgspec.json.encode({name: sorted(some) for name, some in rights.items()}).decode()
     row = (space, identifier, _digest(secret), granted, label, int(time.time()), expires)

@@ -57,6 +57,10 @@ FeedRow = tuple[str, str, int, bool, str | None]
 A plain tuple, as the drivers give it: every record of every page passes through it.
 """
 
+PROBE_BYTES = 1 << 14
+"""Bytes of the row by which a database is asked whether it can be written: a disk that is all but full may
+take a number, and refuse every push."""
+
 Statement = tuple[str, list[object]]
 """A query with ``?`` for each of its parameters."""
 
@@ -66,6 +70,8 @@ class Pool(Protocol):
 
     param: str
     """The placeholder of a parameter."""
+    database: Any
+    """Where the database is."""
 
     def execute_sql(self, sql: str, params: Sequence[object]) -> Any:
         """Run one statement and return its cursor."""
@@ -106,7 +112,7 @@ class Dialect(Protocol):
         """Raise ``BadDatabase`` for a database that cannot hold every record."""
 
     def check_writable(self, pool: Pool) -> None:
-        """Raise what a write would raise now; called outside of any transaction."""
+        """Raise what a write of ``PROBE_BYTES`` would raise now; called outside of any transaction."""
 
     def find(
         self, pool: Pool, space: str, keys: Sequence[tuple[str, str]], max_bytes: int
@@ -147,6 +153,8 @@ class Database:
     """What a writer of this process holds while it writes, taken before a connection is."""
     stop_background: Callable[[], None] = field(default=lambda: None)
     """Ends the work that goes on beside the requests."""
+    has_met_full_disk: bool = False
+    """Whether a disk had no room for a write, and for none that was tried since."""
 
     def run(self, sql: str, *parameters: object) -> Any:
         """Run one statement inside the transaction that is open; placeholders are ``?``."""
@@ -187,10 +195,22 @@ class Database:
                 yield
                 ended = True
         except Exception as error:
-            if not ended or failure_of(error) is FULL:
+            is_full = failure_of(error) is FULL
+            self.has_met_full_disk |= is_full
+            if not ended or is_full:
                 raise
             _log.warning("a commit failed: %s", error)
             raise outcome_unknown() from error
+
+    def check_writable(self) -> None:
+        """Raise what a write of some size would raise now; nothing of it stays."""
+        with self.writer_lock, self.connection():
+            try:
+                self.dialect.check_writable(self.pool)
+            except Exception as error:
+                self.has_met_full_disk |= failure_of(error) is FULL
+                raise
+            self.has_met_full_disk = False
 
     def close(self) -> None:
         """Stop what runs in the background, then close every connection."""

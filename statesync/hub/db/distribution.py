@@ -5,7 +5,7 @@ from __future__ import annotations
 from statesync.hub.db.database import Database
 from statesync.hub.errors import CannotDistribute
 
-_TABLES = ("space", "record", "receipt", "reader", "token", "mark")
+_TABLES = ("space", "record", "receipt", "token", "mark")
 
 
 def one_machine() -> CannotDistribute:

@@ -46,6 +46,10 @@ FULL = Failure(
     "has no room left on its disk, and stores nothing until whoever runs the hub has freed some",
     "storage_full", 507, 5.0, is_lasting=False,
 )  # fmt: skip
+NEARLY_FULL = Failure(
+    "has next to no room left on its disk; whoever runs the hub has to free some",
+    "storage_full", 507, 5.0, is_lasting=False,
+)  # fmt: skip
 READ_ONLY = Failure(
     "can only be read now, as a standby or a disk that is write-protected; try again", "database_read_only"
 )
@@ -82,9 +86,7 @@ _BY_SQLSTATE = {
 
 def failure_of(error: BaseException) -> Failure | None:
     """Return what an error of a database's means; None if it is none, or a defect of the hub."""
-    native: object = error
-    while isinstance(native, peewee.PeeweeException):  # it wraps its own, too
-        native = getattr(native, "orig", None)
+    native = native_of(error)
     if isinstance(native, MemoryError):
         return OUT_OF_MEMORY
     if isinstance(native, UsageError):
@@ -95,6 +97,13 @@ def failure_of(error: BaseException) -> Failure | None:
         found = _BY_SQLSTATE.get(getattr(native, "sqlstate", None) or "")
     is_away = isinstance(error, (peewee.OperationalError, peewee.InterfaceError, sqlite3.OperationalError))
     return found or (AWAY if is_away else None)
+
+
+def native_of(error: object) -> object:
+    """Return the driver's own error, which Peewee keeps in its own."""
+    while isinstance(error, peewee.PeeweeException) and (orig := getattr(error, "orig", None)) is not None:
+        error = orig  # it wraps its own, too
+    return error
 
 
 @define(eq=False)

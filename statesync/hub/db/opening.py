@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import stat
 from pathlib import Path
 
 from statesync.hub.addresses import without_password
@@ -10,7 +12,7 @@ from statesync.hub.db import distribution, schema
 from statesync.hub.db.database import Database
 from statesync.hub.db.postgres import open_postgres
 from statesync.hub.db.sqlite import make_private, open_sqlite
-from statesync.hub.errors import BadDatabase
+from statesync.hub.errors import BadDatabase, HubNotReady
 
 LONGEST = 50.0
 """Seconds that a transaction may take on a server: less than a device waits for an answer."""
@@ -50,6 +52,7 @@ def open_ready(
 
     Raises ``BadDatabase``, ``HubNotReady`` and ``HubTooNew``; the database is closed then.
     """
+    _check_there(file_at(url))
     database = open_database(url, connections=connections, patience=patience, longest=longest)
     try:
         schema.check(database)
@@ -72,13 +75,54 @@ def prepare(url: str, *, distributed: bool = False) -> int:
         return _prepare(url, distributed)
     if distributed:
         raise distribution.one_machine()
+    check_writable(url)
     is_new = make_private(path)
     try:
         return _prepare(url, distributed=False)
     except BaseException:
         if is_new:
-            path.unlink(missing_ok=True)
+            for ending in ("", "-wal", "-shm"):  # SQLite removes its own with the last cursor alone
+                path.with_name(path.name + ending).unlink(missing_ok=True)
         raise
+
+
+def check_writable(url: str) -> None:
+    """Raise ``BadDatabase`` where ``url`` leads to what is no file, or to one that may only be read.
+
+    SQLite would make files beside one that may only be read, and could not remove them again.
+    """
+    path = file_at(url)
+    if path is not None and is_file(path) and not os.access(path, os.W_OK):
+        raise BadDatabase(
+            f"{path} may only be read; make the file and its folder writable for who runs the hub"
+        )
+
+
+def is_file(path: Path) -> bool:
+    """Tell whether a SQLite file is there; raise ``BadDatabase`` for what is none, and cannot become one."""
+    try:
+        path = path.absolute()
+    except FileNotFoundError as error:
+        raise BadDatabase("the working folder is gone; change into one that is there") from error
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise BadDatabase(
+            f"{path} cannot be reached ({error.strerror}); check its address: it has to be a shorter path, "
+            "or one that is open to who runs the hub"
+        ) from error
+    if not stat.S_ISREG(mode):
+        raise BadDatabase(
+            f"{path} is no file; check its address: it has to be a file, in a folder that exists"
+        )
+    return True
+
+
+def _check_there(path: Path | None) -> None:
+    if path is not None and not is_file(path) and path.parent.is_dir():
+        raise HubNotReady(f"there is no file {path}; make one with: statesync hub init --database URL")
 
 
 def _prepare(url: str, distributed: bool) -> int:

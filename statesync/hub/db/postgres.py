@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import selectors
 import socket
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import ConnStatus, TransactionStatus
 
 from statesync.hub.addresses import has_password, without_password
-from statesync.hub.db.database import Database, FeedRow, Pool, Statement, Stored, Written
+from statesync.hub.db.database import PROBE_BYTES, Database, FeedRow, Pool, Statement, Stored, Written
 from statesync.hub.db.failures import READ_ONLY
 from statesync.hub.db.pool import PooledDatabase
 from statesync.hub.errors import BadDatabase
@@ -65,6 +66,14 @@ SELECT object, key, version, deleted, CASE WHEN octet_length(data) <= %s THEN da
 FROM ({feeds}) AS feed ORDER BY version
 """
 _LENGTHS = "SELECT coalesce(octet_length(data), 0) FROM ({feeds}) AS feed ORDER BY version"
+
+
+# No space has such a name.
+_PROBE = "INSERT INTO receipt (space, client, number, batch, answer) VALUES (' ', %s, 0, ' ', %s)"
+
+
+class _Undone(Exception):
+    """Rolls a transaction back in which nothing has failed."""
 
 
 class PostgresPool(PooledDatabase[_Connection], peewee.PostgresqlDatabase):
@@ -123,11 +132,18 @@ class PostgresDialect:
             )
 
     def check_writable(self, pool: Pool) -> None:
-        """Ask the server whether it would take a write."""
+        """Ask the server whether it would take a write, and write a row that is rolled back.
+
+        It makes room for the row at once, so that a full disk shows.
+        """
         (only_reads,) = pool.execute_sql("SHOW transaction_read_only", ()).fetchone()
         if only_reads == "on":
             pool.distrust()
             raise READ_ONLY.refusal()
+        row = secrets.token_hex(8), secrets.token_hex(PROBE_BYTES // 2)  # nothing that can be packed
+        with suppress(_Undone), pool.atomic(self.write_mode):
+            pool.execute_sql(_PROBE, row)
+            raise _Undone
 
     def find(
         self, pool: Pool, space: str, keys: Sequence[tuple[str, str]], max_bytes: int

@@ -11,6 +11,7 @@ import sqlite3
 import peewee
 
 from statesync.errors import UsageError
+from statesync.hub.db.advice import lacks_table, what_to_do
 from statesync.hub.db.database import Database
 from statesync.hub.errors import BadDatabase, HubNotReady, HubTooNew, Refused
 
@@ -80,7 +81,12 @@ ALTER TABLE space ADD COLUMN begun BIGINT NOT NULL DEFAULT 0
 """
 """When the epoch began, in seconds of the wall clock; 0 for the first one."""
 
-MIGRATIONS: tuple[str, ...] = (_FIRST, _MARKS, _EPOCHS)
+_NO_READERS = """
+DROP TABLE reader
+"""
+"""The hub noted there who was reading from the start. Devices say it themselves; a pull writes nothing."""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _MARKS, _EPOCHS, _NO_READERS)
 """What each version of the schema adds to the one before, in statements for either database."""
 
 _META = "CREATE TABLE IF NOT EXISTS hub_meta (name TEXT NOT NULL PRIMARY KEY, value BIGINT NOT NULL)"
@@ -105,19 +111,14 @@ def migrate(database: Database) -> int:
 def check(database: Database) -> None:
     """Raise ``HubNotReady`` or ``HubTooNew`` unless the database's schema is that of this version.
 
-    Raises ``BadDatabase`` for a file that is no database.
+    Raises ``BadDatabase`` for a database that is none, or that cannot be reached or read.
     """
     try:
         with database.reading():
             database.dialect.check_usable(database.pool)
             version = _version(database)
-    except (peewee.OperationalError, peewee.ProgrammingError) as error:
-        raise HubNotReady(
-            f"the database has no hub in it or cannot be reached ({str(error).strip()}); "
-            "make one with: statesync hub init --database URL"
-        ) from error
     except _UNUSABLE as error:
-        raise _unusable(error) from error
+        raise (_no_hub() if lacks_table(error) else _unusable(error)) from error
     _refuse_newer(version)
     if version < len(MIGRATIONS):
         raise HubNotReady(
@@ -134,11 +135,14 @@ def _begin(database: Database) -> None:
             database.run("INSERT INTO hub_meta VALUES (?, 0) ON CONFLICT DO NOTHING", name)
 
 
-def _unusable(error: Exception) -> BadDatabase:
-    return BadDatabase(
-        f"the database cannot be used ({str(error).strip()}); check its address, and that its server runs "
-        "or that its file is a SQLite database, in a folder that exists; it has to be writable"
-    )
+def _no_hub() -> HubNotReady:
+    return HubNotReady("the database has no hub in it; make one with: statesync hub init --database URL")
+
+
+def _unusable(error: BaseException) -> BadDatabase:
+    if isinstance(error, Refused) and error.__cause__ is not None:  # it speaks to devices
+        error = error.__cause__
+    return BadDatabase(f"the database cannot be used ({str(error).strip()}); {what_to_do(error)}")
 
 
 def _migrate(database: Database) -> bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 import threading
-import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import chain
@@ -16,9 +16,10 @@ import peewee
 from attrs import define, field
 
 from statesync.hub.db.checkpoints import Checkpoints
-from statesync.hub.db.database import Database, FeedRow, Pool, Statement, Stored, Written
+from statesync.hub.db.database import PROBE_BYTES, Database, FeedRow, Pool, Statement, Stored, Written
+from statesync.hub.db.failures import NEARLY_FULL
 from statesync.hub.db.pool import PooledDatabase
-from statesync.hub.errors import refused
+from statesync.hub.errors import BadDatabase, refused
 from statesync.sqlite import forks
 
 _PRAGMAS = {
@@ -40,9 +41,16 @@ ON CONFLICT (space, object, key) DO UPDATE SET
 """
 
 
+# A device's begin like that.
+_OWN_TABLES = "SELECT name FROM sqlite_master WHERE name = 'hub_meta' OR name GLOB 'statesync[_]*'"
+
 _PROBE = """
-INSERT INTO hub_meta VALUES ('ready', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value
+INSERT INTO hub_meta VALUES ('ready', randomblob(?)) ON CONFLICT (name) DO UPDATE SET value = excluded.value
 """
+_FORGET_PROBE = "DELETE FROM hub_meta WHERE name = 'ready'"
+
+LEAST_FREE = 1 << 20
+"""Bytes of a disk without which a hub is not ready: one push of a device writes as much."""
 
 
 class SqlitePool(PooledDatabase[sqlite3.Connection], peewee.SqliteDatabase):
@@ -104,12 +112,26 @@ class SqliteDialect:
     key_order: str = "key"
     data_bytes: str = "length(CAST(data AS BLOB))"
 
-    def check_usable(self, _pool: Pool) -> None:
-        """Accept every file: SQLite turns texts into whatever its file is in."""
+    def check_usable(self, pool: Pool) -> None:
+        """Refuse a device's database; SQLite turns texts into whatever its file is in."""
+        found = {name for (name,) in pool.execute_sql(_OWN_TABLES, ()).fetchall()}
+        if found and "hub_meta" not in found:
+            raise BadDatabase(
+                "the database is a device's; check its address, and give the hub a file of its own, which "
+                "statesync hub init makes"
+            )
 
     def check_writable(self, pool: Pool) -> None:
-        """Write a number that nobody reads: SQLite finds out only then that a disk is full."""
-        pool.execute_sql(_PROBE, (int(time.time()),))
+        """Write a row that nobody reads, and delete it: SQLite finds out only then that a disk is full.
+
+        In a log that is written anew there may be room for one more row when there is for nothing else.
+        """
+        folder = Path(str(pool.database)).absolute().parent
+        whole, _, free = shutil.disk_usage(folder)
+        if whole and free < LEAST_FREE:
+            raise NEARLY_FULL.refusal()
+        pool.execute_sql(_PROBE, (PROBE_BYTES,))
+        pool.execute_sql(_FORGET_PROBE, ())
 
     def find(
         self, pool: Pool, space: str, keys: Sequence[tuple[str, str]], max_bytes: int

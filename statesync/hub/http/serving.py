@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -21,7 +22,7 @@ from uvicorn.supervisors import Multiprocess
 
 from statesync.hub.access import tokens
 from statesync.hub.addresses import without_password
-from statesync.hub.db.opening import file_at, prepare
+from statesync.hub.db.opening import file_at, is_file, prepare
 from statesync.hub.errors import HubError
 from statesync.hub.http.watch import WatchedConfig
 from statesync.hub.http.web import application
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _DRAIN_SECONDS = 30
+_COULD_NOT_START = 3
+"""The exit code of a process of uvicorn's that could not start."""
 _PAUSE = 1.0
 """Seconds between two attempts of a worker to open its hub."""
 
@@ -121,10 +124,10 @@ def serve(
 ) -> None:
     """Serve the hub in ``workers`` processes until SIGTERM or SIGINT.
 
-    Requests that are under way are finished then, and nothing new is taken. With two workers and more,
-    SIGHUP replaces one after the other. An SQLite file that is not there is made. ``say`` is called with what
-    is served, and where. Raises what ``Hub`` raises, and ``HubError`` if it cannot listen there or a
-    certificate cannot be used.
+    Requests that are under way are finished then, nothing new is taken, and it returns. With two workers and
+    more, SIGHUP replaces one after the other. An SQLite file that is not there is made. ``say`` is called
+    with what is served, and where, once it is. Raises what ``Hub`` raises, and ``HubError`` if it cannot
+    listen there, a certificate cannot be used, or a worker cannot start.
     """
     _check_certificate(address)
     with _listening(address) as listener:
@@ -142,17 +145,79 @@ def serve(
             **_always(),
         )
         shared = "" if workers == 1 else f", by {workers} processes"
-        say(f"serving {without_password(setup.url)} at {address.shown(listener.getsockname()[1])}{shared}")
+        where = address.shown(listener.getsockname()[1])
+        say_so = partial(say, f"serving {without_password(setup.url)} at {where}{shared}")
         if workers == 1:
-            uvicorn.Server(config).run([listener])
+            _run_alone(config, listener, say_so)
         else:
-            Multiprocess(config, [listener]).run()
+            _run_several(config, listener, say_so)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which tells when it serves."""
+
+    def __init__(self, config: uvicorn.Config, tell: Callable[[], object]) -> None:
+        super().__init__(config)
+        self._tell = tell
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and tell."""
+        await super().startup(sockets)
+        if self.started:
+            self._tell()
+
+
+class _Supervisor(Multiprocess):
+    """uvicorn's supervisor, which tells when its processes are started."""
+
+    def __init__(self, config: uvicorn.Config, listener: socket.socket, tell: Callable[[], object]) -> None:
+        super().__init__(config, [listener])
+        self._tell = tell
+
+    def init_processes(self) -> None:
+        """Start them, and tell."""
+        super().init_processes()
+        self._tell()
+
+
+def _run_alone(config: uvicorn.Config, listener: socket.socket, tell: Callable[[], object]) -> None:
+    server = _Server(config, tell)
+    with _told_to_end(server):
+        server.run([listener])
+
+
+def _run_several(config: uvicorn.Config, listener: socket.socket, tell: Callable[[], object]) -> None:
+    supervisor = _Supervisor(config, listener, tell)
+    supervisor.run()
+    if any(process.exitcode == _COULD_NOT_START for process in supervisor.processes):
+        raise HubError("a process of the hub could not start; what it has logged says why")
+
+
+@contextmanager
+def _told_to_end(server: uvicorn.Server) -> Generator[None]:
+    """Let a signal end the server and no more.
+
+    uvicorn catches it too, and raises it again when the server has ended: the process would end by it.
+    """
+
+    def tell(_signal: int, _frame: object) -> None:
+        server.should_exit = True
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {one: signal.signal(one, tell) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 def _make_ready(setup: Setup, say: Callable[[str], object]) -> None:
     """Open the hub once, so that a wrong set-up shows here and not in every worker."""
     path = file_at(setup.url)
-    if path is not None and not path.exists():
+    if path is not None and not is_file(path):
         prepare(setup.url)
         say(f"{path} was not there; it is made")
     hub = setup.open()

@@ -44,6 +44,12 @@ def mended_header(path: Path) -> Iterator[None]:
         raise
 
 
+def is_database(path: Path) -> bool:
+    """Tell whether a file is, or was before its header was damaged, a SQLite database; an empty one is."""
+    begin = _first_bytes(path, len(_MAGIC))
+    return begin in (b"", _MAGIC) or _header_for(path) is not None
+
+
 def _can_be_opened(path: Path) -> bool:
     """Tell whether SQLite reads the list of tables, and sees all pages that there are."""
     try:

@@ -9,6 +9,7 @@ from statesync.complaints import Complaint, Repair
 from statesync.errors import StoreCorrupt, StoreNotReady
 from statesync.store import cursors
 from statesync.store.care import doctor
+from statesync.store.care.headers import is_database
 from statesync.store.care.losses import Losses
 from statesync.store.care.salvage import remove_parts, salvage
 from statesync.store.care.settling import settle
@@ -32,8 +33,6 @@ def mend(parts: StoreParts) -> list[Complaint]:
 
     What has to come from the hub again comes with the next sync.
     """
-    if not parts.database.path.exists():
-        raise StoreNotReady(f"there is no file {parts.database.path}; give the path of a device database")
     remove_parts(parts.database.path)
     losses = _salvage_if_damaged(parts)
     left = examine(parts)
@@ -47,6 +46,17 @@ def mend(parts: StoreParts) -> list[Complaint]:
                 _mend(connection, objects, complaint)
         left = examine(parts)
     return [*_told(losses), *left]
+
+
+def check_mendable(parts: StoreParts) -> None:
+    """Refuse what is no database at all, before a lock is made beside it."""
+    path = parts.database.path
+    if not path.is_file():
+        raise StoreNotReady(f"there is no file {path}; give the path of a device database")
+    if not is_database(path):
+        raise StoreCorrupt(
+            f"{parts.database}: file is not a database; check the path, or restore the file from a backup"
+        )
 
 
 def examine(parts: StoreParts) -> list[Complaint]:

@@ -63,7 +63,8 @@ class Database:
             raise UsageError(
                 "a store needs a file, because its threads and sessions share it; give it a path"
             )
-        self.path: Path = Path(os.path.realpath(path))
+        self.path: Path = _real(path)
+        self.busy_timeout: float = busy_timeout
         self.peewee: DeviceDatabase = DeviceDatabase(
             str(self.path), pragmas=_PRAGMAS, timeout=busy_timeout, lock_type="IMMEDIATE"
         )
@@ -170,6 +171,16 @@ class Database:
             if words in said:
                 return kind(f"{self}: {said}; {advice}")
         return StoreError(f"{self}: {said}")
+
+
+def _real(path: str | Path) -> Path:
+    try:
+        return Path(os.path.realpath(path))
+    except OSError as error:  # only a path without a folder asks for one that may be gone
+        raise StoreReadOnly(
+            f"{path} cannot be reached: {error.strerror}; give a whole path, or change into a folder that is "
+            "there"
+        ) from error
 
 
 class _Border:

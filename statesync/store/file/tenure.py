@@ -28,13 +28,17 @@ class Tenure:
 
     # -- until when ----------------------------------------------------------------------------------
 
-    def shorten(self, seconds: float) -> float:
-        """Let it be over these seconds from now, or earlier; return when that is, in monotonic seconds.
+    def shorten(self, seconds: float) -> None:
+        """Let it be over these seconds from now, or earlier.
 
         From any thread, and from a signal handler: it takes no lock.
         """
         self._ends.append(time.monotonic() + seconds)
-        return min(self._ends)
+
+    @property
+    def ends_at(self) -> float | None:
+        """When it is over, in monotonic seconds; None: nobody has said how long it may take."""
+        return min(self._ends) if self._ends else None
 
     def seconds_left(self) -> float | None:
         """Return the seconds that are left, 0 or more; None: nobody has said how long it may take."""

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+from statesync.checks import is_utf8
 from statesync.errors import UnknownObject
 from statesync.lifecycle import AnyPhase, AnyTrigger, BatchPhase, BatchTrigger, Phase, Trigger
 from statesync.store import conflict_log
@@ -99,9 +100,8 @@ def sessions(connection: sqlite3.Connection, limit: int) -> list[SessionInfo]:
 
 def session(connection: sqlite3.Connection, session: str) -> SessionInfo:
     """Return one session by its id, or by the only id that begins like that; else ``UnknownObject``."""
-    rows = connection.execute(
-        f"{_SESSION} WHERE id >= ? AND id < ? LIMIT 2", (session, session + "\U0010ffff")
-    ).fetchall()
+    between = (session, session + "\U0010ffff") if is_utf8(session) else ("", "")
+    rows = connection.execute(f"{_SESSION} WHERE id >= ? AND id < ? LIMIT 2", between).fetchall()
     if len(rows) != 1:
         what = "there is no session" if not rows else "more than one session's id begins with"
         raise UnknownObject(f"{what} {session!r}; `statesync sessions` lists them")

@@ -16,6 +16,7 @@ from attrs import evolve, frozen
 from peewee import Model
 
 from statesync.conflicts import Conflict, Later, Policy, Record
+from statesync.errors import words_of
 from statesync.store import local_only
 from statesync.store.outbox import lookup
 from statesync.store.resolving.rows import RowForm, readable, record_here
@@ -144,7 +145,7 @@ def _asked(
     try:
         kept = _kept(connection, form, found, policy(_conflict(form, found)))
     except Exception as error:  # the program's code may raise anything; this one record waits for it
-        problem = f"policy_failed: {type(error).__name__}: {error}"
+        problem = f"policy_failed: {words_of(error)}"
         if problem != before:
             logger.warning(
                 "the conflict policy failed for %s %s", found.tracked.name, found.key, exc_info=True

@@ -9,7 +9,7 @@ import sqlite3
 from contextlib import closing
 from functools import cache
 
-from statesync.errors import StoreCorrupt, StoreTooNew
+from statesync.errors import StoreCorrupt, StoreTooNew, UsageError
 from statesync.store.file.database import Database
 from statesync.store.schema.formats import FORMAT, MIGRATIONS, format_by_tables
 from statesync.store.schema.notes import forget_steps
@@ -19,7 +19,8 @@ from statesync.store.schema.statements import apply, has_table
 def migrate(database: Database) -> None:
     """Bring the store's tables to ``FORMAT``; a new file is given them as they are now, all at once.
 
-    Raises ``StoreTooNew``, or ``StoreCorrupt`` for a store that has lost its format; changes nothing then.
+    Raises ``StoreTooNew``, ``StoreCorrupt`` for a store that has lost its format, or ``UsageError`` for the
+    database of a hub; changes nothing then.
     Several programs may do it at once: each step is taken by the one that gets to write first.
     """
     with database.snapshot() as connection:
@@ -28,9 +29,15 @@ def migrate(database: Database) -> None:
         with database.transaction() as connection:
             found = _known_format(connection, str(database))
             if found == 0:
+                _refuse_hub(connection, str(database))
                 found = _make(connection)
             elif found < FORMAT:
                 found = _take_step(connection, found)
+
+
+def _refuse_hub(connection: sqlite3.Connection, name: str) -> None:
+    if has_table(connection, "hub_meta"):
+        raise UsageError(f"{name} is the database of a hub; give the store a file of its own")
 
 
 def _make(connection: sqlite3.Connection) -> int:

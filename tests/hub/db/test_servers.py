@@ -18,7 +18,7 @@ import psycopg
 import pytest
 
 from statesync.hub import BadDatabase, Hub, Refused, prepare, serving, spaces
-from statesync.hub.db import failures
+from statesync.hub.db import failures, sqlite
 from statesync.hub.db.database import Database, failures_as_refusals
 from statesync.hub.db.opening import open_database
 from statesync.hub.http import web
@@ -167,6 +167,59 @@ def test_a_hub_whose_disk_takes_no_writes_is_not_ready(sqlite_hub: Hub) -> None:
     assert (status, code) == (503, "database_unavailable")
     assert "cannot read or write its disk" in words
     sqlite_hub.check_ready()
+
+
+def test_a_push_that_has_met_a_full_disk_is_told_by_readiness_at_once_and_until_a_row_fits(
+    sqlite_hub: Hub,
+) -> None:
+    sqlite_hub.check_ready()
+    push(sqlite_hub, 1, 50_000)  # takes the pages that the question has left free
+    with no_more_pages(sqlite_hub):
+        sqlite_hub.check_ready()  # a second has not passed, and nothing was refused
+        assert refusal(lambda: push(sqlite_hub, 2, 100_000))[:2] == (507, "storage_full")
+        for _ in range(3):
+            assert refusal(sqlite_hub.check_ready)[:2] == (507, "storage_full")
+        assert pull(sqlite_hub) == 1
+    sqlite_hub.check_ready()
+
+
+def test_a_disk_that_takes_a_number_and_no_row_is_not_ready(sqlite_hub: Hub) -> None:
+    push(sqlite_hub)
+    with no_more_pages(sqlite_hub):
+        with sqlite_hub.database.writing():
+            sqlite_hub.database.run("UPDATE hub_meta SET value = 7 WHERE name = 'spaces'")
+        assert refusal(sqlite_hub.check_ready)[:2] == (507, "storage_full")
+
+
+def test_a_disk_with_next_to_no_room_left_is_not_ready(
+    sqlite_hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "LEAST_FREE", 1 << 62)
+    status, code, words = refusal(sqlite_hub.check_ready)
+    assert (status, code) == (507, "storage_full")
+    assert "next to no room" in words
+
+
+def test_a_server_whose_disk_is_full_is_not_ready(postgres_hub: Hub) -> None:
+    postgres_hub.check_ready()
+    with failing(postgres_hub, "53100", _AT_ONCE):
+        assert refusal(lambda: push(postgres_hub))[:2] == (507, "storage_full")
+        for _ in range(2):
+            assert refusal(postgres_hub.check_ready)[:2] == (507, "storage_full")
+    postgres_hub.check_ready()
+
+
+def test_who_asks_for_readiness_leaves_nothing(hub: Hub) -> None:
+    def rows() -> list[Any]:
+        with hub.database.reading():
+            return [
+                hub.database.run("SELECT name, value FROM hub_meta ORDER BY name").fetchall(),
+                hub.database.run("SELECT count(*) FROM receipt").fetchone(),
+            ]
+
+    before = rows()
+    hub.check_ready()
+    assert rows() == before
 
 
 @contextmanager

@@ -15,12 +15,13 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import peewee
+import pytest
 import urllib3
 from rig.certificates import make_certificate
 from rig.device import device_at
 
 from statesync import HttpRemote, Store
-from statesync.hub import Hub, Right, create_token, revoke_token, spaces
+from statesync.hub import Hub, Right, create_token, prepare, revoke_token, spaces
 
 from ..devices import Device, Service, upsert
 from ..served import PATIENCE, running, wait_for
@@ -41,8 +42,43 @@ def test_sigterm_finishes_what_is_under_way_and_takes_nothing_new(new_database: 
                 server.process.send_signal(signal.SIGTERM)
                 wait_for(lambda: not server.is_listening(), "the hub still takes connections")
             assert under_way.result(PATIENCE) == [{"status": "accepted", "version": 2}]
-        assert server.process.wait(PATIENCE) in (0, -signal.SIGTERM)
+        assert server.process.wait(PATIENCE) == 0
     hub.close()
+
+
+@pytest.mark.parametrize(("told", "workers"), [(signal.SIGINT, 1), (signal.SIGTERM, 2)])
+def test_a_hub_that_was_told_to_end_has_done_what_it_should_however_many_processes_it_had(
+    tmp_path: Path, told: signal.Signals, workers: int
+) -> None:
+    with running(f"sqlite:///{tmp_path}/hub.db", workers=workers) as server:
+        server.process.send_signal(told)
+        assert server.process.wait(PATIENCE) == 0
+
+
+def test_a_hub_that_cannot_open_what_it_needs_never_says_that_it_serves(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/hub.db"
+    prepare(url)
+    for most in (8, 10):
+        ran = subprocess.run(
+            [sys.executable, "-c", FEW_FILES, str(most), url],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+        assert (ran.returncode, "serving" in ran.stdout) in ((1, False), (0, True)), (most, ran)
+        assert "Traceback" not in ran.stderr
+
+
+FEW_FILES = """
+import os, resource, signal, sys, threading
+from statesync.cli.commands import commands
+import statesync.cli.hub.serving
+resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]), int(sys.argv[1])))
+timer = threading.Timer(1, os.kill, (os.getpid(), signal.SIGTERM))
+timer.daemon = True
+timer.start()
+commands.main(["hub", "serve", "--port", "0", "--database", sys.argv[2]])
+"""
 
 
 def sync_until(stop: threading.Event, path: Path, address: str) -> set[str]:
