@@ -151,6 +151,8 @@ def test_the_network_is_the_transports(package: str) -> None:
 
 HARMLESS = {
     "__future__",
+    "array",
+    "codecs",
     "collections",
     "contextlib",
     "datetime",
@@ -158,6 +160,7 @@ HARMLESS = {
     "functools",
     "hashlib",
     "inspect",
+    "itertools",
     "json",
     "typing",
 }

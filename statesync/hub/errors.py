@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+from statesync.hub.texts.quoting import shortened
 from statesync.wire import (
     CLIENT_FORKED,
     EPOCH_AWAITED,
@@ -59,7 +60,7 @@ def refused(status: int, code: str, message: str, retry_after: float | None = No
 
 def malformed(why: str) -> Refused:
     """Return the refusal of a body that is not the document that the route asks for."""
-    return refused(400, "malformed", f"the request cannot be read: {why}")
+    return refused(400, "malformed", f"the request cannot be read: {shortened(why)}")
 
 
 def nothing_here() -> Refused:

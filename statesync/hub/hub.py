@@ -15,11 +15,17 @@ from statesync.hub.db.database import Database, defects_as_refusals, failures_as
 from statesync.hub.db.opening import open_ready
 from statesync.hub.errors import Refused, nothing_here, refused
 from statesync.hub.limits import HubLimits
+from statesync.hub.push import Terms
+from statesync.hub.requests import PushRequest
 from statesync.hub.retention import Retention
 from statesync.hub.spaces import ClientState
+from statesync.wire import Pull, Survey
 
 if TYPE_CHECKING:
     from statesync.hub.access.identity import Issuer
+
+Work = Callable[[], bytes]
+"""What does the work of a request that was read; it returns the answer, or raises ``Refused``."""
 
 _Outcome = TypeVar("_Outcome")
 
@@ -80,14 +86,15 @@ class Hub:
 
         Raises ``Refused``; nothing was applied then, unless its code is ``outcome_unknown``.
         """
+        return self.take_push(space, body, rights)()
+
+    def take_push(self, space: str, body: bytes, rights: Rights) -> Work:
+        """Read the batch in ``body``, which takes no database; return what applies it, see ``push``."""
         self._pay(rights, body)
         with defects_as_refusals():
             request = requests.read_push(body, self.limits)
             terms = push.terms_of(request, rights, self._objects, self.limits)
-        apply = partial(push.apply_batch, self.database, space, request, terms, self._retention)
-        answer = self._write(space, request.envelope.client, apply).encode()
-        self._rates.charge(rights.holder, self.limits, cost_of_work(len(request.changes), answer))
-        return answer
+        return partial(self._apply, space, request, terms)
 
     def pull(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS) -> bytes:
         """Return the page (a ``wire.Page``) that follows the request in ``body`` (a ``wire.Pull``).
@@ -95,41 +102,28 @@ class Hub:
         A space that is new is made; one that is behind a reader that may write begins a new epoch. Raises
         ``Refused``.
         """
+        return self.take_pull(space, body, rights)()
+
+    def take_pull(self, space: str, body: bytes, rights: Rights) -> Work:
+        """Read the request in ``body``, which takes no database; return what answers it, see ``pull``."""
         self._pay(rights, body)
         request = requests.read_pull(body, self.limits)
         rights.require(Right.READ, request.objects)
-        asked, may_begin = (self.database, space, request, self.limits), rights.has_somewhere(Right.WRITE)
-        read = partial(pull.answer, *asked, may_begin=may_begin)
-        with failures_as_refusals():
-            answer = read()
-            if answer is None:
-                renew = partial(pull.renew, *asked, may_begin=may_begin)
-                self._write(space, request.client, renew)
-                answer = read()
-            if answer is None:
-                raise refused(503, "busy", f"the space {space!r} is being changed; try again", 1)
-        self._rates.charge(rights.holder, self.limits, cost_of_work(answer.records, answer.page))
-        return answer.page
+        return partial(self._page, space, request, rights)
 
     def survey(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS) -> bytes:
         """Return what the hub has (a ``wire.SurveyAnswer``) of what ``body`` (a ``wire.Survey``) asks for.
 
         Raises ``Refused``.
         """
+        return self.take_survey(space, body, rights)()
+
+    def take_survey(self, space: str, body: bytes, rights: Rights) -> Work:
+        """Read the request in ``body``, which takes no database; return what answers it, see ``survey``."""
         self._pay(rights, body)
         request = requests.read_survey(body, self.limits)
         rights.require(Right.READ, {request.object})
-        pace, answer = survey.Pace(self.limits.survey_seconds, lambda: self._asked), b""
-        try:
-            with failures_as_refusals(), self.database.reading():
-                state = spaces.find(self.database, space, request.client)
-                if state is None:
-                    raise nothing_here()
-                answer = survey.answer(self.database, space, state, request, pace)
-        finally:
-            cost = cost_of_work(pace.records, answer, len(request.columns))
-            self._rates.charge(rights.holder, self.limits, cost)
-        return answer
+        return partial(self._surveyed, space, request, rights)
 
     def purge(self, space: str, through: int) -> int:
         """Forget the deletes up to the version ``through``; return how many there were.
@@ -172,6 +166,43 @@ class Hub:
         if self._issuer is not None and token is not None and tokens.SEPARATOR not in token:
             return self._issuer.admit(space, token)
         return tokens.admit(self.database, space, token)
+
+    def _apply(self, space: str, request: PushRequest, terms: Terms) -> bytes:
+        answer, effort = b"", terms.effort
+        apply = partial(push.apply_batch, self.database, space, request, terms, self._retention)
+        try:
+            answer = self._write(space, request.envelope.client, apply).encode()
+        finally:
+            cost = cost_of_work(effort.records, effort.size + len(answer))
+            self._rates.charge(terms.rights.holder, self.limits, cost)
+        return answer
+
+    def _page(self, space: str, request: Pull, rights: Rights) -> bytes:
+        asked, may_begin = (self.database, space, request, self.limits), rights.has_somewhere(Right.WRITE)
+        read = partial(pull.answer, *asked, may_begin=may_begin)
+        with failures_as_refusals():
+            answer = read()
+            if answer is None:
+                renew = partial(pull.renew, *asked, may_begin=may_begin)
+                self._write(space, request.client, renew)
+                answer = read()
+            if answer is None:
+                raise refused(503, "busy", f"the space {space!r} is being changed; try again", 1)
+        self._rates.charge(rights.holder, self.limits, cost_of_work(answer.records, len(answer.page)))
+        return answer.page
+
+    def _surveyed(self, space: str, request: Survey, rights: Rights) -> bytes:
+        pace, answer = survey.Pace(self.limits.survey_seconds, lambda: self._asked), b""
+        try:
+            with failures_as_refusals(), self.database.reading():
+                state = spaces.find(self.database, space, request.client)
+                if state is None:
+                    raise nothing_here()
+                answer = survey.answer(self.database, space, state, request, pace)
+        finally:
+            cost = cost_of_work(pace.records, len(answer) + pace.size, len(request.columns))
+            self._rates.charge(rights.holder, self.limits, cost)
+        return answer
 
     def _write(self, space: str, client: str, step: Callable[[ClientState], _Outcome | Refused]) -> _Outcome:
         """Run ``step`` in a transaction that holds the space's row, and return what it returns.

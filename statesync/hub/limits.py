@@ -51,6 +51,7 @@ class HubLimits:
     """What a hub accepts. Raises ``ValueError`` for a limit out of its range."""
 
     body: int = _limit(32 << 20, "Bytes of a request's body, as it comes and after decompression.")
+    question: int = _limit(8 << 20, "Bytes of the body of a pull, or of a survey.")
     record: int = _limit(1 << 20, "Bytes of one record's JSON text.")
     key: int = _limit(MAX_KEY_LENGTH, "Characters of a record's key.", most=MAX_KEY_LENGTH)
     batch: int = _limit(10_000, "Changes in one push.")

@@ -1,8 +1,8 @@
 """A push: one transaction that compares a batch with the records, writes what it may, and keeps the receipt.
 
 ``judge`` decides and touches nothing; ``apply_batch`` acts. What a batch may cost has an end on every side:
-the bytes of stored records that are looked at, of those that the answer carries, and of a record with the
-fields that it has already.
+the bytes of stored records that are looked at, of the records and the words that the answer carries, and of
+a record with the fields that it has already.
 """
 
 from __future__ import annotations
@@ -37,6 +37,19 @@ _UNREADABLE_ADVICE = (
 )
 
 
+_TOO_MANY_WORDS = "the answer has no more room for words; send fewer changes"
+
+
+@define
+class Effort:
+    """What a batch has made the hub do so far, whatever becomes of it."""
+
+    records: int = 0
+    """Changes that were looked at."""
+    size: int = 0
+    """Characters of the stored records that were read for them."""
+
+
 @frozen
 class Terms:
     """On what terms a batch is taken: what its sender may do, and what the hub allows.
@@ -49,19 +62,25 @@ class Terms:
     limits: HubLimits
     rejections: Mapping[int, Rejected]
     unreadable: frozenset[str]
+    effort: Effort = field(factory=Effort)
 
 
 @define
 class BatchVerdict:
     """What becomes of a batch: a verdict for each change, what is written, and the space's new head.
 
-    ``carried`` are the bytes of the records that the verdicts carry.
+    ``carried`` are the bytes of the records that the verdicts carry, ``said`` those of their words.
     """
 
     head: int
     verdicts: list[Verdict] = field(factory=list)
     writes: list[Written] = field(factory=list)
     carried: int = 0
+    said: int = 0
+
+    def has_room(self, most: int) -> bool:
+        """Tell whether records and words together are not yet ``most`` bytes."""
+        return self.carried + self.said < most
 
 
 def terms_of(
@@ -91,9 +110,11 @@ def apply_batch(
     ``Refused``; nothing was changed then.
     """
     envelope = request.envelope
-    if state.answer and is_repeat(state, envelope):
+    terms.effort.records = len(request.changes)
+    if is_repeat(state, envelope):
+        kept = spaces.answer_kept(database, space, envelope.client)
         claimed = {change.object for change in request.changes}
-        return receipts.answer_again(state.answer, envelope, claimed, terms.rights)
+        return receipts.answer_again(kept, envelope, claimed, terms.rights)
     claim = epochs.claim_of(envelope)
     step = epochs.next_step(state, claim, may_begin=True, pause=terms.limits.epoch_pause)
     if step is Step.BEGIN_EPOCH:
@@ -128,6 +149,8 @@ def judge(
                 verdict = _accept(change, old, judged, terms.limits)
             else:
                 verdict = _told(conflict, change, request.envelope, terms, judged)
+        if isinstance(verdict, Rejected):
+            verdict = _in_few_words(verdict, judged, terms.limits.page_bytes)
         judged.verdicts.append(verdict)
     return judged
 
@@ -143,13 +166,22 @@ def _told(
     if conflict.deleted:
         return conflict
     most = terms.limits.page_bytes
-    if isinstance(conflict.data, msgspec.Raw) and judged.carried < most:
+    # An answer always brings one record, so that a device that offers the others again comes to an end.
+    if isinstance(conflict.data, msgspec.Raw) and (judged.has_room(most) or not judged.carried):
         judged.carried += len(bytes(conflict.data))
         return conflict
     if envelope.offers_again:
         return Conflicted(conflict.version)
     what = "the records that are in conflict with this batch are too much for an answer; send fewer changes"
     raise too_large("answer_too_large", what, most)
+
+
+def _in_few_words(rejection: Rejected, judged: BatchVerdict, most: int) -> Rejected:
+    """Return a rejection with its words, as long as the answer has room for them."""
+    if not judged.has_room(most):
+        rejection = msgspec.structs.replace(rejection, message=_TOO_MANY_WORDS)
+    judged.said += len(rejection.message.encode())
+    return rejection
 
 
 def is_repeat(state: ClientState, request: Push) -> bool:
@@ -196,8 +228,7 @@ def _accept(
         message = f"with the fields that the hub has besides it is over the limit of {limits.record} bytes"
         return Rejected("record_too_large", message)
     judged.head += 1
-    written = None if text is None else text.decode()
-    judged.writes.append(Written(change.object, change.key, judged.head, deleted, written))
+    judged.writes.append(Written(change.object, change.key, judged.head, deleted, text))
     return Accepted(judged.head)
 
 
@@ -219,7 +250,9 @@ def _find(
 ) -> Mapping[tuple[str, str], Stored]:
     """Look up what is stored of a batch: no more bytes of it than a batch may bring, and one record more."""
     keys = [(each.object, each.key) for place, each in enumerate(changes) if place not in terms.rejections]
-    return database.dialect.find(database.pool, space, keys, terms.limits.body) if keys else {}
+    stored = database.dialect.find(database.pool, space, keys, terms.limits.body) if keys else {}
+    terms.effort.size = sum(len(each.data) for each in stored.values() if each.data is not None)
+    return stored
 
 
 def _judged_objects(changes: list[Change], terms: Terms) -> set[str]:

@@ -1,4 +1,8 @@
-"""Reading what devices send. Every check that needs no database is made here, before any lock is taken."""
+"""Reading what devices send. Every check that needs no database is made here, before any lock is taken.
+
+What a text would become in memory may be many times as long as it. So what it holds is counted before any
+of it is made: how deep it nests, how many values it has, and how long all is that is no record.
+"""
 
 from __future__ import annotations
 
@@ -10,24 +14,80 @@ import msgspec
 from attrs import frozen
 
 from statesync.filters import WireFilter, excess, is_held
-from statesync.hub.errors import body_too_large, malformed, refused
+from statesync.hub.errors import Refused, body_too_large, malformed, refused, too_large
 from statesync.hub.limits import HubLimits
+from statesync.hub.texts.outline import check_text, commas_at, is_deeper_than, outside_strings
+from statesync.hub.texts.quoting import quoted, shortened
 from statesync.wire import MAX_KEY_LENGTH, MAX_VERSION, Change, Pull, Push, Rejected, Survey
 
 Fields = dict[str, msgspec.Raw]
 
-_Document = TypeVar("_Document", Push, Pull, Survey)
+_Document = TypeVar("_Document")
 
+SMALL = 1 << 16
+"""Bytes of a body that cost too little to be counted before they are read."""
+
+LARGE = 1 << 20
+"""Bytes of a body from which on one is read at a time."""
+
+GROWS = 4
+"""Times its size that a body may have in memory while it is read, with itself."""
+
+_ALL_FILTERS = 20
+"""Times the values of one filter that all filters of a pull may ask for."""
+
+_FILTER_LEVEL, _VALUE_LEVEL = 3, 4
+"""Where the fields of filters, and their values, stand in the objects of a pull."""
+
+
+class _Unread(msgspec.Struct):
+    """The changes of a push, and nothing else of it."""
+
+    changes: msgspec.Raw
+
+
+class _Record(msgspec.Struct):
+    """The record of a change, and nothing else of it."""
+
+    data: msgspec.Raw = msgspec.Raw()
+
+
+class _Feeds(msgspec.Struct):
+    """The objects of a pull, and nothing else of it."""
+
+    objects: msgspec.Raw
+
+
+class _AnyRecord(msgspec.Struct):
+    """A JSON object, and nothing of what is in it."""
+
+
+class _Lists(msgspec.Struct):
+    """What a survey lists, and nothing else of it."""
+
+    columns: msgspec.Raw
+    bounds: msgspec.Raw
+    filter: msgspec.Raw = msgspec.Raw()
+
+
+_UNREAD = msgspec.json.Decoder(_Unread)
+_RECORDS = msgspec.json.Decoder(list[_Record])
+_FEEDS = msgspec.json.Decoder(_Feeds)
+_LISTS = msgspec.json.Decoder(_Lists)
 _PUSH = msgspec.json.Decoder(Push)
 _PULL = msgspec.json.Decoder(Pull)
 _SURVEY = msgspec.json.Decoder(Survey)
 _CHANGES = msgspec.json.Decoder(list[Change])
 _FIELDS = msgspec.json.Decoder(Fields)
 _RECORD = msgspec.json.Decoder(dict[str, object])
+_ANY_RECORD = msgspec.json.Decoder(_AnyRecord)
+
+_SHORT_RECORD = 1 << 12
+_NO_NUMBERS = b"[]{}: \t\r\n"
+_LONG_NUMBER = re.compile(rb"[-\d](?<![-+.\deE][-\d])[-+.\d]*+(?:[eE][-+\d]*|(?<=[-+.\d]{300}))")
+"""A number that may be out of range: with an exponent, or with very many digits."""
 
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-_BRACES_TO_BRACKETS = bytes.maketrans(b"{}", b"[]")
-_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _TEXT = re.compile(r"[^\x00]{1,128}")
 
 
@@ -41,23 +101,25 @@ class PushRequest:
 
 def read_push(body: bytes, limits: HubLimits) -> PushRequest:
     """Return the batch in ``body``; raise the refusal of what is malformed or over a limit."""
-    envelope = _decoded(body, _PUSH, limits)
-    try:
-        changes = _CHANGES.decode(envelope.changes)
-    except _UNREADABLE as error:
-        raise malformed(str(error)) from error
+    _check_body(body, limits.body, limits.nesting)
+    if len(body) > SMALL:
+        _check_batch(body, limits)
+    envelope = _decoded(body, _PUSH)
+    changes = _decoded(envelope.changes, _CHANGES)
     _check_identity(envelope.client, envelope.batch)
     _check_versions(envelope.head)
     if len(changes) > limits.batch:
-        message = f"the batch has {len(changes)} changes; the limit is {limits.batch}"
-        raise refused(422, "batch_too_large", message)
+        raise _too_many_changes(len(changes), limits)
     _refuse_duplicates(changes)
     return PushRequest(envelope, changes)
 
 
 def read_pull(body: bytes, limits: HubLimits) -> Pull:
     """Return the request in ``body``; raise the refusal of what is malformed or over a limit."""
-    pull = _decoded(body, _PULL, limits)
+    _check_body(body, min(limits.question, limits.body), limits.nesting)
+    if len(body) > SMALL:
+        _check_objects(_decoded(body, _FEEDS).objects, limits)
+    pull = _decoded(body, _PULL)
     _check_identity(pull.client)
     _check_feeds(pull, limits)
     return pull
@@ -65,7 +127,10 @@ def read_pull(body: bytes, limits: HubLimits) -> Pull:
 
 def read_survey(body: bytes, limits: HubLimits) -> Survey:
     """Return the request in ``body``; raise the refusal of what is malformed or over a limit."""
-    survey = _decoded(body, _SURVEY, limits)
+    _check_body(body, min(limits.question, limits.body), limits.nesting)
+    if len(body) > SMALL:
+        _check_lists(_decoded(body, _LISTS), limits)
+    survey = _decoded(body, _SURVEY)
     _check_identity(survey.client)
     _check_survey(survey, limits)
     _check_filter(survey.object, survey.filter, limits)
@@ -82,8 +147,11 @@ def rejections(
     """
     found: dict[int, Rejected] = {}
     for place, change in enumerate(changes):
-        if change.object in unwritable:
-            message = f"the token does not allow to write {change.object!r}"
+        if not change.object or not _is_name(change.object):
+            message = f"an object's name has 1 to {MAX_KEY_LENGTH} characters, no NUL"
+            found[place] = Rejected("unknown_object", message)
+        elif change.object in unwritable:
+            message = f"the token does not allow to write {quoted(change.object)}"
             found[place] = Rejected("forbidden", message)
         elif rejection := _rejection(change, objects, limits):
             found[place] = rejection
@@ -103,33 +171,65 @@ def fields_of(text: bytes | str | msgspec.Raw) -> Fields | None:
         return None
 
 
-def is_deeper_than(body: bytes, levels: int) -> bool:
-    """Tell whether ``body`` nests deeper than ``levels``, without parsing it.
-
-    Strings are taken out, then the innermost pairs of brackets, level by level. In JSON a backslash stands in
-    strings only; at any other the parser stops, so what follows does not count.
-    """
-    unescaped = body.replace(rb"\\", b"").replace(rb"\"", b"")
-    outside = b"".join(unescaped.split(b'"')[::2])
-    brackets = outside.translate(_BRACES_TO_BRACKETS, _NOT_BRACKETS)
-    for _ in range(levels):
-        outer = brackets.replace(b"[]", b"")
-        if len(outer) == len(brackets):
-            return False  # nothing is left, or the rest is no JSON, and the parser will refuse it
-        brackets = outer
-    return b"[]" in brackets
-
-
-def _decoded(body: bytes, decoder: msgspec.json.Decoder[_Document], limits: HubLimits) -> _Document:
-    if len(body) > limits.body:
-        raise body_too_large(limits.body)
-    if is_deeper_than(body, limits.nesting):
-        raise refused(422, "too_deep", f"the request nests deeper than the limit of {limits.nesting} levels")
+def _check_body(body: bytes, most: int, nesting: int) -> None:
+    """Raise the refusal of a body that is too long, too deep, or no text."""
+    if len(body) > most:
+        raise body_too_large(most)
+    if is_deeper_than(body, nesting):
+        raise refused(422, "too_deep", f"the request nests deeper than the limit of {nesting} levels")
     try:
-        body.decode()  # records pass through undecoded, so bytes that are not text must be stopped here
-        return decoder.decode(body)
+        check_text(body)  # records pass through undecoded, so bytes that are not text must be stopped here
+    except UnicodeDecodeError as error:
+        raise malformed(str(error)) from error
+
+
+def _decoded(text: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[_Document]) -> _Document:
+    try:
+        return decoder.decode(text)
     except _UNREADABLE as error:
         raise malformed(str(error)) from error
+
+
+def _check_batch(body: bytes, limits: HubLimits) -> None:
+    """Raise the refusal of a batch of too many changes, or with too much in it that is no record.
+
+    Each change is an object: where the whole body has few of them, they need not be counted.
+    """
+    changes = _decoded(body, _UNREAD).changes
+    if body.count(b"{") > limits.batch:
+        count = commas_at(changes)[1] + 1
+        if count > limits.batch:
+            raise _too_many_changes(count, limits)
+    if len(body) > LARGE:
+        records = sum(len(each.data) for each in _decoded(changes, _RECORDS))
+        if len(body) - records > max(LARGE, limits.page_bytes):
+            what = "the names and keys of the batch are too long, with all that is besides its records"
+            raise too_large("batch_too_large", what, limits.page_bytes)
+
+
+def _too_many_changes(count: int, limits: HubLimits) -> Refused:
+    message = f"the batch has {count} changes; the limit is {limits.batch}"
+    return refused(422, "batch_too_large", message)
+
+
+def _check_objects(objects: msgspec.Raw, limits: HubLimits) -> None:
+    """Raise the refusal of a pull of more objects, or of more in their filters, than one may ask for."""
+    commas = commas_at(objects)
+    if commas[1] >= limits.objects:
+        raise _too_many_objects(commas[1] + 1, limits)
+    fields, values = limits.filter_fields * limits.objects, limits.filter_values * _ALL_FILTERS
+    if commas[_FILTER_LEVEL] >= fields or commas[_VALUE_LEVEL] >= values:
+        message = f"the filters of the pull ask for too much together; the limit is {values} values"
+        raise refused(422, "filter_too_large", message)
+
+
+def _check_lists(survey: _Lists, limits: HubLimits) -> None:
+    """Raise the refusal of a survey with more columns, bounds or values of a filter than one may have."""
+    _check_counts(commas_at(survey.columns)[1] + 1, commas_at(survey.bounds)[1] + 1, limits)
+    wanted = commas_at(survey.filter)
+    if wanted[1] >= limits.filter_fields or wanted[2] >= limits.filter_values:
+        message = f"the filter of the survey asks for more than {limits.filter_values} values"
+        raise refused(422, "filter_too_large", message)
 
 
 def _check_identity(*texts: str) -> None:
@@ -139,8 +239,7 @@ def _check_identity(*texts: str) -> None:
 
 def _check_feeds(pull: Pull, limits: HubLimits) -> None:
     if len(pull.objects) > limits.objects:
-        message = f"the pull asks for {len(pull.objects)} objects; the limit is {limits.objects}"
-        raise refused(422, "too_many_objects", message)
+        raise _too_many_objects(len(pull.objects), limits)
     if pull.limit < 0:
         raise malformed("limit is not negative")
     feeds = pull.objects.values()
@@ -151,13 +250,24 @@ def _check_feeds(pull: Pull, limits: HubLimits) -> None:
         _check_filter(name, feed.filter, limits)
 
 
-def _check_survey(survey: Survey, limits: HubLimits) -> None:
+def _too_many_objects(count: int, limits: HubLimits) -> Refused:
+    message = f"the pull asks for {count} objects; the limit is {limits.objects}"
+    return refused(422, "too_many_objects", message)
+
+
+def _check_counts(columns: int, bounds: int, limits: HubLimits) -> None:
     for code, what, count, most in (
-        ("too_many_columns", "columns", len(survey.columns), limits.columns),
-        ("too_many_bounds", "bounds", len(survey.bounds), limits.bounds),
+        ("too_many_columns", "columns", columns, limits.columns),
+        ("too_many_bounds", "bounds", bounds, limits.bounds),
     ):
         if count > most:
             raise refused(422, code, f"the survey has {count} {what}; the limit is {most}")
+
+
+def _check_survey(survey: Survey, limits: HubLimits) -> None:
+    _check_counts(len(survey.columns), len(survey.bounds), limits)
+    if len(set(survey.columns)) < len(survey.columns):
+        raise malformed("a survey names each of its columns once")
     if any("\0" in name or len(name) > limits.key for name in (survey.object, *survey.columns)):
         raise malformed(f"a name has at most {limits.key} characters and no NUL")
     if not survey.bounds or survey.bounds != sorted(set(survey.bounds)):
@@ -170,9 +280,9 @@ def _check_filter(name: str, wanted: WireFilter | None, limits: HubLimits) -> No
     if wanted is None:
         return
     if too_much := excess(wanted, limits.filter_fields, limits.filter_values):
-        raise refused(422, "filter_too_large", f"the filter of {name!r} {too_much}")
+        raise refused(422, "filter_too_large", f"the filter of {quoted(name)} {too_much}")
     if not all(is_held(value) for values in wanted.values() for value in values):
-        raise malformed(f"the filter of {name!r} asks for a number that no column holds")
+        raise malformed(f"the filter of {quoted(name)} asks for a number that no column holds")
 
 
 def _check_versions(*versions: int) -> None:
@@ -194,9 +304,7 @@ def _refuse_duplicates(changes: list[Change]) -> None:
 def _rejection(change: Change, objects: frozenset[str] | None, limits: HubLimits) -> Rejected | None:
     name = change.object
     if objects is not None and name not in objects:
-        return Rejected("unknown_object", f"this hub does not take {name!r}")
-    if not name or not _is_name(name):
-        return Rejected("unknown_object", f"an object's name has 1 to {MAX_KEY_LENGTH} characters, no NUL")
+        return Rejected("unknown_object", f"this hub does not take {quoted(name)}")
     if not change.key or "\0" in change.key:
         return Rejected("bad_key", "a key is not empty and has no NUL in it")
     if len(change.key) > limits.key:
@@ -213,14 +321,25 @@ def _data_rejection(change: Change, limits: HubLimits) -> Rejected | None:
     if size > limits.record:
         return Rejected("record_too_large", f"the record has {size} bytes; the limit is {limits.record}")
     if fault := _fault_of(text):
-        return Rejected("bad_record", f"data is no JSON object of what columns hold: {fault}")
+        message = f"data is no JSON object of what columns hold: {shortened(fault)}"
+        return Rejected("bad_record", message)
     return None
 
 
 def _fault_of(text: bytes) -> str | None:
-    """Return why nobody could read a record, None if everybody can: all of it is decoded, down to numbers."""
+    """Return why nobody could read a record, None if everybody can: all of it is looked at, down to numbers.
+
+    A long one may be hundreds of thousands of lists, so nothing is made of it. What is well-formed then has
+    no other fault than a number that is out of range.
+    """
     try:
-        _RECORD.decode(text)
+        if len(text) <= _SHORT_RECORD:
+            _RECORD.decode(text)
+        else:
+            _ANY_RECORD.decode(text)
+            rest = (part.translate(None, _NO_NUMBERS) for part in outside_strings(text))
+            for number in _LONG_NUMBER.finditer(b"".join(rest)):
+                msgspec.json.decode(number[0])
     except _UNREADABLE as error:
         return str(error)
     return None

@@ -14,8 +14,7 @@ from statesync.wire import Push, Survey
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 _FIND = """
-SELECT space.hub, space.epoch, space.head, space.horizon, space.begun,
-    receipt.number, receipt.batch, receipt.answer
+SELECT space.hub, space.epoch, space.head, space.horizon, space.begun, receipt.number, receipt.batch
 FROM space LEFT JOIN receipt ON receipt.space = space.space AND receipt.client = ?
 WHERE space.space = ?
 """
@@ -23,6 +22,7 @@ _MAKE = """
 INSERT INTO space (space, hub, epoch, head, horizon, created) VALUES (?, ?, ?, 0, 0, ?)
 ON CONFLICT DO NOTHING
 """
+_ANSWER = "SELECT answer FROM receipt WHERE space = ? AND client = ?"
 _RECEIPT = """
 INSERT INTO receipt (space, client, number, batch, answer) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (space, client) DO UPDATE SET
@@ -33,8 +33,8 @@ ON CONFLICT (space, client) DO UPDATE SET
 class ClientState(NamedTuple):
     """How far a space has come, and how far one client has come in it.
 
-    ``number``, ``batch`` and ``answer`` are the client's receipt: its last batch, and what it was answered.
-    Without a receipt the number is 0.
+    ``number`` and ``batch`` are of the client's receipt: its last batch. Without a receipt the number is 0.
+    What the batch was answered is much longer, and only its repeat asks for it (``answer_kept``).
     """
 
     hub: str
@@ -46,7 +46,6 @@ class ClientState(NamedTuple):
     """When the epoch began, in seconds of the wall clock; 0 for the first one."""
     number: int
     batch: str | None
-    answer: str | None
 
 
 def check_name(space: str) -> None:
@@ -62,8 +61,8 @@ def find(database: Database, space: str, client: str) -> ClientState | None:
     row = database.run(_FIND, client, space).fetchone()
     if row is None:
         return None
-    hub, epoch, head, horizon, begun, number, batch, answer = row
-    return ClientState(hub, epoch, head, horizon, begun, number or 0, batch, answer)
+    hub, epoch, head, horizon, begun, number, batch = row
+    return ClientState(hub, epoch, head, horizon, begun, number or 0, batch)
 
 
 def lock(database: Database, space: str, client: str, most_spaces: int) -> ClientState:
@@ -97,6 +96,11 @@ def move_purged_through(database: Database, space: str, version: int) -> None:
 def keep_receipt(database: Database, space: str, request: Push, answer: str) -> None:
     """Keep what the client's batch was answered, in place of the receipt before it."""
     database.run(_RECEIPT, space, request.client, request.number, request.batch, answer)
+
+
+def answer_kept(database: Database, space: str, client: str) -> str:
+    """Return what the receipt of ``client``, which has one, says that its last batch was answered."""
+    return str(database.run(_ANSWER, space, client).fetchone()[0])
 
 
 def begin_epoch(database: Database, space: str, head: int, now: int) -> str:

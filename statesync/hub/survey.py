@@ -27,7 +27,12 @@ LISTED = 5000
 
 _PAGE = 500
 _PAGE_BYTES = 4 << 20
-_WORK, _REST = 0.002, 0.008
+
+_WORK = 0.002
+"""Seconds of work before a rest."""
+
+_REST = 4
+"""Times as long as the work that a rest takes."""
 
 _DECODER = msgspec.json.Decoder(dict[str, Any])
 _UNREADABLE = (msgspec.MsgspecError, RecursionError)
@@ -45,8 +50,9 @@ class Pace:
     """How a survey shares the processor, and when its time is over.
 
     It reads for ``seconds`` in all. ``count_others`` counts the requests that came; while there are new
-    ones it rests four times as long as it works. Other threads wait for one that computes. ``records`` is
-    how many were read, also where the survey is refused in the end. ``clock`` is in seconds.
+    ones it rests four times as long as it has worked, which of a large record may be long. Other threads
+    wait for one that computes. ``records`` is how many were read, and ``size`` how long their texts
+    are, also where the survey is refused in the end. ``clock`` is in seconds.
     """
 
     seconds: float
@@ -54,6 +60,7 @@ class Pace:
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     records: int = 0
+    size: int = 0
     _begun: float = field(init=False)
     _rested: float = field(init=False)
     _others: int = field(init=False)
@@ -65,9 +72,10 @@ class Pace:
     def goes_on(self) -> bool:
         """Rest if it is time to, and tell whether there is time left."""
         now = self.clock()
-        if now - self._rested > _WORK:
+        worked = now - self._rested
+        if worked > _WORK:
             others = self.count_others()
-            self.sleep(_REST if others != self._others else 0)
+            self.sleep(_REST * worked if others != self._others else 0)
             self._others, self._rested = others, self.clock()
         return now - self._begun < self.seconds
 
@@ -85,6 +93,7 @@ def answer(database: Database, space: str, state: ClientState, request: Survey, 
             goes_on_at = row.key
             break
         pace.records += 1
+        pace.size += len(row.data or "")
         reading.take(row)
     if goes_on_at is not None and not (request.listed or request.partial):
         raise survey_too_long(pace.seconds)

@@ -6,11 +6,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from statesync.hub import Hub, HubLimits, Refused
-from statesync.hub.requests import is_deeper_than
 from statesync.wire import Refusal
 
 from .devices import Device, Service, upsert
@@ -168,30 +165,6 @@ def test_each_limit_is_in_the_message_of_its_refusal(small: Hub, device: Device)
     for (status, name, message), *expected, limit in cases:
         assert [status, name] == expected
         assert limit in message
-
-
-texts = st.text() | st.text(alphabet='[]{}"\\a')
-documents = st.recursive(
-    st.none() | st.integers() | texts,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
-)
-
-
-def depth(value: object) -> int:
-    if isinstance(value, dict):
-        return 1 + max(map(depth, value.values()), default=0)
-    return 1 + max(map(depth, value), default=0) if isinstance(value, list) else 0
-
-
-@given(documents, st.integers(0, 6), st.booleans())
-def test_nesting_is_told_without_parsing(document: object, levels: int, ascii_only: bool) -> None:
-    body = json.dumps(document, ensure_ascii=ascii_only).encode()
-    assert is_deeper_than(body, levels) == (depth(document) > levels)
-
-
-@pytest.mark.parametrize("body", [b"]" * 99, b"[" * 99, b'"' + b"[" * 99, b'"\\', b"}{" * 99, b""])
-def test_what_is_no_json_does_not_confuse_the_count(body: bytes) -> None:
-    assert not is_deeper_than(body, 5)
 
 
 def test_a_batch_at_each_limit_is_taken(small: Hub, device: Device) -> None:

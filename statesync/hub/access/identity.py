@@ -6,6 +6,8 @@ in the space ``acme``. An object's name in place of ``*`` grants that object alo
 
 from __future__ import annotations
 
+import hashlib
+
 import jwt
 import msgspec
 from attrs import frozen
@@ -44,4 +46,9 @@ class Issuer:
             raise unauthorized() from error
         if space not in grants:
             raise forbidden()
-        return Rights(grants[space], holder=f"jwt:{claims.get('sub', '')}")
+        return Rights(grants[space], holder=_holder(claims.get("sub"), token))
+
+
+def _holder(subject: str | None, token: str) -> str:
+    """Return who has the rights: the token's subject, or else the token itself, which nobody has to share."""
+    return f"jwt:{subject}" if subject else f"jwt-alone:{hashlib.sha256(token.encode()).hexdigest()}"

@@ -2,7 +2,8 @@
 
 A small request costs 1. A body costs more by its bytes, which is paid before it is read, and so is refused
 where the bucket does not hold it. Records that were read or written, and the answer, are charged when they
-are known, and a bucket may owe. Neither is ever more than a full bucket.
+are known, also where the request is refused in the end, and a bucket may owe. Neither is ever more than a
+full bucket.
 
 A process of the hub remembers nothing else between requests, and losing the buckets does no harm.
 """
@@ -23,7 +24,7 @@ from statesync.hub.limits import HubLimits
 _MOST_BUCKETS = 10_000
 
 _BYTES = 1 << 15
-"""Bytes of a body, or of an answer, that cost 1."""
+"""Bytes of a body, of an answer, or of records that a push looks at, that cost 1."""
 
 _RECORDS = 100
 """Records that cost 1."""
@@ -37,9 +38,12 @@ def cost_of_body(size: int) -> float:
     return size / _BYTES
 
 
-def cost_of_work(records: int, answer: bytes = b"", columns: int = 0) -> float:
-    """Return what it costs to read or write ``records``, of a survey with its ``columns``, and to answer."""
-    return max(records / _RECORDS * (1 + columns / _COLUMNS), len(answer) / _BYTES)
+def cost_of_work(records: int, size: int = 0, columns: int = 0) -> float:
+    """Return what it costs to read or write ``records``, of a survey with its ``columns``.
+
+    ``size`` is how long the answer is, with the stored records that were looked at for it.
+    """
+    return max(records / _RECORDS * (1 + columns / _COLUMNS), size / _BYTES)
 
 
 @define(eq=False)

@@ -8,6 +8,7 @@ from enum import StrEnum
 from attrs import frozen
 
 from statesync.hub.errors import forbidden
+from statesync.hub.texts.quoting import quoted
 
 
 class Right(StrEnum):
@@ -31,7 +32,7 @@ class Rights:
     def require(self, right: Right, objects: Iterable[str]) -> None:
         """Raise the 403 unless ``right`` holds for every one of ``objects``."""
         for name in self.lacking(right, objects):
-            raise forbidden(f"the token does not allow to {right} {name!r}")
+            raise forbidden(f"the token does not allow to {right} {quoted(name)}")
 
     def lacking(self, right: Right, objects: Iterable[str]) -> list[str]:
         """Return those of ``objects`` for which ``right`` does not hold."""

@@ -34,13 +34,21 @@ class Stored(NamedTuple):
 
 
 class Written(NamedTuple):
-    """What a push writes of a record."""
+    """What a push writes of a record; its data is JSON in UTF-8.
+
+    As a text it may take four times the memory, so that only what is being written is made one.
+    """
 
     object: str
     key: str
     version: int
     deleted: bool
-    data: str | None
+    data: bytes | None
+
+    @property
+    def text(self) -> str | None:
+        """The data as a text."""
+        return None if self.data is None else self.data.decode()
 
 
 FeedRow = tuple[str, str, int, bool, str | None]

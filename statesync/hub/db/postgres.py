@@ -6,7 +6,7 @@ import os
 import secrets
 import selectors
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import partial
 from itertools import accumulate, chain
@@ -38,6 +38,9 @@ _ALWAYS_BY_INDEX = " ".join(
 
 _ANY_LENGTH = 1 << 30
 """Bytes: PostgreSQL holds no longer text."""
+
+_WRITTEN_AT_ONCE = 4 << 20
+"""Bytes of data in one statement; as texts, and on their way to the server, they take many times as much."""
 
 # This asks for the first key from here on, which can only be read in the order of the primary key.
 FIND = """
@@ -158,9 +161,11 @@ class PostgresDialect:
         return {(row[0], row[1]): Stored(*row[2:6]) for row in rows}
 
     def write(self, pool: Pool, space: str, writer: str, records: Sequence[Written]) -> None:
-        """Upsert all records at once."""
-        columns = [list(column) for column in zip(*records, strict=True)]
-        pool.execute_sql(_WRITE, (space, writer, *columns))
+        """Upsert all records at once, large ones some at a time."""
+        for part in _parts(records):
+            rows = ((each.object, each.key, each.version, each.deleted, each.text) for each in part)
+            columns = [list(column) for column in zip(*rows, strict=True)]
+            pool.execute_sql(_WRITE, (space, writer, *columns))
 
     def merged(self, feeds: Sequence[Statement], limit: int) -> Statement:
         """Limit each feed by itself, so that the planner reads it in its order and stops."""
@@ -197,6 +202,16 @@ def _find(pool: Pool, space: str, keys: Sequence[tuple[str, str]], longest: int)
     names, texts = [name for name, _ in keys], [key for _, key in keys]
     found: list[tuple[Any, ...]] = pool.execute_sql(FIND, (longest, names, texts, space)).fetchall()
     return found
+
+
+def _parts(records: Sequence[Written]) -> Iterator[Sequence[Written]]:
+    """Cut ``records`` into statements: each has some bytes of data, and the record that is too much."""
+    begin = size = 0
+    for end, record in enumerate(records, 1):
+        size += len(record.data or b"")
+        if size > _WRITTEN_AT_ONCE or end == len(records):
+            yield records[begin:end]
+            begin, size = end, 0
 
 
 def open_postgres(url: str, connections: int, patience: float, longest: float) -> Database:

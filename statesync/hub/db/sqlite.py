@@ -156,7 +156,7 @@ class SqliteDialect:
         pool.cursor().executemany(
             _WRITE,
             (
-                (space, record.object, record.key, record.version, writer, record.deleted, record.data)
+                (space, record.object, record.key, record.version, writer, record.deleted, record.text)
                 for record in records
             ),
         )

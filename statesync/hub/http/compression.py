@@ -10,6 +10,7 @@ import zstandard
 
 from statesync.hub.errors import Refused, body_too_large, malformed, refused, too_large
 from statesync.hub.limits import HubLimits
+from statesync.hub.texts.quoting import quoted
 
 _WORTHWHILE = 1024
 _FLOOR = 1 << 16
@@ -28,7 +29,7 @@ def unpack(body: bytes, coding: str, limits: HubLimits) -> bytes:
     if coding in ("", "identity"):
         return body
     if coding not in ("gzip", "zstd"):
-        raise refused(415, "unsupported_encoding", f"the hub reads gzip and zstd, not {coding!r}")
+        raise refused(415, "unsupported_encoding", f"the hub reads gzip and zstd, not {quoted(coding)}")
     allowed = min(limits.body, max(_FLOOR, len(body) * limits.ratio))
     try:
         plain = _gunzip(body, allowed) if coding == "gzip" else _unzstd(body, allowed)

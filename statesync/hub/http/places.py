@@ -184,6 +184,10 @@ class Door:
         """
         return self._line_of(space, "surveys", self._surveys.patience), self._surveys
 
+    def large_lines(self, space: str) -> tuple[Line, ...]:
+        """Return where a large request to ``space`` stands in line, besides: one of a space is worked on."""
+        return (self._line_of(space, "large requests", self._patience),)
+
     def _line_of(self, space: str, what: str, patience: float, most: int = 0, at_once: int = 1) -> Line:
         line = self._lines.get((what, space))
         if line is None:
@@ -219,6 +223,10 @@ class Visit:
         """Give it a place; raises the 503 if there is none. From any thread."""
         self._places.take(self.space, self.rights.holder, 1)
         self._is_in = True
+
+    def stand_in(self, lines: tuple[Line, ...]) -> None:
+        """Let it stand in more lines, behind those in which it stands already."""
+        self._lines += lines
 
     def step_up(self) -> bool:
         """Take the turn in every line; return False if one has yet to come. From any thread."""

@@ -26,7 +26,9 @@ from statesync.hub.http.bodies import SHORT, is_short, misframed, read_body
 from statesync.hub.http.compression import best_coding, pack, unpack
 from statesync.hub.http.openapi import document
 from statesync.hub.http.places import Door, Line, Visit
-from statesync.hub.hub import Hub
+from statesync.hub.hub import Hub, Work
+from statesync.hub.requests import GROWS, LARGE
+from statesync.hub.texts.quoting import shortened
 from statesync.wire import Refusal
 
 _log = logging.getLogger(__name__)
@@ -34,14 +36,15 @@ _log = logging.getLogger(__name__)
 _READY_WITHIN = 3.0
 """Seconds that whoever asks for readiness waits for an answer."""
 
-_Work = Callable[[str, bytes, Rights], bytes]
+_Answering = Callable[[str, bytes, Rights], bytes]
+_Taking = Callable[[str, bytes, Rights], Work]
 
 
 def application(hub: Hub) -> Starlette:
     """Return the ASGI application that serves ``hub``; it runs on asyncio."""
     threads = anyio.CapacityLimiter(hub.connections)
     door = Door(hub.limits, hub.patience, hub.connections)
-    verb = partial(_Verb, hub, door, threads)
+    verb = partial(_Verb, hub, door, threads, anyio.CapacityLimiter(1))
     open_routes = _OpenRoutes(hub)
     app = Starlette(
         routes=[
@@ -80,11 +83,16 @@ class _WellFramed:
 
 @frozen(eq=False)
 class _Verb:
-    """One of the three requests of devices. Slow work runs in threads, no more of them than connections."""
+    """One of the three requests of devices. Slow work runs in threads, no more of them than connections.
+
+    To read a large body is slow, too, and others wait for whoever computes: one at a time is read, by the one
+    thread of ``reader``.
+    """
 
     hub: Hub
     door: Door
     threads: anyio.CapacityLimiter
+    reader: anyio.CapacityLimiter
     right: Right
     name: str
     lines: Callable[[str], tuple[Line, ...]]
@@ -103,7 +111,8 @@ class _Verb:
         answer = await run_sync(self._work_or_wait, request, body, visit, limiter=self.threads)
         if isinstance(answer, bytes):
             await visit.wait_for_turn()
-            answer = await run_sync(self._worked, request, answer, visit, limiter=self.threads)
+            work = await self._taken(answer, visit)
+            answer = await run_sync(self._worked, request, work, visit, limiter=self.threads)
         visit.end_turn()
         return answer
 
@@ -118,15 +127,32 @@ class _Verb:
         coding = request.headers.get("content-encoding", "").strip().lower()
         plain = unpack(body, coding, self.hub.limits)
         _hold(plain, visit)
-        return self._worked(request, plain, visit) if visit.step_up() else plain
+        if len(plain) > LARGE:
+            visit.stand_in(self.door.large_lines(visit.space))
+            return plain
+        work = partial(self._work, plain, visit)
+        return self._worked(request, work, visit) if visit.step_up() else plain
 
-    def _worked(self, request: Request, plain: bytes, visit: Visit) -> Response:
+    async def _taken(self, plain: bytes, visit: Visit) -> Work:
+        """Return what does the work of a body whose turn has come; a large one is read then."""
+        if len(plain) <= LARGE:
+            return partial(self._work, plain, visit)
+        visit.hold(GROWS * len(plain))
+        take: _Taking = getattr(self.hub, f"take_{self.name}")
+        return await run_sync(take, visit.space, plain, visit.rights, limiter=self.reader)
+
+    def _work(self, plain: bytes, visit: Visit) -> bytes:
+        if len(plain) > SHORT:
+            visit.hold(GROWS * len(plain))
+        answer: _Answering = getattr(self.hub, self.name)
+        return answer(visit.space, plain, visit.rights)
+
+    def _worked(self, request: Request, work: Work, visit: Visit) -> Response:
         """Do what is asked for. A push that fails later than it is refused may have been applied."""
         coding = best_coding(request.headers.get("accept-encoding", ""))
         is_done = False
         try:
-            work: _Work = getattr(self.hub, self.name)
-            answer = work(visit.space, plain, visit.rights)
+            answer = work()
             is_done = True
             return _packed(answer, coding, visit)
         except Exception as error:
@@ -207,8 +233,9 @@ async def _answer_http_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     codes = {404: "not_found", 405: "method_not_allowed"}
-    message = f"{request.method} {request.scope['path']}: {error.detail}"
-    answer = refused(error.status_code, codes.get(error.status_code, "refused"), message)
+    asked = shortened(f"{request.method} {request.scope['path']}")
+    code = codes.get(error.status_code, "refused")
+    answer = refused(error.status_code, code, f"{asked}: {error.detail}")
     return _refusal(answer, dict(error.headers or {}))
 
 

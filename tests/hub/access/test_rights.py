@@ -281,7 +281,17 @@ def test_records_are_charged_when_they_are_known_and_the_next_request_waits() ->
 def test_records_cost_by_their_number_by_their_bytes_and_in_a_survey_by_its_columns() -> None:
     assert cost_of_work(100) == 1
     assert cost_of_work(100, columns=50) == 2
-    assert cost_of_work(1, b"x" * (64 << 10)) == 2
+    assert cost_of_work(1, 64 << 10) == 2
+
+
+def small_requests_left(hub: Hub, token: str, right: Right = Right.WRITE) -> int:
+    """Return how many small requests a token may still make."""
+    for count in range(100):
+        try:
+            hub.admit("mine", token, right)
+        except Refused:
+            return count
+    return 100
 
 
 def test_each_kind_of_request_pays_for_what_it_moves(new_database: Callable[[], str]) -> None:
@@ -294,12 +304,7 @@ def test_each_kind_of_request_pays_for_what_it_moves(new_database: Callable[[], 
         """Return how many small requests a token may still make after this one."""
         token = create_token(hub.database, "mine", {"*": BOTH})
         work("mine", json.dumps(document).encode(), hub.admit("mine", token, right))
-        for count in range(100):
-            try:
-                hub.admit("mine", token, right)
-            except Refused:
-                return count
-        return 100
+        return small_requests_left(hub, token, right)
 
     push = device.push_document(*(upsert(f"{n}", {"text": "x" * 200}) for n in range(1000)))
     pull = device.pull_document({"Airport": {"cursor": 0}}, 1000, client="reader")
@@ -310,6 +315,46 @@ def test_each_kind_of_request_pays_for_what_it_moves(new_database: Callable[[], 
     assert 80 < left_after(Right.READ, hub.survey, survey) < 90
     assert 70 < left_after(Right.READ, hub.survey, survey | {"columns": [f"c{n}" for n in range(50)]}) < 80
     hub.close()
+
+
+@pytest.mark.parametrize(
+    ("limits", "document", "expected"),
+    [
+        ({"page_bytes": 1000}, {"base": 0}, "answer_too_large"),
+        ({"body": 700_000}, {"base": 1, "fields": {"more": 1}}, "batch_too_large"),
+        ({}, {"base": 0, "number": -5, "client": "writer"}, "client_forked"),
+    ],
+)  # fmt: skip
+def test_what_a_refused_push_made_the_hub_look_at_is_paid(
+    new_database: Callable[[], str], limits: dict[str, Any], document: dict[str, Any], expected: str
+) -> None:
+    """1,000 changes cost 10; 1,000 stored records of 1,000 bytes cost 30, where they were looked at."""
+    hub = Hub(new_database(), limits=HubLimits(rate=0.001, burst=100, **limits))
+    device = Device(Service("", hub, ""), "mine", client="writer")
+    token = create_token(hub.database, "mine", {"*": BOTH})
+    for first in range(0, 1000, 500):
+        stored = [upsert(f"{n}", {"text": "x" * 1000}) for n in range(first, first + 500)]
+        hub.push("mine", json.dumps(device.push_document(*stored, number=1 + first // 500)).encode())
+    more = document.copy()
+    base, fields = more.pop("base"), more.pop("fields", {})
+    changes = [upsert(f"{n}", fields, base=base * 1000) for n in range(1000)]
+    push = device.push_document(*changes, **{"client": "other"} | more)
+    with pytest.raises(Refused) as caught:
+        hub.push("mine", json.dumps(push).encode(), hub.admit("mine", token, Right.WRITE))
+    assert caught.value.problem.code == expected
+    left = small_requests_left(hub, token)
+    assert (80 <= left <= 90) if expected == "client_forked" else (50 <= left <= 80)
+    hub.close()
+
+
+def test_jwts_without_a_subject_share_no_rate(hub: Hub) -> None:
+    issuer = Issuer(pem(SIGNER), audience="hub", issuer="https://id.example")
+    alone = [signed(sub=sub, jti=f"{n}") for n, sub in enumerate([None, None, "", "me", "you"])]
+    holders = [issuer.admit("acme", token).holder for token in alone]
+    assert len(set(holders)) == 5
+    assert not any(token in holder for token, holder in zip(alone, holders, strict=True))
+    assert issuer.admit("acme", alone[0]).holder == holders[0]
+    assert issuer.admit("acme", signed(jti="another")).holder == issuer.admit("acme", signed()).holder
 
 
 def test_one_device_with_a_token_syncs_over_http(guarded: Service) -> None:

@@ -71,7 +71,7 @@ TOO_LARGE = ["1e400", "-1e400", "9" * 400, "9" * 5000, "9223372036854775809"]
 @pytest.mark.parametrize(
     "wrong", [{"bounds": ["", "a\0"]}, {"bounds": ["\0"]}, {"until": "\0"}, {"columns": ["\0"]},
               {"object": "\0"}, {"client": "\0"}, {"bounds": ["b", "a"]}, {"bounds": ["a", "a"]},
-              {"bounds": []}],
+              {"bounds": []}, {"columns": ["n", "m", "n"]}],
 )  # fmt: skip
 def test_a_survey_that_no_database_could_answer_is_refused_before_one_is_asked(
     hub: Hub, wrong: dict[str, Any]

@@ -244,7 +244,7 @@ def test_half_sent_bodies_of_who_may_only_read_stop_no_writer_of_their_space(
 
 def test_the_bytes_of_half_sent_bodies_are_those_of_their_token(new_database: Callable[[], str]) -> None:
     size = 1 << 20
-    with served(new_database(), is_open=False, held=8 * size) as service:
+    with served(new_database(), is_open=False, held=24 * size) as service:
         writer, reader = known(service, "acme"), reading(service, "acme")
         writer.push(upsert("a", {}))
         with half_sent(service, reader, 8, sent=size - 1), ExitStack() as kept:

@@ -44,7 +44,7 @@ class LateCommits(Hub):
         time.sleep(random.uniform(0, LONGEST_HOLD))
         with self.database.writing():
             records = [
-                Written(change.object, change.key, head + place, False, "{}")
+                Written(change.object, change.key, head + place, False, b"{}")
                 for place, change in enumerate(changes, 1)
             ]
             self.database.dialect.write(self.database.pool, space, request.envelope.client, records)

@@ -1,0 +1,1 @@
+"""Texts that clients send: how they look as JSON, and as words in a message."""
