@@ -24,9 +24,6 @@ from statesync.wire import Pull, Survey
 if TYPE_CHECKING:
     from statesync.hub.access.identity import Issuer
 
-Work = Callable[[], bytes]
-"""What does the work of a request that was read; it returns the answer, or raises ``Refused``."""
-
 _Outcome = TypeVar("_Outcome")
 
 _READY_SECONDS = 1.0
@@ -88,7 +85,7 @@ class Hub:
         """
         return self.take_push(space, body, rights)()
 
-    def take_push(self, space: str, body: bytes, rights: Rights) -> Work:
+    def take_push(self, space: str, body: bytes, rights: Rights) -> Callable[[], bytes]:
         """Read the batch in ``body``, which takes no database; return what applies it, see ``push``."""
         self._pay(rights, body)
         with defects_as_refusals():
@@ -104,7 +101,7 @@ class Hub:
         """
         return self.take_pull(space, body, rights)()
 
-    def take_pull(self, space: str, body: bytes, rights: Rights) -> Work:
+    def take_pull(self, space: str, body: bytes, rights: Rights) -> Callable[[], bytes]:
         """Read the request in ``body``, which takes no database; return what answers it, see ``pull``."""
         self._pay(rights, body)
         request = requests.read_pull(body, self.limits)
@@ -118,7 +115,7 @@ class Hub:
         """
         return self.take_survey(space, body, rights)()
 
-    def take_survey(self, space: str, body: bytes, rights: Rights) -> Work:
+    def take_survey(self, space: str, body: bytes, rights: Rights) -> Callable[[], bytes]:
         """Read the request in ``body``, which takes no database; return what answers it, see ``survey``."""
         self._pay(rights, body)
         request = requests.read_survey(body, self.limits)

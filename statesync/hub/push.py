@@ -69,7 +69,8 @@ class Terms:
 class BatchVerdict:
     """What becomes of a batch: a verdict for each change, what is written, and the space's new head.
 
-    ``carried`` are the bytes of the records that the verdicts carry, ``said`` those of their words.
+    ``carried`` are the bytes of the records that the verdicts carry, ``said`` those of their words; each is
+    bounded by itself, so that what is rejected takes no record from what is in conflict.
     """
 
     head: int
@@ -77,10 +78,6 @@ class BatchVerdict:
     writes: list[Written] = field(factory=list)
     carried: int = 0
     said: int = 0
-
-    def has_room(self, most: int) -> bool:
-        """Tell whether records and words together are not yet ``most`` bytes."""
-        return self.carried + self.said < most
 
 
 def terms_of(
@@ -166,8 +163,7 @@ def _told(
     if conflict.deleted:
         return conflict
     most = terms.limits.page_bytes
-    # An answer always brings one record, so that a device that offers the others again comes to an end.
-    if isinstance(conflict.data, msgspec.Raw) and (judged.has_room(most) or not judged.carried):
+    if isinstance(conflict.data, msgspec.Raw) and judged.carried < most:
         judged.carried += len(bytes(conflict.data))
         return conflict
     if envelope.offers_again:
@@ -178,7 +174,7 @@ def _told(
 
 def _in_few_words(rejection: Rejected, judged: BatchVerdict, most: int) -> Rejected:
     """Return a rejection with its words, as long as the answer has room for them."""
-    if not judged.has_room(most):
+    if judged.said >= most:
         rejection = msgspec.structs.replace(rejection, message=_TOO_MANY_WORDS)
     judged.said += len(rejection.message.encode())
     return rejection

@@ -26,7 +26,7 @@ from statesync.hub.http.bodies import SHORT, is_short, misframed, read_body
 from statesync.hub.http.compression import best_coding, pack, unpack
 from statesync.hub.http.openapi import document
 from statesync.hub.http.places import Door, Line, Visit
-from statesync.hub.hub import Hub, Work
+from statesync.hub.hub import Hub
 from statesync.hub.requests import GROWS, LARGE
 from statesync.hub.texts.quoting import shortened
 from statesync.wire import Refusal
@@ -37,7 +37,9 @@ _READY_WITHIN = 3.0
 """Seconds that whoever asks for readiness waits for an answer."""
 
 _Answering = Callable[[str, bytes, Rights], bytes]
-_Taking = Callable[[str, bytes, Rights], Work]
+_Work = Callable[[], bytes]
+"""What does the work of a request that was read; it returns the answer, or raises ``Refused``."""
+_Taking = Callable[[str, bytes, Rights], _Work]
 
 
 def application(hub: Hub) -> Starlette:
@@ -133,7 +135,7 @@ class _Verb:
         work = partial(self._work, plain, visit)
         return self._worked(request, work, visit) if visit.step_up() else plain
 
-    async def _taken(self, plain: bytes, visit: Visit) -> Work:
+    async def _taken(self, plain: bytes, visit: Visit) -> _Work:
         """Return what does the work of a body whose turn has come; a large one is read then."""
         if len(plain) <= LARGE:
             return partial(self._work, plain, visit)
@@ -147,7 +149,7 @@ class _Verb:
         answer: _Answering = getattr(self.hub, self.name)
         return answer(visit.space, plain, visit.rights)
 
-    def _worked(self, request: Request, work: Work, visit: Visit) -> Response:
+    def _worked(self, request: Request, work: _Work, visit: Visit) -> Response:
         """Do what is asked for. A push that fails later than it is refused may have been applied."""
         coding = best_coding(request.headers.get("accept-encoding", ""))
         is_done = False

@@ -59,7 +59,7 @@ def test_a_batch_that_may_not_be_written_leaves_no_more_than_it_was(
     assert len(answer) + len(kept) <= 300 * 2 * 250
 
 
-def test_words_have_part_in_the_bound_of_an_answer_and_a_conflict_still_brings_its_record(
+def test_the_words_of_an_answer_are_bounded_and_take_no_record_from_what_is_in_conflict(
     hub: Hub, device: Device
 ) -> None:
     hub.limits = HubLimits(page_bytes=2000)
