@@ -14,7 +14,7 @@ from attrs import frozen
 from statesync.values import Direction
 from statesync.verify.evolving import evolve
 from statesync.verify.modelled.table import Rows, Rules
-from statesync.verify.modelled.wire import Change, Fields
+from statesync.verify.modelled.wire import Change, Fields, Filter, Scan
 
 OBJECT = "Note"
 """The one object that modelled devices have."""
@@ -117,6 +117,10 @@ class Device:
     ``rules`` are those of the table, ``held`` is what does not fit it. ``committed`` has the batches that the
     running session's journal shows as committed. ``looks`` counts how often each object was described.
 
+    ``scan`` is how far a read in the order of keys has come; the cursor is 0 until it is done. ``floors`` say
+    up to which key an earlier one, which had to begin anew, has read, and up to which version. ``filter``
+    narrows what is read, and ``local`` are the records that never were meant for the hub.
+
     For the promises alone: ``typed`` is what the user entered, ``received`` what came from the feed.
     """
 
@@ -145,6 +149,10 @@ class Device:
     rules: Rules | None = None
     held: tuple[Held, ...] = ()
     looks: tuple[tuple[str, int], ...] = ((OBJECT, 1),)
+    scan: Scan | None = None
+    floors: tuple[tuple[str, int], ...] = ()
+    filter: Filter | None = None
+    local: tuple[str, ...] = ()
     typed: tuple[tuple[str, Fields | None], ...] = ()
     received: tuple[tuple[str, int], ...] = ()
 
@@ -224,12 +232,31 @@ def _base(device: Device, key: str) -> tuple[int, int]:
     known = dict(device.ahead)
     if key in known:
         return known[key], 0
-    is_met = key in device.seen
+    if is_scanned(device, key):
+        return max(1, read_until(device, key)), 0
+    before, is_met = read_before(device, key), key in device.seen
     if device.rereading == MISSED_DELETES:
-        return max(1, max(device.cursor, device.reread_from) if is_met else device.missed_from), 0
+        return max(1, max(device.cursor, device.reread_from) if is_met else before), 0
     if device.rereading == LOST_BY_HUB and not is_met:
-        return max(1, min(device.cursor, device.missed_from)), device.missed_from
+        return max(1, min(device.cursor, before)), before
     return max(1, device.cursor), 0
+
+
+def is_scanned(device: Device, key: str) -> bool:
+    """Tell whether a scan that is not done has come past a key."""
+    return device.scan is not None and key <= device.scan.after
+
+
+def read_until(device: Device, key: str) -> int:
+    """Return up to which version all that the hub has of a key is read: a scan is somewhere in the keys."""
+    if device.scan is not None and is_scanned(device, key):
+        return device.scan.since
+    return device.cursor
+
+
+def read_before(device: Device, key: str) -> int:
+    """Return up to which version a key was read before the read from the start that has not met it."""
+    return max([device.missed_from, *(since for top, since in device.floors if key <= top)])
 
 
 def _again(exists: bool, change: Pending) -> Pending:
@@ -251,7 +278,8 @@ def _is_empty(change: Pending) -> bool:
 
 def may_be_there(device: Device, change: Pending) -> Pending:
     """Return a change whose record a hub may have taken: others may have read a new one, and deleted it."""
-    known = device.cursor if device.rereading is None else device.missed_from
+    is_read = is_scanned(device, change.key) or (device.rereading is None and device.scan is None)
+    known = (read_until if is_read else read_before)(device, change.key)
     since = change.since if change.base else max(change.since, 1, known)
     return evolve(change, shared=True, since=since)
 

@@ -8,9 +8,11 @@ from attrs import frozen
 
 from statesync.values import Direction
 from statesync.verify.evolving import evolve
-from statesync.verify.modelled import quarantine
+from statesync.verify.modelled import quarantine, ranges
+from statesync.verify.modelled.adapting import reread
 from statesync.verify.modelled.device import (
     LOST_BY_HUB,
+    MISSED_DELETES,
     OBJECT,
     UNKNOWN,
     Device,
@@ -20,9 +22,10 @@ from statesync.verify.modelled.device import (
     fold,
     learn,
     put,
+    read_before,
     with_change,
 )
-from statesync.verify.modelled.wire import Entry, Feed, Page, Pull
+from statesync.verify.modelled.wire import Entry, Feed, Page, Pull, Scan
 
 PAGE_SIZE = 1
 
@@ -37,20 +40,30 @@ class Fetched:
 
 def request(device: Device) -> Pull:
     """Return the request for the next page."""
-    feed = Feed(OBJECT, device.cursor, own=device.rereading is not None, begun=device.begun)
+    scan = None if device.cursor else device.scan or Scan()
+    own = device.rereading is not None or device.scan is not None
+    feed = Feed(OBJECT, device.cursor, own, device.filter, device.begun, scan)
     return Pull(device.client, device.number, device.hub, device.epoch, (feed,), PAGE_SIZE, device.head)
 
 
 def request_ahead(fetched: Fetched) -> Pull:
     """Return what ``request`` will return once the page that has come is stored."""
     asked, page = fetched.request, fetched.page
-    reached = dict(page.cursors)
-    feeds = tuple(
-        evolve(feed, cursor=reached[feed.object], begun=_begun_after(page, feed.cursor, feed.begun))
-        for feed in asked.feeds
-    )
+    feeds = tuple(_followed(feed, page) for feed in asked.feeds)
     head = max(asked.head, page.head)
     return evolve(asked, hub=page.hub, epoch=page.epoch, feeds=feeds, head=head)
+
+
+def _followed(feed: Feed, page: Page) -> Feed:
+    """Return what follows a page of one object; what it has of a scan that goes on says how."""
+    scanned, cursor = dict(page.scans).get(feed.object), dict(page.cursors)[feed.object]
+    if scanned is None:
+        goes_on = feed.own and page.more
+        return evolve(
+            feed, cursor=cursor, begun=_begun_after(page, feed.cursor, feed.begun), scan=None, own=goes_on
+        )
+    scan = None if cursor else ranges.position_after(scanned)
+    return evolve(feed, cursor=cursor, scan=scan, own=scan is not None)
 
 
 def store(device: Device, page: Page, *, holds: bool = True) -> tuple[Device, Tally]:
@@ -60,8 +73,11 @@ def store(device: Device, page: Page, *, holds: bool = True) -> tuple[Device, Ta
     says that something may have waited before: it is tried again once the feed is drained.
     """
     device = fold(learn(device, page.hub, page.epoch, page.head))
-    rereads, cursor = device.rereading is not None, dict(page.cursors)[OBJECT]
-    waiting = {each.key for each in device.held}
+    scanned, waiting = dict(page.scans).get(OBJECT), {each.key for each in device.held}
+    if scanned is None and device.scan is not None:  # an older hub has taken the place of the one before
+        device = reread(device, MISSED_DELETES)
+    elif scanned is not None:
+        device = ranges.replace(device, page, scanned)
     device, to_store = _left_aside(device, page)
     device, misfits = quarantine.write(device, to_store)
     still = {misfit.key for misfit in misfits}
@@ -69,10 +85,7 @@ def store(device: Device, page: Page, *, holds: bool = True) -> tuple[Device, Ta
     known = dict(device.ahead)
     device = quarantine.hold(device, misfits)
     held = len(still - waiting)
-    if rereads and not page.more:
-        device = _finish_reread(device)
-    begun = _begun_after(page, device.cursor, device.begun) if cursor != device.cursor else device.begun
-    device = evolve(_pass_over(device, cursor), cursor=cursor, begun=begun)
+    device = _moved(device, page) if scanned is None else ranges.move(device, scanned)
     device = quarantine.keep_bases(device, misfits, known)
     fitted = 0
     if holds and not page.more:
@@ -82,6 +95,15 @@ def store(device: Device, page: Page, *, holds: bool = True) -> tuple[Device, Ta
     got = tuple((entry.key, entry.version) for entry in page.entries)
     device = evolve(device, received=(*device.received, *got), committed=(*device.committed, tally))
     return device, tally
+
+
+def _moved(device: Device, page: Page) -> Device:
+    """Move the cursor of a feed; a read from the start in the order of versions ends with the last page."""
+    cursor = dict(page.cursors)[OBJECT]
+    if device.rereading is not None and not page.more:
+        device = _finish_reread(device)
+    begun = _begun_after(page, device.cursor, device.begun) if cursor != device.cursor else device.begun
+    return evolve(_pass_over(device, cursor), cursor=cursor, begun=begun)
 
 
 def _begun_after(page: Page, cursor: int, begun: int) -> int:
@@ -95,10 +117,10 @@ def _left_aside(device: Device, page: Page) -> tuple[Device, list[Entry]]:
     """Return the device without the records of a page that its own changes stand before, and the others."""
     waiting, to_store = {each.key for each in device.held}, []
     knows = device.reread_from != UNKNOWN
-    seen_until = device.reread_from if knows else 0
     for entry in page.entries:
         is_pending = device.pending(entry.key) is not None
-        if device.rereading is not None:
+        seen_until = max(device.reread_from, read_before(device, entry.key)) if knows else 0
+        if device.rereading is not None and not page.scans:
             device = evolve(device, seen=tuple(sorted({*device.seen, entry.key})))
         is_ours = not is_pending and entry.key not in waiting
         if is_ours and device.rereading == LOST_BY_HUB and entry.version <= seen_until:
@@ -147,10 +169,10 @@ def _finish_reread(device: Device) -> Device:
     unseen = [key for key, _ in device.rows if key not in device.seen and key not in waiting]
     for key in unseen:
         if device.rereading == LOST_BY_HUB:
-            device = add_change(device, key, "insert", None, max(1, device.missed_from), shared=True)
+            device = add_change(device, key, "insert", None, max(1, read_before(device, key)), shared=True)
         else:
             device = put(device, key, None)
     device = quarantine.release(device, {each.key for each in device.held} - set(device.seen))
     held = {each.key for each in device.held}
     bases = tuple(each for each in device.ahead if each[0] in held)
-    return evolve(device, rereading=None, reread_from=0, missed_from=0, seen=(), ahead=bases)
+    return evolve(device, rereading=None, reread_from=0, missed_from=0, floors=(), seen=(), ahead=bases)

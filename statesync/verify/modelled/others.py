@@ -20,6 +20,7 @@ from statesync.verify.modelled.device import (
     put,
     release,
 )
+from statesync.verify.modelled.wire import Filter
 
 
 def set_up_otherwise(device: Device) -> Device:
@@ -46,6 +47,11 @@ def _adopted(device: Device) -> Device:
 def _let_go(device: Device) -> Device:
     freed = (evolve(each, parked=None) if each.is_parked else each for each in device.outbox)
     return evolve(device, outbox=tuple(freed))
+
+
+def filtered(device: Device, wanted: Filter | None) -> Device:
+    """Let the program read with another filter from now on."""
+    return evolve(reread(device, MISSED_DELETES), filter=wanted)
 
 
 def tracked_anew(device: Device) -> Device:
@@ -77,7 +83,8 @@ def cleared(device: Device, *, discard_pending: bool) -> Device:
     ``discard_pending`` says that the user lets go of what waits; else nothing should.
     """
     before = fold(device)
-    started = evolve(reread(_emptied(before), MISSED_DELETES), rereading=EVERYTHING, ahead=(), held=())
+    started = reread(_emptied(before), MISSED_DELETES)
+    started = evolve(started, rereading=EVERYTHING, floors=(), ahead=(), held=())
     return started if discard_pending else evolve(started, typed=before.typed)
 
 
@@ -123,6 +130,8 @@ def _without_hub(device: Device) -> Device:
         reread_from=0,
         missed_from=0,
         begun=0,
+        scan=None,
+        floors=(),
         seen=(),
         received=(),
         ahead=(),

@@ -24,9 +24,11 @@ from statesync.verify.modelled.device import (
     Tally,
     fix_limit,
     fold,
+    is_scanned,
     keep_doubt,
     learn,
     put,
+    read_until,
     release,
     settle,
     with_change,
@@ -211,6 +213,7 @@ def store(device: Device, batch: Batch, verdicts: Verdicts) -> tuple[Device, int
         elif isinstance(verdict, Accepted):
             device = _acknowledge(device, batch.payload.batch, change, verdict)
             device = quarantine.release(device, [change.key])  # the hub has ours in its place
+            device = _note_written(device, change, verdict)
     accepted = len(batch.payload.changes) - refused
     device = settle(learn(device, answer.hub, answer.epoch, answer.head))
     tally = Tally(Direction.UPLOAD, accepted, released=held - len(device.held))
@@ -254,10 +257,24 @@ def _resolve(device: Device, resolution: Resolution) -> Device:
 
 def _learn(device: Device, resolution: Resolution) -> Device:
     """Remember which version of a record has come, where the feed has not come so far."""
-    if resolution.remote is None or resolution.version <= device.cursor:
+    if resolution.remote is None or resolution.version <= read_until(device, resolution.key):
         return device
-    known = {**dict(device.ahead), resolution.key: resolution.version}
-    return evolve(device, ahead=tuple(sorted(known.items())))
+    return _is_ahead(device, resolution.key, resolution.version)
+
+
+def _note_written(device: Device, change: Change, verdict: Accepted) -> Device:
+    """Remember what the hub took of a record that a scan has not come to.
+
+    The feed leaves it out, and it may lie where the scan does not look any more.
+    """
+    is_to_come = device.scan is not None and not is_scanned(device, change.key)
+    if not is_to_come or change.data is None or device.pending(change.key) is not None:
+        return device
+    return _is_ahead(device, change.key, verdict.version)
+
+
+def _is_ahead(device: Device, key: str, version: int) -> Device:
+    return evolve(device, ahead=tuple(sorted({**dict(device.ahead), key: version}.items())))
 
 
 def _rebased(resolution: Resolution, change: Pending) -> Pending:

@@ -18,7 +18,7 @@ from statesync.verify.modelled.device import Device
 from statesync.verify.modelled.downloads import Fetched
 from statesync.verify.modelled.hub import Hub
 from statesync.verify.modelled.uploads import Batch, Verdicts
-from statesync.verify.modelled.wire import Fields, Page, Pull, PushAnswer, Request
+from statesync.verify.modelled.wire import Fields, Filter, Page, Pull, PushAnswer, Request, Scan
 from statesync.verify.system.happening import Budget, Happening, Kind
 
 
@@ -42,10 +42,16 @@ class Ahead:
 
 @frozen(slots=False, cache_hash=True)
 class Asked:
-    """Who the device was, and how far its object was read, when it asked for something."""
+    """Who the device was, and how far its object was read, when it asked for something.
+
+    ``scan``, ``floors`` and ``filter`` are as on the device.
+    """
 
     client: str
     place: tuple[int, str | None, int, int, int]
+    scan: Scan | None = None
+    floors: tuple[tuple[str, int], ...] = ()
+    filter: Filter | None = None
 
 
 @frozen(slots=False, cache_hash=True)
