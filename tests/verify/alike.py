@@ -42,7 +42,9 @@ FEW_FIT = Rules(refuses=(fields({"text": UNFIT}),), is_unique=True)
 """What the table of a device may ask of its records, while that of the other takes all."""
 OTHERWISE = {Kind.EDIT, Kind.DELETE} | UNDER_THE_LOCK
 """What has a rule of its own."""
-ALL = Budget.of(dict.fromkeys(set(Kind) - OTHERWISE, 2))
+OF_SCANS = {Kind.WRITE_THERE, Kind.DELETE_THERE, Kind.OTHER_VERSION}
+"""What happens in worlds that have scans, which the real store and hub do not know yet."""
+ALL = Budget.of(dict.fromkeys(set(Kind) - OTHERWISE - OF_SCANS, 2))
 DIRECTED = {Kind.SET_UP, Kind.TRACK, Kind.TRACK_ANEW, Kind.MIGRATE}
 """What happens only where it is said: a file that is set up again and again takes long."""
 ROUND = settings(

@@ -78,7 +78,7 @@ def store(device: Device, page: Page, *, holds: bool = True) -> tuple[Device, Ta
         device = reread(device, MISSED_DELETES)
     elif scanned is not None:
         device = ranges.replace(device, page, scanned)
-    device, to_store = _left_aside(device, page)
+    device, to_store = _left_aside(_with_local(device, page), page)
     device, misfits = quarantine.write(device, to_store)
     still = {misfit.key for misfit in misfits}
     device = quarantine.release(device, {entry.key for entry in page.entries} - still)
@@ -95,6 +95,12 @@ def store(device: Device, page: Page, *, holds: bool = True) -> tuple[Device, Ta
     got = tuple((entry.key, entry.version) for entry in page.entries)
     device = evolve(device, received=(*device.received, *got), committed=(*device.committed, tally))
     return device, tally
+
+
+def _with_local(device: Device, page: Page) -> Device:
+    """Let records be local only no more that the hub has: they are stored."""
+    come = {entry.key for entry in page.entries}
+    return evolve(device, local=tuple(key for key in device.local if key not in come))
 
 
 def _moved(device: Device, page: Page) -> Device:

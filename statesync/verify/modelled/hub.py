@@ -103,7 +103,7 @@ class Hub:
 
 def restored(hub: Hub, backup: Hub) -> Hub:
     """Return ``backup`` in the place of ``hub``, which gives out no epoch of ``hub`` again."""
-    return evolve(backup, epochs=hub.epochs)
+    return evolve(backup, epochs=hub.epochs, scans=hub.scans)
 
 
 def purge(hub: Hub, through: int) -> tuple[Hub, int]:

@@ -41,7 +41,7 @@ from statesync.verify.modelled import downloads, uploads
 from statesync.verify.modelled.device import Device, recovered
 from statesync.verify.modelled.downloads import Fetched
 from statesync.verify.modelled.wire import Request
-from statesync.verify.system import promises, storage
+from statesync.verify.system import promises, scanning, storage
 from statesync.verify.system.happening import UNDER_THE_LOCK, Happening
 from statesync.verify.system.world import Ahead, Plan, Step, Talk, World
 
@@ -57,7 +57,15 @@ def begin(world: World) -> World:
     options = plan.options
     conversation = Conversation(options.uploads, options.downloads, MAX_ATTEMPTS)
     begin_ = Begin(replay=device.in_doubt, waiting=bool(device.outbox or device.log))
-    talk = Talk(conversation, options, next=begin_, looks=device.looks, held_before=len(device.held))
+    waited = tuple({each.key: None for each in (*device.outbox, *device.log)})
+    talk = Talk(
+        conversation,
+        options,
+        next=begin_,
+        looks=device.looks,
+        held_before=len(device.held),
+        waited=waited,
+    )
     return evolve(world, plans=world.plans[1:], running=plan.device, talk=talk)
 
 
@@ -114,6 +122,7 @@ def heard(world: World, talk: Talk, event: Event, happening: Happening) -> Step:
         except storage.Changed:
             return _rolled_back(world, talk, happening, broken, CHANGED)
         broken = broken or promises.broken_by_commit(world.device, device, talk, decision)
+        broken = broken or scanning.broken_by_commit(world.hub, world.device, device, talk)
         world = with_device(world, device)
     talk = promises.told(talk, decision, committed.records)
     now = decision.conversation.after(committed, after.phase, after.batch)

@@ -10,7 +10,7 @@ from statesync.net.remote import refusal
 from statesync.verify.evolving import evolve
 from statesync.verify.modelled.hub import Hub, pull, push
 from statesync.verify.modelled.wire import Answer, Push, Refusal, Request
-from statesync.verify.system import deleted, promises, waiting
+from statesync.verify.system import deleted, promises, scanning, waiting
 from statesync.verify.system.happening import Happening, Kind
 from statesync.verify.system.world import Ahead, Failed, Reply, Step, Talk, World, Written
 from statesync.wire import FORBIDDEN, HORIZON_PASSED, Problem
@@ -54,7 +54,8 @@ def _answered(world: World, talk: Talk, request: Request, happening: Happening) 
     doubts = isinstance(answer, Refusal) and not world.is_odd
     overwritten = waiting.broken_by_push(before, world.hub, request, world.device)
     returned = deleted.broken_by_push(asked, world, request)
-    broken = promises.NEVER_FORKED if doubts else overwritten or returned
+    unheld = scanning.broken_by_answer(before, asked.device, request, answer)
+    broken = promises.NEVER_FORKED if doubts else overwritten or returned or unheld
     return Step(happening, str(happening), _with_reply(world, talk, reply, ahead=happening.ahead), broken)
 
 

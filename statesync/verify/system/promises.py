@@ -34,7 +34,7 @@ from statesync.verify.firing import Phases
 from statesync.verify.modelled.device import OBJECT, Device
 from statesync.verify.modelled.uploads import Verdicts
 from statesync.verify.modelled.wire import Accepted, Fields
-from statesync.verify.system import deleted, waiting
+from statesync.verify.system import deleted, scanning, waiting
 from statesync.verify.system.world import Talk, World
 
 LAWFUL = "the conversation asks for nothing that the lifecycle refuses"
@@ -89,6 +89,7 @@ STATEMENTS = (
     COMPLETE,
     ARRIVED,
     *waiting.STATEMENTS,
+    *scanning.STATEMENTS,
     deleted.RETURNED,
     AGREED,
 )
@@ -251,7 +252,7 @@ def broken_by_finish(world: World, talk: Talk) -> str | None:
     if (
         is_quiet
         and talk.options.uploads
-        and (device.log or not all(change.failed for change in device.outbox))
+        and (device.log or not all(each.failed for each in device.outbox if each.key in talk.waited))
     ):
         return DRAINED
     if now.phase is Phase.DONE and talk.options.downloads:
@@ -270,8 +271,10 @@ def _broken_by_download(device: Device, world: World) -> str | None:
     if device.epoch != world.hub.epoch or device.head > world.hub.head:  # it was restored since
         return None
     changed = {each.key for each in device.outbox} | {each.key for each in device.log}
-    living = (each for each in world.hub.records if each.data is not None and each.key not in changed)
-    passed = {each.key: each.data for each in living if each.version <= device.cursor}
+    wanted = (each for each in world.hub.records if scanning.is_wanted(device, each))
+    passed = {
+        each.key: each.data for each in wanted if each.version <= device.cursor and each.key not in changed
+    }
     here = {**dict(device.rows), **{each.key: each.data for each in device.held}}
     if not passed.keys() <= here.keys():
         return COMPLETE
@@ -308,9 +311,14 @@ def broken_at_last(world: World) -> str | None:
 
 
 def _agrees(device: Device, world: World) -> bool:
-    """Tell whether a device has what the hub has, in its tables or waiting, but for what the hub rejects."""
-    rejected = {change.key for change in device.outbox}
-    hub = {each.key: each.data for each in world.hub.records if each.data is not None}
+    """Tell whether a device has what the hub has, in its tables or waiting, but for what the hub rejects.
+
+    Of what its filter hides it may have what it wrote itself; of what is local only the hub has nothing.
+    """
+    rejected = {change.key for change in device.outbox} | {*device.local}
+    wanted = {each.key for each in world.hub.records if scanning.is_wanted(device, each)}
+    living = {each.key: each.data for each in world.hub.records if each.data is not None}
+    hub = {key: data for key, data in living.items() if key in wanted or device.row(key) == data}
     here = {**dict(device.rows), **{each.key: each.data for each in device.held}}
     at_rest = not device.in_doubt and not device.log and all(change.failed for change in device.outbox)
     return at_rest and {**here, **dict.fromkeys(rejected)} == {**hub, **dict.fromkeys(rejected)}

@@ -21,11 +21,11 @@ from statesync.values import Reason
 from statesync.verify.evolving import evolve
 from statesync.verify.modelled import device as database
 from statesync.verify.modelled import others, uploads
-from statesync.verify.modelled.device import Device
+from statesync.verify.modelled.device import OBJECT, Device
 from statesync.verify.modelled.downloads import Fetched
 from statesync.verify.modelled.hub import purge, restored
 from statesync.verify.modelled.table import fits
-from statesync.verify.modelled.wire import Page, Pull, Push, PushAnswer, Request, fields
+from statesync.verify.modelled.wire import Change, Fields, Page, Pull, Push, PushAnswer, Request, fields
 from statesync.verify.system import promises, waiting
 from statesync.verify.system.driver import begun_anew, has_begun, heard, interrupted, with_device
 from statesync.verify.system.happening import UNDER_THE_LOCK, Happening, Kind
@@ -34,6 +34,9 @@ from statesync.verify.system.world import Failed, Step, Talk, World
 
 EDITED = ("x", "z")
 """The records that the user may edit or delete in a session: one that goes up, and one that comes down."""
+
+WRITTEN_THERE = ("x", "z", "zz")
+"""Those that another device may write or delete: the first, the last, and one behind all."""
 
 GRACE, SHORTER = 10.0, 5.0
 
@@ -50,6 +53,7 @@ def steps(world: World) -> Iterator[Step]:
     yield from _written(world)
     yield from _by_others(world)
     yield from _at_the_hub(world)
+    yield from _by_another_device(world)
 
 
 def _is_too_late(world: World, request: Request) -> bool:
@@ -161,6 +165,7 @@ OTHERS: dict[Kind, Callable[[Device], Device]] = {
     Kind.CLEAR_ALL: partial(others.cleared, discard_pending=True),
     Kind.RESET: partial(others.reset, keep_records=True),
     Kind.RESET_ALL: partial(others.reset, keep_records=False),
+    Kind.FILTER: partial(others.filtered, wanted=(("text", ("x", "y of b", "x there 1")),)),
 }
 """What other programs, or other parts of this one, do to the store."""
 
@@ -195,3 +200,34 @@ def _at_the_hub(world: World) -> Iterator[Step]:
         copied = Push(device.client, device.number + 1, "copy", device.hub, device.epoch, (), 0)
         left, _ = reaches(world.after(Kind.COPY), copied)
         yield Step(Happening(Kind.COPY), str(Kind.COPY), left)
+    if budget.times(Kind.OTHER_VERSION):
+        left = evolve(world.after(Kind.OTHER_VERSION), hub=evolve(hub, scans=not hub.scans))
+        yield Step(Happening(Kind.OTHER_VERSION), str(Kind.OTHER_VERSION), left)
+
+
+def _by_another_device(world: World) -> Iterator[Step]:
+    """Yield what the device that runs no session may write on the hub, where it has read what is there."""
+    for kind in (Kind.WRITE_THERE, Kind.DELETE_THERE):
+        times = world.budget.times(kind)
+        for key in WRITTEN_THERE if times else ():
+            data = fields({"text": f"{key} there {times}"}) if kind is Kind.WRITE_THERE else None
+            left = written_there(world.after(kind), key, data)
+            if left is not None:
+                happening = Happening(kind, key=key, data=data)
+                yield Step(happening, str(happening), left)
+
+
+def written_there(world: World, key: str, data: Fields | None) -> World | None:
+    """Let the device that runs no session write on the hub and know it; None where that cannot be."""
+    first, second = world.devices
+    other = first if world.running else second
+    if data is None and other.row(key) is None:
+        return None
+    change = Change(OBJECT, key, other.cursor, data)
+    number = other.number + 1
+    sent = Push(other.client, number, f"{other.name} there {number}", other.hub, other.epoch, (change,))
+    left, answer = reaches(world, sent)
+    if not isinstance(answer, PushAnswer) or left.hub.head == world.hub.head:
+        return None
+    knows = evolve(database.put(other, key, data), number=number, head=answer.head)
+    return evolve(left, devices=(knows, second) if world.running else (first, knows))

@@ -75,7 +75,8 @@ class Talk:
     the open batch was asked from. ``held_before`` counts what was in quarantine when it began.
 
     For the promises alone: ``told`` counts the records, up and down, that the program heard of; ``accepted``
-    are the records that the hub took in this session, a replay left out.
+    are the records that the hub took in this session, a replay left out, and ``waited`` those that had
+    changes when it began.
     """
 
     conversation: Conversation
@@ -94,6 +95,7 @@ class Talk:
     held_before: int = 0
     told: tuple[int, int] = (0, 0)
     accepted: tuple[str, ...] = ()
+    waited: tuple[str, ...] = ()
 
     @property
     def is_under_way(self) -> bool:

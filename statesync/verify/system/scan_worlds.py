@@ -1,0 +1,197 @@
+"""The worlds in which an object is read from the start by a hub that knows scans."""
+
+from __future__ import annotations
+
+from statesync.protocol.messages import Prepare
+from statesync.verify.evolving import evolve
+from statesync.verify.modelled import downloads, uploads
+from statesync.verify.modelled.adapting import adapt
+from statesync.verify.modelled.device import Device, fix_limit, write
+from statesync.verify.modelled.hub import pull, purge, restored
+from statesync.verify.modelled.table import Rules
+from statesync.verify.modelled.wire import Fields, Page, PushAnswer, Refusal
+from statesync.verify.system.network import reaches
+from statesync.verify.system.world import World
+from statesync.verify.system.worlds import (
+    having_read,
+    in_another_epoch,
+    later,
+    odd,
+    text,
+    two_devices,
+    world_of,
+)
+from statesync.wire import EPOCH_CHANGED, HORIZON_PASSED
+
+FILTER = (("text", ("x", "y of b", "x there 1")),)
+"""What a filter lets through."""
+
+
+def _scanned(world: World) -> World:
+    """Return a world whose hub knows scans."""
+    return odd(evolve(world, hub=evolve(world.hub, scans=True)))
+
+
+def fresh(policy: str, *offline: tuple[str, Fields | None]) -> World:
+    """Device a has read nothing, and has written ``offline``; device b has x, y and z, as the hub has."""
+    hub, backup, _, b = two_devices()
+    a = Device("a", "a")
+    for change in offline:
+        a = write(a, *change)
+    return _scanned(world_of(hub, backup, a, b, policy))
+
+
+def _page_read(world: World) -> World:
+    """Let device a read one page."""
+    a, b = world.devices
+    _, page = pull(world.hub, downloads.request(a))
+    if not isinstance(page, Page):
+        raise TypeError(f"the hub refused what a world begins with: {page}")
+    a, _ = downloads.store(a, page)
+    return evolve(world, devices=(evolve(a, committed=()), b))
+
+
+def _uploaded(world: World, *changes: tuple[str, Fields | None]) -> World:
+    """Let device a write, and upload that."""
+    a, b = world.devices
+    for change in changes:
+        a = write(a, *change)
+    a, limit = fix_limit(a)
+    a, batch = uploads.prepare(a, Prepare(1, 0, limit), size=9)
+    if batch is None:
+        raise ValueError("there is nothing to upload")
+    a = uploads.stage(a, batch)
+    world, answer = reaches(world, uploads.request(a, batch))
+    if not isinstance(answer, PushAnswer):
+        raise TypeError(f"the hub refused what a world begins with: {answer}")
+    a, _, _ = uploads.store(a, batch, uploads.take(a, batch, answer, "server_wins", None)[0])
+    return evolve(world, devices=(evolve(a, committed=()), b))
+
+
+def amid(policy: str) -> World:
+    """Device a has scanned x; then it has made one record between x and z, and one behind all."""
+    return _uploaded(_page_read(fresh(policy)), ("xx", text("xx of a")), ("zz", text("zz of a")))
+
+
+def amid_others(policy: str) -> World:
+    """Device a has scanned x; then device b has written y and deleted z, and a has edited z."""
+    world = later(_page_read(fresh(policy)), ("y", text("y of b")), ("z", None))
+    a, b = world.devices
+    return evolve(world, devices=(write(a, "w", text("w of a")), b))
+
+
+def missed(policy: str) -> World:
+    """Device a was away: b has deleted y, the hub has forgotten that, and b has written z."""
+    hub, backup, a, b = two_devices(("y", None))
+    world = _scanned(world_of(purge(hub, hub.head)[0], backup, a, b, policy))
+    return later(world, ("z", text("z of b")))
+
+
+def missed_amid(policy: str) -> World:
+    """Device a was away, has scanned x again, and then missed the delete of z, too."""
+    world = missed(policy)
+    a, b = world.devices
+    world = _page_read(evolve(world, devices=(adapt(a, Refusal(HORIZON_PASSED)), b)))
+    world = later(world, ("z", None))
+    return evolve(world, hub=purge(world.hub, world.hub.head)[0])
+
+
+def begun_anew(policy: str) -> World:
+    """Device a has begun a second scan, since the first, which came to x, was forgotten; then b wrote z."""
+    world = missed_amid(policy)
+    a, b = world.devices
+    return later(evolve(world, devices=(adapt(a, Refusal(HORIZON_PASSED)), b)), ("zz", text("zz of b")))
+
+
+def lost(policy: str) -> World:
+    """The hub was restored from a backup that lacks a w and b's z, which device a has read."""
+    hub, backup, a, b = two_devices(("w", text("w of b")), ("z", text("z of b")))
+    world = having_read(world_of(hub, backup, a, b, policy))
+    return _scanned(in_another_epoch(evolve(world, hub=restored(hub, backup))))
+
+
+def lost_amid(policy: str) -> World:
+    """The same, and device a has scanned one page of what there is after it."""
+    world = lost(policy)
+    a, b = world.devices
+    return _page_read(evolve(world, devices=(adapt(a, Refusal(EPOCH_CHANGED, world.hub.epoch, 0)), b)))
+
+
+def lost_since(policy: str) -> World:
+    """Device a has scanned w and x for the first time; then the hub was restored without them."""
+    hub, backup, _, b = two_devices(("w", text("w of b")), ("x", text("x of b")))
+    world = _scanned(world_of(hub, backup, Device("a", "a"), b, policy))
+    world = _page_read(_page_read(world))
+    back = evolve(world, hub=restored(world.hub, evolve(backup, scans=True)))
+    return in_another_epoch(back)
+
+
+def filtered(policy: str) -> World:
+    """Device a reads with a filter, has scanned x, and has an old z that the filter hides by now."""
+    hub, backup, a, b = two_devices(("y", text("y of b")))
+    a = evolve(a, filter=FILTER)
+    world = _scanned(world_of(hub, backup, a, b, policy))
+    a, b = world.devices
+    return evolve(world, devices=(adapt(a, Refusal(HORIZON_PASSED)), b))
+
+
+_RULES = Rules(refuses=(text("unfit"),), is_unique=True)
+
+
+def strict(policy: str) -> World:
+    """Device a has a table of which y does not fit before x is gone, and z not at all."""
+    hub, backup, _, b = two_devices(("y", text("x")), ("z", text("unfit")))
+    return _scanned(world_of(hub, backup, Device("a", "a", rules=_RULES), b, policy))
+
+
+def strict_again(policy: str) -> World:
+    """At device a y and z wait, and are read again; b has deleted z."""
+    hub, backup, a, b = two_devices(("y", text("x")), ("z", text("unfit")))
+    world = having_read(world_of(hub, backup, evolve(a, rules=_RULES), b, policy))
+    a, b = world.devices
+    world = evolve(world, devices=(adapt(a, Refusal(HORIZON_PASSED)), b))
+    return _scanned(later(world, ("z", None)))
+
+
+def beside_local(policy: str) -> World:
+    """Device a has a record that is local only, among those that it reads for the first time."""
+    world = fresh(policy)
+    a, b = world.devices
+    mine = ("yy", text("yy of a"))
+    return evolve(world, devices=(evolve(a, rows=(mine,), local=("yy",)), b))
+
+
+def first_reads(policy: str) -> list[World]:
+    """Return worlds in which device a reads for the first time, from the start and from amid."""
+    offline = (("w", text("w of a")), ("y", text("y of a")))
+    return [fresh(policy, *offline), amid(policy), amid_others(policy)]
+
+
+def missed_deletes(policy: str) -> list[World]:
+    """Return worlds in which device a reads again what it has missed."""
+    return [missed(policy), missed_amid(policy), begun_anew(policy)]
+
+
+def after_a_backup(policy: str) -> list[World]:
+    """Return worlds whose hub was restored before, amid and after a scan."""
+    return [lost(policy), lost_amid(policy), lost_since(policy), amid(policy)]
+
+
+def with_misfits(policy: str) -> list[World]:
+    """Return worlds with records that do not fit the table that is read into."""
+    return [strict(policy), strict_again(policy)]
+
+
+def with_filters(policy: str) -> list[World]:
+    """Return worlds that have a filter, or may get one."""
+    return [filtered(policy), amid(policy)]
+
+
+def with_local_records(policy: str) -> list[World]:
+    """Return a world with a record that is none of the hub's business."""
+    return [beside_local(policy)]
+
+
+def at_any_hub(policy: str) -> list[World]:
+    """Return worlds whose hub may be replaced by one of another version."""
+    return [fresh(policy), amid(policy), missed_amid(policy)]

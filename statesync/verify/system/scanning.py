@@ -1,0 +1,120 @@
+"""What must hold of reading from the start: of a scan in the order of keys, and of the feed after it."""
+
+from __future__ import annotations
+
+from statesync.verify.modelled.device import OBJECT, Device
+from statesync.verify.modelled.downloads import Fetched
+from statesync.verify.modelled.hub import Hub
+from statesync.verify.modelled.records import Record, matches
+from statesync.verify.modelled.wire import Answer, Conflict, Page, Pull, Push, PushAnswer, Request, Scanned
+from statesync.verify.system.world import Talk
+
+KEPT = "no page takes a record away that the hub had when it answered, or that is local only"
+PASSED = "what a scan has passed is in its table as the hub has it, waits, or comes with the feed"
+FOLLOWED = "no page of a scan is answered whose feed the hub has forgotten"
+BOUNDED = "a scan tells of nothing behind the last record that there was when it began"
+FOUNDED = "no change is in conflict with a version that it was made on"
+
+STATEMENTS = (KEPT, PASSED, FOLLOWED, BOUNDED, FOUNDED)
+
+
+# -- answers -----------------------------------------------------------------------------------------
+
+
+def broken_by_answer(hub: Hub, device: Device, request: Request, answer: Answer) -> str | None:
+    """Return the promise that an answer breaks, or None; ``hub`` and ``device`` are as it was asked for."""
+    match request, answer:
+        case Push(), PushAnswer() if hub.epochs == 1:
+            met = _conflicts(request, answer)
+            return None if all(_is_founded(hub, device, key) for key in met) else FOUNDED
+        case Pull(), Page():
+            return _broken_by_page(hub, request, answer)
+    return None
+
+
+def _conflicts(request: Push, answer: PushAnswer) -> list[str]:
+    pairs = zip(request.changes, answer.verdicts, strict=True)
+    return [change.key for change, verdict in pairs if isinstance(verdict, Conflict)]
+
+
+def _is_founded(hub: Hub, device: Device, key: str) -> bool:
+    """Tell whether a change was made on another record than the hub has, as far as what is in them tells."""
+    found, change = hub.find(OBJECT, key), device.pending(key)
+    if found is None or found.data is None or change is None:
+        return True
+    return change.image != found.data
+
+
+def _broken_by_page(hub: Hub, request: Pull, page: Page) -> str | None:
+    """Return the promise that a page of scans breaks, or None."""
+    asked = {feed.object: feed.scan for feed in request.feeds}
+    for name, scanned in page.scans:
+        scan = asked[name]
+        if scanned.since < hub.purged_through:
+            return FOLLOWED
+        ends = scan.until if scan is not None and scan.since else _last(hub, name)
+        told = {*scanned.stubs} | {entry.key for entry in page.entries if entry.object == name}
+        if any(key > ends for key in told):
+            return BOUNDED
+    return None
+
+
+def _last(hub: Hub, name: str) -> str:
+    return max(
+        (each.key for each in hub.records if each.object == name and each.data is not None), default=""
+    )
+
+
+# -- transactions --------------------------------------------------------------------------------------
+
+
+def broken_by_commit(hub: Hub, before: Device, after: Device, talk: Talk) -> str | None:
+    """Return the promise that is broken where a page of a scan was stored, or None."""
+    page = talk.taken.page if isinstance(talk.taken, Fetched) else None
+    if page is None or page.epoch != hub.epoch or page.head > hub.head:  # the hub was restored since
+        return None
+    scanned = dict(page.scans).get(OBJECT)
+    if scanned is None:
+        return None
+    if any(_is_taken_away(hub, before, after, key, page, scanned) for key, _ in before.rows):
+        return KEPT
+    return None if has_passed_all(hub, after) else PASSED
+
+
+def _is_taken_away(hub: Hub, before: Device, after: Device, key: str, page: Page, scanned: Scanned) -> bool:
+    if after.row(key) is not None:
+        return False
+    found = hub.find(OBJECT, key)
+    is_there = found is not None and found.data is not None and found.version <= page.head
+    return key in before.local or (is_there and is_wanted(before, found) and key <= scanned.until)
+
+
+def has_passed_all(hub: Hub, device: Device) -> bool:
+    """Tell whether all up to the position of a scan is as it should be, but for what was changed here."""
+    scan = device.scan
+    if scan is None:
+        return True
+    changed = {each.key for each in device.outbox} | {each.key for each in device.log}
+    here = {**dict(device.rows), **{each.key: each.data for each in device.held}}
+    there = {each.key: each for each in hub.records if each.object == OBJECT and each.data is not None}
+    for key in {*here, *there} - changed - {*device.local}:
+        found = there.get(key)
+        if key > scan.after or (found is not None and found.version > scan.since):
+            continue
+        expected = found.data if found is not None and is_wanted(device, found) else None
+        if here.get(key) != expected and not _is_gone_since(hub, key, scan.since):
+            return False
+    return True
+
+
+def is_wanted(device: Device, found: Record | None) -> bool:
+    """Tell whether a record is there, and the device's filter lets it through."""
+    return found is not None and found.data is not None and matches(found.data, device.filter)
+
+
+def _is_gone_since(hub: Hub, key: str, since: int) -> bool:
+    """Tell whether a record was deleted since a scan began: the feed will tell, or it is forgotten by now."""
+    found = hub.find(OBJECT, key)
+    if found is None:
+        return hub.purged_through > since
+    return found.data is None and found.version > since
