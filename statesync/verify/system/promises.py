@@ -307,7 +307,7 @@ def broken_at_last(world: World) -> str | None:
         return ONCE
     if any(_is_lost(device, world, *edit) for device in world.devices for edit in device.typed):
         return NOTHING_LOST
-    return None
+    return scanning.broken_at_last(world)
 
 
 def _agrees(device: Device, world: World) -> bool:

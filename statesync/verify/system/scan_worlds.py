@@ -6,10 +6,10 @@ from statesync.protocol.messages import Prepare
 from statesync.verify.evolving import evolve
 from statesync.verify.modelled import downloads, uploads
 from statesync.verify.modelled.adapting import adapt
-from statesync.verify.modelled.device import Device, fix_limit, write
+from statesync.verify.modelled.device import OBJECT, Device, fix_limit, write
 from statesync.verify.modelled.hub import pull, purge, restored
 from statesync.verify.modelled.table import Rules
-from statesync.verify.modelled.wire import Fields, Page, PushAnswer, Refusal
+from statesync.verify.modelled.wire import Change, Fields, Page, Push, PushAnswer, Refusal
 from statesync.verify.system.network import reaches
 from statesync.verify.system.world import World
 from statesync.verify.system.worlds import (
@@ -74,17 +74,38 @@ def amid(policy: str) -> World:
 
 
 def amid_others(policy: str) -> World:
-    """Device a has scanned x; then device b has written y and deleted z, and a has edited z."""
-    world = later(_page_read(fresh(policy)), ("y", text("y of b")), ("z", None))
+    """Device a has scanned x; then device b has deleted y and written z, and a has made w."""
+    world = later(_page_read(fresh(policy)), ("y", None), ("z", text("z of b")))
     a, b = world.devices
     return evolve(world, devices=(write(a, "w", text("w of a")), b))
 
 
+def resolved_amid(policy: str) -> World:
+    """Device a has scanned x; then it has made the z that b has written since, and was told of that."""
+    world = later(_page_read(fresh(policy)), ("z", text("z of b")))
+    return _uploaded(world, ("z", text("z of a")))
+
+
+def only_sent(policy: str) -> World:
+    """Device a has sent w and read nothing; device b has deleted it, and the hub has forgotten that."""
+    world = _uploaded(fresh(policy), ("w", text("w of a")))
+    a, b = world.devices
+    known = evolve(b, rows=tuple(sorted((*b.rows, *a.rows))), cursor=world.hub.head, head=world.hub.head)
+    world = later(evolve(world, devices=(a, known)), ("w", None))
+    return evolve(world, hub=purge(world.hub, world.hub.head)[0])
+
+
+def amid_at_older(policy: str) -> World:
+    """Device a has scanned x and y; then b has deleted x, the hub has forgotten that, and knows no scans."""
+    world = later(_page_read(_page_read(fresh(policy))), ("x", None))
+    return evolve(world, hub=evolve(purge(world.hub, world.hub.head)[0], scans=False))
+
+
 def missed(policy: str) -> World:
-    """Device a was away: b has deleted y, the hub has forgotten that, and b has written z."""
+    """Device a was away: b has deleted y, the hub has forgotten that, and b has written x and z."""
     hub, backup, a, b = two_devices(("y", None))
     world = _scanned(world_of(purge(hub, hub.head)[0], backup, a, b, policy))
-    return later(world, ("z", text("z of b")))
+    return later(world, ("x", text("x of b")), ("z", text("z of b")))
 
 
 def missed_amid(policy: str) -> World:
@@ -126,6 +147,24 @@ def lost_since(policy: str) -> World:
     return in_another_epoch(back)
 
 
+def lost_own(policy: str) -> World:
+    """Device a has scanned x and written it; then the hub was restored with the x of before."""
+    world = _page_read(fresh(policy))
+    backup = world.hub
+    world = _uploaded(world, ("x", text("x of a")))
+    return in_another_epoch(evolve(world, hub=restored(world.hub, backup)))
+
+
+def deleted_since(policy: str) -> World:
+    """The hub was restored, and y was deleted before anybody saw that, in a version that a has seen."""
+    world = lost(policy)
+    hub = world.hub
+    gone = Push("c", 1, "c1", hub.id, hub.epoch, (Change(OBJECT, "y", hub.head, None),))
+    low = evolve(hub, head=max(each.version for each in hub.records))
+    there, _ = reaches(evolve(world, hub=low), gone)
+    return evolve(there, hub=evolve(there.hub, head=hub.head))
+
+
 def filtered(policy: str) -> World:
     """Device a reads with a filter, has scanned x, and has an old z that the filter hides by now."""
     hub, backup, a, b = two_devices(("y", text("y of b")))
@@ -164,17 +203,18 @@ def beside_local(policy: str) -> World:
 def first_reads(policy: str) -> list[World]:
     """Return worlds in which device a reads for the first time, from the start and from amid."""
     offline = (("w", text("w of a")), ("y", text("y of a")))
-    return [fresh(policy, *offline), amid(policy), amid_others(policy)]
+    return [fresh(policy, *offline), amid_others(policy), resolved_amid(policy), amid(policy)]
 
 
 def missed_deletes(policy: str) -> list[World]:
     """Return worlds in which device a reads again what it has missed."""
-    return [missed(policy), missed_amid(policy), begun_anew(policy)]
+    return [missed(policy), only_sent(policy), missed_amid(policy), begun_anew(policy)]
 
 
 def after_a_backup(policy: str) -> list[World]:
     """Return worlds whose hub was restored before, amid and after a scan."""
-    return [lost(policy), lost_amid(policy), lost_since(policy), amid(policy)]
+    after = (lost(policy), lost_amid(policy), lost_since(policy), lost_own(policy), deleted_since(policy))
+    return [*after, amid(policy)]
 
 
 def with_misfits(policy: str) -> list[World]:
@@ -194,4 +234,4 @@ def with_local_records(policy: str) -> list[World]:
 
 def at_any_hub(policy: str) -> list[World]:
     """Return worlds whose hub may be replaced by one of another version."""
-    return [fresh(policy), amid(policy), missed_amid(policy)]
+    return [fresh(policy), amid(policy), amid_at_older(policy), missed_amid(policy)]

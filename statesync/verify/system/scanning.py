@@ -7,15 +7,16 @@ from statesync.verify.modelled.downloads import Fetched
 from statesync.verify.modelled.hub import Hub
 from statesync.verify.modelled.records import Record, matches
 from statesync.verify.modelled.wire import Answer, Conflict, Page, Pull, Push, PushAnswer, Request, Scanned
-from statesync.verify.system.world import Talk
+from statesync.verify.system.world import Talk, World
 
-KEPT = "no page takes a record away that the hub had when it answered, or that is local only"
+KEPT = "no page of a scan takes a record away that the hub had when it answered, that waits, or is local only"
 PASSED = "what a scan has passed is in its table as the hub has it, waits, or comes with the feed"
 FOLLOWED = "no page of a scan is answered whose feed the hub has forgotten"
 BOUNDED = "a scan tells of nothing behind the last record that there was when it began"
 FOUNDED = "no change is in conflict with a version that it was made on"
+GIVEN_BACK = "what a device has written last is what the hub has, also after it was restored from a backup"
 
-STATEMENTS = (KEPT, PASSED, FOLLOWED, BOUNDED, FOUNDED)
+STATEMENTS = (KEPT, PASSED, FOLLOWED, BOUNDED, FOUNDED, GIVEN_BACK)
 
 
 # -- answers -----------------------------------------------------------------------------------------
@@ -86,7 +87,9 @@ def _is_taken_away(hub: Hub, before: Device, after: Device, key: str, page: Page
         return False
     found = hub.find(OBJECT, key)
     is_there = found is not None and found.data is not None and found.version <= page.head
-    return key in before.local or (is_there and is_wanted(before, found) and key <= scanned.until)
+    if key in before.local or after.pending(key) is not None:
+        return True
+    return is_there and is_wanted(before, found) and key <= scanned.until
 
 
 def has_passed_all(hub: Hub, device: Device) -> bool:
@@ -118,3 +121,21 @@ def _is_gone_since(hub: Hub, key: str, since: int) -> bool:
     if found is None:
         return hub.purged_through > since
     return found.data is None and found.version > since
+
+
+# -- when all is quiet -----------------------------------------------------------------------------------
+
+
+def broken_at_last(world: World) -> str | None:
+    """Return the promise that is broken once everything has come to rest, or None.
+
+    A delete that was made after the backup is forgotten by everybody; what was overruled is in a log.
+    """
+    last = {each.key: each for each in world.written}
+    overruled = {(each.key, each.local) for device in world.devices for each in device.conflicts}
+    for key, each in last.items():
+        found = world.hub.find(OBJECT, key)
+        is_there = found is not None and found.data == each.data
+        if each.data is not None and not is_there and (key, each.data) not in overruled:
+            return GIVEN_BACK
+    return None

@@ -158,16 +158,24 @@ SCANS = (
         "another device writes amid a read from the start",
         {Kind.WRITE_THERE: 1, Kind.DELETE_THERE: 1, Kind.PURGE: 1},
         scan_worlds.first_reads,
+        is_large=True,
     ),
     Scenario(
         "the user goes on working amid a read from the start",
-        {Kind.EDIT: 1, Kind.DELETE: 1, Kind.CANCEL: 1},
+        {Kind.EDIT: 1, Kind.CANCEL: 1},
         scan_worlds.first_reads,
+    ),
+    Scenario(
+        "the user deletes amid a read from the start",
+        {Kind.DELETE: 1, Kind.CANCEL: 1, Kind.WRITE_THERE: 1},
+        scan_worlds.first_reads,
+        is_large=True,
     ),
     Scenario(
         "records are added for ever behind a read from the start",
         {Kind.WRITE_THERE: 2, Kind.CANCEL: 1},
         scan_worlds.first_reads,
+        is_large=True,
     ),
     Scenario(
         "what was missed is read again",
@@ -176,7 +184,7 @@ SCANS = (
     ),
     Scenario(
         "the hub is restored amid a read from the start",
-        {Kind.RESTORE: 1, Kind.EDIT: 1, Kind.CRASH: 1},
+        {Kind.RESTORE: 1, Kind.EDIT: 1},
         scan_worlds.after_a_backup,
     ),
     Scenario(
@@ -196,8 +204,9 @@ SCANS = (
     ),
     Scenario(
         "the store changes amid a read from the start",
-        {Kind.SET_UP: 1, Kind.TRACK_ANEW: 1, Kind.CLEAR_ALL: 1, Kind.RESET: 1, Kind.CANCEL: 1},
+        {Kind.SET_UP: 1, Kind.TRACK_ANEW: 1, Kind.CLEAR_ALL: 1, Kind.RESET: 1},
         scan_worlds.first_reads,
+        is_large=True,
     ),
     Scenario(
         "the disk refuses transactions amid a read from the start",
