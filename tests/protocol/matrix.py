@@ -173,6 +173,7 @@ CASES_BEGIN: dict[str, Conversation] = {
     "uploading, batch under way": _SENT,
     "downloading, batch under way": _FETCHED,
     "cancelling, upload under way": SITUATIONS["cancelling, upload under way"],
+    "cancelling, download under way": SITUATIONS["cancelling, download under way"],
 }
 
 CASES_EVENTS: dict[str, Event] = EVENTS | {

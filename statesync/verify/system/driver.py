@@ -41,8 +41,9 @@ from statesync.verify.modelled import downloads, uploads
 from statesync.verify.modelled.device import Device, recovered
 from statesync.verify.modelled.downloads import Fetched
 from statesync.verify.modelled.wire import Request
-from statesync.verify.system import promises, scanning, storage
+from statesync.verify.system import promises, storage
 from statesync.verify.system.happening import UNDER_THE_LOCK, Happening
+from statesync.verify.system.scans import promises as scanning
 from statesync.verify.system.world import Ahead, Plan, Step, Talk, World
 
 MAX_ATTEMPTS = 2
@@ -57,7 +58,7 @@ def begin(world: World) -> World:
     options = plan.options
     conversation = Conversation(options.uploads, options.downloads, MAX_ATTEMPTS)
     begin_ = Begin(replay=device.in_doubt, waiting=bool(device.outbox or device.log))
-    waited = tuple({each.key: None for each in (*device.outbox, *device.log)})
+    waited = (*(each.key for each in device.outbox), *(each.key for each in device.log))
     talk = Talk(
         conversation,
         options,

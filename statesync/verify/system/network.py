@@ -10,8 +10,9 @@ from statesync.net.remote import refusal
 from statesync.verify.evolving import evolve
 from statesync.verify.modelled.hub import Hub, pull, push
 from statesync.verify.modelled.wire import Answer, Push, Refusal, Request
-from statesync.verify.system import deleted, promises, scanning, waiting
+from statesync.verify.system import deleted, promises, waiting
 from statesync.verify.system.happening import Happening, Kind
+from statesync.verify.system.scans import promises as scanning
 from statesync.verify.system.world import Ahead, Failed, Reply, Step, Talk, World, Written
 from statesync.wire import FORBIDDEN, HORIZON_PASSED, Problem
 

@@ -34,7 +34,8 @@ from statesync.verify.firing import Phases
 from statesync.verify.modelled.device import OBJECT, Device
 from statesync.verify.modelled.uploads import Verdicts
 from statesync.verify.modelled.wire import Accepted, Fields
-from statesync.verify.system import deleted, scanning, waiting
+from statesync.verify.system import deleted, waiting
+from statesync.verify.system.scans import promises as scanning
 from statesync.verify.system.world import Talk, World
 
 LAWFUL = "the conversation asks for nothing that the lifecycle refuses"

@@ -11,9 +11,10 @@ from functools import partial
 from attrs import frozen
 
 from statesync.verify.evolving import evolve
-from statesync.verify.system import scan_worlds, worlds
+from statesync.verify.system import worlds
 from statesync.verify.system.driver import begin
 from statesync.verify.system.happening import Budget, Kind
+from statesync.verify.system.scans import worlds as scan_worlds
 from statesync.verify.system.world import World
 
 POLICIES = ("client_wins", "server_wins")

@@ -55,7 +55,7 @@ def _broken_by_page(hub: Hub, request: Pull, page: Page) -> str | None:
             return FOLLOWED
         ends = scan.until if scan is not None and scan.since else _last(hub, name)
         told = {*scanned.stubs} | {entry.key for entry in page.entries if entry.object == name}
-        if any(key > ends for key in told):
+        if scanned.until != ends or any(key > ends for key in told):
             return BOUNDED
     return None
 

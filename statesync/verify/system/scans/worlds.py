@@ -108,6 +108,13 @@ def missed(policy: str) -> World:
     return later(world, ("x", text("x of b")), ("z", text("z of b")))
 
 
+def missed_last(policy: str) -> World:
+    """Device a was away: b has deleted z, the hub has forgotten that, and b has written x."""
+    hub, backup, a, b = two_devices(("z", None))
+    world = _scanned(world_of(purge(hub, hub.head)[0], backup, a, b, policy))
+    return later(world, ("x", text("x of b")))
+
+
 def missed_amid(policy: str) -> World:
     """Device a was away, has scanned x again, and then missed the delete of z, too."""
     world = missed(policy)
@@ -159,8 +166,8 @@ def deleted_since(policy: str) -> World:
     """The hub was restored, and y was deleted before anybody saw that, in a version that a has seen."""
     world = lost(policy)
     hub = world.hub
-    gone = Push("c", 1, "c1", hub.id, hub.epoch, (Change(OBJECT, "y", hub.head, None),))
     low = evolve(hub, head=max(each.version for each in hub.records))
+    gone = Push("c", 1, "c1", hub.id, hub.epoch, (Change(OBJECT, "y", low.head, None),))
     there, _ = reaches(evolve(world, hub=low), gone)
     return evolve(there, hub=evolve(there.hub, head=hub.head))
 
@@ -183,13 +190,13 @@ def strict(policy: str) -> World:
     return _scanned(world_of(hub, backup, Device("a", "a", rules=_RULES), b, policy))
 
 
-def strict_again(policy: str) -> World:
-    """At device a y and z wait, and are read again; b has deleted z."""
+def strict_again(policy: str, *changes: tuple[str, Fields | None]) -> World:
+    """At device a y and z wait, and are read again; b has written ``changes``."""
     hub, backup, a, b = two_devices(("y", text("x")), ("z", text("unfit")))
     world = having_read(world_of(hub, backup, evolve(a, rules=_RULES), b, policy))
     a, b = world.devices
     world = evolve(world, devices=(adapt(a, Refusal(HORIZON_PASSED)), b))
-    return _scanned(later(world, ("z", None)))
+    return _scanned(later(world, *changes))
 
 
 def beside_local(policy: str) -> World:
@@ -208,7 +215,8 @@ def first_reads(policy: str) -> list[World]:
 
 def missed_deletes(policy: str) -> list[World]:
     """Return worlds in which device a reads again what it has missed."""
-    return [missed(policy), only_sent(policy), missed_amid(policy), begun_anew(policy)]
+    away = (missed(policy), missed_last(policy), only_sent(policy))
+    return [*away, missed_amid(policy), begun_anew(policy)]
 
 
 def after_a_backup(policy: str) -> list[World]:
@@ -219,7 +227,7 @@ def after_a_backup(policy: str) -> list[World]:
 
 def with_misfits(policy: str) -> list[World]:
     """Return worlds with records that do not fit the table that is read into."""
-    return [strict(policy), strict_again(policy)]
+    return [strict(policy), strict_again(policy), strict_again(policy, ("z", None))]
 
 
 def with_filters(policy: str) -> list[World]:
