@@ -1,6 +1,6 @@
 """Reading from the start by scans keeps every promise, and each obligation that is left out is noticed.
 
-The obligations O1 to O22 are those of ``docs/scan.md``.
+The obligations O1 to O23 are those of ``docs/scan.md``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from statesync.verify.system.scenarios import POLICIES, SCANS, Scenario
 from statesync.verify.system.world import Asked, Talk, World
 
 BROKEN_OFF, WRITTEN, EDITED, DELETED, ADDED, MISSED, RESTORED = SCANS[:7]
-MISFITS, FILTERED, LOCAL, CHANGED, DISK, VERSIONS, COPIED = SCANS[7:]
+MISFITS, FILTERED, LOCAL, CHANGED, DISK, VERSIONS, OBJECTS, COPIED = SCANS[7:]
 
 
 def test_every_promise_holds_with_each_accident_alone() -> None:
@@ -95,6 +95,15 @@ def test_a_scan_begins_anew_with_what_it_has_read_as_a_floor() -> None:
     floors = {world.devices[0].floors for world in seen}
     assert any(len(each) == 1 for each in floors)
     assert all(tops == sorted(tops, reverse=True) for tops in ([top for top, _ in each] for each in floors))
+
+
+def test_one_object_is_followed_while_another_one_is_scanned() -> None:
+    fresh, _, beside = OBJECTS.worlds("server_wins", times=0)
+    ends = {world for first in (fresh, beside) for world in reached({first}) if world.is_over}
+    assert all(device.beside and device.beside.rows for world in ends for device in world.devices)
+    a = beside.devices[0]
+    assert a.beside is not None
+    assert (a.cursor > 0, a.beside.cursor, len(a.beside.rows)) == (True, 0, 2)
 
 
 # -- sabotages -----------------------------------------------------------------------------------------
@@ -325,6 +334,22 @@ def forget_all_that_is_ahead(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ranges, "move", careless)
 
 
+def store_all_of_a_page_as_one_object(patch: pytest.MonkeyPatch) -> None:
+    """O23."""
+    patch.setattr(downloads, "_of", lambda page, name: page)
+
+
+def let_feeds_pass_while_scans_go_on(patch: pytest.MonkeyPatch) -> None:
+    """O23: say that the feeds are read up to the head, where a page has nothing but scans."""
+    page_of = hub._page_of_scans
+
+    def careless(known: Hub, request: Pull) -> Page:
+        page = page_of(known, request)
+        return evolve(page, cursors=tuple((name, at and page.head) for name, at in page.cursors))
+
+    patch.setattr(hub, "_page_of_scans", careless)
+
+
 SABOTAGES: list[tuple[Sabotage, str, Scenario, tuple[Kind, ...]]] = [
     (follow_from_the_head, promises.COMPLETE, WRITTEN, (Kind.WRITE_THERE,)),
     (serve_pages_below_the_horizon, scanning.FOLLOWED, WRITTEN, (Kind.DELETE_THERE, Kind.PURGE)),
@@ -345,13 +370,15 @@ SABOTAGES: list[tuple[Sabotage, str, Scenario, tuple[Kind, ...]]] = [
     (forget_the_position_in_the_end, promises.NOTHING_STAGED, BROKEN_OFF, (Kind.CANCEL,)),
     (move_the_position_alone, scanning.PASSED, BROKEN_OFF, (Kind.CANCEL,)),
     (release_stubs, waiting.WAITS, MISFITS, (Kind.WRITE_THERE,)),
-    (keep_what_waits, promises.AGREED, MISFITS, (Kind.CRASH,)),
+    (keep_what_waits, promises.AGREED, MISFITS, (Kind.MIGRATE,)),
     (delete_what_is_local_only, scanning.KEPT, LOCAL, (Kind.CRASH,)),
     (note_nothing_that_was_written, promises.COMPLETE, BROKEN_OFF, (Kind.CANCEL,)),
     (look_behind_the_end, scanning.BOUNDED, ADDED, (Kind.WRITE_THERE,)),
     (store_a_page_wherever_the_device_is, promises.COMPLETE, CHANGED, (Kind.SET_UP,)),
     (compare_nothing_at_an_older_hub, promises.AGREED, VERSIONS, (Kind.CANCEL,)),
     (offer_what_is_lost_on_what_was_read, deleted.RETURNED, RESTORED, (Kind.EDIT,)),
+    (store_all_of_a_page_as_one_object, promises.ARRIVED, OBJECTS, (Kind.CANCEL,)),
+    (let_feeds_pass_while_scans_go_on, promises.AGREED, OBJECTS, (Kind.DELETE_THERE,)),
     (forget_all_that_is_ahead, scanning.FOUNDED, EDITED, (Kind.EDIT,)),
 ]
 

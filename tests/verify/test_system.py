@@ -53,7 +53,6 @@ from statesync.verify.modelled.uploads import Batch, Verdicts
 from statesync.verify.modelled.wire import Conflict, Entry, Fields, Push, PushAnswer, Refusal, Request
 from statesync.verify.system import (
     SystemReport,
-    check_system,
     deleted,
     driver,
     network,
@@ -94,7 +93,7 @@ Sabotage = Callable[[Conversation, Event, Decision], Decision]
 
 @pytest.fixture(scope="module")
 def report() -> SystemReport:
-    return check_system()
+    return check_scenarios(SCENARIOS)
 
 
 def test_every_promise_holds_with_each_accident_alone() -> None:

@@ -22,6 +22,8 @@ from statesync.wire import CLIENT_FORKED, EPOCH_CHANGED
 
 def adapt(device: Device, refusal: Refusal) -> Device:
     """Follow a hub that says that our identity, its epoch or its memory of deletes is not what we believe."""
+    if device.beside is not None:
+        device = evolve(device, beside=adapt(device.beside, refusal))
     if refusal.code == CLIENT_FORKED:
         device = fold(_let_go_of_doubt(device))
         sent = tuple(may_be_there(device, each) for each in device.outbox)  # the other one may have sent it

@@ -17,7 +17,10 @@ from statesync.verify.modelled.table import Rows, Rules
 from statesync.verify.modelled.wire import Change, Fields, Filter, Scan
 
 OBJECT = "Note"
-"""The one object that modelled devices have."""
+"""The object that modelled devices have, and that their users write."""
+
+OTHER_OBJECT = "Tag"
+"""Another one that some of them have beside it, and only read."""
 
 LOST_BY_HUB, MISSED_DELETES, EVERYTHING = "epoch", "horizon", "everything"
 """Why an object is read from the start: the hub was restored, deletes were missed, all was cleared."""
@@ -119,7 +122,8 @@ class Device:
 
     ``scan`` is how far a read in the order of keys has come; the cursor is 0 until it is done. ``floors`` say
     up to which key an earlier one, which had to begin anew, has read, and up to which version. ``filter``
-    narrows what is read, and ``local`` are the records that never were meant for the hub.
+    narrows what is read, and ``local`` are the records that never were meant for the hub. ``beside`` is what
+    the database has of another object: its records, and where it stands.
 
     For the promises alone: ``typed`` is what the user entered, ``received`` what came from the feed.
     """
@@ -153,8 +157,15 @@ class Device:
     floors: tuple[tuple[str, int], ...] = ()
     filter: Filter | None = None
     local: tuple[str, ...] = ()
+    object: str = OBJECT
+    beside: Device | None = None
     typed: tuple[tuple[str, Fields | None], ...] = ()
     received: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def objects(self) -> tuple[Device, ...]:
+        """What the database has of each of its objects."""
+        return (self,) if self.beside is None else (self, self.beside)
 
     def row(self, key: str) -> Fields | None:
         """Return a record, None where there is none."""

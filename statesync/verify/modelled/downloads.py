@@ -13,7 +13,6 @@ from statesync.verify.modelled.adapting import reread
 from statesync.verify.modelled.device import (
     LOST_BY_HUB,
     MISSED_DELETES,
-    OBJECT,
     UNKNOWN,
     Device,
     Overruled,
@@ -40,10 +39,14 @@ class Fetched:
 
 def request(device: Device) -> Pull:
     """Return the request for the next page."""
+    feeds = tuple(map(_feed, device.objects))
+    return Pull(device.client, device.number, device.hub, device.epoch, feeds, PAGE_SIZE, device.head)
+
+
+def _feed(device: Device) -> Feed:
     scan = None if device.cursor else device.scan or Scan()
     own = device.rereading is not None or device.scan is not None
-    feed = Feed(OBJECT, device.cursor, own, device.filter, device.begun, scan)
-    return Pull(device.client, device.number, device.hub, device.epoch, (feed,), PAGE_SIZE, device.head)
+    return Feed(device.object, device.cursor, own, device.filter, device.begun, scan)
 
 
 def request_ahead(fetched: Fetched) -> Pull:
@@ -72,8 +75,24 @@ def store(device: Device, page: Page, *, holds: bool = True) -> tuple[Device, Ta
     A record with a pending change is never overwritten, and one that does not fit its table waits. ``holds``
     says that something may have waited before: it is tried again once the feed is drained.
     """
+    after, tally = _object_stored(device, _of(page, device.object), holds)
+    if device.beside is not None:
+        beside, more = _object_stored(device.beside, _of(page, device.beside.object), holds)
+        after = evolve(after, beside=beside)
+        held, released = tally.held + more.held, tally.released + more.released
+        tally = Tally(Direction.DOWNLOAD, tally.records + more.records, held, released)
+    return evolve(after, committed=(*after.committed, tally)), tally
+
+
+def _of(page: Page, name: str) -> Page:
+    """Return what a page has of one object."""
+    entries = tuple(entry for entry in page.entries if entry.object == name)
+    return evolve(page, entries=entries, scans=tuple(each for each in page.scans if each[0] == name))
+
+
+def _object_stored(device: Device, page: Page, holds: bool) -> tuple[Device, Tally]:
     device = fold(learn(device, page.hub, page.epoch, page.head))
-    scanned, waiting = dict(page.scans).get(OBJECT), {each.key for each in device.held}
+    scanned, waiting = dict(page.scans).get(device.object), {each.key for each in device.held}
     if scanned is None and device.scan is not None:  # an older hub has taken the place of the one before
         device = reread(device, MISSED_DELETES)
     elif scanned is not None:
@@ -93,8 +112,7 @@ def store(device: Device, page: Page, *, holds: bool = True) -> tuple[Device, Ta
     released = len(waiting) + held - len(device.held)
     tally = Tally(Direction.DOWNLOAD, len(to_store) - len(misfits) + fitted, held, released)
     got = tuple((entry.key, entry.version) for entry in page.entries)
-    device = evolve(device, received=(*device.received, *got), committed=(*device.committed, tally))
-    return device, tally
+    return evolve(device, received=(*device.received, *got)), tally
 
 
 def _with_local(device: Device, page: Page) -> Device:
@@ -105,7 +123,7 @@ def _with_local(device: Device, page: Page) -> Device:
 
 def _moved(device: Device, page: Page) -> Device:
     """Move the cursor of a feed; a read from the start in the order of versions ends with the last page."""
-    cursor = dict(page.cursors)[OBJECT]
+    cursor = dict(page.cursors)[device.object]
     if device.rereading is not None and not page.more:
         device = _finish_reread(device)
     begun = _begun_after(page, device.cursor, device.begun) if cursor != device.cursor else device.begun

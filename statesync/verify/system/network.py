@@ -8,6 +8,7 @@ from functools import lru_cache
 from statesync.errors import ConnectionLost, RemoteError, Unreachable
 from statesync.net.remote import refusal
 from statesync.verify.evolving import evolve
+from statesync.verify.modelled.device import OBJECT
 from statesync.verify.modelled.hub import Hub, pull, push
 from statesync.verify.modelled.wire import Answer, Push, Refusal, Request
 from statesync.verify.system import deleted, promises, waiting
@@ -78,7 +79,8 @@ def reaches(world: World, request: Request) -> tuple[World, Answer]:
 
 def _written(before: Hub, hub: Hub) -> Iterator[Written]:
     for record in hub.records:
-        if record.version > before.head and hub.epoch == before.epoch:
+        is_new = record.version > before.head and hub.epoch == before.epoch
+        if is_new and record.object == OBJECT:
             yield Written(hub.epoch, record.key, record.data, record.writer)
 
 

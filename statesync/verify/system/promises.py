@@ -228,7 +228,8 @@ def broken_by_commit(before: Device, after: Device, talk: Talk, decision: Decisi
 
 def broken_by_device(device: Device) -> str | None:
     """Return the promise that a device's database breaks, or None."""
-    return NOTHING_STAGED if len(set(device.received)) != len(device.received) else None
+    twice = any(len(set(each.received)) != len(each.received) for each in device.objects)
+    return NOTHING_STAGED if twice else None
 
 
 # -- the end of a session --------------------------------------------------------------------------
@@ -271,6 +272,10 @@ def _broken_by_download(device: Device, world: World) -> str | None:
     """
     if device.epoch != world.hub.epoch or device.head > world.hub.head:  # it was restored since
         return None
+    return next(filter(None, (_short_of(each, world) for each in device.objects)), None)
+
+
+def _short_of(device: Device, world: World) -> str | None:
     changed = {each.key for each in device.outbox} | {each.key for each in device.log}
     wanted = (each for each in world.hub.records if scanning.is_wanted(device, each))
     passed = {
@@ -302,7 +307,7 @@ def broken_at_last(world: World) -> str | None:
     stuck = next(filter(None, map(waiting.broken_at_last, world.devices)), None)
     if stuck is not None:
         return stuck
-    if any(not _agrees(device, world) for device in world.devices):
+    if not all(_agrees(each, world) for device in world.devices for each in device.objects):
         return AGREED
     if len(set(world.written)) != len(world.written):
         return ONCE
@@ -318,7 +323,8 @@ def _agrees(device: Device, world: World) -> bool:
     """
     rejected = {change.key for change in device.outbox} | {*device.local}
     wanted = {each.key for each in world.hub.records if scanning.is_wanted(device, each)}
-    living = {each.key: each.data for each in world.hub.records if each.data is not None}
+    records = (each for each in world.hub.records if each.object == device.object)
+    living = {each.key: each.data for each in records if each.data is not None}
     hub = {key: data for key, data in living.items() if key in wanted or device.row(key) == data}
     here = {**dict(device.rows), **{each.key: each.data for each in device.held}}
     at_rest = not device.in_doubt and not device.log and all(change.failed for change in device.outbox)

@@ -174,9 +174,8 @@ SCANS = (
     ),
     Scenario(
         "records are added for ever behind a read from the start",
-        {Kind.WRITE_THERE: 2, Kind.CANCEL: 1},
+        {Kind.WRITE_THERE: 2},
         scan_worlds.first_reads,
-        is_large=True,
     ),
     Scenario(
         "what was missed is read again",
@@ -190,7 +189,7 @@ SCANS = (
     ),
     Scenario(
         "records of a read from the start do not fit their table",
-        {Kind.EDIT: 1, Kind.MIGRATE: 1, Kind.WRITE_THERE: 1, Kind.CRASH: 1},
+        {Kind.EDIT: 1, Kind.MIGRATE: 1, Kind.WRITE_THERE: 1},
         scan_worlds.with_misfits,
     ),
     Scenario(
@@ -218,6 +217,11 @@ SCANS = (
         "a hub that knows scans becomes one that does not",
         {Kind.OTHER_VERSION: 2, Kind.CANCEL: 1, Kind.WRITE_THERE: 1},
         scan_worlds.at_any_hub,
+    ),
+    Scenario(
+        "one object is read from the start beside another one",
+        {Kind.WRITE_THERE: 1, Kind.DELETE_THERE: 1, Kind.CANCEL: 1},
+        scan_worlds.of_two_objects,
     ),
     Scenario(
         "a copy of the device uploads amid a read from the start",

@@ -21,7 +21,7 @@ from statesync.values import Reason
 from statesync.verify.evolving import evolve
 from statesync.verify.modelled import device as database
 from statesync.verify.modelled import others, uploads
-from statesync.verify.modelled.device import OBJECT, Device
+from statesync.verify.modelled.device import Device
 from statesync.verify.modelled.downloads import Fetched
 from statesync.verify.modelled.hub import purge, restored
 from statesync.verify.modelled.table import fits
@@ -207,27 +207,36 @@ def _at_the_hub(world: World) -> Iterator[Step]:
 
 def _by_another_device(world: World) -> Iterator[Step]:
     """Yield what the device that runs no session may write on the hub, where it has read what is there."""
+    other = world.devices[0 if world.running else 1]
     for kind in (Kind.WRITE_THERE, Kind.DELETE_THERE):
         times = world.budget.times(kind)
         for key in WRITTEN_THERE if times else ():
             data = fields({"text": f"{key} there {times}"}) if kind is Kind.WRITE_THERE else None
-            left = written_there(world.after(kind), key, data)
-            if left is not None:
-                happening = Happening(kind, key=key, data=data)
-                yield Step(happening, str(happening), left)
+            for part in other.objects:
+                left = written_there(world.after(kind), part, key, data)
+                if left is not None:
+                    happening = Happening(kind, key=key, data=data)
+                    yield Step(happening, f"{happening} of {part.object}", left)
 
 
-def written_there(world: World, key: str, data: Fields | None) -> World | None:
-    """Let the device that runs no session write on the hub and know it; None where that cannot be."""
+def written_there(world: World, part: Device, key: str, data: Fields | None) -> World | None:
+    """Let the device that runs no session write on the hub and know it; None where that cannot be.
+
+    ``part`` is what it has of the object that it writes.
+    """
     first, second = world.devices
     other = first if world.running else second
-    if data is None and other.row(key) is None:
+    if data is None and part.row(key) is None:
         return None
-    change = Change(OBJECT, key, other.cursor, data)
+    change = Change(part.object, key, part.cursor, data)
     number = other.number + 1
     sent = Push(other.client, number, f"{other.name} there {number}", other.hub, other.epoch, (change,))
     left, answer = reaches(world, sent)
     if not isinstance(answer, PushAnswer) or left.hub.head == world.hub.head:
         return None
-    knows = evolve(database.put(other, key, data), number=number, head=answer.head)
+    knows = evolve(other, number=number, head=answer.head)
+    if part is other:
+        knows = database.put(knows, key, data)
+    else:
+        knows = evolve(knows, beside=database.put(part, key, data))
     return evolve(left, devices=(knows, second) if world.running else (first, knows))

@@ -48,7 +48,8 @@ def looks_as_known(device: Device, talk: Talk) -> bool:
 def asked_from(device: Device) -> Asked:
     """Return who the device is, and how far its object is read."""
     read = (device.cursor, device.rereading, device.reread_from, device.missed_from, device.begun)
-    return Asked(device.client, read, device.scan, device.floors, device.filter)
+    beside = None if device.beside is None else asked_from(device.beside)
+    return Asked(device.client, read, device.scan, device.floors, device.filter, beside)
 
 
 def commit(device: Device, talk: Talk, effects: tuple[Effect, ...]) -> tuple[Device, Committed]:

@@ -44,7 +44,7 @@ class Ahead:
 class Asked:
     """Who the device was, and how far its object was read, when it asked for something.
 
-    ``scan``, ``floors`` and ``filter`` are as on the device.
+    ``scan``, ``floors`` and ``filter`` are as on the device, and ``beside`` is where its other object was.
     """
 
     client: str
@@ -52,6 +52,7 @@ class Asked:
     scan: Scan | None = None
     floors: tuple[tuple[str, int], ...] = ()
     filter: Filter | None = None
+    beside: Asked | None = None
 
 
 @frozen(slots=False, cache_hash=True)

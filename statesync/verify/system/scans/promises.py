@@ -74,18 +74,21 @@ def broken_by_commit(hub: Hub, before: Device, after: Device, talk: Talk) -> str
     page = talk.taken.page if isinstance(talk.taken, Fetched) else None
     if page is None or page.epoch != hub.epoch or page.head > hub.head:  # the hub was restored since
         return None
-    scanned = dict(page.scans).get(OBJECT)
-    if scanned is None:
-        return None
-    if any(_is_taken_away(hub, before, after, key, page, scanned) for key, _ in before.rows):
-        return KEPT
-    return None if has_passed_all(hub, after) else PASSED
+    for was, now in zip(before.objects, after.objects, strict=True):
+        scanned = dict(page.scans).get(was.object)
+        if scanned is None:
+            continue
+        if any(_is_taken_away(hub, was, now, key, page, scanned) for key, _ in was.rows):
+            return KEPT
+        if not has_passed_all(hub, now):
+            return PASSED
+    return None
 
 
 def _is_taken_away(hub: Hub, before: Device, after: Device, key: str, page: Page, scanned: Scanned) -> bool:
     if after.row(key) is not None:
         return False
-    found = hub.find(OBJECT, key)
+    found = hub.find(before.object, key)
     is_there = found is not None and found.data is not None and found.version <= page.head
     if key in before.local or after.pending(key) is not None:
         return True
@@ -99,25 +102,28 @@ def has_passed_all(hub: Hub, device: Device) -> bool:
         return True
     changed = {each.key for each in device.outbox} | {each.key for each in device.log}
     here = {**dict(device.rows), **{each.key: each.data for each in device.held}}
-    there = {each.key: each for each in hub.records if each.object == OBJECT and each.data is not None}
+    records = (each for each in hub.records if each.object == device.object)
+    there = {each.key: each for each in records if each.data is not None}
     for key in {*here, *there} - changed - {*device.local}:
         found = there.get(key)
         if key > scan.after or (found is not None and found.version > scan.since):
             continue
         expected = found.data if found is not None and is_wanted(device, found) else None
-        if here.get(key) != expected and not _is_gone_since(hub, key, scan.since):
+        if here.get(key) != expected and not _is_gone_since(hub, device.object, key, scan.since):
             return False
     return True
 
 
 def is_wanted(device: Device, found: Record | None) -> bool:
-    """Tell whether a record is there, and the device's filter lets it through."""
+    """Tell whether a record of the device's is there, and its filter lets it through."""
+    if found is None or found.object != device.object:
+        return False
     return found is not None and found.data is not None and matches(found.data, device.filter)
 
 
-def _is_gone_since(hub: Hub, key: str, since: int) -> bool:
+def _is_gone_since(hub: Hub, name: str, key: str, since: int) -> bool:
     """Tell whether a record was deleted since a scan began: the feed will tell, or it is forgotten by now."""
-    found = hub.find(OBJECT, key)
+    found = hub.find(name, key)
     if found is None:
         return hub.purged_through > since
     return found.data is None and found.version > since

@@ -6,7 +6,7 @@ from statesync.protocol.messages import Prepare
 from statesync.verify.evolving import evolve
 from statesync.verify.modelled import downloads, uploads
 from statesync.verify.modelled.adapting import adapt
-from statesync.verify.modelled.device import OBJECT, Device, fix_limit, write
+from statesync.verify.modelled.device import OBJECT, OTHER_OBJECT, Device, fix_limit, write
 from statesync.verify.modelled.hub import pull, purge, restored
 from statesync.verify.modelled.table import Rules
 from statesync.verify.modelled.wire import Change, Fields, Page, Push, PushAnswer, Refusal
@@ -207,6 +207,35 @@ def beside_local(policy: str) -> World:
     return evolve(world, devices=(evolve(a, rows=(mine,), local=("yy",)), b))
 
 
+def two_objects(policy: str) -> World:
+    """Device a has read nothing of two objects, which have some keys in common; device b has both."""
+    world = fresh(policy)
+    a, b = world.devices
+    tags = tuple((key, text(f"tag {key}")) for key in "xz")
+    changes = tuple(Change(OTHER_OBJECT, *each[:1], 0, each[1]) for each in tags)
+    sent = Push(b.client, b.number + 1, "tags", b.hub, b.epoch, changes, b.head)
+    world, _ = reaches(world, sent)
+    head = world.hub.head
+    known = Device(b.name, b.client, object=OTHER_OBJECT, rows=tags, cursor=head)
+    b = evolve(b, number=b.number + 1, cursor=head, head=head, beside=known)
+    return evolve(world, devices=(evolve(a, beside=Device("a", "a", object=OTHER_OBJECT)), b))
+
+
+def one_after_the_other(policy: str) -> World:
+    """The same, and device a has scanned one object and begun with the other."""
+    return _page_read(_page_read(_page_read(_page_read(two_objects(policy)))))
+
+
+def one_beside_the_feed(policy: str) -> World:
+    """The same, and device a follows one object and has to read the other again, of which it has all."""
+    world = two_objects(policy)
+    for _ in range(5):
+        world = _page_read(world)
+    a, b = world.devices
+    read = a if a.beside is None else evolve(a, beside=adapt(a.beside, Refusal(HORIZON_PASSED)))
+    return later(evolve(world, devices=(read, b)), ("y", None))
+
+
 def first_reads(policy: str) -> list[World]:
     """Return worlds in which device a reads for the first time, from the start and from amid."""
     offline = (("w", text("w of a")), ("y", text("y of a")))
@@ -238,6 +267,11 @@ def with_filters(policy: str) -> list[World]:
 def with_local_records(policy: str) -> list[World]:
     """Return a world with a record that is none of the hub's business."""
     return [beside_local(policy)]
+
+
+def of_two_objects(policy: str) -> list[World]:
+    """Return worlds whose devices have two objects."""
+    return [two_objects(policy), one_after_the_other(policy), one_beside_the_feed(policy)]
 
 
 def at_any_hub(policy: str) -> list[World]:
