@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import rule, run_state_machine_as_test
+from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 from rig.search import examples
 
 from statesync.verify.evolving import evolve
 from statesync.verify.modelled import downloads, hub, others
+from statesync.verify.modelled.device import write
 from statesync.verify.modelled.wire import Refusal
 from statesync.verify.system.scans import promises as scanning
+from statesync.verify.system.worlds import text
 
 from .test_fleet import KEYS, READER, ROUND, WRITERS, Fleet
 
@@ -35,6 +37,27 @@ class ScannedFleet(Fleet):
         device = self.devices[name]
         if self.edits < len(KEYS) or device.row(key) is not None or device.pending(key) is not None:
             super().edit(name, key)
+
+    @rule(name=st.sampled_from(WRITERS), before=st.sampled_from(["a", *KEYS]))
+    def make(self, name: str, before: str) -> None:
+        self.edits += 1
+        self.devices[name] = write(self.devices[name], f"{before}{name}{self.edits}", text(str(self.edits)))
+
+    @rule(name=st.sampled_from(WRITERS), at=st.integers(0, 5), deletes=st.booleans())
+    def change_any(self, name: str, at: int, deletes: bool) -> None:
+        """What was made and deleted here alone is nothing, so that only what others may have is deleted."""
+        keys = [key for key, _ in self.devices[name].rows]
+        key = keys[at % len(keys)] if keys else ""
+        if not keys or (deletes and not any(key == known for known, _ in self.written)):
+            return
+        self.edits += 1
+        data = None if deletes else text(f"{name} {self.edits}")
+        self.devices[name] = write(self.devices[name], key, data)
+
+    @precondition(lambda self: self.restores < 1)
+    @rule(at=st.integers(0, 9))
+    def restore(self, at: int) -> None:
+        super().restore(at)
 
     @rule(name=st.sampled_from([*WRITERS, READER]), pages=st.integers(1, 2))
     def sync_in_part(self, name: str, pages: int) -> None:
