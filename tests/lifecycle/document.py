@@ -159,7 +159,8 @@ def _invariants() -> str:
 
 
 def _system() -> str:
-    test = "`verify/test_system.py::test_every_promise_holds_in_every_interleaving`"
+    name = "test_every_promise_holds_in_every_interleaving"
+    test = f"`verify/test_system.py::{name}`<br>`verify/test_scans.py::{name}`"
     rows = [[f"S{number}", statement, test] for number, statement in enumerate(STATEMENTS, start=1)]
     return _table(["no.", "invariant", "test"], rows)
 
