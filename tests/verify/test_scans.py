@@ -1,6 +1,6 @@
 """Reading from the start by scans keeps every promise, and each obligation that is left out is noticed.
 
-The obligations O1 to O23 are those of ``docs/scan.md``.
+The obligations O1 to O24 are those of ``docs/scan.md``.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from statesync.verify.modelled import (
     downloads,
     feeds,
     hub,
+    others,
     quarantine,
     ranges,
     scans,
@@ -36,7 +37,7 @@ from statesync.verify.system.scenarios import POLICIES, SCANS, Scenario
 from statesync.verify.system.world import Asked, Talk, World
 
 BROKEN_OFF, WRITTEN, EDITED, DELETED, ADDED, MISSED, RESTORED = SCANS[:7]
-MISFITS, FILTERED, LOCAL, CHANGED, DISK, VERSIONS, OBJECTS, COPIED = SCANS[7:]
+MISFITS, FILTERED, LOCAL, CHANGED, DISK, VERSIONS, OBJECTS, DAMAGED, COPIED = SCANS[7:]
 
 
 def test_every_promise_holds_with_each_accident_alone() -> None:
@@ -334,6 +335,30 @@ def forget_all_that_is_ahead(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ranges, "move", careless)
 
 
+def replace_all_behind_one_range(patch: pytest.MonkeyPatch) -> None:
+    """O24."""
+    is_in = ranges._is_in_range
+    patch.setattr(ranges, "_is_in_range", lambda device, *what: is_in(evolve(device, part=False), *what))
+
+
+def move_the_cursor_behind_one_range(patch: pytest.MonkeyPatch) -> None:
+    """O24: read the range as it is now, and follow the feed from there."""
+    begun = others.repaired
+    patch.setattr(
+        others,
+        "repaired",
+        lambda device, low, high: evolve(begun(device, low, high), scan=Scan(device.cursor + 1, low, high)),
+    )
+    move = ranges.move
+    patch.setattr(
+        ranges,
+        "move",
+        lambda device, scanned: evolve(
+            move(device, scanned), cursor=scanned.since if scanned.done else device.cursor
+        ),
+    )
+
+
 def store_all_of_a_page_as_one_object(patch: pytest.MonkeyPatch) -> None:
     """O23."""
     patch.setattr(downloads, "_of", lambda page, name: page)
@@ -377,6 +402,8 @@ SABOTAGES: list[tuple[Sabotage, str, Scenario, tuple[Kind, ...]]] = [
     (store_a_page_wherever_the_device_is, promises.COMPLETE, CHANGED, (Kind.SET_UP,)),
     (compare_nothing_at_an_older_hub, promises.AGREED, VERSIONS, (Kind.CANCEL,)),
     (offer_what_is_lost_on_what_was_read, deleted.RETURNED, RESTORED, (Kind.EDIT,)),
+    (replace_all_behind_one_range, promises.COMPLETE, DAMAGED, (Kind.CANCEL,)),
+    (move_the_cursor_behind_one_range, promises.COMPLETE, DAMAGED, (Kind.CANCEL,)),
     (store_all_of_a_page_as_one_object, promises.ARRIVED, OBJECTS, (Kind.CANCEL,)),
     (let_feeds_pass_while_scans_go_on, promises.AGREED, OBJECTS, (Kind.DELETE_THERE,)),
     (forget_all_that_is_ahead, scanning.FOUNDED, EDITED, (Kind.EDIT,)),

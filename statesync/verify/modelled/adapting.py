@@ -58,6 +58,7 @@ def reread(device: Device, why: str) -> Device:
         cursor=0,
         begun=0,
         scan=None,
+        part=False,
         floors=_floors(device),
         reread_from=max(device.cursor, device.reread_from),
         missed_from=device.cursor if device.rereading in (None, EVERYTHING) else device.missed_from,
@@ -71,7 +72,7 @@ def reread(device: Device, why: str) -> Device:
 def _floors(device: Device) -> tuple[tuple[str, int], ...]:
     """Return how far scans had come that were not done; a later one has read more, and hides some."""
     scan = device.scan
-    if scan is None or not scan.after:
+    if scan is None or device.part or not scan.after:
         return device.floors
     return (*(floor for floor in device.floors if floor[0] > scan.after), (scan.after, scan.since))
 

@@ -120,7 +120,8 @@ class Device:
     ``rules`` are those of the table, ``held`` is what does not fit it. ``committed`` has the batches that the
     running session's journal shows as committed. ``looks`` counts how often each object was described.
 
-    ``scan`` is how far a read in the order of keys has come; the cursor is 0 until it is done. ``floors`` say
+    ``scan`` is how far a read in the order of keys has come; the cursor is 0 until it is done. With ``part``
+    it is of one range of keys, as they were at the cursor, which stays where it is. ``floors`` say
     up to which key an earlier one, which had to begin anew, has read, and up to which version. ``filter``
     narrows what is read, and ``local`` are the records that never were meant for the hub. ``beside`` is what
     the database has of another object: its records, and where it stands.
@@ -154,6 +155,7 @@ class Device:
     held: tuple[Held, ...] = ()
     looks: tuple[tuple[str, int], ...] = ((OBJECT, 1),)
     scan: Scan | None = None
+    part: bool = False
     floors: tuple[tuple[str, int], ...] = ()
     filter: Filter | None = None
     local: tuple[str, ...] = ()
@@ -289,7 +291,8 @@ def _is_empty(change: Pending) -> bool:
 
 def may_be_there(device: Device, change: Pending) -> Pending:
     """Return a change whose record a hub may have taken: others may have read a new one, and deleted it."""
-    is_read = is_scanned(device, change.key) or (device.rereading is None and device.scan is None)
+    follows = device.part or (device.rereading is None and device.scan is None)
+    is_read = follows or is_scanned(device, change.key)
     known = (read_until if is_read else read_before)(device, change.key)
     since = change.since if change.base else max(change.since, 1, known)
     return evolve(change, shared=True, since=since)

@@ -44,8 +44,8 @@ def request(device: Device) -> Pull:
 
 
 def _feed(device: Device) -> Feed:
-    scan = None if device.cursor else device.scan or Scan()
-    own = device.rereading is not None or device.scan is not None
+    scan = device.scan if device.cursor else device.scan or Scan()
+    own = device.rereading is not None or (scan is not None and scan.since > 0 and not device.part)
     return Feed(device.object, device.cursor, own, device.filter, device.begun, scan)
 
 
@@ -65,8 +65,8 @@ def _followed(feed: Feed, page: Page) -> Feed:
         return evolve(
             feed, cursor=cursor, begun=_begun_after(page, feed.cursor, feed.begun), scan=None, own=goes_on
         )
-    scan = None if cursor else ranges.position_after(scanned)
-    return evolve(feed, cursor=cursor, scan=scan, own=scan is not None)
+    scan = None if scanned.done else ranges.position_after(scanned)
+    return evolve(feed, cursor=cursor, scan=scan, own=scan is not None and not cursor)
 
 
 def store(device: Device, page: Page, *, holds: bool = True) -> tuple[Device, Tally]:
@@ -93,6 +93,8 @@ def _of(page: Page, name: str) -> Page:
 def _object_stored(device: Device, page: Page, holds: bool) -> tuple[Device, Tally]:
     device = fold(learn(device, page.hub, page.epoch, page.head))
     scanned, waiting = dict(page.scans).get(device.object), {each.key for each in device.held}
+    if scanned is None and device.part:  # what an older hub tells is another thing than was asked for
+        return reread(device, MISSED_DELETES), Tally(Direction.DOWNLOAD, 0)
     if scanned is None and device.scan is not None:  # an older hub has taken the place of the one before
         device = reread(device, MISSED_DELETES)
     elif scanned is not None:

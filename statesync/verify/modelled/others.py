@@ -20,7 +20,7 @@ from statesync.verify.modelled.device import (
     put,
     release,
 )
-from statesync.verify.modelled.wire import Filter
+from statesync.verify.modelled.wire import Filter, Scan
 
 
 def set_up_otherwise(device: Device) -> Device:
@@ -47,6 +47,11 @@ def _adopted(device: Device) -> Device:
 def _let_go(device: Device) -> Device:
     freed = (evolve(each, parked=None) if each.is_parked else each for each in device.outbox)
     return evolve(device, outbox=tuple(freed))
+
+
+def repaired(device: Device, low: str, high: str) -> Device:
+    """Let the records behind one key, up to another, be read again: some of them may be damaged."""
+    return evolve(device, scan=Scan(device.cursor, low, high), part=True)
 
 
 def filtered(device: Device, wanted: Filter | None) -> Device:
@@ -131,6 +136,7 @@ def _without_hub(device: Device) -> Device:
         missed_from=0,
         begun=0,
         scan=None,
+        part=False,
         floors=(),
         seen=(),
         received=(),

@@ -46,7 +46,8 @@ def replace(device: Device, page: Page, scanned: Scanned) -> Device:
 
 def _is_in_range(device: Device, scanned: Scanned, key: str) -> bool:
     after = "" if device.scan is None else device.scan.after
-    return after < key and (scanned.done or key <= scanned.last)
+    end = scanned.until if scanned.done and device.part else scanned.last
+    return after < key and (key <= end or (scanned.done and not device.part))
 
 
 def _stays(device: Device, scanned: Scanned, key: str) -> bool:
@@ -69,6 +70,8 @@ def move(device: Device, scanned: Scanned) -> Device:
     )
     if not scanned.done:
         return evolve(device, ahead=ahead, scan=position_after(scanned))
+    if device.part:
+        return evolve(device, ahead=ahead, scan=None, part=False)
     return evolve(
         device,
         ahead=ahead,

@@ -224,6 +224,11 @@ SCANS = (
         scan_worlds.of_two_objects,
     ),
     Scenario(
+        "one range of keys is read again",
+        {Kind.EDIT: 1, Kind.DELETE_THERE: 1, Kind.PURGE: 1, Kind.CANCEL: 1, Kind.OTHER_VERSION: 1},
+        scan_worlds.with_damage,
+    ),
+    Scenario(
         "a copy of the device uploads amid a read from the start",
         {Kind.COPY: 1, Kind.EDIT: 1},
         scan_worlds.first_reads,

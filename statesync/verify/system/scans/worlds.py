@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from statesync.protocol.messages import Prepare
 from statesync.verify.evolving import evolve
-from statesync.verify.modelled import downloads, uploads
+from statesync.verify.modelled import downloads, others, uploads
 from statesync.verify.modelled.adapting import adapt
-from statesync.verify.modelled.device import OBJECT, OTHER_OBJECT, Device, fix_limit, write
+from statesync.verify.modelled.device import OBJECT, OTHER_OBJECT, Device, fix_limit, put, write
 from statesync.verify.modelled.hub import pull, purge, restored
 from statesync.verify.modelled.table import Rules
 from statesync.verify.modelled.wire import Change, Fields, Page, Push, PushAnswer, Refusal
@@ -207,6 +207,18 @@ def beside_local(policy: str) -> World:
     return evolve(world, devices=(evolve(a, rows=(mine,), local=("yy",)), b))
 
 
+def damaged(policy: str) -> World:
+    """Device a has lost its y, and reads the records around it again; b has written z and made zz."""
+    hub, backup, a, b = two_devices()
+    world = later(
+        _scanned(world_of(hub, backup, a, b, policy)), ("w", text("w of b")), ("zz", text("zz of b"))
+    )
+    world = having_read(world)
+    a, b = world.devices
+    a = others.repaired(put(a, "y", None), "x", "z")
+    return later(evolve(world, devices=(a, b)), ("z", text("z of b")))
+
+
 def two_objects(policy: str) -> World:
     """Device a has read nothing of two objects, which have some keys in common; device b has both."""
     world = fresh(policy)
@@ -267,6 +279,11 @@ def with_filters(policy: str) -> list[World]:
 def with_local_records(policy: str) -> list[World]:
     """Return a world with a record that is none of the hub's business."""
     return [beside_local(policy)]
+
+
+def with_damage(policy: str) -> list[World]:
+    """Return a world in which one range of keys is read again."""
+    return [damaged(policy)]
 
 
 def of_two_objects(policy: str) -> list[World]:
