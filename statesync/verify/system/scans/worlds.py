@@ -208,15 +208,13 @@ def beside_local(policy: str) -> World:
 
 
 def damaged(policy: str) -> World:
-    """Device a has lost its y, and reads the records around it again; b has written z and made zz."""
+    """Device a has lost its y, and reads the records around it again; b has written w and z since."""
     hub, backup, a, b = two_devices()
-    world = later(
-        _scanned(world_of(hub, backup, a, b, policy)), ("w", text("w of b")), ("zz", text("zz of b"))
-    )
-    world = having_read(world)
+    made = [(key, text(f"{key} of b")) for key in ("w", "zz")]
+    world = having_read(later(_scanned(world_of(hub, backup, a, b, policy)), *made))
     a, b = world.devices
     a = others.repaired(put(a, "y", None), "x", "z")
-    return later(evolve(world, devices=(a, b)), ("z", text("z of b")))
+    return later(evolve(world, devices=(a, b)), ("w", text("w again")), ("z", text("z of b")))
 
 
 def two_objects(policy: str) -> World:
