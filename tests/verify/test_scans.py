@@ -403,7 +403,7 @@ SABOTAGES: list[tuple[Sabotage, str, Scenario, tuple[Kind, ...]]] = [
     (compare_nothing_at_an_older_hub, promises.AGREED, VERSIONS, (Kind.CANCEL,)),
     (offer_what_is_lost_on_what_was_read, deleted.RETURNED, RESTORED, (Kind.EDIT,)),
     (replace_all_behind_one_range, promises.COMPLETE, DAMAGED, (Kind.CANCEL,)),
-    (move_the_cursor_behind_one_range, promises.COMPLETE, DAMAGED, (Kind.CANCEL,)),
+    (move_the_cursor_behind_one_range, scanning.PASSED, DAMAGED, (Kind.CANCEL,)),
     (store_all_of_a_page_as_one_object, promises.ARRIVED, OBJECTS, (Kind.CANCEL,)),
     (let_feeds_pass_while_scans_go_on, promises.AGREED, OBJECTS, (Kind.DELETE_THERE,)),
     (forget_all_that_is_ahead, scanning.FOUNDED, EDITED, (Kind.EDIT,)),
