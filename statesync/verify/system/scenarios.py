@@ -220,12 +220,22 @@ SCANS = (
     ),
     Scenario(
         "one object is read from the start beside another one",
-        {Kind.WRITE_THERE: 1, Kind.DELETE_THERE: 1, Kind.CANCEL: 1},
+        {Kind.DELETE_THERE: 1, Kind.CANCEL: 1},
+        scan_worlds.of_two_objects,
+    ),
+    Scenario(
+        "another device writes what is read from the start, and what is followed beside it",
+        {Kind.WRITE_THERE: 1, Kind.PURGE: 1},
         scan_worlds.of_two_objects,
     ),
     Scenario(
         "one range of keys is read again",
-        {Kind.EDIT: 1, Kind.DELETE_THERE: 1, Kind.PURGE: 1, Kind.CANCEL: 1, Kind.OTHER_VERSION: 1},
+        {Kind.EDIT: 1, Kind.DELETE_THERE: 1, Kind.CANCEL: 1},
+        scan_worlds.with_damage,
+    ),
+    Scenario(
+        "one range of keys is read again at a hub that changes",
+        {Kind.DELETE_THERE: 1, Kind.PURGE: 1, Kind.OTHER_VERSION: 1},
         scan_worlds.with_damage,
     ),
     Scenario(
