@@ -24,7 +24,7 @@ from statesync.verify.modelled.device import (
     read_before,
     with_change,
 )
-from statesync.verify.modelled.wire import Entry, Feed, Page, Pull, Scan
+from statesync.verify.modelled.wire import Entry, Feed, Page, Pull, Scan, Scanned
 
 PAGE_SIZE = 1
 
@@ -60,6 +60,8 @@ def request_ahead(fetched: Fetched) -> Pull:
 def _followed(feed: Feed, page: Page) -> Feed:
     """Return what follows a page of one object; what it has of a scan that goes on says how."""
     scanned, cursor = dict(page.scans).get(feed.object), dict(page.cursors)[feed.object]
+    if scanned is None and page.scans:  # the page was full before it came to this object
+        return feed
     if scanned is None:
         goes_on = feed.own and page.more
         return evolve(
@@ -85,21 +87,16 @@ def store(device: Device, page: Page, *, holds: bool = True) -> tuple[Device, Ta
 
 
 def _of(page: Page, name: str) -> Page:
-    """Return what a page has of one object."""
-    entries = tuple(entry for entry in page.entries if entry.object == name)
-    return evolve(page, entries=entries, scans=tuple(each for each in page.scans if each[0] == name))
+    """Return a page with the entries of one object alone."""
+    return evolve(page, entries=tuple(entry for entry in page.entries if entry.object == name))
 
 
 def _object_stored(device: Device, page: Page, holds: bool) -> tuple[Device, Tally]:
     device = fold(learn(device, page.hub, page.epoch, page.head))
-    scanned, waiting = dict(page.scans).get(device.object), {each.key for each in device.held}
-    if scanned is None and device.part:  # what an older hub tells is another thing than was asked for
+    if not page.scans and device.part:  # what an older hub tells is another thing than was asked for
         return reread(device, MISSED_DELETES), Tally(Direction.DOWNLOAD, 0)
-    if scanned is None and device.scan is not None:  # an older hub has taken the place of the one before
-        device = reread(device, MISSED_DELETES)
-    elif scanned is not None:
-        device = ranges.replace(device, page, scanned)
-    device, to_store = _left_aside(_with_local(device, page), page)
+    scanned, waiting = dict(page.scans).get(device.object), {each.key for each in device.held}
+    device, to_store = _left_aside(_made_ready(device, page, scanned), page)
     device, misfits = quarantine.write(device, to_store)
     still = {misfit.key for misfit in misfits}
     device = quarantine.release(device, {entry.key for entry in page.entries} - still)
@@ -117,8 +114,15 @@ def _object_stored(device: Device, page: Page, holds: bool) -> tuple[Device, Tal
     return evolve(device, received=(*device.received, *got)), tally
 
 
-def _with_local(device: Device, page: Page) -> Device:
-    """Let records be local only no more that the hub has: they are stored."""
+def _made_ready(device: Device, page: Page, scanned: Scanned | None) -> Device:
+    """Return a device that may store a page: in an older hub's way, or without what its range lacks.
+
+    What was local only and is at the hub is that no more.
+    """
+    if not page.scans and device.scan is not None:  # an older hub has taken the place of the one before
+        device = reread(device, MISSED_DELETES)
+    elif scanned is not None:
+        device = ranges.replace(device, page, scanned)
     come = {entry.key for entry in page.entries}
     return evolve(device, local=tuple(key for key in device.local if key not in come))
 

@@ -24,7 +24,6 @@ from statesync.verify.modelled.device import (
     Tally,
     fix_limit,
     fold,
-    is_scanned,
     keep_doubt,
     learn,
     put,
@@ -263,12 +262,12 @@ def _learn(device: Device, resolution: Resolution) -> Device:
 
 
 def _note_written(device: Device, change: Change, verdict: Accepted) -> Device:
-    """Remember what the hub took of a record that a scan has not come to.
+    """Remember what the hub took of a record that lies where a scan does not look.
 
-    The feed leaves it out, and it may lie where the scan does not look any more.
+    The feed leaves it out, and no stub tells of it.
     """
-    is_to_come = device.scan is not None and not is_scanned(device, change.key)
-    if not is_to_come or change.data is None or device.pending(change.key) is not None:
+    is_behind = device.scan is not None and not device.part and change.key > device.scan.until
+    if not is_behind or change.data is None or device.pending(change.key) is not None:
         return device
     return _is_ahead(device, change.key, verdict.version)
 

@@ -14,9 +14,10 @@ PASSED = "what a scan has passed is in its table as the hub has it, waits, or co
 FOLLOWED = "no page of a scan is answered whose feed the hub has forgotten"
 BOUNDED = "a scan tells of nothing behind the last record that there was when it began"
 FOUNDED = "no change is in conflict with a version that it was made on"
+ONWARD = "no page of a scan leads another one back, or lets it begin anew"
 GIVEN_BACK = "what a device has written last is what the hub has, also after it was restored from a backup"
 
-STATEMENTS = (KEPT, PASSED, FOLLOWED, BOUNDED, FOUNDED, GIVEN_BACK)
+STATEMENTS = (KEPT, PASSED, FOLLOWED, BOUNDED, FOUNDED, ONWARD, GIVEN_BACK)
 
 
 # -- answers -----------------------------------------------------------------------------------------
@@ -74,6 +75,8 @@ def broken_by_commit(hub: Hub, before: Device, after: Device, talk: Talk) -> str
     page = talk.taken.page if isinstance(talk.taken, Fetched) else None
     if page is None or page.epoch != hub.epoch or page.head > hub.head:  # the hub was restored since
         return None
+    if page.scans and not all(map(_goes_on, before.objects, after.objects)):
+        return ONWARD
     for was, now in zip(before.objects, after.objects, strict=True):
         scanned = dict(page.scans).get(was.object)
         if scanned is None:
@@ -83,6 +86,15 @@ def broken_by_commit(hub: Hub, before: Device, after: Device, talk: Talk) -> str
         if not has_passed_all(hub, now):
             return PASSED
     return None
+
+
+def _goes_on(before: Device, after: Device) -> bool:
+    """Tell whether a scan is where it was, or further, or done."""
+    if before.scan is None:
+        return True
+    if after.scan is None:
+        return after.cursor >= before.scan.since
+    return after.scan.since == before.scan.since and after.scan.after >= before.scan.after
 
 
 def _is_taken_away(hub: Hub, before: Device, after: Device, key: str, page: Page, scanned: Scanned) -> bool:
@@ -116,9 +128,9 @@ def has_passed_all(hub: Hub, device: Device) -> bool:
 
 def is_wanted(device: Device, found: Record | None) -> bool:
     """Tell whether a record of the device's is there, and its filter lets it through."""
-    if found is None or found.object != device.object:
+    if found is None or found.data is None:
         return False
-    return found is not None and found.data is not None and matches(found.data, device.filter)
+    return found.object == device.object and matches(found.data, device.filter)
 
 
 def _is_gone_since(hub: Hub, name: str, key: str, since: int) -> bool:

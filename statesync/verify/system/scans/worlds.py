@@ -236,6 +236,14 @@ def one_after_the_other(policy: str) -> World:
     return _page_read(_page_read(_page_read(_page_read(two_objects(policy)))))
 
 
+def both_at_once(policy: str) -> World:
+    """The same, and the first object is to be read again, while the other one is amid a scan."""
+    world = one_after_the_other(policy)
+    a, b = world.devices
+    again = evolve(adapt(evolve(a, beside=None), Refusal(HORIZON_PASSED)), beside=a.beside)
+    return evolve(world, devices=(again, b))
+
+
 def one_beside_the_feed(policy: str) -> World:
     """The same, and device a follows one object and has to read the other again, of which it has all."""
     world = two_objects(policy)
@@ -256,6 +264,11 @@ def missed_deletes(policy: str) -> list[World]:
     """Return worlds in which device a reads again what it has missed."""
     away = (missed(policy), missed_last(policy), only_sent(policy))
     return [*away, missed_amid(policy), begun_anew(policy)]
+
+
+def all_reads(policy: str) -> list[World]:
+    """Return worlds in which device a reads for the first time, or again."""
+    return [*first_reads(policy), *missed_deletes(policy)]
 
 
 def after_a_backup(policy: str) -> list[World]:
@@ -286,7 +299,8 @@ def with_damage(policy: str) -> list[World]:
 
 def of_two_objects(policy: str) -> list[World]:
     """Return worlds whose devices have two objects."""
-    return [two_objects(policy), one_after_the_other(policy), one_beside_the_feed(policy)]
+    begun = (two_objects(policy), one_after_the_other(policy), both_at_once(policy))
+    return [*begun, one_beside_the_feed(policy)]
 
 
 def at_any_hub(policy: str) -> list[World]:
