@@ -40,9 +40,12 @@ def _conflicts(request: Push, answer: PushAnswer) -> list[str]:
 
 
 def _is_founded(hub: Hub, device: Device, key: str) -> bool:
-    """Tell whether a change was made on another record than the hub has, as far as what is in them tells."""
+    """Tell whether a change was made on another record than the hub has, as far as what is in them tells.
+
+    A device that was reset knows of no hub, and offers what it has as new.
+    """
     found, change = hub.find(OBJECT, key), device.pending(key)
-    if found is None or found.data is None or change is None:
+    if found is None or found.data is None or change is None or "+" in device.client:
         return True
     return change.image != found.data
 
