@@ -178,12 +178,12 @@ class Decisions(SyncWorld):
         for entry in device.store.conflicts():
             assert not _was_known(entry), f"{device.name} has made a conflict of nothing: {entry}"
 
-    def teardown(self) -> None:
-        """Decide all that waits before the end, one way and the other."""
+    def before_the_end(self) -> None:
+        """Decide all that waits, one way and the other."""
         for device in self.devices:
             for number, entry in enumerate(device.store.conflicts(waiting=True)):
                 self._settle(device, entry, ("local", "remote", "values")[number % 3])
-        super().teardown()
+        super().before_the_end()
 
 
 def _contested(device: WorldDevice) -> set[_Place]:
