@@ -315,6 +315,7 @@ class Session:
     def _announce(self, ended: Ended) -> None:
         """Tell the outcome: everything is released by now (K3)."""
         self._announcement.make(ended)
+        self._callbacks.call(self._log, ended)  # first: a callback of the program's may hang
         stats = ended.result.stats if ended.result else None
         if self._announcement.has_begun:
             self._tell(Progress(Part.SYNC, State.ENDED, outcome=ended.phase, stats=stats))
@@ -324,7 +325,6 @@ class Session:
                 self._callbacks.call(self._on_success, ended.outcome)
         for on_success, on_failure in self._cancellers:
             self._answer_canceller(ended, on_success, on_failure)
-        self._callbacks.call(self._log, ended)
 
     def _log(self, ended: Ended) -> None:
         """Write the one line that a session has in a program's log; nothing of its records is in it."""
