@@ -47,7 +47,7 @@ def _write_as_before(connection: sqlite3.Connection, tracked: TrackedObject, cha
         _write(connection, tracked, change, record_of_image(change.image))
     except sqlite3.IntegrityError as error:
         raise UsageError(
-            f"the change of {tracked.name} {key_for_people(change.key)} cannot be taken back: what the record "
+            f"the change of {tracked.name} {key_for_people(change.key)} cannot be taken back: what it "
             f"was before does not fit its table any more ({error}); sync, or change what is in the way"
         ) from error
 
