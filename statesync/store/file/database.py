@@ -163,6 +163,10 @@ class Database:
         if not self.peewee.is_closed():
             self.peewee.close()
 
+    def clear_up(self) -> None:
+        """Close the connection of the calling thread, if it has one; what is open on it is rolled back."""
+        self.peewee.close_session()
+
     def meaning(self, error: Exception) -> StoreError:
         """Return what an error of SQLite's or Peewee's means; its connection is not used again."""
         self.peewee.distrust()

@@ -154,6 +154,9 @@ class Decisions(SyncWorld):
         return self._values(known) if choice == "values" else choice
 
     def _settle(self, device: WorldDevice, entry: ConflictEntry, choice: str) -> None:
+        if choice == "local" and entry.local is None and _is_lost(device, entry):
+            assert _is_refused(device, entry, choice), f"{device.name} takes a lost {entry} for deleted"
+            choice = "remote"
         chosen = self._choice(device, entry, choice)
         is_local = (entry.object, entry.key) in device.local_keys()
         device.store.resolve(entry, chosen)
@@ -196,6 +199,11 @@ def _resolve(device: WorldDevice, entry: ConflictEntry, choice: Any) -> None:
         device.store.resolve(entry, choice)
     except UsageError:
         assert not entry.waiting
+
+
+def _is_lost(device: WorldDevice, entry: ConflictEntry) -> bool:
+    """Tell whether a record is not there that nobody has deleted."""
+    return device.waiting()[entry.object, entry.key].operation != "delete"
 
 
 def _is_refused(device: WorldDevice, entry: ConflictEntry, choice: Any) -> bool:
