@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import multiprocessing
 import os
@@ -23,6 +24,7 @@ from statesync.hub.access import tokens
 from statesync.hub.addresses import without_password
 from statesync.hub.db.opening import file_at, prepare
 from statesync.hub.errors import HubError
+from statesync.hub.http.crowd import BACKLOG, allow, tell_of_failures
 from statesync.hub.http.watch import WatchedConfig
 from statesync.hub.http.web import application
 from statesync.hub.hub import Hub
@@ -62,6 +64,7 @@ class Setup:
 
         @asynccontextmanager
         async def lifespan(_app: Starlette) -> AsyncGenerator[None]:
+            tell_of_failures(asyncio.get_running_loop())
             yield
             hub.close()
 
@@ -123,12 +126,14 @@ def serve(
 
     Requests that are under way are finished then, and nothing new is taken. With two workers and more,
     SIGHUP replaces one after the other. An SQLite file that is not there is made. ``say`` is called with what
-    is served, and where. Raises what ``Hub`` raises, and ``HubError`` if it cannot listen there or a
+    is served, and where. The soft limit of descriptors is raised where there are too few for the connections
+    that ``limits`` allow. Raises what ``Hub`` raises, and ``HubError`` if it cannot listen there or a
     certificate cannot be used.
     """
     _check_certificate(address)
     with _listening(address) as listener:
         _make_ready(setup, say)
+        _make_room(setup.limits.sockets, say)
         if setup.limits.rate:
             setup = evolve(setup, limits=evolve(setup.limits, rate=setup.limits.rate / workers))
         config = WatchedConfig(
@@ -160,6 +165,16 @@ def _make_ready(setup: Setup, say: Callable[[str], object]) -> None:
         say(_described(setup, hub))
     finally:
         hub.close()
+
+
+def _make_room(connections: int, say: Callable[[str], object]) -> None:
+    """Let this process, and its workers, have all the connections that they are set up for."""
+    room = allow(connections)
+    if room < connections:
+        say(
+            f"a process takes {room} connections and not {connections}, for want of descriptors; "
+            f"for all of them, let it open {-(-connections * 4 // 3)} files (ulimit -n)"
+        )
 
 
 def _described(setup: Setup, hub: Hub) -> str:
@@ -238,7 +253,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(1024)
+        listener.listen(BACKLOG)
     except OSError:
         listener.close()
         raise

@@ -16,6 +16,7 @@ from attrs import define
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from statesync.hub.http.bodies import SHORT
+from statesync.hub.http.crowd import BACKLOG, Crowd, TurnedAway, room_for
 from statesync.hub.limits import HubLimits
 
 _LOOKS = 4
@@ -30,8 +31,9 @@ class WatchedConfig(uvicorn.Config):
     """uvicorn's configuration, with a hub's limits for its connections."""
 
     def __init__(self, app: Any, limits: HubLimits, **options: Any) -> None:
-        super().__init__(app, http=Watched, **options)
+        super().__init__(app, http=Watched, backlog=BACKLOG, **options)
         self.limits: HubLimits = limits
+        self.crowd: Crowd = Crowd(room_for(limits.sockets))
 
 
 @define(eq=False)
@@ -67,6 +69,9 @@ class Watched(asyncio.Protocol):
     def __init__(self, config: uvicorn.Config, **more: Any) -> None:
         limits = config.limits if isinstance(config, WatchedConfig) else HubLimits()
         self._inner = _protocol(config=config, **more)
+        self._connections: set[Any] = more["server_state"].connections
+        self._crowd = config.crowd if isinstance(config, WatchedConfig) else Crowd(room_for(limits.sockets))
+        self._is_turned_away = False
         self._coming = _Stretch(limits.head_seconds, limits.pace)
         self._going = _Stretch(limits.stall_seconds, limits.pace)
         self._most: int = limits.body + SHORT
@@ -76,9 +81,14 @@ class Watched(asyncio.Protocol):
         self._stop: object | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to look."""
+        """Begin to look; turn away who is one too many."""
         self._transport: Any = transport
         self._loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        taken = len(self._connections)
+        if self._crowd.is_full(taken):
+            self._inner, self._is_turned_away = TurnedAway(self._connections, self._crowd.refusal()), True
+            if self._crowd.is_overrun(taken):
+                self._transport.abort()
         self._inner.connection_made(transport)
         self._look()
 
@@ -88,7 +98,8 @@ class Watched(asyncio.Protocol):
         self._received += len(data)
         self._inner.data_received(data)
         cycle = self._inner.cycle
-        if cycle is not before or not (cycle is None or cycle.response_complete):
+        is_served = not (cycle is None or cycle.response_complete)
+        if cycle is not before or is_served or self._is_turned_away:
             self._outside = 0
             return
         self._outside += len(data)
