@@ -157,5 +157,8 @@ def _as_bytes(error: Refused) -> bytes:
         "Connection": "close",
         **retry_headers(error),
     }
-    lines = [f"HTTP/1.1 {error.status} Service Unavailable", *(f"{name}: {headers[name]}" for name in headers)]
+    lines = [
+        f"HTTP/1.1 {error.status} Service Unavailable",
+        *(f"{name}: {headers[name]}" for name in headers),
+    ]
     return "\r\n".join([*lines, "", ""]).encode() + body
