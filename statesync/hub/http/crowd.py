@@ -1,7 +1,7 @@
 """How many connections a process takes, and what becomes of those that are too many.
 
-Each takes a descriptor, and so do the database and its files: a process that has none left cannot do anything.
-So it takes fewer connections than it has descriptors for, tells the next ones to come again, and cuts the rest.
+Each takes a descriptor, and so do the database and its files: a process that has none left can do nothing.
+So it takes fewer connections than it has descriptors for, tells the next ones to come again, and cuts others.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from statesync.wire import Refusal
 _log = logging.getLogger(__name__)
 
 BACKLOG = 128
-"""Connections that wait until the process takes them, and that it takes at once; others wait with their device."""
+"""Connections that wait until the process takes them, and that it takes at once; others try again."""
 
 _LINGER = 2.0
 """Seconds in which who is turned away has to ask, and to read the answer."""

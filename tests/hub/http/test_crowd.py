@@ -1,4 +1,4 @@
-"""More connections than a hub has descriptors for: it goes on, tells the others to come again, and says so once."""
+"""More connections than a hub has descriptors for: it goes on, and tells the others to come again."""
 
 from __future__ import annotations
 
