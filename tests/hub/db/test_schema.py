@@ -172,12 +172,6 @@ def test_a_statement_without_the_space_would_be_found(statement: str) -> None:
     assert not names_the_space(statement)
 
 
-def test_to_distribute_without_citus_says_so(postgres_hub: Hub) -> None:
-    with pytest.raises(CannotDistribute, match="Citus extension"):
-        prepare(postgres_hub.url, distributed=True)
-    Hub(postgres_hub.url).close()
-
-
 def test_a_file_cannot_be_distributed_and_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(CannotDistribute, match="Citus extension"):
         prepare(f"sqlite:///{tmp_path}/hub.db", distributed=True)
