@@ -125,7 +125,7 @@ class TurnedAway(asyncio.Protocol):
         self._refusal = refusal
         self._is_told = False
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: Any) -> None:
         """Give it a moment."""
         self._transport: Any = transport
         self._connections.add(self)

@@ -80,7 +80,7 @@ class Watched(asyncio.Protocol):
         self._outside = 0
         self._stop: object | None = None
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: Any) -> None:
         """Begin to look; turn away who is one too many."""
         self._transport: Any = transport
         self._loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
