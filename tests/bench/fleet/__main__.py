@@ -1,10 +1,11 @@
 """``python -m tests.bench.fleet``: let a fleet of devices meet a hub, and report how both fare.
 
-Five phases, one after the other, on a hub of its own for each database: ``steady`` (devices come evenly, one of
-five with a change), ``morning`` (most come around one moment, with the changes of a night), ``herd`` (all come in
-the same moment), ``bully`` (a steady day beside a space that pushes large batches without a pause) and ``outage``
-(the hub is killed for a third of a steady day). In the end every space is read, and has to hold every record
-that the hub has accepted, once. Devices run in this process: beyond what its core sends, the figures are its own.
+Each database has a hub of its own, which goes through five phases: ``steady`` (devices come evenly, one of
+five with a change), ``morning`` (most come around one moment, with the changes of a night), ``herd`` (all
+come in the same moment), ``bully`` (a steady day beside a space that pushes large batches without a pause, and
+is not counted) and ``outage`` (the hub is killed for a third of a steady day). In the end every space is read,
+and has to hold every record that the hub has accepted, once. All devices run in this one process, so more than
+it can send is not measured.
 """
 
 from __future__ import annotations
@@ -53,16 +54,17 @@ class Wrong(Exception):
 
 
 def meet(name: str, url: str, sizes: Sizes, phases: tuple[Phase, ...] = PHASES) -> Iterator[Seen]:
-    """Let a fleet meet a hub on the empty database at ``url``; raise ``Wrong`` if it loses or doubles a record."""
+    """Let a fleet meet a hub on the empty database at ``url``; raise ``Wrong`` for lost or doubled records."""
     prepare(url)
     with tempfile.TemporaryDirectory(prefix="statesync-fleet-") as folder:
         hub = HubProcess(url, sizes.workers, sizes.options, Path(folder) / "log")
         hub.start()
         try:
             fleet = _fleet(hub, sizes)
-            for phase in phases:
-                yield asyncio.run(_run(name, fleet, phase))
-            asyncio.run(_check(fleet))
+            with asyncio.Runner() as runner:
+                for phase in phases:
+                    yield runner.run(_run(name, fleet, phase))
+                runner.run(_check(fleet))
         finally:
             hub.stop()
 
@@ -106,7 +108,7 @@ async def _check(fleet: Fleet) -> None:
 
 @contextmanager
 def _databases(asked: str) -> Iterator[dict[str, str]]:
-    """Give the addresses of empty databases by their names; an address that was asked for stands for itself."""
+    """Give the addresses of empty databases by their names; an address that was asked for is one."""
     if "://" in asked:
         yield {asked.partition(":")[0]: asked}
         return
@@ -143,9 +145,7 @@ def _arguments() -> argparse.Namespace:
     names = [phase.name for phase in PHASES]
     parser = argparse.ArgumentParser(prog="python -m tests.bench.fleet", description=__doc__)
     parser.add_argument("phases", nargs="*", metavar="PHASE", help=", ".join(names))
-    parser.add_argument(
-        "--database", default="both", help="sqlite, postgres, both, or an empty database's URL"
-    )
+    parser.add_argument("--database", default="both", help="sqlite, postgres, both, or an address")
     parser.add_argument("--devices", type=int, default=Sizes().devices)
     parser.add_argument("--spaces", type=int, default=Sizes().spaces)
     parser.add_argument("--seconds", type=float, default=Sizes().seconds, help="how long a phase takes")

@@ -1,4 +1,4 @@
-"""When devices come, and what befalls the hub meanwhile: a steady day, its morning, a herd, an outage, a bully."""
+"""When devices come, and what befalls the hub meanwhile."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Befalls = Callable[["Fleet", Tally, float], Awaitable[None]]
 
 @define(eq=False)
 class Fleet:
-    """All devices, and their hub. ``seconds`` is how long a phase takes, and ``patience`` what it may take more."""
+    """All devices, and their hub. A phase takes ``seconds``, and its last device ``patience`` more."""
 
     hub: HubProcess
     devices: list[Device]

@@ -14,7 +14,7 @@ from .hub import Use
 
 _HEAD = (
     "database", "phase", "syncs", "req/s", "p50 ms", "p95", "p99", "worst", "refused", "no answer", "failed",
-    "hub ms/req", "MB", "descr.", "unfair", "log lines",
+    "hub cores", "MB", "descr.", "unfair", "log lines",
 )  # fmt: skip
 
 
@@ -36,7 +36,7 @@ class Seen:
     failures: tuple[str, ...]
     """Syncs that came to no end."""
     processor: float
-    """Milliseconds of the hub's processor time a request."""
+    """Cores that the hub's processes had, on average."""
     memory: float
     """MB of the hub's largest process."""
     descriptors: int
@@ -59,7 +59,7 @@ def seen(database: str, phase: str, tally: Tally, use: Use, seconds: float, line
         dict(tally.refusals),
         tally.lost,
         tuple(tally.failures),
-        1000 * use.processor / max(tally.requests, 1),
+        use.processor / seconds,
         use.memory,
         use.descriptors,
         max(means) / (median(means) or 1.0),
