@@ -66,7 +66,7 @@ class HubLimits:
     spaces: int = _limit(100_000, "Spaces on this hub.")
     epoch_pause: float = _rate("Seconds between two epochs of a space that devices may begin.", 600.0)
     under_way: int = _limit(256, "Requests that one process works on, half of them in one space.")
-    sockets: int = _limit(5000, "Connections of clients that one process has; fewer without descriptors.")
+    sockets: int = _limit(2500, "Connections of clients that one process has; fewer without descriptors.")
     line: int = _limit(32, "Pushes, and surveys, of one space that wait for their turn.")
     held: int = _limit(128 << 20, "Bytes of bodies and answers that one process holds, half in one space.")
     head_seconds: float = _seconds(20.0, "Seconds in which the head of a request has to come.")

@@ -1,7 +1,8 @@
 """How many connections a process takes, and what becomes of those that are too many.
 
 Each takes a descriptor, and so do the database and its files: a process that has none left can do nothing.
-So it takes fewer connections than it has descriptors for, tells the next ones to come again, and cuts others.
+So it has fewer connections than it has descriptors for. One more takes the place of one that is kept and asks
+for nothing; where there is none, it is told to come again, and the next ones are cut.
 """
 
 from __future__ import annotations
@@ -96,16 +97,16 @@ class Crowd:
     most: int
     _line: _Line = field(factory=_Line)
 
-    def is_full(self, connections: int) -> bool:
-        """Tell whether one more is too many; say so."""
-        if connections < self.most:
+    def is_full(self, connections: set[Any]) -> bool:
+        """Tell whether one more is too many; say so. One that is kept and asks for nothing makes room."""
+        if len(connections) < self.most or _end_one_at_rest(connections):
             return False
         self._line.say(f"the hub has {self.most} connections, which is its limit; others are turned away")
         return True
 
-    def is_overrun(self, connections: int) -> bool:
+    def is_overrun(self, connections: set[Any]) -> bool:
         """Tell whether there are so many that one more does not even get an answer."""
-        return connections >= self.most + -(-self.most // 8)
+        return len(connections) >= self.most + -(-self.most // 8)
 
     def refusal(self) -> Refused:
         """Return what those are told that are turned away."""
@@ -146,6 +147,16 @@ class TurnedAway(asyncio.Protocol):
     def shutdown(self) -> None:
         """End with the server."""
         self._transport.close()
+
+
+def _end_one_at_rest(connections: set[Any]) -> bool:
+    """Hang up on one that has had its answer, as its time to be kept would; return whether there was one."""
+    for connection in connections:
+        cycle = connection.cycle
+        if cycle is not None and cycle.response_complete and not connection.transport.is_closing():
+            connection.shutdown()
+            return True
+    return False
 
 
 def _as_bytes(error: Refused) -> bytes:

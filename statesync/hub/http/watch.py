@@ -84,10 +84,9 @@ class Watched(asyncio.Protocol):
         """Begin to look; turn away who is one too many."""
         self._transport: Any = transport
         self._loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
-        taken = len(self._connections)
-        if self._crowd.is_full(taken):
+        if self._crowd.is_full(self._connections):
             self._inner, self._is_turned_away = TurnedAway(self._connections, self._crowd.refusal()), True
-            if self._crowd.is_overrun(taken):
+            if self._crowd.is_overrun(self._connections):
                 self._transport.abort()
         self._inner.connection_made(transport)
         self._look()

@@ -149,7 +149,8 @@ class Device:
         reader, writer = self._link
         head = (
             f"POST /v1/spaces/{self.space}/{verb} HTTP/1.1\r\nHost: hub\r\n"
-            f"Authorization: Bearer {self.token}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            f"Authorization: Bearer {self.token}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         writer.write(head.encode() + body)
         first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
