@@ -64,13 +64,13 @@ def room_for(connections: int) -> int:
 
 
 def tell_of_failures(loop: asyncio.AbstractEventLoop) -> None:
-    """Let ``loop`` say in a line that descriptors have run out, once a second; others it says as ever."""
+    """Let ``loop`` say in a line that descriptors have run out, once a second; all else it says as ever."""
     line = _Line()
 
     def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
         if isinstance(error, OSError) and error.errno in _NONE_LEFT:
-            line.say(f"no more connections can be taken ({error.strerror}); raise what ulimit -n allows")
+            line.say(f"{context['message']}: {error.strerror}; let the hub open more files (ulimit -n)")
         else:
             loop.default_exception_handler(context)
 
@@ -87,7 +87,7 @@ class _Line:
         now = time.monotonic()
         if now >= self._last + _PAUSE:
             self._last = now
-            _log.warning(what)
+            _log.warning("%s", what)
 
 
 @define(eq=False)

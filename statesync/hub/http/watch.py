@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import uvicorn
@@ -34,6 +35,12 @@ class WatchedConfig(uvicorn.Config):
         super().__init__(app, http=Watched, backlog=BACKLOG, **options)
         self.limits: HubLimits = limits
         self.crowd: Crowd = Crowd(room_for(limits.sockets))
+
+
+@cache
+def _usual_crowd() -> Crowd:
+    """Return the crowd of a server that was started without a hub's limits."""
+    return Crowd(room_for(HubLimits().sockets))
 
 
 @define(eq=False)
@@ -70,7 +77,7 @@ class Watched(asyncio.Protocol):
         limits = config.limits if isinstance(config, WatchedConfig) else HubLimits()
         self._inner = _protocol(config=config, **more)
         self._connections: set[Any] = more["server_state"].connections
-        self._crowd = config.crowd if isinstance(config, WatchedConfig) else Crowd(room_for(limits.sockets))
+        self._crowd = config.crowd if isinstance(config, WatchedConfig) else _usual_crowd()
         self._is_turned_away = False
         self._coming = _Stretch(limits.head_seconds, limits.pace)
         self._going = _Stretch(limits.stall_seconds, limits.pace)

@@ -80,10 +80,10 @@ class HubProcess:
 
     def processes(self) -> list[int]:
         """Return the numbers of its processes that serve."""
-        if self._process is None:
+        process = self._process  # another thread may end it meanwhile
+        if process is None:
             return []
-        own = self._process.pid
-        return [own] if self.workers == 1 else _children(own)
+        return [process.pid] if self.workers == 1 else _children(process.pid)
 
     def _end(self, *, kill: bool) -> None:
         if self._process is not None:

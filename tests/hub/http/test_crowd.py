@@ -140,7 +140,7 @@ def test_descriptors_that_run_out_are_said_in_a_line_a_second_and_it_goes_on(
         began = time.monotonic()
         with crowd(server, 400):
             wait_for(
-                lambda: server.count("no more connections can be taken") >= 2, "the log tells, and goes on"
+                lambda: server.count("Too many open files; let the hub") >= 2, "the log tells, and goes on"
             )
         with urllib3.PoolManager(ca_certs=certificate, timeout=PATIENCE) as http:
             assert http.request("GET", f"https://localhost:{server.port}/healthz").status == 200
