@@ -14,6 +14,13 @@ from statesync.hub.errors import CannotDistribute
 
 _TABLES = ("space", "record", "receipt", "reader", "token", "mark")
 
+_KNOWN = """
+SELECT coalesce(bool_or(setconfig @> ARRAY[{settings}]), false) FROM pg_db_role_setting
+WHERE setrole = (SELECT oid FROM pg_roles WHERE rolname = session_user)
+    AND setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())
+""".format(settings=", ".join(f"'enable_{way}=off'" for way in DETOURS))
+"""Asks a machine whether it knows the planner's settings for the role."""
+
 _LOCK = 7_220_413
 """The number of the lock by which two commands at once do this one after the other."""
 
@@ -80,14 +87,22 @@ def _drop_leftovers(database: Database, table: str, say: Callable[[str], object]
 def _forbid_detours(database: Database, say: Callable[[str], object]) -> None:
     """Tell the planner of every machine what the hub's connections tell that of the coordinator.
 
-    What a connection begins with does not reach the other machines; what belongs to its role does.
+    What a connection begins with does not reach the other machines; what belongs to its role does, if the
+    extension has made that role there.
     """
     with database.writing():
         names = "SELECT quote_ident(session_user), quote_ident(current_database())"
         role, name = database.run(names).fetchone()
-        for way in DETOURS:
-            database.run(f"ALTER ROLE {role} IN DATABASE {name} SET enable_{way} = off")
+        settings = [f"ALTER ROLE {role} IN DATABASE {name} SET enable_{way} = off" for way in DETOURS]
+        for setting in settings:
+            database.run(setting)
     say(f"the planner walks along indexes for {role} in {name}: restart every hub on it, once")
+    with database.writing():
+        answers = (
+            "SELECT nodename, nodeport FROM run_command_on_workers(?) WHERE NOT success OR result <> 't'"
+        )
+        for host, port in database.run(answers, _KNOWN).fetchall():
+            say(f"but not on {host}:{port}, which was not told; run there: {'; '.join(settings)}")
 
 
 def _is_distributed(database: Database, table: str) -> bool:

@@ -36,6 +36,14 @@ CREATE FUNCTION undistribute_table(name regclass) RETURNS void
     LANGUAGE sql AS $$ DELETE FROM pg_dist_partition WHERE logicalrelid = name $$;
 CREATE FUNCTION truncate_local_data_after_distributing_table(name regclass) RETURNS void
     LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'TRUNCATE ' || name; END $$;
+CREATE TABLE machine (name text, is_told boolean);
+INSERT INTO machine VALUES ('near', true);
+CREATE FUNCTION run_command_on_workers(command text)
+    RETURNS TABLE (nodename text, nodeport int, success boolean, result text)
+    LANGUAGE plpgsql AS $$ DECLARE answer text; BEGIN
+        EXECUTE command INTO answer;
+        RETURN QUERY SELECT name, 5432, is_told, CASE WHEN answer = 'true' THEN 't' ELSE 'f' END FROM machine;
+    END $$;
 """
 
 
@@ -107,6 +115,18 @@ def test_the_planner_of_every_connection_of_the_role_walks_along_indexes(citus: 
     assert rows(citus, SETTINGS) == [f"enable_{way}=off" for way in ways]
     assert rows(citus, "SHOW enable_seqscan") == ["off"]
     assert any("restart every hub" in line for line in said)
+    assert not any("but not on" in line for line in said), "every machine was told"
+
+
+if not CITUS:  # which machines are told cannot be chosen there
+
+    def test_a_machine_that_does_not_know_the_planners_settings_is_named_with_what_to_run(citus: str) -> None:
+        run(citus, "INSERT INTO machine VALUES ('far', false)")
+        said: list[str] = []
+        prepare(citus, distributed=True, say=said.append)
+        [line] = [line for line in said if "but not on" in line]
+        assert "far:5432" in line
+        assert line.count("ALTER ROLE") == 5
 
 
 def test_a_copy_on_every_machine_that_an_older_version_made_of_the_hubs_own_table_is_taken_back(
