@@ -139,11 +139,16 @@ class Feed(msgspec.Struct, frozen=True, omit_defaults=True):
     ``cursor`` is the version up to which it has been applied. ``own`` asks for the client's own writes
     too, which a re-read needs. ``filter`` maps a field to the values that it may have, and the empty name to
     the keys: a record that does not match travels as deleted.
+
+    ``begun``, amid a read from the start, is the head of the page that began it, which answered the cursor 0;
+    else it is 0. All that such a read has met was there then. So it has missed no delete while the hub has
+    purged none that came later, however far below that its cursor is.
     """
 
     cursor: int
     own: bool = False
     filter: WireFilter | None = None
+    begun: int = 0
 
 
 class Pull(msgspec.Struct, frozen=True):

@@ -185,8 +185,8 @@ def serve_command(url: str, host: str, port: int, is_open: bool, workers: int, *
 def purge(url: str, space: str, through: int) -> None:
     """Forget old deletes. Devices that have not synced since then read everything again."""
     with _plain_errors():
-        with _opened(url) as database, failures_as_refusals(), database.writing():
-            forgotten = retention.purge(database, space, through)
+        with _opened(url) as database, failures_as_refusals():
+            forgotten = retention.forget(database, space, through)
         click.echo(f"{forgotten} deletes are forgotten")
 
 

@@ -108,9 +108,6 @@ class Hub:
                 answer = read()
             if answer is None:
                 raise refused(503, "busy", f"the space {space!r} is being changed; try again", 1)
-            if answer.first_reads:
-                with self.database.writing():
-                    pull.remember_first_reads(self.database, space, request.client, answer)
         self._rates.charge(rights.holder, self.limits, cost_of_work(answer.records, answer.page))
         return answer.page
 
@@ -139,8 +136,8 @@ class Hub:
 
         Devices whose cursors are older have to read everything again. Raises ``Refused``.
         """
-        with failures_as_refusals(), self.database.writing():
-            return retention.purge(self.database, space, through)
+        with failures_as_refusals():
+            return retention.forget(self.database, space, through)
 
     def begin_epoch(self, space: str) -> None:
         """Begin a new epoch in ``space``: every device reads it again, and offers what it lacks.

@@ -65,10 +65,14 @@ class HubLimits:
     ratio: int = _limit(100, "Times its size that a packed body may have when unpacked, from 64 KB on.")
     spaces: int = _limit(100_000, "Spaces on this hub.")
     epoch_pause: float = _rate("Seconds between two epochs of a space that devices may begin.", 600.0)
-    under_way: int = _limit(256, "Requests that one process works on, half of them in one space.")
+    under_way: int = _limit(
+        256, "Requests worked on in one process; half in one space, a quarter by a token."
+    )
     sockets: int = _limit(2500, "Connections of clients that one process has; fewer without descriptors.")
-    line: int = _limit(32, "Pushes, and surveys, of one space that wait for their turn.")
-    held: int = _limit(128 << 20, "Bytes of bodies and answers that one process holds, half in one space.")
+    line: int = _limit(32, "Pushes, and surveys, of one token in one space that wait for their turn.")
+    held: int = _limit(
+        128 << 20, "Bytes of bodies and answers held in one process; half and quarter as above."
+    )
     head_seconds: float = _seconds(20.0, "Seconds in which the head of a request has to come.")
     stall_seconds: float = _seconds(30.0, "Seconds that a body, or an answer, may take whatever its pace.")
     pace: int = _limit(1024, "Bytes a second that it has to come, or go, beyond those seconds.")

@@ -13,7 +13,8 @@ from attrs import frozen
 
 from statesync.filters import Filter
 from statesync.hub import epochs, spaces
-from statesync.hub.db.database import Database, FeedRow, Statement
+from statesync.hub.db.database import Database, FeedRow
+from statesync.hub.db.feeds import Feeds, Read, Wanted
 from statesync.hub.epochs import Step
 from statesync.hub.errors import Refused, horizon_passed
 from statesync.hub.limits import HubLimits
@@ -24,29 +25,14 @@ from statesync.wire import Entry, Feed, Page, Pull
 _OUT_OF_RANGE = object()
 """A number that nothing that can be asked for equals."""
 
-_FEED = """
-SELECT object, key, version, deleted, data FROM record
-WHERE space = ? AND object = ? AND version > ? AND version <= ?"""
-
-_FIRST_READS = "SELECT object FROM reader WHERE space = ? AND client = ? AND horizon = ?"
-_REMEMBER = """
-INSERT INTO reader (space, client, object, horizon) VALUES (?, ?, ?, ?)
-ON CONFLICT (space, client, object) DO UPDATE SET horizon = excluded.horizon
-"""
-
 
 @frozen
 class PageAnswer:
-    """A page as JSON, and the first reads that it leaves unfinished.
-
-    Those objects are read from the start, and not yet up to ``purged_through``, where the space stood.
-    """
+    """A page as JSON."""
 
     page: bytes
     records: int
-    """How many were read for it, with those that a filter hides."""
-    purged_through: int
-    first_reads: tuple[str, ...]
+    """What was read for it, in records: with those that a filter hides, and a tenth of those passed over."""
 
 
 def answer(
@@ -60,12 +46,12 @@ def answer(
     with database.connection():
         state = _readable_state(database, space, request, limits, may_begin)
         if state is not None and not _is_behind(state, request):
-            return _answer(state, request, [], more=False)  # the commonest pull is one statement
+            return _answer(state, request, Read([], state.head))  # the commonest pull is one statement
         with database.snapshot():
             state = _readable_state(database, space, request, limits, may_begin)
             if state is None:
                 return None
-            _check_deletes_kept(database, space, state, request)
+            _check_deletes_kept(state, request)
             return _read_page(database, space, state, request, limits)
 
 
@@ -79,24 +65,6 @@ def renew(
     if step is Step.BEGIN_EPOCH:
         return epochs.begin(database, space, state, claim.seen)
     return step if isinstance(step, Refused) else None
-
-
-def remember_first_reads(database: Database, space: str, client: str, read: PageAnswer) -> None:
-    """Note how far deletes were purged when the client began to read its unfinished objects."""
-    for name in read.first_reads:
-        database.run(_REMEMBER, space, client, name, read.purged_through)
-
-
-def feed_query(space: str, client: str, name: str, feed: Feed, state: ClientState) -> Statement:
-    """Return the query of one feed up to the head: a stretch of its own in the index."""
-    sql = _FEED
-    parameters: list[object] = [space, name, feed.cursor, state.head]
-    if _has_nothing(state, feed):
-        sql += " AND NOT deleted"
-    if not feed.own:
-        sql += " AND writer <> ?"
-        parameters.append(client)
-    return sql, parameters
 
 
 def passes(key: str, text: bytes, wanted: Filter) -> bool:
@@ -132,48 +100,45 @@ def _has_nothing(state: ClientState, feed: Feed) -> bool:
     return feed.cursor == 0 and not feed.own and state.number == 0
 
 
-def _check_deletes_kept(database: Database, space: str, state: ClientState, request: Pull) -> None:
-    """Raise the 410 if deletes that follow one of the cursors are no longer kept.
-
-    A first read has missed nothing if no deletes were purged since it began.
-    """
-    purged_through = state.purged_through
-    below = {name for name, feed in request.objects.items() if 0 < feed.cursor < purged_through}
-    unread = any(feed.cursor == 0 and not feed.own for feed in request.objects.values())
+def _check_deletes_kept(state: ClientState, request: Pull) -> None:
+    """Raise the 410 if the device may have missed a delete that is no longer kept."""
+    purged_through, feeds = state.purged_through, request.objects.values()
+    unread = any(feed.cursor == 0 and not feed.own for feed in feeds)
     if purged_through and unread and state.number:  # a record that it uploaded may have been deleted since
         raise horizon_passed(purged_through)
-    if below and not below <= _first_reads(database, space, request.client, purged_through):
+    if any(feed.cursor and _deletes_known(feed, request) < purged_through for feed in feeds):
         raise horizon_passed(purged_through)
 
 
-def _first_reads(database: Database, space: str, client: str, purged_through: int) -> set[str]:
-    rows = database.run(_FIRST_READS, space, client, purged_through)
-    return {row[0] for row in rows}
+def _deletes_known(feed: Feed, request: Pull) -> int:
+    """Return up to which version no delete was missed of what the device has of a feed.
+
+    What a read from the start has met was there when that began. A device of an older version does not say
+    when: amid such a read it asks for its own writes, and the head that it was told last has to do.
+    """
+    return max(feed.cursor, feed.begun or (request.head if feed.own else 0))
 
 
 def _read_page(
     database: Database, space: str, state: ClientState, request: Pull, limits: HubLimits
 ) -> PageAnswer:
-    limit = min(request.limit or limits.default_page, limits.page)
-    feeds = [
-        feed_query(space, request.client, name, feed, state)
+    wanted = [
+        Wanted(name, feed.cursor, None if feed.own else request.client, _has_nothing(state, feed))
         for name, feed in request.objects.items()
         if feed.cursor < state.head
     ]
-    if not feeds:
-        return _answer(state, request, [], more=False)
-    rows, more = database.dialect.page(database.pool, feeds, limit, limits.page_bytes)
-    return _answer(state, request, rows, more=more)
+    if not wanted:
+        return _answer(state, request, Read([], state.head))
+    limit = min(request.limit or limits.default_page, limits.page)
+    read = Feeds(database, space, state.head, wanted).page(limit, limits.page_bytes)
+    return _answer(state, request, read)
 
 
-def _answer(state: ClientState, request: Pull, rows: list[FeedRow], *, more: bool) -> PageAnswer:
-    reached = rows[-1][2] if more else state.head
-    cursors = {name: max(feed.cursor, reached) for name, feed in request.objects.items()}
-    entries = _entries(rows, request, state)
+def _answer(state: ClientState, request: Pull, read: Read) -> PageAnswer:
+    cursors = {name: max(feed.cursor, read.reached) for name, feed in request.objects.items()}
+    entries, more = _entries(read.rows, request, state), read.reached < state.head
     page = msgspec.json.encode(Page(state.hub, state.epoch, state.head, entries, cursors, more))
-    begun = (name for name, feed in request.objects.items() if feed.cursor == 0)
-    unfinished = tuple(name for name in begun if 0 < cursors[name] < state.purged_through)
-    return PageAnswer(page, len(rows), state.purged_through, unfinished)
+    return PageAnswer(page, read.records)
 
 
 def _entries(rows: Iterable[FeedRow], request: Pull, state: ClientState) -> list[Entry]:

@@ -104,8 +104,9 @@ def apply_batch(
         raise versions_used_up()
     stored = _find(database, space, request.changes, terms)
     judged = judge(request, terms, stored, state)
-    if any(written.deleted for written in judged.writes):
-        retention.mark_and_purge(database, space, judged.head)
+    made = sum(written.deleted for written in judged.writes)
+    if made:
+        retention.mark_and_purge(database, space, judged.head, made)
     return _store(database, space, state, request, terms, judged)
 
 

@@ -143,7 +143,8 @@ def _check_feeds(pull: Pull, limits: HubLimits) -> None:
         raise refused(422, "too_many_objects", message)
     if pull.limit < 0:
         raise malformed("limit is not negative")
-    _check_versions(pull.head, *(feed.cursor for feed in pull.objects.values()))
+    feeds = pull.objects.values()
+    _check_versions(pull.head, *(feed.cursor for feed in feeds), *(feed.begun for feed in feeds))
     if not all(map(_is_name, pull.objects)):
         raise malformed(f"an object's name has at most {MAX_KEY_LENGTH} characters, no NUL")
     for name, feed in pull.objects.items():
@@ -177,7 +178,7 @@ def _check_filter(name: str, wanted: WireFilter | None, limits: HubLimits) -> No
 def _check_versions(*versions: int) -> None:
     """Refuse versions that no space can reach, and no column can hold."""
     if not all(0 <= version <= MAX_VERSION for version in versions):
-        raise malformed(f"cursors and head are from 0 to {MAX_VERSION}")
+        raise malformed(f"cursors, head and begun are from 0 to {MAX_VERSION}")
 
 
 def _is_name(name: str) -> bool:

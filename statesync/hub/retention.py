@@ -1,7 +1,9 @@
 """How long deletes are remembered. A device that was away for longer reads everything again (410).
 
-A mark says which version a space had reached on a day. A push that makes tombstones purges the old ones,
-under the lock that it holds anyway. So nothing runs on its own, and a push without deletes has nothing to do.
+A mark says which version a space had reached on a day. A push that makes tombstones purges old ones, under
+the lock that it holds anyway, and some at a time: others wait for that lock. So nothing runs on its own, and
+a push without deletes has nothing to do. What is too old is forgotten at once, as far as devices are told:
+however many pushes it takes until the last tombstone is gone, they read again once.
 
 The wall clock decides how long deletes are kept, never their order. Marks only go forward: a clock that jumps
 back keeps deletes for longer, and one that jumps ahead costs devices a second read.
@@ -32,6 +34,12 @@ ON CONFLICT (space, day) DO UPDATE SET head = excluded.head
 _OLD_MARKS = "FROM mark WHERE space = ? AND day < ?"
 _TOMBSTONES = "FROM record WHERE space = ? AND deleted AND version <= ?"
 
+STEP = 1000
+"""Tombstones that any push may purge; one that makes many purges twice as many as it makes."""
+
+_LARGE_STEP = 10_000
+"""Tombstones that go in one transaction where nothing else has to be done in it."""
+
 
 @frozen
 class Retention:
@@ -40,30 +48,50 @@ class Retention:
     seconds: float = 90 * DAY
     clock: Callable[[], float] = field(default=time.time, eq=False)
 
-    def mark_and_purge(self, database: Database, space: str, head: int) -> None:
-        """Mark that deletes were made up to ``head``, and purge those that are older than allowed.
+    def mark_and_purge(self, database: Database, space: str, head: int, made: int) -> None:
+        """Mark that deletes were made up to ``head``, and purge some of those that are older than allowed.
 
-        Runs in the transaction of a push, which holds the space's row.
+        Runs in the transaction of a push, which holds the space's row and has ``made`` tombstones.
         """
         now = self.clock()
         today = int(now // DAY)
         database.run(_MARK, today, today, head, space)
-        self._purge_before(database, space, int((now - self.seconds) // DAY))
+        self._purge_before(database, space, int((now - self.seconds) // DAY), max(STEP, 2 * made))
 
-    def _purge_before(self, database: Database, space: str, day: int) -> None:
+    def _purge_before(self, database: Database, space: str, day: int, most: int) -> None:
         (through,) = database.run(f"SELECT max(head) {_OLD_MARKS}", space, day).fetchone()
-        if through is not None:
-            purge(database, space, through)
+        if through is not None and purge(database, space, through, most) < most:
             database.run(f"DELETE {_OLD_MARKS}", space, day)
 
 
-def purge(database: Database, space: str, through: int) -> int:
-    """Delete the tombstones up to the version ``through`` and return how many there were."""
+def forget(database: Database, space: str, through: int) -> int:
+    """Forget the deletes up to the version ``through``, in many small transactions; return how many."""
+    forgotten, gone = 0, _LARGE_STEP
+    while gone == _LARGE_STEP:
+        with database.writing():
+            gone = purge(database, space, through, _LARGE_STEP)
+        forgotten += gone
+    return forgotten
+
+
+def purge(database: Database, space: str, through: int, most: int) -> int:
+    """Forget the deletes up to the version ``through``; return how many tombstones were deleted.
+
+    Those are the oldest ones, up to ``most``: who calls it again goes on where it ended.
+    """
     if not spaces.lock_row(database, space):
         return 0
     through = max(0, min(through, _LAST))
-    last, count = database.run(f"SELECT max(version), count(*) {_TOMBSTONES}", space, through).fetchone()
-    if count:
-        database.run(f"DELETE {_TOMBSTONES}", space, through)
-        spaces.move_purged_through(database, space, last)
-    return int(count)
+    (last,) = database.run(f"SELECT max(version) {_TOMBSTONES}", space, through).fetchone()
+    if last is None:
+        return 0
+    spaces.move_purged_through(database, space, last)
+    end = _end_of_step(database, space, last, most)
+    return int(database.run(f"DELETE {_TOMBSTONES}", space, end).rowcount)
+
+
+def _end_of_step(database: Database, space: str, last: int, most: int) -> int:
+    """Return the version of the ``most``-th tombstone, or the ``last`` one that is to go."""
+    nth = f"SELECT version {_TOMBSTONES} ORDER BY version LIMIT 1 OFFSET ?"
+    row = database.run(nth, space, last, most - 1).fetchone()
+    return last if row is None else int(row[0])

@@ -16,7 +16,7 @@ from attrs import frozen
 from statesync.filters import NO_FILTER, Filter, Filters
 from statesync.store import bases, quarantine
 from statesync.store.bases import Base
-from statesync.wire import Feed
+from statesync.wire import Feed, Page
 
 TABLE, SEEN_TABLE = "statesync_cursor", "statesync_seen"
 
@@ -40,11 +40,13 @@ DELETES_KNOWN = f"SELECT {_DELETES_KNOWN} WHERE statesync_cursor.object = change
 
 @frozen
 class Cursor:
-    """How far one object's feed is applied; ``rereading`` is why it is being read from the start.
+    """How far one object's feed is applied; ``rereading`` is why it is being read from the start again.
 
     ``reread_from`` is how far anything of it was read before that, and ``missed_from`` how far all deletes
-    are known of a record that the read has not met. A page is stored only where the cursor is the one that
-    it was asked from, in all that it says.
+    are known of a record that the read has not met. ``begun`` is where the hub's head was when a read from
+    the start, the first one too, began that is not at its end; else 0.
+
+    A page is stored only where the cursor is the one that it was asked from, in all that it says.
     """
 
     object: str
@@ -52,6 +54,7 @@ class Cursor:
     rereading: str | None
     reread_from: int
     missed_from: int
+    begun: int
     space: str
     filter: str | None
 
@@ -107,7 +110,8 @@ def cursors(connection: sqlite3.Connection, objects: Iterable[str]) -> dict[str,
     """Return the cursors of these objects."""
     wanted = set(objects)
     rows = connection.execute(
-        "SELECT object, cursor, rereading, reread_from, missed_from, space, filter FROM statesync_cursor"
+        "SELECT object, cursor, rereading, reread_from, missed_from, begun, space, filter "
+        "FROM statesync_cursor"
     )
     return {row[0]: Cursor(*row) for row in rows if row[0] in wanted}
 
@@ -158,12 +162,22 @@ def kept(connection: sqlite3.Connection) -> list[Kept]:
     return list(map(Kept._make, rows))
 
 
-def move(connection: sqlite3.Connection, positions: Mapping[str, int]) -> None:
-    """Save how far the feeds are applied; in the transaction that applies the page."""
+def move(connection: sqlite3.Connection, found: Iterable[Cursor], page: Page) -> None:
+    """Save how far a page leads the feeds; in the transaction that applies it."""
     connection.executemany(
-        "UPDATE statesync_cursor SET cursor = ? WHERE object = ?",
-        [(position, name) for name, position in positions.items()],
+        "UPDATE statesync_cursor SET cursor = ?, begun = ? WHERE object = ?",
+        [
+            (page.cursors[each.object], begun_after(page, each.position, each.begun), each.object)
+            for each in found
+        ],
     )
+
+
+def begun_after(page: Page, position: int, begun: int) -> int:
+    """Return where the read from the start began that goes on after a page, asked for from ``position``."""
+    if not page.more:
+        return 0
+    return begun if position else page.head
 
 
 # -- filters ---------------------------------------------------------------------------------------
@@ -196,6 +210,7 @@ def feeds(found: Mapping[str, Cursor]) -> dict[str, Feed]:
             cursor.position,
             own=cursor.rereading is not None,
             filter=Filter.from_text(cursor.filter).on_the_wire(),
+            begun=cursor.begun,
         )
         for name, cursor in found.items()
     }
@@ -217,7 +232,7 @@ def start_over(connection: sqlite3.Connection, name: str, why: str) -> None:
     if why == EVERYTHING:
         quarantine.forget(connection, name)
     connection.execute(
-        "UPDATE statesync_cursor SET cursor = 0, reread_from = max(cursor, reread_from), "
+        "UPDATE statesync_cursor SET cursor = 0, begun = 0, reread_from = max(cursor, reread_from), "
         "missed_from = CASE WHEN rereading IS NULL OR rereading = :all THEN cursor ELSE missed_from END, "
         "rereading = CASE WHEN :why = :all THEN :why WHEN rereading = :unlogged THEN rereading "
         "WHEN rereading = :epoch AND :why <> :unlogged THEN rereading ELSE :why END "
@@ -276,7 +291,8 @@ def distrust(connection: sqlite3.Connection, names: Iterable[str]) -> None:
     for name in names:
         bases.forget(connection, name)
         connection.execute(
-            "UPDATE statesync_cursor SET cursor = 0, reread_from = 0, missed_from = 0 WHERE object = ?",
+            "UPDATE statesync_cursor SET cursor = 0, begun = 0, reread_from = 0, missed_from = 0 "
+            "WHERE object = ?",
             (name,),
         )
 

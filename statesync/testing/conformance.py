@@ -279,6 +279,34 @@ class HubConformance(RemoteConformance):
         reader.pull(own=True)
         assert reader.held == {"b": {}}
 
+    def test_a_read_from_the_start_comes_to_its_end_past_purged_deletes(self) -> None:
+        """Whoever reads in pages says where the head was when the read began: it has missed none of them."""
+        peer, reader = self.peer(), self.peer()
+        peer.push(*(peer.upsert(f"{n}", {}) for n in range(5)))
+        self.purge(_version(peer.push(peer.delete("0"))[0]))
+        reader.pull_all(limit=1)
+        assert reader.held.keys() == {"1", "2", "3", "4"}
+
+    def test_a_delete_that_is_purged_amid_a_read_from_the_start_begins_it_anew(self) -> None:
+        """The record was there when the read began, and nobody tells that it is gone."""
+        peer, reader = self.peer(), self.peer()
+        peer.push(*(peer.upsert(f"{n}", {}) for n in range(5)))
+        reader.pull(limit=2)
+        self.purge(_version(peer.push(peer.delete("0"))[0]))
+        assert refusal_of(reader.remote.pull, reader.request()) == HORIZON_PASSED
+
+    def test_who_reads_from_the_start_excuses_no_older_cursor(self) -> None:
+        """A device that is put back from a backup has missed what it had missed, whatever was read since."""
+        peer, reader = self.peer(), self.peer()
+        peer.push(*(peer.upsert(f"{n}", {}) for n in range(5)))
+        reader.pull_all()
+        seen = reader.cursor
+        self.purge(_version(peer.push(peer.delete("0"))[0]))
+        reader.cursor, reader.held = 0, {}
+        reader.pull_all(limit=1)
+        reader.cursor = seen
+        assert refusal_of(reader.remote.pull, reader.request()) == HORIZON_PASSED
+
     def test_a_known_record_whose_delete_was_purged_is_not_made_again(self) -> None:
         """A change of it is a conflict with the delete; a new record under its key is none."""
         peer, other = self.peer(), self.peer()

@@ -25,6 +25,7 @@ class Peer:
     hub: str | None = None
     epoch: str | None = None
     cursor: int = 0
+    begun: int = 0
     held: dict[str, Any] = field(factory=dict)
 
     def batch(self, *changes: Change, **other: Any) -> Push:
@@ -51,7 +52,7 @@ class Peer:
 
     def request(self, limit: int = 0, *, own: bool = False, **other: Any) -> Pull:
         """Return the request for the next page; ``other`` replaces fields of it."""
-        feeds = {self.object: Feed(self.cursor, own=own)}
+        feeds = {self.object: Feed(self.cursor, own=own, begun=self.begun if self.cursor else 0)}
         known: dict[str, Any] = {
             "client": self.client,
             "number": self.number,
@@ -65,6 +66,8 @@ class Peer:
     def pull(self, limit: int = 0, *, own: bool = False) -> Page:
         """Fetch the next page, apply it to ``held``, and move the cursor."""
         page = self.remote.pull(self.request(limit, own=own))
+        begun = self.begun if self.cursor else page.head
+        self.begun = begun if page.more else 0
         self.hub, self.epoch, self.cursor = page.hub, page.epoch, page.cursors[self.object]
         for entry in page.changes:
             if entry.deleted:

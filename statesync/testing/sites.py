@@ -47,6 +47,9 @@ CREATE TRIGGER audit_receipt_update AFTER UPDATE ON receipt BEGIN
 END;
 """
 
+ORDINARY = HubLimits(epoch_pause=0.0)
+"""What the hub takes while nobody says otherwise; it may be restored again and again."""
+
 Known = dict[tuple[str, str], Record]
 """Records by (object, key)."""
 
@@ -56,7 +59,7 @@ class WorldHub:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.limits: HubLimits = HubLimits()
+        self.limits: HubLimits = ORDINARY
         prepare(self._url)
         with closing(sqlite3.connect(path)) as database:
             database.executescript(_AUDIT)

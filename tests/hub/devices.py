@@ -108,10 +108,11 @@ class Device:
         """Follow the feeds of ``names`` from the start; return what a device then holds, and the cursors."""
         cursors = dict.fromkeys(names, 0)
         held: dict[str, Any] = {}
-        more = True
+        more, said = True, feed
         while more:
-            page = self.pull({name: {"cursor": at, **feed} for name, at in cursors.items()}, limit)
+            page = self.pull({name: {"cursor": at, **said} for name, at in cursors.items()}, limit)
             apply(held, page)
+            said = {"begun": page["head"]} | said
             cursors, more = page["cursors"], page["more"]
         return held, cursors
 

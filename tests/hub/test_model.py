@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from statesync.hub import Hub, HubLimits, Refused, Right, Rights
+from statesync.hub.db import feeds
 from statesync.verify.modelled import hub as model
 from statesync.verify.modelled.wire import (
     Accepted,
@@ -51,6 +52,8 @@ MOST = 60
 """Bytes that a record may have here."""
 CARRIES = 20
 """Bytes after which an answer carries no further record: two of those that are usual here."""
+FEW = 2
+"""Records that any page may look at here, and no more for each that it may have than one."""
 FILTER = (("f", (1,)),)
 
 
@@ -64,6 +67,8 @@ class Client:
     head: int = 0
     last: Push | None = None
     cursors: dict[str, int] = field(factory=lambda: dict.fromkeys(OBJECTS, 0))
+    begun: int = 0
+    """Where the hub's head was when it began to read."""
     held: dict[str, Any] = field(factory=dict)
 
 
@@ -89,7 +94,7 @@ class SpaceMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.space = f"space-{uuid.uuid4().hex}"
-        self.model = model.Hub(takes=tuple(OBJECTS), most=MOST, carries=CARRIES, paces=True)
+        self.model = model.Hub(takes=tuple(OBJECTS), most=MOST, carries=CARRIES, paces=True, few=FEW, looks=1)
         self.clients = {name: Client(name) for name in READERS}
         self.ids: dict[object, str] = {}
         """What the model calls the hub and its epochs, and what the real hub does."""
@@ -136,11 +141,14 @@ class SpaceMachine(RuleBasedStateMachine):
         own=st.booleans(),
         filtered=st.booleans(),
         limit=st.integers(1, 4),
+        begun=st.integers(0, 9),
     )
-    def pull(self, name: str, cursors: dict[str, int], own: bool, filtered: bool, limit: int) -> None:
-        feeds = [
-            Feed(key, self.version(at), own, FILTER if filtered else None) for key, at in cursors.items()
-        ]
+    def pull(
+        self, name: str, cursors: dict[str, int], own: bool, filtered: bool, limit: int, begun: int = 0
+    ) -> None:
+        """Whoever says nothing of where it began is a device of an older version."""
+        wanted, began = FILTER if filtered else None, self.version(begun)
+        feeds = [Feed(key, self.version(at), own, wanted, began) for key, at in cursors.items()]
         self.ask(self.clients[name], feeds, limit)
 
     @rule(name=st.sampled_from(READERS), pages=st.integers(1, 4), limit=st.integers(1, 3))
@@ -148,13 +156,15 @@ class SpaceMachine(RuleBasedStateMachine):
         """Some pages on: what a device holds changes by pages alone, and is in the end what the hub has."""
         client = self.clients[name]
         for _ in range(pages):
-            page = self.ask(client, [Feed(key, at, own=True) for key, at in client.cursors.items()], limit)
+            cursors = client.cursors.items()
+            page = self.ask(client, [Feed(key, at, True, None, client.begun) for key, at in cursors], limit)
             if isinstance(page, Refusal):
                 client.cursors, client.held = dict.fromkeys(OBJECTS, 0), {}
                 return
             for entry in page.entries:
                 told = {"object": entry.object, "key": entry.key}
                 apply(client.held, {"changes": [told | _data(entry.data)]})
+            client.begun = client.begun if any(client.cursors.values()) else page.head
             client.cursors = dict(page.cursors)
             if not page.more:
                 living = {f"{each.object}/{each.key}": each.data for each in self.model.records}
@@ -336,7 +346,8 @@ def _change(change: Change) -> dict[str, Any]:
 
 def _feed(feed: Feed) -> dict[str, Any]:
     wanted = {name: list(values) for name, values in feed.filter or ()}
-    return {"cursor": feed.cursor, "own": feed.own} | ({"filter": wanted} if feed.filter else {})
+    begun = {"begun": feed.begun} if feed.begun else {}
+    return {"cursor": feed.cursor, "own": feed.own} | ({"filter": wanted} if feed.filter else {}) | begun
 
 
 def _data(data: Fields | None) -> dict[str, Any]:
@@ -361,7 +372,10 @@ def _verdict(verdict: Verdict, found: dict[str, Any]) -> dict[str, Any]:
 def shared_hub(new_database: Any) -> Any:
     limits = HubLimits(record=MOST, page_bytes=CARRIES)
     hub = Hub(new_database(), without_tokens=True, objects=OBJECTS, limits=limits)
-    yield hub
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(feeds, "FEW", FEW)
+        patch.setattr(feeds, "LOOKS", 1)
+        yield hub
     hub.close()
 
 
@@ -434,6 +448,21 @@ def a_copy_of_a_device(space: SpaceMachine) -> None:
     space.pull_from_another_state("ann", number=-1, head=0)
 
 
+def a_reader_of_what_it_wrote_itself(space: SpaceMachine) -> None:
+    space.push("ann", [(of, key, 0, {"f": 1}) for key in KEYS for of in OBJECTS])
+    space.push("bob", [("A", "1", 9, {"f": 2})])
+    for at in range(7):
+        space.pull("ann", {"A": at, "B": 0}, own=False, filtered=False, limit=1)
+
+
+def a_first_reader_of_what_is_deleted(space: SpaceMachine) -> None:
+    space.push("ann", [("A", key, 0, {"f": 1}) for key in KEYS])
+    space.push("ann", [("A", key, 9, None) for key in KEYS])
+    space.push("ann", [("B", "1", 0, {"f": 1})])
+    space.pull("dan", dict.fromkeys(OBJECTS, 0), own=False, filtered=False, limit=1)
+    space.pull("dan", dict.fromkeys(OBJECTS, 0), own=False, filtered=True, limit=2)
+
+
 def more_in_conflict_than_an_answer_carries(space: SpaceMachine) -> None:
     taken = [(of, key, 0, {"f": 1, "g": 1}) for of in OBJECTS for key in KEYS[:2]]
     space.push("ann", taken)
@@ -454,6 +483,8 @@ def a_record_that_grows_past_its_limit(space: SpaceMachine) -> None:
 @pytest.mark.parametrize(
     "happens",
     [
+        a_reader_of_what_it_wrote_itself,
+        a_first_reader_of_what_is_deleted,
         more_in_conflict_than_an_answer_carries,
         a_record_that_grows_past_its_limit,
         a_first_read_that_a_purge_does_not_hurt,

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import json
+import threading
 import uuid
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from statesync.hub import Hub, HubLimits
+from statesync.hub import Hub, HubLimits, Refused, Right, Rights
 
 from .devices import Device, Service, apply, delete, upsert
 
@@ -180,6 +182,10 @@ def code(answer: tuple[int, dict[str, Any]]) -> tuple[int, str]:
     return answer[0], answer[1]["error"]["code"]
 
 
+def refused(device: Device, feed: dict[str, Any], **said: Any) -> tuple[int, str]:
+    return code(device.send("pull", device.pull_document({"Airport": feed}, **said)))
+
+
 def test_a_cursor_below_the_horizon_has_to_read_everything_again(
     service: Service, device: Device, other: Device
 ) -> None:
@@ -209,8 +215,88 @@ def test_a_purge_during_a_first_read_starts_it_again(service: Service, device: D
     page = other.pull({"Airport": {"cursor": 0}}, limit=2)
     device.push(delete("0"))
     service.hub.purge(device.space, through=7)
-    document = other.pull_document({"Airport": {"cursor": page["cursors"]["Airport"]}})
-    assert code(other.send("pull", document)) == (410, "horizon_passed")
+    feed = {"cursor": page["cursors"]["Airport"], "begun": page["head"]}
+    assert refused(other, feed) == (410, "horizon_passed")
+
+
+def test_a_first_read_goes_on_whatever_is_purged_that_was_deleted_before_it_began(
+    service: Service, device: Device, other: Device
+) -> None:
+    device.push(*(upsert(f"{n}", {}) for n in range(6)))
+    device.push(delete("0"), delete("1"))
+    held: dict[str, Any] = {}
+    page = other.pull({"Airport": {"cursor": 0}}, limit=2)
+    apply(held, page)
+    begun = page["head"]
+    for through in (7, 8):
+        assert service.hub.purge(device.space, through) == 1
+        page = other.pull({"Airport": {"cursor": page["cursors"]["Airport"], "begun": begun}}, limit=2)
+        apply(held, page)
+    assert (set(held), page["more"]) == ({f"Airport/{n}" for n in range(2, 6)}, False)
+
+
+@pytest.fixture
+def victim(service: Service, device: Device, other: Device) -> Device:
+    """A device with nine records, which has missed the delete of one of them for good."""
+    device.push(*(upsert(f"{n}", {}) for n in range(9)))
+    assert len(other.read_all("Airport")[0]) == 9
+    device.push(delete("3"))
+    device.push(upsert("new", {}))
+    assert service.hub.purge(device.space, through=10) == 1
+    assert refused(other, {"cursor": 9}) == (410, "horizon_passed")
+    return other
+
+
+def test_a_read_that_has_ended_is_no_excuse_for_a_device_that_is_put_back(victim: Device) -> None:
+    held, cursors = victim.read_all("Airport", limit=2, own=True)
+    assert ("Airport/3" not in held, cursors) == (True, {"Airport": 11})
+    assert refused(victim, {"cursor": 9}) == (410, "horizon_passed")
+
+
+def test_nobody_takes_its_410_from_another_device(service: Service, victim: Device) -> None:
+    liar = service.device(victim.space)
+    liar.client = victim.client
+    liar.pull({"Airport": {"cursor": 0}}, limit=1)
+    liar.pull({"Airport": {"cursor": 1, "begun": 11}}, limit=1)
+    assert refused(victim, {"cursor": 9}) == (410, "horizon_passed")
+
+
+def test_a_device_of_an_older_version_gets_to_the_end_of_its_read(victim: Device) -> None:
+    """It does not say where its read began: it is told once to begin anew, and asks for its own writes."""
+    page = victim.pull({"Airport": {"cursor": 0}}, limit=3)
+    assert refused(victim, {"cursor": page["cursors"]["Airport"]}) == (410, "horizon_passed")
+    held: dict[str, Any] = {}
+    cursor, head, more = 0, page["head"], True
+    while more:
+        document = victim.pull_document({"Airport": {"cursor": cursor, "own": True}}, 3, head=head)
+        status, page = victim.send("pull", document)
+        assert status == 200, page
+        apply(held, page)
+        cursor, more = page["cursors"]["Airport"], page["more"]
+    assert set(held) == {f"Airport/{n}" for n in (0, 1, 2, 4, 5, 6, 7, 8, "new")}
+    assert refused(victim, {"cursor": 9}, head=head) == (410, "horizon_passed")
+
+
+def test_what_an_older_device_was_told_before_the_delete_does_not_do(victim: Device) -> None:
+    assert refused(victim, {"cursor": 4, "own": True}, head=9) == (410, "horizon_passed")
+
+
+def test_a_pull_waits_for_no_writer(service: Service, victim: Device) -> None:
+    names = ["Airport", *(f"Object{n}" for n in range(20))]
+    database, told = service.hub.database, list[int]()
+
+    def read(*order: str) -> None:
+        reader = service.device(victim.space)
+        told.append(reader.send("pull", reader.pull_document({name: {"cursor": 0} for name in order}, 1))[0])
+
+    with database.writing():
+        database.run("UPDATE space SET head = head WHERE space = ?", victim.space)  # somebody writes
+        reading = [threading.Thread(target=read, args=order) for order in (names, names[::-1])]
+        for thread in reading:
+            thread.start()
+        for thread in reading:
+            thread.join(8)
+        assert told == [200, 200]
 
 
 def test_an_upsert_of_a_record_whose_delete_was_purged_is_a_conflict(
@@ -281,3 +367,72 @@ def test_a_page_takes_what_begins_within_its_bytes_and_its_records(
         pages.append(keys(page))
         cursor, more = page["cursors"]["Airport"], page["more"]
     assert pages == expected
+
+
+# -- how far one page looks -------------------------------------------------------------------------------
+
+
+def cursors_of_all_pages(device: Device, limit: int, *names: str) -> list[tuple[int, list[str], bool]]:
+    """Read feeds from the start to their end: of each page the cursor, the keys, and whether it says more."""
+    pages: list[tuple[int, list[str], bool]] = []
+    while not pages or pages[-1][2]:
+        at = pages[-1][0] if pages else 0
+        page = device.pull({name: {"cursor": at} for name in names}, limit)
+        assert set(page["cursors"].values()) == {page["cursors"][names[0]]}
+        pages.append((page["cursors"][names[0]], keys(page), page["more"]))
+    return pages
+
+
+def push_many(device: Device, count: int, *names: str) -> None:
+    device.push(*(upsert(f"{n}", {}, name=names[n % len(names)]) for n in range(count)))
+
+
+def test_a_page_looks_at_so_many_records_that_are_not_for_the_device_and_no_more(
+    device: Device, other: Device
+) -> None:
+    """Ten for each that it may have, and a thousand at least: so far its cursors go, and there is more."""
+    push_many(device, 2500, "Airport", "Country")
+    other.push(upsert("yours", {}, name="Country"))
+    ended = (2501, ["yours"], False)
+    assert cursors_of_all_pages(device, 1, "Airport", "Country") == [
+        (1000, [], True), (2000, [], True), ended,
+    ]  # fmt: skip
+    assert cursors_of_all_pages(device, 200, "Country", "Airport", "None") == [(2000, [], True), ended]
+    assert cursors_of_all_pages(device, 1000, "Airport", "Country") == [ended]
+
+
+def test_a_first_read_looks_at_no_more_deletes_than_at_records(device: Device, other: Device) -> None:
+    push_many(device, 1500, "Airport")
+    device.push(*(delete(f"{n}") for n in range(1200)))
+    page = other.pull({"Airport": {"cursor": 0}, "Country": {"cursor": 2699}}, limit=400)
+    assert (keys(page), page["more"]) == ([f"{n}" for n in range(1200, 1500)], False)
+    push_many(device, 1, "Country")
+    page = other.pull({"Airport": {"cursor": 0}}, limit=1)
+    assert (keys(page), page["cursors"], page["more"]) == (["1200"], {"Airport": 1201}, True)
+    device.push(*(delete(f"{n}") for n in range(1200, 1500)))
+    page = other.pull({"Airport": {"cursor": 0}, "Country": {"cursor": 0}}, limit=1)
+    assert (keys(page), page["cursors"], page["more"]) == ([], {"Airport": 2500, "Country": 2500}, True)
+
+
+def test_records_that_are_far_between_come_in_full_pages(device: Device, other: Device) -> None:
+    """What is written again leaves its version behind: among 3,000 versions there are few records."""
+    push_many(device, 1500, "Airport")
+    push_many(device, 1500, "Airport")
+    push_many(device, 30, "Country")
+    pages = cursors_of_all_pages(other, 10, "Country")
+    assert [(at, len(found), more) for at, found, more in pages] == [
+        (3010, 10, True), (3020, 10, True), (3030, 10, False),
+    ]  # fmt: skip
+
+
+def test_what_a_page_looks_at_costs_a_token_a_tenth_of_what_is_sent(hub: Hub, device: Device) -> None:
+    hub.limits = HubLimits(rate=0.001, burst=100)
+    document = device.push_document(*(upsert(f"{n}", {}) for n in range(3000)), number=1)
+    hub.push("wide", json.dumps(document).encode(), Rights({"*": frozenset(Right)}, holder="writer"))
+    hub.limits = HubLimits(rate=0.001, burst=3)
+    mine = json.dumps(device.pull_document({"Airport": {"cursor": 0}}, 1, number=1)).encode()
+    reads = Rights({"*": frozenset({Right.READ})}, holder="reader")
+    for _ in range(3):
+        assert json.loads(hub.pull("wide", mine, reads))["more"] is True
+    with pytest.raises(Refused, match="more than its rate"):
+        hub.pull("wide", mine, reads)

@@ -143,8 +143,8 @@ def tables(device: Device, plain: sqlite3.Connection, names: Names) -> Iterator[
     )
     for stands in rows("SELECT client, number, hub, epoch, head FROM statesync_space"):
         yield Compared("where it stands", _stands(device, stands, names), stands)
-    for cursor in rows("SELECT cursor, rereading, reread_from, missed_from FROM statesync_cursor"):
-        read = (device.cursor, device.rereading, device.reread_from, device.missed_from)
+    for cursor in rows("SELECT cursor, rereading, reread_from, missed_from, begun FROM statesync_cursor"):
+        read = (device.cursor, device.rereading, device.reread_from, device.missed_from, device.begun)
         yield Compared("cursors", read, cursor)
     seen = rows("SELECT key FROM statesync_seen ORDER BY key")
     yield Compared("seen keys", [(key,) for key in device.seen], seen)
@@ -258,6 +258,3 @@ def hub(model: Hub, plain: sqlite3.Connection, names: Names) -> Iterator[Compare
     ]
     known = plain.execute("SELECT client, number, batch FROM receipt ORDER BY client").fetchall()
     yield Compared("receipts", sorted(receipts), known)
-    reads = [(names.of("client", client), purged) for client, _, purged in model.first_reads]
-    readers = plain.execute("SELECT client, horizon FROM reader ORDER BY client").fetchall()
-    yield Compared("first reads", sorted(reads), readers)

@@ -18,7 +18,7 @@ from attrs import evolve
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from statesync.verify.modelled import device, downloads, others, quarantine, table, uploads
+from statesync.verify.modelled import adapting, device, downloads, others, quarantine, table, uploads
 from statesync.verify.modelled.device import Device
 from statesync.verify.modelled.hub import Hub, push
 from statesync.verify.modelled.table import Rules
@@ -300,6 +300,18 @@ def a_delete_that_was_forgotten(both: AlikeMachine) -> None:
     both.go_on(EVERYTHING)
 
 
+def a_first_read_past_a_forgotten_delete(both: AlikeMachine) -> None:
+    """Device b reads in pages what lies below a delete that the hub has forgotten."""
+    for key in "xyz":
+        both.write(A, key, "one")
+    sync(both, A)
+    both.write(A, "x", None)
+    sync(both, A)
+    both.begin(B, Options(), 0)
+    both.do(Kind.PURGE)
+    both.go_on(EVERYTHING)
+
+
 def another_epoch(both: AlikeMachine) -> None:
     """Restore the hub from a backup of just now, and let device a find that out."""
     both.back_up()
@@ -556,7 +568,7 @@ def keeps_no_log_of_what_it_replaces(_: Callable[..., Device]) -> Callable[..., 
 
 
 def compares_nothing(_: Callable[..., Asked]) -> Callable[..., Asked]:
-    return lambda known: Asked(known.client, (0, None, 0, 0))
+    return lambda known: Asked(known.client, (0, None, 0, 0, 0))
 
 
 def keeps_what_waits(emptied: Callable[..., Device]) -> Callable[..., Device]:
@@ -637,6 +649,10 @@ def remembers_no_deletes(without: Callable[..., object]) -> Callable[..., object
     return lambda change: evolve(without(change), since=0)  # type: ignore[misc]
 
 
+def forgets_where_a_read_began(_: Callable[..., int]) -> Callable[..., int]:
+    return lambda *_: 0
+
+
 def empties_nothing(_: Callable[..., Device]) -> Callable[..., Device]:
     return lambda known: known
 
@@ -652,7 +668,10 @@ DIFFERENCES = [
     (two_conflicts_of_which_one_comes, changing(uploads, "take", takes_what_did_not_come_for_nothing)),
     (an_edit_of_what_a_conflict_brought, changing(uploads, "_learn", learns_no_version)),
     (a_page_that_passes_what_a_conflict_brought, changing(downloads, "_pass_over", passes_nothing_over)),
-    (a_restored_hub_and_what_a_conflict_brought, changing(device, "reread", keeps_versions_of_another_epoch)),
+    (
+        a_restored_hub_and_what_a_conflict_brought,
+        changing(adapting, "reread", keeps_versions_of_another_epoch),
+    ),
     (a_page_under_which_the_triggers_are_made_anew, changing(storage, "asked_from", compares_nothing)),
     (an_upload_under_which_the_store_is_set_up, changing(storage, "looks_as_known", knows_every_description)),
     (a_clear_and_a_reset, changing(others, "_emptied", keeps_what_waits)),
@@ -661,12 +680,13 @@ DIFFERENCES = [
     (a_lost_answer, changing(network, "push", forgets_its_receipts)),
     (an_edit_of_what_was_read, changing(device, "add_change", knows_no_version)),
     (a_restored_hub, changing(downloads, "_finish_reread", drops_what_the_hub_lost)),
-    (what_another_hub_has_said, changing(device, "_forget_above", believes_another_hub)),
+    (what_another_hub_has_said, changing(adapting, "_forget_above", believes_another_hub)),
     (what_another_hub_has_said, changing(downloads, "_log_overwritten", keeps_no_log_of_what_it_replaces)),
     (a_delete_after_a_doubt_that_was_let_go, changing(device, "keep_doubt", notes_no_doubt)),
+    (a_first_read_past_a_forgotten_delete, changing(downloads, "_begun_after", forgets_where_a_read_began)),
     (an_edit_behind_a_forgotten_delete, changing(device, "_base", knows_what_it_has_read_again)),
-    (another_epoch_behind_a_forgotten_delete, changing(device, "reread", misses_nothing)),
-    (an_edit_before_another_epoch, changing(device, "_without_version", remembers_no_deletes)),
+    (another_epoch_behind_a_forgotten_delete, changing(adapting, "reread", misses_nothing)),
+    (an_edit_before_another_epoch, changing(adapting, "_without_version", remembers_no_deletes)),
     (a_page_asked_for_ahead, changing(driver, "_sent", asks_again)),
     (a_crash_where_the_hub_heard_nothing, changing(driver, "recovered", frees_nothing)),
     (an_edit_of_an_old_row, changing(quarantine, "keep_bases", knows_no_old_row)),

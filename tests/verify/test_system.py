@@ -97,6 +97,17 @@ def report() -> SystemReport:
     return check_system()
 
 
+def test_every_promise_holds_with_each_accident_alone() -> None:
+    """What every run can afford; all of them together are a run of their own."""
+    alone = [evolve(each, accidents={kind: 1}) for each in SCENARIOS for kind in each.accidents]
+    seen = check_scenarios(alone)
+    assert seen.violations == ()
+    assert len(alone) > 50
+    assert all(part.runs > 10 for part in seen.explored)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.timeout(600)
 def test_every_promise_holds_in_every_interleaving(
     report: SystemReport, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -106,6 +117,8 @@ def test_every_promise_holds_in_every_interleaving(
     assert all(holds for _, holds in report.properties)
 
 
+@pytest.mark.exhaustive
+@pytest.mark.timeout(600)
 def test_the_bounds_are_as_wide_as_promised(report: SystemReport) -> None:
     """Two upload batches, two pages, three records, two devices; each accident once, at any point."""
     assert [
@@ -507,7 +520,7 @@ def test_conflicts_come_with_and_without_their_records() -> None:
 
 def compare_nothing(device: Device) -> Asked:
     """Say that all was asked for from the same place."""
-    return Asked(device.client, (0, None, 0, 0))
+    return Asked(device.client, (0, None, 0, 0, 0))
 
 
 def in_every_policy(scenario: Scenario) -> set[str]:

@@ -80,7 +80,12 @@ ALTER TABLE space ADD COLUMN begun BIGINT NOT NULL DEFAULT 0
 """
 """When the epoch began, in seconds of the wall clock; 0 for the first one."""
 
-MIGRATIONS: tuple[str, ...] = (_FIRST, _MARKS, _EPOCHS)
+_NO_READERS = """
+DROP TABLE reader
+"""
+"""The hub noted there who was reading from the start. Devices say it themselves; a pull writes nothing."""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _MARKS, _EPOCHS, _NO_READERS)
 """What each version of the schema adds to the one before, in statements for either database."""
 
 _META = "CREATE TABLE IF NOT EXISTS hub_meta (name TEXT NOT NULL PRIMARY KEY, value BIGINT NOT NULL)"

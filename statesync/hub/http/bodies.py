@@ -39,9 +39,9 @@ def is_short(request: Request) -> bool:
 async def read_body(request: Request, visit: Visit, door: Door) -> bytes:
     """Return the body as it came; refuse it as soon as it is known to be over the limit, or too slow.
 
-    Of who has not been let in no more than a short one is read, whatever the head says.
+    Of who is not known no more than a short one is read, whatever the head says.
     """
-    most = door.limits.body if visit.is_in else SHORT
+    most = door.limits.body if visit.is_known else SHORT
     if int(request.headers.get("content-length", 0)) > most:
         raise body_too_large(most)
     body = bytearray()

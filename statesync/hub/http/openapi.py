@@ -31,6 +31,7 @@ class Feed(wire.Feed, frozen=True, omit_defaults=True):
     """How one object is to be read."""
 
     cursor: wire.Version
+    begun: wire.Version = 0
 
 
 class Pull(wire.Pull, frozen=True):

@@ -1,13 +1,14 @@
 """Who is let in, and how much is held for whom: what the requests of one process share.
 
-A request has nothing before its token is known. Then it has a place until its answer is sent, and the bytes
-of its body and of its answer count for as long as they are here. No space gets more than half of either, so
-none keeps the others out. The pushes of a space stand in a line, and so do all surveys.
+A request has nothing before its token is known and its body is here. Then it has a place until its answer is
+sent; the bytes of its body and of its answer count for as long as they are here. No space gets more than half
+of either, and no token more than half of its space's, so none keeps the others out. The requests of a space
+stand in lines, in which its tokens take turns, and all surveys in one more.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from threading import Lock
 from types import TracebackType
 from weakref import WeakValueDictionary
@@ -25,70 +26,84 @@ _NO_RIGHTS = Rights({})
 
 @define(eq=False)
 class Share:
-    """So many of something, of which one space gets half. May be used from any thread."""
+    """So many of something: one space gets half of them, and one token half of that. From any thread.
+
+    Without tokens nobody can tell the devices of a space apart.
+    """
 
     most: int
     what: str
-    _taken: dict[str, int] = field(factory=dict)
-    _total: int = 0
+    _taken: dict[tuple[str, str], int] = field(factory=dict)
+    """By space and token; all that a space has, and all that there is, have empty texts in their places."""
     _lock: Lock = field(factory=Lock)
 
-    def take(self, space: str, count: int, has: int = 0) -> None:
-        """Give a request of ``space`` so many more; it ``has`` some already.
+    def take(self, space: str, holder: str, count: int, has: int = 0) -> None:
+        """Give a request of ``holder`` to ``space`` so many more; it ``has`` some already.
 
         Raises the 503 where there are not so many. What is too large for a share is given to who is alone.
         """
         half = -(-self.most // 2)
+        quarter = -(-half // 2)
         with self._lock:
-            taken = self._taken.get(space, 0)
-            beside, of_space = self._total - has, taken - has
-            if of_space and of_space + has + count > half:
+            if holder and self._is_over((space, holder), has, count, quarter):
+                raise busy(f"the token has {quarter} {self.what}, which is its half of the space's")
+            if self._is_over((space, ""), has, count, half):
                 raise busy(f"the space has {half} {self.what}, which is its half of the hub's")
-            if beside and beside + has + count > self.most:
+            if self._is_over(("", ""), has, count, self.most):
                 raise busy(f"the hub has {self.most} {self.what}, which is its limit")
-            self._taken[space] = taken + count
-            self._total += count
+            self._add(space, holder, count)
 
-    def give_back(self, space: str, count: int) -> None:
-        """Take back what a request of ``space`` has no more need of."""
+    def give_back(self, space: str, holder: str, count: int) -> None:
+        """Take back what a request of ``holder`` to ``space`` has no more need of."""
         with self._lock:
-            self._total -= count
-            rest = self._taken.pop(space, 0) - count
+            self._add(space, holder, -count)
+
+    def _is_over(self, who: tuple[str, str], has: int, count: int, most: int) -> bool:
+        others = self._taken.get(who, 0) - has
+        return others > 0 and others + has + count > most
+
+    def _add(self, space: str, holder: str, count: int) -> None:
+        for who in {("", ""), (space, ""), (space, holder)}:
+            rest = self._taken.pop(who, 0) + count
             if rest:
-                self._taken[space] = rest
+                self._taken[who] = rest
 
 
 @define(eq=False)
 class Line:
-    """Requests of one kind: one at a time, the others behind it in the order in which they came.
+    """Requests of one kind: so many ``at_once``, the others behind them.
 
-    ``who`` has them: a space, or the hub. Waiting requests hold no thread and no connection, which others
-    need.
+    Tokens take turns. The requests of one follow in the order in which they came, and no more than ``most``
+    of them wait. ``who`` has them: a space, or the hub. Waiting requests hold no thread and no connection,
+    which others need.
     """
 
     most: int
     patience: float
     who: str
     what: str
-    _is_taken: bool = False
-    _waiting: deque[anyio.Event] = field(factory=deque)
+    at_once: int = 1
+    by_token: bool = True
+    """Whether tokens are told apart."""
+    _taken: int = 0
+    _waiting: OrderedDict[str, deque[anyio.Event]] = field(factory=OrderedDict)
+    """By token, the next one first; none is here without a request that waits."""
     _lock: Lock = field(factory=Lock)
 
     def enter_at_once(self) -> bool:
-        """Take the turn if nobody has it; may be called from any thread."""
+        """Take a turn if there is one; may be called from any thread."""
         with self._lock:
-            was_taken, self._is_taken = self._is_taken, True
-        return not was_taken
+            return self._take()
 
-    async def wait(self) -> None:
-        """Take the turn when it comes; raise the 503 if too many wait already, or if it takes too long."""
-        turn = anyio.Event()
-        self._join(turn)
+    async def wait(self, holder: str = "") -> None:
+        """Take a turn when it comes; raise the 503 if too many wait already, or if it takes too long."""
+        turn, holder = anyio.Event(), holder if self.by_token else ""
+        self._join(holder, turn)
         try:
             with anyio.fail_after(self.patience):
                 await turn.wait()
         except BaseException as error:
-            self._step_out(turn)
+            self._step_out(holder, turn)
             if isinstance(error, TimeoutError):
                 message = f"the request has waited {self.patience:g} seconds for the {self.what} before it"
                 raise busy(message) from error
@@ -97,25 +112,38 @@ class Line:
     def leave(self) -> None:
         """Give the turn to the next one."""
         with self._lock:
-            self._is_taken = bool(self._waiting)
-            if self._waiting:
-                self._waiting.popleft().set()
+            if not self._waiting:
+                self._taken -= 1
+                return
+            holder, turns = self._waiting.popitem(last=False)
+            turns.popleft().set()
+            if turns:
+                self._waiting[holder] = turns
 
-    def _join(self, turn: anyio.Event) -> None:
+    def _take(self) -> bool:
+        is_free = self._taken < self.at_once
+        self._taken += is_free
+        return is_free
+
+    def _join(self, holder: str, turn: anyio.Event) -> None:
         with self._lock:
-            if not self._is_taken:
-                self._is_taken = True
+            if self._take():
                 turn.set()
-            elif len(self._waiting) < self.most:
-                self._waiting.append(turn)
-            else:
+                return
+            turns = self._waiting.get(holder, deque())
+            if len(turns) >= self.most:
                 waiting = f"{self.most} {self.what} that wait for their turn"
                 raise busy(f"{self.who} has {waiting}, which is the limit")
+            turns.append(turn)
+            self._waiting[holder] = turns
 
-    def _step_out(self, turn: anyio.Event) -> None:
+    def _step_out(self, holder: str, turn: anyio.Event) -> None:
         with self._lock:
-            if turn in self._waiting:
-                self._waiting.remove(turn)
+            turns = self._waiting.get(holder, deque())
+            if turn in turns:
+                turns.remove(turn)
+                if not turns:
+                    del self._waiting[holder]
                 return
         self.leave()  # its turn came in the moment in which it gave up
 
@@ -123,11 +151,13 @@ class Line:
 class Door:
     """Lets requests in, one after the other or many beside each other, by a hub's limits."""
 
-    def __init__(self, limits: HubLimits, patience: float) -> None:
+    def __init__(self, limits: HubLimits, patience: float, threads: int = 1) -> None:
         self.limits: HubLimits = limits
         self.pace: Pace = Pace(limits)
         self._patience = patience
-        self._surveys = self._new_line("the hub", "surveys", patience + limits.survey_seconds)
+        self._at_once = max(1, threads // 2)
+        seconds = patience + limits.survey_seconds
+        self._surveys = Line(limits.line, seconds, "the hub", "surveys", by_token=False)
         self._places = Share(limits.under_way, "requests under way")
         self._bytes = Share(limits.held, "bytes of requests and answers")
         self._lines: WeakValueDictionary[tuple[str, str], Line] = WeakValueDictionary()
@@ -140,6 +170,13 @@ class Door:
         """Return where a push to ``space`` stands in line: behind those of its space."""
         return (self._line_of(space, "pushes", self._patience),)
 
+    def pull_lines(self, space: str) -> tuple[Line, ...]:
+        """Return where a pull of ``space`` stands in line: behind those of its space.
+
+        They have half of the threads, so that others find one. No more wait than there are places.
+        """
+        return (self._line_of(space, "pulls", self._patience, self.limits.under_way, self._at_once),)
+
     def survey_lines(self, space: str) -> tuple[Line, ...]:
         """Return where a survey of ``space`` stands in line: behind those of its space, then with all others.
 
@@ -147,15 +184,12 @@ class Door:
         """
         return self._line_of(space, "surveys", self._surveys.patience), self._surveys
 
-    def no_lines(self, _space: str) -> tuple[Line, ...]:
-        """Return that a request waits for no other."""
-        return ()
-
-    def _line_of(self, space: str, what: str, patience: float) -> Line:
-        return self._lines.setdefault((what, space), self._new_line("the space", what, patience))
-
-    def _new_line(self, who: str, what: str, patience: float) -> Line:
-        return Line(self.limits.line, patience, who, what)
+    def _line_of(self, space: str, what: str, patience: float, most: int = 0, at_once: int = 1) -> Line:
+        line = self._lines.get((what, space))
+        if line is None:
+            line = Line(most or self.limits.line, patience, "the space", what, at_once)
+            self._lines[what, space] = line
+        return line
 
 
 @define(eq=False)
@@ -169,16 +203,22 @@ class Visit:
     """Where it stands in line, one after the other."""
     rights: Rights = _NO_RIGHTS
     """What the request's token allows, once that is known."""
-    is_in: bool = False
-    """Whether its token is known and it has a place."""
+    is_known: bool = False
+    """Whether its token is known."""
+    _is_in: bool = False
+    """Whether it has a place."""
     _turns: int = 0
     """In how many of its lines its turn has come."""
     _held: int = 0
 
-    def let_in(self, rights: Rights) -> None:
+    def introduce(self, rights: Rights) -> None:
+        """Say what the request's token allows."""
+        self.rights, self.is_known = rights, True
+
+    def let_in(self) -> None:
         """Give it a place; raises the 503 if there is none. From any thread."""
-        self._places.take(self.space, 1)
-        self.rights, self.is_in = rights, True
+        self._places.take(self.space, self.rights.holder, 1)
+        self._is_in = True
 
     def step_up(self) -> bool:
         """Take the turn in every line; return False if one has yet to come. From any thread."""
@@ -191,7 +231,7 @@ class Visit:
     async def wait_for_turn(self) -> None:
         """Wait in the lines that are left; raises the 503 if one is long, or takes long."""
         while self._turns < len(self._lines):
-            await self._lines[self._turns].wait()
+            await self._lines[self._turns].wait(self.rights.holder)
             self._turns += 1
 
     def end_turn(self) -> None:
@@ -206,9 +246,9 @@ class Visit:
         From any thread.
         """
         if size > self._held:
-            self._bytes.take(self.space, size - self._held, self._held)
+            self._bytes.take(self.space, self.rights.holder, size - self._held, self._held)
         elif size < self._held:
-            self._bytes.give_back(self.space, self._held - size)
+            self._bytes.give_back(self.space, self.rights.holder, self._held - size)
         self._held = size
 
     def __enter__(self) -> Visit:
@@ -219,5 +259,5 @@ class Visit:
     ) -> None:
         self.end_turn()
         self.hold(0)
-        if self.is_in:
-            self._places.give_back(self.space, 1)
+        if self._is_in:
+            self._places.give_back(self.space, self.rights.holder, 1)

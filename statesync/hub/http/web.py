@@ -40,13 +40,13 @@ _Work = Callable[[str, bytes, Rights], bytes]
 def application(hub: Hub) -> Starlette:
     """Return the ASGI application that serves ``hub``; it runs on asyncio."""
     threads = anyio.CapacityLimiter(hub.connections)
-    door = Door(hub.limits, hub.patience)
+    door = Door(hub.limits, hub.patience, hub.connections)
     verb = partial(_Verb, hub, door, threads)
     open_routes = _OpenRoutes(hub)
     app = Starlette(
         routes=[
             Route("/v1/spaces/{space}/push", verb(Right.WRITE, "push", door.push_lines), methods=["POST"]),
-            Route("/v1/spaces/{space}/pull", verb(Right.READ, "pull", door.no_lines), methods=["POST"]),
+            Route("/v1/spaces/{space}/pull", verb(Right.READ, "pull", door.pull_lines), methods=["POST"]),
             Route(
                 "/v1/spaces/{space}/survey", verb(Right.READ, "survey", door.survey_lines), methods=["POST"]
             ),
@@ -98,7 +98,7 @@ class _Verb:
 
     async def _answered(self, request: Request, visit: Visit) -> Response:
         if not is_short(request):  # nobody without rights gets to send much
-            await run_sync(self._let_in, request, visit, limiter=self.threads)
+            await run_sync(self._introduce, request, visit, limiter=self.threads)
         body = await read_body(request, visit, self.door)
         answer = await run_sync(self._work_or_wait, request, body, visit, limiter=self.threads)
         if isinstance(answer, bytes):
@@ -107,13 +107,14 @@ class _Verb:
         visit.end_turn()
         return answer
 
-    def _let_in(self, request: Request, visit: Visit) -> None:
-        if not visit.is_in:
-            visit.let_in(self.hub.admit(visit.space, _token(request), self.right))
+    def _introduce(self, request: Request, visit: Visit) -> None:
+        if not visit.is_known:
+            visit.introduce(self.hub.admit(visit.space, _token(request), self.right))
 
     def _work_or_wait(self, request: Request, body: bytes, visit: Visit) -> Response | bytes:
         """Answer the request; return its unpacked body if its turn has yet to come."""
-        self._let_in(request, visit)
+        self._introduce(request, visit)
+        visit.let_in()
         coding = request.headers.get("content-encoding", "").strip().lower()
         plain = unpack(body, coding, self.hub.limits)
         _hold(plain, visit)

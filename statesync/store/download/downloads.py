@@ -74,7 +74,11 @@ class Downloads:
         download = self._staged()
         asked, page = download.request, download.page
         feeds = {
-            name: msgspec.structs.replace(feed, cursor=page.cursors[name])
+            name: msgspec.structs.replace(
+                feed,
+                cursor=page.cursors[name],
+                begun=cursors.begun_after(page, feed.cursor, feed.begun),
+            )
             for name, feed in asked.objects.items()
         }
         head = max(asked.head, page.head)

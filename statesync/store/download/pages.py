@@ -100,7 +100,7 @@ def apply(
     if moved:
         again = [name for name in moved if how.holds and positions[name].rereading is not None]
         older = quarantine.older_rows(connection, again)
-        cursors.move(connection, moved)
+        cursors.move(connection, [positions[name] for name in moved], page)
         bases.pass_over(connection, (Step(name, positions[name].position, at) for name, at in moved.items()))
         for row in older:
             bases.remember(connection, *row)

@@ -202,6 +202,14 @@ def _tell_missed_deletes(connection: sqlite3.Connection) -> None:
     connection.execute("UPDATE statesync_change SET shared = 2 WHERE batch IS NOT NULL")
 
 
+def _tell_when_a_read_began(connection: sqlite3.Connection) -> None:
+    """Let cursors say where the hub's head was when the read from the start began that is under way.
+
+    Of one that is under way already nobody knows it; the hub judges it as it did, or has it begun anew.
+    """
+    add_column(connection, "statesync_cursor", "begun", "INTEGER NOT NULL DEFAULT 0")
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     FORMAT_1,
     _FORMAT_2,
@@ -214,6 +222,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     _QUARANTINE,
     _park_what_is_refused,
     _tell_missed_deletes,
+    _tell_when_a_read_began,
 )
 FORMAT = len(MIGRATIONS)
 

@@ -50,6 +50,7 @@ def reread(device: Device, why: str) -> Device:
         seen=(),
         received=(),
         cursor=0,
+        begun=0,
         reread_from=max(device.cursor, device.reread_from),
         missed_from=device.cursor if device.rereading in (None, EVERYTHING) else device.missed_from,
         rereading=LOST_BY_HUB if device.rereading == LOST_BY_HUB else why,

@@ -111,11 +111,11 @@ class Device:
     ``positions`` is the last position that was given out in the outbox. ``payload`` is the staged upload,
     ``in_doubt`` that the hub may have applied it. ``rereading`` is why the feed is read from the start,
     ``reread_from`` the cursor before that, ``missed_from`` how far deletes of other records than the ``seen``
-    ones are known, whose keys were met since. ``ahead`` are the versions
-    of records that are here in another one than the cursor says: what came with the answer to an upload,
-    and the old rows of what is in quarantine. ``rules`` are those of the table, ``held`` is what does not fit
-    it. ``committed`` has the batches that the running session's journal shows as committed. ``looks`` counts
-    how often each object was described.
+    ones are known, whose keys were met since, ``begun`` the hub's head when it began, while a read from the
+    start, the first one too, goes on. ``ahead`` are the versions of records that are here in another one than
+    the cursor says: what came with the answer to an upload, and the old rows of what is in quarantine.
+    ``rules`` are those of the table, ``held`` is what does not fit it. ``committed`` has the batches that the
+    running session's journal shows as committed. ``looks`` counts how often each object was described.
 
     For the promises alone: ``typed`` is what the user entered, ``received`` what came from the feed.
     """
@@ -130,6 +130,7 @@ class Device:
     rereading: str | None = None
     reread_from: int = 0
     missed_from: int = 0
+    begun: int = 0
     seen: tuple[str, ...] = ()
     ahead: tuple[tuple[str, int], ...] = ()
     rows: Rows = ()

@@ -37,7 +37,7 @@ class Fetched:
 
 def request(device: Device) -> Pull:
     """Return the request for the next page."""
-    feed = Feed(OBJECT, device.cursor, own=device.rereading is not None)
+    feed = Feed(OBJECT, device.cursor, own=device.rereading is not None, begun=device.begun)
     return Pull(device.client, device.number, device.hub, device.epoch, (feed,), PAGE_SIZE, device.head)
 
 
@@ -45,7 +45,10 @@ def request_ahead(fetched: Fetched) -> Pull:
     """Return what ``request`` will return once the page that has come is stored."""
     asked, page = fetched.request, fetched.page
     reached = dict(page.cursors)
-    feeds = tuple(evolve(feed, cursor=reached[feed.object]) for feed in asked.feeds)
+    feeds = tuple(
+        evolve(feed, cursor=reached[feed.object], begun=_begun_after(page, feed.cursor, feed.begun))
+        for feed in asked.feeds
+    )
     head = max(asked.head, page.head)
     return evolve(asked, hub=page.hub, epoch=page.epoch, feeds=feeds, head=head)
 
@@ -68,7 +71,9 @@ def store(device: Device, page: Page, *, holds: bool = True) -> tuple[Device, Ta
     held = len(still - waiting)
     if rereads and not page.more:
         device = _finish_reread(device)
-    device = quarantine.keep_bases(evolve(_pass_over(device, cursor), cursor=cursor), misfits, known)
+    begun = _begun_after(page, device.cursor, device.begun) if cursor != device.cursor else device.begun
+    device = evolve(_pass_over(device, cursor), cursor=cursor, begun=begun)
+    device = quarantine.keep_bases(device, misfits, known)
     fitted = 0
     if holds and not page.more:
         device, fitted = quarantine.try_again(device)
@@ -77,6 +82,13 @@ def store(device: Device, page: Page, *, holds: bool = True) -> tuple[Device, Ta
     got = tuple((entry.key, entry.version) for entry in page.entries)
     device = evolve(device, received=(*device.received, *got), committed=(*device.committed, tally))
     return device, tally
+
+
+def _begun_after(page: Page, cursor: int, begun: int) -> int:
+    """Return the head at which the read from the start began that goes on after a page from ``cursor``."""
+    if not page.more:
+        return 0
+    return begun if cursor else page.head
 
 
 def _left_aside(device: Device, page: Page) -> tuple[Device, list[Entry]]:

@@ -82,10 +82,10 @@ class Hub:
     """One space. ``purged_through`` is the version of the newest tombstone that was forgotten.
 
     ``epochs`` counts the epochs that were ever begun: a restored backup does not know of the later ones, but
-    gives out no epoch twice. ``first_reads`` has (client, object, ``purged_through`` when it began to read).
-    ``takes`` are the objects that records may belong to (None: any), ``most`` the bytes of a record's JSON,
-    ``carries`` the bytes of records after which an answer carries no more of them: a page, or verdicts.
-    ``paces`` says that there is a pause between two epochs, ``pauses`` that it is not over.
+    gives out no epoch twice. ``takes`` are the objects that records may belong to (None: any), ``most`` the
+    bytes of a record's JSON, ``carries`` the bytes of records after which an answer carries no more of them:
+    a page, or verdicts. ``paces`` says that there is a pause between two epochs, ``pauses`` that it is not
+    over. ``few`` is how many records any page may look at, and ``looks`` for each that it may have.
     """
 
     id: str = "hub"
@@ -95,12 +95,13 @@ class Hub:
     purged_through: int = 0
     records: tuple[Record, ...] = ()
     receipts: tuple[Receipt, ...] = ()
-    first_reads: tuple[tuple[str, str, int], ...] = ()
     takes: tuple[str, ...] | None = None
     most: int = 1 << 20
     paces: bool = False
     pauses: bool = False
     carries: int = 8 << 20
+    few: int = 1000
+    looks: int = 10
 
     def find(self, name: str, key: str) -> Record | None:
         """Return a record or its tombstone."""
@@ -252,31 +253,39 @@ def pull(hub: Hub, request: Pull, *, may_write: bool = True) -> tuple[Hub, Page 
         return hub, refusal
     if _has_missed_deletes(hub, request, last):
         return hub, Refusal(HORIZON_PASSED)
-    page = _page(hub, request, last)
-    return _with_first_reads(hub, request, page), page
+    return hub, _page(hub, request, last)
 
 
 def _has_missed_deletes(hub: Hub, request: Pull, last: int) -> bool:
-    """Tell whether a delete that follows one of the cursors is forgotten.
+    """Tell whether a delete may be forgotten of a record that the device has.
 
-    A first read that began after the last purge has missed none. What a device uploaded before it read
-    anything may have been deleted since.
+    A read from the start has missed none of those that were made before it began. A device that does not say
+    where that was has read its own writes, too, and was told a head since. What a device uploaded before it
+    read anything may have been deleted since.
     """
     if not hub.purged_through or all(feed.cursor >= hub.head for feed in request.feeds):
         return False
     if last and any(feed.cursor == 0 and not feed.own for feed in request.feeds):
         return True
-    below = [feed.object for feed in request.feeds if 0 < feed.cursor < hub.purged_through]
-    return any((request.client, name, hub.purged_through) not in hub.first_reads for name in below)
+    for feed in request.feeds:
+        unsaid = request.head if feed.own else 0
+        if feed.cursor and max(feed.cursor, feed.begun or unsaid) < hub.purged_through:
+            return True
+    return False
 
 
 def _page(hub: Hub, request: Pull, last: int) -> Page:
     feeds = {feed.object: feed for feed in request.feeds}
-    rows = [each for each in hub.records if each.object in feeds and _is_wanted(each, request, feeds, last)]
-    rows.sort(key=lambda each: each.version)
+    there = sorted((each for each in hub.records if _follows(each, feeds)), key=lambda each: each.version)
+    most = max(hub.few, hub.looks * request.limit)
+    seen = there[:most]
+    rows = [each for each in seen if _is_wanted(each, request, feeds, last)]
     taken = _as_many_as_fit(rows, request.limit or len(rows), hub.carries)
-    more, rows = taken < len(rows), rows[:taken]
-    reached = rows[-1].version if more else hub.head
+    if taken < len(rows):
+        rows = rows[:taken]
+        reached = rows[-1].version
+    else:
+        reached = seen[-1].version if len(seen) == most else hub.head
     entries = [_entry(each, feeds[each.object], last) for each in rows]
     return Page(
         hub.id,
@@ -284,7 +293,7 @@ def _page(hub: Hub, request: Pull, last: int) -> Page:
         hub.head,
         tuple(entry for entry in entries if entry is not None),
         tuple((feed.object, max(feed.cursor, reached)) for feed in request.feeds),
-        more,
+        reached < hub.head,
     )
 
 
@@ -293,9 +302,13 @@ def _as_many_as_fit(rows: list[Record], limit: int, most: int) -> int:
     return sum(before < most for before in [0, *accumulate(sizes)][: len(sizes)])
 
 
+def _follows(record: Record, feeds: dict[str, Feed]) -> bool:
+    return record.object in feeds and record.version > feeds[record.object].cursor
+
+
 def _is_wanted(record: Record, request: Pull, feeds: dict[str, Feed], last: int) -> bool:
     feed = feeds[record.object]
-    if record.version <= feed.cursor or (record.writer == request.client and not feed.own):
+    if record.writer == request.client and not feed.own:
         return False
     return record.data is not None or not _has_nothing(feed, last)
 
@@ -315,18 +328,3 @@ def _entry(record: Record, feed: Feed, last: int) -> Entry | None:
 def _matches(data: Fields, feed: Feed) -> bool:
     known = dict(data)
     return all(known.get(name) in values for name, values in feed.filter or ())
-
-
-def _with_first_reads(hub: Hub, request: Pull, page: Page) -> Hub:
-    """Remember the first reads that this page leaves below what was purged."""
-    reached = dict(page.cursors)
-    begun = {
-        (request.client, feed.object)
-        for feed in request.feeds
-        if feed.cursor == 0 and 0 < reached[feed.object] < hub.purged_through
-    }
-    if not begun:
-        return hub
-    others = tuple(each for each in hub.first_reads if each[:2] not in begun)
-    noted = tuple((*each, hub.purged_through) for each in sorted(begun))
-    return evolve(hub, first_reads=(*others, *noted))

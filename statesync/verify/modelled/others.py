@@ -122,6 +122,7 @@ def _without_hub(device: Device) -> Device:
         rereading=None,
         reread_from=0,
         missed_from=0,
+        begun=0,
         seen=(),
         received=(),
         ahead=(),

@@ -85,12 +85,16 @@ class PushAnswer:
 
 @frozen(slots=False, cache_hash=True)
 class Feed:
-    """How one object is to be read; ``filter`` has the values that each of its fields may have."""
+    """How one object is to be read; ``filter`` has the values that each of its fields may have.
+
+    ``begun`` is the head of the page that began a read from the start, while that is not at its end; else 0.
+    """
 
     object: str
     cursor: int
     own: bool = False
     filter: tuple[tuple[str, tuple[Scalar, ...]], ...] | None = None
+    begun: int = 0
 
 
 @frozen(slots=False, cache_hash=True)

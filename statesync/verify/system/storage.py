@@ -47,7 +47,8 @@ def looks_as_known(device: Device, talk: Talk) -> bool:
 
 def asked_from(device: Device) -> Asked:
     """Return who the device is, and how far its object is read."""
-    return Asked(device.client, (device.cursor, device.rereading, device.reread_from, device.missed_from))
+    read = (device.cursor, device.rereading, device.reread_from, device.missed_from, device.begun)
+    return Asked(device.client, read)
 
 
 def commit(device: Device, talk: Talk, effects: tuple[Effect, ...]) -> tuple[Device, Committed]:

@@ -45,7 +45,7 @@ class Asked:
     """Who the device was, and how far its object was read, when it asked for something."""
 
     client: str
-    place: tuple[int, str | None, int, int]
+    place: tuple[int, str | None, int, int, int]
 
 
 @frozen(slots=False, cache_hash=True)

@@ -234,6 +234,8 @@ class _Maker:
         feed = {"cursor": self.rarely(self.version(), ODD_NUMBERS, 0.02), "own": self.random.random() < 0.5}
         if self.random.random() < 0.4:
             feed["filter"] = self.filter()
+        if self.random.random() < 0.3:
+            feed["begun"] = self.rarely(self.version(), ODD_NUMBERS, 0.02)
         return self.rarely(feed, [None, [], 1, {}], 0.01)
 
     def filter(self) -> object:

@@ -49,7 +49,6 @@ DUMPS = [
     "SELECT hub, epoch, head, horizon FROM space WHERE space = ?",
     "SELECT object, key, version, writer, deleted, data FROM record WHERE space = ? ORDER BY version",
     "SELECT client, number, batch, answer FROM receipt WHERE space = ?",
-    "SELECT client, object, horizon FROM reader WHERE space = ?",
     "SELECT head FROM mark WHERE space = ?",
 ]
 DEFECTS = (

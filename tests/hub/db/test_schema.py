@@ -16,19 +16,17 @@ from statesync.hub import (
     create_token,
     list_tokens,
     prepare,
-    pull,
     revoke_token,
 )
 from statesync.hub.db import postgres, schema
 from statesync.hub.db.database import Database
+from statesync.hub.db.feeds import Wanted, count_query, feed_query
 from statesync.hub.db.opening import open_database
 from statesync.hub.errors import BadDatabase, CannotDistribute
-from statesync.hub.spaces import ClientState
-from statesync.wire import Feed
 
 from ..devices import Device, delete, upsert
 
-TABLES = ["space", "record", "receipt", "reader", "token", "mark"]
+TABLES = ["space", "record", "receipt", "token", "mark"]
 
 
 @pytest.mark.parametrize(
@@ -144,7 +142,7 @@ def test_every_statement_names_the_space(new_database: Callable[[], str], device
         hub.push("one", json.dumps(device.push_document(*changes, **more)).encode())
 
     def pull(cursor: int, **more: Any) -> None:
-        objects = {name: {"cursor": cursor} for name in ("Airport", "Country")}
+        objects = {name: {"cursor": cursor, "begun": 4} for name in ("Airport", "Country")}
         document = device.pull_document(objects, 1, client="reader", **more)
         hub.pull("one", json.dumps(document).encode())
 
@@ -167,6 +165,24 @@ def test_every_statement_names_the_space(new_database: Callable[[], str], device
     touching = [statement for statement in seen if re.search(rf"\b({'|'.join(TABLES)})\b", statement)]
     assert len(touching) > 20
     assert [statement for statement in touching if not names_the_space(statement)] == []
+
+
+def test_a_pull_of_a_known_space_only_reads(new_database: Callable[[], str], device: Device) -> None:
+    """Also one that begins to read below what was purged, of objects that nobody knows, in any name."""
+    hub = Hub(new_database(), connections=1)
+    for changes in ([upsert("a", {}), upsert("b", {}), upsert("c", {})], [delete("a")]):
+        hub.push("one", json.dumps(device.push_document(*changes)).encode())
+        device.number += 1
+    assert hub.purge("one", 4) == 1
+    seen: list[str] = []
+    statements_of(hub.database, seen)
+    objects = {name: {"cursor": 0} for name in ("Airport", "Country")}
+    for client in ("ann", "bob"):
+        hub.pull("one", json.dumps(device.pull_document(objects, 1, client=client, number=0)).encode())
+    hub.close()
+    assert any("record" in statement for statement in seen)
+    writes = re.compile(r"\b(INSERT|UPDATE|DELETE|IMMEDIATE)\b")
+    assert [statement for statement in seen if writes.search(statement)] == []
 
 
 @pytest.mark.parametrize(
@@ -208,13 +224,15 @@ def filled(hub: Hub, device: Device) -> Hub:
 
 
 def test_a_page_is_read_in_the_order_of_its_index(filled: Hub) -> None:
-    wanted = {"Airport": Feed(0), "Country": Feed(5, own=True)}
-    state = ClientState("hub", "epoch", 3000, 0, 0, 0, None, None)
-    feeds = [pull.feed_query("one", "client", name, feed, state) for name, feed in wanted.items()]
-    sql, parameters = filled.database.dialect.merged(feeds, 11)
-    plan = plan_of(filled, sql.replace("?", filled.database.pool.param), parameters)
-    assert plan.count("record_feed") == 2
-    assert not re.search(r"Sort  |TEMP B-TREE|SCAN record\b|Seq Scan", plan), plan
+    wanted = [Wanted("Airport", 0, "client", but_deletes=True), Wanted("Country", 5)]
+    for queries in (
+        [feed_query("one", each, 3000) for each in wanted],
+        [count_query("one", each, 3000) for each in wanted],
+    ):
+        sql, parameters = filled.database.dialect.merged(queries, 11)
+        plan = plan_of(filled, sql.replace("?", filled.database.pool.param), parameters)
+        assert plan.count("record_feed") == 2
+        assert not re.search(r"Sort  |TEMP B-TREE|SCAN record\b|Seq Scan", plan), plan
 
 
 def test_postgres_finds_records_by_their_key(postgres_hub: Hub, device: Device) -> None:

@@ -69,6 +69,13 @@ def known(service: Service, space: str) -> Device:
     return device
 
 
+def reading(service: Service, space: str) -> Device:
+    """A device with a token of its own that may only read."""
+    device = service.device(space)
+    device.token = create_token(service.hub.database, space, {"*": frozenset({Right.READ})})
+    return device
+
+
 def chunk(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
 
@@ -209,6 +216,71 @@ def test_a_push_waits_in_the_line_of_its_space_for_no_longer_than_the_hub_s_pati
             assert [answer.result() for answer in refused] == [(503, "busy")] * 2
         assert {answer.result(PATIENCE) for answer in answers} <= {(503, "busy"), (200, "")}
         service.device("acme").push()
+
+
+@contextmanager
+def half_sent(service: Service, device: Device, count: int, sent: int = 100) -> Iterator[None]:
+    """So many pulls of a device, of each of which so many bytes of a large body have come."""
+    with wires(service.address, count) as some:
+        for wire in some:
+            token = f"Authorization: Bearer {device.token}"
+            wire.ask(f"/v1/spaces/{device.space}/pull", LARGE, token, body=b" " * sent)
+        yield
+
+
+def test_half_sent_bodies_of_who_may_only_read_stop_no_writer_of_their_space(
+    new_database: Callable[[], str],
+) -> None:
+    with served(new_database(), is_open=False, under_way=8) as service:
+        writer, readers = known(service, "acme"), [reading(service, "acme") for _ in range(2)]
+        writer.push(upsert("a", {}))
+        with ExitStack() as stack:
+            for reader in readers:
+                stack.enter_context(half_sent(service, reader, 6))
+            for key in "bcde":
+                assert writer.push(upsert(key, {}))[0]["status"] == "accepted"
+            assert len(readers[0].pull({"Airport": {"cursor": 0}})["changes"]) == 5
+
+
+def test_the_bytes_of_half_sent_bodies_are_those_of_their_token(new_database: Callable[[], str]) -> None:
+    size = 1 << 20
+    with served(new_database(), is_open=False, held=8 * size) as service:
+        writer, reader = known(service, "acme"), reading(service, "acme")
+        writer.push(upsert("a", {}))
+        with half_sent(service, reader, 8, sent=size - 1):
+            wait_for(lambda: taken(service, reader) == (503, "busy"), "more was held than a token may have")
+            text = "x" * (size - 1000)
+            assert writer.push(upsert("b", {"text": text}))[0]["status"] == "accepted"
+            assert len(writer.pull({"Airport": {"cursor": 1, "own": True}})["changes"]) == 1
+
+
+def taken(service: Service, device: Device) -> tuple[int, str]:
+    """Send the half of one more body; return what is said to that, (0, "") if nothing is."""
+    with wires(service.address) as [wire]:
+        token, body = f"Authorization: Bearer {device.token}", b" " * ((1 << 20) - 1)
+        wire.ask(f"/v1/spaces/{device.space}/pull", LARGE, token, body=body)
+        wire.link.settimeout(0.2)
+        try:
+            return wire.outcome()
+        except TimeoutError:
+            return 0, ""
+
+
+def test_a_token_has_half_of_the_places_of_its_space(new_database: Callable[[], str]) -> None:
+    with served(new_database(), is_open=False, under_way=8) as service:
+        writer, reader = known(service, "acme"), reading(service, "acme")
+        changes = [upsert(f"{n}", {"text": "x" * (1 << 19)}) for n in range(8)]
+        writer.push(*changes)
+        pull = json.dumps(reader.pull_document({"Airport": {"cursor": 0}})).encode()
+        token = f"Authorization: Bearer {reader.token}"
+        with wires(service.address, 6, buffer=4096) as unread:
+            for wire in unread:
+                wire.ask("/v1/spaces/acme/pull", f"Content-Length: {len(pull)}", token, body=pull)
+            assert [wire.status() for wire in unread].count(200) == 2
+            assert writer.push(upsert("b", {}))[0]["status"] == "accepted"
+            assert reader.send("pull", reader.pull_document({}))[0] == 503
+            other = known(service, "other")
+            other.pull({})
 
 
 # -- answers that nobody reads -----------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Surveys stand in line: one is worked on at a time, spaces take turns, and nobody else waits for them."""
+"""Requests stand in line: spaces and tokens take turns, and nobody waits for the many requests of others."""
 
 from __future__ import annotations
 
@@ -68,18 +68,26 @@ def test_nobody_waits_for_surveys_for_long() -> None:
 
 
 class Held(Hub):
-    """A hub whose surveys take until they are let go."""
+    """A hub whose surveys, and whose pulls of the space "busy", take until they are let go."""
 
     inside = 0
     most = 0
     let_go: threading.Event
 
     def survey(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS) -> bytes:
+        self.wait()
+        return super().survey(space, body, rights)
+
+    def pull(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS) -> bytes:
+        if space == "busy":
+            self.wait()
+        return super().pull(space, body, rights)
+
+    def wait(self) -> None:
         self.inside += 1
         self.most = max(self.most, self.inside)
         assert self.let_go.wait(30)
         self.inside -= 1
-        return super().survey(space, body, rights)
 
 
 @pytest.mark.timeout(60)
@@ -106,3 +114,60 @@ def test_no_other_request_waits_for_surveys(new_database: Callable[[], str]) -> 
         answers = [future.result() for future in asked]
     assert [answer["tallies"][0]["count"] for _, answer in answers] == [2] * 8
     assert hub.most == 1
+
+
+def test_the_tokens_of_a_space_take_turns_and_each_has_its_own_who_wait() -> None:
+    worked: list[str] = []
+    heard: list[str] = []
+    door = Door(HubLimits(line=2), 30.0)
+
+    async def push(holder: str) -> None:
+        try:
+            with door.visit("acme", door.push_lines("acme")) as visit:
+                visit.introduce(Rights({}, holder))
+                if not visit.step_up():
+                    await visit.wait_for_turn()
+                worked.append(holder)
+                await anyio.sleep(0.02)
+        except Refused as error:
+            heard.append(f"{holder}: {error.problem.message}")
+
+    async def crowd() -> None:
+        async with anyio.create_task_group() as tasks:
+            for holder in "aaaabbc":
+                tasks.start_soon(push, holder)
+
+    anyio.run(crowd)
+    assert worked == list("aabcab")
+    assert heard == ["a: the space has 2 pushes that wait for their turn, which is the limit; try again"]
+
+
+@pytest.mark.parametrize(("connections", "at_once"), [(1, 1), (2, 1), (8, 4)])
+def test_the_pulls_of_a_space_have_half_of_the_threads(connections: int, at_once: int) -> None:
+    door = Door(HubLimits(), 30.0, connections)
+    visits = [door.visit("acme", door.pull_lines("acme")) for _ in range(9)]
+    assert [visit.step_up() for visit in visits].count(True) == at_once
+    assert door.visit("other", door.pull_lines("other")).step_up()
+
+
+@pytest.mark.timeout(60)
+def test_nobody_waits_for_the_pulls_of_another_space(new_database: Callable[[], str]) -> None:
+    url = new_database()
+    with (
+        closing(Held(url, without_tokens=True, connections=4)) as hub,
+        serving(hub) as address,
+        Service(address, hub, url) as service,
+        ThreadPoolExecutor(20) as pool,
+    ):
+        hub.let_go = threading.Event()
+        devices = [service.device("busy") for _ in range(20)]
+        asked = [pool.submit(device.send, "pull", device.pull_document({})) for device in devices]
+        wait_for(lambda: hub.inside == 2, "no pull came")
+        other = service.device("other")
+        for key in "abc":
+            other.push(upsert(key, {}))
+        assert len(other.pull({"Airport": {"cursor": 0, "own": True}})["changes"]) == 3
+        service.device("busy").push(upsert("a", {}))
+        hub.let_go.set()
+        assert [future.result()[0] for future in asked] == [200] * 20
+    assert hub.most == 2

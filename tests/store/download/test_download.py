@@ -24,8 +24,18 @@ from peewee import (
 from rig.device import Device, store_at
 from rig.gate import PATIENCE, Gate, gate_before, pass_on, refuse
 
-from statesync import HttpRemote, Store, SyncCancelled, SyncOptions, UnknownObject, WrongHub
+from statesync import (
+    HttpRemote,
+    Phase,
+    Store,
+    SyncCancelled,
+    SyncOptions,
+    SyncType,
+    UnknownObject,
+    WrongHub,
+)
 from statesync.hub import Hub, prepare, serving
+from statesync.hub.db import feeds
 
 KEY = "k00000"
 
@@ -78,6 +88,24 @@ def test_pages_have_the_size_that_the_options_ask_for(
     assert here.rows() == there.rows()
     assert gate.verbs() == ["pull"] * pulls
     assert sum(batch.records for batch in result.stats.batches) == 7
+
+
+@pytest.mark.usefixtures("shared")
+def test_a_device_goes_on_over_pages_that_are_empty(
+    here: Device, there: Device, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub looks at three records for a page, and all but the last are the device's own."""
+    monkeypatch.setattr(feeds, "FEW", 3)
+    monkeypatch.setattr(feeds, "LOOKS", 1)
+    here.add(12, first=20)
+    here.sync(sync_type=SyncType.UPLOAD_ONLY)
+    there.add(1, first=90)
+    there.sync()
+    before = len(gate.seen)
+    result = here.sync(download_batch_size=3)
+    assert (result.phase, result.stats.downloaded) == (Phase.DONE, 1)
+    assert here.rows() == there.rows()
+    assert gate.verbs()[before:] == ["pull"] * 5
 
 
 def test_a_batch_size_of_zero_leaves_the_size_to_the_hub(here: Device, there: Device, gate: Gate) -> None:

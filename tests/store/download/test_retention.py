@@ -5,8 +5,10 @@ What such a device must see: what was deleted is gone, what waits is kept, nothi
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -170,6 +172,97 @@ def test_a_second_read_that_is_cancelled_goes_on_where_it_stopped(away: tuple[De
     assert session.cancelled()
     assert 0 < len(device.rows()) <= 10
     device.sync()
+    assert device.rows() == home.rows()
+
+
+def put_back(world: World, name: str, backup: Path) -> Device:
+    """Put a device's file back from a backup."""
+    world.devices.pop(name).store.close()
+    path = world.folder / f"{name}.db"
+    for companion in ("-wal", "-shm"):
+        path.with_name(path.name + companion).unlink(missing_ok=True)
+    shutil.copy(backup, path)
+    return world.device(name)
+
+
+def back_up(device: Device, path: Path) -> Path:
+    with (
+        closing(sqlite3.connect(path)) as backup,
+        closing(sqlite3.connect(device.store.database.database)) as file,
+    ):
+        file.backup(backup)
+    return path
+
+
+def check_that_nothing_comes_back(home: Device, device: Device) -> None:
+    assert device.sync().phase is Phase.DONE
+    assert reads_again(device)
+    assert device.rows() == home.rows()
+    device.edit("k00005", name="edited since")
+    device.sync()
+    home.sync()
+    assert device.rows() == home.rows()
+    assert home.keys() == [f"k{number:05}" for number in (0, 1, 4, 5, 6, 7, 8, 9)]
+
+
+def test_a_backup_that_is_put_back_after_its_device_read_again_brings_nothing_back(
+    world: World, away: tuple[Device, Device]
+) -> None:
+    home, device = away
+    backup = back_up(device, world.folder / "backup.db")
+    device.sync(download_batch_size=3)
+    assert device.rows() == home.rows()
+    check_that_nothing_comes_back(home, put_back(world, "away", backup))
+
+
+def stop_after(device: Device, pages: int) -> None:
+    """Read so many pages of three records, and no more."""
+    scope = device.scope
+
+    def cancel(event: Progress) -> None:
+        if (event.batch, event.state) == (pages, State.ENDED):
+            scope.cancel_sync()
+
+    session = scope.start_sync(SyncOptions(download_batch_size=3), on_progress=cancel)
+    session.wait(30)
+    assert session.cancelled()
+
+
+def test_a_backup_from_amid_a_first_read_brings_nothing_back(world: World) -> None:
+    """What was deleted and forgotten after that read began, the file cannot have heard of."""
+    home, device = world.device("home"), world.device("away")
+    home.add(10)
+    home.sync()
+    delete_something(home, "x")
+    stop_after(device, 2)
+    assert {"k00002", "k00003"} <= set(device.rows())
+    backup = back_up(device, world.folder / "backup.db")
+    for key in ("k00002", "k00003"):
+        home.delete(key)
+    home.sync()
+    world.calendar.pass_days(100)
+    delete_something(home, "y")
+    device.sync(download_batch_size=3)
+    assert device.rows() == home.rows()
+    check_that_nothing_comes_back(home, put_back(world, "away", backup))
+
+
+def test_a_first_read_that_stops_below_the_horizon_goes_on_where_it_stopped(world: World) -> None:
+    """Also when what was deleted before it began is forgotten meanwhile."""
+    home, device = world.device("home"), world.device("new")
+    home.add(10)
+    home.sync()
+    delete_something(home, "x")
+    world.calendar.pass_days(60)
+    delete_something(home, "y")
+    world.calendar.pass_days(40)
+    delete_something(home, "z")  # now that of x is forgotten
+    stop_after(device, 1)
+    assert len(device.rows()) == 3
+    world.calendar.pass_days(60)
+    delete_something(home, "v")  # and now that of y
+    assert device.sync(download_batch_size=3).stats.downloaded == 7 + 2  # and two deletes
+    assert not reads_again(device)
     assert device.rows() == home.rows()
 
 
