@@ -32,9 +32,8 @@ _Selector: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", sel
 
 # Every statement of the hub walks along an index in its order. Before a table has statistics the planner may
 # choose another index and a sort instead, and read a whole object for each key. So it gets no choice.
-_ALWAYS_BY_INDEX = " ".join(
-    f"-c enable_{way}=off" for way in ("seqscan", "bitmapscan", "sort", "hashjoin", "mergejoin")
-)
+DETOURS = ("seqscan", "bitmapscan", "sort", "hashjoin", "mergejoin")
+_ALWAYS_BY_INDEX = " ".join(f"-c enable_{way}=off" for way in DETOURS)
 
 _ANY_LENGTH = 1 << 30
 """Bytes: PostgreSQL holds no longer text."""
@@ -52,11 +51,13 @@ CROSS JOIN LATERAL (
     ORDER BY key LIMIT 1
 ) AS found WHERE found.key = wanted.key
 """
+# The space comes from its own row, so that a distributed database sees one machine in it, and one commit.
 _WRITE = """
 INSERT INTO record (space, object, key, version, writer, deleted, data)
-SELECT %s, new.object, new.key, new.version, %s, new.deleted, new.data
-FROM unnest(%b::text[], %b::text[], %b::bigint[], %b::boolean[], %b::text[])
+SELECT space.space, new.object, new.key, new.version, %s::text, new.deleted, new.data
+FROM space CROSS JOIN unnest(%b::text[], %b::text[], %b::bigint[], %b::boolean[], %b::text[])
     AS new (object, key, version, deleted, data)
+WHERE space.space = %s
 ON CONFLICT (space, object, key) DO UPDATE SET
     version = excluded.version, writer = excluded.writer, deleted = excluded.deleted, data = excluded.data
 """
@@ -165,7 +166,7 @@ class PostgresDialect:
         for part in _parts(records):
             rows = ((each.object, each.key, each.version, each.deleted, each.text) for each in part)
             columns = [list(column) for column in zip(*rows, strict=True)]
-            pool.execute_sql(_WRITE, (space, writer, *columns))
+            pool.execute_sql(_WRITE, (writer, *columns, space))
 
     def merged(self, feeds: Sequence[Statement], limit: int) -> Statement:
         """Limit each feed by itself, so that the planner reads it in its order and stops."""

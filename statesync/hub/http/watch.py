@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import uvicorn
@@ -16,6 +17,7 @@ from attrs import define
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from statesync.hub.http.bodies import SHORT
+from statesync.hub.http.crowd import BACKLOG, Crowd, TurnedAway, room_for
 from statesync.hub.limits import HubLimits
 
 _LOOKS = 4
@@ -30,8 +32,15 @@ class WatchedConfig(uvicorn.Config):
     """uvicorn's configuration, with a hub's limits for its connections."""
 
     def __init__(self, app: Any, limits: HubLimits, **options: Any) -> None:
-        super().__init__(app, http=Watched, **options)
+        super().__init__(app, http=Watched, backlog=BACKLOG, **options)
         self.limits: HubLimits = limits
+        self.crowd: Crowd = Crowd(room_for(limits.sockets))
+
+
+@cache
+def _usual_crowd() -> Crowd:
+    """Return the crowd of a server that was started without a hub's limits."""
+    return Crowd(room_for(HubLimits().sockets))
 
 
 @define(eq=False)
@@ -67,6 +76,9 @@ class Watched(asyncio.Protocol):
     def __init__(self, config: uvicorn.Config, **more: Any) -> None:
         limits = config.limits if isinstance(config, WatchedConfig) else HubLimits()
         self._inner = _protocol(config=config, **more)
+        self._connections: set[Any] = more["server_state"].connections
+        self._crowd = config.crowd if isinstance(config, WatchedConfig) else _usual_crowd()
+        self._is_turned_away = False
         self._coming = _Stretch(limits.head_seconds, limits.pace)
         self._going = _Stretch(limits.stall_seconds, limits.pace)
         self._most: int = limits.body + SHORT
@@ -75,10 +87,14 @@ class Watched(asyncio.Protocol):
         self._outside = 0
         self._stop: object | None = None
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to look."""
+    def connection_made(self, transport: Any) -> None:
+        """Begin to look; turn away who is one too many."""
         self._transport: Any = transport
         self._loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        if self._crowd.is_full(self._connections):
+            self._inner, self._is_turned_away = TurnedAway(self._connections, self._crowd.refusal()), True
+            if self._crowd.is_overrun(self._connections):
+                self._transport.abort()
         self._inner.connection_made(transport)
         self._look()
 
@@ -88,7 +104,8 @@ class Watched(asyncio.Protocol):
         self._received += len(data)
         self._inner.data_received(data)
         cycle = self._inner.cycle
-        if cycle is not before or not (cycle is None or cycle.response_complete):
+        is_served = not (cycle is None or cycle.response_complete)
+        if cycle is not before or is_served or self._is_turned_away:
             self._outside = 0
             return
         self._outside += len(data)

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from statesync.hub.access.rights import Right, Rights
 from statesync.hub.errors import Refused, outcome_unknown, refused
-from statesync.hub.http.answers import Answer
+from statesync.hub.http.answers import Answer, retry_headers
 from statesync.hub.http.bodies import SHORT, is_short, misframed, read_body
 from statesync.hub.http.compression import best_coding, pack, unpack
 from statesync.hub.http.openapi import document
@@ -217,9 +217,7 @@ def _json(body: bytes, status: int = 200, headers: dict[str, str] | None = None)
 
 
 def _refusal(error: Refused, headers: dict[str, str] | None = None) -> Response:
-    headers = dict(headers or {})
-    if error.retry_after is not None:
-        headers["Retry-After"] = f"{error.retry_after:g}"
+    headers = {**(headers or {}), **retry_headers(error)}
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return _json(msgspec.json.encode(Refusal(error.problem)), error.status, headers)
