@@ -11,6 +11,7 @@ from statesync.hub import epochs, pull, push, requests, retention, spaces, surve
 from statesync.hub.access import tokens
 from statesync.hub.access.rates import Rates, cost_of_body, cost_of_work
 from statesync.hub.access.rights import ALL_RIGHTS, Right, Rights
+from statesync.hub.access.tokens import Admitted
 from statesync.hub.db.database import Database, defects_as_refusals, failures_as_refusals
 from statesync.hub.db.opening import open_ready
 from statesync.hub.errors import Refused, nothing_here, refused
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from statesync.hub.access.identity import Issuer
 
 _Outcome = TypeVar("_Outcome")
+_Found = TypeVar("_Found")
 
 _READY_SECONDS = 1.0
 """Seconds for which it holds that the database could be written."""
@@ -63,12 +65,14 @@ class Hub:
         self._objects = None if objects is None else frozenset(objects)
         self.database: Database = open_ready(url, connections=connections, patience=patience)
 
-    def admit(self, space: str, token: str | None, right: Right) -> Rights:
+    def admit(self, space: str, token: str | None, right: Right, client: str | None = None) -> Rights:
         """Return what ``token`` allows in ``space``, and count the request for its rate.
 
-        Raises ``Refused``: 401 for no good token, 403 without ``right``, 429 for too many requests.
+        Where ``client`` stands is read in the same statement. So what is returned is for one request of that
+        client, which is made at once. Raises ``Refused``: 401 for no good token, 403 without ``right``, 429
+        for too many requests.
         """
-        rights = ALL_RIGHTS if self._without_tokens else self._identify(space, token)
+        rights = ALL_RIGHTS if self._without_tokens else self._identify(space, token, client)
         rights.require_somewhere(right)
         spaces.check_name(space)
         self._rates.spend(rights.holder, self.limits)
@@ -85,7 +89,8 @@ class Hub:
             request = requests.read_push(body, self.limits)
             terms = push.terms_of(request, rights, self._objects, self.limits)
         apply = partial(push.apply_batch, self.database, space, request, terms, self._retention)
-        answer = self._write(space, request.envelope.client, apply).encode()
+        look_up = partial(push.look_up, self.database, space, request, terms)
+        answer = self._write(space, request.envelope.client, apply, look_up).encode()
         self._rates.charge(rights.holder, self.limits, cost_of_work(len(request.changes), answer))
         return answer
 
@@ -100,11 +105,15 @@ class Hub:
         rights.require(Right.READ, request.objects)
         asked, may_begin = (self.database, space, request, self.limits), rights.has_somewhere(Right.WRITE)
         read = partial(pull.answer, *asked, may_begin=may_begin)
+        seen = rights.state_of(request.client) if isinstance(rights, Admitted) else None
         with failures_as_refusals():
-            answer = read()
+            answer = read(seen=seen)
             if answer is None:
-                renew = partial(pull.renew, *asked, may_begin=may_begin)
-                self._write(space, request.client, renew)
+
+                def renew(state: ClientState, _found: None) -> Refused | None:
+                    return pull.renew(*asked, state, may_begin=may_begin)
+
+                self._write(space, request.client, renew, lambda: None)
                 answer = read()
             if answer is None:
                 raise refused(503, "busy", f"the space {space!r} is being changed; try again", 1)
@@ -170,20 +179,31 @@ class Hub:
         """Pay for the body before it is read; ``admit`` has taken 1 for the request."""
         self._rates.spend(rights.holder, self.limits, cost_of_body(len(body)), paid=1)
 
-    def _identify(self, space: str, token: str | None) -> Rights:
+    def _identify(self, space: str, token: str | None, client: str | None) -> Rights:
         if self._issuer is not None and token is not None and tokens.SEPARATOR not in token:
             return self._issuer.admit(space, token)
-        return tokens.admit(self.database, space, token)
+        return tokens.admit(self.database, space, token, client)
 
-    def _write(self, space: str, client: str, step: Callable[[ClientState], _Outcome | Refused]) -> _Outcome:
+    def _write(
+        self,
+        space: str,
+        client: str,
+        step: Callable[[ClientState, _Found], _Outcome | Refused],
+        ask: Callable[[], _Found],
+    ) -> _Outcome:
         """Run ``step`` in a transaction that holds the space's row, and return what it returns.
 
-        A refusal that it returns is raised once the transaction is committed: the epoch that it tells of, of
-        a space that may be new, must not be rolled back.
+        ``ask`` begins to read, under that lock, what the step is given besides the client's state. A refusal
+        that it returns is raised once the transaction is committed: the epoch that it tells of, of a space
+        that may be new, must not be rolled back.
         """
-        with failures_as_refusals(), self.database.writing(), defects_as_refusals():
-            state = spaces.lock(self.database, space, client, self.limits.spaces)
-            outcome = step(state)
+
+        def locked() -> _Outcome | Refused:
+            most = self.limits.spaces
+            return step(*spaces.lock_and_ask(self.database, space, client, most, ask))
+
+        with failures_as_refusals(), defects_as_refusals():
+            outcome = self.database.write(locked)
         if isinstance(outcome, Refused):
             raise outcome
         return outcome

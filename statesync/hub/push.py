@@ -14,7 +14,7 @@ from attrs import define, field, frozen
 
 from statesync.hub import epochs, receipts, requests, spaces
 from statesync.hub.access.rights import Right, Rights
-from statesync.hub.db.database import Database, Stored, Written
+from statesync.hub.db.database import Database, Finding, Stored, Written
 from statesync.hub.epochs import Step
 from statesync.hub.errors import Refused, too_large, versions_used_up
 from statesync.hub.limits import HubLimits
@@ -77,6 +77,13 @@ def terms_of(
     return Terms(rights, limits, rejections, frozenset(rights.lacking(Right.READ, names)))
 
 
+def look_up(database: Database, space: str, request: PushRequest, terms: Terms) -> Finding:
+    """Ask what is stored of a batch: no more bytes of it than a batch may bring, and one record more."""
+    numbered = enumerate(request.changes)
+    keys = [(each.object, each.key) for place, each in numbered if place not in terms.rejections]
+    return database.dialect.find(database.pool, space, keys, terms.limits.body) if keys else dict
+
+
 def apply_batch(
     database: Database,
     space: str,
@@ -84,11 +91,12 @@ def apply_batch(
     terms: Terms,
     retention: Retention,
     state: ClientState,
+    find: Finding,
 ) -> str | Refused:
     """Apply a batch in the open transaction, which holds the space's row; return the answer's text.
 
-    If the device cannot go on as it is, that is returned, after a new epoch was begun if one is due. Raises
-    ``Refused``; nothing was changed then.
+    ``find`` is what ``look_up`` returned under that lock. If the device cannot go on as it is, that is
+    returned, after a new epoch was begun if one is due. Raises ``Refused``; nothing was changed then.
     """
     envelope = request.envelope
     if state.answer and is_repeat(state, envelope):
@@ -102,8 +110,7 @@ def apply_batch(
         return step
     if len(request.changes) > MAX_VERSION - state.head:
         raise versions_used_up()
-    stored = _find(database, space, request.changes, terms)
-    judged = judge(request, terms, stored, state)
+    judged = judge(request, terms, find(), state)
     if any(written.deleted for written in judged.writes):
         retention.mark_and_purge(database, space, judged.head)
     return _store(database, space, state, request, terms, judged)
@@ -211,14 +218,6 @@ def _text(change: Change, old: Stored | None, limits: HubLimits) -> bytes:
     if before.keys() <= after.keys():
         return came
     return msgspec.json.encode({**before, **after})
-
-
-def _find(
-    database: Database, space: str, changes: list[Change], terms: Terms
-) -> Mapping[tuple[str, str], Stored]:
-    """Look up what is stored of a batch: no more bytes of it than a batch may bring, and one record more."""
-    keys = [(each.object, each.key) for place, each in enumerate(changes) if place not in terms.rejections]
-    return database.dialect.find(database.pool, space, keys, terms.limits.body) if keys else {}
 
 
 def _judged_objects(changes: list[Change], terms: Terms) -> set[str]:

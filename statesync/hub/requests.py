@@ -18,6 +18,12 @@ Fields = dict[str, msgspec.Raw]
 
 _Document = TypeVar("_Document", Push, Pull, Survey)
 
+
+class _Sender(msgspec.Struct):
+    client: str
+
+
+_SENDER = msgspec.json.Decoder(_Sender)
 _PUSH = msgspec.json.Decoder(Push)
 _PULL = msgspec.json.Decoder(Pull)
 _SURVEY = msgspec.json.Decoder(Survey)
@@ -37,6 +43,17 @@ class PushRequest:
 
     envelope: Push
     changes: list[Change]
+
+
+def sender_of(body: bytes) -> str | None:
+    """Return the client that a body names, of which nothing else is read; None for a body that has none.
+
+    What else may be wrong with it is said by those who read all of it.
+    """
+    try:
+        return _SENDER.decode(body).client
+    except _UNREADABLE:
+        return None
 
 
 def read_push(body: bytes, limits: HubLimits) -> PushRequest:

@@ -7,18 +7,24 @@ Everything else in the hub is written once. This module knows neither of the two
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from attrs import define, field
 
-from statesync.hub.db.failures import FULL, Warnings, failure_of
+from statesync.hub.db.failures import AWAY, FULL, Undone, Warnings, failure_of
 from statesync.hub.db.pool import TooManyConnections
 from statesync.hub.errors import Refused, not_applied, outcome_unknown, refused
 
 _log = logging.getLogger(__name__)
 _warnings = Warnings()
+
+_Outcome = TypeVar("_Outcome")
+
+_AT_ONCE = 1.0
+"""Seconds in which a connection that has died while nobody used it is found dead, if it is at all."""
 
 
 class Stored(NamedTuple):
@@ -49,6 +55,9 @@ FeedRow = tuple[str, str, int, bool, str | None]
 A plain tuple, as the drivers give it: every record of every page passes through it.
 """
 
+Finding = Callable[[], Mapping[tuple[str, str], Stored]]
+"""Gives the records that were asked for, by object and key."""
+
 Statement = tuple[str, list[object]]
 """A query with ``?`` for each of its parameters."""
 
@@ -67,6 +76,12 @@ class Pool(Protocol):
 
     def lent(self) -> AbstractContextManager[None]:
         """Take a connection for the calling thread, and give it back at the end."""
+
+    def was_idle(self) -> bool:
+        """Tell whether the connection had been opened before it was taken."""
+
+    def together(self) -> AbstractContextManager[None]:
+        """Let the statements inside travel when an answer is asked for; their end may raise ``Undone``."""
 
     def distrust(self) -> None:
         """Use no connection again that is open now."""
@@ -100,10 +115,8 @@ class Dialect(Protocol):
     def check_writable(self, pool: Pool) -> None:
         """Raise what a write would raise now; called outside of any transaction."""
 
-    def find(
-        self, pool: Pool, space: str, keys: Sequence[tuple[str, str]], max_bytes: int
-    ) -> Mapping[tuple[str, str], Stored]:
-        """Return the records that exist among the (object, key) pairs of ``keys``.
+    def find(self, pool: Pool, space: str, keys: Sequence[tuple[str, str]], max_bytes: int) -> Finding:
+        """Ask for the records that exist among the (object, key) pairs of ``keys``; return what gives them.
 
         Records that follow ``max_bytes`` of others come without their texts, which are not read then.
         """
@@ -144,6 +157,23 @@ class Database:
         """Run one statement inside the transaction that is open; placeholders are ``?``."""
         return self.pool.execute_sql(sql.replace("?", self.pool.param), parameters)
 
+    def ask(self, sql: str, *parameters: object) -> list[Any]:
+        """Run one statement outside of any transaction, and return its rows.
+
+        If its connection has died while nobody used it, the statement is run once more, on a new one.
+        """
+        begun, was_idle = time.monotonic(), False
+        try:
+            with self.connection():
+                was_idle = self.pool.was_idle()
+                return list(self.run(sql, *parameters).fetchall())
+        except Exception as error:
+            is_late = time.monotonic() > begun + _AT_ONCE
+            if not was_idle or is_late or failure_of(error) is not AWAY:
+                raise
+        with self.connection():
+            return list(self.run(sql, *parameters).fetchall())
+
     @contextmanager
     def connection(self) -> Generator[None]:
         """Take a connection for single statements; each of them sees a state of its own."""
@@ -166,23 +196,38 @@ class Database:
         with self.connection(), self.snapshot():
             yield
 
+    def write(self, step: Callable[[], _Outcome]) -> _Outcome:
+        """Run ``step`` in a transaction that writes, and return what it returns once that is committed.
+
+        Its statements travel together, so that a failure may be raised later than by the statement. Raises
+        what ``writing`` raises.
+        """
+        with self.writing(together=True):
+            return step()
+
     @contextmanager
-    def writing(self) -> Generator[None]:
+    def writing(self, *, together: bool = False) -> Generator[None]:
         """Open a transaction that writes; it is committed at the end, or rolled back by an exception.
 
-        Raises the refusal ``outcome_unknown`` if the commit fails, whatever the reason; only where a disk is
-        full is it certain that nothing was committed.
+        ``together`` lets its statements travel when an answer is asked for. Raises the refusal
+        ``outcome_unknown`` if the commit fails, whatever the reason; only where a disk is full, or a
+        statement failed that travelled with the commit, is it certain that nothing was committed.
         """
         ended = False
         try:
-            with self.writer_lock, self.connection(), self.pool.atomic(self.dialect.write_mode):
+            with self.writer_lock, self.connection(), self._transaction(together):
                 yield
                 ended = True
         except Exception as error:
-            if not ended or failure_of(error) is FULL:
+            if not ended or isinstance(error, Undone) or failure_of(error) is FULL:
                 raise
             _log.warning("a commit failed: %s", error)
             raise outcome_unknown() from error
+
+    @contextmanager
+    def _transaction(self, together: bool) -> Generator[None]:
+        with self.pool.together() if together else nullcontext(), self.pool.atomic(self.dialect.write_mode):
+            yield
 
     def close(self) -> None:
         """Stop what runs in the background, then close every connection."""

@@ -22,6 +22,14 @@ PAUSE = 1.0
 """Seconds between two warnings."""
 
 
+class Undone(peewee.PeeweeException):
+    """A statement had failed before the commit came to it: nothing was committed. ``orig`` is its error."""
+
+    def __init__(self, orig: Exception) -> None:
+        super().__init__(str(orig))
+        self.orig: Exception = orig
+
+
 @frozen
 class Failure:
     """Why a database did not do what it was asked to do, though the hub has made no mistake."""
@@ -82,6 +90,8 @@ _BY_SQLSTATE = {
 
 def failure_of(error: BaseException) -> Failure | None:
     """Return what an error of a database's means; None if it is none, or a defect of the hub."""
+    if isinstance(error, Undone):
+        error = error.orig
     native: object = error
     while isinstance(native, peewee.PeeweeException):  # it wraps its own, too
         native = getattr(native, "orig", None)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import selectors
 import socket
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from itertools import accumulate, chain
 from math import isfinite
@@ -18,8 +18,8 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import ConnStatus, TransactionStatus
 
 from statesync.hub.addresses import has_password, without_password
-from statesync.hub.db.database import Database, FeedRow, Pool, Statement, Stored, Written
-from statesync.hub.db.failures import READ_ONLY
+from statesync.hub.db.database import Database, FeedRow, Finding, Pool, Statement, Stored, Written
+from statesync.hub.db.failures import READ_ONLY, Undone
 from statesync.hub.db.pool import PooledDatabase
 from statesync.hub.errors import BadDatabase
 from statesync.net.alarm import alarm
@@ -80,6 +80,24 @@ class PostgresPool(PooledDatabase[_Connection], peewee.PostgresqlDatabase):
             _detach(connection)
         super().begin_anew()
 
+    @contextmanager
+    def together(self) -> Generator[None]:
+        """Let statements travel as soon as an answer is asked for, in one round trip for all until then.
+
+        The error of a statement is raised then, too. The last ones travel with the commit, which the server
+        does not look at after an error: ``Undone`` says so.
+        """
+        connection = self._mine()
+        try:
+            with peewee.__exception_wrapper__, connection.pipeline():
+                yield
+        except (peewee.PeeweeException, psycopg.Error) as error:
+            if connection.pgconn.transaction_status != TransactionStatus.INERROR:
+                raise
+            with suppress(psycopg.Error):
+                connection.execute("ROLLBACK")
+            raise Undone(error) from error
+
     def _open(self) -> _Connection:
         return psycopg.connect(
             str(self.database), autocommit=True, client_encoding="UTF8", **self.connect_params
@@ -126,11 +144,14 @@ class PostgresDialect:
             pool.distrust()
             raise READ_ONLY.refusal()
 
-    def find(
-        self, pool: Pool, space: str, keys: Sequence[tuple[str, str]], max_bytes: int
-    ) -> Mapping[tuple[str, str], Stored]:
+    def find(self, pool: Pool, space: str, keys: Sequence[tuple[str, str]], max_bytes: int) -> Finding:
         """Look up all records at once; those that are large are asked for once more, as far as they fit."""
-        rows = _find(pool, space, keys, max_bytes // len(keys))
+        cursor = _find(pool, space, keys, max_bytes // len(keys))
+        return lambda: self._found(pool, space, cursor.fetchall(), max_bytes)
+
+    def _found(
+        self, pool: Pool, space: str, rows: list[tuple[Any, ...]], max_bytes: int
+    ) -> Mapping[tuple[str, str], Stored]:
         left = max_bytes - sum(row[6] for row in rows if row[5] is not None)
         large: list[tuple[str, str]] = []
         for row in rows:
@@ -138,7 +159,7 @@ class PostgresDialect:
                 large.append((row[0], row[1]))
                 left -= row[6]
         if large:
-            rows += _find(pool, space, large, _ANY_LENGTH)
+            rows += _find(pool, space, large, _ANY_LENGTH).fetchall()
         return {(row[0], row[1]): Stored(*row[2:6]) for row in rows}
 
     def write(self, pool: Pool, space: str, writer: str, records: Sequence[Written]) -> None:
@@ -176,11 +197,10 @@ class PostgresDialect:
         return sql.replace("?", "%s"), parameters
 
 
-def _find(pool: Pool, space: str, keys: Sequence[tuple[str, str]], longest: int) -> list[tuple[Any, ...]]:
-    """Return records with the lengths of their texts; a text that is longer than ``longest`` stays there."""
+def _find(pool: Pool, space: str, keys: Sequence[tuple[str, str]], longest: int) -> Any:
+    """Ask for records with the lengths of their texts; a text that is longer than ``longest`` stays there."""
     names, texts = [name for name, _ in keys], [key for _, key in keys]
-    found: list[tuple[Any, ...]] = pool.execute_sql(FIND, (longest, names, texts, space)).fetchall()
-    return found
+    return pool.execute_sql(FIND, (longest, names, texts, space))
 
 
 def open_postgres(url: str, connections: int, patience: float, longest: float) -> Database:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import peewee
 from attrs import define, field
 
 from statesync.hub.db.checkpoints import Checkpoints
-from statesync.hub.db.database import Database, FeedRow, Pool, Statement, Stored, Written
+from statesync.hub.db.database import Database, FeedRow, Finding, Pool, Statement, Stored, Written
 from statesync.hub.db.pool import PooledDatabase
 from statesync.hub.errors import refused
 from statesync.sqlite import forks
@@ -111,7 +112,11 @@ class SqliteDialect:
         """Write a number that nobody reads: SQLite finds out only then that a disk is full."""
         pool.execute_sql(_PROBE, (int(time.time()),))
 
-    def find(
+    def find(self, pool: Pool, space: str, keys: Sequence[tuple[str, str]], max_bytes: int) -> Finding:
+        """Look up records when they are wanted: in one process that takes no longer."""
+        return partial(self._find, pool, space, keys, max_bytes)
+
+    def _find(
         self, pool: Pool, space: str, keys: Sequence[tuple[str, str]], max_bytes: int
     ) -> Mapping[tuple[str, str], Stored]:
         """Look up all records of an object at once; from ``max_bytes`` on without reading their texts."""

@@ -27,6 +27,7 @@ from statesync.hub.http.compression import best_coding, pack, unpack
 from statesync.hub.http.openapi import document
 from statesync.hub.http.places import Door, Line, Visit
 from statesync.hub.hub import Hub
+from statesync.hub.requests import sender_of
 from statesync.wire import Refusal
 
 _log = logging.getLogger(__name__)
@@ -107,14 +108,15 @@ class _Verb:
         visit.end_turn()
         return answer
 
-    def _let_in(self, request: Request, visit: Visit) -> None:
+    def _let_in(self, request: Request, visit: Visit, client: str | None = None) -> None:
         if not visit.is_in:
-            visit.let_in(self.hub.admit(visit.space, _token(request), self.right))
+            visit.let_in(self.hub.admit(visit.space, _token(request), self.right, client))
 
     def _work_or_wait(self, request: Request, body: bytes, visit: Visit) -> Response | bytes:
         """Answer the request; return its unpacked body if its turn has yet to come."""
-        self._let_in(request, visit)
         coding = request.headers.get("content-encoding", "").strip().lower()
+        is_seen = self.right is Right.READ and not coding and len(body) <= SHORT
+        self._let_in(request, visit, sender_of(body) if is_seen else None)
         plain = unpack(body, coding, self.hub.limits)
         _hold(plain, visit)
         return self._worked(request, plain, visit) if visit.step_up() else plain
