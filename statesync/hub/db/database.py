@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from attrs import define, field
 
 from statesync.hub.db.failures import AWAY, FULL, Undone, Warnings, failure_of
+from statesync.hub.db.groups import Group
 from statesync.hub.db.pool import TooManyConnections
 from statesync.hub.errors import Refused, not_applied, outcome_unknown, refused
 
@@ -152,6 +153,8 @@ class Database:
     """What a writer of this process holds while it writes, taken before a connection is."""
     stop_background: Callable[[], None] = field(default=lambda: None)
     """Ends the work that goes on beside the requests."""
+    group: Group | None = None
+    """Lets pushes share a commit; None where each has its own."""
 
     def run(self, sql: str, *parameters: object) -> Any:
         """Run one statement inside the transaction that is open; placeholders are ``?``."""
@@ -199,9 +202,12 @@ class Database:
     def write(self, step: Callable[[], _Outcome]) -> _Outcome:
         """Run ``step`` in a transaction that writes, and return what it returns once that is committed.
 
-        Its statements travel together, so that a failure may be raised later than by the statement. Raises
-        what ``writing`` raises.
+        Its statements travel together, so that a failure may be raised later than by the statement. Where
+        pushes share a commit another thread may run it, and once more after it was undone. Raises what
+        ``writing`` raises.
         """
+        if self.group is not None:
+            return self.group.run(step)
         with self.writing(together=True):
             return step()
 
@@ -241,7 +247,7 @@ def defects_as_refusals() -> Generator[None]:
     try:
         yield
     except Exception as error:  # a defect may be anything; the device has to know that nothing was applied
-        if isinstance(error, Refused) or failure_of(error) is not None:
+        if isinstance(error, (Refused, TooManyConnections)) or failure_of(error) is not None:
             raise
         _log.exception("the hub failed on a batch, and applied nothing of it")
         raise not_applied() from error

@@ -18,6 +18,7 @@ from attrs import define, field
 
 from statesync.hub.db.checkpoints import Checkpoints
 from statesync.hub.db.database import Database, FeedRow, Finding, Pool, Statement, Stored, Written
+from statesync.hub.db.groups import Group
 from statesync.hub.db.pool import PooledDatabase
 from statesync.hub.errors import refused
 from statesync.sqlite import forks
@@ -25,7 +26,7 @@ from statesync.sqlite import forks
 _PRAGMAS = {
     "journal_mode": "wal",
     "synchronous": "full",  # what a device was told is accepted has to survive a power cut
-    "cache_size": -65536,  # KiB
+    "cache_size": -8192,  # KiB
     "wal_autocheckpoint": 32_000,  # pages: from here on commits write back what Checkpoints did not
 }
 
@@ -65,6 +66,22 @@ class SqlitePool(PooledDatabase[sqlite3.Connection], peewee.SqliteDatabase):
         """Roll back, unless SQLite has done so by itself, as it does where a disk is full."""
         if self._mine().in_transaction:
             super().rollback()
+
+    def begin_part(self) -> None:
+        """Begin a part of the transaction that is open, which can be undone by itself."""
+        self.execute_sql("SAVEPOINT part")
+
+    def end_part(self) -> None:
+        """End the part; what it did belongs to the transaction."""
+        self.execute_sql("RELEASE part")
+
+    def undo_part(self) -> bool:
+        """Undo what the part did; return False if SQLite has undone the whole transaction by itself."""
+        if not self._mine().in_transaction:
+            return False
+        self.execute_sql("ROLLBACK TO part")
+        self.end_part()
+        return True
 
     def _open(self) -> sqlite3.Connection:
         path = self.held_file()
@@ -170,13 +187,19 @@ def make_private(path: Path) -> bool:
 
 
 def open_sqlite(path: str, connections: int, patience: float) -> Database:
-    """Return the hub database in the file at ``path``, which has to be there when it is first used."""
-    pool, checkpoints = SqlitePool(path, connections=connections, patience=patience), Checkpoints(path)
+    """Return the hub database in the file at ``path``, which has to be there when it is first used.
+
+    ``connections`` is how many requests read at once; there is one more for who writes.
+    """
+    pool, checkpoints = SqlitePool(path, connections=connections + 1, patience=patience), Checkpoints(path)
     writer_lock = _WriterLock(patience, checkpoints)
     forks.holds_file(pool)
     forks.begins_anew(writer_lock)
     forks.begins_anew(checkpoints)
-    return Database(pool, SqliteDialect(), writer_lock, checkpoints.close)
+    database = Database(pool, SqliteDialect(), writer_lock, checkpoints.close)
+    database.group = Group(lambda: database.writing(), pool, patience)
+    forks.begins_anew(database.group)
+    return database
 
 
 @define(eq=False)
