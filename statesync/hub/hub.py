@@ -13,7 +13,7 @@ from statesync.hub.access.rates import Rates, cost_of_body, cost_of_work
 from statesync.hub.access.rights import ALL_RIGHTS, Right, Rights
 from statesync.hub.access.tokens import Admitted
 from statesync.hub.db.database import Database, defects_as_refusals, failures_as_refusals
-from statesync.hub.db.opening import open_ready
+from statesync.hub.db.opening import open_ready, useful_connections
 from statesync.hub.errors import Refused, nothing_here, refused
 from statesync.hub.limits import HubLimits
 from statesync.hub.retention import Retention
@@ -34,8 +34,9 @@ class Hub:
 
     ``without_tokens`` lets everybody do everything. ``objects`` are the names of the objects that records
     may belong to (None: any). ``issuer`` is an identity provider whose tokens are good here too.
-    ``connections`` is how many transactions run at once, ``patience`` how many seconds a request waits for
-    its turn, ``retention`` how long deletes are remembered.
+    ``connections`` is how many transactions run at once, on SQLite besides those that write (None: 2 there,
+    and 8 on PostgreSQL), ``patience`` how many seconds a request waits for its turn, ``retention`` how long
+    deletes are remembered.
 
     Raises ``BadDatabase``, ``HubNotReady`` and ``HubTooNew``. All methods may be called from any thread.
     """
@@ -48,13 +49,13 @@ class Hub:
         limits: HubLimits | None = None,
         objects: Iterable[str] | None = None,
         issuer: Issuer | None = None,
-        connections: int = 8,
+        connections: int | None = None,
         patience: float = 10.0,
         retention: Retention | None = None,
     ) -> None:
         self.url = url
         self.limits: HubLimits = limits or HubLimits()
-        self.connections = connections
+        self.connections: int = connections or useful_connections(url)
         self.patience = patience
         self._without_tokens = without_tokens
         self._retention = retention or Retention()
@@ -63,7 +64,7 @@ class Hub:
         self._ready_until = 0.0
         self._asked = 0
         self._objects = None if objects is None else frozenset(objects)
-        self.database: Database = open_ready(url, connections=connections, patience=patience)
+        self.database: Database = open_ready(url, connections=self.connections, patience=patience)
 
     def admit(self, space: str, token: str | None, right: Right, client: str | None = None) -> Rights:
         """Return what ``token`` allows in ``space``, and count the request for its rate.
@@ -105,9 +106,8 @@ class Hub:
         rights.require(Right.READ, request.objects)
         asked, may_begin = (self.database, space, request, self.limits), rights.has_somewhere(Right.WRITE)
         read = partial(pull.answer, *asked, may_begin=may_begin)
-        seen = rights.state_of(request.client) if isinstance(rights, Admitted) else None
         with failures_as_refusals():
-            answer = read(seen=seen)
+            answer = read(seen=_standing(rights, request.client))
             if answer is None:
 
                 def renew(state: ClientState, _found: None) -> Refused | None:
@@ -122,6 +122,30 @@ class Hub:
                     pull.remember_first_reads(self.database, space, request.client, answer)
         self._rates.charge(rights.holder, self.limits, cost_of_work(answer.records, answer.page))
         return answer.page
+
+    def pull_at_once(
+        self, space: str, body: bytes, token: str | None, let_in: Callable[[Rights], None]
+    ) -> bytes | None:
+        """Return the page of a pull that finds nothing new, if that takes no thread; None if it takes one.
+
+        ``let_in`` is called with what the token allows; what takes a thread goes on with that. Raises
+        ``Refused``.
+        """
+        client = requests.sender_of(body)
+        if client is None or self._issuer is not None:
+            return None
+        with self.database.at_once() as is_possible:
+            if not is_possible:
+                return None
+            try:
+                rights = self.admit(space, token, Right.READ, client)
+                state = _standing(rights, client) or self._ask(space, client)
+            except Refused as error:
+                if error.status < 500:
+                    raise
+                return None
+        let_in(rights)
+        return None if state is None else self._nothing_new(body, rights, state)
 
     def survey(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS) -> bytes:
         """Return what the hub has (a ``wire.SurveyAnswer``) of what ``body`` (a ``wire.Survey``) asks for.
@@ -175,6 +199,19 @@ class Hub:
         """Close the database; requests that are under way close what they use at their end."""
         self.database.close()
 
+    def _nothing_new(self, body: bytes, rights: Rights, state: ClientState) -> bytes | None:
+        request = requests.read_pull(body, self.limits)
+        rights.require(Right.READ, request.objects)
+        page = pull.nothing_new(request, self.limits, state, may_begin=rights.has_somewhere(Right.WRITE))
+        if page is not None:
+            self._pay(rights, body)
+            self._rates.charge(rights.holder, self.limits, cost_of_work(0, page))
+        return page
+
+    def _ask(self, space: str, client: str) -> ClientState | None:
+        with failures_as_refusals():
+            return spaces.ask(self.database, space, client)
+
     def _pay(self, rights: Rights, body: bytes) -> None:
         """Pay for the body before it is read; ``admit`` has taken 1 for the request."""
         self._rates.spend(rights.holder, self.limits, cost_of_body(len(body)), paid=1)
@@ -207,3 +244,8 @@ class Hub:
         if isinstance(outcome, Refused):
             raise outcome
         return outcome
+
+
+def _standing(rights: Rights, client: str) -> ClientState | None:
+    """Return where the client stood when its token was read, if it was asked for then."""
+    return rights.state_of(client) if isinstance(rights, Admitted) else None

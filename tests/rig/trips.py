@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from urllib.parse import quote
 
@@ -97,7 +97,7 @@ def wired(url: str, delay: float = 0.0) -> Iterator[Wire]:
     wire.close()
 
 
-def _server(given: dict[str, object]) -> socket.socket:
+def _server(given: Mapping[str, object]) -> socket.socket:
     host, port = str(given.get("host") or "127.0.0.1"), int(str(given.get("port") or 5432))
     if not host.startswith("/"):
         return socket.create_connection((host, port))

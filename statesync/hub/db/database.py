@@ -24,6 +24,9 @@ _warnings = Warnings()
 
 _Outcome = TypeVar("_Outcome")
 
+_TOGETHER = 16
+"""Pushes of a space that are worked on at once where they share a commit."""
+
 _AT_ONCE = 1.0
 """Seconds in which a connection that has died while nobody used it is found dead, if it is at all."""
 
@@ -83,6 +86,9 @@ class Pool(Protocol):
 
     def together(self) -> AbstractContextManager[None]:
         """Let the statements inside travel when an answer is asked for; their end may raise ``Undone``."""
+
+    def at_once(self) -> AbstractContextManager[bool]:
+        """Take a connection that waits for nothing, or give False; see ``Database.at_once``."""
 
     def distrust(self) -> None:
         """Use no connection again that is open now."""
@@ -155,6 +161,20 @@ class Database:
     """Ends the work that goes on beside the requests."""
     group: Group | None = None
     """Lets pushes share a commit; None where each has its own."""
+
+    @property
+    def together(self) -> int:
+        """How many pushes of a space are worth working on at once."""
+        return 1 if self.group is None else _TOGETHER
+
+    @contextmanager
+    def at_once(self) -> Generator[bool]:
+        """Take a connection without waiting for anything, if the database is in this process.
+
+        Gives False, and no connection, if it is not, or if there is none at the moment.
+        """
+        with self.pool.at_once() as is_possible:
+            yield is_possible
 
     def run(self, sql: str, *parameters: object) -> Any:
         """Run one statement inside the transaction that is open; placeholders are ``?``."""

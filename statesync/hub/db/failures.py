@@ -11,6 +11,7 @@ import sqlite3
 import time
 
 import peewee
+import psycopg
 from attrs import define, frozen
 
 from statesync.errors import UsageError
@@ -88,6 +89,15 @@ _BY_SQLSTATE = {
 }
 
 
+_LIKE_AWAY = (
+    peewee.OperationalError,
+    peewee.InterfaceError,
+    sqlite3.OperationalError,
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+)
+
+
 def failure_of(error: BaseException) -> Failure | None:
     """Return what an error of a database's means; None if it is none, or a defect of the hub."""
     if isinstance(error, Undone):
@@ -103,7 +113,7 @@ def failure_of(error: BaseException) -> Failure | None:
         found = _BY_SQLITE.get(getattr(native, "sqlite_errorcode", 0) & 0xFF)
     else:
         found = _BY_SQLSTATE.get(getattr(native, "sqlstate", None) or "")
-    is_away = isinstance(error, (peewee.OperationalError, peewee.InterfaceError, sqlite3.OperationalError))
+    is_away = isinstance(error, _LIKE_AWAY)
     return found or (AWAY if is_away else None)
 
 

@@ -17,6 +17,7 @@ from typing import Protocol, TypeVar, cast
 
 from attrs import define, field
 
+from statesync.hub.db.failures import failure_of
 from statesync.hub.errors import Refused, outcome_unknown, refused
 
 _Outcome = TypeVar("_Outcome")
@@ -39,10 +40,6 @@ class Parts(Protocol):
 
     def undo_part(self) -> bool:
         """Undo what the part did; return False if the whole transaction is undone already."""
-
-
-class _Lost(Exception):
-    """A step failed in a way that has undone the whole transaction."""
 
 
 @define(eq=False)
@@ -174,8 +171,9 @@ class Group:
             turn.outcome = turn.step()
         except Exception as error:  # it is told to whose step it is
             turn.error = error
-            if not self._parts.undo_part():
-                raise _Lost from error
+            # A connection on which the database has failed is not used any longer.
+            if failure_of(error) is not None or not self._parts.undo_part():
+                raise
         else:
             self._parts.end_part()
 

@@ -60,6 +60,10 @@ class PooledDatabase(peewee.Database, Generic[_Connection]):
         """
         return nullcontext()
 
+    def at_once(self) -> AbstractContextManager[bool]:
+        """Lend a connection that waits for nothing; give False where there is none, or no such thing."""
+        return nullcontext(enter_result=False)
+
     def was_idle(self) -> bool:
         """Tell whether the calling thread's connection had been opened before it was lent."""
         return threading.get_ident() not in self._new
@@ -103,13 +107,15 @@ class PooledDatabase(peewee.Database, Generic[_Connection]):
         """Connections with the number of doubts that there were when they were opened."""
         self._lent: dict[int, tuple[_Connection, int] | None] = {}
         """What each thread has; None while it opens one."""
+        self._hurried: set[int] = set()
+        """The threads that do not wait for one."""
         self._new: set[int] = set()
         """The threads whose connection was opened for them."""
 
     def _connect(self) -> _Connection:
-        if not self._places.acquire(timeout=self._patience):
-            raise TooManyConnections
         thread, doubts = threading.get_ident(), self._doubts
+        if not self._places.acquire(timeout=0 if thread in self._hurried else self._patience):
+            raise TooManyConnections
         self._lent[thread] = None
         try:
             lent = self._take_idle()

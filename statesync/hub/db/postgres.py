@@ -89,7 +89,7 @@ class PostgresPool(PooledDatabase[_Connection], peewee.PostgresqlDatabase):
         """
         connection = self._mine()
         try:
-            with peewee.__exception_wrapper__, connection.pipeline():
+            with connection.pipeline():
                 yield
         except (peewee.PeeweeException, psycopg.Error) as error:
             if connection.pgconn.transaction_status != TransactionStatus.INERROR:

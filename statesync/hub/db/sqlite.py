@@ -7,8 +7,8 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -19,7 +19,7 @@ from attrs import define, field
 from statesync.hub.db.checkpoints import Checkpoints
 from statesync.hub.db.database import Database, FeedRow, Finding, Pool, Statement, Stored, Written
 from statesync.hub.db.groups import Group
-from statesync.hub.db.pool import PooledDatabase
+from statesync.hub.db.pool import PooledDatabase, TooManyConnections
 from statesync.hub.errors import refused
 from statesync.sqlite import forks
 
@@ -67,19 +67,43 @@ class SqlitePool(PooledDatabase[sqlite3.Connection], peewee.SqliteDatabase):
         if self._mine().in_transaction:
             super().rollback()
 
+    @contextmanager
+    def at_once(self) -> Generator[bool]:
+        """Lend a connection that waits for no other one, and for no lock of another program's."""
+        try:
+            self._connect_at_once()
+        except TooManyConnections:
+            yield False
+            return
+        waits = f"PRAGMA busy_timeout = {round(1000 * self._patience)}"
+        try:
+            self._mine().execute("PRAGMA busy_timeout = 0")
+            yield True
+            self._mine().execute(waits)
+        finally:
+            self.close()
+
+    def _connect_at_once(self) -> None:
+        thread = threading.get_ident()
+        self._hurried.add(thread)
+        try:
+            self.connect()
+        finally:
+            self._hurried.discard(thread)
+
     def begin_part(self) -> None:
         """Begin a part of the transaction that is open, which can be undone by itself."""
-        self.execute_sql("SAVEPOINT part")
+        self._mine().execute("SAVEPOINT part")
 
     def end_part(self) -> None:
         """End the part; what it did belongs to the transaction."""
-        self.execute_sql("RELEASE part")
+        self._mine().execute("RELEASE part")
 
     def undo_part(self) -> bool:
         """Undo what the part did; return False if SQLite has undone the whole transaction by itself."""
         if not self._mine().in_transaction:
             return False
-        self.execute_sql("ROLLBACK TO part")
+        self._mine().execute("ROLLBACK TO part")
         self.end_part()
         return True
 
@@ -189,9 +213,10 @@ def make_private(path: Path) -> bool:
 def open_sqlite(path: str, connections: int, patience: float) -> Database:
     """Return the hub database in the file at ``path``, which has to be there when it is first used.
 
-    ``connections`` is how many requests read at once; there is one more for who writes.
+    ``connections`` is how many requests read at once; there is one more for who writes, and one for reading
+    at once.
     """
-    pool, checkpoints = SqlitePool(path, connections=connections + 1, patience=patience), Checkpoints(path)
+    pool, checkpoints = SqlitePool(path, connections=connections + 2, patience=patience), Checkpoints(path)
     writer_lock = _WriterLock(patience, checkpoints)
     forks.holds_file(pool)
     forks.begins_anew(writer_lock)

@@ -60,7 +60,7 @@ class Share:
 
 @define(eq=False)
 class Line:
-    """Requests of one kind: one at a time, the others behind it in the order in which they came.
+    """Requests of one kind: so many (``width``) at a time, the others behind them in their order.
 
     ``who`` has them: a space, or the hub. Waiting requests hold no thread and no connection, which others
     need.
@@ -70,15 +70,17 @@ class Line:
     patience: float
     who: str
     what: str
-    _is_taken: bool = False
+    width: int = 1
+    _taken: int = 0
     _waiting: deque[anyio.Event] = field(factory=deque)
     _lock: Lock = field(factory=Lock)
 
     def enter_at_once(self) -> bool:
-        """Take the turn if nobody has it; may be called from any thread."""
+        """Take a turn if there is one; may be called from any thread."""
         with self._lock:
-            was_taken, self._is_taken = self._is_taken, True
-        return not was_taken
+            is_free = self._taken < self.width
+            self._taken += is_free
+        return is_free
 
     async def wait(self) -> None:
         """Take the turn when it comes; raise the 503 if too many wait already, or if it takes too long."""
@@ -97,16 +99,17 @@ class Line:
     def leave(self) -> None:
         """Give the turn to the next one."""
         with self._lock:
-            self._is_taken = bool(self._waiting)
             if self._waiting:
                 self._waiting.popleft().set()
+            else:
+                self._taken -= 1
 
     def _join(self, turn: anyio.Event) -> None:
         with self._lock:
-            if not self._is_taken:
-                self._is_taken = True
+            if self._taken < self.width:
+                self._taken += 1
                 turn.set()
-            elif len(self._waiting) < self.most:
+            elif self._taken + len(self._waiting) <= self.most:
                 self._waiting.append(turn)
             else:
                 waiting = f"{self.most} {self.what} that wait for their turn"
@@ -123,10 +126,10 @@ class Line:
 class Door:
     """Lets requests in, one after the other or many beside each other, by a hub's limits."""
 
-    def __init__(self, limits: HubLimits, patience: float) -> None:
+    def __init__(self, limits: HubLimits, patience: float, pushes: int = 1) -> None:
         self.limits: HubLimits = limits
         self.pace: Pace = Pace(limits)
-        self._patience = patience
+        self._patience, self._pushes = patience, min(pushes, limits.line + 1)
         self._surveys = self._new_line("the hub", "surveys", patience + limits.survey_seconds)
         self._places = Share(limits.under_way, "requests under way")
         self._bytes = Share(limits.held, "bytes of requests and answers")
@@ -138,7 +141,7 @@ class Door:
 
     def push_lines(self, space: str) -> tuple[Line, ...]:
         """Return where a push to ``space`` stands in line: behind those of its space."""
-        return (self._line_of(space, "pushes", self._patience),)
+        return (self._line_of(space, "pushes", self._patience, self._pushes),)
 
     def survey_lines(self, space: str) -> tuple[Line, ...]:
         """Return where a survey of ``space`` stands in line: behind those of its space, then with all others.
@@ -151,11 +154,11 @@ class Door:
         """Return that a request waits for no other."""
         return ()
 
-    def _line_of(self, space: str, what: str, patience: float) -> Line:
-        return self._lines.setdefault((what, space), self._new_line("the space", what, patience))
+    def _line_of(self, space: str, what: str, patience: float, width: int = 1) -> Line:
+        return self._lines.setdefault((what, space), self._new_line("the space", what, patience, width))
 
-    def _new_line(self, who: str, what: str, patience: float) -> Line:
-        return Line(self.limits.line, patience, who, what)
+    def _new_line(self, who: str, what: str, patience: float, width: int = 1) -> Line:
+        return Line(self.limits.line, patience, who, what, width)
 
 
 @define(eq=False)

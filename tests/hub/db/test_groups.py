@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def keys(hub: Hub, space: str) -> set[str]:
 
 
 @contextmanager
-def gathered(hub: Hub, tasks: list[Callable[[], int]]) -> Iterator[list[Future[int]]]:
+def gathered(hub: Hub, tasks: Sequence[Callable[[], int]]) -> Iterator[list[Future[int]]]:
     """Let pushes wait until all of them are there, behind the first, which waits for the file."""
     group: Any = hub.database.group
     with ThreadPoolExecutor(len(tasks)) as threads:
@@ -78,7 +79,7 @@ def commits(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_pushes_that_wait_in_line_share_one_commit(hub: Hub, commits: list[str]) -> None:
-    tasks = [lambda name=name: push(hub, name, 2) for name in range(CROWD)]
+    tasks = [partial(push, hub, name, 2) for name in range(CROWD)]
     with gathered(hub, tasks) as futures:
         assert [one.result(30) for one in futures] == [2] * CROWD
     assert len(commits) == 1
@@ -87,7 +88,7 @@ def test_pushes_that_wait_in_line_share_one_commit(hub: Hub, commits: list[str])
 
 
 def test_pushes_to_one_space_that_share_a_commit_follow_each_other(hub: Hub, commits: list[str]) -> None:
-    tasks = [lambda name=name: push(hub, name, 1, space="one") for name in range(CROWD)]
+    tasks = [partial(push, hub, name, 1, space="one") for name in range(CROWD)]
     with gathered(hub, tasks) as futures:
         assert [one.result(30) for one in futures] == [*range(1, CROWD + 1)]
     assert len(commits) == 1
@@ -105,7 +106,7 @@ def test_a_push_that_fails_takes_no_other_along(
             raise ZeroDivisionError
 
     monkeypatch.setattr(dialect, "write", write_and_fail)
-    tasks = [lambda name=name: push(hub, name, 2) for name in range(CROWD)]
+    tasks = [partial(push, hub, name, 2) for name in range(CROWD)]
     with gathered(hub, tasks) as futures:
         with pytest.raises(Refused, match="not_applied"):
             futures[2].result(30)
@@ -130,7 +131,7 @@ def test_a_push_that_undoes_the_whole_transaction_takes_no_other_along(
             raise sqlite3.OperationalError("database or disk is full")
 
     monkeypatch.setattr(dialect, "write", write_or_lose_all)
-    tasks = [lambda name=name: push(hub, name, 2) for name in range(CROWD)]
+    tasks = [partial(push, hub, name, 2) for name in range(CROWD)]
     with gathered(hub, tasks) as futures:
         with pytest.raises(Refused):
             futures[3].result(30)
@@ -147,7 +148,7 @@ def test_a_commit_that_fails_leaves_the_outcome_of_all_unknown(
     def broken() -> None:
         raise sqlite3.OperationalError("disk I/O error")
 
-    tasks = [lambda name=name: push(hub, name, 2) for name in range(CROWD)]
+    tasks = [partial(push, hub, name, 2) for name in range(CROWD)]
     monkeypatch.setattr(pool, "commit", broken)
     with gathered(hub, tasks) as futures:
         for one in futures:
@@ -167,13 +168,11 @@ def test_nobody_is_answered_before_the_commit(hub: Hub, monkeypatch: pytest.Monk
         commit()
 
     monkeypatch.setattr(pool, "commit", held)
-    tasks = [lambda name=name: push(hub, name, 2) for name in range(CROWD)]
+    tasks = [partial(push, hub, name, 2) for name in range(CROWD)]
     with gathered(hub, tasks) as futures:
-        pass_on = threading.Thread(target=lambda: (reached.wait(30), let_go.set()))
         assert reached.wait(30)
         assert not any(one.done() for one in futures)
-        pass_on.start()
-        pass_on.join()
+        let_go.set()
         assert [one.result(30) for one in futures] == [2] * CROWD
 
 
