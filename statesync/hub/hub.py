@@ -74,11 +74,7 @@ class Hub:
         for too many requests.
         """
         rights = ALL_RIGHTS if self._without_tokens else self._identify(space, token, client)
-        rights.require_somewhere(right)
-        spaces.check_name(space)
-        self._rates.spend(rights.holder, self.limits)
-        self._asked += 1
-        return rights
+        return self._counted(space, rights, right)
 
     def push(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS) -> bytes:
         """Apply the batch in ``body`` (a ``wire.Push``) whole or not at all; return a ``wire.PushAnswer``.
@@ -123,28 +119,26 @@ class Hub:
         self._rates.charge(rights.holder, self.limits, cost_of_work(answer.records, answer.page))
         return answer.page
 
-    def pull_at_once(
+    async def pull_at_once(
         self, space: str, body: bytes, token: str | None, let_in: Callable[[Rights], None]
     ) -> bytes | None:
-        """Return the page of a pull that finds nothing new, if that takes no thread; None if it takes one.
+        """Return the page of a pull that finds nothing new, in an event loop; None if it takes a thread.
 
-        ``let_in`` is called with what the token allows; what takes a thread goes on with that. Raises
-        ``Refused``.
+        ``let_in`` is called with what the token allows, once that is known; what takes a thread goes on with
+        that. Raises ``Refused``.
         """
         client = requests.sender_of(body)
         if client is None or self._issuer is not None:
             return None
-        with self.database.at_once() as is_possible:
-            if not is_possible:
-                return None
-            try:
-                rights = self.admit(space, token, Right.READ, client)
-                state = _standing(rights, client) or self._ask(space, client)
-            except Refused as error:
-                if error.status < 500:
-                    raise
-                return None
-        let_in(rights)
+        rights: Rights | None = ALL_RIGHTS
+        if self._without_tokens:
+            state = await spaces.glance(self.database, space, client)
+        else:
+            rights = await tokens.admit_at_once(self.database, space, token, client)
+            state = None if rights is None else _standing(rights, client)
+        if rights is None:
+            return None
+        let_in(self._counted(space, rights, Right.READ))
         return None if state is None else self._nothing_new(body, rights, state)
 
     def survey(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS) -> bytes:
@@ -199,6 +193,14 @@ class Hub:
         """Close the database; requests that are under way close what they use at their end."""
         self.database.close()
 
+    def _counted(self, space: str, rights: Rights, right: Right) -> Rights:
+        """Return ``rights`` if they are enough, and count the request."""
+        rights.require_somewhere(right)
+        spaces.check_name(space)
+        self._rates.spend(rights.holder, self.limits)
+        self._asked += 1
+        return rights
+
     def _nothing_new(self, body: bytes, rights: Rights, state: ClientState) -> bytes | None:
         request = requests.read_pull(body, self.limits)
         rights.require(Right.READ, request.objects)
@@ -207,10 +209,6 @@ class Hub:
             self._pay(rights, body)
             self._rates.charge(rights.holder, self.limits, cost_of_work(0, page))
         return page
-
-    def _ask(self, space: str, client: str) -> ClientState | None:
-        with failures_as_refusals():
-            return spaces.ask(self.database, space, client)
 
     def _pay(self, rights: Rights, body: bytes) -> None:
         """Pay for the body before it is read; ``admit`` has taken 1 for the request."""

@@ -70,6 +70,11 @@ def ask(database: Database, space: str, client: str) -> ClientState | None:
     return next(map(state_of, database.ask(_FIND, client, space)), None)
 
 
+async def glance(database: Database, space: str, client: str) -> ClientState | None:
+    """Return what ``find`` returns, in an event loop; None, too, if that takes a thread."""
+    return next(map(state_of, await database.glance(_FIND, client, space) or ()), None)
+
+
 def state_of(row: Sequence[Any] | None) -> ClientState | None:
     """Return the state of a row of eight columns; None where there is none, or no space in it."""
     if row is None or row[0] is None:

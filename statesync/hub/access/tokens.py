@@ -12,7 +12,7 @@ import re
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from attrs import frozen
@@ -131,19 +131,44 @@ def admit(database: Database, space: str, token: str | None, client: str | None 
     Raises the 401 for no token and for one that is unknown, wrong, expired or revoked, all in the same
     words, and the 403 for a good one of another space.
     """
-    parts = _TOKEN.fullmatch(token or "")
-    if parts is None:
-        raise unauthorized()
-    home, identifier, secret = parts.groups()
+    asked = _Asked.read(token)
     with failures_as_refusals():
-        rows = database.ask(_ADMIT, client or "", home, identifier)
-    digest, rights, expires, revoked, *standing = rows[0] if rows else _NO_TOKEN
-    is_right = hmac.compare_digest(digest, _digest(secret))
-    if not rows or not is_right or not _is_valid(expires, revoked, time.time()):
-        raise unauthorized()
-    if home != space:
-        raise forbidden()
-    return Admitted(_rights(rights), f"{home}~{identifier}", client, spaces.state_of(standing))
+        rows = database.ask(_ADMIT, client or "", asked.home, asked.identifier)
+    return asked.admitted(space, client, rows)
+
+
+async def admit_at_once(database: Database, space: str, token: str | None, client: str) -> Admitted | None:
+    """Do what ``admit`` does, in an event loop; return None if that takes a thread."""
+    asked = _Asked.read(token)
+    rows = await database.glance(_ADMIT, client, asked.home, asked.identifier)
+    return None if rows is None else asked.admitted(space, client, rows)
+
+
+class _Asked(NamedTuple):
+    """A token as it came."""
+
+    home: str
+    identifier: str
+    secret: str
+
+    @classmethod
+    def read(cls, token: str | None) -> _Asked:
+        """Return the parts of a token; raise the 401 for what is none."""
+        parts = _TOKEN.fullmatch(token or "")
+        if parts is None:
+            raise unauthorized()
+        return cls(*parts.groups())
+
+    def admitted(self, space: str, client: str | None, rows: Sequence[Sequence[Any]]) -> Admitted:
+        """Return what the token allows by the row that was found for it; raise what ``admit`` raises."""
+        digest, rights, expires, revoked, *standing = rows[0] if rows else _NO_TOKEN
+        is_right = hmac.compare_digest(digest, _digest(self.secret))
+        if not rows or not is_right or not _is_valid(expires, revoked, time.time()):
+            raise unauthorized()
+        if self.home != space:
+            raise forbidden()
+        holder = f"{self.home}~{self.identifier}"
+        return Admitted(_rights(rights), holder, client, spaces.state_of(standing))
 
 
 def _is_valid(expires: int | None, revoked: int | None, now: float) -> bool:

@@ -87,9 +87,6 @@ class Pool(Protocol):
     def together(self) -> AbstractContextManager[None]:
         """Let the statements inside travel when an answer is asked for; their end may raise ``Undone``."""
 
-    def at_once(self) -> AbstractContextManager[bool]:
-        """Take a connection that waits for nothing, or give False; see ``Database.at_once``."""
-
     def distrust(self) -> None:
         """Use no connection again that is open now."""
 
@@ -98,6 +95,13 @@ class Pool(Protocol):
 
     def close_all(self) -> None:
         """Close every connection."""
+
+
+class Glances(Protocol):
+    """How one kind of database is read by an event loop, which must not wait."""
+
+    async def ask(self, sql: str, parameters: Sequence[str]) -> Sequence[Any] | None:
+        """Return the rows of one statement; None if a thread has to ask."""
 
 
 class Dialect(Protocol):
@@ -159,6 +163,8 @@ class Database:
     """What a writer of this process holds while it writes, taken before a connection is."""
     stop_background: Callable[[], None] = field(default=lambda: None)
     """Ends the work that goes on beside the requests."""
+    glances: Glances | None = None
+    """Reads without a thread."""
     group: Group | None = None
     """Lets pushes share a commit; None where each has its own."""
 
@@ -167,14 +173,12 @@ class Database:
         """How many pushes of a space are worth working on at once."""
         return 1 if self.group is None else _TOGETHER
 
-    @contextmanager
-    def at_once(self) -> Generator[bool]:
-        """Take a connection without waiting for anything, if the database is in this process.
+    async def glance(self, sql: str, *parameters: str) -> Sequence[Any] | None:
+        """Run one statement that reads, in an event loop, and return its rows; None if that takes a thread.
 
-        Gives False, and no connection, if it is not, or if there is none at the moment.
+        Every parameter is a text. Whatever fails takes a thread, too, which tells of it.
         """
-        with self.pool.at_once() as is_possible:
-            yield is_possible
+        return None if self.glances is None else await self.glances.ask(sql, parameters)
 
     def run(self, sql: str, *parameters: object) -> Any:
         """Run one statement inside the transaction that is open; placeholders are ``?``."""

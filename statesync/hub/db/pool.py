@@ -60,10 +60,6 @@ class PooledDatabase(peewee.Database, Generic[_Connection]):
         """
         return nullcontext()
 
-    def at_once(self) -> AbstractContextManager[bool]:
-        """Lend a connection that waits for nothing; give False where there is none, or no such thing."""
-        return nullcontext(enter_result=False)
-
     def was_idle(self) -> bool:
         """Tell whether the calling thread's connection had been opened before it was lent."""
         return threading.get_ident() not in self._new

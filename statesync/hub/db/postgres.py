@@ -14,12 +14,14 @@ from typing import Any
 
 import peewee
 import psycopg
+from attrs import define, field
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import ConnStatus, TransactionStatus
 
 from statesync.hub.addresses import has_password, without_password
 from statesync.hub.db.database import Database, FeedRow, Finding, Pool, Statement, Stored, Written
 from statesync.hub.db.failures import READ_ONLY, Undone
+from statesync.hub.db.glances import Glances
 from statesync.hub.db.pool import PooledDatabase
 from statesync.hub.errors import BadDatabase
 from statesync.net.alarm import alarm
@@ -73,11 +75,14 @@ class PostgresPool(PooledDatabase[_Connection], peewee.PostgresqlDatabase):
     def __init__(self, address: str, *, longest: float, **settings: Any) -> None:
         self._longest = longest
         super().__init__(address, **settings)
+        self.glances: Glances = Glances(self._open, lambda: self._doubts)
 
     def begin_anew(self) -> None:
         """Leave the parent's connections to the parent, and keep nobody's socket open."""
         for connection, _ in filter(None, (*self._idle, *self._lent.values())):
             _detach(connection)
+        if (read_at_once := self.glances.let_go()) is not None:
+            _detach(read_at_once)
         super().begin_anew()
 
     @contextmanager
@@ -98,6 +103,11 @@ class PostgresPool(PooledDatabase[_Connection], peewee.PostgresqlDatabase):
                 connection.execute("ROLLBACK")
             raise Undone(error) from error
 
+    def close_all(self) -> None:
+        """Close every connection, and the one that reads at once."""
+        self.glances.close()
+        super().close_all()
+
     def _open(self) -> _Connection:
         return psycopg.connect(
             str(self.database), autocommit=True, client_encoding="UTF8", **self.connect_params
@@ -116,6 +126,23 @@ class PostgresPool(PooledDatabase[_Connection], peewee.PostgresqlDatabase):
 
     def _watched(self, connection: _Connection) -> AbstractContextManager[None]:
         return alarm.after(self._longest, partial(_cut, connection))
+
+
+@define(eq=False)
+class _Numbered:
+    """Glances at statements that have ``?`` for their parameters."""
+
+    glances: Glances
+    _numbered: dict[str, str] = field(factory=dict)
+
+    async def ask(self, sql: str, parameters: Sequence[str]) -> Sequence[Any] | None:
+        """Return the rows of one statement; None if a thread has to ask."""
+        numbered = self._numbered.get(sql)
+        if numbered is None:
+            first, *rest = sql.split("?")
+            numbered = first + "".join(f"${place}{part}" for place, part in enumerate(rest, 1))
+            self._numbered[sql] = numbered
+        return await self.glances.ask(numbered, parameters)
 
 
 class PostgresDialect:
@@ -221,7 +248,7 @@ def open_postgres(url: str, connections: int, patience: float, longest: float) -
         options=f"{_ALWAYS_BY_INDEX} {_in_time(patience, longest)} {given.get('options') or ''}",
     )
     forks.begins_anew(pool)
-    return Database(pool, PostgresDialect())
+    return Database(pool, PostgresDialect(), glances=_Numbered(pool.glances))
 
 
 def _in_time(patience: float, longest: float) -> str:

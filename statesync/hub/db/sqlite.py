@@ -12,10 +12,12 @@ from contextlib import closing, contextmanager
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import peewee
 from attrs import define, field
 
+from statesync.errors import UsageError
 from statesync.hub.db.checkpoints import Checkpoints
 from statesync.hub.db.database import Database, FeedRow, Finding, Pool, Statement, Stored, Written
 from statesync.hub.db.groups import Group
@@ -69,10 +71,13 @@ class SqlitePool(PooledDatabase[sqlite3.Connection], peewee.SqliteDatabase):
 
     @contextmanager
     def at_once(self) -> Generator[bool]:
-        """Lend a connection that waits for no other one, and for no lock of another program's."""
+        """Lend a connection that waits for no other one, and for no lock of another program's.
+
+        Gives False where there is none.
+        """
         try:
             self._connect_at_once()
-        except TooManyConnections:
+        except (TooManyConnections, peewee.PeeweeException, sqlite3.Error, UsageError):
             yield False
             return
         waits = f"PRAGMA busy_timeout = {round(1000 * self._patience)}"
@@ -222,9 +227,28 @@ def open_sqlite(path: str, connections: int, patience: float) -> Database:
     forks.begins_anew(writer_lock)
     forks.begins_anew(checkpoints)
     database = Database(pool, SqliteDialect(), writer_lock, checkpoints.close)
+    database.glances = _Glances(pool)
     database.group = Group(lambda: database.writing(), pool, patience)
     forks.begins_anew(database.group)
     return database
+
+
+@define(eq=False)
+class _Glances:
+    """Reads in the calling thread: a few pages of the file, which takes no longer than to find a thread."""
+
+    pool: SqlitePool
+
+    async def ask(self, sql: str, parameters: Sequence[str]) -> Sequence[Any] | None:
+        """Return the rows of one statement; None if a thread has to ask."""
+        with self.pool.at_once() as is_possible:
+            if not is_possible:
+                return None
+            try:
+                rows: list[Any] = self.pool.cursor().execute(sql, parameters).fetchall()
+            except sqlite3.Error:  # a thread waits for what is locked, and says what fails
+                return None
+            return rows
 
 
 @define(eq=False)

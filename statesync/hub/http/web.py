@@ -107,7 +107,7 @@ class _Verb:
         if not is_short(request):  # nobody without rights gets to send much
             await run_sync(self._let_in, request, visit, limiter=self.threads)
         body = await read_body(request, visit, self.door)
-        at_once = self._at_once(request, body, visit)
+        at_once = await self._at_once(request, body, visit)
         if at_once is not None:
             return at_once
         answer = await run_sync(self._work_or_wait, request, body, visit, limiter=self.threads)
@@ -121,11 +121,11 @@ class _Verb:
         if not visit.is_in:
             visit.let_in(self.hub.admit(visit.space, _token(request), self.right, client))
 
-    def _at_once(self, request: Request, body: bytes, visit: Visit) -> Response | None:
-        """Answer a small pull that finds nothing new, where that takes no longer than to find a thread."""
+    async def _at_once(self, request: Request, body: bytes, visit: Visit) -> Response | None:
+        """Answer a small pull that finds nothing new, without a thread."""
         if self.name != "pull" or visit.is_in or len(body) > _SMALL or "content-encoding" in request.headers:
             return None
-        page = self.hub.pull_at_once(visit.space, body, _token(request), visit.let_in)
+        page = await self.hub.pull_at_once(visit.space, body, _token(request), visit.let_in)
         return None if page is None else _packed(page, "", visit)
 
     def _work_or_wait(self, request: Request, body: bytes, visit: Visit) -> Response | bytes:
