@@ -15,7 +15,8 @@ from typing import Any
 
 import psycopg
 from attrs import define, field
-from psycopg.pq import ExecStatus, PGresult
+from psycopg.pq import ConnStatus, ExecStatus
+from psycopg.pq.abc import PGresult
 
 _Connection = psycopg.Connection[tuple[Any, ...]]
 _Rows = list[tuple[Any, ...]] | None
@@ -23,8 +24,8 @@ _Rows = list[tuple[Any, ...]] | None
 _LONGEST = 2.0
 """Seconds without any answer after which a server is not waited for."""
 
-_PAUSE = 1.0
-"""Seconds between two attempts to connect."""
+_PAUSE = 0.2
+"""Seconds from one attempt to connect to the next."""
 
 _MOST = 512
 """Statements under way."""
@@ -48,7 +49,7 @@ class Glances:
     _not_before: float = 0.0
 
     async def ask(self, sql: str, parameters: Sequence[str]) -> _Rows:
-        """Return the rows of one statement, whose parameters are ``$1`` and so on; None if a thread has to."""
+        """Return the rows of one statement, whose parameters are ``$1`` and on; None if a thread has to."""
         loop = asyncio.get_running_loop()
         wire = self._wire
         if wire is None or wire.loop is not loop or wire.is_closed or wire.doubts != self.count_doubts():
@@ -178,7 +179,7 @@ class _Wire:
         except psycopg.Error:
             self.close()
         else:
-            if not self._asked and wire.status != psycopg.pq.ConnStatus.OK:
+            if not self._asked and wire.status != ConnStatus.OK:
                 self.close()
 
     def _take(self, result: PGresult) -> None:

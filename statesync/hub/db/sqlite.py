@@ -70,22 +70,23 @@ class SqlitePool(PooledDatabase[sqlite3.Connection], peewee.SqliteDatabase):
             super().rollback()
 
     @contextmanager
-    def at_once(self) -> Generator[bool]:
+    def at_once(self) -> Generator[sqlite3.Connection | None]:
         """Lend a connection that waits for no other one, and for no lock of another program's.
 
-        Gives False where there is none.
+        Gives None where there is none.
         """
         try:
             self._connect_at_once()
         except (TooManyConnections, peewee.PeeweeException, sqlite3.Error, UsageError):
-            yield False
+            yield None
             return
         waits = f"PRAGMA busy_timeout = {round(1000 * self._patience)}"
+        connection = self._mine()
         try:
-            self._mine().execute("PRAGMA busy_timeout = 0")
-            yield True
-            self._mine().execute(waits)
+            connection.execute("PRAGMA busy_timeout = 0")
+            yield connection
         finally:
+            connection.execute(waits)
             self.close()
 
     def _connect_at_once(self) -> None:
@@ -241,14 +242,13 @@ class _Glances:
 
     async def ask(self, sql: str, parameters: Sequence[str]) -> Sequence[Any] | None:
         """Return the rows of one statement; None if a thread has to ask."""
-        with self.pool.at_once() as is_possible:
-            if not is_possible:
+        with self.pool.at_once() as connection:
+            if connection is None:
                 return None
             try:
-                rows: list[Any] = self.pool.cursor().execute(sql, parameters).fetchall()
+                return connection.execute(sql, parameters).fetchall()
             except sqlite3.Error:  # a thread waits for what is locked, and says what fails
                 return None
-            return rows
 
 
 @define(eq=False)
