@@ -24,7 +24,7 @@ WHERE space.space = ?
 """
 _MAKE = """
 INSERT INTO space (space, hub, epoch, head, horizon, created) VALUES (?, ?, ?, 0, 0, ?)
-ON CONFLICT DO NOTHING RETURNING 1
+ON CONFLICT DO NOTHING
 """
 _RECEIPT = """
 INSERT INTO receipt (space, client, number, batch, answer) VALUES (?, ?, ?, ?, ?)
@@ -156,14 +156,15 @@ def names(database: Database) -> list[str]:
 def _make(database: Database, space: str, most_spaces: int) -> None:
     hub, epoch = str(uuid.uuid4()), str(uuid.uuid4())
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    if database.run(_MAKE, space, hub, epoch, now).fetchone() is not None:
+    database.run(_MAKE, space, hub, epoch, now)
+    # How many rows a statement has changed is not known before an answer is asked for; a look is one.
+    if database.run("SELECT 1 FROM space WHERE space = ? AND hub = ?", space, hub).fetchone() is not None:
         _count_new_space(database, most_spaces)
 
 
 def _count_new_space(database: Database, most_spaces: int) -> None:
     """Add the new space to the counter; a counter in one row is exact, a count of rows would not be."""
-    counted = database.run(
-        "UPDATE hub_meta SET value = value + 1 WHERE name = 'spaces' AND value < ? RETURNING 1", most_spaces
-    )
-    if counted.fetchone() is None:
+    database.run("UPDATE hub_meta SET value = value + 1 WHERE name = 'spaces'")
+    (count,) = database.run("SELECT value FROM hub_meta WHERE name = 'spaces'").fetchone()
+    if count > most_spaces:
         raise refused(422, "too_many_spaces", f"this hub has its {most_spaces} spaces; it makes no more")

@@ -23,6 +23,7 @@ class Wire:
     address: str
     delay: float = 0.0
     trips: int = 0
+    _open: threading.Event = field(factory=threading.Event)
     _pairs: list[tuple[socket.socket, socket.socket]] = field(factory=list)
 
     @contextmanager
@@ -32,6 +33,18 @@ class Wire:
         before = self.trips
         yield counted
         counted.append(self.trips - before)
+
+    def __attrs_post_init__(self) -> None:
+        self._open.set()
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Let no answer through for the length of a block, as a server that hangs."""
+        self._open.clear()
+        try:
+            yield
+        finally:
+            self._open.set()
 
     def cut(self) -> None:
         """End every connection at the server's side, as a server that restarts does."""
@@ -66,6 +79,7 @@ class Wire:
     def _answers(self, client: socket.socket, server: socket.socket, is_asked: threading.Event) -> None:
         with suppress(OSError):
             while some := server.recv(1 << 16):
+                self._open.wait()
                 is_asked.clear()
                 client.sendall(some)
         with suppress(OSError):

@@ -47,6 +47,7 @@ class Glances:
     _wire: _Wire | None = None
     _is_opening: bool = False
     _not_before: float = 0.0
+    _closings: int = 0
 
     async def ask(self, sql: str, parameters: Sequence[str]) -> _Rows:
         """Return the rows of one statement, whose parameters are ``$1`` and on; None if a thread has to."""
@@ -60,6 +61,7 @@ class Glances:
     def close(self) -> None:
         """Close the connection, from any thread; the next question opens another."""
         wire, self._wire = self._wire, None
+        self._closings += 1
         if wire is None:
             return
         if wire.loop.is_running() and not _is_current(wire.loop):
@@ -81,17 +83,20 @@ class Glances:
             return
         self.close()
         self._is_opening, self._not_before = True, time.monotonic() + _PAUSE
-        doubts = self.count_doubts()
+        begun = (self.count_doubts(), self._closings)
         opening = loop.run_in_executor(None, self.connect)
-        opening.add_done_callback(lambda opened: self._take(opened, loop, doubts))
+        opening.add_done_callback(lambda opened: self._take(opened, loop, *begun))
 
     def _take(
-        self, opened: asyncio.Future[_Connection], loop: asyncio.AbstractEventLoop, doubts: int
+        self, opened: asyncio.Future[_Connection], loop: asyncio.AbstractEventLoop, doubts: int, closings: int
     ) -> None:
         self._is_opening = False
-        # A thread meets the same error, and says it.
-        if not opened.cancelled() and opened.exception() is None:
+        if opened.cancelled() or opened.exception() is not None:
+            return  # a thread meets the same error, and says it
+        if closings == self._closings:
             self._wire = _Wire(opened.result(), loop, doubts)
+        else:
+            opened.result().close()
 
 
 @define(eq=False)
@@ -185,10 +190,11 @@ class _Wire:
     def _take(self, result: PGresult) -> None:
         answer = self._asked.popleft()
         self._answered += 1
-        if result.status in (ExecStatus.FATAL_ERROR, ExecStatus.PIPELINE_ABORTED):
-            raise psycopg.OperationalError(result.error_message.decode(errors="replace"))
+        has_failed = result.status in (ExecStatus.FATAL_ERROR, ExecStatus.PIPELINE_ABORTED)
         if answer is not None:
-            _give(answer, _rows_of(result))
+            _give(answer, None if has_failed else _rows_of(result))
+        if has_failed:
+            raise psycopg.OperationalError(result.error_message.decode(errors="replace"))
 
     def _look_after(self, answered: int) -> None:
         """Close a connection on which nothing has come since the last look."""

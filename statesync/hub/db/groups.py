@@ -146,8 +146,10 @@ class Group:
         error = kept.error
         for turn in turns:
             if error is not None and turn.error is None:
-                if len(turns) == 1 or _is_unknown(error):
+                if len(turns) == 1:
                     turn.error = error
+                elif _is_unknown(error):
+                    turn.error = outcome_unknown()
                 else:
                     self._commit_alone(turn)
             turn.is_done = True

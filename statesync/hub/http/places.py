@@ -140,7 +140,10 @@ class Door:
         return Visit(space, self._places, self._bytes, lines)
 
     def push_lines(self, space: str) -> tuple[Line, ...]:
-        """Return where a push to ``space`` stands in line: behind those of its space."""
+        """Return where a push to ``space`` stands in line: behind those of its space that are worked on.
+
+        That is one, or several where pushes share a commit.
+        """
         return (self._line_of(space, "pushes", self._patience, self._pushes),)
 
     def survey_lines(self, space: str) -> tuple[Line, ...]:

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from statesync.hub import Hub, Refused, prepare
+from statesync.hub import Hub, Refused, prepare, serving
 
-from ..devices import upsert
+from ..devices import Service, upsert
 from ..served import wait_for
 
 CROWD = 6
@@ -92,6 +92,36 @@ def test_pushes_to_one_space_that_share_a_commit_follow_each_other(hub: Hub, com
     with gathered(hub, tasks) as futures:
         assert [one.result(30) for one in futures] == [*range(1, CROWD + 1)]
     assert len(commits) == 1
+
+
+def test_pushes_over_http_share_commits(hub: Hub, commits: list[str]) -> None:
+    group: Any = hub.database.group
+    with serving(hub) as address, Service(address, hub, hub.url) as service:
+        devices = [service.device("one") for _ in range(CROWD)]
+        with ThreadPoolExecutor(CROWD) as threads:
+            with hub.database.writer_lock:
+                pushes = [threads.submit(device.push, upsert("a", {})) for device in devices]
+                wait_for(lambda: len(group._waiting) == CROWD - 1, "they do not wait together")
+            answers = [one.result(30)[0]["status"] for one in pushes]
+    assert sorted(answers) == ["accepted"] + ["conflict"] * (CROWD - 1)
+    assert len(commits) == 1
+
+
+def test_a_crowd_of_readers_and_writers_has_few_connections(hub: Hub) -> None:
+    pool: Any = hub.database.pool
+    with (
+        serving(hub) as address,
+        Service(address, hub, hub.url) as service,
+        ThreadPoolExecutor(16) as threads,
+    ):
+        devices = [service.device(f"space-{name}") for name in range(16)]
+        for done in [threads.submit(device.push, upsert("b", {})) for device in devices]:
+            done.result(30)
+        for done in [threads.submit(device.read_all, "Airport", own=True) for device in devices]:
+            assert "Airport/b" in done.result(30)[0]
+        connections = pool.held_connections()
+        assert len(connections) <= 4
+        assert {one.execute("PRAGMA cache_size").fetchone()[0] for one in connections} == {-8192}
 
 
 def test_a_push_that_fails_takes_no_other_along(

@@ -16,7 +16,7 @@ from statesync.hub import Hub, create_token, prepare, serving
 from statesync.hub.access.rights import Right
 from statesync.hub.db import postgres as postgres_db
 
-from ..devices import Service, upsert
+from ..devices import Service, accepted, delete, upsert
 
 PREPARED = 8
 """Requests after which every statement is prepared, which is one round trip for each, once a connection."""
@@ -77,6 +77,15 @@ def test_a_push_is_three_round_trips_with_its_token(ask: Callable[..., dict[str,
         answer = push(ask, PREPARED + 1)
     assert answer["head"] == PREPARED + 1
     assert trips == [3]
+
+
+def test_a_push_of_deletes_is_one_round_trip_more(ask: Callable[..., dict[str, Any]], wire: Wire) -> None:
+    for number in range(1, PREPARED):
+        push(ask, PREPARED + number, delete(str(number), base=PREPARED))
+    with wire.counted() as trips:
+        answer = push(ask, 2 * PREPARED, delete(str(PREPARED), base=PREPARED))
+    assert answer["results"] == [accepted(2 * PREPARED)]
+    assert trips == [4]
 
 
 def test_a_connection_that_dies_while_nobody_uses_it_costs_no_request(

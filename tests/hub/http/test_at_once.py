@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rig.trips import wired
 
 from statesync.hub import Hub, create_token, prepare, revoke_token, serving
 from statesync.hub.access.rights import ALL_RIGHTS, Right, Rights
+from statesync.hub.db import glances
 
 from ..devices import Service, upsert
 from ..served import wait_for
@@ -130,6 +133,28 @@ def test_a_server_that_ends_the_connection_costs_no_pull(postgres_hub: Hub, stac
     with postgres_hub.database.connection():
         postgres_hub.database.run("SELECT pg_terminate_backend(?, 5000)", process).fetchone()
     assert [pull(service, token)[0] for _ in range(3)] == [200] * 3
+    ready(service, token)
+
+
+def test_a_server_that_hangs_is_left_to_a_thread(
+    postgres_hub: Hub, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(glances, "_LONGEST", 0.1)
+    wire = stack.enter_context(wired(postgres_hub.url))
+    hub = Counted(wire.address)
+    stack.callback(hub.close)
+    token = create_token(hub.database, "acme", {"*": frozenset({Right.READ})})
+    body = {"client": "writer", "number": 1, "batch": "1", "hub": None, "epoch": None}
+    hub.push("acme", json.dumps(body | {"changes": [upsert("a", {"x": 1})]}).encode())
+    service = stack.enter_context(Service(stack.enter_context(serving(hub)), hub, hub.url))
+    ready(service, token)
+    pool: Any = hub.database.pool
+    asked = pool.glances._wire
+    with ThreadPoolExecutor(1) as background:
+        with wire.frozen():
+            answer = background.submit(pull, service, token)
+            wait_for(lambda: asked.is_closed, "the event loop still waits")
+        assert answer.result(20)[0] == 200
     ready(service, token)
 
 
