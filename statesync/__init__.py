@@ -77,6 +77,10 @@ from statesync.lifecycle import (
     Phase,
     Trigger,
 )
+from statesync.net.options import (
+    ClientCertificate,
+    Trust,
+)
 from statesync.net.remote import (
     HttpRemote,
     Remote,
@@ -153,6 +157,7 @@ __all__ = [
     "CancelOptions",
     "Change",
     "Chart",
+    "ClientCertificate",
     "Complaint",
     "Conflict",
     "ConflictEntry",
@@ -234,6 +239,7 @@ __all__ = [
     "SyncType",
     "Tally",
     "Trigger",
+    "Trust",
     "Unauthorized",
     "UnknownObject",
     "Unreachable",

@@ -127,7 +127,7 @@ class RemoteError(SyncFailed):
 
 
 class Unreachable(RemoteError):
-    """No connection to the hub could be made: nothing was sent, and what waited still waits."""
+    """No connection to the hub could be made: nothing was applied, and what waited still waits."""
 
     code = 2411
     reason = "unreachable"

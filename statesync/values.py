@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from attrs import Attribute, Factory, field, frozen
+from attrs import Factory, field, frozen
 
-from statesync.conflicts import POLICIES, Policy, Record, merge_fields, policy_of
+from statesync.checks import as_filters, as_policy, at_least, is_grace, is_timeout
+from statesync.conflicts import Policy, Record, merge_fields
 from statesync.errors import BadOptions
-from statesync.filters import MOST_FIELDS, MOST_VALUES, Filter, excess
+from statesync.filters import Filter
 from statesync.lifecycle import AnyPhase, AnyTrigger, BatchPhase, Phase
 
 
@@ -38,55 +39,11 @@ class Reason(StrEnum):
     DEADLINE = "deadline"
 
 
-def _at_least(least: int) -> Callable[[Any, Attribute[Any], Any], None]:
-    def check(_: Any, attribute: Attribute[Any], value: Any) -> None:
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise BadOptions(f"{attribute.name} must be a whole number of at least {least}, not {value!r}")
-
-    return check
-
-
 def _sync_type(value: object) -> SyncType:
     try:
         return SyncType(str(value))
     except ValueError:
         raise BadOptions(f"sync_type must be one of {', '.join(SyncType)}, not {value!r}") from None
-
-
-def _policy(value: object) -> Policy:
-    chosen = POLICIES.get(value) if isinstance(value, str) else value
-    if callable(chosen):
-        try:
-            return policy_of(chosen)
-        except ValueError as error:
-            raise BadOptions(f"conflict_policy: {error}") from None
-    raise BadOptions(
-        f"conflict_policy must be one of {', '.join(POLICIES)}, or a callable that takes a Conflict, "
-        f"not {value!r}"
-    )
-
-
-def _timeout(_: Any, attribute: Attribute[Any], value: Any) -> None:
-    if value is not None and not (isinstance(value, int | float) and value > 0):
-        raise BadOptions(f"{attribute.name} must be a number of seconds above 0 or None, not {value!r}")
-
-
-def _grace(_: Any, attribute: Attribute[Any], value: Any) -> None:
-    if value is not None and not (isinstance(value, int | float) and value >= 0):
-        raise BadOptions(f"{attribute.name} must be a number of seconds from 0 or None, not {value!r}")
-
-
-def _filters(value: Any) -> dict[str, Filter]:
-    if not isinstance(value, Mapping) or not all(isinstance(one, Mapping | Filter) for one in value.values()):
-        raise BadOptions(f"filter must map an object's name to {{field: value or values}}, not {value!r}")
-    try:
-        found = {name: one if isinstance(one, Filter) else Filter.of(one) for name, one in value.items()}
-    except ValueError as error:
-        raise BadOptions(str(error)) from None
-    for name, one in found.items():
-        if too_much := excess(dict(one.fields), MOST_FIELDS, MOST_VALUES):
-            raise BadOptions(f"the filter of {name} {too_much}")
-    return found
 
 
 @frozen(kw_only=True)
@@ -103,16 +60,16 @@ class SyncOptions:
     that it needs, which a hub that hangs makes a minute and more.
     """
 
-    download_batch_size: int = field(default=500, validator=_at_least(0))
-    upload_batch_size: int = field(default=50, validator=_at_least(1))
+    download_batch_size: int = field(default=500, validator=at_least(0))
+    upload_batch_size: int = field(default=50, validator=at_least(1))
     sync_type: SyncType = field(default=SyncType.FULL, converter=_sync_type)
     get_sync_stats: bool = False
-    filter: dict[str, Filter] = field(default=Factory(dict), converter=_filters)
+    filter: dict[str, Filter] = field(default=Factory(dict), converter=as_filters)
     remove_after_upload: bool = False
-    conflict_policy: Policy = field(default=merge_fields, converter=_policy)
-    max_attempts: int = field(default=5, validator=_at_least(1))
-    timeout: float | None = field(default=None, validator=_timeout)
-    cancel_grace: float | None = field(default=10.0, validator=_grace)
+    conflict_policy: Policy = field(default=merge_fields, converter=as_policy)
+    max_attempts: int = field(default=5, validator=at_least(1))
+    timeout: float | None = field(default=None, validator=is_timeout)
+    cancel_grace: float | None = field(default=10.0, validator=is_grace)
 
     @property
     def uploads(self) -> bool:
@@ -129,7 +86,7 @@ class SyncOptions:
 class CancelOptions:
     """How a session is cancelled: ``grace`` bounds the seconds that the batch in flight may take (K7)."""
 
-    grace: float | None = field(default=None, validator=_grace)
+    grace: float | None = field(default=None, validator=is_grace)
 
 
 class Part(StrEnum):

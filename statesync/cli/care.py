@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 
 import click
 
-from statesync.cli.devices import opened
+from statesync.cli.devices import opened, remote_options
 from statesync.cli.printing import (
     database_argument,
     json_option,
@@ -74,21 +75,15 @@ def _report(found: list[Complaint], left: list[Complaint], *, repaired: bool) ->
 
 @click.command()
 @database_argument
-@click.option("--remote", required=True, metavar="URL", help="The hub's address, such as http://hub:8710.")
-@click.option("--space", required=True, help="The space on the hub.")
-@click.option("--token", envvar="STATESYNC_TOKEN", help="The hub's token.  [env: STATESYNC_TOKEN]")
+@remote_options
 @json_option
-def diagnose(database: str, remote: str, space: str, token: str | None, as_json: bool) -> None:
+def diagnose(database: str, remote: HttpRemote, as_json: bool) -> None:
     """Compare the device database DB with the hub by checksums, down to the records that differ.
 
     Changes nothing on either side. Exit code 1 if anything differs that the next sync would not bring.
     """
-    hub = HttpRemote(remote, space, token)
-    try:
-        with Store.open(database) as store:
-            found = store.scope(hub).diagnose()
-    finally:
-        hub.close()
+    with closing(remote), Store.open(database) as store:
+        found = store.scope(remote).diagnose()
     if as_json:
         print_json(found)
     else:

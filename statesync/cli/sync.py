@@ -6,7 +6,7 @@ import click
 from attrs import frozen
 
 from statesync.cli.commands import visible
-from statesync.cli.devices import opened
+from statesync.cli.devices import opened, remote_options
 from statesync.cli.interrupt import cancelled_by_interrupt
 from statesync.cli.printing import database_argument, json_option, print_json, say
 from statesync.cli.progress import SessionBar
@@ -31,9 +31,7 @@ CANCELLED = 3
 
 @click.command()
 @database_argument
-@click.option("--remote", "url", required=True, help="The hub's address, such as http://hub:8710.")
-@click.option("--space", required=True, help="The set of records on the hub.")
-@click.option("--token", envvar="STATESYNC_TOKEN", show_envvar=True, help="What the hub knows you by.")
+@remote_options
 @click.option("--upload-only", is_flag=True, help="Send changes, fetch nothing.")
 @click.option("--download-only", is_flag=True, help="Fetch records, send nothing.")
 @click.option("--batch-size", type=click.IntRange(1), help="Records a batch; without it, 50 up and 500 down.")
@@ -57,9 +55,7 @@ CANCELLED = 3
 @json_option
 def sync(
     database: str,
-    url: str,
-    space: str,
-    token: str | None,
+    remote: HttpRemote,
     upload_only: bool,
     download_only: bool,
     batch_size: int | None,
@@ -88,7 +84,7 @@ def sync(
     )
     cancel = CancelOptions(grace=grace)
     with opened(database) as store:
-        session = store.scope(HttpRemote(url, space, token)).start_sync(options)
+        session = store.scope(remote).start_sync(options)
         ended = _follow(session, cancel, quiet=as_json)
         _report(database, store, session, ended, as_json=as_json)
 

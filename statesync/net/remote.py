@@ -8,12 +8,14 @@ of the connection, in ``transport``. Both decide whether a request that failed m
 from __future__ import annotations
 
 import gzip
+import re
 from typing import Protocol, TypeVar
 from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from statesync.errors import BadAnswer, RemoteError, Unauthorized, WrongHub
+from statesync.errors import BadAnswer, BadOptions, RemoteError, Unauthorized, WrongHub
+from statesync.net.options import ClientCertificate, Timeouts, Trust
 from statesync.wire import (
     NOT_APPLIED,
     OUTCOME_UNKNOWN,
@@ -32,6 +34,8 @@ _Answer = TypeVar("_Answer", PushAnswer, Page, SurveyAnswer)
 
 _RETRYABLE = frozenset({408, 429})
 _WORTH_PACKING = 1 << 10
+_TOKEN = re.compile(r"[!-~]*")
+_IN_A_PATH = "/%:@!$&'()*+,;=~"
 
 
 class Remote(Protocol):
@@ -88,14 +92,22 @@ class HttpRemote:
     """A hub at ``url``, over HTTP or HTTPS with one connection that is kept alive.
 
     ``space`` names the set of records, ``token`` is sent as a bearer token. ``connect_timeout``,
-    ``read_timeout`` and ``request_timeout`` are seconds: to connect, of silence while an answer is awaited,
+    ``read_timeout`` and ``request_timeout`` are seconds: to connect (to look the name up, to reach one of its
+    addresses, to pass a proxy and to begin TLS, all together), of silence while an answer is awaited,
     and for the whole request, however slowly its answer drips. An answer of more
     than ``max_answer`` bytes (after decompression) is refused as ``BadAnswer``. ``compress`` packs bodies
-    both ways with gzip: worth it where the network is slower than the processor. ``ca_certs`` is a file
-    of certificates to trust in place of the system's.
+    both ways with gzip, or has the hub answer in zstd where this Python reads that (3.14, or the extra
+    ``zstd``): worth it where the network is slower than the processor.
 
-    Raises ``BadOptions`` for an address that is not http:// or https://, and for a ``ca_certs`` that
-    holds no certificates.
+    ``proxy`` is the address of an HTTP proxy, ``http://user:password@proxy:3128`` or https. By default it is
+    what the environment's ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` say, which never
+    concerns a hub on the same machine; None passes by all of them. ``client_certificate`` is what the hub, or
+    the server before it, knows the device by. ``ca_certs`` is a file of certificates to trust in place of the
+    usual ones. ``trust`` says which those are: OpenSSL's (``"openssl"``), or those of the operating system's
+    own store (``"system"``, which takes the extra ``truststore``), where companies put theirs.
+
+    Raises ``BadOptions`` for an address that is none, of a hub or of a proxy; for a token with characters
+    that none has; and for files that do not hold the certificates or the key that they are named for.
     """
 
     def __init__(
@@ -109,22 +121,32 @@ class HttpRemote:
         request_timeout: float = 600.0,
         max_answer: int = 64 << 20,
         compress: bool = False,
+        proxy: str | None = "environment",
         ca_certs: str | None = None,
+        trust: Trust = "openssl",
+        client_certificate: ClientCertificate | None = None,
     ) -> None:
         # Loaded with the first remote: a program that works offline starts a third sooner without it.
-        from statesync.net.transport import Timeouts, Transport
+        from statesync.net.answers import ACCEPTED
+        from statesync.net.transport import Transport, Way
 
         self._space = space
         self._url = url
         self._compress = compress
         timeouts = Timeouts(connect_timeout, read_timeout, request_timeout)
-        self._transport = Transport(url, timeouts, max_answer, ca_certs)
-        self._path = f"{urlsplit(url).path.rstrip('/')}/v1/spaces/{quote(space, safe='')}"
-        self._headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        way = Way(proxy, ca_certs, trust, client_certificate)
+        self._transport = Transport(url, timeouts, max_answer, way)
+        base = quote(urlsplit(url).path.rstrip("/"), safe=_IN_A_PATH)
+        self._path = f"{base}/v1/spaces/{quote(space, safe='')}"
+        self._headers = {
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+            "User-Agent": "statesync",
+        }
         if compress:
-            self._headers["Accept-Encoding"] = "gzip"
+            self._headers["Accept-Encoding"] = ACCEPTED
         if token is not None:
-            self._headers["Authorization"] = f"Bearer {token}"
+            self._headers["Authorization"] = f"Bearer {_checked(token)}"
 
     @property
     def space(self) -> str:
@@ -183,3 +205,14 @@ class HttpRemote:
                 maybe_applied=status >= 500 or status == 408,
                 retry_after=retry_after,
             )
+
+
+def _checked(token: str) -> str:
+    """Return a token without the white space around it, which a file's last line leaves; never quoted."""
+    trimmed = token.strip()
+    if not _TOKEN.fullmatch(trimmed):
+        raise BadOptions(
+            "the token has a space, a line break or a character that is not ASCII in it, and no token has: "
+            "copy it again as `statesync hub token create` has printed it"
+        )
+    return trimmed

@@ -101,7 +101,7 @@ def check_converged(devices: Sequence[WorldDevice], hub: WorldHub) -> None:
         assert waiting == [], f"{device.name} has changes that did not go up: {waiting}"
         hidden = hub.hidden(device.filters())
         here, there = device.records(), hub.records(device.objects)
-        for place in hidden | device.local_keys():
+        for place in hidden | device.local_keys() | device.once_local:
             here.pop(place, None)
             there.pop(place, None)
         differ = {

@@ -47,6 +47,9 @@ CREATE TRIGGER audit_receipt_update AFTER UPDATE ON receipt BEGIN
 END;
 """
 
+ORDINARY = HubLimits(epoch_pause=0.0)
+"""What the hub takes while nobody says otherwise; it may be restored again and again."""
+
 Known = dict[tuple[str, str], Record]
 """Records by (object, key)."""
 
@@ -56,7 +59,7 @@ class WorldHub:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.limits: HubLimits = HubLimits()
+        self.limits: HubLimits = ORDINARY
         prepare(self._url)
         with closing(sqlite3.connect(path)) as database:
             database.executescript(_AUDIT)
@@ -106,14 +109,8 @@ class WorldHub:
     def has_had(self, name: str, key: str, clients: Collection[str]) -> bool:
         """Tell whether one of these clients ever wrote a record."""
         by = ", ".join("?" for _ in clients)
-        return bool(
-            self._ask(
-                f"SELECT 1 FROM audit WHERE object = ? AND key = ? AND writer IN ({by}) LIMIT 1",
-                name,
-                key,
-                *clients,
-            )
-        )
+        written = f"SELECT 1 FROM audit WHERE object = ? AND key = ? AND writer IN ({by}) LIMIT 1"
+        return bool(self._ask(written, name, key, *clients))
 
     def limit(self, limits: HubLimits) -> None:
         """Let other limits hold from now on."""
@@ -181,7 +178,8 @@ class WorldHub:
 class WorldDevice:
     """One store on the user's models. The models are bound to it within ``bound()`` alone.
 
-    ``disturbed`` are records that went without being deleted, so that they need not be as the hub has them.
+    ``disturbed`` are records that went without being deleted, so that they need not be as the hub has them;
+    ``once_local`` are those of which a damaged page took that they are local only.
     ``clients`` are the names that hubs have known it by.
     """
 
@@ -191,6 +189,7 @@ class WorldDevice:
         self.models: tuple[type[peewee.Model], ...] = tuple(models)
         self.objects: dict[str, TrackedObject] = {one.name: one for one in map(describe, models)}
         self.disturbed: set[tuple[str, str]] = set()
+        self.once_local: set[tuple[str, str]] = set()
         self.clients: set[str] = set()
         self._look: sqlite3.Connection | None = None
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+from rig.certificates import make_certificate
 from rig.device import Device
+from rig.forwarding import forwarding
 from rig.gate import Gate, refuse
 
 from statesync.hub import Hub, Right, create_token, prepare, serving
@@ -139,3 +142,24 @@ def test_json_tells_of_a_failed_session_what_is_durable(
     assert gate.verbs() == ["push", "push"]
     with sqlite3.connect(database) as raw:
         assert raw.execute("SELECT phase FROM statesync_session").fetchall() == [("failed",)]
+
+
+def test_a_sync_goes_by_the_proxy_and_shows_the_certificate_that_it_is_given(
+    here: Device, database: Path, address: str, space: str, tmp_path: Path
+) -> None:
+    here.add(1)
+    hub = urlsplit(address)
+    with forwarding(hosts={"hub.invalid": hub.port or 0}, credentials="till:s3cret") as proxy:
+        where = ("sync", database, "--remote", "http://hub.invalid", "--space", space)
+        by = f"http://till:s3cret@localhost:{proxy.port}"
+        assert call(*where, "--proxy", by).code == 0
+        assert call(*where, HTTP_PROXY=by).code == 0
+        past = call(*where, "--proxy", "none", "--attempts", 1, HTTP_PROXY=by)
+        assert (past.code, "cannot be reached" in past.err) == (1, True)
+    certificate, key = make_certificate(tmp_path, "own", "correct horse")
+    secure = ("sync", database, "--remote", "https://localhost:9", "--space", space, "--attempts", 1)
+    shown = (*secure, "--client-certificate", certificate, "--client-key", key)
+    assert "passphrase" in call(*shown).err
+    opened = call(*shown, "--ca-certs", certificate, STATESYNC_CLIENT_PASSPHRASE="correct horse")
+    assert (opened.code, "cannot be reached" in opened.err) == (1, True)
+    assert call(*secure, "--client-key", key).code == 2

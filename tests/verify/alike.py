@@ -144,9 +144,10 @@ class AlikeMachine(RuleBasedStateMachine):
             store.reset(keep_records=kind is Kind.RESET, discard_pending=kind is Kind.RESET_ALL)
         self.compare(kind)
 
+    @precondition(lambda self: any(device.hub is not None for device in self.world.devices))
     @rule()
     def back_up(self) -> None:
-        """Make the backup that the hub may be restored from."""
+        """Make the backup that the hub may be restored from; before anybody came there was another space."""
         self.real.back_up()
         self.world = evolve(self.world, backup=self.world.hub)
 

@@ -18,7 +18,7 @@ from attrs import evolve
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from statesync.verify.modelled import device, downloads, others, quarantine, table, uploads
+from statesync.verify.modelled import adapting, device, downloads, others, quarantine, table, uploads
 from statesync.verify.modelled.device import Device
 from statesync.verify.modelled.hub import Hub, push
 from statesync.verify.modelled.table import Rules
@@ -652,7 +652,10 @@ DIFFERENCES = [
     (two_conflicts_of_which_one_comes, changing(uploads, "take", takes_what_did_not_come_for_nothing)),
     (an_edit_of_what_a_conflict_brought, changing(uploads, "_learn", learns_no_version)),
     (a_page_that_passes_what_a_conflict_brought, changing(downloads, "_pass_over", passes_nothing_over)),
-    (a_restored_hub_and_what_a_conflict_brought, changing(device, "reread", keeps_versions_of_another_epoch)),
+    (
+        a_restored_hub_and_what_a_conflict_brought,
+        changing(adapting, "reread", keeps_versions_of_another_epoch),
+    ),
     (a_page_under_which_the_triggers_are_made_anew, changing(storage, "asked_from", compares_nothing)),
     (an_upload_under_which_the_store_is_set_up, changing(storage, "looks_as_known", knows_every_description)),
     (a_clear_and_a_reset, changing(others, "_emptied", keeps_what_waits)),
@@ -661,12 +664,12 @@ DIFFERENCES = [
     (a_lost_answer, changing(network, "push", forgets_its_receipts)),
     (an_edit_of_what_was_read, changing(device, "add_change", knows_no_version)),
     (a_restored_hub, changing(downloads, "_finish_reread", drops_what_the_hub_lost)),
-    (what_another_hub_has_said, changing(device, "_forget_above", believes_another_hub)),
+    (what_another_hub_has_said, changing(adapting, "_forget_above", believes_another_hub)),
     (what_another_hub_has_said, changing(downloads, "_log_overwritten", keeps_no_log_of_what_it_replaces)),
     (a_delete_after_a_doubt_that_was_let_go, changing(device, "keep_doubt", notes_no_doubt)),
     (an_edit_behind_a_forgotten_delete, changing(device, "_base", knows_what_it_has_read_again)),
-    (another_epoch_behind_a_forgotten_delete, changing(device, "reread", misses_nothing)),
-    (an_edit_before_another_epoch, changing(device, "_without_version", remembers_no_deletes)),
+    (another_epoch_behind_a_forgotten_delete, changing(adapting, "reread", misses_nothing)),
+    (an_edit_before_another_epoch, changing(adapting, "_without_version", remembers_no_deletes)),
     (a_page_asked_for_ahead, changing(driver, "_sent", asks_again)),
     (a_crash_where_the_hub_heard_nothing, changing(driver, "recovered", frees_nothing)),
     (an_edit_of_an_old_row, changing(quarantine, "keep_bases", knows_no_old_row)),

@@ -21,7 +21,8 @@ from rig.search import examples
 from statesync.protocol.messages import Prepare
 from statesync.verify.evolving import evolve
 from statesync.verify.modelled import downloads, hub, uploads
-from statesync.verify.modelled.device import OBJECT, Device, adapt, fix_limit, write
+from statesync.verify.modelled.adapting import adapt
+from statesync.verify.modelled.device import OBJECT, Device, fix_limit, write
 from statesync.verify.modelled.hub import EPOCH_LEAP, LAST_VERSION, MOST_LOST, Hub
 from statesync.verify.modelled.wire import Feed, Fields, Pull, Push, Refusal, fields
 from statesync.wire import CLIENT_FORKED, EPOCH_AWAITED, EPOCH_CHANGED, HORIZON_PASSED

@@ -35,17 +35,16 @@ from statesync.protocol.messages import (
     StoreDoubt,
 )
 from statesync.values import Direction, Reason
+from statesync.verify.modelled import adapting, downloads, hub, others, quarantine, table, uploads
 from statesync.verify.modelled import device as device_of_the_model
-from statesync.verify.modelled import downloads, hub, others, quarantine, table, uploads
+from statesync.verify.modelled.adapting import adapt, reread
 from statesync.verify.modelled.device import (
     MISSED_DELETES,
     Device,
     Tally,
-    adapt,
     add_change,
     fix_limit,
     fold,
-    reread,
     with_change,
 )
 from statesync.verify.modelled.hub import Hub
@@ -791,7 +790,7 @@ def offer_what_is_new_to_everybody(patch: pytest.MonkeyPatch) -> None:
 
 def take_what_was_read_again_for_all(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
-        device_of_the_model,
+        adapting,
         "reread",
         lambda device, why: _having_missed(reread(device, why), device.cursor),
     )

@@ -181,10 +181,13 @@ def forget_versions(connection: sqlite3.Connection, name: str) -> None:
 
 
 def forget_versions_above(connection: sqlite3.Connection, name: str, version: int) -> None:
-    """Say that nobody knows on which version a change is based where it is said to be above ``version``."""
+    """Say that nobody knows on which version a change is based where it is said to be above ``version``.
+
+    That some hub may have had its record stays known.
+    """
     connection.execute(
         "UPDATE statesync_change SET base = CASE WHEN base > :version THEN 1 ELSE base END, "
-        "since = CASE WHEN since > :version THEN 0 ELSE since END WHERE object = :name",
+        "since = CASE WHEN since > :version THEN 1 ELSE since END WHERE object = :name",
         {"name": name, "version": version},
     )
 

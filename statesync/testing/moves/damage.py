@@ -51,6 +51,10 @@ class DamagedPages(LocalWrites):
                 for place in waiting:
                     if place[0] == name:
                         self.ledger.let_go(device, *place)
+            if "statesync_local" in gone:  # what was local only is ordinary now, and the hub has none of it
+                device.once_local |= {
+                    (of, key) for who, of, key in self._local if (who, of) == (device.name, name)
+                }
             if gone & {tracked.table, "statesync_local"}:
                 self.forget_local(device, name)
         if "statesync_conflict" in gone:

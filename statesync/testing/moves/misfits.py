@@ -17,7 +17,7 @@ from typing import Any
 from unittest import mock
 
 import peewee
-from attrs import evolve, frozen
+from attrs import evolve
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
@@ -26,6 +26,7 @@ from statesync.lifecycle import Phase
 from statesync.store.tracking.objects import TrackedObject
 from statesync.store.tracking.quoting import quoted
 from statesync.testing.faults import Fault
+from statesync.testing.moves.rules import TableRule, rules_of, text_of
 from statesync.testing.rest import check_held, check_placed
 from statesync.testing.rows import Row
 from statesync.testing.sites import WorldDevice, WorldHub, key_of
@@ -38,15 +39,6 @@ _policies = st.sampled_from(["merge_fields", "server_wins", "client_wins"])
 
 _TEXTS = ("long one", "a", "A", "b", "c", "d")
 """So few texts that two records often want one."""
-
-
-@frozen
-class TableRule:
-    """A rule of one table: the SQL that makes it, and the SQL that takes it away again."""
-
-    name: str
-    make: str
-    end: str
 
 
 class MisfitDevice(WorldDevice):
@@ -127,7 +119,7 @@ class Misfits(SyncWorld):
 
     def rows(self, model: type[peewee.Model], device: WorldDevice) -> st.SearchStrategy[Row]:
         """Return the strategy for new rows, whose texts are often those of others."""
-        text = _text_of(model)
+        text = text_of(model)
         texts = st.sampled_from([*_TEXTS, None] if text.null else _TEXTS)
         return st.builds(lambda row, value: {**row, text.name: value}, super().rows(model, device), texts)
 
@@ -172,7 +164,7 @@ class Misfits(SyncWorld):
             for _ in range(how_many):
                 self._made += 1
                 key = f"{row[key_of(model).name]} {self._made}"
-                one = row | {key_of(model).name: key, _text_of(model).name: f"{self._made}"}
+                one = row | {key_of(model).name: key, text_of(model).name: f"{self._made}"}
                 self.write(device, partial(_make, model, one))
                 made.append(key)
             self.sync_everybody()
@@ -191,7 +183,7 @@ class Misfits(SyncWorld):
         if moves and len(keys) > 1:
             self.write(device, lambda: move_texts(device, model, keys, step))
         elif keys:
-            text = {_text_of(model).name: data.draw(st.sampled_from(_TEXTS))}
+            text = {text_of(model).name: data.draw(st.sampled_from(_TEXTS))}
             self.write(device, update(model, data.draw(st.sampled_from(keys)), text))
         self.let_sync(device, [], None)
         self.let_sync(ruled, [], None)
@@ -317,52 +309,13 @@ def _insert(connection: sqlite3.Connection, tracked: TrackedObject, row: Row) ->
     connection.execute(f"INSERT INTO {quoted(tracked.table)} ({names}) VALUES ({marks})", list(row.values()))
 
 
-def rules_of(model: type[peewee.Model]) -> list[TableRule]:
-    """Return the rules that a table may get, the unique text first."""
-    table, text = model._meta.table_name, _text_of(model)
-    on, column = quoted(table), quoted(text.column_name)
-    rules = [
-        _index(table, "one", f"({column})"),
-        _index(table, "one_in_any_case", f"(lower({column}))"),
-        _index(table, "one_of_the_short", f"({column}) WHERE length({column}) < 2"),
-        _check(table, "short", f"length({column}) < 4"),
-        _check(table, "known", f"{column} IS NOT NULL"),
-    ]
-    for event in ("INSERT", "UPDATE", "DELETE"):
-        row = "OLD" if event == "DELETE" else "NEW"
-        for action in ("ABORT, 'no'", "ROLLBACK, 'not at all'", "IGNORE"):
-            name = quoted(f"rule_{table}_{event}_{action[:3]}")
-            make = (
-                f"CREATE TRIGGER {name} BEFORE {event} ON {on} WHEN {row}.{column} = 'd' "
-                f"BEGIN SELECT RAISE({action}); END"
-            )
-            rules.append(TableRule(name, make, f"DROP TRIGGER {name}"))
-    return rules
-
-
-def _index(table: str, name: str, what: str) -> TableRule:
-    index = quoted(f"rule_{table}_{name}")
-    return TableRule(index, f"CREATE UNIQUE INDEX {index} ON {quoted(table)} {what}", f"DROP INDEX {index}")
-
-
-def _check(table: str, name: str, condition: str) -> TableRule:
-    """A column may say what others must be."""
-    column, of = quoted(f"rule_{name}"), quoted(table)
-    make = f"ALTER TABLE {of} ADD COLUMN {column} INTEGER CHECK ({condition})"
-    return TableRule(f"{table}_{name}", make, f"ALTER TABLE {of} DROP COLUMN {column}")
-
-
-def _text_of(model: type[peewee.Model]) -> peewee.Field:
-    return next(one for one in model._meta.sorted_fields if isinstance(one, peewee.TextField))
-
-
 def _make(model: type[peewee.Model], row: Row) -> None:
     model.insert(row).execute()
 
 
 def move_texts(device: WorldDevice, model: type[peewee.Model], keys: Sequence[Any], step: int) -> None:
     """Give each record the text of another, as one does beside a unique index: by texts that nobody has."""
-    table, key, text = model._meta.table_name, key_of(model).column_name, _text_of(model).column_name
+    table, key, text = model._meta.table_name, key_of(model).column_name, text_of(model).column_name
     sql = f"UPDATE {quoted(table)} SET {quoted(text)} = ? WHERE {quoted(key)} = ?"
     with closing(sqlite3.connect(device.path)) as plain, suppress(sqlite3.IntegrityError), plain:
         of_key = f"SELECT {quoted(text)} FROM {quoted(table)} WHERE {quoted(key)} = ?"

@@ -13,9 +13,8 @@ from attrs import evolve
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
-from statesync.hub import HubLimits
 from statesync.testing.faults import Fault
-from statesync.testing.sites import WorldDevice
+from statesync.testing.sites import ORDINARY, WorldDevice
 from statesync.testing.world import SyncWorld, Write
 from statesync.values import Part, PendingChange
 
@@ -43,7 +42,7 @@ class Refusals(SyncWorld):
     @rule()
     def take_all_records(self) -> None:
         """Whoever runs the hub gives the records their room again."""
-        self.hub.limit(HubLimits())
+        self.hub.limit(ORDINARY)
 
     @rule(site=_sites, data=st.data())
     def retry(self, site: int, data: st.DataObject) -> None:

@@ -7,12 +7,12 @@ real hub against it, on SQLite and on PostgreSQL. What it has and why: sections 
 
 from __future__ import annotations
 
-import json
 from itertools import accumulate
 
 from attrs import frozen
 
 from statesync.verify.evolving import evolve
+from statesync.verify.modelled.answers import as_told, repeated, size, without_record
 from statesync.verify.modelled.wire import (
     Accepted,
     Change,
@@ -171,7 +171,7 @@ def push(hub: Hub, request: Push) -> tuple[Hub, PushAnswer | Refusal]:
     last = receipt.number if receipt else 0
     is_here = request.hub in (None, hub.id) and request.epoch in (None, hub.epoch)
     if receipt is not None and is_here and (receipt.number, receipt.batch) == (request.number, request.batch):
-        return hub, _repeated(receipt.answer, request)
+        return hub, repeated(receipt.answer, request)
     hub, refusal = _disbelieved(hub, request, last, request.number - 1, request.head)
     if refusal is not None:
         return hub, refusal
@@ -184,38 +184,13 @@ def push(hub: Hub, request: Push) -> tuple[Hub, PushAnswer | Refusal]:
         if isinstance(verdict, Conflict) and verdict.data is not None:
             if carried >= hub.carries and not request.offers_again:
                 return before, Refusal(ANSWER_TOO_LARGE)
-            verdict, carried = _carried(verdict, carried, hub.carries)
+            verdict, carried = as_told(verdict, carried, hub.carries)
         verdicts.append(verdict)
     answer = PushAnswer(hub.id, hub.epoch, hub.head, tuple(verdicts))
     others = tuple(each for each in hub.receipts if each.client != request.client)
-    bare = evolve(answer, verdicts=tuple(map(_without_record, verdicts)))
+    bare = evolve(answer, verdicts=tuple(map(without_record, verdicts)))
     kept = (*others, Receipt(request.client, request.number, request.batch, bare))
     return evolve(hub, receipts=kept), answer
-
-
-def _carried(conflict: Conflict, carried: int, most: int) -> tuple[Verdict, int]:
-    """Return a conflict as it is told, and the bytes of records that the answer carries with it."""
-    if conflict.data is None or carried >= most:
-        return _without_record(conflict), carried
-    return conflict, carried + _size(conflict.data)
-
-
-def _without_record(verdict: Verdict) -> Verdict:
-    """Return a verdict as a receipt keeps it."""
-    if isinstance(verdict, Conflict) and verdict.data is not None:
-        return Conflict(verdict.version, None, lacks_record=True)
-    return verdict
-
-
-def _repeated(answer: PushAnswer, request: Push) -> PushAnswer:
-    """Return what a repeat is answered; a device that knows no conflicts without record waits and offers."""
-    if request.offers_again:
-        return answer
-    verdicts = tuple(
-        Rejected("conflict") if isinstance(each, Conflict) and each.lacks_record else each
-        for each in answer.verdicts
-    )
-    return evolve(answer, verdicts=verdicts)
 
 
 def _judged(hub: Hub, client: str, change: Change, head: int) -> tuple[Hub, Verdict]:
@@ -234,14 +209,9 @@ def _judged(hub: Hub, client: str, change: Change, head: int) -> tuple[Hub, Verd
 def _rejected(hub: Hub, change: Change) -> Rejected | None:
     if hub.takes is not None and change.object not in hub.takes:
         return Rejected("unknown_object")
-    if change.data is not None and _size(change.data) > hub.most:
+    if change.data is not None and size(change.data) > hub.most:
         return Rejected("record_too_large")
     return None
-
-
-def _size(data: Fields) -> int:
-    """Return the bytes of a record's JSON."""
-    return len(json.dumps(dict(data), separators=(",", ":")))
 
 
 def _conflict(hub: Hub, client: str, change: Change, found: Record | None, head: int) -> Conflict | None:
@@ -261,7 +231,7 @@ def _written(hub: Hub, client: str, change: Change, found: Record | None) -> tup
     version, data = hub.head + 1, change.data
     if data is not None and found is not None and found.data is not None:
         data = fields({**dict(found.data), **dict(data)})
-        if _size(data) > hub.most:
+        if size(data) > hub.most:
             return hub, Rejected("record_too_large")
     record = Record(change.object, change.key, version, client, data)
     others = tuple(each for each in hub.records if each is not found)
@@ -319,7 +289,7 @@ def _page(hub: Hub, request: Pull, last: int) -> Page:
 
 
 def _as_many_as_fit(rows: list[Record], limit: int, most: int) -> int:
-    sizes = [0 if row.data is None else _size(row.data) for row in rows[:limit]]
+    sizes = [0 if row.data is None else size(row.data) for row in rows[:limit]]
     return sum(before < most for before in [0, *accumulate(sizes)][: len(sizes)])
 
 

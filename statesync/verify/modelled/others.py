@@ -7,6 +7,7 @@ The same as ``statesync.store.evolution.adopting`` and ``statesync.store.selecti
 from __future__ import annotations
 
 from statesync.verify.evolving import evolve
+from statesync.verify.modelled.adapting import reread
 from statesync.verify.modelled.device import (
     EVERYTHING,
     LOST_BY_HUB,
@@ -18,7 +19,6 @@ from statesync.verify.modelled.device import (
     fold,
     put,
     release,
-    reread,
 )
 
 

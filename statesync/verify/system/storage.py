@@ -22,7 +22,8 @@ from statesync.protocol.messages import (
 from statesync.values import Direction
 from statesync.verify.evolving import evolve
 from statesync.verify.modelled import downloads, uploads
-from statesync.verify.modelled.device import Device, adapt, fix_limit, keep_doubt
+from statesync.verify.modelled.adapting import adapt
+from statesync.verify.modelled.device import Device, fix_limit, keep_doubt
 from statesync.verify.modelled.downloads import Fetched
 from statesync.verify.modelled.uploads import Batch, Verdicts
 from statesync.verify.modelled.wire import Refusal

@@ -8,17 +8,16 @@ from functools import partial
 from statesync.protocol.messages import Prepare
 from statesync.verify.evolving import evolve
 from statesync.verify.modelled import downloads, uploads
+from statesync.verify.modelled.adapting import adapt, reread
 from statesync.verify.modelled.device import (
     MISSED_DELETES,
     OBJECT,
     Device,
-    adapt,
     add_change,
     fix_limit,
     keep_doubt,
     learn,
     put,
-    reread,
     with_change,
     write,
 )

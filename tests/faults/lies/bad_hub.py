@@ -50,13 +50,18 @@ def _serve(listener: socket.socket, answer: Answer, closing: threading.Event) ->
         except OSError:  # shut down
             return
         with client, suppress(OSError):  # the device hung up
-            answer(client, _body_of(client))
+            body = _body_of(client)
+            if body is not None:
+                answer(client, body)
 
 
-def _body_of(client: socket.socket) -> bytes:
+def _body_of(client: socket.socket) -> bytes | None:
+    """Return a request's body; None if it is none, but the question whether TLS is spoken here."""
     message = b""
     while b"\r\n\r\n" not in message:
         message += client.recv(1 << 16)
+        if message.startswith(b"\x16"):
+            return None
     top, _, body = message.partition(b"\r\n\r\n")
     (length,) = (
         int(line.split(b":")[1]) for line in top.split(b"\r\n") if line.lower().startswith(b"content-length")

@@ -14,6 +14,9 @@ from urllib.parse import urlsplit
 
 DELAY = 0.05
 
+HELLO = b"\x16\x03"
+"""How TLS begins: a device that was hung up on asks whether it is spoken here, and that is no request."""
+
 
 class Fault(StrEnum):
     """What becomes of one request."""
@@ -100,7 +103,7 @@ class Proxy:
                 return None
             with suppress(TimeoutError):
                 part = client.recv(1 << 16)
-                if not part:
+                if not part or part.startswith(HELLO):
                     return None
                 message += part
         return message

@@ -152,11 +152,12 @@ def test_what_was_written_unseen_while_tracking_was_lost_is_offered(tmp_path: Pa
     path = tmp_path / "here.db"
     with device(path, hub) as (note, here), device(tmp_path / "there.db", hub) as (their_note, there):
         note.create(id="k", title="old")
+        note.create(id="other", title="other")
         here.sync()
         there.sync()
         with closing(sqlite3.connect(path)) as connection:
             connection.execute("DELETE FROM statesync_tracking")
-            connection.execute("UPDATE note SET title = 'unseen'")
+            connection.execute("UPDATE note SET title = 'unseen' WHERE id = 'k'")
             connection.commit()
     lose_table(path, "statesync_tracking")
     with device(path, hub) as (note, here), device(tmp_path / "there.db", hub) as (their_note, there):

@@ -1,0 +1,62 @@
+"""What the values of options must be; whatever is not is ``BadOptions``, in words that name the option."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from attrs import Attribute
+
+from statesync.conflicts import POLICIES, Policy, policy_of
+from statesync.errors import BadOptions
+from statesync.filters import MOST_FIELDS, MOST_VALUES, Filter, excess
+
+
+def at_least(least: int) -> Callable[[Any, Attribute[Any], Any], None]:
+    """Return the check of an option that is a whole number of at least ``least``."""
+
+    def check(_: Any, attribute: Attribute[Any], value: Any) -> None:
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise BadOptions(f"{attribute.name} must be a whole number of at least {least}, not {value!r}")
+
+    return check
+
+
+def as_policy(value: object) -> Policy:
+    """Return the policy that an option names or is."""
+    chosen = POLICIES.get(value) if isinstance(value, str) else value
+    if callable(chosen):
+        try:
+            return policy_of(chosen)
+        except ValueError as error:
+            raise BadOptions(f"conflict_policy: {error}") from None
+    raise BadOptions(
+        f"conflict_policy must be one of {', '.join(POLICIES)}, or a callable that takes a Conflict, "
+        f"not {value!r}"
+    )
+
+
+def is_timeout(_: Any, attribute: Attribute[Any], value: Any) -> None:
+    """Check an option that is seconds above 0, or None."""
+    if value is not None and not (isinstance(value, int | float) and value > 0):
+        raise BadOptions(f"{attribute.name} must be a number of seconds above 0 or None, not {value!r}")
+
+
+def is_grace(_: Any, attribute: Attribute[Any], value: Any) -> None:
+    """Check an option that is seconds from 0, or None."""
+    if value is not None and not (isinstance(value, int | float) and value >= 0):
+        raise BadOptions(f"{attribute.name} must be a number of seconds from 0 or None, not {value!r}")
+
+
+def as_filters(value: Any) -> dict[str, Filter]:
+    """Return the filters that an option says, by the names of objects."""
+    if not isinstance(value, Mapping) or not all(isinstance(one, Mapping | Filter) for one in value.values()):
+        raise BadOptions(f"filter must map an object's name to {{field: value or values}}, not {value!r}")
+    try:
+        found = {name: one if isinstance(one, Filter) else Filter.of(one) for name, one in value.items()}
+    except ValueError as error:
+        raise BadOptions(str(error)) from None
+    for name, one in found.items():
+        if too_much := excess(dict(one.fields), MOST_FIELDS, MOST_VALUES):
+            raise BadOptions(f"the filter of {name} {too_much}")
+    return found
