@@ -114,8 +114,9 @@ class Hub:
             if answer is None:
                 raise refused(503, "busy", f"the space {space!r} is being changed; try again", 1)
             if answer.first_reads:
-                with self.database.writing():
-                    pull.remember_first_reads(self.database, space, request.client, answer)
+                self.database.write(
+                    partial(pull.remember_first_reads, self.database, space, request.client, answer)
+                )
         self._rates.charge(rights.holder, self.limits, cost_of_work(answer.records, answer.page))
         return answer.page
 
