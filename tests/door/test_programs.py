@@ -153,15 +153,18 @@ def test_the_program_does_what_it_says(name: str, folder: Path, tmp_path: Path) 
     assert (ran.stdout, ran.stderr) == (SAID[name], "")
 
 
+@pytest.mark.typed
 @pytest.mark.parametrize("name", SAID)
 def test_the_program_passes_mypy_and_pyright(name: str, mypy: Complaints, pyright: Complaints) -> None:
     assert (mypy.get(name), pyright.get(name)) == (None, None)
 
 
+@pytest.mark.typed
 def test_a_model_derived_from_the_stores_own_passes_pyright(pyright: Complaints) -> None:
     assert pyright.get("derived") is None
 
 
+@pytest.mark.typed
 def test_both_checkers_see_what_is_wrong_with_a_program(mypy: Complaints, pyright: Complaints) -> None:
     wrong = {number for number, line in enumerate(WRONG.splitlines(), start=1) if "# wrong" in line}
     assert len(wrong) == 6
@@ -169,6 +172,7 @@ def test_both_checkers_see_what_is_wrong_with_a_program(mypy: Complaints, pyrigh
     assert pyright["wrong"] == wrong
 
 
+@pytest.mark.typed
 def test_every_public_name_has_a_type_that_needs_no_guessing(folder: Path) -> None:
     """``pyright --verifytypes`` looks at the whole package; what comes from others is theirs."""
     said = asked_pyright(folder, "--verifytypes", "statesync", "--ignoreexternal")["typeCompleteness"]
