@@ -117,8 +117,8 @@ def test_a_crowd_of_readers_and_writers_has_few_connections(hub: Hub) -> None:
         devices = [service.device(f"space-{name}") for name in range(16)]
         for done in [threads.submit(device.push, upsert("b", {})) for device in devices]:
             done.result(30)
-        for done in [threads.submit(device.read_all, "Airport", own=True) for device in devices]:
-            assert "Airport/b" in done.result(30)[0]
+        for read in [threads.submit(device.read_all, "Airport", own=True) for device in devices]:
+            assert "Airport/b" in read.result(30)[0]
         connections = pool.held_connections()
         assert len(connections) <= 4
         assert {one.execute("PRAGMA cache_size").fetchone()[0] for one in connections} == {-8192}
