@@ -33,6 +33,9 @@ ON CONFLICT (space, day) DO UPDATE SET head = excluded.head
 """
 _OLD_MARKS = "FROM mark WHERE space = ? AND day < ?"
 _TOMBSTONES = "FROM record WHERE space = ? AND deleted AND version <= ?"
+_STEP = (
+    f"SELECT max(version), count(*) FROM (SELECT version {_TOMBSTONES} ORDER BY version LIMIT ?) AS oldest"
+)
 
 STEP = 1000
 """Tombstones that any push may purge; one that makes many purges twice as many as it makes."""
@@ -95,12 +98,9 @@ def purge(database: Database, space: str, through: int, most: int) -> int:
     if last is None:
         return 0
     spaces.move_purged_through(database, space, last)
-    end = _end_of_step(database, space, last, most)
-    return int(database.run(f"DELETE {_TOMBSTONES}", space, end).rowcount)
-
-
-def _end_of_step(database: Database, space: str, last: int, most: int) -> int:
-    """Return the version of the ``most``-th tombstone, or the ``last`` one that is to go."""
-    nth = f"SELECT version {_TOMBSTONES} ORDER BY version LIMIT 1 OFFSET ?"
-    row = database.run(nth, space, last, most - 1).fetchone()
-    return last if row is None else int(row[0])
+    # How many rows a statement has changed is not known before an answer is asked for; a look is one.
+    end, gone = database.run(
+        f"SELECT max(version), count(*) FROM ({_OLDEST}) AS oldest", space, last, most
+    ).fetchone()
+    database.run(f"DELETE {_TOMBSTONES}", space, end)
+    return int(gone)

@@ -166,8 +166,8 @@ def lock_share(hub: Hub) -> float:
     writing = Database.writing
 
     @contextmanager
-    def timed(database: Database) -> Iterator[None]:
-        with writing(database):
+    def timed(database: Database, *, together: bool = False) -> Iterator[None]:
+        with writing(database, together=together):
             begun = time.perf_counter()
             yield
         held.append(time.perf_counter() - begun)

@@ -40,6 +40,11 @@ def open_database(
     )
 
 
+def useful_connections(url: str) -> int:
+    """Return how many connections are of use: readers of one SQLite file hinder each other."""
+    return 8 if file_at(url) is None else 2
+
+
 def file_at(url: str) -> Path | None:
     """Return the path of the SQLite file that ``url`` is the address of; None if it is of something else."""
     path = url.removeprefix("sqlite:///")

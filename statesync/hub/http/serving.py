@@ -53,7 +53,7 @@ class Setup:
     limits: HubLimits = field(factory=HubLimits)
     objects: frozenset[str] | None = None
     issuer: Issuer | None = None
-    connections: int = 8
+    connections: int | None = None
     patience: float = 10.0
     retention: Retention = field(factory=Retention)
 

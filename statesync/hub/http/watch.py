@@ -14,7 +14,7 @@ from typing import Any
 
 import uvicorn
 from attrs import define
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from statesync.hub.http.bodies import SHORT
 from statesync.hub.http.crowd import BACKLOG, Crowd, TurnedAway, room_for
@@ -25,7 +25,8 @@ _LOOKS = 4
 
 _NOTHING = object()
 
-_protocol: Callable[..., Any] = AutoHTTPProtocol
+# Under httptools, who asks again and again and reads nothing is read on, and not cut.
+_protocol: Callable[..., Any] = H11Protocol
 
 
 class WatchedConfig(uvicorn.Config):
