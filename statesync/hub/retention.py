@@ -33,9 +33,7 @@ ON CONFLICT (space, day) DO UPDATE SET head = excluded.head
 """
 _OLD_MARKS = "FROM mark WHERE space = ? AND day < ?"
 _TOMBSTONES = "FROM record WHERE space = ? AND deleted AND version <= ?"
-_STEP = (
-    f"SELECT max(version), count(*) FROM (SELECT version {_TOMBSTONES} ORDER BY version LIMIT ?) AS oldest"
-)
+_OLDEST = f"SELECT version {_TOMBSTONES} ORDER BY version LIMIT ?"
 
 STEP = 1000
 """Tombstones that any push may purge; one that makes many purges twice as many as it makes."""
@@ -99,8 +97,7 @@ def purge(database: Database, space: str, through: int, most: int) -> int:
         return 0
     spaces.move_purged_through(database, space, last)
     # How many rows a statement has changed is not known before an answer is asked for; a look is one.
-    end, gone = database.run(
-        f"SELECT max(version), count(*) FROM ({_OLDEST}) AS oldest", space, last, most
-    ).fetchone()
+    look = f"SELECT max(version), count(*) FROM ({_OLDEST}) AS oldest"
+    end, gone = database.run(look, space, last, most).fetchone()
     database.run(f"DELETE {_TOMBSTONES}", space, end)
     return int(gone)
