@@ -183,6 +183,7 @@ class Database:
     """Reads without a thread."""
     group: Group | None = None
     """Lets pushes share a commit; None where each has its own."""
+    _failed_commits: Warnings = field(init=False, factory=Warnings)
 
     @property
     def together(self) -> int:
@@ -269,7 +270,7 @@ class Database:
             self.has_met_full_disk |= is_full
             if not ended or isinstance(error, Undone) or is_full:
                 raise
-            _log.warning("a commit failed: %s", error)
+            self._failed_commits.warn("a commit failed", error)
             raise outcome_unknown() from error
 
     @contextmanager
@@ -316,5 +317,5 @@ def failures_as_refusals() -> Generator[None]:
         failure = failure_of(error)
         if failure is None:
             raise
-        _warnings.warn(failure, error)
+        _warnings.warn(f"the database {failure.words}", error)
         raise failure.refusal() from error

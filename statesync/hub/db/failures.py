@@ -133,12 +133,12 @@ class Warnings:
     _last: float = float("-inf")
     _unsaid: int = 0
 
-    def warn(self, failure: Failure, error: BaseException) -> None:
-        """Log a failure, with the number of those before it that were not logged."""
+    def warn(self, what: str, error: BaseException) -> None:
+        """Log what has failed, with the number of those before it that were not logged."""
         now = time.monotonic()
         if now < self._last + PAUSE:
             self._unsaid += 1
             return
         unsaid, self._unsaid, self._last = self._unsaid, 0, now
         more = f" (and {unsaid} failures before this one)" if unsaid else ""
-        _log.warning("the database %s: %s%s", failure.words, error, more)
+        _log.warning("%s: %s%s", what, error, more)
