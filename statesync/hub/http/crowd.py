@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 import sys
 import time
 from typing import Any
@@ -75,6 +76,19 @@ def tell_of_failures(loop: asyncio.AbstractEventLoop) -> None:
             loop.default_exception_handler(context)
 
     loop.set_exception_handler(handle)
+    _look_for_room(loop, line)
+
+
+def _look_for_room(loop: asyncio.AbstractEventLoop, line: _Line) -> None:
+    """Try each second whether there are descriptors; without any, uvloop waits, and does not say so."""
+    try:
+        for end in os.pipe():
+            os.close(end)
+    except OSError as error:
+        if error.errno not in _NONE_LEFT:
+            raise
+        line.say(f"no connection can be taken: {error.strerror}; let the hub open more files (ulimit -n)")
+    loop.call_later(_PAUSE, _look_for_room, loop, line)
 
 
 @define
