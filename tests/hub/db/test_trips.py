@@ -88,6 +88,28 @@ def test_a_push_of_deletes_is_one_round_trip_more(ask: Callable[..., dict[str, A
     assert trips == [4]
 
 
+def test_a_push_of_many_changes_asks_for_what_is_stored_only_once_it_wants_it(
+    ask: Callable[..., dict[str, Any]], wire: Wire
+) -> None:
+    """A repeat of it reads no record, for which nobody would pay."""
+    batch = [upsert(f"new {number}", {}) for number in range(101)]
+    with wire.counted() as trips:
+        answer = push(ask, PREPARED + 1, *batch)
+    assert answer["head"] == PREPARED + 101
+    assert trips == [4]
+
+
+def test_a_push_of_many_bytes_writes_some_when_the_server_has_those_before(
+    ask: Callable[..., dict[str, Any]], wire: Wire
+) -> None:
+    """What is on its way is in memory: of 9 MB the second half waits for the first."""
+    batch = [upsert(f"large {number}", {"x": "x" * 900_000}) for number in range(10)]
+    with wire.counted() as trips:
+        answer = push(ask, PREPARED + 1, *batch)
+    assert answer["head"] == PREPARED + 10
+    assert trips[0] >= 4
+
+
 def test_a_connection_that_dies_while_nobody_uses_it_costs_no_request(
     ask: Callable[..., dict[str, Any]], wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
