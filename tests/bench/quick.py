@@ -60,8 +60,8 @@ def test_the_cost_of_a_sync_follows_the_changes_and_not_the_records(tmp_path: Pa
 def test_a_small_fleet_loses_nothing_whatever_befalls_its_hub(tmp_path: Path) -> None:
     sizes = FleetSizes(devices=12, spaces=3, seconds=1.5)
     results = list(meet("SQLite", f"sqlite:///{tmp_path}/hub.db", sizes))
-    assert [one.phase for one in results] == ["steady", "morning", "herd", "bully", "outage"]
-    assert [one.syncs for one in results] == [24, 12, 12, 24, 24]
+    assert [one.phase for one in results] == ["steady", "morning", "herd", "bully", "survey", "outage"]
+    assert [one.syncs for one in results] == [24, 12, 12, 24, 24, 24]
     assert {one.failures for one in results} == {()}
     assert results[-1].lost > 0, "some came while the hub was away"
     assert "SQLite" in table(results)

@@ -1,11 +1,12 @@
 """``python -m tests.bench.fleet``: let a fleet of devices meet a hub, and report how both fare.
 
-Each database has a hub of its own, which goes through five phases:
+Each database has a hub of its own, which goes through six phases:
 
 * ``steady``: devices come evenly, one of five with a change;
 * ``morning``: most come around one moment, with the changes of a night;
 * ``herd``: all come in the same moment;
 * ``bully``: a steady day beside a space that pushes large batches without a pause, and is not counted;
+* ``survey``: a steady day while that space is surveyed without a pause, which is not counted either;
 * ``outage``: the hub is killed for a third of a steady day.
 
 In the end every space is read, and has to hold every record that the hub has accepted, once. All devices run

@@ -24,6 +24,8 @@ from ..sides.records import OBJECT, items
 _ANSWER_WITHIN = 60.0
 """Seconds that a device waits for an answer."""
 
+_COLUMNS = ["code", "name", "note", "quantity", "price", "active"]
+
 _COME_AGAIN = frozenset({429, 500, 502, 503, 504})
 
 
@@ -84,6 +86,14 @@ class Device:
                 tally.failures.append(str(error))
             finally:
                 self._hang_up()
+
+    async def survey(self, tally: Tally, until: float) -> None:
+        """Ask what the hub has of the whole space, as a comparison does, to the end."""
+        said = {"client": self.client, "hub": None, "epoch": None, "object": OBJECT, "columns": _COLUMNS}
+        begin: str | None = ""
+        while begin is not None:
+            part = {"bounds": [begin], "partial": True}
+            begin = (await self._ask("survey", said | part, tally, until)).get("goes_on_at")
 
     async def read_all(self, tally: Tally, until: float) -> list[str]:
         """Read the whole space anew, as another device; return the keys of all its records."""

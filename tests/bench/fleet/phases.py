@@ -82,6 +82,15 @@ async def _bullies(fleet: Fleet, _tally: Tally, began: float) -> None:
     await asyncio.gather(*map(push, fleet.bullies))
 
 
+async def _surveys(fleet: Fleet, _tally: Tally, began: float) -> None:
+    """Let the large space be surveyed all the time, as by a comparison; what it gets is not counted."""
+    until, device, uncounted = began + fleet.seconds, fleet.bullies[0], Tally()
+    if not device.written:
+        await device.sync(_BULLY_CHANGES, uncounted, until + fleet.patience)
+    while time.monotonic() < until:
+        await device.survey(uncounted, until + fleet.patience)
+
+
 def _steadily(fleet: Fleet) -> list[Coming]:
     """Every device comes twice, evenly; one of five has a change."""
     count = 2 * len(fleet.devices)
@@ -121,6 +130,7 @@ PHASES = (
     Phase("morning", _in_the_morning),
     Phase("herd", _at_once),
     Phase("bully", _steadily, _bullies),
+    Phase("survey", _steadily, _surveys),
     Phase("outage", _steadily, _outage),
 )
 
