@@ -91,9 +91,11 @@ class Device:
         """Ask what the hub has of the whole space, as a comparison does, to the end."""
         said = {"client": self.client, "hub": None, "epoch": None, "object": OBJECT, "columns": _COLUMNS}
         begin: str | None = ""
-        while begin is not None:
-            part = {"bounds": [begin], "partial": True}
-            begin = (await self._ask("survey", said | part, tally, until)).get("goes_on_at")
+        async with self._turn:
+            while begin is not None:
+                part = {"bounds": [begin], "partial": True}
+                begin = (await self._ask("survey", said | part, tally, until)).get("goes_on_at")
+            self._hang_up()
 
     async def read_all(self, tally: Tally, until: float) -> list[str]:
         """Read the whole space anew, as another device; return the keys of all its records."""
