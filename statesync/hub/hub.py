@@ -76,8 +76,16 @@ class Hub:
         client, which is made at once. Raises ``Refused``: 401 for no good token, 403 without ``right``, 429
         for too many requests.
         """
-        rights = ALL_RIGHTS if self._without_tokens else self._identify(space, token, client)
-        return self._counted(space, rights, right)
+        return self._counted(space, self._known(space, token, client), right)
+
+    def admit_again(self, space: str, token: str | None, right: Right) -> Rights:
+        """Return what ``token`` allows now, for a request that was admitted; raises its 401 or 403.
+
+        A token may have ended, or have fewer rights, since the body began to come.
+        """
+        rights = self._known(space, token, None)
+        rights.require_somewhere(right)
+        return rights
 
     def push(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS) -> bytes:
         """Apply the batch in ``body`` (a ``wire.Push``) whole or not at all; return a ``wire.PushAnswer``.
@@ -177,6 +185,9 @@ class Hub:
     def close(self) -> None:
         """Close the database; requests that are under way close what they use at their end."""
         self.database.close()
+
+    def _known(self, space: str, token: str | None, client: str | None) -> Rights:
+        return ALL_RIGHTS if self._without_tokens else self._identify(space, token, client)
 
     def _counted(self, space: str, rights: Rights, right: Right) -> Rights:
         """Return ``rights`` if they are enough, and count the request."""

@@ -23,6 +23,11 @@ from statesync.hub.limits import HubLimits
 _LOOKS = 4
 """Looks at a connection in the shorter of its times."""
 
+_LINE = 32
+"""Bytes of a chunked body for each end of a line that is in it: chunks of 64 bytes are large enough."""
+_TINY = 2_000
+"""Ends of lines that a chunked body may have besides."""
+
 _NOTHING = object()
 
 # Under httptools, who asks again and again and reads nothing is read on, and not cut.
@@ -68,6 +73,27 @@ class _Stretch:
         self._of = _NOTHING
 
 
+@define(eq=False)
+class _Chunks:
+    """Tells whether a body comes in chunks so small that reading them is the hub's work.
+
+    A chunk costs two ends of lines, and none is counted of a body that is not chunked.
+    """
+
+    _of: object = _NOTHING
+    _is_chunked: bool = False
+    _excess: int = 0
+
+    def are_tiny(self, cycle: Any, data: bytes) -> bool:
+        """Tell whether ``data``, which came for the request of ``cycle``, has too many ends of lines."""
+        if cycle is not self._of:
+            self._of, self._excess = cycle, 0
+            self._is_chunked = any(name == b"transfer-encoding" for name, _ in cycle.scope["headers"])
+        elif self._is_chunked:
+            self._excess = max(0, self._excess + data.count(b"\r\n") - len(data) // _LINE)
+        return self._excess > _TINY
+
+
 class Watched(asyncio.Protocol):
     """One connection: uvicorn's protocol, and a look at how it goes on.
 
@@ -84,6 +110,7 @@ class Watched(asyncio.Protocol):
         self._going = _Stretch(limits.stall_seconds, limits.pace)
         self._most: int = limits.body + SHORT
         self._pause: float = min(limits.head_seconds, limits.stall_seconds) / _LOOKS
+        self._chunks = _Chunks()
         self._received = 0
         self._outside = 0
         self._stop: object | None = None
@@ -105,6 +132,8 @@ class Watched(asyncio.Protocol):
         self._received += len(data)
         self._inner.data_received(data)
         cycle = self._inner.cycle
+        if cycle is not None and self._chunks.are_tiny(cycle, data):
+            self._transport.abort()
         is_served = not (cycle is None or cycle.response_complete)
         if cycle is not before or is_served or self._is_turned_away:
             self._outside = 0

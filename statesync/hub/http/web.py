@@ -106,6 +106,8 @@ class _Verb:
     lines: Callable[[str], tuple[Line, ...]]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if b"%2f" in scope.get("raw_path", b"").lower():  # to a proxy it would be another route
+            raise HTTPException(404)
         request = Request(scope, receive)
         space = request.path_params["space"]
         with self.door.visit(space, self.lines(space)) as visit:
@@ -116,6 +118,8 @@ class _Verb:
         if not is_short(request):  # nobody without rights gets to send much
             await run_sync(self._introduce, request, visit, limiter=self.threads)
         body = await read_body(request, visit, self.door)
+        if visit.is_known:
+            await run_sync(self._look_again, request, visit, limiter=self.threads)
         at_once = await self._at_once(request, body, visit)
         if at_once is not None:
             return at_once
@@ -130,6 +134,10 @@ class _Verb:
     def _introduce(self, request: Request, visit: Visit, client: str | None = None) -> None:
         if not visit.is_known:
             visit.introduce(self.hub.admit(visit.space, _token(request), self.right, client))
+
+    def _look_again(self, request: Request, visit: Visit) -> None:
+        """Look at a token once more, for it may have ended while a long body came."""
+        visit.introduce(self.hub.admit_again(visit.space, _token(request), self.right))
 
     async def _at_once(self, request: Request, body: bytes, visit: Visit) -> Response | None:
         """Answer a small pull that finds nothing new, without a thread."""
