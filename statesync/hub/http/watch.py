@@ -28,6 +28,9 @@ _LINE = 32
 _TINY = 2_000
 """Ends of lines that a chunked body may have besides."""
 
+_PIECE = 1 << 12
+"""Bytes of what has very many lines that are read at once."""
+
 _NOTHING = object()
 
 # Under httptools, who asks again and again and reads nothing is read on, and not cut.
@@ -89,7 +92,7 @@ class _Chunks:
         if cycle is not self._of:
             self._of, self._excess = cycle, 0
             self._is_chunked = any(name == b"transfer-encoding" for name, _ in cycle.scope["headers"])
-        elif self._is_chunked:
+        if self._is_chunked:
             self._excess = max(0, self._excess + data.count(b"\r\n") - len(data) // _LINE)
         return self._excess > _TINY
 
@@ -127,7 +130,16 @@ class Watched(asyncio.Protocol):
         self._look()
 
     def data_received(self, data: bytes) -> None:
-        """Count what comes; cut who sends more than a head, or the rest of a body, without a request."""
+        """Count what comes; cut who sends more than a head, or the rest of a body, without a request.
+
+        What has very many lines is read piece by piece, so that it is cut before it has cost much.
+        """
+        size = _PIECE if data.count(b"\r\n") > _TINY else len(data)
+        for start in range(0, len(data), size):
+            if not self._transport.is_closing():
+                self._take(data[start : start + size])
+
+    def _take(self, data: bytes) -> None:
         before = self._inner.cycle
         self._received += len(data)
         self._inner.data_received(data)
