@@ -162,6 +162,7 @@ HARMLESS = {
     "inspect",
     "itertools",
     "json",
+    "re",
     "typing",
 }
 OUTSIDE = {"attrs", "msgspec"}

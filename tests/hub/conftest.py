@@ -4,9 +4,9 @@ import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
-from rig.postgres import empty_schema, postgres_server
+from rig.postgres import empty_schema, make_ready, postgres_server
 
-from statesync.hub import Hub, prepare, serving
+from statesync.hub import Hub, serving
 
 from .devices import Device, Service
 
@@ -36,7 +36,7 @@ def new_database(empty_database: Callable[[], str]) -> Callable[[], str]:
 
     def make() -> str:
         url = empty_database()
-        prepare(url)
+        make_ready(url)
         return url
 
     return make
@@ -64,7 +64,7 @@ def hub(new_database: Callable[[], str]) -> Iterator[Hub]:
 def postgres_hub(postgres: str) -> Iterator[Hub]:
     """A hub of the test's own on PostgreSQL, for what only PostgreSQL can do."""
     url = empty_schema(postgres)
-    prepare(url)
+    make_ready(url)
     own = Hub(url, without_tokens=True)
     yield own
     own.close()

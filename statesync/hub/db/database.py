@@ -7,18 +7,28 @@ Everything else in the hub is written once. This module knows neither of the two
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from attrs import define, field
 
-from statesync.hub.db.failures import FULL, Warnings, failure_of
+from statesync.hub.db.failures import AWAY, FULL, Undone, Warnings, failure_of
+from statesync.hub.db.groups import Group
 from statesync.hub.db.pool import TooManyConnections
 from statesync.hub.errors import Refused, not_applied, outcome_unknown, refused
 
 _log = logging.getLogger(__name__)
 _warnings = Warnings()
+
+_Outcome = TypeVar("_Outcome")
+
+_TOGETHER = 16
+"""Pushes of a space that are worked on at once where they share a commit."""
+
+_AT_ONCE = 1.0
+"""Seconds in which a connection that has died while nobody used it is found dead, if it is at all."""
 
 
 class Stored(NamedTuple):
@@ -61,6 +71,9 @@ PROBE_BYTES = 1 << 14
 """Bytes of the row by which a database is asked whether it can be written: a disk that is all but full may
 take a number, and refuse every push."""
 
+Finding = Callable[[], Mapping[tuple[str, str], Stored]]
+"""Gives the records that were asked for, by object and key."""
+
 Statement = tuple[str, list[object]]
 """A query with ``?`` for each of its parameters."""
 
@@ -82,6 +95,12 @@ class Pool(Protocol):
     def lent(self) -> AbstractContextManager[None]:
         """Take a connection for the calling thread, and give it back at the end."""
 
+    def was_idle(self) -> bool:
+        """Tell whether the connection had been opened before it was taken."""
+
+    def together(self) -> AbstractContextManager[None]:
+        """Let the statements inside travel when an answer is asked for; their end may raise ``Undone``."""
+
     def distrust(self) -> None:
         """Use no connection again that is open now."""
 
@@ -90,6 +109,13 @@ class Pool(Protocol):
 
     def close_all(self) -> None:
         """Close every connection."""
+
+
+class Glances(Protocol):
+    """How one kind of database is read by an event loop, which must not wait."""
+
+    async def ask(self, sql: str, parameters: Sequence[str]) -> Sequence[Any] | None:
+        """Return the rows of one statement; None if a thread has to ask."""
 
 
 class Dialect(Protocol):
@@ -114,10 +140,8 @@ class Dialect(Protocol):
     def check_writable(self, pool: Pool) -> None:
         """Raise what a write of ``PROBE_BYTES`` would raise now; called outside of any transaction."""
 
-    def find(
-        self, pool: Pool, space: str, keys: Sequence[tuple[str, str]], max_bytes: int
-    ) -> Mapping[tuple[str, str], Stored]:
-        """Return the records that exist among the (object, key) pairs of ``keys``.
+    def find(self, pool: Pool, space: str, keys: Sequence[tuple[str, str]], max_bytes: int) -> Finding:
+        """Ask for the records that exist among the (object, key) pairs of ``keys``; return what gives them.
 
         Records that follow ``max_bytes`` of others come without their texts, which are not read then.
         """
@@ -155,10 +179,44 @@ class Database:
     """Ends the work that goes on beside the requests."""
     has_met_full_disk: bool = False
     """Whether a disk had no room for a write, and for none that was tried since."""
+    glances: Glances | None = None
+    """Reads without a thread."""
+    group: Group | None = None
+    """Lets pushes share a commit; None where each has its own."""
+    _failed_commits: Warnings = field(init=False, factory=Warnings)
+
+    @property
+    def together(self) -> int:
+        """How many pushes of a space are worth working on at once."""
+        return 1 if self.group is None else _TOGETHER
+
+    async def glance(self, sql: str, *parameters: str) -> Sequence[Any] | None:
+        """Run one statement that reads, in an event loop, and return its rows; None if that takes a thread.
+
+        Every parameter is a text. Whatever fails takes a thread, too, which tells of it.
+        """
+        return None if self.glances is None else await self.glances.ask(sql, parameters)
 
     def run(self, sql: str, *parameters: object) -> Any:
         """Run one statement inside the transaction that is open; placeholders are ``?``."""
         return self.pool.execute_sql(sql.replace("?", self.pool.param), parameters)
+
+    def ask(self, sql: str, *parameters: object) -> list[Any]:
+        """Run one statement outside of any transaction, and return its rows.
+
+        If its connection has died while nobody used it, the statement is run once more, on a new one.
+        """
+        begun, was_idle = time.monotonic(), False
+        try:
+            with self.connection():
+                was_idle = self.pool.was_idle()
+                return list(self.run(sql, *parameters).fetchall())
+        except Exception as error:
+            is_late = time.monotonic() > begun + _AT_ONCE
+            if not was_idle or is_late or failure_of(error) is not AWAY:
+                raise
+        with self.connection():
+            return list(self.run(sql, *parameters).fetchall())
 
     @contextmanager
     def connection(self) -> Generator[None]:
@@ -182,25 +240,43 @@ class Database:
         with self.connection(), self.snapshot():
             yield
 
+    def write(self, step: Callable[[], _Outcome]) -> _Outcome:
+        """Run ``step`` in a transaction that writes, and return what it returns once that is committed.
+
+        Its statements travel together, so that a failure may be raised later than by the statement. Where
+        pushes share a commit another thread may run it, and once more after it was undone. Raises what
+        ``writing`` raises.
+        """
+        if self.group is not None:
+            return self.group.run(step)
+        with self.writing(together=True):
+            return step()
+
     @contextmanager
-    def writing(self) -> Generator[None]:
+    def writing(self, *, together: bool = False) -> Generator[None]:
         """Open a transaction that writes; it is committed at the end, or rolled back by an exception.
 
-        Raises the refusal ``outcome_unknown`` if the commit fails, whatever the reason; only where a disk is
-        full is it certain that nothing was committed.
+        ``together`` lets its statements travel when an answer is asked for. Raises the refusal
+        ``outcome_unknown`` if the commit fails, whatever the reason; only where a disk is full, or a
+        statement failed that travelled with the commit, is it certain that nothing was committed.
         """
         ended = False
         try:
-            with self.writer_lock, self.connection(), self.pool.atomic(self.dialect.write_mode):
+            with self.writer_lock, self.connection(), self._transaction(together):
                 yield
                 ended = True
         except Exception as error:
             is_full = failure_of(error) is FULL
             self.has_met_full_disk |= is_full
-            if not ended or is_full:
+            if not ended or isinstance(error, Undone) or is_full:
                 raise
-            _log.warning("a commit failed: %s", error)
+            self._failed_commits.warn("a commit failed", error)
             raise outcome_unknown() from error
+
+    @contextmanager
+    def _transaction(self, together: bool) -> Generator[None]:
+        with self.pool.together() if together else nullcontext(), self.pool.atomic(self.dialect.write_mode):
+            yield
 
     def check_writable(self) -> None:
         """Raise what a write of some size would raise now; nothing of it stays."""
@@ -224,7 +300,7 @@ def defects_as_refusals() -> Generator[None]:
     try:
         yield
     except Exception as error:  # a defect may be anything; the device has to know that nothing was applied
-        if isinstance(error, Refused) or failure_of(error) is not None:
+        if isinstance(error, (Refused, TooManyConnections)) or failure_of(error) is not None:
             raise
         _log.exception("the hub failed on a batch, and applied nothing of it")
         raise not_applied() from error
@@ -241,5 +317,5 @@ def failures_as_refusals() -> Generator[None]:
         failure = failure_of(error)
         if failure is None:
             raise
-        _warnings.warn(failure, error)
+        _warnings.warn(f"the database {failure.words}", error)
         raise failure.refusal() from error

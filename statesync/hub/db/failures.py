@@ -11,6 +11,7 @@ import sqlite3
 import time
 
 import peewee
+import psycopg
 from attrs import define, frozen
 
 from statesync.errors import UsageError
@@ -20,6 +21,14 @@ _log = logging.getLogger(__name__)
 
 PAUSE = 1.0
 """Seconds between two warnings."""
+
+
+class Undone(peewee.PeeweeException):
+    """A statement had failed before the commit came to it: nothing was committed. ``orig`` is its error."""
+
+    def __init__(self, orig: Exception) -> None:
+        super().__init__(str(orig))
+        self.orig: Exception = orig
 
 
 @frozen
@@ -84,8 +93,19 @@ _BY_SQLSTATE = {
 }
 
 
+_LIKE_AWAY = (
+    peewee.OperationalError,
+    peewee.InterfaceError,
+    sqlite3.OperationalError,
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+)
+
+
 def failure_of(error: BaseException) -> Failure | None:
     """Return what an error of a database's means; None if it is none, or a defect of the hub."""
+    if isinstance(error, Undone):
+        error = error.orig
     native = native_of(error)
     if isinstance(native, MemoryError):
         return OUT_OF_MEMORY
@@ -95,7 +115,7 @@ def failure_of(error: BaseException) -> Failure | None:
         found = _BY_SQLITE.get(getattr(native, "sqlite_errorcode", 0) & 0xFF)
     else:
         found = _BY_SQLSTATE.get(getattr(native, "sqlstate", None) or "")
-    is_away = isinstance(error, (peewee.OperationalError, peewee.InterfaceError, sqlite3.OperationalError))
+    is_away = isinstance(error, _LIKE_AWAY)
     return found or (AWAY if is_away else None)
 
 
@@ -113,12 +133,12 @@ class Warnings:
     _last: float = float("-inf")
     _unsaid: int = 0
 
-    def warn(self, failure: Failure, error: BaseException) -> None:
-        """Log a failure, with the number of those before it that were not logged."""
+    def warn(self, what: str, error: BaseException) -> None:
+        """Log what has failed, with the number of those before it that were not logged."""
         now = time.monotonic()
         if now < self._last + PAUSE:
             self._unsaid += 1
             return
         unsaid, self._unsaid, self._last = self._unsaid, 0, now
         more = f" (and {unsaid} failures before this one)" if unsaid else ""
-        _log.warning("the database %s: %s%s", failure.words, error, more)
+        _log.warning("%s: %s%s", what, error, more)

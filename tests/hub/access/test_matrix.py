@@ -190,8 +190,8 @@ def test_the_rights_of_a_request_are_looked_at_once(
     device = holder(guarded, owner, BOTH)
     admit, looked = guarded.hub.admit, list[str]()
 
-    def admitted(space: str, token: str | None, right: Right) -> Any:
-        rights = admit(space, token, right)
+    def admitted(space: str, token: str | None, right: Right, client: str | None) -> Any:
+        rights = admit(space, token, right, client)
         looked.append(space)
         assert revoke_token(guarded.hub.database, space, str(token).split("~")[1])
         return rights
