@@ -61,6 +61,13 @@ PROBE_BYTES = 1 << 14
 """Bytes of the row by which a database is asked whether it can be written: a disk that is all but full may
 take a number, and refuse every push."""
 
+_TABLES = ("space", "record", "receipt", "mark", "token")
+_ALL_TABLES = (
+    "SELECT name FROM hub_meta WHERE name = 'schema'",
+    " UNION ALL ".join(f"SELECT space FROM {table} WHERE space = ' '" for table in _TABLES),  # nobody's space
+)
+"""What fails where a table is missing, as in a database whose restore has only begun."""
+
 Statement = tuple[str, list[object]]
 """A query with ``?`` for each of its parameters."""
 
@@ -153,8 +160,8 @@ class Database:
     """What a writer of this process holds while it writes, taken before a connection is."""
     stop_background: Callable[[], None] = field(default=lambda: None)
     """Ends the work that goes on beside the requests."""
-    has_met_full_disk: bool = False
-    """Whether a disk had no room for a write, and for none that was tried since."""
+    needs_care: bool = False
+    """Whether a request has met what whoever runs the hub has to mend, and no write has been tried since."""
 
     def run(self, sql: str, *parameters: object) -> Any:
         """Run one statement inside the transaction that is open; placeholders are ``?``."""
@@ -168,8 +175,10 @@ class Database:
                 yield
             except Exception as error:
                 failure = failure_of(error)
-                if failure is not None and failure.is_lasting:
-                    self.pool.distrust()
+                if failure is not None:
+                    self.needs_care |= failure.needs_care
+                    if failure.is_lasting:
+                        self.pool.distrust()
                 raise
 
     def snapshot(self) -> AbstractContextManager[Any]:
@@ -195,22 +204,18 @@ class Database:
                 yield
                 ended = True
         except Exception as error:
-            is_full = failure_of(error) is FULL
-            self.has_met_full_disk |= is_full
-            if not ended or is_full:
+            if not ended or failure_of(error) is FULL:
                 raise
             _log.warning("a commit failed: %s", error)
             raise outcome_unknown() from error
 
     def check_writable(self) -> None:
-        """Raise what a write of some size would raise now; nothing of it stays."""
+        """Raise what a write of some size would raise now, to any table; nothing of it stays."""
         with self.writer_lock, self.connection():
-            try:
-                self.dialect.check_writable(self.pool)
-            except Exception as error:
-                self.has_met_full_disk |= failure_of(error) is FULL
-                raise
-            self.has_met_full_disk = False
+            for sql in _ALL_TABLES:
+                self.run(sql)
+            self.dialect.check_writable(self.pool)
+            self.needs_care = False
 
     def close(self) -> None:
         """Stop what runs in the background, then close every connection."""
