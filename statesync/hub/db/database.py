@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 from attrs import define, field
 
-from statesync.hub.db.failures import FULL, Warnings, failure_of
+from statesync.hub.db.failures import FULL, Warnings, WrongFile, failure_of
 from statesync.hub.db.pool import TooManyConnections
 from statesync.hub.errors import Refused, not_applied, outcome_unknown, refused
 
@@ -88,6 +88,9 @@ class Pool(Protocol):
 
     def lent(self) -> AbstractContextManager[None]:
         """Take a connection for the calling thread, and give it back at the end."""
+
+    def check_in_place(self) -> None:
+        """Raise what says that the open connections lead elsewhere than new ones would."""
 
     def distrust(self) -> None:
         """Use no connection again that is open now."""
@@ -196,18 +199,30 @@ class Database:
         """Open a transaction that writes; it is committed at the end, or rolled back by an exception.
 
         Raises the refusal ``outcome_unknown`` if the commit fails, whatever the reason; only where a disk is
-        full is it certain that nothing was committed.
+        full is it certain that nothing was committed. Nor is it known what becomes of a commit to a file in
+        whose place another one was put meanwhile.
         """
         ended = False
         try:
-            with self.writer_lock, self.connection(), self.pool.atomic(self.dialect.write_mode):
-                yield
-                ended = True
+            with self.writer_lock, self.connection():
+                with self.pool.atomic(self.dialect.write_mode):
+                    yield
+                    self.pool.check_in_place()
+                    ended = True
+                self.pool.check_in_place()
         except Exception as error:
             if not ended or failure_of(error) is FULL:
                 raise
             _log.warning("a commit failed: %s", error)
             raise outcome_unknown() from error
+
+    def seems_well(self) -> bool:
+        """Tell whether nothing has been met, and can be seen at once, that needs care."""
+        try:
+            self.pool.check_in_place()
+        except WrongFile:
+            return False
+        return not self.needs_care
 
     def check_writable(self) -> None:
         """Raise what a write of some size would raise now, to any table; nothing of it stays."""

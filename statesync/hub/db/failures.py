@@ -10,6 +10,7 @@ import logging
 import re
 import sqlite3
 import time
+from pathlib import Path
 
 import peewee
 from attrs import define, frozen
@@ -59,6 +60,12 @@ READ_ONLY = Failure(
 OUT_OF_MEMORY = Failure("is out of memory; try again")
 BROKEN_DISK = Failure("cannot read or write its disk; whoever runs the hub has to look at it")
 INHERITED = Failure("was in use when this process was forked, and cannot be opened here", is_lasting=False)
+GONE = Failure(
+    "is a file that is no longer there; whoever runs the hub has to put it back", is_lasting=False,
+    needs_care=True,
+)  # fmt: skip
+"""Its connections stay open: the file may have been moved, and come back, and its log is with them."""
+REPLACED = Failure("is another file by now; the hub goes on with it, if it is a hub's", needs_care=True)
 DAMAGED = Failure("is damaged; whoever runs the hub has to restore it from a backup")
 NO_HUB = Failure(
     "has no hub of this version in it; whoever runs the hub has to finish its restore, or to make one with: "
@@ -68,6 +75,15 @@ NO_RIGHTS = Failure(
     "does not let the hub use its tables; whoever runs the hub has to finish its restore, or to give the "
     "hub's user the rights to them", needs_care=True,
 )  # fmt: skip
+
+
+class WrongFile(Exception):
+    """A path does not lead to the file that was opened by it."""
+
+    def __init__(self, failure: Failure, path: Path) -> None:
+        super().__init__(f"{path} is not the file that was opened by this name")
+        self.failure = failure
+
 
 _BY_SQLITE = {
     sqlite3.SQLITE_BUSY: BUSY,
@@ -105,6 +121,8 @@ _LACKS = re.compile("no such (?:table|column): |has no column named ")
 def failure_of(error: BaseException) -> Failure | None:
     """Return what an error of a database's means; None if it is none, or a defect of the hub."""
     native = native_of(error)
+    if isinstance(native, WrongFile):
+        return native.failure
     if isinstance(native, MemoryError):
         return OUT_OF_MEMORY
     if isinstance(native, UsageError):

@@ -53,6 +53,9 @@ class PooledDatabase(peewee.Database, Generic[_Connection]):
         """Return what goes on beside a connection as long as it is lent."""
         return nullcontext()
 
+    def check_in_place(self) -> None:
+        """Raise what says that the open connections lead elsewhere than new ones would."""
+
     @contextmanager
     def lent(self) -> Generator[None]:
         """Lend the calling thread a connection for the length of the block, if it has none."""

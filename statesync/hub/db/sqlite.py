@@ -11,13 +11,15 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import peewee
 from attrs import define, field
 
 from statesync.hub.db.checkpoints import Checkpoints
 from statesync.hub.db.database import PROBE_BYTES, Database, FeedRow, Pool, Statement, Stored, Written
-from statesync.hub.db.failures import NEARLY_FULL
+from statesync.hub.db.failures import NEARLY_FULL, WrongFile
+from statesync.hub.db.held import HeldFile
 from statesync.hub.db.pool import PooledDatabase
 from statesync.hub.errors import BadDatabase, refused
 from statesync.sqlite import forks
@@ -56,9 +58,13 @@ LEAST_FREE = 1 << 20
 class SqlitePool(PooledDatabase[sqlite3.Connection], peewee.SqliteDatabase):
     """The connections to one file, which has to be there: a hub never makes a file by opening it."""
 
+    def __init__(self, address: str, **settings: Any) -> None:
+        self._path = Path(address).absolute()  # whoever runs in another folder later means this one
+        super().__init__(address, **settings)
+
     def held_file(self) -> Path:
         """Return the path of the file."""
-        return Path(str(self.database))
+        return self._path
 
     def held_connections(self) -> Collection[sqlite3.Connection]:
         """Return every connection that is open."""
@@ -73,27 +79,52 @@ class SqlitePool(PooledDatabase[sqlite3.Connection], peewee.SqliteDatabase):
         if self._mine().in_transaction:
             super().rollback()
 
+    def check_in_place(self) -> None:
+        """Raise ``WrongFile`` if the path does not lead to the file that is open."""
+        self._held.check()
+
+    def is_in_place(self) -> bool:
+        """Tell whether the path leads to the file that is open, if one is."""
+        return self._held.is_in_place()
+
+    def _forget_connections(self) -> None:
+        super()._forget_connections()
+        self._held = HeldFile(self._path)
+
+    def _take_idle(self) -> tuple[sqlite3.Connection, int] | None:
+        try:
+            self.check_in_place()
+        except WrongFile as error:
+            if error.failure.is_lasting:
+                self.distrust()
+            raise
+        return super()._take_idle()
+
     def _open(self) -> sqlite3.Connection:
+        connection = self._held.open(self._connected)
+        try:
+            for name, value in _PRAGMAS.items():
+                connection.execute(f"PRAGMA {name} = {value}")
+        except BaseException:
+            self._shut(connection)
+            raise
+        self._held.note_log()
+        return connection
+
+    def _connected(self) -> sqlite3.Connection:
         path = self.held_file()
         forks.check_not_inherited(path)
-        connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode=rw",
+        return sqlite3.connect(
+            f"{path.as_uri()}?mode=rw",
             uri=True,
             timeout=self._patience,
             isolation_level=None,
             check_same_thread=False,  # connections go from thread to thread, to one at a time
             **self.connect_params,
         )
-        try:
-            for name, value in _PRAGMAS.items():
-                connection.execute(f"PRAGMA {name} = {value}")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
 
     def _shut(self, connection: sqlite3.Connection) -> None:
-        connection.close()
+        self._held.shut(connection)
 
     def _is_alive(self, _connection: sqlite3.Connection) -> bool:
         return True
@@ -188,7 +219,8 @@ def make_private(path: Path) -> bool:
 
 def open_sqlite(path: str, connections: int, patience: float) -> Database:
     """Return the hub database in the file at ``path``, which has to be there when it is first used."""
-    pool, checkpoints = SqlitePool(path, connections=connections, patience=patience), Checkpoints(path)
+    pool = SqlitePool(path, connections=connections, patience=patience)
+    checkpoints = Checkpoints(path, pool.is_in_place)
     writer_lock = _WriterLock(patience, checkpoints)
     forks.holds_file(pool)
     forks.begins_anew(writer_lock)
