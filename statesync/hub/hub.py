@@ -173,10 +173,10 @@ class Hub:
     def check_ready(self) -> None:
         """Raise ``Refused`` (503, 507) if the database cannot be written now, or nearly not any more.
 
-        Databases tell only whoever writes, so that they are asked once a second at most; at once, if a push
-        has met a full disk.
+        Databases tell only whoever writes, so that they are asked once a second at most; at once, if a
+        request has met what whoever runs the hub has to mend, such as a full disk, or if a file is away.
         """
-        if time.monotonic() < self._ready_until and not self.database.has_met_full_disk:
+        if time.monotonic() < self._ready_until and self.database.seems_well():
             return
         with failures_as_refusals():
             self.database.check_writable()

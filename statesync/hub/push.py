@@ -119,7 +119,7 @@ def apply_batch(
     terms.effort.records = len(request.changes)
     if is_repeat(state, envelope):
         kept = spaces.answer_kept(database, space, envelope.client)
-        claimed = {change.object for change in request.changes}
+        claimed = [change.object for change in request.changes]
         return receipts.answer_again(kept, envelope, claimed, terms.rights)
     claim = epochs.claim_of(envelope)
     step = epochs.next_step(state, claim, may_begin=True, pause=terms.limits.epoch_pause)

@@ -21,6 +21,7 @@ from typing import Protocol
 from weakref import WeakSet
 
 from statesync.errors import UsageError
+from statesync.sqlite.identity import Identity, identity_of
 
 
 class Heir(Protocol):
@@ -49,8 +50,8 @@ _heirs: WeakSet[Heir] = WeakSet()
 _holders: WeakSet[Holder] = WeakSet()
 _held: list[sqlite3.Connection] = []
 """All connections while a fork happens; afterwards, in a child, those that nobody may close."""
-_untouchable: set[tuple[int, int]] = set()
-"""The files of those, by device and inode."""
+_untouchable: set[Identity] = set()
+"""The files of those."""
 
 
 def begins_anew(heir: Heir) -> None:
@@ -73,7 +74,7 @@ def lets_go(holder: Holder) -> None:
 
 def check_not_inherited(path: Path) -> None:
     """Raise ``UsageError`` if this process must not open the SQLite file at ``path``."""
-    if _untouchable and _identity(path) in _untouchable:
+    if _untouchable and identity_of(path) in _untouchable:
         raise UsageError(
             f"{path.name} was in use when this process was forked, and SQLite cannot open it here without "
             "damage; fork before the file is opened, or start the process without a fork (spawn)"
@@ -100,18 +101,10 @@ def _begin_anew() -> None:
             connection.close()
         _held.clear()
     else:
-        _untouchable.update(found for holder in holders if (found := _identity(holder.held_file())))
+        _untouchable.update(found for holder in holders if (found := identity_of(holder.held_file())))
     for heir in (*holders, *_heirs):
         heir.begin_anew()
     _registering.release()
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:  # a file that is not there has no locks
-        return None
-    return found.st_dev, found.st_ino
 
 
 if hasattr(os, "register_at_fork"):

@@ -7,6 +7,7 @@ If changes are scattered over many records, that takes as long as a push, every 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from statesync.sqlite.wal import write_back
@@ -16,10 +17,13 @@ PAUSE = 1.0
 
 
 class Checkpoints:
-    """Writes back the log of the database at ``path`` soon after each write, in a thread of its own."""
+    """Writes back the log of the database at ``path`` soon after each write, in a thread of its own.
 
-    def __init__(self, path: str) -> None:
-        self._path = Path(path)
+    ``is_in_place`` tells whether the log there is that of the file there.
+    """
+
+    def __init__(self, path: str, is_in_place: Callable[[], bool]) -> None:
+        self._path, self._is_in_place = Path(path), is_in_place
         self.begin_anew()
 
     def begin_anew(self) -> None:
@@ -45,4 +49,5 @@ class Checkpoints:
     def _run(self) -> None:
         while self._wanted.wait() and not self._closed.wait(PAUSE):
             self._wanted.clear()
-            write_back(self._path)
+            if self._is_in_place():
+                write_back(self._path)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 from attrs import define, field
 
-from statesync.hub.db.failures import AWAY, FULL, Undone, Warnings, failure_of
+from statesync.hub.db.failures import AWAY, FULL, Undone, Warnings, WrongFile, failure_of
 from statesync.hub.db.groups import Group
 from statesync.hub.db.pool import TooManyConnections
 from statesync.hub.errors import Refused, not_applied, outcome_unknown, refused
@@ -74,6 +74,13 @@ take a number, and refuse every push."""
 Finding = Callable[[], Mapping[tuple[str, str], Stored]]
 """Gives the records that were asked for, by object and key."""
 
+_TABLES = ("space", "record", "receipt", "mark", "token")
+_ALL_TABLES = (
+    "SELECT name FROM hub_meta WHERE name = 'schema'",
+    " UNION ALL ".join(f"SELECT space FROM {table} WHERE space = ' '" for table in _TABLES),  # nobody's space
+)
+"""What fails where a table is missing, as in a database whose restore has only begun."""
+
 Statement = tuple[str, list[object]]
 """A query with ``?`` for each of its parameters."""
 
@@ -100,6 +107,9 @@ class Pool(Protocol):
 
     def together(self) -> AbstractContextManager[None]:
         """Let the statements inside travel when an answer is asked for; their end may raise ``Undone``."""
+
+    def check_in_place(self) -> None:
+        """Raise what says that the open connections lead elsewhere than new ones would."""
 
     def distrust(self) -> None:
         """Use no connection again that is open now."""
@@ -177,8 +187,8 @@ class Database:
     """What a writer of this process holds while it writes, taken before a connection is."""
     stop_background: Callable[[], None] = field(default=lambda: None)
     """Ends the work that goes on beside the requests."""
-    has_met_full_disk: bool = False
-    """Whether a disk had no room for a write, and for none that was tried since."""
+    needs_care: bool = False
+    """Whether a request has met what whoever runs the hub has to mend, and no write has been tried since."""
     glances: Glances | None = None
     """Reads without a thread."""
     group: Group | None = None
@@ -226,8 +236,10 @@ class Database:
                 yield
             except Exception as error:
                 failure = failure_of(error)
-                if failure is not None and failure.is_lasting:
-                    self.pool.distrust()
+                if failure is not None:
+                    self.needs_care |= failure.needs_care
+                    if failure.is_lasting:
+                        self.pool.distrust()
                 raise
 
     def snapshot(self) -> AbstractContextManager[Any]:
@@ -258,17 +270,19 @@ class Database:
 
         ``together`` lets its statements travel when an answer is asked for. Raises the refusal
         ``outcome_unknown`` if the commit fails, whatever the reason; only where a disk is full, or a
-        statement failed that travelled with the commit, is it certain that nothing was committed.
+        statement failed that travelled with the commit, is it certain that nothing was committed. Nor is it
+        known what becomes of a commit to a file in whose place another one was put meanwhile.
         """
         ended = False
         try:
-            with self.writer_lock, self.connection(), self._transaction(together):
-                yield
-                ended = True
+            with self.writer_lock, self.connection():
+                with self._transaction(together):
+                    yield
+                    self.pool.check_in_place()
+                    ended = True
+                self.pool.check_in_place()
         except Exception as error:
-            is_full = failure_of(error) is FULL
-            self.has_met_full_disk |= is_full
-            if not ended or isinstance(error, Undone) or is_full:
+            if not ended or isinstance(error, Undone) or failure_of(error) is FULL:
                 raise
             self._failed_commits.warn("a commit failed", error)
             raise outcome_unknown() from error
@@ -278,15 +292,21 @@ class Database:
         with self.pool.together() if together else nullcontext(), self.pool.atomic(self.dialect.write_mode):
             yield
 
+    def seems_well(self) -> bool:
+        """Tell whether nothing has been met, and can be seen at once, that needs care."""
+        try:
+            self.pool.check_in_place()
+        except WrongFile:
+            return False
+        return not self.needs_care
+
     def check_writable(self) -> None:
-        """Raise what a write of some size would raise now; nothing of it stays."""
+        """Raise what a write of some size would raise now, to any table; nothing of it stays."""
         with self.writer_lock, self.connection():
-            try:
-                self.dialect.check_writable(self.pool)
-            except Exception as error:
-                self.has_met_full_disk |= failure_of(error) is FULL
-                raise
-            self.has_met_full_disk = False
+            for sql in _ALL_TABLES:
+                self.run(sql)
+            self.dialect.check_writable(self.pool)
+            self.needs_care = False
 
     def close(self) -> None:
         """Stop what runs in the background, then close every connection."""

@@ -64,6 +64,9 @@ class PooledDatabase(peewee.Database, Generic[_Connection]):
         """Tell whether the calling thread's connection had been opened before it was lent."""
         return threading.get_ident() not in self._new
 
+    def check_in_place(self) -> None:
+        """Raise what says that the open connections lead elsewhere than new ones would."""
+
     @contextmanager
     def lent(self) -> Generator[None]:
         """Lend the calling thread a connection for the length of the block, if it has none."""

@@ -29,8 +29,9 @@ from statesync.hub.db.database import (
     Stored,
     Written,
 )
-from statesync.hub.db.failures import NEARLY_FULL
+from statesync.hub.db.failures import NEARLY_FULL, WrongFile
 from statesync.hub.db.groups import Group
+from statesync.hub.db.held import HeldFile
 from statesync.hub.db.pool import PooledDatabase, TooManyConnections
 from statesync.hub.errors import BadDatabase, refused
 from statesync.sqlite import forks
@@ -69,9 +70,13 @@ LEAST_FREE = 1 << 20
 class SqlitePool(PooledDatabase[sqlite3.Connection], peewee.SqliteDatabase):
     """The connections to one file, which has to be there: a hub never makes a file by opening it."""
 
+    def __init__(self, address: str, **settings: Any) -> None:
+        self._path = Path(address).absolute()  # whoever runs in another folder later means this one
+        super().__init__(address, **settings)
+
     def held_file(self) -> Path:
         """Return the path of the file."""
-        return Path(str(self.database))
+        return self._path
 
     def held_connections(self) -> Collection[sqlite3.Connection]:
         """Return every connection that is open."""
@@ -94,7 +99,7 @@ class SqlitePool(PooledDatabase[sqlite3.Connection], peewee.SqliteDatabase):
         """
         try:
             self._connect_at_once()
-        except (TooManyConnections, peewee.PeeweeException, sqlite3.Error, UsageError):
+        except (TooManyConnections, WrongFile, peewee.PeeweeException, sqlite3.Error, UsageError):
             yield None
             return
         waits = f"PRAGMA busy_timeout = {round(1000 * self._patience)}"
@@ -130,27 +135,52 @@ class SqlitePool(PooledDatabase[sqlite3.Connection], peewee.SqliteDatabase):
         self.end_part()
         return True
 
+    def check_in_place(self) -> None:
+        """Raise ``WrongFile`` if the path does not lead to the file that is open."""
+        self._held.check()
+
+    def is_in_place(self) -> bool:
+        """Tell whether the path leads to the file that is open, if one is."""
+        return self._held.is_in_place()
+
+    def _forget_connections(self) -> None:
+        super()._forget_connections()
+        self._held = HeldFile(self._path)
+
+    def _take_idle(self) -> tuple[sqlite3.Connection, int] | None:
+        try:
+            self.check_in_place()
+        except WrongFile as error:
+            if error.failure.is_lasting:
+                self.distrust()
+            raise
+        return super()._take_idle()
+
     def _open(self) -> sqlite3.Connection:
+        connection = self._held.open(self._connected)
+        try:
+            for name, value in _PRAGMAS.items():
+                connection.execute(f"PRAGMA {name} = {value}")
+        except BaseException:
+            self._shut(connection)
+            raise
+        self._held.note_log()
+        return connection
+
+    def _connected(self) -> sqlite3.Connection:
         path = self.held_file()
         forks.check_not_inherited(path)
-        connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode=rw",
+        return sqlite3.connect(
+            f"{path.as_uri()}?mode=rw",
             uri=True,
             timeout=self._patience,
             isolation_level=None,
             check_same_thread=False,  # connections go from thread to thread, to one at a time
             **self.connect_params,
         )
-        try:
-            for name, value in _PRAGMAS.items():
-                connection.execute(f"PRAGMA {name} = {value}")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
 
     def _shut(self, connection: sqlite3.Connection) -> None:
-        connection.close()
+        self._held.shut(connection)
 
     def _is_alive(self, _connection: sqlite3.Connection) -> bool:
         return True
@@ -253,7 +283,8 @@ def open_sqlite(path: str, connections: int, patience: float) -> Database:
     ``connections`` is how many requests read at once; there is one more for who writes, and one for reading
     at once.
     """
-    pool, checkpoints = SqlitePool(path, connections=connections + 2, patience=patience), Checkpoints(path)
+    pool = SqlitePool(path, connections=connections + 2, patience=patience)
+    checkpoints = Checkpoints(path, pool.is_in_place)
     writer_lock = _WriterLock(patience, checkpoints)
     forks.holds_file(pool)
     forks.begins_anew(writer_lock)
