@@ -52,6 +52,12 @@ class Wire:
             with suppress(OSError):
                 server.shutdown(socket.SHUT_RDWR)
 
+    def hang_up(self) -> None:
+        """End every connection at the hub's side, at once, whatever is on its way."""
+        for client, _ in self._pairs:
+            with suppress(OSError):
+                client.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         """Hang up everywhere."""
         for pair in self._pairs:

@@ -130,11 +130,14 @@ class _Wire:
     """The statements that are prepared."""
     _answered: int = 0
     _look: asyncio.TimerHandle | None = None
+    _socket: int = field(init=False)
+    """Its number; a connection that was lost does not tell it any more."""
 
     def __attrs_post_init__(self) -> None:
         self.connection.pgconn.nonblocking = 1
         self.connection.pgconn.enter_pipeline_mode()
-        self.loop.add_reader(self.connection.fileno(), self._read)
+        self._socket = self.connection.fileno()
+        self.loop.add_reader(self._socket, self._read)
 
     def ask(self, sql: str, parameters: Sequence[str]) -> asyncio.Future[_Rows]:
         """Send a statement; return what its rows will come by, or None if they will not."""
@@ -160,10 +163,10 @@ class _Wire:
         if self._look is not None:
             self._look.cancel()
         if not self.loop.is_closed():
-            self.loop.remove_reader(self.connection.fileno())
-            self.loop.remove_writer(self.connection.fileno())
             for answer in filter(None, self._asked):
                 _give(answer, None)
+            self.loop.remove_reader(self._socket)
+            self.loop.remove_writer(self._socket)
         self._asked.clear()
         self.connection.close()
 
@@ -179,7 +182,7 @@ class _Wire:
         wire.pipeline_sync()
         self._asked.append(None)
         if wire.flush():
-            self.loop.add_writer(self.connection.fileno(), self._write)
+            self.loop.add_writer(self._socket, self._write)
 
     def _write(self) -> None:
         try:
@@ -188,7 +191,7 @@ class _Wire:
             self.close()
             return
         if not is_left:
-            self.loop.remove_writer(self.connection.fileno())
+            self.loop.remove_writer(self._socket)
 
     def _read(self) -> None:
         wire = self.connection.pgconn

@@ -136,10 +136,11 @@ def test_a_server_that_ends_the_connection_costs_no_pull(postgres_hub: Hub, stac
     ready(service, token)
 
 
-def test_a_server_that_hangs_is_left_to_a_thread(
-    postgres_hub: Hub, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("ends", [False, True], ids=["hangs", "ends"])
+def test_a_server_that_hangs_or_ends_with_a_question_is_left_to_a_thread(
+    postgres_hub: Hub, stack: ExitStack, monkeypatch: pytest.MonkeyPatch, ends: bool
 ) -> None:
-    monkeypatch.setattr(glances, "_LONGEST", 0.1)
+    monkeypatch.setattr(glances, "_LONGEST", 600.0 if ends else 0.1)
     wire = stack.enter_context(wired(postgres_hub.url))
     hub = Counted(wire.address)
     stack.callback(hub.close)
@@ -153,6 +154,9 @@ def test_a_server_that_hangs_is_left_to_a_thread(
     with ThreadPoolExecutor(1) as background:
         with wire.frozen():
             answer = background.submit(pull, service, token)
+            if ends:
+                wait_for(lambda: len(asked._asked) > 0, "nothing was asked")
+                wire.hang_up()
             wait_for(lambda: asked.is_closed, "the event loop still waits")
         assert answer.result(20)[0] == 200
     ready(service, token)
