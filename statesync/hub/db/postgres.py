@@ -118,8 +118,13 @@ class PostgresPool(PooledDatabase[_Connection], peewee.PostgresqlDatabase):
         """
         connection = self._mine()
         try:
-            with connection.pipeline():
-                yield
+            with connection.pipeline() as pipeline:
+                try:
+                    yield
+                except Exception:
+                    with suppress(psycopg.Error):  # what it left; psycopg would log a line at its end
+                        pipeline.sync()
+                    raise
         except (peewee.PeeweeException, psycopg.Error) as error:
             if connection.pgconn.transaction_status != TransactionStatus.INERROR:
                 raise
