@@ -7,22 +7,15 @@ whoever closes it last puts its log aside.
 
 from __future__ import annotations
 
-import logging
 import sqlite3
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
-from attrs import define, field
+from attrs import Factory, define, field
 
 from statesync.hub.db.failures import GONE, REPLACED, WrongFile
-from statesync.sqlite.identity import Identity, identity_of
-
-_log = logging.getLogger(__name__)
-
-_BESIDE = ("-wal", "-shm")
-"""How the files end that SQLite keeps beside its own."""
+from statesync.sqlite.identity import Identity, identity_of, logs_of, put_aside
 
 
 @define(eq=False)
@@ -31,22 +24,26 @@ class HeldFile:
 
     path: Path
     _identity: Identity | None = None
-    _beside: dict[Path, Identity | None] = field(factory=dict)
+    _logs: dict[Path, Identity | None] = field(factory=dict)
     _connections: int = 0
     _was_there: bool = False
     _lock: threading.Lock = field(factory=threading.Lock)
+    _name: str = field(init=False, default=Factory(lambda held: str(held.path), takes_self=True))
+    """The path as a text, by which a file is asked for in half of the time."""
 
     def check(self) -> None:
         """Raise ``WrongFile`` if the path does not lead to the file that is open."""
-        if self._identity is None:
+        mine = self._identity  # another thread may close the last connection meanwhile
+        if mine is None:
             return
-        found = identity_of(self.path)
-        if found != self._identity:
+        found = identity_of(self._name)
+        if found != mine:
             raise WrongFile(GONE if found is None else REPLACED, self.path)
 
     def is_in_place(self) -> bool:
         """Tell whether the path leads to the file that is open, if one is."""
-        return self._identity is None or identity_of(self.path) == self._identity
+        mine = self._identity
+        return mine is None or identity_of(self._name) == mine
 
     def open(self, connect: Callable[[], sqlite3.Connection]) -> sqlite3.Connection:
         """Return what ``connect`` does: a connection to the file that is open already, if one is.
@@ -55,11 +52,11 @@ class HeldFile:
         """
         with self._lock:
             self.check()
-            found = identity_of(self.path)
+            found = identity_of(self._name)
             if found is None and self._was_there:
                 raise WrongFile(GONE, self.path)
             connection = connect()
-            if identity_of(self.path) != found:
+            if identity_of(self._name) != found:
                 connection.close()
                 raise WrongFile(REPLACED, self.path)
             self._identity, self._was_there = found, True
@@ -70,7 +67,7 @@ class HeldFile:
         """Take note of the files beside the one that is open, once SQLite has made them."""
         with self._lock:
             if self.is_in_place():
-                self._beside = {path: identity_of(path) for path in map(self._named, _BESIDE)}
+                self._logs = logs_of(self.path)
 
     def shut(self, connection: sqlite3.Connection) -> None:
         """Close a connection. With the last one, the log of a file that was replaced is put aside."""
@@ -79,20 +76,5 @@ class HeldFile:
             self._connections -= 1
             if self._connections == 0:
                 if not self.is_in_place() and self.path.exists():
-                    self._put_log_aside()
+                    put_aside(self.path, self._logs)
                 self._identity = None
-
-    def _put_log_aside(self) -> None:
-        """Rename the files beside it, if they still are those of the file that was open."""
-        stamp = int(time.time())
-        for path, known in self._beside.items():
-            if known is not None and identity_of(path) == known:
-                aside = path.with_name(f"{path.name}.{stamp}")
-                path.replace(aside)
-                _log.warning(
-                    "%s was replaced while the hub had it open; %s is of the file before, and was put aside "
-                    "as %s", self.path.name, path.name, aside.name,
-                )  # fmt: skip
-
-    def _named(self, ending: str) -> Path:
-        return self.path.with_name(self.path.name + ending)

@@ -78,13 +78,17 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Run the block as one write transaction; an error rolls it back. Nested, it joins the outer one."""
+        """Run the block as one write transaction; an error rolls it back. Nested, it joins the outer one.
+
+        It is not committed to a file that is no longer where it was opened: ``StoreError``.
+        """
         with self.errors_mapped():
             if self.peewee.in_transaction():
                 yield self.raw()
             else:
                 with self.peewee.atomic():
                     yield self.raw()
+                    self.peewee.check_in_place()
 
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
