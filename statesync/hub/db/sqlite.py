@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import peewee
-from attrs import define, field
+from attrs import define
 
 from statesync.errors import UsageError
-from statesync.hub.db.checkpoints import Checkpoints
+from statesync.hub.db.checkpoints import Checkpoints, WriterLock
 from statesync.hub.db.database import (
     PROBE_BYTES,
     Database,
@@ -33,7 +33,7 @@ from statesync.hub.db.failures import NEARLY_FULL, WrongFile
 from statesync.hub.db.groups import Group
 from statesync.hub.db.held import HeldFile
 from statesync.hub.db.pool import PooledDatabase, TooManyConnections
-from statesync.hub.errors import BadDatabase, refused
+from statesync.hub.errors import BadDatabase
 from statesync.sqlite import forks
 
 _PRAGMAS = {
@@ -285,7 +285,7 @@ def open_sqlite(path: str, connections: int, patience: float) -> Database:
     """
     pool = SqlitePool(path, connections=connections + 2, patience=patience)
     checkpoints = Checkpoints(path, pool.is_in_place)
-    writer_lock = _WriterLock(patience, checkpoints)
+    writer_lock = WriterLock(patience, checkpoints)
     forks.holds_file(pool)
     forks.begins_anew(writer_lock)
     forks.begins_anew(checkpoints)
@@ -311,31 +311,6 @@ class _Glances:
                 return connection.execute(sql, parameters).fetchall()
             except sqlite3.Error:  # a thread waits for what is locked, and says what fails
                 return None
-
-
-@define(eq=False)
-class _WriterLock:
-    """Lets in one writer of a process after the other.
-
-    SQLite would let each of them ask again and again, with pauses. Of eight writers the unluckiest waited
-    half a second that way; in line it waits 30 ms.
-    """
-
-    patience: float
-    checkpoints: Checkpoints
-    lock: threading.Lock = field(factory=threading.Lock)
-
-    def begin_anew(self) -> None:
-        """Be free in a forked process: whoever held the lock is its parent's."""
-        self.lock = threading.Lock()
-
-    def __enter__(self) -> None:
-        if not self.lock.acquire(timeout=self.patience):
-            raise refused(503, "busy", "the hub has too many writes under way; try again", 1)
-
-    def __exit__(self, *_error: object) -> None:
-        self.checkpoints.note_write()
-        self.lock.release()
 
 
 def _find_whole(
