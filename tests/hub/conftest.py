@@ -23,7 +23,14 @@ def empty_database(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[], str]:
     """Make the address of an empty database, each time another, on one kind of server and then the other."""
-    if request.param == "sqlite":
+    return addresses_of(request.param, request, tmp_path_factory)
+
+
+def addresses_of(
+    kind: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[], str]:
+    """Return what makes addresses of empty databases of a kind."""
+    if kind == "sqlite":
         folder = tmp_path_factory.mktemp("hubs")
         return lambda: f"sqlite:///{folder}/{uuid.uuid4().hex}.db"
     server: str = request.getfixturevalue("postgres")
