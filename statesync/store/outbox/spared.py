@@ -19,7 +19,7 @@ from statesync.store.tracking.quoting import in_main, is_key, quoted
 
 
 def untold_keys(connection: sqlite3.Connection, tracked: TrackedObject) -> str | None:
-    """Return the statement that finds the records of a log in which no tracked column was changed.
+    """Return the statement that finds the records of a log none of whose rows tells of a tracked column.
 
     None if the table has tracked columns alone: there every write counts. A column that is not tracked, or
     not yet, may have been written: a migration by hand fills in a new one.
@@ -36,11 +36,15 @@ def untold_keys(connection: sqlite3.Connection, tracked: TrackedObject) -> str |
     ):
         return None
     same = "".join(
-        f" AND now.{quoted(name)} COLLATE BINARY IS first.{was} "
-        f"AND typeof(now.{quoted(name)}) = typeof(first.{was})"
+        f" AND now.{quoted(name)} COLLATE BINARY IS log.{was} "
+        f"AND typeof(now.{quoted(name)}) = typeof(log.{was})"
         for name, was in zip(tracked.column_names, log_columns(tracked), strict=True)
     )
-    return f"SELECT first.key {_first_and_now(tracked)} WHERE first.known{same}"
+    row = f"{in_main(tracked.table)} AS now ON {is_key(f'now.{quoted(tracked.key)}', 'log.key')}"
+    rows = f"SELECT log.key FROM {in_main(tracked.log)} AS log JOIN {row} WHERE"
+    # The first row of a record need not tell how it was: a program's trigger may write within a write, and
+    # its write is logged before the one that it is part of.
+    return f"{rows} log.known{same} EXCEPT {rows} NOT (log.known{same})"
 
 
 def drop_untold(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
