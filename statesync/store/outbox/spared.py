@@ -13,7 +13,7 @@ from statesync.conflicts import Record
 from statesync.store import cursors
 from statesync.store.file.reading import StoredKey, read
 from statesync.store.tracking.images import image_of, image_sql, record_of_image
-from statesync.store.tracking.log import log_columns
+from statesync.store.tracking.log import KEPT, log_columns
 from statesync.store.tracking.objects import TrackedObject
 from statesync.store.tracking.quoting import in_main, is_key, quoted
 
@@ -44,7 +44,11 @@ def untold_keys(connection: sqlite3.Connection, tracked: TrackedObject) -> str |
     rows = f"SELECT log.key FROM {in_main(tracked.log)} AS log JOIN {row} WHERE"
     # The first row of a record need not tell how it was: a program's trigger may write within a write, and
     # its write is logged before the one that it is part of.
-    return f"{rows} log.known{same} EXCEPT {rows} NOT (log.known{same})"
+    # An insert that replaces tells nothing by itself: what was in its way comes first.
+    first = f"SELECT key, changed, min(rowid) FROM {in_main(tracked.log)} GROUP BY key"
+    replaced = f"SELECT key FROM ({first}) WHERE changed = {KEPT}"
+    told = f"NOT (log.known{same}) AND (log.known OR log.key NOT IN ({replaced}))"
+    return f"{rows} log.known{same} EXCEPT {rows} {told}"
 
 
 def drop_untold(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
