@@ -14,7 +14,7 @@ from statesync.errors import BadOptions, NothingToCancel, UnknownObject, UsageEr
 from statesync.net.remote import Remote
 from statesync.session.handle import OnFailure, OnProgress, OnSuccess, Session
 from statesync.store import opening
-from statesync.store.cursors import stored_filters
+from statesync.store.cursors.applied import stored_filters
 from statesync.store.journal import history
 from statesync.store.parts import StoreParts
 from statesync.store.selection import Selection

@@ -55,7 +55,8 @@ class Answered:
 
     ``records`` in it; for an upload how many the hub ``rejected``, how many must be sent again after
     their conflict was resolved (``resend``) or because the hub's record did not come (``unread``), and
-    whether it was the ``last`` that waited; for a download whether ``more`` pages follow. ``spent`` are the
+    whether it was the ``last`` that waited; for a download whether ``more`` pages follow, and how many
+    records are ``expected`` of the objects that it begins with, where that is known. ``spent`` are the
     seconds of this attempt.
     """
 
@@ -66,6 +67,7 @@ class Answered:
     last: bool = False
     more: bool = False
     spent: Spent = NO_TIME
+    expected: int | None = field(default=None, eq=False)
 
 
 @frozen

@@ -195,6 +195,7 @@ class Driver:
             answered = self.storage.take(reply.request, outcome)
         except RemoteError as error:
             return RequestFailed(error, reply.seconds)
+        self._reporter.expect(answered.expected)
         return evolve(answered, spent=Spent(reply.seconds, self.clock() - began))
 
     # -- decisions -----------------------------------------------------------------------------------

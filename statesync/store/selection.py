@@ -11,7 +11,7 @@ from peewee import Model
 from statesync.checks import check_count, is_utf8
 from statesync.errors import UnknownObject, UsageError
 from statesync.store import claims, conflict_log, local_only, opening, quarantine
-from statesync.store.cursors import EVERYTHING
+from statesync.store.cursors.cursor import EVERYTHING
 from statesync.store.file.reading import key_for_people
 from statesync.store.journal import history
 from statesync.store.outbox import changes, lookup, parking, preview, queue

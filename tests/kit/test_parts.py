@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from statesync import BadOptions, Store, UnsupportedModel
 from statesync.errors import ConnectionLost, RemoteError
 from statesync.hub import Hub, LocalRemote, prepare, pull
-from statesync.store import conflict_log, cursors
+from statesync.store import conflict_log
 from statesync.store.bases import Base
+from statesync.store.cursors import applied, knowledge, rereads
 from statesync.store.outbox import queue, shared
 from statesync.store.upload import verdicts
 from statesync.testing import CrashPoints, Fault, FaultyRemote, Point, ProgramFailed, Watch, record_strategy
@@ -465,13 +466,13 @@ def test_a_world_notices_a_store_that_forgets_a_doubt(
 def test_a_world_notices_a_store_that_takes_what_it_read_again_for_all(
     restored: RestoredWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    start_over = cursors.start_over
+    start_over = rereads.start_over
 
     def careless(connection: sqlite3.Connection, name: str, why: str) -> None:
         start_over(connection, name, why)
         connection.execute("UPDATE statesync_cursor SET missed_from = reread_from")
 
-    monkeypatch.setattr(cursors, "start_over", careless)
+    monkeypatch.setattr(rereads, "start_over", careless)
     miss_a_delete(restored, "hub is restored")
     with pytest.raises(AssertionError, match="come back"):
         restored.teardown()
@@ -482,9 +483,9 @@ def test_a_world_notices_an_edit_that_is_based_on_what_was_read_again(
     restored: RestoredWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def careless(connection: sqlite3.Connection, name: str) -> Base:
-        return Base(str(max(1, cursors.position_of(connection, name))), "0")
+        return Base(str(max(1, applied.position_of(connection, name))), "0")
 
-    monkeypatch.setattr(cursors, "base_sql", careless)
+    monkeypatch.setattr(knowledge, "base_sql", careless)
     miss_a_delete(restored, "is edited")
     with pytest.raises(AssertionError, match="come back"):
         restored.teardown()

@@ -10,7 +10,7 @@ from attrs import evolve, frozen
 
 from statesync.conflicts import Record
 from statesync.errors import BadAnswer
-from statesync.store.download import upserts
+from statesync.store.download import pages_of_scans, upserts
 from statesync.store.quarantine import Misfit, Reason
 from statesync.store.tracking.objects import Objects, TrackedObject
 from statesync.wire import MAX_KEY_LENGTH, Entry, Page, Pull
@@ -47,26 +47,35 @@ class ObjectPage:
 def check(request: Pull, page: Page) -> None:
     """Raise ``BadAnswer`` for a page that no hub could have meant as the answer to ``request``."""
     asked = request.objects
-    versions = [entry.version for entry in page.changes]
     fault = None
     if page.cursors.keys() != asked.keys():
         fault = "cursors for other objects than were asked for"
     elif any(page.cursors[name] < feed.cursor for name, feed in asked.items()):
         fault = "a cursor that goes backward"
-    elif request.limit and len(versions) > request.limit:
-        fault = f"{len(versions)} records where {request.limit} were asked for"
-    elif any(map(ge, versions, versions[1:])):
-        fault = "records that are not in the order of their versions"
-    elif any(page.cursors[name] > page.head for name in asked) or versions[-1:] > [page.head]:
+    elif request.limit and len(page.changes) > request.limit:
+        fault = f"{len(page.changes)} records where {request.limit} were asked for"
+    elif any(page.cursors[name] > page.head for name in asked):
         fault = "a version or a cursor that is above its own head"
-    elif page.more and all(page.cursors[name] == feed.cursor for name, feed in asked.items()):
-        fault = "a page that leads nowhere"
     elif not page.cursors.keys() >= {entry.object for entry in page.changes}:
         fault = "records of an object that was not asked for"
     elif not _are_sound(page.changes):
         fault = "a record without a key or data"
+    else:
+        fault = pages_of_scans.fault(request, page) if page.scans else _fault_of_feeds(request, page)
     if fault:
         raise BadAnswer(f"the hub sent {fault}; nothing of the page was stored")
+
+
+def _fault_of_feeds(request: Pull, page: Page) -> str | None:
+    """Return what is wrong with a page of feeds, None if nothing is."""
+    versions = [entry.version for entry in page.changes]
+    if any(map(ge, versions, versions[1:])):
+        return "records that are not in the order of their versions"
+    if versions[-1:] > [page.head]:
+        return "a version or a cursor that is above its own head"
+    if page.more and all(page.cursors[name] == feed.cursor for name, feed in request.objects.items()):
+        return "a page that leads nowhere"
+    return None
 
 
 def _are_sound(entries: list[Entry]) -> bool:

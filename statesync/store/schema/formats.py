@@ -210,6 +210,17 @@ def _tell_when_a_read_began(connection: sqlite3.Connection) -> None:
     add_column(connection, "statesync_cursor", "begun", "INTEGER NOT NULL DEFAULT 0")
 
 
+def _keep_positions_of_scans(connection: sqlite3.Connection) -> None:
+    """Let cursors say how far a read in the order of keys has come, and how far earlier ones had.
+
+    A read from version 0 that is under way has none, and a cursor: it is ended as one.
+    """
+    add_column(connection, "statesync_cursor", "since", "INTEGER NOT NULL DEFAULT 0")
+    add_column(connection, "statesync_cursor", "after", "TEXT NOT NULL DEFAULT ''")
+    add_column(connection, "statesync_cursor", "until", "TEXT NOT NULL DEFAULT ''")
+    add_column(connection, "statesync_cursor", "floors", "TEXT NOT NULL DEFAULT '[]'")
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     FORMAT_1,
     _FORMAT_2,
@@ -223,6 +234,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     _park_what_is_refused,
     _tell_missed_deletes,
     _tell_when_a_read_began,
+    _keep_positions_of_scans,
 )
 FORMAT = len(MIGRATIONS)
 
