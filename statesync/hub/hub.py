@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from statesync.hub import epochs, pull, push, requests, retention, spaces, survey
+from statesync.hub import epochs, push, requests, retention, spaces, survey
 from statesync.hub.access import tokens
 from statesync.hub.access.rates import Rates, cost_of_body, cost_of_work
 from statesync.hub.access.rights import ALL_RIGHTS, Right, Rights
@@ -16,6 +16,7 @@ from statesync.hub.db.database import Database, defects_as_refusals, failures_as
 from statesync.hub.db.opening import open_ready, useful_connections
 from statesync.hub.errors import Refused, nothing_here, refused
 from statesync.hub.limits import HubLimits
+from statesync.hub.pages import pull
 from statesync.hub.push import Terms
 from statesync.hub.requests import PushRequest
 from statesync.hub.retention import Retention

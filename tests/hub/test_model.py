@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 from rig.search import examples
 
 from statesync.hub import Hub, HubLimits, Refused, Right, Rights
-from statesync.hub.db import feeds
+from statesync.hub.db.pages import feeds
 from statesync.verify.modelled import hub as model
 from statesync.verify.modelled.wire import (
     Accepted,

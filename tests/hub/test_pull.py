@@ -49,8 +49,8 @@ def test_a_hub_that_does_not_know_a_field_of_a_feed_answers_as_if_it_were_not_th
 ) -> None:
     """So a newer device is told by the answer that this hub does not know what it has asked for."""
     device.push(*(upsert(f"{n}", {}) for n in range(3)))
-    scan = {"since": 2, "after": "0", "until": "2"}
-    asked = other.pull({"Airport": {"cursor": 0, "scan": scan}})
+    later = {"since": 2, "after": "0", "until": "2"}
+    asked = other.pull({"Airport": {"cursor": 0, "later": later}})
     plain = other.pull({"Airport": {"cursor": 0}})
     assert asked == plain
     assert keys(plain) == ["0", "1", "2"]

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from statesync import BadOptions, Store, UnsupportedModel
 from statesync.errors import ConnectionLost, RemoteError
-from statesync.hub import Hub, LocalRemote, prepare, pull
+from statesync.hub import Hub, LocalRemote, prepare
+from statesync.hub.pages import pull
 from statesync.store import conflict_log
 from statesync.store.bases import Base
 from statesync.store.cursors import applied, knowledge, rereads

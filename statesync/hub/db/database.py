@@ -85,6 +85,13 @@ Statement = tuple[str, list[object]]
 """A query with ``?`` for each of its parameters."""
 
 
+def size_of(text: str | None) -> int:
+    """Return how many bytes a text has; most are ASCII, and Python knows that of a text."""
+    if text is None:
+        return 0
+    return len(text) if text.isascii() else len(text.encode())
+
+
 class Pool(Protocol):
     """What the hub uses of a Peewee database that pools its connections."""
 
@@ -171,6 +178,12 @@ class Dialect(Protocol):
         """Return the first records of ``feeds``, and whether they have more.
 
         At most ``limit`` records, and none that begins past ``max_bytes`` of the records before it.
+        """
+
+    def stretch(self, pool: Pool, query: Statement, limit: int, max_bytes: int) -> tuple[list[FeedRow], bool]:
+        """Return the first rows of a query that has them in the order of their keys, as ``page`` does.
+
+        Those that have no text say so where a record says whether it is deleted.
         """
 
 

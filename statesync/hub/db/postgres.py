@@ -6,7 +6,7 @@ import os
 import secrets
 import selectors
 import socket
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from itertools import accumulate, chain
@@ -76,10 +76,12 @@ ON CONFLICT (space, object, key) DO UPDATE SET
 """
 # Records that are so small that a whole page of them fits come at once; of the others comes nothing yet.
 _SMALL = """
-SELECT object, key, version, deleted, CASE WHEN octet_length(data) <= %s THEN data END
-FROM ({feeds}) AS feed ORDER BY version
+SELECT object, key, version, {bare}, CASE WHEN octet_length(data) <= %s THEN data END
+FROM ({rows}) AS feed ORDER BY {order}
 """
-_LENGTHS = "SELECT coalesce(octet_length(data), 0) FROM ({feeds}) AS feed ORDER BY version"
+_FEEDS = {"order": "version", "bare": "deleted"}
+_SCAN = {"order": "key", "bare": "newer"}
+_LENGTHS = "SELECT coalesce(octet_length(data), 0) FROM ({rows}) AS feed ORDER BY {order}"
 
 
 # No space has such a name.
@@ -241,19 +243,36 @@ class PostgresDialect:
 
         No record travels that does not fit, and most pages take one round trip.
         """
-        feed, parameters = self._merged(feeds, limit + 1)
-        small = max_bytes // (limit + 1)
-        rows: list[FeedRow] = pool.execute_sql(_SMALL.format(feeds=feed), (small, *parameters)).fetchall()
-        if all(data is not None or deleted for _, _, _, deleted, data in rows):
-            return rows[:limit], len(rows) > limit
-        lengths = pool.execute_sql(_LENGTHS.format(feeds=feed), parameters).fetchall()
-        before = accumulate((length for (length,) in lengths), initial=0)
-        taken = min(limit, sum(size < max_bytes for size, _ in zip(before, lengths, strict=False)))
-        return pool.execute_sql(*self._merged(feeds, taken)).fetchall(), len(rows) > taken
+        return _page(pool, partial(self.merged, feeds), _FEEDS, limit, max_bytes)
 
-    def _merged(self, feeds: Sequence[Statement], limit: int) -> Statement:
-        sql, parameters = self.merged(feeds, limit)
-        return sql.replace("?", "%s"), parameters
+    def stretch(self, pool: Pool, query: Statement, limit: int, max_bytes: int) -> tuple[list[FeedRow], bool]:
+        """Ask as for a page of feeds."""
+        sql, parameters = query
+        return _page(pool, lambda most: (f"{sql} LIMIT ?", [*parameters, most]), _SCAN, limit, max_bytes)
+
+
+def _page(
+    pool: Pool, query: Callable[[int], Statement], names: Mapping[str, str], limit: int, max_bytes: int
+) -> tuple[list[FeedRow], bool]:
+    """Return as many rows as fit into a page of a query, which is given its limit, and whether it has more.
+
+    ``names`` says in which ``order`` they are, and which of them are ``bare``: without a text.
+    """
+    sql, parameters = _numbered(query(limit + 1))
+    small = max_bytes // (limit + 1)
+    some = _SMALL.format(rows=sql, **names)
+    rows: list[FeedRow] = pool.execute_sql(some, (small, *parameters)).fetchall()
+    if all(data is not None or is_bare for _, _, _, is_bare, data in rows):
+        return rows[:limit], len(rows) > limit
+    lengths = pool.execute_sql(_LENGTHS.format(rows=sql, **names), parameters).fetchall()
+    before = accumulate((length for (length,) in lengths), initial=0)
+    taken = min(limit, sum(size < max_bytes for size, _ in zip(before, lengths, strict=False)))
+    return pool.execute_sql(*_numbered(query(taken))).fetchall(), len(rows) > taken
+
+
+def _numbered(query: Statement) -> Statement:
+    """Return a query with the driver's own placeholders."""
+    return query[0].replace("?", "%s"), query[1]
 
 
 def _find(pool: Pool, space: str, keys: Sequence[tuple[str, str]], longest: int) -> Any:

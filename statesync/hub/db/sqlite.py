@@ -28,6 +28,7 @@ from statesync.hub.db.database import (
     Statement,
     Stored,
     Written,
+    size_of,
 )
 from statesync.hub.db.failures import NEARLY_FULL, WrongFile
 from statesync.hub.db.groups import Group
@@ -264,6 +265,10 @@ class SqliteDialect:
         rows = pool.cursor().execute(*self.merged(feeds, limit + 1))
         return _fill_page(rows, limit, max_bytes)
 
+    def stretch(self, pool: Pool, query: Statement, limit: int, max_bytes: int) -> tuple[list[FeedRow], bool]:
+        """Step through the rows until the page is full, as for a page of feeds."""
+        return _fill_page(pool.cursor().execute(*query), limit, max_bytes)
+
 
 def make_private(path: Path) -> bool:
     """Make the file at ``path``, for its owner alone; return False if it is there, or cannot be made.
@@ -321,17 +326,10 @@ def _find_whole(
         rows = cursor.execute(_FIND_WHOLE, (json.dumps(keys), space, name))
         for _, key, version, writer, deleted, data in rows:
             found[name, key] = Stored(version, writer, bool(deleted), data)
-            left -= _size(data)
+            left -= size_of(data)
             if left <= 0:
                 break
     return left
-
-
-def _size(text: str | None) -> int:
-    """Return how many bytes a text has; most are ASCII, and Python knows that of a text."""
-    if text is None:
-        return 0
-    return len(text) if text.isascii() else len(text.encode())
 
 
 def _fill_page(rows: Iterator[FeedRow], limit: int, max_bytes: int) -> tuple[list[FeedRow], bool]:
@@ -342,5 +340,5 @@ def _fill_page(rows: Iterator[FeedRow], limit: int, max_bytes: int) -> tuple[lis
         if len(taken) == limit or size >= max_bytes:
             return taken, True
         taken.append(row)
-        size += _size(row[4])
+        size += size_of(row[4])
     return taken, False

@@ -266,10 +266,10 @@ def _has_missed_deletes(hub: Hub, request: Pull, last: int) -> bool:
     that was has read its own writes, too, and was told a head since. What a device uploaded before it read
     anything may have been deleted since.
     """
-    if not hub.purged_through or all(feed.cursor >= hub.head for feed in request.feeds):
-        return False
     if any(0 < _since(feed) < hub.purged_through for feed in request.feeds):
         return True
+    if not hub.purged_through or all(feed.cursor >= hub.head for feed in request.feeds):
+        return False
     followed = [feed for feed in request.feeds if feed.scan is None]
     if last and any(feed.cursor == 0 and not feed.own for feed in followed):
         return True
@@ -289,8 +289,7 @@ def _page_of_feeds(hub: Hub, request: Pull, last: int) -> Page:
 
 
 def _page_of_scans(hub: Hub, request: Pull) -> Page:
-    most = max(hub.few, hub.looks * request.limit)
-    entries, found = scans.read(hub.records, request, hub.head, most, hub.carries)
+    entries, found = scans.read(hub.records, request, hub.head, hub.few, hub.looks, hub.carries)
     known = dict(found)
     cursors = tuple((feed.object, scans.cursor_after(feed, known.get(feed.object))) for feed in request.feeds)
     more = any(cursor < hub.head for _, cursor in cursors) or not all(

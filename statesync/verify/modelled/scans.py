@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from statesync.verify.evolving import evolve
+from statesync.verify.modelled.answers import size
 from statesync.verify.modelled.records import Record, as_many_as_fit, matches
 from statesync.verify.modelled.wire import Entry, Feed, Pull, Scan, Scanned
 
@@ -12,23 +14,28 @@ Found = tuple[tuple[str, Scanned], ...]
 
 
 def read(
-    records: Sequence[Record], request: Pull, head: int, most: int, carries: int
+    records: Sequence[Record], request: Pull, head: int, few: int, looks: int, carries: int
 ) -> tuple[tuple[Entry, ...], Found]:
     """Return what follows the positions of the scans, one object after the other, until the page is full.
 
-    ``head`` is where a scan that begins has its S. ``most`` and ``carries`` are as for a page of feeds.
+    ``head`` is where a scan that begins has its S. ``few``, ``looks`` and ``carries`` are the hub's.
     """
     entries, found = list[Entry](), list[tuple[str, Scanned]]()
     left = request.limit or len(records) + 1
+    keys = max(few, looks * request.limit)
     for feed in request.feeds:
-        if feed.scan is None or left <= 0:
+        if feed.scan is None or min(left, keys, carries) <= 0:
             continue
-        there = _living(records, feed.object, feed.scan.after)
-        asked = feed.scan if feed.scan.since else Scan(head, until=there[-1].key if there else "")
-        told, scanned = _range(there, feed, asked, left, most, carries)
-        entries += (Entry(feed.object, each.key, each.version, each.data) for each in told)
+        there = _in_order(records, feed.object)
+        asked = feed.scan if feed.scan.since else Scan(head, until=_end(there, few))
+        within = [each for each in there if asked.after < each.key <= asked.until]
+        seen = within[:keys]
+        living = [each for each in seen if each.data is not None]
+        taken = as_many_as_fit([_without_newer(each, asked) for each in living], left, carries)
+        entries += _entries(living[:taken], feed, asked)
+        scanned = _range(asked, living[:taken], None if taken < len(living) else seen, keys)
         found.append((feed.object, scanned))
-        left -= len(told) + len(scanned.stubs)
+        left, keys, carries = left - taken, keys - len(seen), carries - _bytes(living[:taken], asked)
         if not scanned.done:
             break
     return tuple(entries), tuple(found)
@@ -39,27 +46,47 @@ def cursor_after(feed: Feed, scanned: Scanned | None) -> int:
     return scanned.since if scanned is not None and scanned.done else feed.cursor
 
 
-def _living(records: Sequence[Record], name: str, after: str) -> list[Record]:
-    """Return the living records of an object behind a key, in byte order."""
-    there = (each for each in records if each.object == name and each.data is not None and each.key > after)
-    return sorted(there, key=lambda each: each.key.encode())
+def _in_order(records: Sequence[Record], name: str) -> list[Record]:
+    """Return the records of an object in byte order, with those that are deleted."""
+    return sorted((each for each in records if each.object == name), key=lambda each: each.key.encode())
 
 
-def _range(
-    there: Sequence[Record], feed: Feed, asked: Scan, limit: int, most: int, carries: int
-) -> tuple[list[Record], Scanned]:
-    """Return the entries of the next range, and what else there is to say of it."""
-    within = [each for each in there if each.key <= asked.until]
-    seen = within[:most]
-    told = [each for each in seen if _is_newer(each, asked) or _is_visible(each, feed)]
-    taken = as_many_as_fit(told, limit, carries)
-    is_cut = taken < len(told)
-    last = (told[:taken] if is_cut else seen)[-1:]
-    stubs = tuple(each.key for each in told[:taken] if _is_newer(each, asked))
-    entries = [each for each in told[:taken] if not _is_newer(each, asked)]
-    done = not is_cut and len(seen) == len(within)
-    position = last[0].key if last else asked.after
-    return entries, Scanned(asked.since, asked.until, position, done, stubs)
+def _end(there: Sequence[Record], few: int) -> str:
+    """Return where a scan ends that begins: at the last living record, or amid too many deleted ones."""
+    last = there[-few:]
+    living = [each.key for each in last if each.data is not None]
+    if living:
+        return living[-1]
+    return last[0].key if len(last) == few else ""
+
+
+def _range(asked: Scan, told: Sequence[Record], seen: Sequence[Record] | None, keys: int) -> Scanned:
+    """Return how far a page leads a scan that tells of these records; ``seen`` is None if it is full of them.
+
+    It has looked at no more than so many ``keys``. If it is done, it has looked at all.
+    """
+    stubs = tuple(each.key for each in told if _is_newer(each, asked))
+    if seen is None:
+        return Scanned(asked.since, asked.until, told[-1].key, done=False, stubs=stubs)
+    done = len(seen) < keys or seen[-1].key == asked.until
+    return Scanned(asked.since, asked.until, asked.until if done else seen[-1].key, done, stubs)
+
+
+def _entries(told: Sequence[Record], feed: Feed, asked: Scan) -> list[Entry]:
+    return [
+        Entry(feed.object, each.key, each.version, each.data)
+        for each in told
+        if not _is_newer(each, asked) and _is_visible(each, feed)
+    ]
+
+
+def _without_newer(record: Record, asked: Scan) -> Record:
+    """Return what a page carries of a record: of what the feed brings, nothing but the key."""
+    return evolve(record, data=None) if _is_newer(record, asked) else record
+
+
+def _bytes(told: Sequence[Record], asked: Scan) -> int:
+    return sum(size(each.data) for each in told if each.data is not None and not _is_newer(each, asked))
 
 
 def _is_newer(record: Record, asked: Scan) -> bool:

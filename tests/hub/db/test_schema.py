@@ -20,8 +20,8 @@ from statesync.hub import (
 )
 from statesync.hub.db import postgres, schema
 from statesync.hub.db.database import Database
-from statesync.hub.db.feeds import Wanted, count_query, feed_query
 from statesync.hub.db.opening import open_database
+from statesync.hub.db.pages.feeds import Wanted, count_query, feed_query
 from statesync.hub.errors import BadDatabase, CannotDistribute
 
 from ..devices import Device, delete, upsert

@@ -1,0 +1,113 @@
+"""The records that a page takes from a scan: the living ones of an object, in the order of their keys.
+
+They are read from one index, that of the primary key, in its order. Deleted ones stand in it, too, until
+they are purged. So a page looks at so many keys and at no more, as a page of feeds does: past many deletes
+it ends where it has come to.
+"""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from statesync.hub.db.database import Database, FeedRow, Statement, size_of
+from statesync.hub.db.pages import feeds
+from statesync.wire import Scan
+
+
+@frozen
+class Stretch:
+    """The keys that a page has looked at in one scan, up to ``last``, or to the end if it is ``done``."""
+
+    rows: list[FeedRow]
+    """The living ones. Where others say whether a record is deleted, these say whether it is newer than the
+    scan; such have no text."""
+    last: str
+    looked_at: int
+    """Keys; those of the rows alone, where the page is full."""
+    done: bool
+
+    @property
+    def size(self) -> int:
+        """Bytes of all texts."""
+        return sum(size_of(row[4]) for row in self.rows)
+
+
+def stretch_query(space: str, name: str, order: str, scan: Scan, most: int) -> Statement:
+    """Return the query of the living records among the next ``most`` keys, in their order.
+
+    That is the order of the inner query, whose rows both databases pass on as they come: to ask for it once
+    more would have SQLite sort them. A text that is not wanted is not read.
+    """
+    sql = f"""
+        SELECT object, key, version, newer, data FROM (
+            SELECT object, key, version, deleted, version > ? AS newer,
+                CASE WHEN version <= ? AND NOT deleted THEN data END AS data
+            FROM record WHERE {_within(order)} ORDER BY {order} LIMIT ?
+        ) AS looked_at WHERE NOT deleted"""
+    return sql, [scan.since, scan.since, *_bounds(space, name, scan), most]
+
+
+def count_query(space: str, name: str, order: str, scan: Scan, most: int) -> Statement:
+    """Return the query that counts the next keys, up to ``most``, and tells the last of them."""
+    sql = f"SELECT key FROM record WHERE {_within(order)} ORDER BY {order} LIMIT ?"
+    return f"SELECT count(*), max(key) FROM ({sql}) AS looked_at", [*_bounds(space, name, scan), most]
+
+
+def last_query(space: str, name: str, order: str, most: int) -> Statement:
+    """Return the query of the last ``most`` keys of an object, from the last one on."""
+    sql = f"SELECT key, deleted FROM record WHERE space = ? AND object = ? ORDER BY {order} DESC LIMIT ?"
+    return sql, [space, name, most]
+
+
+@frozen
+class Keys:
+    """The keys of one object, in the open transaction."""
+
+    database: Database
+    space: str
+    object: str
+
+    def end(self) -> str:
+        """Return where a scan ends that begins now: at the greatest key that a living record has.
+
+        Behind that there may be many deleted ones. Where there are too many to look for it, it is somewhere
+        before the key that is returned. The empty text if there is no record.
+        """
+        last = ""
+        for most in (1, feeds.FEW):
+            sql, parameters = last_query(self.space, self.object, self._order, most)
+            rows = self.database.run(sql, *parameters).fetchall()
+            living = next((key for key, deleted in rows if not deleted), None)
+            if living is not None:
+                return str(living)
+            if len(rows) < most:
+                return ""
+            last = str(rows[-1][0])
+        return last
+
+    def stretch(self, scan: Scan, limit: int, page_bytes: int, most: int) -> Stretch:
+        """Return the next records of a scan: up to ``limit``, none that begins past ``page_bytes``, and those
+        among ``most`` keys."""
+        if not scan.until:  # there was no record
+            return Stretch([], "", 0, done=True)
+        query = stretch_query(self.space, self.object, self._order, scan, most)
+        rows, is_full = self.database.dialect.stretch(self.database.pool, query, limit, page_bytes)
+        if is_full:
+            return Stretch(rows, rows[-1][1], len(rows), done=False)
+        sql, parameters = count_query(self.space, self.object, self._order, scan, most)
+        looked_at, last = self.database.run(sql, *parameters).fetchone()
+        if looked_at < most or last == scan.until:
+            return Stretch(rows, scan.until, looked_at, done=True)
+        return Stretch(rows, last, looked_at, done=False)
+
+    @property
+    def _order(self) -> str:
+        return self.database.dialect.key_order
+
+
+def _within(order: str) -> str:
+    return f"space = ? AND object = ? AND {order} > ? AND {order} <= ?"
+
+
+def _bounds(space: str, name: str, scan: Scan) -> list[object]:
+    return [space, name, scan.after, scan.until]
