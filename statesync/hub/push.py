@@ -7,6 +7,7 @@ a record with the fields that it has already.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 import msgspec
@@ -71,12 +72,14 @@ class BatchVerdict:
     """What becomes of a batch: a verdict for each change, what is written, and the space's new head.
 
     ``carried`` are the bytes of the records that the verdicts carry, ``said`` those of their words; each is
-    bounded by itself, so that what is rejected takes no record from what is in conflict.
+    bounded by itself, so that what is rejected takes no record from what is in conflict. ``living`` is how
+    many more records each object has that are not deleted.
     """
 
     head: int
     verdicts: list[Verdict] = field(factory=list)
     writes: list[Written] = field(factory=list)
+    living: Counter[str] = field(factory=Counter)
     carried: int = 0
     said: int = 0
 
@@ -235,6 +238,7 @@ def _accept(
         return Rejected("record_too_large", message)
     judged.head += 1
     judged.writes.append(Written(change.object, change.key, judged.head, deleted, text))
+    judged.living[change.object] += (not deleted) - (old is not None and not old.deleted)
     return Accepted(judged.head)
 
 
@@ -272,5 +276,6 @@ def _store(
     if judged.writes:
         database.dialect.write(database.pool, space, envelope.client, judged.writes)
         spaces.move_head(database, space, judged.head)
+        spaces.count_living(database, space, judged.living)
     spaces.keep_receipt(database, space, envelope, receipt)
     return answer

@@ -74,7 +74,7 @@ take a number, and refuse every push."""
 Finding = Callable[[], Mapping[tuple[str, str], Stored]]
 """Gives the records that were asked for, by object and key."""
 
-_TABLES = ("space", "record", "receipt", "mark", "token")
+_TABLES = ("space", "record", "receipt", "mark", "token", "living")
 _ALL_TABLES = (
     "SELECT name FROM hub_meta WHERE name = 'schema'",
     " UNION ALL ".join(f"SELECT space FROM {table} WHERE space = ' '" for table in _TABLES),  # nobody's space

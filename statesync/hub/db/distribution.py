@@ -12,7 +12,7 @@ from statesync.hub.db.database import Database
 from statesync.hub.db.postgres import DETOURS
 from statesync.hub.errors import CannotDistribute
 
-_TABLES = ("space", "record", "receipt", "token", "mark")
+_TABLES = ("space", "record", "receipt", "token", "mark", "living")
 
 _KNOWN = """
 SELECT coalesce(bool_or(setconfig @> ARRAY[{settings}]), false) FROM pg_db_role_setting

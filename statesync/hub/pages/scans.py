@@ -39,12 +39,12 @@ class Page:
         is_left = min(self.records, self.size, self.keys) > 0
         return is_left and all(scanned.done for scanned in self.scans.values())
 
-    def take(self, name: str, feed: Feed, scan: Scan, stretch: Stretch) -> None:
-        """Add what was found in one object."""
+    def take(self, name: str, feed: Feed, scan: Scan, stretch: Stretch, count: int | None) -> None:
+        """Add what was found in one object, which has ``count`` records if its scan begins."""
         rows = stretch.rows
         stubs = [key for _, key, _, is_newer, _ in rows if is_newer]
         self.entries += _entries(stretch, feed)
-        self.scans[name] = Scanned(scan.since, scan.until, stretch.last, stretch.done, stubs)
+        self.scans[name] = Scanned(scan.since, scan.until, stretch.last, stretch.done, stubs, count)
         self.records -= len(rows)
         self.size -= stretch.size
         self.keys -= stretch.looked_at
@@ -61,14 +61,19 @@ def read(database: Database, space: str, state: ClientState, request: Pull, limi
     for name, feed in request.objects.items():
         if feed.scan is not None and page.goes_on:
             keys = Keys(database, space, name)
-            scan = feed.scan if feed.scan.since else Scan(state.head, until=keys.end())
-            page.take(name, feed, scan, keys.stretch(scan, page.records, page.size, page.keys))
+            scan, count = (feed.scan, None) if feed.scan.since else _begun(keys, state.head)
+            page.take(name, feed, scan, keys.stretch(scan, page.records, page.size, page.keys), count)
     return page
 
 
 def cursor_after(feed: Feed, scanned: Scanned | None) -> int:
     """Return the cursor of an object after a page of scans: a scan that is done is followed from its S."""
     return scanned.since if scanned is not None and scanned.done else feed.cursor
+
+
+def _begun(keys: Keys, head: int) -> tuple[Scan, int]:
+    end, count = keys.end()
+    return Scan(head, until=end), count
 
 
 def _entries(stretch: Stretch, feed: Feed) -> list[Entry]:

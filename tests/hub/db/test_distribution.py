@@ -20,7 +20,7 @@ from rig.postgres import CITUS, empty_schema
 from statesync.hub import Hub, prepare
 from statesync.hub.errors import CannotDistribute
 
-TABLES = ["mark", "receipt", "record", "space", "token"]
+TABLES = ["living", "mark", "receipt", "record", "space", "token"]
 
 _numbers = itertools.count(1)
 
@@ -95,7 +95,7 @@ def test_the_tables_of_a_space_are_distributed_and_the_hubs_own_stays_on_the_coo
     said: list[str] = []
     prepare(citus, distributed=True, say=said.append)
     assert rows(citus, DISTRIBUTED) == TABLES
-    assert said[0] == "distributed by their space now: space, record, receipt, token, mark"
+    assert said[0] == "distributed by their space now: space, record, receipt, token, mark, living"
     assert said[1] == "on the coordinator alone before: hub_meta"
 
 
@@ -103,7 +103,7 @@ def test_the_second_time_it_says_what_is_distributed_and_changes_nothing(citus: 
     prepare(citus, distributed=True)
     said: list[str] = []
     assert prepare(citus, distributed=True, say=said.append) == 0
-    assert said[0] == "distributed by their space before: space, record, receipt, token, mark"
+    assert said[0] == "distributed by their space before: space, record, receipt, token, mark, living"
     assert rows(citus, DISTRIBUTED) == TABLES
 
 

@@ -26,7 +26,7 @@ from statesync.hub.errors import BadDatabase, CannotDistribute
 
 from ..devices import Device, delete, upsert
 
-TABLES = ["space", "record", "receipt", "token", "mark"]
+TABLES = ["space", "record", "receipt", "token", "mark", "living"]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,9 @@ from statesync.hub.db.database import Database, FeedRow, Statement, size_of
 from statesync.hub.db.pages import feeds
 from statesync.wire import Scan
 
+_WITHIN = "space = ? AND object = ? AND key > ? AND key <= ?"
+"""Keys compare by their code points: their column is declared so."""
+
 
 @frozen
 class Stretch:
@@ -32,31 +35,34 @@ class Stretch:
         return sum(size_of(row[4]) for row in self.rows)
 
 
-def stretch_query(space: str, name: str, order: str, scan: Scan, most: int) -> Statement:
+def stretch_query(space: str, name: str, scan: Scan, most: int) -> Statement:
     """Return the query of the living records among the next ``most`` keys, in their order.
 
-    That is the order of the inner query, whose rows both databases pass on as they come: to ask for it once
-    more would have SQLite sort them. A text that is not wanted is not read.
+    That is the order of the inner query, whose rows SQLite passes on as they come: to ask for the order once
+    more would have it sort them. A text that is not wanted is not read.
     """
     sql = f"""
         SELECT object, key, version, newer, data FROM (
             SELECT object, key, version, deleted, version > ? AS newer,
                 CASE WHEN version <= ? AND NOT deleted THEN data END AS data
-            FROM record WHERE {_within(order)} ORDER BY {order} LIMIT ?
+            FROM record WHERE {_WITHIN} ORDER BY key LIMIT ?
         ) AS looked_at WHERE NOT deleted"""
     return sql, [scan.since, scan.since, *_bounds(space, name, scan), most]
 
 
-def count_query(space: str, name: str, order: str, scan: Scan, most: int) -> Statement:
+def count_query(space: str, name: str, scan: Scan, most: int) -> Statement:
     """Return the query that counts the next keys, up to ``most``, and tells the last of them."""
-    sql = f"SELECT key FROM record WHERE {_within(order)} ORDER BY {order} LIMIT ?"
+    sql = f"SELECT key FROM record WHERE {_WITHIN} ORDER BY key LIMIT ?"
     return f"SELECT count(*), max(key) FROM ({sql}) AS looked_at", [*_bounds(space, name, scan), most]
 
 
-def last_query(space: str, name: str, order: str, most: int) -> Statement:
-    """Return the query of the last ``most`` keys of an object, from the last one on."""
-    sql = f"SELECT key, deleted FROM record WHERE space = ? AND object = ? ORDER BY {order} DESC LIMIT ?"
-    return sql, [space, name, most]
+def last_query(space: str, name: str, most: int) -> Statement:
+    """Return the query of the last ``most`` keys of an object, from the last one on, and of the number of its
+    living records."""
+    sql = """
+        SELECT key, deleted, (SELECT records FROM living WHERE space = ? AND object = ?)
+        FROM record WHERE space = ? AND object = ? ORDER BY key DESC LIMIT ?"""
+    return sql, [space, name, space, name, most]
 
 
 @frozen
@@ -67,46 +73,39 @@ class Keys:
     space: str
     object: str
 
-    def end(self) -> str:
-        """Return where a scan ends that begins now: at the greatest key that a living record has.
+    def end(self) -> tuple[str, int]:
+        """Return where a scan ends that begins now, and how many living records there are.
 
-        Behind that there may be many deleted ones. Where there are too many to look for it, it is somewhere
-        before the key that is returned. The empty text if there is no record.
+        It ends at the greatest key that a living record has. Behind that there may be many deleted ones.
+        Where there are too many to look for it, it is somewhere before the key that is returned. The empty
+        text if there is no record.
         """
-        last = ""
+        last, count = "", 0
         for most in (1, feeds.FEW):
-            sql, parameters = last_query(self.space, self.object, self._order, most)
+            sql, parameters = last_query(self.space, self.object, most)
             rows = self.database.run(sql, *parameters).fetchall()
-            living = next((key for key, deleted in rows if not deleted), None)
+            living = next((str(key) for key, deleted, _ in rows if not deleted), None)
+            last, count = (str(rows[-1][0]), int(rows[-1][2] or 0)) if rows else ("", 0)
             if living is not None:
-                return str(living)
+                return living, count
             if len(rows) < most:
-                return ""
-            last = str(rows[-1][0])
-        return last
+                return "", 0
+        return last, count
 
     def stretch(self, scan: Scan, limit: int, page_bytes: int, most: int) -> Stretch:
         """Return the next records of a scan: up to ``limit``, none that begins past ``page_bytes``, and those
         among ``most`` keys."""
         if not scan.until:  # there was no record
             return Stretch([], "", 0, done=True)
-        query = stretch_query(self.space, self.object, self._order, scan, most)
+        query = stretch_query(self.space, self.object, scan, most)
         rows, is_full = self.database.dialect.stretch(self.database.pool, query, limit, page_bytes)
         if is_full:
             return Stretch(rows, rows[-1][1], len(rows), done=False)
-        sql, parameters = count_query(self.space, self.object, self._order, scan, most)
+        sql, parameters = count_query(self.space, self.object, scan, most)
         looked_at, last = self.database.run(sql, *parameters).fetchone()
         if looked_at < most or last == scan.until:
             return Stretch(rows, scan.until, looked_at, done=True)
         return Stretch(rows, last, looked_at, done=False)
-
-    @property
-    def _order(self) -> str:
-        return self.database.dialect.key_order
-
-
-def _within(order: str) -> str:
-    return f"space = ? AND object = ? AND {order} > ? AND {order} <= ?"
 
 
 def _bounds(space: str, name: str, scan: Scan) -> list[object]:
