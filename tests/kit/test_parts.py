@@ -470,8 +470,9 @@ def test_a_world_notices_a_store_that_takes_what_it_read_again_for_all(
     start_over = rereads.start_over
 
     def careless(connection: sqlite3.Connection, name: str, why: str) -> None:
+        since = applied.cursors(connection, [name])[name].since
         start_over(connection, name, why)
-        connection.execute("UPDATE statesync_cursor SET missed_from = reread_from")
+        connection.execute("UPDATE statesync_cursor SET missed_from = max(missed_from, ?)", (since,))
 
     monkeypatch.setattr(rereads, "start_over", careless)
     miss_a_delete(restored, "hub is restored")
@@ -485,7 +486,7 @@ def test_a_world_notices_an_edit_that_is_based_on_what_was_read_again(
 ) -> None:
     def careless(connection: sqlite3.Connection, name: str) -> Base:
         at = applied.cursors(connection, [name])[name]
-        return Base(str(max(1, at.position, at.reread_from)), "0")
+        return Base(str(max(1, at.position, at.since)), "0")
 
     monkeypatch.setattr(knowledge, "base_sql", careless)
     miss_a_delete(restored, "is edited")

@@ -1,4 +1,4 @@
-"""An object is read from the start in the order of its keys, in transactions that are no longer than a batch."""
+"""An object is read from the start in the order of its keys, in transactions no longer than a batch."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_page_that_lacks_many_rows_is_stored_in_parts(
     assert away.rows() == home.rows()
     drops = [one - other for one, other in zip(way.counts, way.counts[1:], strict=False)]
     assert len(way.counts) > 5
-    assert max(drops) <= 4 + 1
+    assert max(drops) <= 2 * (4 + 1), "a page is asked for before the one before it is stored"
     assert away.execute("SELECT since, floors, rereading FROM statesync_cursor") == [(0, "[]", None)]
 
 
@@ -126,7 +126,10 @@ def test_keys_that_are_uuids_are_read_in_the_order_of_their_texts(new_site: NewS
 
 def test_a_file_of_utf_16_is_read_in_the_order_of_versions(new_site: NewSite, hub: Hub) -> None:
     """SQLite sorts its texts in another way than a hub."""
-    home, away = new_site("home", note), new_site("away", note, "PRAGMA encoding = 'UTF-16le'; VACUUM;")
+    home, away = (
+        new_site("home", note),
+        new_site("away", note, "PRAGMA encoding = 'UTF-16le'; CREATE TABLE other (x)"),
+    )
     fill(home, 5)
     way = watched(away, hub)
     away.sync(download_batch_size=2)
@@ -191,9 +194,7 @@ LIES: dict[str, Callable[[Page], Page]] = {
     "between its position and its end": lambda page: scanned(page, last="00"),
     "records of a scan that are not in the order": lambda page: _with(page, changes=page.changes[::-1]),
     "keys of a scan": lambda page: scanned(page, stubs=[page.changes[0].key]),
-    "a scan that was not asked for": lambda page: _with(
-        page, scans={**page.scans, "Tag": page.scans["Note"]}
-    ),
+    "not asked for": lambda page: _with(page, scans={**page.scans, "Tag": page.scans["Note"]}),
     "moves another cursor": lambda page: _with(page, cursors={"Note": page.head - 1}),
     "not done": lambda page: _with(page, more=False),
 }
