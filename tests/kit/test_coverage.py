@@ -176,7 +176,7 @@ def test_what_two_workers_have_exercised_is_judged_as_one_run(tmp_path: Path) ->
 
 
 def test_half_of_what_is_required_fails_with_workers_too(tmp_path: Path) -> None:
-    alone = run_plugin(tmp_path, *TWO_WORKERS, sessions=SESSIONS, other="def test_nothing(): pass")
+    alone = run_plugin(tmp_path, *TWO_WORKERS, one=ONE, other="def test_nothing(): pass")
     assert "2 passed" in alone.stdout
     assert alone.returncode == 1
 
