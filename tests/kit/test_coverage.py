@@ -150,7 +150,7 @@ def pytest_in(folder: Path, *options: str, **environment: str) -> Ran:
 
 def test_the_plugin_reports_a_run(tmp_path: Path) -> None:
     pictures = f"--statesync-coverage-pictures={tmp_path / 'out'}"
-    done = run_pytest(tmp_path, "--statesync-coverage", pictures, one=ONE)
+    done = run_pytest(tmp_path, "-p", "no:schemathesis", "--statesync-coverage", pictures, one=ONE)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "session chart: 1 of 19 edges" in done.stdout
     assert "never taken<br/>settle" in (tmp_path / "out" / "session-coverage.mmd").read_text()
