@@ -206,7 +206,7 @@ def test_a_pull_of_a_known_space_only_reads(new_database: Callable[[], str], dev
     objects = {name: {"cursor": 0} for name in ("Airport", "Country")}
     for client in ("ann", "bob"):
         hub.pull("one", json.dumps(device.pull_document(objects, 1, client=client, number=0)).encode())
-    scans = {name: feed | {"scan": {}} for name, feed in objects.items()}
+    scans: dict[str, Any] = {name: {"cursor": 0, "scan": {}} for name in objects}
     hub.pull("one", json.dumps(device.pull_document(scans, 9, client="cas", number=0)).encode())
     hub.close()
     assert any("record" in statement for statement in seen)

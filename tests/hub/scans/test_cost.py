@@ -48,18 +48,19 @@ def test_every_question_is_answered_from_one_index_in_its_order(filled: Hub) -> 
 def test_postgres_passes_the_records_on_as_the_index_has_them(postgres_hub: Hub) -> None:
     """What of a page is small is asked for around the query: that sorts nothing either."""
     seen: list[tuple[str, Any]] = []
-    run = postgres_hub.database.pool.execute_sql
+    pool: Any = postgres_hub.database.pool
+    run = pool.execute_sql
 
     def watched(sql: str, parameters: Any) -> Any:
         seen.append((sql, parameters))
         return run(sql, parameters)
 
-    postgres_hub.database.pool.execute_sql = watched  # type: ignore[method-assign]
+    pool.execute_sql = watched
     dialect, asked = postgres_hub.database.dialect, Scan(9, "a", "b")
     with postgres_hub.database.reading():
         query = stretch_query("one", "Airport", asked, 100)
-        dialect.stretch(postgres_hub.database.pool, query, 10, 1000)
-    postgres_hub.database.pool.execute_sql = run  # type: ignore[method-assign]
+        dialect.stretch(pool, query, 10, 1000)
+    pool.execute_sql = run
     ((sql, parameters),) = [each for each in seen if "record" in each[0]]
     plan = plan_of(postgres_hub, sql, parameters)
     assert plan.count("record_pkey") == 1
