@@ -28,7 +28,7 @@ from statesync.verify.modelled.adapting import reread
 from statesync.verify.modelled.device import MISSED_DELETES, Device, add_change
 from statesync.verify.modelled.hub import Hub
 from statesync.verify.modelled.records import Record
-from statesync.verify.modelled.wire import Feed, Page, Pull, Request, Scan, Scanned
+from statesync.verify.modelled.wire import Page, Pull, Request, Scan, Scanned
 from statesync.verify.system import deleted, driver, promises, steps, storage, waiting
 from statesync.verify.system.explore import check_scenarios
 from statesync.verify.system.happening import Kind
@@ -179,7 +179,7 @@ def with_range(
 
 def tell_of_no_stubs(patch: pytest.MonkeyPatch) -> None:
     """O6."""
-    with_range(patch, lambda entries, scanned: (entries, evolve(scanned, stubs=())))
+    with_range(patch, lambda told, scanned: (told, evolve(scanned, stubs=())))
 
 
 def take_what_is_newer_along(patch: pytest.MonkeyPatch) -> None:
@@ -295,9 +295,9 @@ def look_behind_the_end(patch: pytest.MonkeyPatch) -> None:
     """O18."""
     found = scans._range
 
-    def unbounded(there: list[Record], feed: Feed, asked: Scan, *bounds: int) -> tuple[list[Record], Scanned]:
+    def unbounded(there: list[Record], asked: Scan, *bounds: int) -> tuple[list[Record], Scanned]:
         last = there[-1].key if there else asked.until
-        return found(there, feed, evolve(asked, until=max(last, asked.until)), *bounds)
+        return found(there, evolve(asked, until=max(last, asked.until)), *bounds)
 
     patch.setattr(scans, "_range", unbounded)
 

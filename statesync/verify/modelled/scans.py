@@ -28,14 +28,11 @@ def read(
             continue
         there = _in_order(records, feed.object)
         asked = feed.scan if feed.scan.since else Scan(head, until=_end(there, few))
-        within = [each for each in there if asked.after < each.key <= asked.until]
-        seen = within[:keys]
-        living = [each for each in seen if each.data is not None]
-        taken = as_many_as_fit([_without_newer(each, asked) for each in living], left, carries)
-        entries += _entries(living[:taken], feed, asked)
-        scanned = _range(asked, living[:taken], None if taken < len(living) else seen, keys)
+        told, scanned = _range(there, asked, left, keys, carries)
+        entries += _entries(told, feed, asked)
         found.append((feed.object, scanned))
-        left, keys, carries = left - taken, keys - len(seen), carries - _bytes(living[:taken], asked)
+        left, carries = left - len(told), carries - _bytes(told, asked)
+        keys -= sum(asked.after < each.key <= scanned.last for each in there)
         if not scanned.done:
             break
     return tuple(entries), tuple(found)
@@ -60,16 +57,21 @@ def _end(there: Sequence[Record], few: int) -> str:
     return last[0].key if len(last) == few else ""
 
 
-def _range(asked: Scan, told: Sequence[Record], seen: Sequence[Record] | None, keys: int) -> Scanned:
-    """Return how far a page leads a scan that tells of these records; ``seen`` is None if it is full of them.
+def _range(
+    there: Sequence[Record], asked: Scan, left: int, keys: int, carries: int
+) -> tuple[list[Record], Scanned]:
+    """Return the living records of the next range, and what there is to say of it.
 
-    It has looked at no more than so many ``keys``. If it is done, it has looked at all.
+    There is room for ``left`` of them and the bytes that it ``carries``, and to look at so many ``keys``.
     """
+    seen = [each for each in there if asked.after < each.key <= asked.until][:keys]
+    living = [each for each in seen if each.data is not None]
+    taken = as_many_as_fit([_without_newer(each, asked) for each in living], left, carries)
+    told, is_cut = living[:taken], taken < len(living)
+    done = not is_cut and (len(seen) < keys or seen[-1].key == asked.until)
+    last = asked.until if done else (told if is_cut else seen)[-1].key
     stubs = tuple(each.key for each in told if _is_newer(each, asked))
-    if seen is None:
-        return Scanned(asked.since, asked.until, told[-1].key, done=False, stubs=stubs)
-    done = len(seen) < keys or seen[-1].key == asked.until
-    return Scanned(asked.since, asked.until, asked.until if done else seen[-1].key, done, stubs)
+    return told, Scanned(asked.since, asked.until, last, done, stubs)
 
 
 def _entries(told: Sequence[Record], feed: Feed, asked: Scan) -> list[Entry]:

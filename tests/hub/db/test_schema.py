@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,26 @@ def test_a_migration_that_fails_leaves_nothing_behind(
     Hub(url).close()
 
 
+def test_the_records_that_an_older_hub_has_taken_are_counted(
+    new_database: Callable[[], str], device: Device
+) -> None:
+    url = new_database()
+    with closing(Hub(url)) as hub:
+        changes = [upsert(key, {}, name=name) for key in "abc" for name in ("Airport", "Country")]
+        for space in ("one", "two"):
+            hub.push(space, json.dumps(device.push_document(*changes)).encode())
+        hub.push("two", json.dumps(device.push_document(delete("a"), number=2)).encode())
+        with hub.database.writing():
+            hub.database.run("DROP TABLE living")
+            hub.database.run("UPDATE hub_meta SET value = 4 WHERE name = 'schema'")
+    assert prepare(url) == len(schema.MIGRATIONS) - 4
+    with closing(Hub(url)) as hub, hub.database.reading():
+        rows = hub.database.run("SELECT space, object, records FROM living ORDER BY 1, 2").fetchall()
+        assert [tuple(row) for row in rows] == [
+            ("one", "Airport", 3), ("one", "Country", 3), ("two", "Airport", 2), ("two", "Country", 3),
+        ]  # fmt: skip
+
+
 def test_every_key_and_index_begins_with_the_space(hub: Hub) -> None:
     pool: Any = hub.database.pool
     with hub.database.reading():
@@ -146,9 +167,15 @@ def test_every_statement_names_the_space(new_database: Callable[[], str], device
         document = device.pull_document(objects, 1, client="reader", **more)
         hub.pull("one", json.dumps(document).encode())
 
+    def scan(**said: Any) -> None:
+        objects = {name: {"cursor": 0, "scan": said} for name in ("Airport", "Country", "Nothing")}
+        hub.pull("one", json.dumps(device.pull_document(objects, 9, client="reader")).encode())
+
     push(upsert("a", {}), upsert("b", {}, name="Country"), upsert("c", {}), delete("d"))
     push(delete("a"), number=2)
     pull(0)
+    scan()
+    scan(since=3, until="b")
     hub.purge("one", 4)
     pull(0)
     pull(2)
@@ -179,6 +206,8 @@ def test_a_pull_of_a_known_space_only_reads(new_database: Callable[[], str], dev
     objects = {name: {"cursor": 0} for name in ("Airport", "Country")}
     for client in ("ann", "bob"):
         hub.pull("one", json.dumps(device.pull_document(objects, 1, client=client, number=0)).encode())
+    scans: dict[str, Any] = {name: {"cursor": 0, "scan": {}} for name in objects}
+    hub.pull("one", json.dumps(device.pull_document(scans, 9, client="cas", number=0)).encode())
     hub.close()
     assert any("record" in statement for statement in seen)
     writes = re.compile(r"\b(INSERT|UPDATE|DELETE|IMMEDIATE)\b")

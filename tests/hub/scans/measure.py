@@ -101,7 +101,7 @@ def measure(hub: Hub, records: int, server: int | None) -> None:
     report("scan, in the middle", used, scan(keys[len(keys) // 2]), times)
     report("scan, the last page", used, scan(keys[-PAGE - 1]), times)
     small = {f"S{n}": {"cursor": 0} for n in range(30)}
-    scans = {name: feed | {"scan": {}} for name, feed in small.items()}
+    scans = {name: {"cursor": 0, "scan": {}} for name in small}
     report("30 objects of one record, feed", used, lambda: ask(hub, "pull", objects=small, limit=PAGE), times)
     report("30 objects of one record, scan", used, lambda: ask(hub, "pull", objects=scans, limit=PAGE), times)
     none = {f"N{n}": {"cursor": 0, "scan": {}} for n in range(200)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from typing import Any
 
 import pytest
@@ -47,18 +48,19 @@ def test_every_question_is_answered_from_one_index_in_its_order(filled: Hub) -> 
 def test_postgres_passes_the_records_on_as_the_index_has_them(postgres_hub: Hub) -> None:
     """What of a page is small is asked for around the query: that sorts nothing either."""
     seen: list[tuple[str, Any]] = []
-    run = postgres_hub.database.pool.execute_sql
+    pool: Any = postgres_hub.database.pool
+    run = pool.execute_sql
 
     def watched(sql: str, parameters: Any) -> Any:
         seen.append((sql, parameters))
         return run(sql, parameters)
 
-    postgres_hub.database.pool.execute_sql = watched  # type: ignore[method-assign]
+    pool.execute_sql = watched
     dialect, asked = postgres_hub.database.dialect, Scan(9, "a", "b")
     with postgres_hub.database.reading():
         query = stretch_query("one", "Airport", asked, 100)
-        dialect.stretch(postgres_hub.database.pool, query, 10, 1000)
-    postgres_hub.database.pool.execute_sql = run  # type: ignore[method-assign]
+        dialect.stretch(pool, query, 10, 1000)
+    pool.execute_sql = run
     ((sql, parameters),) = [each for each in seen if "record" in each[0]]
     plan = plan_of(postgres_hub, sql, parameters)
     assert plan.count("record_pkey") == 1
@@ -89,8 +91,15 @@ def test_the_keys_that_a_page_looks_at_are_those_of_all_its_objects(filled: Hub,
     emptied(filled, device, 0, 1998)
     page = scan(filled, device, 1, "Airport", "Country")
     assert {name: each["last"] for name, each in page["scans"].items()} == {"Airport": "01998"}
-    emptied_name = dict.fromkeys(["Nothing", "Airport", "Country"], 0)
-    assert list(scan(filled, device, 1, *emptied_name)["scans"]) == ["Nothing", "Airport"]
+    assert list(scan(filled, device, 1, "Nothing", "Airport", "Country")["scans"]) == ["Nothing", "Airport"]
+    several = [(f"{n:03}", name) for name in ("P", "Q") for n in range(700)]
+    for number, change in ((3, partial(upsert, data={})), (4, partial(delete, base=9999))):
+        some = [change(key, name=name) for key, name in several if number == 3 or key != "699"]
+        ask(filled, "push", device.push_document(*some, number=number))
+    page = scan(filled, device, 10, "P", "Q")
+    assert {name: (each["last"], each["done"]) for name, each in page["scans"].items()} == {
+        "P": ("699", True), "Q": ("299", False),
+    }  # fmt: skip
 
 
 def test_a_scan_ends_amid_deleted_records_where_there_are_too_many(filled: Hub, device: Device) -> None:
