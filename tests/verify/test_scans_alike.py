@@ -20,6 +20,7 @@ from statesync.store.cursors.cursor import Cursor
 from statesync.store.download import pages, scans
 from statesync.store.download.downloads import Downloads
 from statesync.store.download.scans import Range
+from statesync.store.outbox import changes
 from statesync.store.upload import verdicts
 from statesync.verify.system.happening import Kind
 from statesync.verify.system.world import Options
@@ -442,7 +443,7 @@ SABOTAGES: list[tuple[str, Sabotage, Happens]] = [
         the_triggers_are_made_anew_amid_a_scan,
     ),
     ("O20", replacing(Downloads, "_let_scans_go", lets_no_scan_go), an_older_hub_amid_a_scan),
-    ("O21", replacing(scans.changes, "offer_again", offers_on_what_was_read), another_epoch_amid_a_scan),
+    ("O21", replacing(changes, "offer_again", offers_on_what_was_read), another_epoch_amid_a_scan),
     ("O22", replacing(scans, "pass_over", forgets_newer_ones), a_conflict_amid_a_scan),
     ("O24", replacing(Range, "holds", passes_everything), one_range_is_read_again),
     ("O24", replacing(applied, "follow_scan", moves_the_cursor_too), one_range_is_read_again),
