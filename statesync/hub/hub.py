@@ -128,9 +128,10 @@ class Hub:
         client = requests.sender_of(body)
         if client is None or self._issuer is not None:
             return None
-        rights: Rights | None = ALL_RIGHTS
+        rights: Rights | None
         if self._without_tokens:
             state = await spaces.glance(self.database, space, client)
+            rights = ALL_RIGHTS if state is None else Admitted(ALL_RIGHTS.grants, client=client, state=state)
         else:
             rights = await tokens.admit_at_once(self.database, space, token, client)
             state = None if rights is None else _standing(rights, client)
