@@ -47,7 +47,8 @@ class OpenBatch:
 
     ``attempts`` is how often it was sent, or is just going to be. ``records`` is how many changes an upload
     has, ``last_position`` where in the outbox the last of them stands; 0 for a download, and the latter also
-    for a batch of an earlier session.
+    for a batch of an earlier session. ``are_offers`` says that nobody made any of its changes here: they
+    offer again what a restored hub has lost.
     """
 
     number: int
@@ -56,6 +57,7 @@ class OpenBatch:
     request: RequestState = RequestState.NOT_SENT
     records: int = 0
     last_position: int = 0
+    are_offers: bool = False
     spent: Spent = NO_TIME
     phase: BatchPhase = BatchPhase.OPEN
 

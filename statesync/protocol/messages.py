@@ -33,10 +33,12 @@ class Prepared:
     """The outbox was looked through: ``records`` changes stand ready as the next batch, 0 for none.
 
     ``last_position`` is where the last of them stands in the outbox; 0 for a batch of an earlier session.
+    ``are_offers`` says that nobody made any of them here: they offer again what a restored hub has lost.
     """
 
     records: int
     last_position: int = 0
+    are_offers: bool = False
 
 
 @frozen
@@ -181,8 +183,9 @@ class DropBatch:
 
 @frozen
 class HoldBack:
-    """Park the batch's one change, with what the hub, or what stands before it, said of it.
+    """Park the batch's changes, with what the hub, or what stands before it, said of them.
 
+    That is one change alone, or offers of what a restored hub has lost and the device may not write.
     With ``retry_after`` it is offered again after so many seconds.
     """
 

@@ -134,8 +134,14 @@ def compose_ahead(now: Conversation) -> Decision:
 
 
 def _open_upload(now: Conversation, ready: Prepared) -> Decision:
-    number, records, last_position = now.batches + 1, ready.records, ready.last_position
-    return _open(now, OpenBatch(number, Direction.UPLOAD, records=records, last_position=last_position))
+    batch = OpenBatch(
+        now.batches + 1,
+        Direction.UPLOAD,
+        records=ready.records,
+        last_position=ready.last_position,
+        are_offers=ready.are_offers,
+    )
+    return _open(now, batch)
 
 
 def _open_download(

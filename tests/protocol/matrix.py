@@ -115,6 +115,7 @@ _FETCHED = SITUATIONS["downloading, batch under way"]
 _FIRST = OpenBatch(1, _UP, request=RequestState.UNDER_WAY, phase=BatchPhase.IN_FLIGHT)
 
 
+_OFFERS = evolve(_SENT, batch=evolve(_batch(_UP, *_UNDER_WAY), are_offers=True))
 _ALONE = evolve(_FIRST, records=1, last_position=5)
 
 
@@ -164,6 +165,9 @@ CASES_BEGIN: dict[str, Conversation] = {
     "the last attempt with one record is under way": evolve(_SENT, batch=_ALONE, at_most=1, max_attempts=1),
     "the hub has failed on three records": evolve(_SENT, batch=_ALONE, at_most=1, max_attempts=1, defects=3),
     "an attempt with one record was lost": evolve(_SENT, batch=_ALONE, doubt=Doubt.OPEN),
+    "offers are under way": _OFFERS,
+    "upload only, offers are under way": evolve(_OFFERS, downloads=False),
+    "an attempt with offers was lost": evolve(_OFFERS, doubt=Doubt.OPEN),
     "the upload was given up": evolve(SITUATIONS["uploading"], upload_error=RemoteError("may not write")),
     "the upload was given up, page under way": evolve(_FETCHED, upload_error=RemoteError("may not write")),
     "a batch was cut": evolve(SITUATIONS["uploading"], at_most=2),
