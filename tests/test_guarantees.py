@@ -11,6 +11,10 @@ ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "guarantees.md").read_text()
 SEARCHES = re.findall(r"^PYTHONPATH=tests python -m (\S+) ", TEXT, re.MULTILINE)
 NAMED = re.findall(r"^Test: `([^`]+)`$", TEXT, re.MULTILINE)
+THREATS = re.findall(
+    r"`(tests/[\w/]+(?:\.py)?)?((?:::|…)\w+…?|…::\w+)?`", (ROOT / "docs" / "security.md").read_text()
+)
+"""Where a test stands, and its name: without the first in the file before it, and cut where there is a "…"."""
 
 
 def names_in(file: Path) -> set[str]:
@@ -42,6 +46,20 @@ def test_every_named_test_exists() -> None:
         for named in [f"{file}::{name}"]
     ]
     assert missing == []
+
+
+def test_every_test_that_a_threat_names_exists() -> None:
+    named, file = 0, ROOT
+    for place, name in THREATS:
+        file = ROOT / place if place else file
+        if place or name:
+            named += 1
+            assert file.exists(), place
+        if name:
+            told = name.strip("…:")
+            names = names_in(file)
+            assert told in names or ("…" in name and any(told in each for each in names)), (place, name)
+    assert named > 60
 
 
 def test_every_guarantee_has_a_number_of_its_own_and_a_test() -> None:

@@ -31,6 +31,7 @@ from statesync.hub.http.web import application
 from statesync.hub.hub import Hub
 from statesync.hub.limits import HubLimits
 from statesync.hub.retention import Retention
+from statesync.net.trust import check_is_file
 
 if TYPE_CHECKING:
     from statesync.hub.access.identity import Issuer
@@ -259,6 +260,8 @@ def _check_certificate(address: Address) -> None:
             raise HubError(f"{address.key} is a key without a certificate; give --tls-certificate, too")
         return
     try:
+        for path in filter(None, (address.certificate, address.key)):
+            check_is_file(path)
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
             address.certificate, address.key, _no_password
         )
