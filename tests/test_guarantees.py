@@ -11,10 +11,9 @@ ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "guarantees.md").read_text()
 SEARCHES = re.findall(r"^PYTHONPATH=tests python -m (\S+) ", TEXT, re.MULTILINE)
 NAMED = re.findall(r"^Test: `([^`]+)`$", TEXT, re.MULTILINE)
-THREATS = re.findall(
-    r"`(tests/[\w/]+(?:\.py)?)?((?:::|…)\w+…?|…::\w+)?`", (ROOT / "docs" / "security.md").read_text()
-)
-"""Where a test stands, and its name: without the first in the file before it, and cut where there is a "…"."""
+SECURITY = (ROOT / "docs" / "security.md").read_text()
+THREATS = re.findall(r"`(tests/[\w/]+(?:\.py)?)?((?:…?::|…)\w+…?)?`", SECURITY)
+"""Where a test stands, or else where the one before it does; and its name, cut where there is a "…"."""
 
 
 def names_in(file: Path) -> set[str]:

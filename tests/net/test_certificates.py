@@ -195,9 +195,9 @@ def test_a_folder_or_a_pipe_in_the_place_of_a_file_is_refused_at_once_in_words(
     folder.mkdir()
     for path, words in ((pipe, r"pipe\.pem is no ordinary file"), (folder, r"folder\.pem is a folder")):
         files = dict(zip(("certificate", "key"), certificate, strict=True)) | {option: str(path)}
+        shown = ClientCertificate(files["certificate"], files["key"])
+        how: dict[str, Any] = {"client_certificate": shown}
+        if option == "ca_certs":
+            how = {"ca_certs": str(path)}
         with pytest.raises(BadOptions, match=words):
-            if option == "ca_certs":
-                HttpRemote("https://localhost", "acme", ca_certs=str(path))
-            else:
-                shown = ClientCertificate(files["certificate"], files["key"])
-                HttpRemote("https://localhost", "acme", client_certificate=shown)
+            HttpRemote("https://localhost", "acme", **how)
