@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import re
 from pathlib import Path
@@ -16,6 +17,7 @@ THREATS = re.findall(r"`(tests/[\w/]+(?:\.py)?)?((?:…?::|…)\w+…?)?`", SECU
 """Where a test stands, or else where the one before it does; and its name, cut where there is a "…"."""
 
 
+@functools.cache
 def names_in(file: Path) -> set[str]:
     """Return the tests of a file, ``Class::test`` for methods, with what a class inherits from the kit."""
     found: set[str] = set()
