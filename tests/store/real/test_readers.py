@@ -209,6 +209,23 @@ def test_an_offer_goes_up_at_once_by_retry(restorable: Restorable, refused: Devi
     assert refused.sync().stats.uploaded == 1
 
 
+class LosesRequest(LocalRemote):
+    """A hub that no push reaches."""
+
+    def push(self, request: Push) -> PushAnswer:
+        raise ConnectionLost("the request was lost", maybe_applied=True)
+
+
+def test_offers_whose_request_was_lost_stop_no_later_session(restorable: Restorable, reader: Device) -> None:
+    reader.sync()
+    reader.remote = LosesRequest(restorable.hub, "sp")
+    with pytest.raises(SyncFailed):
+        reader.sync(max_attempts=1)
+    restorable.give(reader, frozenset({Right.READ}))
+    assert reader.sync().phase is Phase.DONE
+    assert parked(reader) == {LOST: "forbidden"}
+
+
 class LosesAnswer(LocalRemote):
     """A hub whose answers to pushes are lost on the way."""
 
