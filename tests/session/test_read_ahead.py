@@ -89,6 +89,21 @@ def test_a_page_that_could_not_be_read_ahead_is_tried_again_by_its_own_batch(
     assert [batch.attempts for batch in here.store.session(session.id).batches] == [1, 2, 1]
 
 
+def test_where_no_size_is_given_pages_grow_by_what_fits_and_none_is_asked_for_twice(
+    here: Device, there: Device, gate: Gate
+) -> None:
+    there.add(3500)
+    there.sync(upload_batch_size=3500)
+    gate.seen.clear()
+    assert here.scope.sync().phase is Phase.DONE
+    sizes = [seen.body["limit"] for seen in gate.seen]
+    assert sizes[:2] == [500, 500], "the second one is asked for before anything is stored"
+    assert all(500 <= size <= 5000 for size in sizes)
+    assert max(sizes) > 500
+    assert cursors(gate) == sorted(set(cursors(gate)))
+    assert len(here.rows()) == 3500
+
+
 # -- composing ahead -------------------------------------------------------------------------------
 
 
