@@ -112,7 +112,6 @@ PAIRS = _rows("pairs.txt")
 
 _SENT = SITUATIONS["uploading, batch under way"]
 _FETCHED = SITUATIONS["downloading, batch under way"]
-_FITTING = {"page_size": 500, "page_fits": 2000}
 _FIRST = OpenBatch(1, _UP, request=RequestState.UNDER_WAY, phase=BatchPhase.IN_FLIGHT)
 
 
@@ -172,11 +171,11 @@ CASES_BEGIN: dict[str, Conversation] = {
     "some were rejected": evolve(SITUATIONS["uploading"], sent=3, rejected=2),
     "the session followed the hub three times": evolve(_FETCHED, adaptations=3),
     "the session finds out what fits, page written": evolve(
-        SITUATIONS["downloading, batch written"], **_FITTING
+        SITUATIONS["downloading, batch written"], page_size=500, page_fits=2000
     ),
-    "the session finds out what fits, page under way": evolve(_FETCHED, **_FITTING),
+    "the session finds out what fits, page under way": evolve(_FETCHED, page_size=500, page_fits=2000),
     "the session finds out what fits, page waiting": evolve(
-        SITUATIONS["downloading, batch waiting"], **_FITTING
+        SITUATIONS["downloading, batch waiting"], page_size=500, page_fits=2000
     ),
     "uploading, batch under way": _SENT,
     "downloading, batch under way": _FETCHED,
