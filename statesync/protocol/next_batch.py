@@ -179,5 +179,6 @@ def send_again(now: Conversation) -> Decision:
 
 def _send(now: Conversation, batch: OpenBatch) -> Decision:
     sent = evolve(now, batch=evolve(batch, request=RequestState.UNDER_WAY))
-    is_upload = batch.direction is Direction.UPLOAD
-    return Decision(sent, actions=(Send(batch.direction), *((GiveHeadStart(),) if is_upload else ())))
+    if batch.direction is Direction.UPLOAD:
+        return Decision(sent, actions=(Send(batch.direction), GiveHeadStart()))
+    return Decision(sent, actions=(Send(batch.direction, now.page_size),))

@@ -73,14 +73,16 @@ def answered(now: Conversation, event: Answered) -> Decision:
     if event.last and not taken.downloads and not comes_again:
         # It is done with its last batch, so a cancel that comes now comes too late (K6).
         return leave_upload(taken, triggers, effects)
-    ahead = (AskAhead(),) if batch.direction is Direction.DOWNLOAD else ()
+    ahead = (AskAhead(taken.page_size),) if batch.direction is Direction.DOWNLOAD else ()
     return evolve(decision_of(taken, triggers, effects, Continue()), meanwhile=ahead)
 
 
 def _take_answer(now: Conversation, batch: OpenBatch, event: Answered) -> Conversation:
     ended = evolve(batch, request=RequestState.ENDED)
     if batch.direction is Direction.DOWNLOAD:
-        return evolve(now, batch=ended, feed_drained=not event.more)
+        page = evolve(ended, records=event.records, size=event.size, spent=event.spent)
+        size = now.page_size if now.page_fits is None else now.page_fits
+        return evolve(now, batch=page, feed_drained=not event.more, page_size=size)
     return evolve(
         now,
         batch=ended,

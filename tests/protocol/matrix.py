@@ -64,7 +64,7 @@ def _batch(direction: Direction, request: RequestState, phase: BatchPhase) -> Op
 
 
 def _at(phase: Phase, batch: OpenBatch | None = None) -> Conversation:
-    begun = Conversation(phase=phase, batch=batch, upload_limit=9)
+    begun = Conversation(phase=phase, batch=batch, upload_limit=9, page_size=7)
     cancelled_by = Reason.USER if phase is Phase.CANCELLING else None
     return evolve(begun, batches=1 if batch else 0, cancelled_by=cancelled_by)
 
@@ -174,6 +174,13 @@ CASES_BEGIN: dict[str, Conversation] = {
     "half a batch is under way": evolve(_SENT, at_most=2),
     "some were rejected": evolve(SITUATIONS["uploading"], sent=3, rejected=2),
     "the session followed the hub three times": evolve(_FETCHED, adaptations=3),
+    "the session finds out what fits, page written": evolve(
+        SITUATIONS["downloading, batch written"], page_size=500, page_fits=2000
+    ),
+    "the session finds out what fits, page under way": evolve(_FETCHED, page_size=500, page_fits=2000),
+    "the session finds out what fits, page waiting": evolve(
+        SITUATIONS["downloading, batch waiting"], page_size=500, page_fits=2000
+    ),
     "uploading, batch under way": _SENT,
     "downloading, batch under way": _FETCHED,
     "cancelling, upload under way": SITUATIONS["cancelling, upload under way"],

@@ -25,6 +25,7 @@ from statesync.hub.access import tokens
 from statesync.hub.addresses import without_password
 from statesync.hub.db.opening import file_at, is_file, prepare
 from statesync.hub.errors import HubError
+from statesync.hub.http.arenas import share_one_arena
 from statesync.hub.http.crowd import BACKLOG, allow, tell_of_failures
 from statesync.hub.http.watch import WatchedConfig
 from statesync.hub.http.web import application
@@ -64,6 +65,7 @@ class Setup:
 
     def __call__(self) -> Starlette:
         """Return the application of a worker: it closes its hub when the last request has ended."""
+        share_one_arena()
         hub = self.open()
 
         @asynccontextmanager
