@@ -203,8 +203,9 @@ class _Parts:
     def end_write(self, own_key: str) -> str:
         """Return the statements that end a write: they find what was replaced since it has begun.
 
-        Its own row, and those of writes within it that did not follow, are none of a write that has begun any
-        more. So the last one of a key is that of the innermost write.
+        What was kept or written since, and is not there, has gone within. Its own row, and those of writes
+        within it that did not follow, are none of a write that has begun any more. So the last one of a key
+        is that of the innermost write.
         """
         begun = (
             f"(SELECT rowid FROM {self._log} WHERE changed = {BEGUN} AND key = {own_key} "
@@ -212,8 +213,8 @@ class _Parts:
         )
         is_here = f"SELECT 1 FROM {self._table} AS now WHERE {self._has('now', f'{self._log}.key')}"
         return (
-            f"UPDATE {self._log} SET changed = {GONE} WHERE changed = {KEPT} AND known AND rowid > {begun} "
-            f"AND NOT EXISTS ({is_here}); "
+            f"UPDATE {self._log} SET changed = {GONE} WHERE rowid > {begun} AND NOT EXISTS ({is_here}) "
+            f"AND (changed = {KEPT} AND known OR changed = {WRITTEN}); "
             f"UPDATE {self._log} SET changed = {KEPT} WHERE changed = {BEGUN} AND rowid >= {begun}; "
         )
 
