@@ -5,18 +5,14 @@ What waits is what became of each record, and what it was is what it was before 
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from peewee import ForeignKeyField, IntegerField, TextField
+from peewee import ForeignKeyField, IntegerField, IntegrityError, TextField
 from rig.device import as_downloaded, quick_store
-from rig.search import examples
 
 from statesync import Store
 
@@ -182,130 +178,117 @@ def test_a_parent_of_itself_that_gets_another_key_is_new(tmp_path: Path) -> None
         assert list(Node.select().tuples()) == [("k", "k")]
 
 
-# -- whatever triggers do ------------------------------------------------------------------------------
+def test_what_a_tree_replaces_by_a_unique_value_is_gone_with_its_branches(tmp_path: Path) -> None:
+    """The foreign key's own action deletes many records between the two halves of one write."""
+    with quick_store(tmp_path / "tree.db") as store:
 
-KEYS = ("a", "b", "c")
-BODIES = (
-    "UPDATE thing SET name = name;",
-    "UPDATE thing SET name = 'z' WHERE id = {row}.id;",
-    "UPDATE thing SET slot = 'z' WHERE id = {row}.id;",
-    "UPDATE thing SET number = 2 - number WHERE id = {row}.id;",
-    "UPDATE thing SET number = 9 WHERE id <> {row}.id;",
-    "DELETE FROM thing WHERE id = {row}.id;",
-    "DELETE FROM thing WHERE id = (SELECT max(id) FROM thing);",
-    "INSERT OR IGNORE INTO thing (id, name, number) VALUES ({row}.id, 'back', 7);",
-    "INSERT INTO thing (id, name) VALUES ({row}.id, 'u') ON CONFLICT (id) DO UPDATE SET name = 'v';",
-    "REPLACE INTO thing (id, name, number) VALUES ('a', 'r', 8);",
-    "UPDATE thing SET number = 1; UPDATE thing SET number = 2;",
-    "UPDATE OR IGNORE thing SET number = 1 WHERE id = {row}.id;",
-    "UPDATE OR REPLACE thing SET number = 1 - number WHERE id = 'b';",
-    "SELECT RAISE(IGNORE) WHERE {row}.id = 'b';",
-    "UPDATE OR REPLACE thing SET id = 'c' WHERE id = {row}.id;",
-)
-TABLES = {
-    "tracked": "CREATE TABLE thing (id TEXT NOT NULL PRIMARY KEY, name TEXT, number INTEGER, slot TEXT)",
-    "untracked": "CREATE TABLE thing (id TEXT NOT NULL PRIMARY KEY, name TEXT, number INTEGER, slot TEXT)",
-    "unique": "CREATE TABLE thing (id TEXT NOT NULL PRIMARY KEY, name TEXT, number INTEGER, slot TEXT, "
-    "UNIQUE (id, slot))",
-    "clashing": "CREATE TABLE thing (id TEXT NOT NULL PRIMARY KEY, name TEXT, number INTEGER UNIQUE, "
-    "slot TEXT)",
-}
-own_triggers = st.lists(
-    st.tuples(
-        st.sampled_from(["", "TEMP"]),
-        st.sampled_from(["AFTER", "AFTER", "BEFORE"]),
-        st.sampled_from(["INSERT", "UPDATE", "DELETE"]),
-        st.sampled_from(BODIES),
-    ),
-    min_size=1,
-    max_size=3,
-)
-values = st.tuples(st.sampled_from(["x", "y"]), st.integers(0, 2))
-writes = st.one_of(
-    st.tuples(
-        st.sampled_from(["INSERT OR IGNORE", "REPLACE"]).map(
-            lambda verb: f"{verb} INTO thing (name, number, id) VALUES (?, ?, ?)"
-        ),
-        values,
-    ),
-    st.tuples(
-        st.sampled_from(["", "OR REPLACE", "OR IGNORE"]).map(
-            lambda how: f"UPDATE {how} thing SET name = ?, number = ? WHERE id = ?"
-        ),
-        values,
-    ),
-    st.tuples(
-        st.just(
-            "INSERT INTO thing (name, number, id) VALUES (?, ?, ?) "
-            "ON CONFLICT (id) DO UPDATE SET name = excluded.name"
-        ),
-        values,
-    ),
-    st.tuples(st.just("DELETE FROM thing WHERE ? IS NOT ? AND id = ?"), st.just(("x", "y"))),
-    st.tuples(st.just("UPDATE OR IGNORE thing SET id = ?, number = ? WHERE id = ?"), st.just(("d", 5))),
-)
-keyed = st.tuples(writes, st.sampled_from(KEYS))
+        class Node(store.Model):  # type: ignore[name-defined, misc]
+            parent = ForeignKeyField("self", null=True, on_delete="CASCADE")
+            place = IntegerField(null=True, unique=True)
 
-
-@contextmanager
-def shelf(path: Path, table: str) -> Iterator[Site]:
-    with closing(sqlite3.connect(path)) as plain:
-        plain.execute(TABLES[table])
-    with quick_store(path) as store:
-        nowhere: Any = None  # nothing is synced here
-        if table == "tracked":
-
-            class Thing(store.Model):  # type: ignore[name-defined, misc]
-                name = TextField(null=True)
-                number = IntegerField(null=True)
-                slot = TextField(null=True)
-
-            model: Any = Thing
-        else:
-            model = thing(store)
         store.setup()
-        yield Site(store, model, nowhere)
+        with as_downloaded(store):
+            Node.create(id="top", place=1)
+            for number in range(5):
+                Node.create(id=f"leaf {number}", parent="top")
+        before = sorted(Node.select().tuples())
+        Node.replace(id="new", place=1).execute()
+        waiting = {each.key: each.operation for each in store.pending()}
+        assert waiting.pop("new") == "insert"
+        assert waiting == {"top": "delete"} | {f"leaf {number}": "delete" for number in range(5)}
+        store.rollback()
+        assert sorted(Node.select().tuples()) == before
 
 
-@pytest.mark.parametrize("recursive", ["OFF", "ON"])
-@pytest.mark.parametrize("table", TABLES)
-@settings(max_examples=examples(60), suppress_health_check=list(HealthCheck), deadline=None)
-@given(
-    known=st.dictionaries(st.sampled_from(KEYS), st.sampled_from(["x", "y"])),
-    made=own_triggers,
-    written=st.lists(keyed, min_size=1, max_size=5),
+# -- writes that do not follow ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE OR IGNORE thing SET number = 1 WHERE id = 'k'",
+        "UPDATE thing SET name = 'refused' WHERE id = 'k'",
+        "INSERT OR IGNORE INTO thing (id, number) VALUES ('k', 3), ('n', 1)",
+        "DELETE FROM thing WHERE id = 'kept'",
+    ],
 )
-def test_what_waits_is_what_became_of_the_records(
-    tmp_path_factory: pytest.TempPathFactory,
-    table: str,
-    recursive: str,
-    known: dict[str, str],
-    made: list[tuple[str, str, str, str]],
-    written: list[tuple[tuple[str, tuple[Any, ...]], str]],
+def test_a_write_that_is_passed_over_is_no_change(new_site: Callable[..., Site], statement: str) -> None:
+    """A unique value is another's, or the program's own trigger says so; it has other triggers, too."""
+    a = new_site("a", thing)
+    for key, number in (("k", 0), ("l", 1), ("kept", 2)):
+        a.model.create(id=key, number=number)
+    a.sync()
+    refused = "SELECT RAISE(IGNORE) WHERE NEW.name = 'refused';"
+    give(
+        a,
+        "CREATE UNIQUE INDEX one ON thing (number)",
+        after("UPDATE", COUNTS),
+        trigger("BEFORE UPDATE", refused, "refuses"),
+        trigger("BEFORE DELETE", "SELECT RAISE(IGNORE) WHERE OLD.id = 'kept';", "keeps"),
+    )
+    with suppress(IntegrityError):
+        a.execute(statement)
+    assert a.operations() == {}
+    a.fold()
+    assert a.operations() == {}
+
+
+# -- before and after anybody looks for triggers ------------------------------------------------------
+
+
+def test_writes_from_before_and_after_a_program_made_its_trigger_become_one_change(
+    pair: tuple[Site, Site],
 ) -> None:
-    with shelf(tmp_path_factory.mktemp("shelf") / "thing.db", table) as site:
-        with as_downloaded(site.store):
-            for number, (key, name) in enumerate(known.items()):
-                site.model.create(id=key, name=name, number=number)
-        before = site.rows()
-        for number, (temp, time, event, body) in enumerate(made):
-            row = "OLD" if event == "DELETE" else "NEW"
-            when = f"{time} {event}"
-            site.execute(trigger(when, body.format(row=row), f"own{number}", temp if number else ""))
-        site.store.setup()
-        site.execute(f"PRAGMA recursive_triggers = {recursive}")
-        for (statement, given_values), key in written:
-            with suppress(Exception):
-                site.execute(statement, *given_values, key)
-        became, waiting = site.rows(), site.operations()
-        gone, new = before.keys() - became.keys(), became.keys() - before.keys()
-        assert {key for key, what in waiting.items() if what == "delete"} == gone
-        assert {key for key, what in waiting.items() if what == "insert"} == new
-        changed = {key for key in before.keys() & became.keys() if before[key] != became[key]}
-        assert changed <= {key for key, what in waiting.items() if what == "update"}
-        site.fold()
-        assert site.operations() == waiting
-        for number in range(len(made)):
-            site.execute(f"DROP TRIGGER own{number}")
-        site.store.rollback()
-        assert site.rows() == before
+    a, _ = pair
+    a.model.update(name="one").execute()
+    give(a, after("UPDATE", COUNTS))
+    a.model.update(name="two").execute()
+    assert a.operations() == {"k": "update"}
+    give(a, "DROP TRIGGER own")
+    a.model.update(name="three").execute()
+    assert a.operations() == {"k": "update"}
+    a.store.rollback()
+    assert a.rows() == {"k": ("x", 1)}
+
+
+def test_a_session_looks_for_triggers_and_reads_nothing_again(pair: tuple[Site, Site]) -> None:
+    a, _ = pair
+    a.execute(after("UPDATE", COUNTS))
+    assert a.store.examine() == []
+    assert a.sync().stats.downloaded == 0
+    a.model.update(name="y").execute()
+    a.execute("DROP TRIGGER own")
+    a.store.rollback()
+    assert a.rows() == {"k": ("x", 1)}
+    assert a.store.examine() == []
+    assert a.sync().stats.downloaded == 0
+
+
+def test_another_version_that_knows_of_no_nested_writes_takes_their_triggers_and_nothing_is_read_again(
+    pair: tuple[Site, Site],
+) -> None:
+    """It makes its own of the same names, and drops what it does not know."""
+    a, b = pair
+    plain = dict(a.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'"))
+    give(a, after("UPDATE", COUNTS))
+    with a.other_program() as other:
+        found = other.execute(
+            "SELECT name FROM sqlite_master WHERE name LIKE 'statesync%' AND type = 'trigger'"
+        )
+        for (name,) in found.fetchall():
+            other.execute(f"DROP TRIGGER {name}")
+        for sql in plain.values():
+            other.execute(sql)
+    a.model.update(name="y").execute()
+    assert a.store.examine() == []
+    assert a.sync().stats.downloaded == 0
+    b.sync()
+    assert b.rows() == {"k": ("y", 2)}
+    b.model.update(name="z").execute()
+    b.sync()
+    a.sync()
+    before = a.rows()
+    a.model.update(name="again").execute()
+    a.execute("DROP TRIGGER own")
+    a.store.rollback()
+    assert a.rows() == before
