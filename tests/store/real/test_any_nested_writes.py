@@ -32,7 +32,6 @@ BODIES = (
     "UPDATE thing SET number = 1; UPDATE thing SET number = 2;",
     "UPDATE OR IGNORE thing SET number = 1 WHERE id = {row}.id;",
     "UPDATE OR REPLACE thing SET number = 1 - number WHERE id = 'b';",
-    "UPDATE OR REPLACE thing SET id = 'c' WHERE id = {row}.id;",
 )
 TABLES = {
     "tracked": "CREATE TABLE thing (id TEXT NOT NULL PRIMARY KEY, name TEXT, number INTEGER, slot TEXT)",
@@ -52,7 +51,14 @@ passing_over = st.tuples(
     events,
     st.just("SELECT RAISE(IGNORE) WHERE {row}.id = 'b';"),
 )
-own_triggers = st.lists(st.one_of(writing, writing, writing, passing_over), min_size=1, max_size=3)
+# What becomes of a row that a BEFORE trigger gives another key, SQLite leaves undefined.
+renaming = st.tuples(
+    st.sampled_from(["", "TEMP"]),
+    st.just("AFTER"),
+    events,
+    st.just("UPDATE OR REPLACE thing SET id = 'c' WHERE id = {row}.id;"),
+)
+own_triggers = st.lists(st.one_of(writing, writing, writing, passing_over, renaming), min_size=1, max_size=3)
 values = st.tuples(st.sampled_from(["x", "y"]), st.integers(0, 2))
 writes = st.one_of(
     st.tuples(
