@@ -114,7 +114,7 @@ class RealSession:
 
     def conversation(self) -> Conversation:
         """Return what the session remembers, without the seconds that it took."""
-        now: Conversation = self.driver._now
+        now: Conversation = evolve(self.driver._now, page_size=0, page_fits=None)
         return now if now.batch is None else evolve(now, batch=evolve(now.batch, spent=NO_TIME))
 
     def hear(self, event: Event, fails: int) -> None:

@@ -32,6 +32,7 @@ class PageAnswer:
     page: bytes
     records: int
     """What was read for it, in records: with those that a filter hides, and a tenth of those passed over."""
+    more: bool
 
 
 def answer(
@@ -159,7 +160,7 @@ def _answer(state: ClientState, request: Pull, read: Read) -> PageAnswer:
     cursors = {name: max(feed.cursor, read.reached) for name, feed in request.objects.items()}
     entries, more = _entries(read.rows, request, state), read.reached < state.head
     page = msgspec.json.encode(Page(state.hub, state.epoch, state.head, entries, cursors, more))
-    return PageAnswer(page, read.records)
+    return PageAnswer(page, read.records, more)
 
 
 def _answer_to_scans(state: ClientState, request: Pull, read: scans.Page) -> PageAnswer:
@@ -169,7 +170,7 @@ def _answer_to_scans(state: ClientState, request: Pull, read: scans.Page) -> Pag
     is_unread = any(feed.scan and not (name in found and found[name].done) for name, feed in asked.items())
     more = is_unread or any(cursor < state.head for cursor in cursors.values())
     page = Page(state.hub, state.epoch, state.head, read.entries, cursors, more, found)
-    return PageAnswer(msgspec.json.encode(page), read.cost)
+    return PageAnswer(msgspec.json.encode(page), read.cost, more)
 
 
 def _entries(rows: Iterable[FeedRow], request: Pull, state: ClientState) -> list[Entry]:

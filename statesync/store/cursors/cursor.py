@@ -17,8 +17,10 @@ UNLOGGED = "unlogged"
 """Why an object is read from the start: the hub lost records, the device missed deletes, it has none, it
 may have forgotten some that it wrote itself, or writes here may be missing from its log."""
 
-UNKNOWN = 1
-"""Where a read from the start has begun at that: the device had read the object, and nobody knows how far."""
+UNKNOWN = -1
+"""Where a read from the start has begun at that: the device had read the object, and nobody knows how far.
+
+It is no version: the very first record that a hub is given has 1."""
 
 SEEN_KEYS = "SELECT key FROM statesync_seen WHERE object = :object"
 """The keys that a read from the start in the order of versions has met, as a part of a statement."""

@@ -69,22 +69,21 @@ class Downloads:
         self._holds = quarantine.has_any(connection)
         self._scans = is_in_byte_order(connection)
 
-    def request(self) -> Pull:
-        """Return the request for the next page of the scope's feeds."""
+    def request(self, page_size: int) -> Pull:
+        """Return the request for the next page of the scope's feeds; size 0 leaves the choice to the hub."""
         context = self._context
         here = spaces.load_or_create(context.raw(), context.space)
         self._asked_from = applied.cursors(context.raw(), context.objects)
         feeds = {name: at.feed(scans=self._scans) for name, at in self._asked_from.items()}
-        limit = context.options.download_batch_size
-        return Pull(here.client, here.number, here.hub, here.epoch, feeds, limit, here.head)
+        return Pull(here.client, here.number, here.hub, here.epoch, feeds, page_size, here.head)
 
-    def request_ahead(self) -> Pull:
+    def request_ahead(self, page_size: int) -> Pull:
         """Return what ``request`` will return once the page that has come is stored."""
         download = self._staged()
         asked, page = download.request, download.page
         feeds = {name: _followed(name, feed, page) for name, feed in asked.objects.items()}
         head = max(asked.head, page.head)
-        return Pull(asked.client, asked.number, page.hub, page.epoch, feeds, asked.limit, head)
+        return Pull(asked.client, asked.number, page.hub, page.epoch, feeds, page_size, head)
 
     def take(self, request: Pull, page: Page) -> Answered:
         """Check and decode a page. Raises ``BadAnswer``; writes nothing.
@@ -100,7 +99,8 @@ class Downloads:
         self._download = Download(request, page, decoding.decode(page, objects), ranges)
         more = page.more or (self._holds and self._retries.are_left(raw))
         counts = [scanned.count for scanned in page.scans.values() if scanned.count is not None]
-        return Answered(len(page.changes), more=more, expected=sum(counts) if counts else None)
+        size = sum(memoryview(entry.data).nbytes for entry in page.changes if entry.data)
+        return Answered(len(page.changes), more=more, size=size, expected=sum(counts) if counts else None)
 
     def look_closer(self, found: pages.PageDoesNotFit | TransactionLost) -> None:
         """Store the page record by record the next time: one of them does not fit its table."""
