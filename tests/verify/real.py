@@ -113,9 +113,9 @@ class RealSession:
         return any(each is awaited for each in self.thread.unanswered)
 
     def conversation(self) -> Conversation:
-        """Return what the session remembers, without the seconds that it took."""
+        """Return what the session remembers, without what seconds and bytes decide: how large a page is."""
         now: Conversation = evolve(self.driver._now, page_size=0, page_fits=None)
-        return now if now.batch is None else evolve(now, batch=evolve(now.batch, spent=NO_TIME))
+        return now if now.batch is None else evolve(now, batch=evolve(now.batch, spent=NO_TIME, size=0))
 
     def hear(self, event: Event, fails: int) -> None:
         """Do what ``Driver.run`` does with an event."""
@@ -441,7 +441,7 @@ def as_an_older_hub_reads_it(request: Pull) -> Pull:
 
 
 def without_time(event: Event | None) -> Event | None:
-    """Return an event without the seconds that it tells of."""
+    """Return an event without the seconds and the bytes that it tells of, which the model does not have."""
     if isinstance(event, Answered):
-        return evolve(event, spent=NO_TIME)
+        return evolve(event, spent=NO_TIME, size=0)
     return evolve(event, seconds=0.0) if isinstance(event, RequestFailed) else event

@@ -112,7 +112,7 @@ def test_a_batch_size_of_zero_leaves_the_size_to_the_hub(here: Device, there: De
     there.add(1500)
     there.sync(upload_batch_size=500)
     here.sync(download_batch_size=0)
-    assert [seen.body["limit"] for seen in gate.seen] == [0, 0]
+    assert [seen.body["limit"] for seen in gate.seen] == [0]  # the hub's own are larger than a device's first
     assert len(here.rows()) == 1500
 
 
