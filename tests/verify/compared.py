@@ -11,6 +11,7 @@ from attrs import evolve, frozen
 
 from statesync.protocol.conversation import Conversation
 from statesync.protocol.messages import Event, Prepared, RequestFailed
+from statesync.store.outbox.shared import IS_MERE_OFFER
 from statesync.verify.modelled.device import Device, Pending, Tally
 from statesync.verify.modelled.hub import Hub
 from statesync.verify.modelled.wire import Fields, Scan
@@ -184,7 +185,7 @@ def _stands(device: Device, real: tuple[Any, ...], names: Names) -> tuple[Any, .
 def _outbox(device: Device, plain: sqlite3.Connection, names: Names) -> Compared:
     found = plain.execute(
         "SELECT position, batch, key, operation, image, base, since, revision, sent, error IS NOT NULL, "
-        "parked FROM statesync_change ORDER BY position"
+        f"parked, {IS_MERE_OFFER} FROM statesync_change ORDER BY position"
     ).fetchall()
     real = [
         ((device.name, at), batch, key, operation, text_of_json(image), *rest)
@@ -212,6 +213,7 @@ def _change(device: Device, change: Pending, place: Any, batch: Any, names: Name
         change.sent,
         change.failed,
         change.parked,
+        change.is_mere_offer,
     )
 
 

@@ -27,7 +27,7 @@ from statesync.verify.system.world import Options
 from statesync.wire import Scanned
 
 from .alike import FEW_FIT, UNFIT, AlikeMachine
-from .test_alike import EVERYTHING, UNTIL_DOWNLOAD_IS_UNDER_WAY, A, B, sync
+from .test_alike import EVERYTHING, UNTIL_DOWNLOAD_IS_UNDER_WAY, UNTIL_UPLOAD_IS_UNDER_WAY, A, B, sync
 
 Happens = Callable[[AlikeMachine], None]
 Sabotage = Callable[[pytest.MonkeyPatch], None]
@@ -141,6 +141,28 @@ def another_epoch_amid_a_scan(both: AlikeMachine) -> None:
     sync(both, B)
 
 
+def an_offer_in_vain(both: AlikeMachine) -> None:
+    """Device b may not write what the hub has lost. Device a brings another record in its place."""
+    both.write(A, "y", "one")
+    sync(both, A)
+    both.back_up()
+    both.write(A, "x", "one")
+    sync(both, A)
+    sync(both, B)
+    both.begin(B, DOWNLOAD, 0)
+    both.do(*UNTIL_DOWNLOAD_IS_UNDER_WAY, Kind.RESTORE)
+    both.go_on(EVERYTHING)
+    both.begin(B, Options(), 0)
+    both.do(*UNTIL_UPLOAD_IS_UNDER_WAY, Kind.FORBID)
+    both.go_on(EVERYTHING)
+    (offer,) = both.world.devices[B].outbox
+    assert (offer.is_mere_offer, offer.is_parked) == (True, True)
+    both.write(A, "x", "two")
+    sync(both, A)
+    sync(both, B)
+    assert both.world.devices[B].outbox == ()
+
+
 def what_does_not_fit_in_a_scan(both: AlikeMachine) -> None:
     """Device b has y waiting, which is deleted, and z, which is written amid the scan."""
     for key, text in (("x", "one"), ("y", UNFIT), ("z", UNFIT)):
@@ -227,6 +249,7 @@ HISTORIES: list[Happens] = [
     an_edit_amid_what_is_read_again,
     a_scan_begins_anew,
     another_epoch_amid_a_scan,
+    an_offer_in_vain,
     what_does_not_fit_in_a_scan,
     a_conflict_amid_a_scan,
     an_older_hub_amid_a_scan,

@@ -44,7 +44,8 @@ class Pending:
     ``image`` is the record before the first change. ``batch`` is the upload batch that it is under way with,
     and ``sent`` the revision that went up. ``failed``: the hub has rejected it, in the revision ``parked``.
     ``shared``: some hub may have the record, whatever image and base say. ``since`` says since when a delete
-    of it would be news, where the base does not.
+    of it would be news, where the base does not. ``offered``: a restored hub has lost what this device has
+    seen there. ``beside``: a page has brought the hub's record, which is kept beside the change.
     """
 
     position: int
@@ -59,6 +60,13 @@ class Pending:
     parked: int | None = None
     shared: bool = False
     since: int = 0
+    offered: bool = False
+    beside: bool = False
+
+    @property
+    def is_mere_offer(self) -> bool:
+        """Whether nobody made it here: it offers again what a restored hub has lost, and no more."""
+        return self.offered and self.revision == 1 and not self.beside
 
     @property
     def is_parked(self) -> bool:
@@ -212,10 +220,12 @@ def add_change(
     *,
     since: int = 0,
     shared: bool = False,
+    offered: bool = False,
 ) -> Device:
-    """Put a new change at the end of the outbox."""
+    """Put a new change at the end of the outbox; one that is ``offered`` some hub may have."""
     position = device.positions + 1
-    change = Pending(position, key, operation, image, base, since=since, shared=shared)
+    known = shared or offered
+    change = Pending(position, key, operation, image, base, since=since, shared=known, offered=offered)
     return evolve(device, outbox=(*device.outbox, change), positions=position)
 
 

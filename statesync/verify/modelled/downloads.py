@@ -148,20 +148,29 @@ def _left_aside(device: Device, page: Page) -> tuple[Device, list[Entry]]:
     waiting, to_store = {each.key for each in device.held}, []
     knows = device.reread_from != UNKNOWN
     for entry in page.entries:
+        device = _withdraw_offer(device, entry)
         is_pending = device.pending(entry.key) is not None
         seen_until = max(device.reread_from, read_before(device, entry.key)) if knows else 0
         if device.rereading is not None and not page.scans:
             device = evolve(device, seen=tuple(sorted({*device.seen, entry.key})))
         is_ours = not is_pending and entry.key not in waiting
+        if is_pending:
+            device = with_change(device, entry.key, partial(evolve, shared=True, beside=True))
         if is_ours and device.rereading == LOST_BY_HUB and entry.version <= seen_until:
             device, is_pending = _offer_newer(device, entry)
         if is_ours and device.rereading == LOST_BY_HUB and not knows:
             device = _log_overwritten(device, entry)
-        if is_pending:
-            device = with_change(device, entry.key, partial(evolve, shared=True))
-        else:
+        if not is_pending:
             to_store.append(entry)
     return device, to_store
+
+
+def _withdraw_offer(device: Device, entry: Entry) -> Device:
+    """Let the hub's record take the place of one that was offered in vain; nobody has edited that here."""
+    change = device.pending(entry.key)
+    if change is None or not change.is_mere_offer or not change.is_parked:
+        return device
+    return _log_overwritten(with_change(device, entry.key, lambda _: None), entry)
 
 
 def _pass_over(device: Device, cursor: int) -> Device:
@@ -180,12 +189,12 @@ def _offer_newer(device: Device, entry: Entry) -> tuple[Device, bool]:
     if ours is None or ours == entry.data:
         return device, False
     if entry.data is None:  # the delete may as well have been made since the backup took the hub's place
-        return add_change(device, entry.key, "insert", None, 1), True
-    return add_change(device, entry.key, "update", entry.data, entry.version), True
+        return add_change(device, entry.key, "insert", None, 1, offered=True), True
+    return add_change(device, entry.key, "update", entry.data, entry.version, offered=True), True
 
 
 def _log_overwritten(device: Device, entry: Entry) -> Device:
-    """Keep in the conflict log what the hub's record replaces: ours may be newer, nobody knows."""
+    """Keep in the conflict log what the hub's record replaces: ours may be newer."""
     ours = device.row(entry.key)
     if ours is None or ours == entry.data:
         return device
@@ -199,7 +208,8 @@ def _finish_reread(device: Device) -> Device:
     unseen = [key for key, _ in device.rows if key not in device.seen and key not in waiting]
     for key in unseen:
         if device.rereading == LOST_BY_HUB:
-            device = add_change(device, key, "insert", None, max(1, read_before(device, key)), shared=True)
+            base = max(1, read_before(device, key))
+            device = add_change(device, key, "insert", None, base, offered=True)
         else:
             device = put(device, key, None)
     device = quarantine.release(device, {each.key for each in device.held} - set(device.seen))

@@ -109,7 +109,8 @@ def reset(device: Device, *, keep_records: bool) -> Device:
 
 
 def _offered_anew(change: Pending) -> Pending:
-    return evolve(change, base=0, since=0, shared=True, batch=None, sent=None, failed=False, parked=None)
+    free = evolve(change, batch=None, sent=None, failed=False, parked=None, offered=False, beside=False)
+    return evolve(free, base=0, since=0, shared=True)
 
 
 def _emptied(device: Device) -> Device:

@@ -37,7 +37,7 @@ def replace(device: Device, page: Page, scanned: Scanned) -> Device:
             continue
         if device.rereading == LOST_BY_HUB:
             since = read_before(device, key)
-            device = add_change(device, key, "insert", None, 1, since=since, shared=True)
+            device = add_change(device, key, "insert", None, 1, since=since, offered=True)
         else:
             device = put(device, key, None)
     held = {each.key for each in device.held if _is_in_range(device, scanned, each.key)}

@@ -49,12 +49,14 @@ class Batch:
     """The upload batch that stands ready: held by the session, forgotten by a crash.
 
     ``revisions`` are positions and revisions of its changes; none for one that goes up again (``is_replay``).
+    ``are_offers`` says that nobody made any of them here.
     """
 
     payload: Payload
     last_position: int
     revisions: tuple[tuple[int, int], ...]
     is_replay: bool
+    are_offers: bool = False
 
 
 @frozen(slots=False, cache_hash=True)
@@ -101,7 +103,8 @@ def prepare(device: Device, wanted: Prepare, size: int) -> tuple[Device, Batch |
     changes = tuple(_offer(device, each) for each in some)
     payload = Payload(f"{device.name}{device.batches + 1}", device.number + 1, changes)
     revisions = tuple((each.position, each.revision) for each in some)
-    return device, Batch(payload, some[-1].position, revisions, is_replay=False)
+    are_offers = all(each.is_mere_offer for each in some)
+    return device, Batch(payload, some[-1].position, revisions, is_replay=False, are_offers=are_offers)
 
 
 def _offer(device: Device, change: Pending) -> Change:
@@ -296,6 +299,7 @@ def _rebased(resolution: Resolution, change: Pending) -> Pending:
         revision=change.revision + revised,
         failed=False,
         parked=None,
+        beside=False,
     )
 
 
@@ -321,6 +325,7 @@ def _acknowledge(device: Device, batch: str, change: Change, verdict: Accepted) 
         sent=None,
         failed=False,
         parked=None,
+        beside=False,
     )
     device = with_change(device, change.key, lambda _: moved)
     return evolve(device, positions=device.positions + 1)

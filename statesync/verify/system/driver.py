@@ -40,6 +40,7 @@ from statesync.verify.firing import NotTaken, Phases, take
 from statesync.verify.modelled import downloads, uploads
 from statesync.verify.modelled.device import Device, recovered
 from statesync.verify.modelled.downloads import Fetched
+from statesync.verify.modelled.uploads import Batch
 from statesync.verify.modelled.wire import Request
 from statesync.verify.system import promises, storage
 from statesync.verify.system.happening import UNDER_THE_LOCK, Happening
@@ -230,18 +231,19 @@ def _done(world: World, talk: Talk, decision: Decision) -> tuple[World, str | No
     return evolve(world, talk=talk), broken or promises.broken_by_conversation(talk.conversation)
 
 
+def _prepared(batch: Batch | None) -> Prepared:
+    if batch is None:
+        return Prepared(0)
+    return Prepared(len(batch.payload.changes), batch.last_position, batch.are_offers)
+
+
 def _acted(world: World, talk: Talk, action: Action) -> tuple[World, Talk, str | None]:
     match action:
         case Prepare():
             if not _may_prepare(world.device, talk, action):
                 raise storage.Changed
             device, batch = uploads.prepare(world.device, action, talk.options.batch_size)
-            records, position = (len(batch.payload.changes), batch.last_position) if batch else (0, 0)
-            return (
-                with_device(world, device),
-                evolve(talk, batch=batch, next=Prepared(records, position)),
-                None,
-            )
+            return with_device(world, device), evolve(talk, batch=batch, next=_prepared(batch)), None
         case Continue():
             return world, evolve(talk, next=Continued()), None
         case Send():
