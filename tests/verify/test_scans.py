@@ -1,6 +1,6 @@
 """Reading from the start by scans keeps every promise, and each obligation that is left out is noticed.
 
-The obligations O1 to O24 are those of ``docs/scan.md``.
+The obligations O1 to O25 are those of ``docs/scan.md``.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from statesync.verify.system.world import Asked, Talk, World
 BROKEN_OFF, WRITTEN, EDITED, _, ADDED, MISSED, RESTORED = SCANS[:7]
 MISFITS, FILTERED, LOCAL, CHANGED, DISK, VERSIONS, OBJECTS = SCANS[7:14]
 DAMAGED = SCANS[15]
+OWN, OWN_LOST = SCANS[18:20]
 
 
 def test_every_promise_holds_with_each_accident_alone() -> None:
@@ -106,6 +107,12 @@ def test_one_object_is_followed_while_another_one_is_scanned() -> None:
     a = beside.devices[0]
     assert a.beside is not None
     assert (a.cursor > 0, a.beside.cursor, len(a.beside.rows)) == (True, 0, 2)
+
+
+def test_what_a_device_has_sent_itself_does_not_come_back_with_its_first_read() -> None:
+    fresh = OWN.worlds("server_wins", times=0)[0]
+    got = {key for world in reached({fresh}) for key, _ in world.devices[0].received}
+    assert got == {"w", "x", "y", "z"}
 
 
 # -- sabotages -----------------------------------------------------------------------------------------
@@ -386,6 +393,28 @@ def let_feeds_pass_while_scans_go_on(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(hub, "_page_of_scans", careless)
 
 
+def spare_what_is_read_again(patch: pytest.MonkeyPatch) -> None:
+    """O25: take it for granted that the device has what it wrote itself."""
+    patch.setattr(downloads, "_spares", lambda device: True)
+
+
+def spare_what_a_filter_hides(patch: pytest.MonkeyPatch) -> None:
+    """O25: ask for no own records although there is a filter, which may hide some."""
+    patch.setattr(downloads, "_spares", lambda device: device.rereading is None)
+
+
+def say_nothing_of_what_is_spared(patch: pytest.MonkeyPatch) -> None:
+    """O25: leave own records out, as a feed does."""
+    found = scans._range
+
+    def careless(there: list[Record], asked: Scan, spared: str | None, *room: int) -> object:
+        told, scanned = found(there, asked, spared, *room)
+        own = {each.key for each in told if each.writer == spared and each.version <= asked.since}
+        return told, evolve(scanned, stubs=tuple(key for key in scanned.stubs if key not in own))
+
+    patch.setattr(scans, "_range", careless)
+
+
 SABOTAGES: list[tuple[Sabotage, str, Scenario, tuple[Kind, ...]]] = [
     (follow_from_the_head, promises.COMPLETE, WRITTEN, (Kind.WRITE_THERE,)),
     (serve_pages_below_the_horizon, scanning.FOLLOWED, WRITTEN, (Kind.DELETE_THERE, Kind.PURGE)),
@@ -419,6 +448,9 @@ SABOTAGES: list[tuple[Sabotage, str, Scenario, tuple[Kind, ...]]] = [
     (store_all_of_a_page_as_one_object, promises.ARRIVED, OBJECTS, (Kind.CANCEL,)),
     (let_feeds_pass_while_scans_go_on, promises.AGREED, OBJECTS, (Kind.DELETE_THERE,)),
     (forget_all_that_is_ahead, scanning.FOUNDED, EDITED, (Kind.EDIT,)),
+    (spare_what_is_read_again, scanning.PASSED, OWN_LOST, (Kind.CLEAR_ALL,)),
+    (spare_what_a_filter_hides, scanning.PASSED, OWN, (Kind.CANCEL,)),
+    (say_nothing_of_what_is_spared, scanning.KEPT, OWN, (Kind.CANCEL,)),
 ]
 
 

@@ -44,9 +44,14 @@ def request(device: Device) -> Pull:
 
 
 def _feed(device: Device) -> Feed:
-    scan = device.scan if device.cursor else device.scan or Scan()
+    scan = device.scan if device.cursor else evolve(device.scan or Scan(), spares=_spares(device))
     own = device.rereading is not None or (scan is not None and scan.since > 0 and not device.part)
     return Feed(device.object, device.cursor, own, device.filter, device.begun, scan)
+
+
+def _spares(device: Device) -> bool:
+    """Tell whether the device has all that it wrote itself: it reads for the first time, without a filter."""
+    return device.rereading is None and device.filter is None
 
 
 def request_ahead(fetched: Fetched) -> Pull:
@@ -67,7 +72,8 @@ def _followed(feed: Feed, page: Page) -> Feed:
         return evolve(
             feed, cursor=cursor, begun=_begun_after(page, feed.cursor, feed.begun), scan=None, own=goes_on
         )
-    scan = None if scanned.done else ranges.position_after(scanned)
+    spares = feed.scan is not None and feed.scan.spares
+    scan = None if scanned.done else evolve(ranges.position_after(scanned), spares=spares)
     return evolve(feed, cursor=cursor, scan=scan, own=scan is not None and not cursor)
 
 

@@ -28,10 +28,11 @@ def read(
             continue
         there = _in_order(records, feed.object)
         asked = feed.scan if feed.scan.since else Scan(head, until=_end(there, few))
-        told, scanned = _range(there, asked, left, keys, carries)
-        entries += _entries(told, feed, asked)
+        spared = request.client if feed.scan.spares else None
+        told, scanned = _range(there, asked, spared, left, keys, carries)
+        entries += [_entry(each) for each in told if each.data is not None and _is_visible(each, feed)]
         found.append((feed.object, scanned))
-        left, carries = left - len(told), carries - _bytes(told, asked)
+        left, carries = left - len(told), carries - _bytes(told)
         keys -= sum(asked.after < each.key <= scanned.last for each in there)
         if not scanned.done:
             break
@@ -58,37 +59,35 @@ def _end(there: Sequence[Record], few: int) -> str:
 
 
 def _range(
-    there: Sequence[Record], asked: Scan, left: int, keys: int, carries: int
+    there: Sequence[Record], asked: Scan, spared: str | None, left: int, keys: int, carries: int
 ) -> tuple[list[Record], Scanned]:
     """Return the living records of the next range, and what there is to say of it.
 
     There is room for ``left`` of them and the bytes that it ``carries``, and to look at so many ``keys``.
+    Those of which no more than the key is told have no data: what ``spared`` has written, and what the feed
+    brings.
     """
     seen = [each for each in there if asked.after < each.key <= asked.until][:keys]
-    living = [each for each in seen if each.data is not None]
-    taken = as_many_as_fit([_without_newer(each, asked) for each in living], left, carries)
+    living = [_told(each, asked, spared) for each in seen if each.data is not None]
+    taken = as_many_as_fit(living, left, carries)
     told, is_cut = living[:taken], taken < len(living)
     done = not is_cut and (len(seen) < keys or seen[-1].key == asked.until)
     last = asked.until if done else (told if is_cut else seen)[-1].key
-    stubs = tuple(each.key for each in told if _is_newer(each, asked))
+    stubs = tuple(each.key for each in told if each.data is None)
     return told, Scanned(asked.since, asked.until, last, done, stubs)
 
 
-def _entries(told: Sequence[Record], feed: Feed, asked: Scan) -> list[Entry]:
-    return [
-        Entry(feed.object, each.key, each.version, each.data)
-        for each in told
-        if not _is_newer(each, asked) and _is_visible(each, feed)
-    ]
+def _told(record: Record, asked: Scan, spared: str | None) -> Record:
+    is_key = _is_newer(record, asked) or record.writer == spared
+    return evolve(record, data=None) if is_key else record
 
 
-def _without_newer(record: Record, asked: Scan) -> Record:
-    """Return what a page carries of a record: of what the feed brings, nothing but the key."""
-    return evolve(record, data=None) if _is_newer(record, asked) else record
+def _entry(record: Record) -> Entry:
+    return Entry(record.object, record.key, record.version, record.data)
 
 
-def _bytes(told: Sequence[Record], asked: Scan) -> int:
-    return sum(size(each.data) for each in told if each.data is not None and not _is_newer(each, asked))
+def _bytes(told: Sequence[Record]) -> int:
+    return sum(size(each.data) for each in told if each.data is not None)
 
 
 def _is_newer(record: Record, asked: Scan) -> bool:

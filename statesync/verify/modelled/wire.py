@@ -90,12 +90,14 @@ class Scan:
     """How far a read in the order of keys has come; with ``since`` 0 it begins, and the hub chooses.
 
     ``since`` is the head at which it began, ``after`` the last key that it has looked at, and ``until`` the
-    greatest key that there was when it began.
+    greatest key that there was when it began. ``spares`` asks for no more than the keys of what the client
+    has written itself.
     """
 
     since: int = 0
     after: str = ""
     until: str = ""
+    spares: bool = False
 
 
 @frozen(slots=False, cache_hash=True)

@@ -243,5 +243,23 @@ SCANS = (
         {Kind.COPY: 1, Kind.EDIT: 1},
         scan_worlds.first_reads,
     ),
+    Scenario(
+        "a device reads what it has sent itself",
+        {Kind.EDIT: 1, Kind.DELETE_THERE: 1, Kind.CANCEL: 1},
+        scan_worlds.of_own,
+        is_large=True,
+    ),
+    Scenario(
+        "a device that reads what it has sent itself lets go of it, or is copied",
+        {Kind.CLEAR_ALL: 1, Kind.RESET: 1, Kind.COPY: 1},
+        scan_worlds.of_own,
+        is_large=True,
+    ),
+    Scenario(
+        "the hub of a device that reads what it has sent itself becomes another one",
+        {Kind.RESTORE: 1, Kind.OTHER_VERSION: 1},
+        scan_worlds.of_own,
+        is_large=True,
+    ),
 )
 """What may go wrong while an object is read from the start by scans."""

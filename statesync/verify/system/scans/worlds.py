@@ -73,6 +73,14 @@ def amid(policy: str) -> World:
     return _uploaded(_page_read(fresh(policy)), ("xx", text("xx of a")), ("zz", text("zz of a")))
 
 
+def sent_before(policy: str) -> World:
+    """Device a has sent w, yy and zz before it has read anything; device b has read that, and written w."""
+    world = _uploaded(fresh(policy), *((key, text(f"{key} of a")) for key in ("w", "yy", "zz")))
+    a, b = world.devices
+    known = evolve(b, rows=tuple(sorted((*b.rows, *a.rows))), cursor=world.hub.head, head=world.hub.head)
+    return later(evolve(world, devices=(a, known)), ("w", text("w of b")))
+
+
 def amid_others(policy: str) -> World:
     """Device a has scanned x; then device b has deleted y and written z, and a has made w."""
     world = later(_page_read(fresh(policy)), ("y", None), ("z", text("z of b")))
@@ -258,6 +266,14 @@ def first_reads(policy: str) -> list[World]:
     """Return worlds in which device a reads for the first time, from the start and from amid."""
     offline = (("w", text("w of a")), ("y", text("y of a")))
     return [fresh(policy, *offline), amid_others(policy), resolved_amid(policy), amid(policy)]
+
+
+def of_own(policy: str) -> list[World]:
+    """Return worlds in which device a reads what it has sent itself; a filter hides some of it in the last."""
+    world = sent_before(policy)
+    a, b = world.devices
+    hides = evolve(world, devices=(evolve(a, filter=(("text", ("x", "zz of a")),)), b))
+    return [world, _page_read(world), hides]
 
 
 def missed_deletes(policy: str) -> list[World]:
