@@ -144,12 +144,13 @@ class Scan(msgspec.Struct, frozen=True, omit_defaults=True):
 
     ``since`` is the head of the hub when it began, ``after`` the last key that it has looked at, and
     ``until`` the greatest key that there was when it began. Without any of them it begins: the hub says what
-    they are.
+    they are. ``spares`` asks for no more than the keys of what the client has written itself: it has that.
     """
 
     since: int = 0
     after: str = ""
     until: str = ""
+    spares: bool = False
 
 
 class Feed(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -302,9 +302,11 @@ def look_behind_the_end(patch: pytest.MonkeyPatch) -> None:
     """O18."""
     found = scans._range
 
-    def unbounded(there: list[Record], asked: Scan, *bounds: int) -> tuple[list[Record], Scanned]:
+    def unbounded(
+        there: list[Record], asked: Scan, spared: str | None, *bounds: int
+    ) -> tuple[list[Record], Scanned]:
         last = there[-1].key if there else asked.until
-        return found(there, evolve(asked, until=max(last, asked.until)), *bounds)
+        return found(there, evolve(asked, until=max(last, asked.until)), spared, *bounds)
 
     patch.setattr(scans, "_range", unbounded)
 

@@ -80,7 +80,7 @@ SELECT object, key, version, {bare}, CASE WHEN octet_length(data) <= %s THEN dat
 FROM ({rows}) AS feed ORDER BY {order}
 """
 _FEEDS = {"order": "version", "bare": "deleted"}
-_SCAN = {"order": "key", "bare": "newer"}
+_SCAN = {"order": "key", "bare": "stub"}
 _LENGTHS = "SELECT coalesce(octet_length(data), 0) FROM ({rows}) AS feed ORDER BY {order}"
 
 

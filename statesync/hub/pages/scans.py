@@ -1,7 +1,7 @@
 """A page of scans: records in the order of their keys, one object after the other. See ``docs/scan.md``.
 
-What is newer than its scan is told by its key alone, as the feed that follows brings it. What a filter hides
-is not told at all, unless it is newer.
+What is newer than its scan is told by its key alone, as the feed that follows brings it, and so is what a
+client has written itself, where it asks for that. What a filter hides is not told at all, unless it is newer.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Page:
     def take(self, name: str, feed: Feed, scan: Scan, stretch: Stretch, count: int | None) -> None:
         """Add what was found in one object, which has ``count`` records if its scan begins."""
         rows = stretch.rows
-        stubs = [key for _, key, _, is_newer, _ in rows if is_newer]
+        stubs = [key for _, key, _, is_stub, _ in rows if is_stub]
         self.entries += _entries(stretch, feed)
         self.scans[name] = Scanned(scan.since, scan.until, stretch.last, stretch.done, stubs, count)
         self.records -= len(rows)
@@ -62,7 +62,9 @@ def read(database: Database, space: str, state: ClientState, request: Pull, limi
         if feed.scan is not None and page.goes_on:
             keys = Keys(database, space, name)
             scan, count = (feed.scan, None) if feed.scan.since else _begun(keys, state.head)
-            page.take(name, feed, scan, keys.stretch(scan, page.records, page.size, page.keys), count)
+            spared = request.client if feed.scan.spares else ""
+            stretch = keys.stretch(scan, spared, page.records, page.size, page.keys)
+            page.take(name, feed, scan, stretch, count)
     return page
 
 

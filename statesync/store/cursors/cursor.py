@@ -113,9 +113,17 @@ class Cursor:
         )
 
     def _scan(self) -> Scan | None:
-        if self.since:
-            return Scan(self.since, self.after, self.until)
-        return None if self.position else Scan()
+        if self.position and not self.since:
+            return None
+        return Scan(self.since, self.after, self.until, spares=self._has_its_own())
+
+    def _has_its_own(self) -> bool:
+        """Tell whether the device has all that it wrote itself, and may keep it.
+
+        It has where it reads for the first time, and it may where no filter hides any of it.
+        """
+        is_first = self.position == 0 and self.rereading is None
+        return is_first and Filter.from_text(self.filter).is_open
 
 
 def begun_after(page: Page, position: int, begun: int) -> int:

@@ -196,5 +196,6 @@ def _followed(name: str, feed: Feed, page: Page) -> Feed:
         return msgspec.structs.replace(feed, cursor=at, own=False, scan=None)
     if not scanned.until:
         return feed
-    scan = Scan(scanned.since, scanned.last, scanned.until)
+    spares = feed.scan is not None and feed.scan.spares
+    scan = Scan(scanned.since, scanned.last, scanned.until, spares=spares)
     return msgspec.structs.replace(feed, own=feed.own or not at, scan=scan)

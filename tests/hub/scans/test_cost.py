@@ -35,7 +35,7 @@ def scan(hub: Hub, device: Device, limit: int, *names: str, **said: Any) -> dict
 def test_every_question_is_answered_from_one_index_in_its_order(filled: Hub) -> None:
     asked = Scan(3000, "00500", "02000")
     for sql, parameters in (
-        stretch_query("one", "Airport", asked, 100),
+        stretch_query("one", "Airport", asked, "me", 100),
         count_query("one", "Airport", asked, 100),
         last_query("one", "Airport", 100),
     ):
@@ -58,7 +58,7 @@ def test_postgres_passes_the_records_on_as_the_index_has_them(postgres_hub: Hub)
     pool.execute_sql = watched
     dialect, asked = postgres_hub.database.dialect, Scan(9, "a", "b")
     with postgres_hub.database.reading():
-        query = stretch_query("one", "Airport", asked, 100)
+        query = stretch_query("one", "Airport", asked, "me", 100)
         dialect.stretch(pool, query, 10, 1000)
     pool.execute_sql = run
     ((sql, parameters),) = [each for each in seen if "record" in each[0]]

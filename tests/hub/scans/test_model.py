@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from attrs import define, field
+from attrs import define, evolve, field
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import rule, run_state_machine_as_test
@@ -64,7 +64,9 @@ class Scanning:
             self.scan = Scan(scanned.since, scanned.last, scanned.until)
 
 
-SCANS = st.none() | st.just(Scan()) | st.builds(Scan, st.integers(0, 9), *[st.sampled_from(PLACES)] * 2)
+BEGUN = st.builds(Scan, spares=st.booleans())
+GOES_ON = st.builds(Scan, st.integers(0, 9), *[st.sampled_from(PLACES)] * 2, spares=st.booleans())
+SCANS = st.none() | BEGUN | GOES_ON
 
 
 class ScanMachine(SpaceMachine):
@@ -101,10 +103,15 @@ class ScanMachine(SpaceMachine):
 
     def sensible(self, scan: Scan | None) -> Scan | None:
         """Return a scan that a hub may be asked for."""
-        if scan is None or not scan.until:
-            return scan and Scan()
-        since = self.version(scan.since)
-        return Scan(since, min(scan.after, scan.until), scan.until) if since else Scan()
+        if scan is None:
+            return None
+        since = self.version(scan.since) if scan.until else 0
+        begun = Scan(spares=scan.spares)
+        return (
+            evolve(begun, since=since, after=min(scan.after, scan.until), until=scan.until)
+            if since
+            else begun
+        )
 
     @rule(pages=st.integers(1, 6), limit=st.integers(1, 3))
     def go_on(self, pages: int, limit: int) -> None:

@@ -70,6 +70,7 @@ def test_a_scan_that_goes_on_has_an_end_and_is_not_behind_it(hub: Hub, device: D
         (Scan(), {}),
         (Scan(3, "a", "b"), {"since": 3, "after": "a", "until": "b"}),
         (Scan(3, "", "b"), {"since": 3, "until": "b"}),
+        (Scan(spares=True), {"spares": True}),
     ],
 )
 def test_a_scan_travels_as_it_is_written_down(scan: Scan, said: dict[str, Any]) -> None:

@@ -100,6 +100,18 @@ def test_what_is_newer_than_the_scan_is_told_by_its_key_whoever_wrote_it(
     assert (page["cursors"], page["more"]) == ({"Airport": 3}, True)
 
 
+def test_what_its_asker_has_written_is_told_by_its_key_where_it_asks_for_that(
+    three: Device, other: Device
+) -> None:
+    other.push(upsert("a", {"n": 7}, base=3), upsert("bb", {"n": 9}))
+    page = scan(other, spares=True)
+    assert (keys(page), page["scans"]["Airport"]["stubs"]) == (["b", "c"], ["a", "bb"])
+    page = scan(other, spares=True, since=5, after="b", until="c")
+    assert (keys(page), page["scans"]["Airport"]["stubs"]) == (["c"], ["bb"])
+    assert keys(scan(three, spares=True)) == ["a", "bb"]
+    assert keys(scan(other)) == ["a", "b", "bb", "c"]
+
+
 def test_stubs_are_among_the_records_that_a_page_may_have(three: Device, other: Device) -> None:
     three.push(upsert("a", {}, base=3), upsert("b", {}, base=3))
     page = scan(other, limit=2, since=3, until="c")

@@ -22,8 +22,8 @@ class Stretch:
     """The keys that a page has looked at in one scan, up to ``last``, or to the end if it is ``done``."""
 
     rows: list[FeedRow]
-    """The living ones. Where others say whether a record is deleted, these say whether it is newer than the
-    scan; such have no text."""
+    """The living ones. Where others say whether a record is deleted, these say whether it is told by its key
+    alone; such have no text."""
     last: str
     looked_at: int
     """Keys; those of the rows alone, where the page is full."""
@@ -35,19 +35,20 @@ class Stretch:
         return sum(size_of(row[4]) for row in self.rows)
 
 
-def stretch_query(space: str, name: str, scan: Scan, most: int) -> Statement:
+def stretch_query(space: str, name: str, scan: Scan, spared: str, most: int) -> Statement:
     """Return the query of the living records among the next ``most`` keys, in their order.
 
+    What is newer than the scan, or was written by ``spared``, is a stub; the empty text is no writer.
     That is the order of the inner query, whose rows SQLite passes on as they come: to ask for the order once
     more would have it sort them. A text that is not wanted is not read.
     """
     sql = f"""
-        SELECT object, key, version, newer, data FROM (
-            SELECT object, key, version, deleted, version > ? AS newer,
-                CASE WHEN version <= ? AND NOT deleted THEN data END AS data
+        SELECT object, key, version, stub, data FROM (
+            SELECT object, key, version, deleted, version > ? OR writer = ? AS stub,
+                CASE WHEN version <= ? AND writer <> ? AND NOT deleted THEN data END AS data
             FROM record WHERE {_WITHIN} ORDER BY key LIMIT ?
         ) AS looked_at WHERE NOT deleted"""
-    return sql, [scan.since, scan.since, *_bounds(space, name, scan), most]
+    return sql, [scan.since, spared, scan.since, spared, *_bounds(space, name, scan), most]
 
 
 def count_query(space: str, name: str, scan: Scan, most: int) -> Statement:
@@ -92,12 +93,12 @@ class Keys:
                 return "", 0
         return last, count
 
-    def stretch(self, scan: Scan, limit: int, page_bytes: int, most: int) -> Stretch:
+    def stretch(self, scan: Scan, spared: str, limit: int, page_bytes: int, most: int) -> Stretch:
         """Return the next records of a scan: up to ``limit``, none that begins past ``page_bytes``, and those
-        among ``most`` keys."""
+        among ``most`` keys. Of what ``spared`` has written there are the keys alone."""
         if not scan.until:  # there was no record
             return Stretch([], "", 0, done=True)
-        query = stretch_query(self.space, self.object, scan, most)
+        query = stretch_query(self.space, self.object, scan, spared, most)
         rows, is_full = self.database.dialect.stretch(self.database.pool, query, limit, page_bytes)
         if is_full:
             return Stretch(rows, rows[-1][1], len(rows), done=False)

@@ -269,7 +269,7 @@ def first_reads(policy: str) -> list[World]:
 
 
 def of_own(policy: str) -> list[World]:
-    """Return worlds in which device a reads what it has sent itself; a filter hides some of it in the last."""
+    """Return worlds in which device a reads what it sent itself; a filter hides some of it in the last."""
     world = sent_before(policy)
     a, b = world.devices
     hides = evolve(world, devices=(evolve(a, filter=(("text", ("x", "zz of a")),)), b))
