@@ -1,6 +1,6 @@
 """Real stores and hubs do in scans what the model does; each obligation that the store leaves out shows.
 
-The obligations O1 to O24 are those of ``docs/scan.md``. Here they are left out of the real store.
+The obligations O1 to O25 are those of ``docs/scan.md``. Here they are left out of the real store.
 """
 
 from __future__ import annotations
@@ -66,6 +66,26 @@ def what_was_sent_is_deleted_before_the_first_read(both: AlikeMachine) -> None:
     both.write(A, "y", None)
     sync(both, A)
     sync(both, B)
+
+
+def what_it_sent_itself_is_read_and_then_cleared(both: AlikeMachine) -> None:
+    """Device b has sent v, y and zz before it reads; a has written y since, b writes v amid the read."""
+    for key in ("v", "y", "zz"):
+        both.write(B, key, "one")
+    sync(both, B, downloads=False)
+    sync(both, A)
+    for key in ("x", "y"):
+        both.write(A, key, "two")
+    sync(both, A)
+    begin(both, 2)
+    both.write(B, "v", "two")
+    both.go_on(2)
+    both.do(Kind.CANCEL)
+    both.go_on(EVERYTHING)
+    sync(both, B)
+    both.start_over(B, Kind.CLEAR)
+    sync(both, B)
+    assert [key for key, _ in both.world.devices[B].rows] == ["v", "x", "y", "zz"]
 
 
 def own_writes_amid_a_first_read(both: AlikeMachine) -> None:
@@ -246,6 +266,7 @@ HISTORIES: list[Happens] = [
     others_write_amid_a_first_read,
     what_was_sent_is_deleted_before_the_first_read,
     own_writes_amid_a_first_read,
+    what_it_sent_itself_is_read_and_then_cleared,
     an_edit_amid_what_is_read_again,
     a_scan_begins_anew,
     another_epoch_amid_a_scan,
@@ -470,6 +491,16 @@ SABOTAGES: list[tuple[str, Sabotage, Happens]] = [
     ("O22", replacing(scans, "pass_over", forgets_newer_ones), a_conflict_amid_a_scan),
     ("O24", replacing(Range, "holds", passes_everything), one_range_is_read_again),
     ("O24", replacing(applied, "follow_scan", moves_the_cursor_too), one_range_is_read_again),
+    (
+        "O25",
+        replacing(Cursor, "_has_its_own", lambda _: lambda cursor: True),
+        what_it_sent_itself_is_read_and_then_cleared,
+    ),
+    (
+        "O25",
+        replacing(Cursor, "_has_its_own", lambda _: lambda cursor: False),
+        what_it_sent_itself_is_read_and_then_cleared,
+    ),
 ]
 
 
