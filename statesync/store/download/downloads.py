@@ -24,7 +24,9 @@ from statesync.store.download.retrying import Retries
 from statesync.store.download.scans import Range
 from statesync.store.file.reading import is_in_byte_order
 from statesync.store.journal import batches
+from statesync.store.outbox.queue import count_pending
 from statesync.store.rereading import reread
+from statesync.store.tracking import records
 from statesync.values import RecordError
 from statesync.wire import Feed, Page, Pull, Scan
 
@@ -98,9 +100,19 @@ class Downloads:
         ranges = [scans.range_of(objects[name], self._asked_from[name], page, upto) for name in page.scans]
         self._download = Download(request, page, decoding.decode(page, objects), ranges)
         more = page.more or (self._holds and self._retries.are_left(raw))
-        counts = [scanned.count for scanned in page.scans.values() if scanned.count is not None]
+        counts = [
+            self._to_come(request, name, it.count) for name, it in page.scans.items() if it.count is not None
+        ]
         size = sum(memoryview(entry.data).nbytes for entry in page.changes if entry.data)
         return Answered(len(page.changes), more=more, size=size, expected=sum(counts) if counts else None)
+
+    def _to_come(self, request: Pull, name: str, count: int) -> int:
+        """Return how many of the ``count`` records that the hub has of an object will come with its scan."""
+        scan = request.objects[name].scan
+        if scan is None or not scan.spares:
+            return count
+        raw, tracked = self._context.raw(), self._context.objects[name]
+        return max(0, count - records.count(raw, tracked) + count_pending(raw, name))
 
     def look_closer(self, found: pages.PageDoesNotFit | TransactionLost) -> None:
         """Store the page record by record the next time: one of them does not fit its table."""

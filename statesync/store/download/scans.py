@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from itertools import takewhile
 from typing import Any
 
@@ -33,7 +34,7 @@ MOST_ROWS = 5000
 """Rows of one range, besides the records of its page, that one transaction answers for."""
 
 
-@frozen
+@frozen(slots=False)
 class Range:
     """The keys of one object that a page has looked at: behind ``after``, up to ``upto``, or to the end.
 
@@ -46,15 +47,15 @@ class Range:
     shown: frozenset[str]
     upto: str | None
 
-    @property
-    def known(self) -> dict[str, object]:
-        """The values that the conditions name."""
+    @cached_property
+    def known(self) -> Mapping[str, object]:
+        """The values that the conditions name. A page has many keys, so they are written down once."""
         return {
             "object": self.tracked.name,
             "after": self.cursor.after,
             "upto": self.upto,
             "since": self.scanned.since,
-            "shown": json.dumps(sorted(self.shown)),
+            "shown": json.dumps([*self.shown]),
         }
 
     def holds(self, key: str) -> str:

@@ -1,4 +1,4 @@
-"""Single records of an object's table, written and deleted by their keys. Every function writes.
+"""Single records of an object's table, written and deleted by their keys. Questions only read.
 
 Pages have statements for many records at once; both refuse to overwrite a record that has another key.
 """
@@ -34,6 +34,12 @@ def is_there(connection: sqlite3.Connection, tracked: TrackedObject, key: str) -
     """Tell whether a record is in its table."""
     found = f"SELECT 1 FROM {in_main(tracked.table)} WHERE {is_key(quoted(tracked.key), '?1')}"
     return connection.execute(found, (key,)).fetchone() is not None
+
+
+def count(connection: sqlite3.Connection, tracked: TrackedObject) -> int:
+    """Return how many records are in a table."""
+    row = connection.execute(f"SELECT count(*) FROM {in_main(tracked.table)}").fetchone()
+    return int(row[0])
 
 
 def refuse_twins(connection: sqlite3.Connection, tracked: TrackedObject, keys: Iterable[str]) -> None:
