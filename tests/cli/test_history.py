@@ -35,7 +35,7 @@ def test_sessions_are_listed_with_what_they_did(here: Device, database: Path, ga
     failed = here.scope.start_sync(SyncOptions())
     assert failed.exception() is not None
     table = call("sessions", database).out.splitlines()
-    assert table[1].split()[-5:] == ["done", "3", "3", "3", table[1].split()[-1]]
+    assert table[1].split()[-5:] == ["done", "3", "3", "0", table[1].split()[-1]]
     assert "failed (remote_error)" in table[2]
     assert [row["phase"] for row in call("sessions", database, "--json").json()] == ["done", "failed"]
     assert len(call("sessions", database, "--limit", 1, "--json").json()) == 1
@@ -50,7 +50,7 @@ def test_one_session_is_shown_by_the_beginning_of_its_id_or_as_the_newest(
     by_id = call("session", database, info.id[:30])
     assert by_id == call("session", database)
     assert "ended    done after" in by_id.out
-    assert "1 records up, 1 down" in by_id.out
+    assert "1 records up, 0 down" in by_id.out
     told = call("session", database, info.id, "--json").json()
     assert told["session"]["id"] == info.id
     steps = [(step["trigger"], step["source"], step["target"]) for step in told["journal"]]

@@ -27,7 +27,7 @@ def test_a_session_is_one_line_that_says_how_it_ended(
         here.sync()
     (line,) = lines(caplog)
     assert line.startswith(f"session {here.store.sessions()[-1].id} in space ")
-    assert ": done, 1 up, 3 down, " in line
+    assert ": done, 1 up, 2 down, " in line
     assert key not in line
 
 
