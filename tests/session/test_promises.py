@@ -156,7 +156,7 @@ def test_k2_the_page_in_flight_is_stored_with_its_cursor(
     held.release()
     end_of(session)
     assert here.keys() == waiting[:10]
-    assert gate.seen[0].body["objects"]["Airport"]["scan"] == {}
+    assert gate.seen[0].body["objects"]["Airport"]["scan"] == {"spares": True}
     here.sync(download_batch_size=10)
     assert gate.seen[1].body["objects"]["Airport"]["scan"]["after"] == waiting[9]
 

@@ -16,7 +16,7 @@ from statesync.store.cursors.cursor import Cursor
 from statesync.store.download import scans
 from statesync.wire import Page, Pull, Scan, Scanned
 
-from .sites import Site, note
+from ..sites import Site, note
 
 NewSite = Callable[..., Site]
 
