@@ -23,6 +23,7 @@ from statesync.store.download.fitting import TransactionLost
 from statesync.store.download.retrying import Retries
 from statesync.store.download.scans import Range
 from statesync.store.file.reading import is_in_byte_order
+from statesync.store.indexes import marks
 from statesync.store.journal import batches
 from statesync.store.outbox.queue import count_pending
 from statesync.store.rereading import reread
@@ -104,7 +105,14 @@ class Downloads:
             self._to_come(request, name, it.count) for name, it in page.scans.items() if it.count is not None
         ]
         size = sum(memoryview(entry.data).nbytes for entry in page.changes if entry.data)
-        return Answered(len(page.changes), more=more, size=size, expected=sum(counts) if counts else None)
+        unbuilt = not more and marks.are_any(raw)
+        return Answered(
+            len(page.changes),
+            more=more,
+            size=size,
+            unbuilt=unbuilt,
+            expected=sum(counts) if counts else None,
+        )
 
     def _to_come(self, request: Pull, name: str, count: int) -> int:
         """Return how many of the ``count`` records that the hub has of an object will come with its scan."""

@@ -28,6 +28,7 @@ from statesync.store.download.decoding import ObjectPage, remote_of, text_of
 from statesync.store.download.fitting import REFUSALS, reason_of
 from statesync.store.download.scans import Range
 from statesync.store.file.reading import read
+from statesync.store.indexes import building
 from statesync.store.outbox import changes
 from statesync.store.outbox.changes import Rebase, RemoteImage
 from statesync.store.outbox.fold import fold
@@ -98,6 +99,9 @@ def apply(
     ended = [each for each in ended if each.rereading is not None]
     held: dict[str, list[Misfit]] = {}
     stored = NOTHING
+    for looked_at in ranges:
+        if looked_at.begins_with_many:
+            building.put_off(connection, looked_at.tracked)
     with switched_off(connection) if parts or ended or page.scans else nullcontext():
         for looked_at in ranges:
             stored += _replace(connection, looked_at, how, held)

@@ -21,6 +21,7 @@ from statesync.store.download import lost
 from statesync.store.download.apart import Apart
 from statesync.store.download.fitting import REFUSALS, reason_of
 from statesync.store.file.reading import read
+from statesync.store.indexes import building
 from statesync.store.local_only import LOCAL_KEYS
 from statesync.store.outbox import changes, shared
 from statesync.store.outbox.lookup import PENDING_KEYS
@@ -57,6 +58,12 @@ class Range:
             "since": self.scanned.since,
             "shown": json.dumps([*self.shown]),
         }
+
+    @property
+    def begins_with_many(self) -> bool:
+        """Whether a read of the whole object begins, and so many records come that its indexes may wait."""
+        is_first = self.cursor.is_unread and not self.scanned.done
+        return is_first and (self.scanned.count or 0) >= building.WORTH_IT
 
     def holds(self, key: str) -> str:
         """Return the condition that a key is in the range."""

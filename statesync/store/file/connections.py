@@ -223,7 +223,7 @@ class DeviceDatabase(SqliteDatabase):
 
         A program that writes it back by itself, and has told SQLite so (0 pages), goes on doing that.
         """
-        if self._session is not None:
+        if self._session is not None and self._put_off is None:
             self._put_off = _log_limit(self._session) or None
             _limit_log(self._session, 0)
 
