@@ -71,7 +71,7 @@ class Talk:
 
     ``next`` is what its driver hears next, if no cancel comes first. ``request`` is under way; with ``reply``
     it is on its way back. ``taken`` is an answer that was checked and is not stored yet. ``backs_off`` and
-    ``grace`` are timers that run. ``gave_up``: the conversation has an error of the upload, which it does not
+    ``grace`` are timers that run, ``builds`` says that an index is being built. ``gave_up``: the conversation has an error of the upload, which it does not
     compare by. ``looks`` are the descriptions that the session began with, ``asked`` is where the request of
     the open batch was asked from. ``held_before`` counts what was in quarantine when it began.
 
@@ -89,6 +89,7 @@ class Talk:
     ahead: Ahead | None = None
     taken: Verdicts | Fetched | None = None
     backs_off: bool = False
+    builds: bool = False
     grace: float | None = None
     gave_up: bool = False
     looks: tuple[tuple[str, int], ...] = ()
