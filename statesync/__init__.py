@@ -64,6 +64,7 @@ from statesync.errors import (
 from statesync.filters import Filter, Filters, Scalar, WireFilter
 from statesync.lifecycle import (
     BATCH,
+    KEEPER,
     SESSION,
     AnyPhase,
     AnyTrigger,
@@ -74,7 +75,11 @@ from statesync.lifecycle import (
     Edge,
     Facts,
     Guard,
+    KeeperFacts,
+    KeeperPhase,
+    KeeperTrigger,
     Phase,
+    SessionEnd,
     Trigger,
 )
 from statesync.net.options import (
@@ -141,6 +146,7 @@ from statesync.wire import (
 
 __all__ = [
     "BATCH",
+    "KEEPER",
     "LATER",
     "SESSION",
     "Accepted",
@@ -181,6 +187,9 @@ __all__ = [
     "InternalError",
     "Interrupted",
     "JournalEntry",
+    "KeeperFacts",
+    "KeeperPhase",
+    "KeeperTrigger",
     "Later",
     "LifecycleError",
     "Model",
@@ -212,6 +221,7 @@ __all__ = [
     "Scalar",
     "Scope",
     "Session",
+    "SessionEnd",
     "SessionInfo",
     "StaleRunner",
     "State",
