@@ -5,6 +5,17 @@ are ``statesync.hub``, ``statesync.diagram``, ``statesync.verify`` and ``statesy
 them may change with every release.
 """
 
+from statesync.autosync.conditions import (
+    Condition,
+)
+from statesync.autosync.handle import (
+    AutoSync,
+)
+from statesync.autosync.status import (
+    InSync,
+    KeeperStatus,
+    LastSession,
+)
 from statesync.complaints import (
     Complaint,
     Repair,
@@ -104,6 +115,7 @@ from statesync.store.tracking.model import (
     Model,
 )
 from statesync.values import (
+    Backlog,
     BatchInfo,
     BatchStats,
     CancelOptions,
@@ -153,6 +165,8 @@ __all__ = [
     "AllRejected",
     "AnyPhase",
     "AnyTrigger",
+    "AutoSync",
+    "Backlog",
     "BadAnswer",
     "BadOptions",
     "BatchInfo",
@@ -165,6 +179,7 @@ __all__ = [
     "Chart",
     "ClientCertificate",
     "Complaint",
+    "Condition",
     "Conflict",
     "ConflictEntry",
     "Conflicted",
@@ -184,12 +199,15 @@ __all__ = [
     "HttpRemote",
     "IllegalTransition",
     "InDoubt",
+    "InSync",
     "InternalError",
     "Interrupted",
     "JournalEntry",
     "KeeperFacts",
     "KeeperPhase",
+    "KeeperStatus",
     "KeeperTrigger",
+    "LastSession",
     "Later",
     "LifecycleError",
     "Model",

@@ -1,0 +1,31 @@
+"""What a keeper syncs: a scope, seen from inside. Here alone something reaches behind its methods."""
+
+from __future__ import annotations
+
+from weakref import WeakKeyDictionary
+
+from statesync.autosync.turns import Turns
+from statesync.scope import Scope
+from statesync.session.handle import Session
+from statesync.store.lookout import Lookout
+from statesync.store.parts import StoreParts
+from statesync.values import SyncOptions
+
+_turns: WeakKeyDictionary[StoreParts, Turns] = WeakKeyDictionary()
+
+
+class Target:
+    """A scope, its lookout, and whose turn it is in its store."""
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+        self.lookout = Lookout(scope._parts, scope._names, scope.remote.space)
+        self.turns: Turns = _turns.setdefault(scope._parts, Turns())
+
+    def begin(self, options: SyncOptions) -> Session:
+        """Return a session that is being started, and has not begun yet; raises as ``start_sync`` does."""
+        return self._scope._begin(options)
+
+    def leave(self) -> None:
+        """Close the calling thread's connection."""
+        self._scope._parts.database.leave()
