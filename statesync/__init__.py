@@ -5,11 +5,17 @@ are ``statesync.hub``, ``statesync.diagram``, ``statesync.verify`` and ``statesy
 them may change with every release.
 """
 
+from statesync.autosync.application import (
+    Application,
+)
 from statesync.autosync.conditions import (
     Condition,
 )
 from statesync.autosync.handle import (
     AutoSync,
+)
+from statesync.autosync.round import (
+    SessionOutcome,
 )
 from statesync.autosync.status import (
     InSync,
@@ -165,6 +171,7 @@ __all__ = [
     "AllRejected",
     "AnyPhase",
     "AnyTrigger",
+    "Application",
     "AutoSync",
     "Backlog",
     "BadAnswer",
@@ -241,6 +248,7 @@ __all__ = [
     "Session",
     "SessionEnd",
     "SessionInfo",
+    "SessionOutcome",
     "StaleRunner",
     "State",
     "Stopped",

@@ -9,7 +9,6 @@ from statesync.autosync.conditions import Condition
 from statesync.autosync.driver import Driver
 from statesync.autosync.status import KeeperStatus
 from statesync.autosync.target import Target
-from statesync.autosync.turns import Turns
 from statesync.errors import BadOptions, UsageError
 from statesync.keeping.messages import Nudged, StopAsked
 from statesync.keeping.options import KeeperOptions
@@ -55,7 +54,7 @@ class AutoSync:
                 raise BadOptions(
                     f"only_if: {name} must be a function that answers yes or no, not {condition!r}"
                 )
-        self._options = KeeperOptions(
+        settings = KeeperOptions(
             every=every,
             min_gap=min(min_gap, every),
             debounce=min(debounce, every),
@@ -64,10 +63,18 @@ class AutoSync:
         )
         self._scope = scope
         target = Target(scope)
-        self._driver = Driver(target, options or SyncOptions(), self._options, conditions)
+        self._sync_options = options or SyncOptions()
+        self._driver = Driver(target, self._sync_options, settings, conditions)
 
-    def _in_turns(self, turns: Turns) -> None:
-        self._driver.take_turns(turns)
+    @property
+    def is_begun(self) -> bool:
+        """Whether it was started, or stopped before that."""
+        return self._driver.is_begun
+
+    @property
+    def options(self) -> SyncOptions:
+        """The options of each session."""
+        return self._sync_options
 
     @property
     def scope(self) -> Scope:
@@ -85,8 +92,12 @@ class AutoSync:
         Raises ``StoreNotReady`` before the store is set up, and ``UsageError`` for a keeper that was started
         before: one that has stopped is not started again, another is made.
         """
-        _ = self._scope.objects
+        self.check()
         self._driver.start()
+
+    def check(self) -> None:
+        """Raise what ``start`` raises for a scope that cannot be synced at all."""
+        _ = self._scope.objects
 
     def nudge(self) -> None:
         """Ask for a session now: as soon as the gap after the last one is over. From any thread."""
@@ -146,6 +157,6 @@ class AutoSync:
         """
         from statesync.autosync.aio import statuses
 
-        if not self._driver.is_begun:
+        if not self.is_begun:
             raise UsageError("the keeper was not started; start it, or use it with `async with`")
         return statuses(self._driver)

@@ -22,10 +22,9 @@ def session_ended(now: Standing, event: SessionEnded) -> Decision:
     if not now.has_session:
         return Decision(now)
     facts = Facts(keeper=KeeperFacts(live=now.options.live, ended=event.end))
-    after = evolve(now, why=event.why, due=None)
-    if now.phase is KeeperPhase.SYNCING:
-        after = _waiting(after, event)
-    return Decision(after, KeeperTrigger.SESSION_ENDED, facts)
+    if now.phase is KeeperPhase.STOPPING:
+        return Decision(now, KeeperTrigger.SESSION_ENDED, facts)
+    return Decision(_waiting(evolve(now, why=event.why), event), KeeperTrigger.SESSION_ENDED, facts)
 
 
 def _waiting(now: Standing, event: SessionEnded) -> Standing:

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from rig.device import Device
+from rig.gate import Gate, Reply, Step, answer
 
 from statesync import AutoSync
 
 Keep = Callable[..., AutoSync]
+
+
+def rejecting(**more: object) -> Step:
+    """Answer a push as a hub does that takes none of it; ``more`` is in each verdict."""
+    verdict = {"status": "rejected", "code": "no", "message": "the test says so", **more}
+
+    def reject(gate: Gate, path: str, body: bytes, headers: dict[str, str]) -> Reply | None:
+        sent = json.loads(body)
+        said = {name: sent[name] for name in ("hub", "epoch", "head")}
+        said["results"] = [verdict] * len(sent["changes"])
+        return answer(200, json.dumps(said).encode())(gate, path, body, headers)
+
+    return reject
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ from statesync import (
 )
 from statesync.keeping import decide, ending
 
-from .conftest import Keep
+from .conftest import Keep, rejecting
 
 RESTING, LISTENING, SYNCING, BACKING_OFF, HELD, NEEDS_TOKEN, STOPPING, STOPPED = KeeperPhase
 
@@ -117,15 +117,26 @@ def test_its_own_sessions_are_no_news(here: Device, there: Device, keep: Keep) -
     assert sessions(here) == 2
 
 
-def test_what_cannot_go_up_now_does_not_wake_it_again_and_again(here: Device, keep: Keep, gate: Gate) -> None:
-    """A deferred change, and one that the hub has refused for a time that is over at once."""
-    here.add(2)
+def test_what_is_deferred_does_not_wake_it(here: Device, keep: Keep) -> None:
+    here.add(1)
     here.store.defer(here.airport.get_by_id("k00000"))
     keeper = keep(here)
-    assert wait_for(lambda: sessions(here) == 1 and keeper.status().phase is RESTING)
-    here.store.database.execute_sql("CREATE TABLE other (x)")  # type: ignore[no-untyped-call]
+    assert rests(keeper)
+    here.execute("CREATE TABLE other (x)")
     assert not keeper.wait(0.3)
     assert (sessions(here), keeper.status().backlog.deferred) == (1, 1)
+
+
+def test_what_the_hub_refuses_for_no_time_at_all_does_not_wake_it_again_and_again(
+    here: Device, keep: Keep, gate: Gate
+) -> None:
+    keeper = keep(here)
+    assert rests(keeper)
+    gate.plan(*[rejecting(retry_after=0)] * 100)
+    here.add(1)
+    assert wait_for(lambda: sessions(here) >= 2)
+    assert not keeper.wait(0.3)
+    assert sessions(here) <= 3
 
 
 def test_a_download_only_keeper_does_not_look_for_changes(here: Device, keep: Keep) -> None:
