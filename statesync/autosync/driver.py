@@ -74,7 +74,7 @@ class Driver:
         only_if: Mapping[str, Condition],
     ) -> None:
         self.machine = KeeperMachine(keeper_chart(options.conditions))
-        self._lookout = target.lookout
+        self._target, self._lookout = target, target.lookout
         self._looks = options.on_change and sync_options.uploads
         self._queue: SimpleQueue[_Letter] = SimpleQueue()
         self._conditions = Conditions(only_if, self._queue.put)
@@ -86,6 +86,7 @@ class Driver:
         self._ended = threading.Event()
         self._beginning = threading.RLock()  # a signal handler may stop it while its thread is starting it
         self.is_begun: bool = False
+        self._is_blind = False
 
     # -- from any thread -------------------------------------------------------------------------------
 
@@ -96,7 +97,12 @@ class Driver:
                 raise UsageError("a keeper is started once; make another one")
             self.is_begun = True
         self._standing = Standing.begun(self._standing.options, now())
+        self._target.enter(self)
         threads.start(self._task)
+
+    def end(self, grace: float | None) -> None:
+        """Stop, as the store asks for that is being closed."""
+        self.stop(StopAsked(grace))
 
     def stop(self, asked: StopAsked) -> None:
         """Begin nothing any more. From any thread, and from a signal handler."""
@@ -184,6 +190,7 @@ class Driver:
             self._announce(self._watchers)
         finally:
             self._runner.leave()
+            self._target.leave(self)
             self._end()
 
     def _end(self) -> None:
@@ -212,10 +219,14 @@ class Driver:
 
     def _has_news(self) -> bool:
         try:
-            return self._lookout.has_news()
+            found = self._lookout.has_news()
         except StoreError:
-            logger.warning("local changes cannot be looked for; the interval goes on", exc_info=True)
+            if not self._is_blind:
+                logger.warning("local changes cannot be looked for; the interval goes on", exc_info=True)
+            self._is_blind = True
             return False
+        self._is_blind = False
+        return found
 
     def _read(self, letter: _Letter) -> None:
         match letter:

@@ -94,11 +94,10 @@ class Runner:
         return meaning_of(error, random.random())  # noqa: S311 - jitter is no secret
 
     def leave(self) -> None:
-        """Let go of everything that others wait for."""
+        """Let go of the turn, and of a session that a defect has left."""
         if self.session is not None:
             self.session.cancel_in_time()
         self.turns.give_back(self)
-        self._target.leave()
 
     def _has_left_nothing(self) -> bool:
         """Tell whether a session that is done went both ways, and nothing waits or is stuck after it."""

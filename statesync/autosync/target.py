@@ -7,6 +7,7 @@ from weakref import WeakKeyDictionary
 from statesync.autosync.turns import Turns
 from statesync.scope import Scope
 from statesync.session.handle import Session
+from statesync.session.running import Keeper
 from statesync.store.lookout import Lookout
 from statesync.store.parts import StoreParts
 from statesync.values import SyncOptions
@@ -22,10 +23,15 @@ class Target:
         self.lookout = Lookout(scope._parts, scope._names, scope.remote.space)
         self.turns: Turns = _turns.setdefault(scope._parts, Turns())
 
+    def enter(self, keeper: Keeper) -> None:
+        """Let the store know a keeper that lives: its ``close`` ends it."""
+        self._scope._running.keepers.add(keeper)
+
     def begin(self, options: SyncOptions) -> Session:
         """Return a session that is being started, and has not begun yet; raises as ``start_sync`` does."""
         return self._scope._begin(options)
 
-    def leave(self) -> None:
-        """Close the calling thread's connection."""
+    def leave(self, keeper: Keeper) -> None:
+        """Let the store forget a keeper, whose thread calls this, and close that thread's connection."""
+        self._scope._running.keepers.discard(keeper)
         self._scope._parts.database.leave()

@@ -22,14 +22,17 @@ from statesync import (
     BadOptions,
     KeeperPhase,
     Phase,
+    StoreError,
     StoreNotReady,
     SyncInProgress,
     SyncOptions,
     SyncType,
     Unauthorized,
     UsageError,
+    diagram,
 )
 from statesync.keeping import decide, ending
+from statesync.store.lookout import Lookout
 
 from .conftest import Keep, rejecting
 
@@ -234,8 +237,7 @@ def test_a_condition_that_hangs_keeps_nobody_from_stopping_it(here: Device, keep
 
 def test_conditions_stand_in_the_chart_of_their_keeper(here: Device) -> None:
     keeper = AutoSync(here.scope, only_if={"on_wifi": lambda: True})
-    names = {guard.name for edge in keeper.chart.edges for guard in edge.guards}
-    assert "on_wifi" in names
+    assert "on_wifi holds" in str(diagram.show(keeper))
 
 
 # -- stopping ------------------------------------------------------------------------------------------------
@@ -281,6 +283,32 @@ def test_a_keeper_that_was_stopped_before_it_was_started_is_not_started(here: De
     with pytest.raises(UsageError, match="once"):
         keeper.start()
     assert (keeper.status().phase, sessions(here)) == (STOPPED, 0)
+
+
+def test_a_store_that_is_closed_ends_its_keepers_first(here: Device, keep: Keep, gate: Gate) -> None:
+    here.add(1)
+    held = gate.hold()
+    resting, syncing = keep(here, only_if={"never": lambda: False}), keep(here)
+    held.wait()
+    closing = threading.Thread(target=here.store.close)
+    closing.start()
+    assert comes_to(syncing, STOPPING)
+    held.release()
+    closing.join(PATIENCE)
+    assert (resting.status().phase, syncing.status().phase) == (STOPPED, STOPPED)
+    assert sessions(here) == 1
+
+
+def test_what_cannot_be_looked_for_is_said_once_and_the_interval_goes_on(
+    here: Device, keep: Keep, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_: object) -> bool:
+        raise StoreError("the disk is gone")
+
+    monkeypatch.setattr(Lookout, "has_news", broken)
+    keep(here, every=0.1)
+    assert wait_for(lambda: sessions(here) >= 3)
+    assert caplog.text.count("local changes cannot be looked for") == 1
 
 
 def test_a_keeper_is_started_once(here: Device, keep: Keep) -> None:
