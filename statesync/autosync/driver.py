@@ -73,7 +73,7 @@ class Driver:
         options: KeeperOptions,
         only_if: Mapping[str, Condition],
     ) -> None:
-        self.machine = KeeperMachine(keeper_chart(options.conditions))
+        self.machine: KeeperMachine = KeeperMachine(keeper_chart(options.conditions))
         self._target, self._lookout = target, target.lookout
         self._looks = options.on_change and sync_options.uploads
         self._queue: SimpleQueue[_Letter] = SimpleQueue()

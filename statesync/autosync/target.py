@@ -20,7 +20,7 @@ class Target:
 
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
-        self.lookout = Lookout(scope._parts, scope._names, scope.remote.space)
+        self.lookout: Lookout = Lookout(scope._parts, scope._names, scope.remote.space)
         self.turns: Turns = _turns.setdefault(scope._parts, Turns())
 
     def enter(self, keeper: Keeper) -> None:
