@@ -6,6 +6,7 @@ The thread waits for the next one, and for the time that the core has named, and
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -85,6 +86,7 @@ class Driver:
         self._task = Task(self._run, "statesync-keeper")
         self._ended = threading.Event()
         self._beginning = threading.RLock()  # a signal handler may stop it while its thread is starting it
+        self._process = os.getpid()
         self.is_begun: bool = False
         self._is_blind = False
 
@@ -123,14 +125,20 @@ class Driver:
         self._queue.put(event)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it has stopped; tell whether it has. Raises ``UsageError`` in its session's callback."""
+        """Wait until it has stopped; tell whether it has. Raises ``UsageError`` in its session's callback.
+
+        A process that was forked meanwhile does not wait: the keeper is its parent's.
+        """
+        if os.getpid() != self._process:
+            return self._ended.is_set()
+        until = None if timeout is None else time.monotonic() + timeout
         session = self._runner.session
         if session is not None:
             try:
                 session.wait(timeout)
             except TimeoutError:
                 return False
-        return self._ended.wait(timeout)
+        return self._ended.wait(None if until is None else max(0.0, until - time.monotonic()))
 
     def call_when_stopped(self, wake: Callable[[], object]) -> None:
         """Call ``wake`` when it has stopped, in any thread; it must return at once."""
@@ -141,8 +149,12 @@ class Driver:
         wake()
 
     def watch(self, watcher: Watcher) -> None:
-        """Call ``watcher`` with the present status and with each new one."""
-        self._queue.put(_Watched(watcher))
+        """Call ``watcher`` with the present status and with each new one; with the last one after the end."""
+        with self._beginning:
+            if not self._ended.is_set():
+                self._queue.put(_Watched(watcher))
+                return
+        self._announce([watcher])
 
     def unwatch(self, watcher: Watcher) -> None:
         """Call it no more."""
@@ -197,8 +209,20 @@ class Driver:
         with self._beginning:
             self._ended.set()
             wakes, self._wakes = self._wakes, []
+        late = self._late_watchers()
+        if late:
+            self._announce(late)
+            self._target.leave(self)
         for wake in wakes:
             wake()
+
+    def _late_watchers(self) -> list[Watcher]:
+        """Return who wanted to be told when nothing was read any more."""
+        found: list[Watcher] = []
+        while not self._queue.empty():
+            letter = self._queue.get()
+            found += [letter.watcher] if isinstance(letter, _Watched) else []
+        return found
 
     def _next(self) -> _Letter:
         """Wait for the next letter; time that has passed is one."""

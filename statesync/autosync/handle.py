@@ -24,11 +24,12 @@ class AutoSync:
     """Keeps a scope in sync until it is stopped: begins sessions by itself, one at a time.
 
     ``every`` are the seconds from the end of one session to the next where nothing asks for one before,
-    ``min_gap`` those that are left between two in any case. ``on_change`` begins one after a commit to the
-    store, of this program or of another, that has left something to send, once no other has come for
-    ``debounce`` seconds. ``only_if`` names conditions, functions that answer yes or no: no session begins
-    while one of them says no. ``options`` are those of each session. After a failure it waits from 1 to 60
-    seconds, and never less than the hub asks for. ``live`` is not offered yet.
+    ``min_gap`` those that are left between two in any case (None: one, and no more than ``every``).
+    ``on_change`` begins one after a commit to the store, of this program or of another, that has left
+    something to send, once no other has come for ``debounce`` seconds (None: 0.02). ``only_if`` names
+    conditions, functions that answer yes or no: no session begins while one of them says no. ``options`` are
+    those of each session. After a failure it waits from 1 to 60 seconds, and never less than the hub asks
+    for. ``live`` is not offered yet.
 
     Use it as a context manager, also ``async with``, or call ``start`` and ``stop``. Raises ``BadOptions``
     for values that make no sense.
@@ -43,8 +44,8 @@ class AutoSync:
         only_if: Mapping[str, Condition] | None = None,
         options: SyncOptions | None = None,
         *,
-        min_gap: float = 1.0,
-        debounce: float = 0.02,
+        min_gap: float | None = None,
+        debounce: float | None = None,
     ) -> None:
         if live:
             raise BadOptions("live is not offered yet: give every, and on_change")
@@ -54,10 +55,11 @@ class AutoSync:
                 raise BadOptions(
                     f"only_if: {name} must be a function that answers yes or no, not {condition!r}"
                 )
+        usual = KeeperOptions(every=every)
         settings = KeeperOptions(
             every=every,
-            min_gap=min(min_gap, every),
-            debounce=min(debounce, every),
+            min_gap=usual.min_gap if min_gap is None else min_gap,
+            debounce=usual.debounce if debounce is None else debounce,
             on_change=on_change,
             conditions=tuple(conditions),
         )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
-from attrs import field, frozen
+from attrs import Factory, field, frozen
 
 from statesync.checks import seconds_of
 from statesync.errors import BadOptions
@@ -27,19 +28,28 @@ def _as_names(value: Iterable[str]) -> tuple[str, ...]:
     return names
 
 
+def _usual(seconds: float) -> Any:
+    """Return the default of an option that must not be longer than the interval."""
+
+    def default(options: KeeperOptions) -> float:
+        return min(seconds, options.every) if isinstance(options.every, int | float) else seconds
+
+    return Factory(default, takes_self=True)
+
+
 @frozen(kw_only=True)
 class KeeperOptions:
     """How a keeper lives. Values out of range raise ``BadOptions`` when the options are made.
 
     ``every`` are the seconds from the end of one session to the next, where nothing asks for one before;
-    ``min_gap`` those that are left between two in any case. ``on_change`` lets local changes ask for one,
-    when none has come for ``debounce`` seconds, or after ten times as long. ``live`` lets the hub's signals
-    do so. ``conditions`` are the names of what has to hold.
+    ``min_gap`` those that are left between two in any case, as a rule one. ``on_change`` lets local changes
+    ask for one, when none has come for ``debounce`` seconds, or after ten times as long. ``live`` lets the
+    hub's signals do so. ``conditions`` are the names of what has to hold.
     """
 
     every: float = field(default=300.0, validator=seconds_of(0.001, LONGEST_INTERVAL))
-    min_gap: float = field(default=1.0, validator=seconds_of(0.0, LONGEST_INTERVAL))
-    debounce: float = field(default=0.02, validator=seconds_of(0.0, LONGEST_INTERVAL))
+    min_gap: float = field(default=_usual(1.0), validator=seconds_of(0.0, LONGEST_INTERVAL))
+    debounce: float = field(default=_usual(0.02), validator=seconds_of(0.0, LONGEST_INTERVAL))
     on_change: bool = True
     live: bool = False
     conditions: tuple[str, ...] = field(default=(), converter=_as_names)

@@ -113,7 +113,7 @@ class ChartCoverage:
             lines.append(self._line(chart))
             lines += [f"  never taken: {edge}" for edge in self.missing_edges(chart)]
             lines += [
-                f"  never one after the other: {one.trigger} ({one.source}), {other.trigger} ({other.source})"
+                f"  never one after the other: {_place(chart, one)}, {_place(chart, other)}"
                 for one, other in self.missing_pairs(chart)
             ]
             lines += [f"  never seen: {outcome}" for outcome in self.missing_outcomes(chart)]
@@ -174,6 +174,12 @@ class ChartCoverage:
                 self.outcomes[Outcome(chart.name, guard.name, held)] += 1
                 if not held:
                     return
+
+
+def _place(chart: Chart, edge: Edge) -> str:
+    """Return an edge in few words, with where it leads only where that is not clear."""
+    several = len(chart.edges_of(edge.source, edge.trigger)) > 1
+    return f"{edge.trigger} ({edge.source}" + (f" to {edge.target})" if several else ")")
 
 
 def _possible_pairs() -> frozenset[tuple[Edge, Edge]]:

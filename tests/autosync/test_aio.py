@@ -115,6 +115,15 @@ def test_a_keeper_that_was_not_started_has_no_statuses(here: Device) -> None:
         aiter(keeper_of(here))
 
 
+def test_a_reader_who_comes_after_the_end_is_told_the_end(here: Device) -> None:
+    async def live() -> list[KeeperPhase]:
+        async with keeper_of(here) as keeper:
+            pass
+        return [status.phase async for status in keeper]
+
+    assert asyncio.run(asyncio.wait_for(live(), 20)) == [STOPPED]
+
+
 def test_a_reader_that_leaves_is_told_no_more(here: Device) -> None:
     async def live() -> AutoSync:
         async with keeper_of(here) as keeper:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sqlite3
 import subprocess
@@ -31,6 +32,7 @@ from statesync import (
     UsageError,
     diagram,
 )
+from statesync.autosync import driver
 from statesync.keeping import decide, ending
 from statesync.store.lookout import Lookout
 
@@ -309,6 +311,28 @@ def test_what_cannot_be_looked_for_is_said_once_and_the_interval_goes_on(
     keep(here, every=0.1)
     assert wait_for(lambda: sessions(here) >= 3)
     assert caplog.text.count("local changes cannot be looked for") == 1
+
+
+def test_a_defect_ends_a_keeper_and_its_status_says_so(
+    here: Device, keep: Keep, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr(driver, "decide", broken)
+    keeper = keep(here)
+    assert keeper.wait(PATIENCE)
+    assert (keeper.status().phase, keeper.status().why) == (STOPPED, "a defect ended it: a defect")
+    assert "a defect ended a keeper" in caplog.text
+
+
+def test_a_forked_process_does_not_wait_for_its_parent_s_keeper(here: Device, keep: Keep) -> None:
+    keeper = keep(here)
+    assert rests(keeper)
+    child = os.fork()
+    if not child:
+        os._exit(0 if keeper.wait() is False else 1)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_a_keeper_is_started_once(here: Device, keep: Keep) -> None:
