@@ -46,13 +46,16 @@ async def statuses(driver: Driver) -> AsyncIterator[KeeperStatus]:
         with suppress(RuntimeError):  # the loop is closed: nobody reads any more
             loop.call_soon_threadsafe(keep, status)
 
+    told: KeeperStatus | None = None
     driver.watch(tell)
     try:
         while True:
             await news.wait()
             news.clear()
             status = newest[0]
-            yield status
+            if status != told:
+                yield status
+            told = status
             if KEEPER.is_final(status.phase):
                 return
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from logging import Logger, getLogger
 
@@ -23,21 +24,25 @@ class Conditions:
     ) -> None:
         self._conditions = dict(conditions)
         self._tell = tell
-        self._task: Task | None = None
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Their names, in the order in which they are asked."""
-        return tuple(self._conditions)
+        self._asking = threading.Lock()
 
     def ask(self) -> None:
         """Let them be asked. A question that is under way answers for this one, too."""
-        if self._task is None or self._task.wait(0):
-            self._task = Task(self._work, "statesync-conditions")
-            threads.start(self._task)
+        if not self._asking.acquire(blocking=False):
+            return
+        try:
+            threads.start(Task(self._work, "statesync-conditions"))
+        except RuntimeError:
+            self._asking.release()
+            self._tell(
+                ConditionsAsked(frozenset(self._conditions), "there is no thread to ask conditions in")
+            )
 
     def _work(self) -> None:
-        said = {name: why for name in self._conditions if (why := self._why_not(name)) is not None}
+        try:
+            said = {name: why for name in self._conditions if (why := self._why_not(name)) is not None}
+        finally:
+            self._asking.release()  # before the answer: who gets it may ask again at once
         self._tell(ConditionsAsked(frozenset(said), "; ".join(said.values())))
 
     def _why_not(self, name: str) -> str | None:

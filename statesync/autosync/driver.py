@@ -16,7 +16,7 @@ from queue import Empty, SimpleQueue
 from attrs import evolve, frozen
 
 from statesync.autosync.conditions import Condition, Conditions
-from statesync.autosync.runner import Over, Runner, TurnCame
+from statesync.autosync.sessions import Over, Sessions, TurnCame
 from statesync.autosync.status import KeeperStatus, as_time
 from statesync.autosync.target import Target
 from statesync.autosync.turns import Turns
@@ -38,7 +38,7 @@ from statesync.keeping.standing import Moment, Standing
 from statesync.lifecycle import KEEPER, KeeperPhase, keeper_chart
 from statesync.machine import KeeperMachine
 from statesync.threads import Task, threads
-from statesync.values import SyncOptions
+from statesync.values import CancelOptions, SyncOptions
 
 logger: Logger = getLogger(__name__)
 
@@ -51,7 +51,7 @@ Watcher = Callable[[KeeperStatus], object]
 
 @frozen
 class _Watched:
-    """Somebody wants to be told each new status, and the present one first."""
+    """Somebody has begun to watch, and wants to be told the present status."""
 
     watcher: Watcher
 
@@ -79,7 +79,7 @@ class Driver:
         self._looks = options.on_change and sync_options.uploads
         self._queue: SimpleQueue[_Letter] = SimpleQueue()
         self._conditions = Conditions(only_if, self._queue.put)
-        self._runner = Runner(target, sync_options, self._queue.put)
+        self._sessions = Sessions(target, sync_options, self._queue.put)
         self._standing = Standing.begun(options, now())
         self._watchers: list[Watcher] = []
         self._wakes: list[Callable[[], object]] = []
@@ -100,11 +100,17 @@ class Driver:
             self.is_begun = True
         self._standing = Standing.begun(self._standing.options, now())
         self._target.enter(self)
-        threads.start(self._task)
+        try:
+            threads.start(self._task)
+        except BaseException:
+            self._fail("it got no thread to live in")
+            self._target.forget(self)
+            self._end()
+            raise
 
     def end(self, grace: float | None) -> None:
-        """Stop, as the store asks for that is being closed."""
-        self.stop(StopAsked(grace))
+        """Stop, as the store asks for that is being closed. Raises ``BadOptions``."""
+        self.stop(StopAsked(CancelOptions(grace=grace).grace))
 
     def stop(self, asked: StopAsked) -> None:
         """Begin nothing any more. From any thread, and from a signal handler."""
@@ -118,7 +124,7 @@ class Driver:
 
     def take_turns(self, turns: Turns) -> None:
         """Begin sessions in turn with others; called before it is started."""
-        self._runner.turns = turns
+        self._sessions.turns = turns
 
     def tell(self, event: Event) -> None:
         """Tell of something that has happened. From any thread, and from a signal handler."""
@@ -132,7 +138,7 @@ class Driver:
         if os.getpid() != self._process:
             return self._ended.is_set()
         until = None if timeout is None else time.monotonic() + timeout
-        session = self._runner.session
+        session = self._sessions.session
         if session is not None:
             try:
                 session.wait(timeout)
@@ -152,13 +158,15 @@ class Driver:
         """Call ``watcher`` with the present status and with each new one; with the last one after the end."""
         with self._beginning:
             if not self._ended.is_set():
+                self._watchers = [*self._watchers, watcher]
                 self._queue.put(_Watched(watcher))
                 return
         self._announce([watcher])
 
     def unwatch(self, watcher: Watcher) -> None:
         """Call it no more."""
-        self._watchers = [each for each in self._watchers if each is not watcher]
+        with self._beginning:
+            self._watchers = [each for each in self._watchers if each is not watcher]
 
     def status(self) -> KeeperStatus:
         """Return what the keeper does, and what is stuck now. Raises ``StoreError``."""
@@ -170,9 +178,9 @@ class Driver:
             why=standing.why if self.is_begun else "it was not started yet",
             next=following,
             next_at=None if at is None else as_time(standing.seen.wall + at - standing.seen.at),
-            last=self._runner.last,
+            last=self._sessions.last,
             backlog=self._lookout.backlog(),
-            in_sync=self._runner.in_sync,
+            in_sync=self._sessions.in_sync,
         )
 
     def _following(self, standing: Standing) -> tuple[str | None, float | None]:
@@ -197,13 +205,17 @@ class Driver:
                 self._read(self._next())
         except Exception as error:  # a defect: who waits must be let go, and the status must say so
             logger.exception("a defect ended a keeper")
-            said = f"a defect ended it: {error}"
-            self._standing = evolve(self._standing, phase=KeeperPhase.STOPPED, why=said)
-            self._announce(self._watchers)
+            self._fail(f"a defect ended it: {error}")
         finally:
-            self._runner.leave()
-            self._target.leave(self)
+            self._sessions.leave()
+            self._target.forget(self)
+            self._target.leave()
             self._end()
+
+    def _fail(self, why: str) -> None:
+        """Say that it has stopped, although its chart has not."""
+        self._standing = evolve(self._standing, phase=KeeperPhase.STOPPED, why=why)
+        self._announce(self._watchers)
 
     def _end(self) -> None:
         with self._beginning:
@@ -212,7 +224,7 @@ class Driver:
         late = self._late_watchers()
         if late:
             self._announce(late)
-            self._target.leave(self)
+            self._target.leave()
         for wake in wakes:
             wake()
 
@@ -255,12 +267,11 @@ class Driver:
     def _read(self, letter: _Letter) -> None:
         match letter:
             case TurnCame():
-                self._runner.begin()
+                self._sessions.begin()
             case _Watched(watcher):
-                self._watchers = [*self._watchers, watcher]
                 self._announce([watcher])
             case Over():
-                self._tell_core(self._runner.end(letter))
+                self._tell_core(self._sessions.end(letter))
             case _:
                 self._tell_core(letter)
 
@@ -284,9 +295,9 @@ class Driver:
             case AskConditions():
                 self._conditions.ask()
             case BeginSession():
-                self._runner.ask()
+                self._sessions.ask()
             case CancelSession(grace):
-                self._runner.cancel(grace)
+                self._sessions.cancel(grace)
 
     def _announce(self, watchers: list[Watcher]) -> None:
         if not watchers:

@@ -98,7 +98,9 @@ class AutoSync:
         self._driver.start()
 
     def check(self) -> None:
-        """Raise what ``start`` raises for a scope that cannot be synced at all."""
+        """Raise what ``start`` would raise now: ``StoreNotReady``, and ``UsageError`` where it was begun."""
+        if self.is_begun:
+            raise UsageError("a keeper is started once; make another one")
         _ = self._scope.objects
 
     def nudge(self) -> None:

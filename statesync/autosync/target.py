@@ -31,7 +31,10 @@ class Target:
         """Return a session that is being started, and has not begun yet; raises as ``start_sync`` does."""
         return self._scope._begin(options)
 
-    def leave(self, keeper: Keeper) -> None:
-        """Let the store forget a keeper, whose thread calls this, and close that thread's connection."""
+    def forget(self, keeper: Keeper) -> None:
+        """Let the store know a keeper no longer."""
         self._scope._running.keepers.discard(keeper)
+
+    def leave(self) -> None:
+        """Close the calling thread's connection."""
         self._scope._parts.database.leave()

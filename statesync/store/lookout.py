@@ -24,7 +24,7 @@ _NOTHING: Mark = (0, 0, 0)
 class Lookout:
     """Looks over some objects of a store, or (None) over all, and over a hub's ``space``.
 
-    ``has_news`` and ``session_begins`` are called in one thread, which keeps a connection for that.
+    ``has_news`` and ``note_offered`` are called in one thread, which keeps a connection for that.
     """
 
     def __init__(self, parts: StoreParts, names: tuple[str, ...] | None, space: str) -> None:
@@ -52,8 +52,8 @@ class Lookout:
         self._version = version
         return found
 
-    def session_begins(self) -> None:
-        """Remember what the session that begins now is offered. Raises ``StoreError``."""
+    def note_offered(self) -> None:
+        """Take what is ready to be sent now for no news any more. Raises ``StoreError``."""
         with self._parts.database.snapshot() as connection:
             self._offered = self._ready(connection)
 

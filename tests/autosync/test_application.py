@@ -163,6 +163,13 @@ def test_none_is_started_where_one_cannot_be(here: Device, tmp_path: Any) -> Non
     fresh.close()
 
 
+def test_a_keeper_that_lives_already_is_no_part_of_a_start(here: Device, there: Device) -> None:
+    fresh, living = fast(here, there)
+    with living, pytest.raises(UsageError, match="once"):
+        Application([fresh, living]).start()
+    assert not fresh.is_begun
+
+
 def test_a_round_beside_keepers_that_live_is_refused(here: Device) -> None:
     with Application([here.scope]) as application, pytest.raises(UsageError, match="nudge"):
         application.sync()

@@ -33,8 +33,10 @@ from statesync import (
     diagram,
 )
 from statesync.autosync import driver
-from statesync.keeping import decide, ending
+from statesync.keeping import decide, ending, standing
+from statesync.keeping.standing import Moment
 from statesync.store.lookout import Lookout
+from statesync.threads import Task, Threads
 
 from .conftest import Keep, rejecting
 
@@ -150,6 +152,17 @@ def test_a_download_only_keeper_does_not_look_for_changes(here: Device, keep: Ke
     here.add(1)
     assert not keeper.wait(0.3)
     assert sessions(here) == 1
+
+
+def test_a_machine_that_slept_syncs_when_it_wakes(
+    here: Device, keep: Keep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept = [0.0]
+    monkeypatch.setattr(standing, "CLOCK_LOOK", 0.02)
+    monkeypatch.setattr(driver, "now", lambda: Moment(time.monotonic(), time.time() + slept[0]))
+    assert rests(keep(here, on_change=False))
+    slept[0] = 8 * 3600.0
+    assert wait_for(lambda: sessions(here) == 2)
 
 
 # -- failures ------------------------------------------------------------------------------------------------
@@ -333,6 +346,53 @@ def test_a_forked_process_does_not_wait_for_its_parent_s_keeper(here: Device, ke
     if not child:
         os._exit(0 if keeper.wait() is False else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_session_that_the_program_cancels_is_not_begun_again_at_once(
+    here: Device, there: Device, keep: Keep, gate: Gate
+) -> None:
+    keys = here.add(2)
+    held = gate.hold()
+    keeper = keep(here, options=SyncOptions(upload_batch_size=1))
+    held.wait()
+    here.scope.cancel_sync()
+    held.release()
+    assert rests(keeper)
+    assert not keeper.wait(0.3)
+    assert [session.phase for session in here.scope.sessions()] == [Phase.CANCELLED]
+    assert len(here.operations()) == 1
+    keys += here.add(1, first=2)
+    assert wait_for(lambda: bool(there.sync()) and there.keys() == keys)
+
+
+@pytest.mark.parametrize("what", ["conditions", "session", "keeper"])
+def test_where_no_thread_can_be_started_it_tries_again_or_says_so(
+    here: Device, keep: Keep, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """A program has too many threads for a moment."""
+    start, name = Threads.start, f"statesync-{what}"
+    refused: list[str] = []
+
+    def crowded(self: Threads, task: Task) -> None:
+        if task._name == name and not refused:
+            refused.append(name)
+            raise RuntimeError("can't start new thread")
+        start(self, task)
+
+    monkeypatch.setattr(Threads, "start", crowded)
+    monkeypatch.setattr(decide, "HELD_EVERY", 0.02)
+    monkeypatch.setattr(ending, "SHORTEST_BACK_OFF", 0.02)
+    monkeypatch.setattr(ending, "LONGEST_BACK_OFF", 0.02)
+    keeper = AutoSync(here.scope, min_gap=0, only_if={"on_wifi": lambda: True})
+    if what == "keeper":
+        with pytest.raises(RuntimeError):
+            keeper.start()
+        assert keeper.wait(PATIENCE)
+        assert keeper.status().why == "it got no thread to live in"
+        return
+    with keeper:
+        assert rests(keeper)
+    assert refused
 
 
 def test_a_keeper_is_started_once(here: Device, keep: Keep) -> None:

@@ -229,7 +229,7 @@ def test_what_a_session_was_offered_and_has_left_is_no_news(here: Device, lookou
 
     here.add(1)
     here.store.mark_for_upload(here.airport.get_by_id("k00000"))
-    lookout.session_begins()
+    lookout.note_offered()
     with closing(sqlite3.connect(here.store.database.database)) as file:
         file.execute("CREATE TABLE other (x)")
         file.commit()

@@ -5,18 +5,21 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from logging import Logger, getLogger
 
 from attrs import frozen
 
 from statesync.autosync.status import InSync, LastSession, as_time
 from statesync.autosync.target import Target
 from statesync.autosync.turns import Turns
-from statesync.errors import StoreError, SyncError
+from statesync.errors import InternalError, StoreError, SyncCancelled, SyncError
 from statesync.keeping.ending import meaning_of
 from statesync.keeping.messages import SessionEnded
 from statesync.lifecycle import Phase, SessionEnd
 from statesync.session.handle import Session
 from statesync.values import SyncOptions
+
+logger: Logger = getLogger(__name__)
 
 
 @frozen
@@ -32,7 +35,7 @@ class Over:
     error: SyncError | None = None
 
 
-class Runner:
+class Sessions:
     """Runs one session after the other. All but ``session`` is used in the keeper's thread.
 
     ``tell`` gets ``TurnCame``, which ``begin`` answers, and ``Over``, which ``end`` reads; from any thread.
@@ -59,10 +62,13 @@ class Runner:
             return
         self._awaits_turn = False
         try:
-            self._target.lookout.session_begins()
+            self._target.lookout.note_offered()
             session = self._target.begin(self._options)
         except SyncError as error:
             self._tell(Over(error=error))
+            return
+        except RuntimeError as error:  # no thread can be started: another time one may be
+            self._tell(Over(error=InternalError.because_of(error)))
             return
         self.session = session
         session.call_when_over(lambda: self._tell(Over(session)))
@@ -84,14 +90,26 @@ class Runner:
         self.turns.give_back(self)
         if over.session is None and error is None:
             return SessionEnded(SessionEnd.SETTLED, "it was stopped before its turn came")
-        at = as_time(time.time())
-        if over.session is None:
-            self.last = LastSession(None, Phase.FAILED, at, error)
-        else:
-            self.last = LastSession(over.session.id, over.session.phase, at, error)
-            if error is None and self._has_left_nothing():
-                self.in_sync = InSync(at, over.session.id)
+        self._remember(over.session, error)
         return meaning_of(error, random.random())  # noqa: S311 - jitter is no secret
+
+    def _remember(self, session: Session | None, error: SyncError | None) -> None:
+        at = as_time(time.time())
+        if session is None:
+            self.last = LastSession(None, Phase.FAILED, at, error)
+            return
+        self.last = LastSession(session.id, session.phase, at, error)
+        if error is None and self._has_left_nothing():
+            self.in_sync = InSync(at, session.id)
+        if isinstance(error, SyncCancelled):
+            self._let_it_rest()
+
+    def _let_it_rest(self) -> None:
+        """Begin no session for what the program has just cancelled: the next change brings it along."""
+        try:
+            self._target.lookout.note_offered()
+        except StoreError:
+            logger.warning("what waits cannot be read after a cancel", exc_info=True)
 
     def leave(self) -> None:
         """Let go of the turn, and of a session that a defect has left."""
