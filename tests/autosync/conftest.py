@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from rig.device import Device
-from rig.gate import Gate, Reply, Step, answer
+from rig.gate import Gate, Reply, Step
 
 from statesync import AutoSync
 
@@ -16,14 +16,18 @@ Keep = Callable[..., AutoSync]
 
 
 def rejecting(**more: object) -> Step:
-    """Answer a push as a hub does that takes none of it; ``more`` is in each verdict."""
+    """Turn the hub's verdicts on a push into refusals, and let the rest pass; ``more`` is in each of them.
+
+    The hub has heard of the push, so that it goes on counting with the device.
+    """
     verdict = {"status": "rejected", "code": "no", "message": "the test says so", **more}
 
     def reject(gate: Gate, path: str, body: bytes, headers: dict[str, str]) -> Reply | None:
-        sent = json.loads(body)
-        said = {name: sent[name] for name in ("hub", "epoch", "head")}
-        said["results"] = [verdict] * len(sent["changes"])
-        return answer(200, json.dumps(said).encode())(gate, path, body, headers)
+        status, named, said = gate.ask_hub(path, body, headers)
+        answer = json.loads(said)
+        if "results" in answer:
+            answer["results"] = [verdict] * len(answer["results"])
+        return status, named, json.dumps(answer).encode()
 
     return reject
 

@@ -139,11 +139,13 @@ def test_what_the_hub_refuses_for_no_time_at_all_does_not_wake_it_again_and_agai
 ) -> None:
     keeper = keep(here)
     assert rests(keeper)
-    gate.plan(*[rejecting(retry_after=0)] * 100)
+    gate.plan(*[rejecting(retry_after=0)] * 1000)
     here.add(1)
     assert wait_for(lambda: sessions(here) >= 2)
-    assert not keeper.wait(0.3)
+    assert not keeper.wait(0.5)
     assert sessions(here) <= 3
+    assert gate.verbs().count("push") >= 1
+    assert keeper.status().phase is RESTING
 
 
 def test_a_download_only_keeper_does_not_look_for_changes(here: Device, keep: Keep) -> None:

@@ -67,7 +67,7 @@ class Year:
         end = self.life.at + YEAR
         self.good_since = self.life.at
         while self.life.at < end:
-            self.pass_until(self.life.at + self.chance.expovariate(1 / (18 * HOUR)))
+            self.pass_until(self.life.at + self.chance.expovariate(1 / (30 * HOUR)))
             self.chance.choices(*self._events())[0]()
             self.look()
         self.life.tell(StopAsked())
