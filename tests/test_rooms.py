@@ -127,6 +127,7 @@ def users_of(package: str) -> set[str]:
     return {module for module in HOUSE.modules if package in roots_of(module)}
 
 
+@cache
 def roots_of(module: str) -> set[str]:
     return {name.split(".")[0] for name in imported_by(HOUSE.modules[module])}
 
@@ -162,6 +163,7 @@ HARMLESS = {
     "inspect",
     "itertools",
     "json",
+    "re",
     "typing",
 }
 OUTSIDE = {"attrs", "msgspec"}

@@ -63,6 +63,15 @@ def malformed(why: str) -> Refused:
     return refused(400, "malformed", f"the request cannot be read: {shortened(why)}")
 
 
+def not_a_repeat(had: int, has: int) -> Refused:
+    """Return the refusal of a batch that has another one's number and id, and is not that one."""
+    message = (
+        f"this batch had {had} changes when it was applied, and has {has} now; a repeat is the very same, "
+        "and other changes have a batch of their own"
+    )
+    return refused(400, "malformed", message)
+
+
 def nothing_here() -> Refused:
     """Return the 404 for a space that there is not."""
     return refused(404, "nothing_here", "nothing was ever synced with this space")

@@ -11,8 +11,9 @@ from statesync.hub import epochs, pull, push, requests, retention, spaces, surve
 from statesync.hub.access import tokens
 from statesync.hub.access.rates import Rates, cost_of_body, cost_of_work
 from statesync.hub.access.rights import ALL_RIGHTS, Right, Rights
+from statesync.hub.access.tokens import Admitted
 from statesync.hub.db.database import Database, defects_as_refusals, failures_as_refusals
-from statesync.hub.db.opening import open_ready
+from statesync.hub.db.opening import open_ready, useful_connections
 from statesync.hub.errors import Refused, nothing_here, refused
 from statesync.hub.limits import HubLimits
 from statesync.hub.push import Terms
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from statesync.hub.access.identity import Issuer
 
 _Outcome = TypeVar("_Outcome")
+_Found = TypeVar("_Found")
 
 _READY_SECONDS = 1.0
 """Seconds for which it holds that the database could be written."""
@@ -35,8 +37,9 @@ class Hub:
 
     ``without_tokens`` lets everybody do everything. ``objects`` are the names of the objects that records
     may belong to (None: any). ``issuer`` is an identity provider whose tokens are good here too.
-    ``connections`` is how many transactions run at once, ``patience`` how many seconds a request waits for
-    its turn, ``retention`` how long deletes are remembered.
+    ``connections`` is how many transactions run at once, on SQLite besides those that write (None: 2 there,
+    and 8 on PostgreSQL), ``patience`` how many seconds a request waits for its turn, ``retention`` how long
+    deletes are remembered.
 
     Raises ``BadDatabase``, ``HubNotReady`` and ``HubTooNew``. All methods may be called from any thread.
     """
@@ -49,13 +52,13 @@ class Hub:
         limits: HubLimits | None = None,
         objects: Iterable[str] | None = None,
         issuer: Issuer | None = None,
-        connections: int = 8,
+        connections: int | None = None,
         patience: float = 10.0,
         retention: Retention | None = None,
     ) -> None:
         self.url = url
         self.limits: HubLimits = limits or HubLimits()
-        self.connections = connections
+        self.connections: int = connections or useful_connections(url)
         self.patience = patience
         self._without_tokens = without_tokens
         self._retention = retention or Retention()
@@ -64,18 +67,24 @@ class Hub:
         self._ready_until = 0.0
         self._asked = 0
         self._objects = None if objects is None else frozenset(objects)
-        self.database: Database = open_ready(url, connections=connections, patience=patience)
+        self.database: Database = open_ready(url, connections=self.connections, patience=patience)
 
-    def admit(self, space: str, token: str | None, right: Right) -> Rights:
+    def admit(self, space: str, token: str | None, right: Right, client: str | None = None) -> Rights:
         """Return what ``token`` allows in ``space``, and count the request for its rate.
 
-        Raises ``Refused``: 401 for no good token, 403 without ``right``, 429 for too many requests.
+        Where ``client`` stands is read in the same statement. So what is returned is for one request of that
+        client, which is made at once. Raises ``Refused``: 401 for no good token, 403 without ``right``, 429
+        for too many requests.
         """
-        rights = ALL_RIGHTS if self._without_tokens else self._identify(space, token)
+        return self._counted(space, self._known(space, token, client), right)
+
+    def admit_again(self, space: str, token: str | None, right: Right) -> Rights:
+        """Return what ``token`` allows now, for a request that was admitted; raises its 401 or 403.
+
+        A token may have ended, or have fewer rights, since the body began to come.
+        """
+        rights = self._known(space, token, None)
         rights.require_somewhere(right)
-        spaces.check_name(space)
-        self._rates.spend(rights.holder, self.limits)
-        self._asked += 1
         return rights
 
     def push(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS) -> bytes:
@@ -107,6 +116,28 @@ class Hub:
         request = requests.read_pull(body, self.limits)
         rights.require(Right.READ, request.objects)
         return partial(self._page, space, request, rights)
+
+    async def pull_at_once(
+        self, space: str, body: bytes, token: str | None, let_in: Callable[[Rights], None]
+    ) -> bytes | None:
+        """Return the page of a pull that finds nothing new, in an event loop; None if it takes a thread.
+
+        ``let_in`` is called with what the token allows, once that is known; what takes a thread goes on with
+        that. Raises ``Refused``.
+        """
+        client = requests.sender_of(body)
+        if client is None or self._issuer is not None:
+            return None
+        rights: Rights | None = ALL_RIGHTS
+        if self._without_tokens:
+            state = await spaces.glance(self.database, space, client)
+        else:
+            rights = await tokens.admit_at_once(self.database, space, token, client)
+            state = None if rights is None else _standing(rights, client)
+        if rights is None:
+            return None
+        let_in(self._counted(space, rights, Right.READ))
+        return None if state is None else self._nothing_new(body, rights, state)
 
     def survey(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS) -> bytes:
         """Return what the hub has (a ``wire.SurveyAnswer``) of what ``body`` (a ``wire.Survey``) asks for.
@@ -142,10 +173,10 @@ class Hub:
     def check_ready(self) -> None:
         """Raise ``Refused`` (503, 507) if the database cannot be written now, or nearly not any more.
 
-        Databases tell only whoever writes, so that they are asked once a second at most; at once, if a push
-        has met a full disk.
+        Databases tell only whoever writes, so that they are asked once a second at most; at once, if a
+        request has met what whoever runs the hub has to mend, such as a full disk, or if a file is away.
         """
-        if time.monotonic() < self._ready_until and not self.database.has_met_full_disk:
+        if time.monotonic() < self._ready_until and self.database.seems_well():
             return
         with failures_as_refusals():
             self.database.check_writable()
@@ -155,20 +186,41 @@ class Hub:
         """Close the database; requests that are under way close what they use at their end."""
         self.database.close()
 
+    def _known(self, space: str, token: str | None, client: str | None) -> Rights:
+        return ALL_RIGHTS if self._without_tokens else self._identify(space, token, client)
+
+    def _counted(self, space: str, rights: Rights, right: Right) -> Rights:
+        """Return ``rights`` if they are enough, and count the request."""
+        rights.require_somewhere(right)
+        spaces.check_name(space)
+        self._rates.spend(rights.holder, self.limits)
+        self._asked += 1
+        return rights
+
+    def _nothing_new(self, body: bytes, rights: Rights, state: ClientState) -> bytes | None:
+        request = requests.read_pull(body, self.limits)
+        rights.require(Right.READ, request.objects)
+        page = pull.nothing_new(request, self.limits, state, may_begin=rights.has_somewhere(Right.WRITE))
+        if page is not None:
+            self._pay(rights, body)
+            self._rates.charge(rights.holder, self.limits, cost_of_work(0, len(page)))
+        return page
+
     def _pay(self, rights: Rights, body: bytes) -> None:
         """Pay for the body before it is read; ``admit`` has taken 1 for the request."""
         self._rates.spend(rights.holder, self.limits, cost_of_body(len(body)), paid=1)
 
-    def _identify(self, space: str, token: str | None) -> Rights:
+    def _identify(self, space: str, token: str | None, client: str | None) -> Rights:
         if self._issuer is not None and token is not None and tokens.SEPARATOR not in token:
             return self._issuer.admit(space, token)
-        return tokens.admit(self.database, space, token)
+        return tokens.admit(self.database, space, token, client)
 
     def _apply(self, space: str, request: PushRequest, terms: Terms) -> bytes:
         answer, effort = b"", terms.effort
         apply = partial(push.apply_batch, self.database, space, request, terms, self._retention)
+        look_up = partial(push.look_up, self.database, space, request, terms)
         try:
-            answer = self._write(space, request.envelope.client, apply).encode()
+            answer = self._write(space, request.envelope.client, apply, look_up).encode()
         finally:
             cost = cost_of_work(effort.records, effort.size + len(answer))
             self._rates.charge(terms.rights.holder, self.limits, cost)
@@ -178,10 +230,13 @@ class Hub:
         asked, may_begin = (self.database, space, request, self.limits), rights.has_somewhere(Right.WRITE)
         read = partial(pull.answer, *asked, may_begin=may_begin)
         with failures_as_refusals():
-            answer = read()
+            answer = read(seen=_standing(rights, request.client))
             if answer is None:
-                renew = partial(pull.renew, *asked, may_begin=may_begin)
-                self._write(space, request.client, renew)
+
+                def renew(state: ClientState, _found: None) -> Refused | None:
+                    return pull.renew(*asked, state, may_begin=may_begin)
+
+                self._write(space, request.client, renew, lambda: None)
                 answer = read()
             if answer is None:
                 raise refused(503, "busy", f"the space {space!r} is being changed; try again", 1)
@@ -201,15 +256,31 @@ class Hub:
             self._rates.charge(rights.holder, self.limits, cost)
         return answer
 
-    def _write(self, space: str, client: str, step: Callable[[ClientState], _Outcome | Refused]) -> _Outcome:
+    def _write(
+        self,
+        space: str,
+        client: str,
+        step: Callable[[ClientState, _Found], _Outcome | Refused],
+        ask: Callable[[], _Found],
+    ) -> _Outcome:
         """Run ``step`` in a transaction that holds the space's row, and return what it returns.
 
-        A refusal that it returns is raised once the transaction is committed: the epoch that it tells of, of
-        a space that may be new, must not be rolled back.
+        ``ask`` begins to read, under that lock, what the step is given besides the client's state. A refusal
+        that it returns is raised once the transaction is committed: the epoch that it tells of, of a space
+        that may be new, must not be rolled back.
         """
-        with failures_as_refusals(), self.database.writing(), defects_as_refusals():
-            state = spaces.lock(self.database, space, client, self.limits.spaces)
-            outcome = step(state)
+
+        def locked() -> _Outcome | Refused:
+            most = self.limits.spaces
+            return step(*spaces.lock_and_ask(self.database, space, client, most, ask))
+
+        with failures_as_refusals(), defects_as_refusals():
+            outcome = self.database.write(locked)
         if isinstance(outcome, Refused):
             raise outcome
         return outcome
+
+
+def _standing(rights: Rights, client: str) -> ClientState | None:
+    """Return where the client stood when its token was read, if it was asked for then."""
+    return rights.state_of(client) if isinstance(rights, Admitted) else None

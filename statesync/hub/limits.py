@@ -71,6 +71,7 @@ class HubLimits:
     under_way: int = _limit(
         256, "Requests worked on in one process; half in one space, a quarter by a token."
     )
+    sockets: int = _limit(2500, "Connections of clients that one process has; fewer without descriptors.")
     line: int = _limit(32, "Pushes, and surveys, of one token in one space that wait for their turn.")
     held: int = _limit(
         128 << 20, "Bytes of bodies and answers held in one process; half and quarter as above."

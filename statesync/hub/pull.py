@@ -7,6 +7,7 @@ a write that the page could not see. Records travel as their stored texts; only 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypeGuard
 
 import msgspec
 from attrs import frozen
@@ -18,8 +19,8 @@ from statesync.hub.db.feeds import Feeds, Read, Wanted
 from statesync.hub.epochs import Step
 from statesync.hub.errors import Refused, horizon_passed
 from statesync.hub.limits import HubLimits
-from statesync.hub.requests import fields_of
 from statesync.hub.spaces import ClientState
+from statesync.hub.texts.records import fields_of
 from statesync.wire import Entry, Feed, Page, Pull
 
 _OUT_OF_RANGE = object()
@@ -36,23 +37,41 @@ class PageAnswer:
 
 
 def answer(
-    database: Database, space: str, request: Pull, limits: HubLimits, *, may_begin: bool
+    database: Database,
+    space: str,
+    request: Pull,
+    limits: HubLimits,
+    *,
+    may_begin: bool,
+    seen: ClientState | None = None,
 ) -> PageAnswer | None:
     """Return the page that follows the request's cursors; None if ``renew`` has to come first.
 
-    ``may_begin`` says that the reader may write, and so begin an epoch. Raises the refusal of a device that
-    is somewhere else than it believes; whoever only reads takes no lock by that.
+    ``may_begin`` says that the reader may write, and so begin an epoch. ``seen`` is where the reader stood
+    since the request came, if that is known. Raises the refusal of a device that is somewhere else than it
+    believes; whoever only reads takes no lock by that.
     """
-    with database.connection():
-        state = _readable_state(database, space, request, limits, may_begin)
-        if state is not None and not _is_behind(state, request):
-            return _answer(state, request, Read([], state.head))  # the commonest pull is one statement
-        with database.snapshot():
-            state = _readable_state(database, space, request, limits, may_begin)
-            if state is None:
-                return None
-            _check_deletes_kept(state, request)
-            return _read_page(database, space, state, request, limits)
+    state = seen or spaces.ask(database, space, request.client)
+    if not _is_readable(state, request, limits, may_begin):
+        return None
+    if not _is_behind(state, request):
+        return _answer(state, request, Read([], state.head))  # the commonest pull is one statement
+    with database.reading():
+        state = spaces.find(database, space, request.client)
+        if not _is_readable(state, request, limits, may_begin):
+            return None
+        _check_deletes_kept(state, request)
+        return _read_page(database, space, state, request, limits)
+
+
+def nothing_new(request: Pull, limits: HubLimits, state: ClientState, *, may_begin: bool) -> bytes | None:
+    """Return the empty page of a reader who stands at the head; None if there is more to do.
+
+    Raises what ``answer`` raises.
+    """
+    if not _is_readable(state, request, limits, may_begin) or _is_behind(state, request):
+        return None
+    return _answer(state, request, Read([], state.head)).page
 
 
 def renew(
@@ -73,18 +92,17 @@ def passes(key: str, text: bytes, wanted: Filter) -> bool:
     return wanted.passes({name: _value(fields.get(name)) for name in wanted.names}, key)
 
 
-def _readable_state(
-    database: Database, space: str, request: Pull, limits: HubLimits, may_begin: bool
-) -> ClientState | None:
-    """Return the client's state; None if the space is new, or has to begin an epoch first."""
-    state = spaces.find(database, space, request.client)
+def _is_readable(
+    state: ClientState | None, request: Pull, limits: HubLimits, may_begin: bool
+) -> TypeGuard[ClientState]:
+    """Tell whether there is a page to read; not if the space is new, or has to begin an epoch first."""
     if state is None:
-        return None
+        return False
     claim = epochs.claim_of(request)
     step = epochs.next_step(state, claim, may_begin=may_begin, pause=limits.epoch_pause)
     if isinstance(step, Refused):
         raise step
-    return state if step is Step.GO_ON else None
+    return step is Step.GO_ON
 
 
 def _is_behind(state: ClientState, request: Pull) -> bool:

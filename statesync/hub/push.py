@@ -14,13 +14,14 @@ from attrs import define, field, frozen
 
 from statesync.hub import epochs, receipts, requests, spaces
 from statesync.hub.access.rights import Right, Rights
-from statesync.hub.db.database import Database, Stored, Written
+from statesync.hub.db.database import Database, Finding, Stored, Written
 from statesync.hub.epochs import Step
 from statesync.hub.errors import Refused, too_large, versions_used_up
 from statesync.hub.limits import HubLimits
-from statesync.hub.requests import PushRequest, fields_of, text_of
+from statesync.hub.requests import PushRequest, text_of
 from statesync.hub.retention import Retention
 from statesync.hub.spaces import ClientState
+from statesync.hub.texts.records import fields_of
 from statesync.wire import (
     CONFLICT_UNREADABLE,
     MAX_VERSION,
@@ -93,6 +94,13 @@ def terms_of(
     return Terms(rights, limits, rejections, frozenset(rights.lacking(Right.READ, names)))
 
 
+def look_up(database: Database, space: str, request: PushRequest, terms: Terms) -> Finding:
+    """Ask what is stored of a batch: no more bytes of it than a batch may bring, and one record more."""
+    numbered = enumerate(request.changes)
+    keys = [(each.object, each.key) for place, each in numbered if place not in terms.rejections]
+    return database.dialect.find(database.pool, space, keys, terms.limits.body) if keys else dict
+
+
 def apply_batch(
     database: Database,
     space: str,
@@ -100,17 +108,18 @@ def apply_batch(
     terms: Terms,
     retention: Retention,
     state: ClientState,
+    find: Finding,
 ) -> str | Refused:
     """Apply a batch in the open transaction, which holds the space's row; return the answer's text.
 
-    If the device cannot go on as it is, that is returned, after a new epoch was begun if one is due. Raises
-    ``Refused``; nothing was changed then.
+    ``find`` is what ``look_up`` returned under that lock. If the device cannot go on as it is, that is
+    returned, after a new epoch was begun if one is due. Raises ``Refused``; nothing was changed then.
     """
     envelope = request.envelope
     terms.effort.records = len(request.changes)
     if is_repeat(state, envelope):
         kept = spaces.answer_kept(database, space, envelope.client)
-        claimed = {change.object for change in request.changes}
+        claimed = [change.object for change in request.changes]
         return receipts.answer_again(kept, envelope, claimed, terms.rights)
     claim = epochs.claim_of(envelope)
     step = epochs.next_step(state, claim, may_begin=True, pause=terms.limits.epoch_pause)
@@ -120,7 +129,8 @@ def apply_batch(
         return step
     if len(request.changes) > MAX_VERSION - state.head:
         raise versions_used_up()
-    stored = _find(database, space, request.changes, terms)
+    stored = find()
+    terms.effort.size = sum(len(each.data) for each in stored.values() if each.data is not None)
     judged = judge(request, terms, stored, state)
     made = sum(written.deleted for written in judged.writes)
     if made:
@@ -239,16 +249,6 @@ def _text(change: Change, old: Stored | None, limits: HubLimits) -> bytes:
     if before.keys() <= after.keys():
         return came
     return msgspec.json.encode({**before, **after})
-
-
-def _find(
-    database: Database, space: str, changes: list[Change], terms: Terms
-) -> Mapping[tuple[str, str], Stored]:
-    """Look up what is stored of a batch: no more bytes of it than a batch may bring, and one record more."""
-    keys = [(each.object, each.key) for place, each in enumerate(changes) if place not in terms.rejections]
-    stored = database.dialect.find(database.pool, space, keys, terms.limits.body) if keys else {}
-    terms.effort.size = sum(len(each.data) for each in stored.values() if each.data is not None)
-    return stored
 
 
 def _judged_objects(changes: list[Change], terms: Terms) -> set[str]:

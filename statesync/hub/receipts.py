@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from statesync.hub.access.rights import Right, Rights
-from statesync.hub.errors import forbidden
+from statesync.hub.errors import forbidden, not_a_repeat
 from statesync.wire import Conflicted, Push, PushAnswer, Rejected, Verdict
 
 _AGAIN = Rejected(
@@ -66,15 +66,18 @@ def answer_and_receipt(
     return msgspec.json.encode(answer).decode(), msgspec.json.encode(receipt).decode()
 
 
-def answer_again(receipt: str, request: Push, claimed: Iterable[str], rights: Rights) -> str:
-    """Return the text of what a repeated batch is answered.
+def answer_again(receipt: str, request: Push, claimed: Sequence[str], rights: Rights) -> str:
+    """Return the text of what a repeated batch is answered, whose changes are of the objects ``claimed``.
 
-    Raises the 403 unless the sender may write all that the batch was about, whatever objects are ``claimed``
-    now. Only of a receipt that does not say it nothing else is known.
+    Raises the 403 unless the sender may write all that the batch was about, whatever objects are claimed
+    now; only of a receipt that does not say it nothing else is known. Raises the 400 for a batch that has not
+    as many changes: verdicts on others would be taken for those on its own.
     """
     kept = _RECEIPT.decode(receipt)
     if rights.lacking(Right.WRITE, claimed if kept.objects is None else kept.objects):
         raise forbidden("the token does not allow to write all that this batch was about")
+    if len(claimed) != len(kept.results):
+        raise not_a_repeat(len(kept.results), len(claimed))
     results = [_repeated(without_record(verdict), request) for verdict in kept.results]
     return msgspec.json.encode(PushAnswer(kept.hub, kept.epoch, kept.head, results)).decode()
 

@@ -16,11 +16,10 @@ from attrs import frozen
 from statesync.filters import WireFilter, excess, is_held
 from statesync.hub.errors import Refused, body_too_large, malformed, refused, too_large
 from statesync.hub.limits import HubLimits
-from statesync.hub.texts.outline import check_text, commas_at, is_deeper_than, outside_strings
+from statesync.hub.texts.outline import check_text, commas_at, is_deeper_than
 from statesync.hub.texts.quoting import quoted, shortened
+from statesync.hub.texts.records import UNREADABLE, fault_of
 from statesync.wire import MAX_KEY_LENGTH, MAX_VERSION, Change, Pull, Push, Rejected, Survey
-
-Fields = dict[str, msgspec.Raw]
 
 _Document = TypeVar("_Document")
 
@@ -38,6 +37,12 @@ _ALL_FILTERS = 20
 
 _FILTER_LEVEL, _VALUE_LEVEL = 3, 4
 """Where the fields of filters, and their values, stand in the objects of a pull."""
+
+
+class _Sender(msgspec.Struct):
+    """Who sends a request, and nothing else of it."""
+
+    client: str
 
 
 class _Unread(msgspec.Struct):
@@ -58,10 +63,6 @@ class _Feeds(msgspec.Struct):
     objects: msgspec.Raw
 
 
-class _AnyRecord(msgspec.Struct):
-    """A JSON object, and nothing of what is in it."""
-
-
 class _Lists(msgspec.Struct):
     """What a survey lists, and nothing else of it."""
 
@@ -70,6 +71,7 @@ class _Lists(msgspec.Struct):
     filter: msgspec.Raw = msgspec.Raw()
 
 
+_SENDER = msgspec.json.Decoder(_Sender)
 _UNREAD = msgspec.json.Decoder(_Unread)
 _RECORDS = msgspec.json.Decoder(list[_Record])
 _FEEDS = msgspec.json.Decoder(_Feeds)
@@ -78,16 +80,7 @@ _PUSH = msgspec.json.Decoder(Push)
 _PULL = msgspec.json.Decoder(Pull)
 _SURVEY = msgspec.json.Decoder(Survey)
 _CHANGES = msgspec.json.Decoder(list[Change])
-_FIELDS = msgspec.json.Decoder(Fields)
-_RECORD = msgspec.json.Decoder(dict[str, object])
-_ANY_RECORD = msgspec.json.Decoder(_AnyRecord)
 
-_SHORT_RECORD = 1 << 12
-_NO_NUMBERS = b"[]{}: \t\r\n"
-_LONG_NUMBER = re.compile(rb"[-\d](?<![-+.\deE][-\d])[-+.\d]*+(?:[eE][-+\d]*|(?<=[-+.\d]{300}))")
-"""A number that may be out of range: with an exponent, or with very many digits."""
-
-_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _TEXT = re.compile(r"[^\x00]{1,128}")
 
 
@@ -97,6 +90,17 @@ class PushRequest:
 
     envelope: Push
     changes: list[Change]
+
+
+def sender_of(body: bytes) -> str | None:
+    """Return the client that a body names, of which nothing else is read; None for a body that has none.
+
+    What else may be wrong with it is said by those who read all of it.
+    """
+    try:
+        return _SENDER.decode(body).client
+    except UNREADABLE:
+        return None
 
 
 def read_push(body: bytes, limits: HubLimits) -> PushRequest:
@@ -163,14 +167,6 @@ def text_of(change: Change) -> bytes | None:
     return bytes(change.data) if isinstance(change.data, msgspec.Raw) else None
 
 
-def fields_of(text: bytes | str | msgspec.Raw) -> Fields | None:
-    """Return the fields of a record with their JSON texts, or None if the text is no JSON object."""
-    try:
-        return _FIELDS.decode(text)
-    except _UNREADABLE:
-        return None
-
-
 def _check_body(body: bytes, most: int, nesting: int) -> None:
     """Raise the refusal of a body that is too long, too deep, or no text."""
     if len(body) > most:
@@ -186,7 +182,7 @@ def _check_body(body: bytes, most: int, nesting: int) -> None:
 def _decoded(text: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[_Document]) -> _Document:
     try:
         return decoder.decode(text)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise malformed(str(error)) from error
 
 
@@ -320,26 +316,7 @@ def _data_rejection(change: Change, limits: HubLimits) -> Rejected | None:
     size = len(text)
     if size > limits.record:
         return Rejected("record_too_large", f"the record has {size} bytes; the limit is {limits.record}")
-    if fault := _fault_of(text):
+    if fault := fault_of(text):
         message = f"data is no JSON object of what columns hold: {shortened(fault)}"
         return Rejected("bad_record", message)
-    return None
-
-
-def _fault_of(text: bytes) -> str | None:
-    """Return why nobody could read a record, None if everybody can: all of it is looked at, down to numbers.
-
-    A long one may be hundreds of thousands of lists, so nothing is made of it. What is well-formed then has
-    no other fault than a number that is out of range.
-    """
-    try:
-        if len(text) <= _SHORT_RECORD:
-            _RECORD.decode(text)
-        else:
-            _ANY_RECORD.decode(text)
-            rest = (part.translate(None, _NO_NUMBERS) for part in outside_strings(text))
-            for number in _LONG_NUMBER.finditer(b"".join(rest)):
-                msgspec.json.decode(number[0])
-    except _UNREADABLE as error:
-        return str(error)
     return None

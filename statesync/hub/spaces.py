@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, TypeVar
 
 from statesync.hub.db.database import Database
 from statesync.hub.errors import epoch_changed, refused, wrong_hub
 from statesync.wire import Push, Survey
+
+_Answer = TypeVar("_Answer")
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -58,8 +61,22 @@ def check_name(space: str) -> None:
 
 def find(database: Database, space: str, client: str) -> ClientState | None:
     """Return the state of ``client`` in ``space``, or None if there is no such space."""
-    row = database.run(_FIND, client, space).fetchone()
-    if row is None:
+    return state_of(database.run(_FIND, client, space).fetchone())
+
+
+def ask(database: Database, space: str, client: str) -> ClientState | None:
+    """Return what ``find`` returns, outside of any transaction."""
+    return next(map(state_of, database.ask(_FIND, client, space)), None)
+
+
+async def glance(database: Database, space: str, client: str) -> ClientState | None:
+    """Return what ``find`` returns, in an event loop; None, too, if that takes a thread."""
+    return next(map(state_of, await database.glance(_FIND, client, space) or ()), None)
+
+
+def state_of(row: Sequence[Any] | None) -> ClientState | None:
+    """Return the state of a row of seven columns; None where there is none, or no space in it."""
+    if row is None or row[0] is None:
         return None
     hub, epoch, head, horizon, begun, number, batch = row
     return ClientState(hub, epoch, head, horizon, begun, number or 0, batch)
@@ -71,10 +88,26 @@ def lock(database: Database, space: str, client: str, most_spaces: int) -> Clien
     Whoever holds the row is the space's only writer, so its versions become visible in commit order.
     Raises the 422 for a new space on a hub that has ``most_spaces`` already.
     """
-    # Only a row that was locked counts. One that was merely seen may be new, and another writer's.
-    while not lock_row(database, space):
+    return lock_and_ask(database, space, client, most_spaces, lambda: None)[0]
+
+
+def lock_and_ask(
+    database: Database, space: str, client: str, most_spaces: int, ask: Callable[[], _Answer]
+) -> tuple[ClientState, _Answer]:
+    """Do what ``lock`` does, and return with it what ``ask`` returned last.
+
+    ``ask`` is called behind the statement that takes the lock, before its answer is there: what it begins to
+    read is read under the lock, and travels with it.
+    """
+    take = f"SELECT 1 FROM space WHERE space = ?{database.dialect.row_lock}"
+    while True:
+        # A statement of its own reads the state: one that had waited for the lock would have an old receipt.
+        taken, found, asked = database.run(take, space), database.run(_FIND, client, space), ask()
+        is_held, state = taken.fetchone() is not None, state_of(found.fetchone())
+        # Only a row that was locked counts. One that was merely seen may be new, and another writer's.
+        if is_held and state is not None:
+            return state, asked
         _make(database, space, most_spaces)
-    return cast(ClientState, find(database, space, client))
 
 
 def lock_row(database: Database, space: str) -> bool:
@@ -127,14 +160,15 @@ def names(database: Database) -> list[str]:
 def _make(database: Database, space: str, most_spaces: int) -> None:
     hub, epoch = str(uuid.uuid4()), str(uuid.uuid4())
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    if database.run(_MAKE, space, hub, epoch, now).rowcount == 1:
+    database.run(_MAKE, space, hub, epoch, now)
+    # How many rows a statement has changed is not known before an answer is asked for; a look is one.
+    if database.run("SELECT 1 FROM space WHERE space = ? AND hub = ?", space, hub).fetchone() is not None:
         _count_new_space(database, most_spaces)
 
 
 def _count_new_space(database: Database, most_spaces: int) -> None:
     """Add the new space to the counter; a counter in one row is exact, a count of rows would not be."""
-    counted = database.run(
-        "UPDATE hub_meta SET value = value + 1 WHERE name = 'spaces' AND value < ?", most_spaces
-    )
-    if counted.rowcount != 1:
+    database.run("UPDATE hub_meta SET value = value + 1 WHERE name = 'spaces'")
+    (count,) = database.run("SELECT value FROM hub_meta WHERE name = 'spaces'").fetchone()
+    if count > most_spaces:
         raise refused(422, "too_many_spaces", f"this hub has its {most_spaces} spaces; it makes no more")

@@ -18,8 +18,8 @@ from statesync.filters import Filter
 from statesync.hub import spaces
 from statesync.hub.db.database import Database
 from statesync.hub.errors import survey_too_long
-from statesync.hub.requests import fields_of
 from statesync.hub.spaces import ClientState
+from statesync.hub.texts.records import fields_of
 from statesync.wire import Finding, Survey, SurveyAnswer, Tally
 
 LISTED = 5000

@@ -52,6 +52,10 @@ class Route:
         return self.proxy is not None and not self.hub.is_secure
 
 
+_BEFORE_THE_ANSWER = range(102, 200)
+"""Statuses of interim answers; 100 is read past by ``http.client``, and 101 would be another protocol."""
+
+
 class _Lines(io.BufferedReader):
     """What comes from a socket, with the last line that was read of it."""
 
@@ -61,15 +65,26 @@ class _Lines(io.BufferedReader):
         self.last = super().readline(size)
         return self.last
 
+    @property
+    def is_whole(self) -> bool:
+        """Tell whether the last line was the empty one that ends a head."""
+        return self.last in (b"\r\n", b"\n")
+
 
 class _Answer(client.HTTPResponse):
     """An answer whose head is whole: ``http.client`` takes one that breaks off for the end of it."""
 
     def begin(self) -> None:
-        """Read the head; raises ``EOFError`` if the connection ended within it."""
+        """Read the head; raises ``EOFError`` if the connection ended within it.
+
+        What is said before the answer is read past (RFC 9110, 15.2); ``http.client`` does so for 100 alone.
+        """
         self.fp = lines = _Lines(self.fp.detach())
         super().begin()
-        if lines.last not in (b"\r\n", b"\n"):
+        while self.status in _BEFORE_THE_ANSWER and lines.is_whole:
+            vars(self).update(headers=None)  # as before the first head, so that another one is read
+            super().begin()
+        if not lines.is_whole:
             raise EOFError("it ended within its headers")
 
 

@@ -203,7 +203,7 @@ class HttpRemote:
                 "is it a statesync hub?",
                 status=status,
                 retryable=status in _RETRYABLE or status >= 500,
-                maybe_applied=status >= 500 or status == 408,
+                maybe_applied=status < 300 or status >= 500 or status == 408,
                 retry_after=retry_after,
             )
 

@@ -291,7 +291,7 @@ class ComposeAhead:
 
 @frozen
 class Wait:
-    """Wait before attempt ``attempt``, at least ``at_least`` seconds; leads to ``BackoffOver``."""
+    """Wait before attempt ``attempt``, more than ``at_least`` seconds; leads to ``BackoffOver``."""
 
     attempt: int
     at_least: float | None

@@ -99,7 +99,7 @@ class Driver:
             max_attempts=self.options.max_attempts,
         )
         self._timers = Timers(self.clock, self.options.cancel_grace)
-        self._requests = Requests(self.remote, self.mailbox.post)
+        self._requests = Requests(self.remote, self.mailbox.post, self.storage.clear_up_request)
         self._reporter = Reporter(self.tell)
         if self.options.timeout is not None:  # it runs while the session is being begun, too
             self._timers.start(Timer.SESSION, self.options.timeout)

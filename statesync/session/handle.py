@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from logging import INFO, Logger, getLogger
+from functools import partial
+from logging import Logger, getLogger
 
 from statesync.errors import (
     InternalError,
@@ -18,7 +19,7 @@ from statesync.errors import (
 from statesync.lifecycle import SESSION, Phase
 from statesync.net.remote import Remote
 from statesync.protocol.messages import CancelRequested
-from statesync.session.announcement import Announcement, Ended
+from statesync.session.announcement import Announcement, Ended, log_end
 from statesync.session.callbacks import Callbacks
 from statesync.session.driver import Driver
 from statesync.session.mailbox import Mailbox
@@ -315,6 +316,8 @@ class Session:
     def _announce(self, ended: Ended) -> None:
         """Tell the outcome: everything is released by now (K3)."""
         self._announcement.make(ended)
+        # This comes first: a callback of the program's may hang.
+        self._callbacks.call(partial(log_end, self.id, self._space), ended)
         stats = ended.result.stats if ended.result else None
         if self._announcement.has_begun:
             self._tell(Progress(Part.SYNC, State.ENDED, outcome=ended.phase, stats=stats))
@@ -324,22 +327,6 @@ class Session:
                 self._callbacks.call(self._on_success, ended.outcome)
         for on_success, on_failure in self._cancellers:
             self._answer_canceller(ended, on_success, on_failure)
-        self._callbacks.call(self._log, ended)
-
-    def _log(self, ended: Ended) -> None:
-        """Write the one line that a session has in a program's log; nothing of its records is in it."""
-        stats = ended.result.stats if ended.result else None
-        if stats is not None and logger.isEnabledFor(INFO):
-            why = "" if ended.error is None else f" ({ended.error.reason})"
-            counts = (stats.uploaded, stats.downloaded, stats.elapsed)
-            logger.info(
-                "session %s in space %s: %s%s, %d up, %d down, %.1f s",
-                self.id,
-                self._space,
-                ended.phase,
-                why,
-                *counts,
-            )
 
     def _answer_canceller(
         self, ended: Ended, on_success: Callable[[object], object] | None, on_failure: OnFailure | None

@@ -40,10 +40,14 @@ Post = Callable[[Reply], None]
 
 
 class Requests:
-    """What the session has asked for: the open batch's answer, and the page that was asked for ahead."""
+    """What the session has asked for: the open batch's answer, and the page that was asked for ahead.
 
-    def __init__(self, remote: Remote, post: Post) -> None:
-        self._thread = _RequestThread(remote, post)
+    ``clear_up`` is called in the requests' thread after each of them: a remote of the program's own may have
+    left something open there.
+    """
+
+    def __init__(self, remote: Remote, post: Post, clear_up: Callable[[], None]) -> None:
+        self._thread = _RequestThread(remote, post, clear_up)
         self._post = post
         self._awaited: Request | None = None
         self._ahead: Pull | None = None
@@ -84,9 +88,10 @@ class Requests:
 class _RequestThread:
     """A thread that makes one request at a time and posts its end. It begins with the first request."""
 
-    def __init__(self, remote: Remote, post: Post) -> None:
+    def __init__(self, remote: Remote, post: Post, clear_up: Callable[[], None]) -> None:
         self._remote = remote
         self._post = post
+        self._clear_up = clear_up
         self._requests: SimpleQueue[Request | None] = SimpleQueue()
         self._task: Task | None = None
         self._begun = self._ended = 0
@@ -128,7 +133,10 @@ class _RequestThread:
 
     def _ask(self, request: Request) -> Outcome:
         try:
-            return self._remote.push(request) if isinstance(request, Push) else self._remote.pull(request)
+            try:
+                return self._remote.push(request) if isinstance(request, Push) else self._remote.pull(request)
+            finally:
+                self._clear_up()
         except RemoteError as error:
             return error
         except Exception as error:  # a remote of the program's own may raise anything; the loop must hear

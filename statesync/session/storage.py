@@ -35,5 +35,8 @@ class Storage(Protocol):
     def take(self, request: Push | Pull, answer: PushAnswer | Page) -> Answered:
         """Check an answer and stage it; writes nothing. Raises ``BadAnswer`` for what no hub could mean."""
 
+    def clear_up_request(self) -> None:
+        """Close what a remote of the program's own has opened in the calling thread, that of a request."""
+
     def commit(self, moves: tuple[Move, ...], effects: tuple[Effect, ...]) -> Committed:
         """Write effects and journal rows in one transaction; if it raises, nothing was written."""

@@ -19,7 +19,7 @@ HEAD_START = 0.003
 """Seconds in which an upload's request is left alone to be sent."""
 
 LONGEST_WAIT = 300.0
-"""Seconds that a hub can make a session wait at most, whatever it asks for with Retry-After."""
+"""Seconds of a Retry-After that a session heeds at most, whatever the hub asks for."""
 
 
 class Timer(Enum):
@@ -67,6 +67,10 @@ class Timers:
 
 
 def backoff(attempt: int, at_least: float | None) -> float:
-    """Return the seconds to wait before ``attempt`` (2 is the first retry): exponential, full jitter."""
+    """Return the seconds to wait before ``attempt`` (2 is the first retry): exponential, full jitter.
+
+    They follow the ``at_least`` that the hub asks for: it tells all that it turns away the same, and they
+    would come back together.
+    """
     delay = random.uniform(0.0, min(BACKOFF_CAP, 0.25 * 2.0**attempt))  # noqa: S311 - jitter is no secret
-    return max(delay, min(at_least or 0.0, LONGEST_WAIT))
+    return min(at_least or 0.0, LONGEST_WAIT) + delay

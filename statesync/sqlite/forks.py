@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 from weakref import WeakSet
 
 from statesync.errors import UsageError
+from statesync.sqlite.identity import Identity, identity_of
 
 
 class Heir(Protocol):
@@ -42,27 +44,37 @@ class Holder(Heir, Protocol):
         """Tell whether no thread but the calling one uses a connection, or opens one."""
 
 
+_registering: threading.RLock = threading.RLock()
+"""Held while a set of these changes, and through a fork, which looks at all of them."""
 _heirs: WeakSet[Heir] = WeakSet()
 _holders: WeakSet[Holder] = WeakSet()
 _held: list[sqlite3.Connection] = []
 """All connections while a fork happens; afterwards, in a child, those that nobody may close."""
-_untouchable: set[tuple[int, int]] = set()
-"""The files of those, by device and inode."""
+_untouchable: set[Identity] = set()
+"""The files of those."""
 
 
 def begins_anew(heir: Heir) -> None:
     """Let ``heir`` begin anew in every child from now on, as long as it lives."""
-    _heirs.add(heir)
+    with _registering:
+        _heirs.add(heir)
 
 
 def holds_file(holder: Holder) -> None:
     """Let ``holder`` begin anew in every child, and what it holds be closed there or left alone."""
-    _holders.add(holder)
+    with _registering:
+        _holders.add(holder)
+
+
+def lets_go(holder: Holder) -> None:
+    """Let a fork ask ``holder`` for nothing any more: it has closed all that it held."""
+    with _registering:
+        _holders.discard(holder)
 
 
 def check_not_inherited(path: Path) -> None:
     """Raise ``UsageError`` if this process must not open the SQLite file at ``path``."""
-    if _untouchable and _identity(path) in _untouchable:
+    if _untouchable and identity_of(path) in _untouchable:
         raise UsageError(
             f"{path.name} was in use when this process was forked, and SQLite cannot open it here without "
             "damage; fork before the file is opened, or start the process without a fork (spawn)"
@@ -71,7 +83,13 @@ def check_not_inherited(path: Path) -> None:
 
 def _hold() -> None:
     """Keep all connections: in the child Python would close those of the threads that are not there."""
+    _registering.acquire()
     _held.extend(connection for holder in _holders for connection in holder.held_connections())
+
+
+def _go_on() -> None:
+    _held.clear()
+    _registering.release()
 
 
 def _begin_anew() -> None:
@@ -83,18 +101,11 @@ def _begin_anew() -> None:
             connection.close()
         _held.clear()
     else:
-        _untouchable.update(found for holder in holders if (found := _identity(holder.held_file())))
+        _untouchable.update(found for holder in holders if (found := identity_of(holder.held_file())))
     for heir in (*holders, *_heirs):
         heir.begin_anew()
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:  # a file that is not there has no locks
-        return None
-    return found.st_dev, found.st_ino
+    _registering.release()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_hold, after_in_parent=_held.clear, after_in_child=_begin_anew)
+    os.register_at_fork(before=_hold, after_in_parent=_go_on, after_in_child=_begin_anew)

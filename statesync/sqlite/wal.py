@@ -30,6 +30,8 @@ def write_back(path: Path) -> None:
             writing.connections = ()
     except sqlite3.Error:
         logger.warning("the log of %s could not be written back", path.name, exc_info=True)
+    finally:
+        forks.lets_go(writing)  # the traceback may be kept, and what is here with it
 
 
 @define(eq=False)

@@ -127,7 +127,8 @@ class Selection:
         Each record gets back what it was before its first change, or what the hub has sent since; where that
         does not fit its table, it waits in quarantine. Returns how many records were set back. Raises
         ``UsageError``, and sets none back, where one of them may have reached the hub already (sync first),
-        also one that is offered again to a hub that has lost it or to another one, and inside a transaction.
+        also one that is offered again to a hub that has lost it or to another one; where what one was before
+        does not fit its table any more; and inside a transaction.
         """
         with self._quietly() as connection:
             undone = self._changes(connection, what)

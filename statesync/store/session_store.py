@@ -143,6 +143,10 @@ class SessionStore:
         with self._parts.database.session_connection(self._tenure):
             yield
 
+    def clear_up_request(self) -> None:
+        """Close what a remote of the program's own has opened in the calling thread, that of a request."""
+        self._parts.database.clear_up()
+
     def interrupt(self) -> None:
         """Let the statement fail that the session's thread is in. From another thread."""
         self._parts.database.peewee.interrupt_session()

@@ -305,10 +305,14 @@ class WorldDevice:
 
     def pending_keys(self) -> set[tuple[str, str]]:
         """Return the records of the world's models with a change that waits for the hub."""
-        return {(name, key) for name, key in self.waiting() if name in self.objects}
+        return set(self.pending())
+
+    def pending(self) -> dict[tuple[str, str], PendingChange]:
+        """Return the changes of the world's models that wait for the hub, by their records."""
+        return {place: change for place, change in self.waiting().items() if place[0] in self.objects}
 
     def waiting(self) -> dict[tuple[str, str], PendingChange]:
-        """Return the changes that wait for the hub, by their records."""
+        """Return the changes that wait for the hub, also those of a visitor's models, by their records."""
         return {(change.object, change.key): change for change in self.store.pending()}
 
     def refusals(self) -> Counter[tuple[str, str]]:

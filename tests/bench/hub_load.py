@@ -25,7 +25,7 @@ _KINDS = (
 
 
 @contextmanager
-def _postgres() -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """A PostgreSQL server of the benchmark's own."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -43,7 +43,7 @@ def hub_load(folder: Path, sizes: Sizes) -> Iterator[Result]:
     with ExitStack() as stack:
         urls = {"SQLite": (f"sqlite:///{folder}/w8.db", f"sqlite:///{folder}/w8-bare.db")}
         if sizes.postgres:
-            server = stack.enter_context(_postgres())
+            server = stack.enter_context(postgres())
             urls["PostgreSQL"] = (server, server.replace("/postgres?", "/bare?"))
         for name, (ours, bare) in urls.items():
             with hub(ours) as port, hub(bare, "bare") as bare_port:

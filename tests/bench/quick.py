@@ -10,6 +10,9 @@ from pathlib import Path
 
 from bench import report, transfers
 from bench.device import tracking
+from bench.fleet.meeting import Sizes as FleetSizes
+from bench.fleet.meeting import meet
+from bench.fleet.table import table
 from bench.growth import growth
 from bench.plots import write_plots
 from bench.runner import Result
@@ -52,6 +55,16 @@ def test_the_cost_of_a_sync_follows_the_changes_and_not_the_records(tmp_path: Pa
     results = list(islice(growth(tmp_path, TINY), 2))
     assert [one.workload for one in results] == ["W6", "W6"]
     assert {what: share for what, share in shares(results).items() if share > GROSS} == {}
+
+
+def test_a_small_fleet_loses_nothing_whatever_befalls_its_hub(tmp_path: Path) -> None:
+    sizes = FleetSizes(devices=12, spaces=3, seconds=1.5)
+    results = list(meet("SQLite", f"sqlite:///{tmp_path}/hub.db", sizes))
+    assert [one.phase for one in results] == ["steady", "morning", "herd", "bully", "survey", "outage"]
+    assert [one.syncs for one in results] == [24, 12, 12, 24, 24, 24]
+    assert {one.failures for one in results} == {()}
+    assert results[-1].lost > 0, "some came while the hub was away"
+    assert "SQLite" in table(results)
 
 
 def test_the_report_and_the_plots_say_what_was_measured(tmp_path: Path) -> None:

@@ -136,6 +136,28 @@ def test_while_the_command_is_imported_it_ends_without_a_traceback(module: str) 
     assert "Traceback" not in ran.stderr
 
 
+PRESS_WHERE_PYTHON_DROPS_WHAT_IS_RAISED = """
+import signal, sys, weakref
+signal.signal(signal.SIGINT, signal.default_int_handler)
+class Press:
+    def find_spec(self, name, path, target=None):
+        if name == "peewee":
+            one = type("One", (), {})()
+            kept.append(weakref.ref(one, lambda _: signal.raise_signal(signal.SIGINT)))
+kept = []
+sys.meta_path.insert(0, Press())
+from statesync_command import main
+sys.argv = ["statesync", "sessions", "none.db"]
+main()
+"""
+
+
+def test_a_ctrl_c_that_python_would_drop_while_it_imports_ends_the_command() -> None:
+    command = [sys.executable, "-c", PRESS_WHERE_PYTHON_DROPS_WHAT_IS_RAISED]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (130, "")
+
+
 def test_the_command_that_is_installed_is_the_quiet_one() -> None:
     setup = ConfigParser()
     setup.read(Path(__file__).parents[2] / "setup.cfg")

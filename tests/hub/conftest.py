@@ -4,9 +4,9 @@ import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
-from rig.postgres import empty_schema, postgres_server
+from rig.postgres import empty_schema, make_ready, postgres_server
 
-from statesync.hub import Hub, prepare, serving
+from statesync.hub import Hub, serving
 
 from .devices import Device, Service
 
@@ -23,7 +23,14 @@ def empty_database(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[], str]:
     """Make the address of an empty database, each time another, on one kind of server and then the other."""
-    if request.param == "sqlite":
+    return addresses_of(request.param, request, tmp_path_factory)
+
+
+def addresses_of(
+    kind: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[], str]:
+    """Return what makes addresses of empty databases of a kind."""
+    if kind == "sqlite":
         folder = tmp_path_factory.mktemp("hubs")
         return lambda: f"sqlite:///{folder}/{uuid.uuid4().hex}.db"
     server: str = request.getfixturevalue("postgres")
@@ -36,7 +43,7 @@ def new_database(empty_database: Callable[[], str]) -> Callable[[], str]:
 
     def make() -> str:
         url = empty_database()
-        prepare(url)
+        make_ready(url)
         return url
 
     return make
@@ -64,7 +71,7 @@ def hub(new_database: Callable[[], str]) -> Iterator[Hub]:
 def postgres_hub(postgres: str) -> Iterator[Hub]:
     """A hub of the test's own on PostgreSQL, for what only PostgreSQL can do."""
     url = empty_schema(postgres)
-    prepare(url)
+    make_ready(url)
     own = Hub(url, without_tokens=True)
     yield own
     own.close()

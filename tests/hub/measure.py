@@ -23,7 +23,7 @@ from typing import Any
 
 import urllib3
 
-from statesync.hub import Hub, prepare
+from statesync.hub import Hub, Right, create_token, prepare
 from statesync.hub.db.database import Database
 
 SECONDS = 4.0
@@ -73,15 +73,17 @@ def idle(ask: Ask) -> Iterator[None]:
         yield
 
 
-def run(address: str, work: Callable[[Ask], Iterator[None]]) -> int:
+def run(address: str, token: str, work: Callable[[Ask], Iterator[None]]) -> int:
     """Run ``CLIENTS`` clients for ``SECONDS`` and return how many requests were answered."""
     until = time.monotonic() + SECONDS
+    headers = {"Authorization": f"Bearer {token}"}
 
     def client(_number: int) -> int:
         with urllib3.PoolManager() as http:
 
             def ask(verb: str, document: dict[str, Any]) -> dict[str, Any]:
-                answer = http.request("POST", f"{address}/v1/spaces/measured/{verb}", json=document)
+                url = f"{address}/v1/spaces/measured/{verb}"
+                answer = http.request("POST", url, json=document, headers=headers)
                 assert answer.status == 200, answer.data
                 answered: dict[str, Any] = answer.json()
                 return answered
@@ -118,7 +120,7 @@ def process_of(url: str) -> Iterator[tuple[str, int]]:
     """Serve the hub in a process of its own; give its address and its process id."""
     from .served import running
 
-    with running(url, "--open") as server:
+    with running(url) as server:
         try:
             yield server.address, server.process.pid
         finally:
@@ -127,7 +129,8 @@ def process_of(url: str) -> Iterator[tuple[str, int]]:
 
 def measure(url: str) -> None:
     prepare(url)
-    hub = Hub(url, without_tokens=True)
+    hub = Hub(url)
+    token = create_token(hub.database, "measured", {"*": frozenset(Right)})
     print(url.partition(":")[0])
     with process_of(url) as (address, process):
         for name, work in [
@@ -136,7 +139,7 @@ def measure(url: str) -> None:
         ]:  # fmt: skip
             servers = servers_of(hub.database)
             before = processor_seconds(process), sum(map(processor_seconds, servers))
-            count = run(address, work)
+            count = run(address, token, work)
             spent = processor_seconds(process) - before[0]
             database = sum(map(processor_seconds, servers_of(hub.database))) - before[1]
             print(
@@ -166,8 +169,8 @@ def lock_share(hub: Hub) -> float:
     writing = Database.writing
 
     @contextmanager
-    def timed(database: Database) -> Iterator[None]:
-        with writing(database):
+    def timed(database: Database, *, together: bool = False) -> Iterator[None]:
+        with writing(database, together=together):
             begun = time.perf_counter()
             yield
         held.append(time.perf_counter() - begun)

@@ -48,12 +48,14 @@ class Server:
 
 
 @contextmanager
-def running(url: str, *options: str, workers: int = 1) -> Iterator[Server]:
+def running(url: str, *options: str, workers: int = 1, descriptors: str = "") -> Iterator[Server]:
+    """Run the command; ``descriptors`` is what ``ulimit`` is to say of them before it."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "statesync", "hub", "serve", "--port", str(port)]
+    limited = ["sh", "-c", f'ulimit {descriptors}; exec "$@"', "sh"] if descriptors else []
     process = subprocess.Popen(
-        [*command, "--workers", str(workers), *options],
+        [*limited, *command, "--workers", str(workers), *options],
         env=os.environ | {"STATESYNC_HUB_DATABASE": url},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

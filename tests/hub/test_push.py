@@ -105,6 +105,19 @@ def test_a_repeat_gets_the_same_bytes_and_is_not_applied_again(device: Device, o
     assert other.read_all("Airport", own=True)[1] == {"Airport": 2}
 
 
+@pytest.mark.parametrize("keys", [[], ["a"], ["a", "b", "c"]])
+def test_a_repeat_with_another_number_of_changes_is_refused_in_words(
+    device: Device, other: Device, keys: list[str]
+) -> None:
+    document = device.push_document(upsert("a", {"n": 1}), upsert("b", {}))
+    first = device.send("push", document)
+    status, answer = device.send("push", document | {"changes": [upsert(key, {"n": 9}) for key in keys]})
+    assert (status, answer["error"]["code"]) == (400, "malformed")
+    assert "batch had 2 changes" in answer["error"]["message"]
+    assert device.send("push", document) == first
+    assert other.read_all("Airport")[0] == {"Airport/a": {"n": 1}, "Airport/b": {}}
+
+
 def test_an_empty_batch_has_a_receipt_too(device: Device) -> None:
     assert device.push() == []
     assert device.send("push", device.push_document(number=1))[1]["error"]["code"] == "client_forked"

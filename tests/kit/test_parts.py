@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from statesync import BadOptions, UnsupportedModel
+from statesync import BadOptions, Store, UnsupportedModel
 from statesync.errors import ConnectionLost, RemoteError
 from statesync.hub import Hub, LocalRemote, prepare, pull
 from statesync.store import conflict_log, cursors
@@ -244,6 +244,66 @@ def test_a_world_notices_a_session_that_tells_more_than_is_durable(world: World)
         world.every_device_is_sound()
     one.store.database.execute_sql("UPDATE statesync_session SET phase = 'done'")  # type: ignore[no-untyped-call]
     world.teardown()
+
+
+def test_a_world_notices_a_local_write_that_is_sent(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Store, "untracked", lambda _: nullcontext())
+    world.edit_all_locally(world.devices[0], Shelf)
+    world.sync_everybody()
+    with pytest.raises(AssertionError, match="has sent local only"):
+        world.teardown()
+
+
+def test_what_one_statement_writes_locally_may_become_public_record_by_record(world: World) -> None:
+    one = world.devices[0]
+    world.write(one, new_shelf("t", "of both"))
+    world.sync_everybody()
+    world.edit_all_locally(one, Shelf)
+    world.write(one, lambda: Shelf.update(id="u").where(Shelf.id == "t").execute())
+    world.teardown()
+
+
+def test_a_world_takes_a_step_for_a_column_that_another_program_has_added_already(world: World) -> None:
+    one = world._versioned(0)
+    world._set_up_next(one)
+    world.update_program(0, "step", 1)
+    assert one.version == one.on_file == 1
+    world.teardown()
+
+
+def test_a_world_ends_well_with_a_refused_record_of_a_model_that_is_not_its_own(world: World) -> None:
+    one = world._versioned(0)
+    world.refuse_large_records(1)
+    world._track(one)
+    world.sync_everybody()
+    assert one.waiting().keys() == {("Visit", "of device 0")}
+    assert one.pending() == {}
+    world.teardown()
+
+
+@given(data=st.data())
+@settings(max_examples=3, deadline=None, derandomize=True)
+def test_the_session_of_another_version_may_end_with_all_records_refused(data: st.DataObject) -> None:
+    world = World()
+    world.refuse_large_records(1)
+    world.use_other_version(0, version=0, syncs=True, data=data)
+    assert [change.parked is not None for change in world.devices[0].pending().values()] == [True]
+    world.teardown()
+
+
+def test_a_world_that_fails_in_the_end_leaves_nothing_open(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise AssertionError("this is wrong")
+
+    monkeypatch.setattr(world, "check_local", fail)
+    world.devices[1].close()
+    with pytest.raises(AssertionError, match="this is wrong"):
+        world.teardown()
+    files: list[Any] = [world.hub.hub.database.pool, *(device.store.database for device in world.devices)]
+    assert [len(file.held_connections()) for file in files] == [0, 0, 0]
+    assert not world.folder.exists()
 
 
 @pytest.fixture

@@ -78,11 +78,11 @@ class World(Decisions, RawSql, OddKeys, Beside, Refusals, LocalWrites):
             for place in waiting:
                 self.ledger.let_go(device, *place)
 
-    def teardown(self) -> None:
-        """Let go of everything before the end."""
+    def before_the_end(self) -> None:
+        """Let go of everything."""
         for site in range(self.device_count):
             self.let_go(site)
-        super().teardown()
+        super().before_the_end()
 
 
 class CrowdedWorld(World):

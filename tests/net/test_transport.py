@@ -306,6 +306,30 @@ def test_what_a_hub_says_before_it_has_read_everything_is_heard() -> None:
     assert not raised.value.maybe_applied
 
 
+@pytest.mark.parametrize("status", [100, 102, 103, 199])
+def test_what_is_said_before_an_answer_is_read_past(any_way: Meeting, status: int) -> None:
+    interim = f"HTTP/1.1 {status} Wait\r\nLink: </style.css>\r\n\r\n".encode() * 3
+
+    def answer(link: socket.socket) -> None:
+        link.sendall(interim)
+        answered(PAGE)(link)
+
+    any_way.will(answer, answered(PAGE))
+    remote = any_way.remote()
+    assert [remote.pull(PULL).hub for _ in range(2)] == ["hub"] * 2
+
+
+@pytest.mark.parametrize("said", ["204 No Content", "202 Accepted", "206 Partial Content"])
+def test_a_success_that_is_none_of_the_hubs_leaves_open_whether_a_push_was_applied(
+    meeting: Meeting, said: str
+) -> None:
+    """A proxy may have given the request to the hub, and answer in its own words."""
+    meeting.will(lambda link: link.sendall(f"HTTP/1.1 {said}\r\nContent-Length: 0\r\n\r\n".encode()))
+    with pytest.raises(BadAnswer) as raised:
+        meeting.remote().push(Push("client", 1, "batch", None, None, msgspec.Raw(b"[]")))
+    assert raised.value.maybe_applied
+
+
 def test_packed_and_chunked_answers_are_read(any_way: Meeting) -> None:
     chunk = f"{len(PAGE):x}\r\n".encode() + PAGE + b"\r\n0\r\n\r\n"
     any_way.will(

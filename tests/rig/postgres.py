@@ -14,7 +14,12 @@ from urllib.parse import quote
 
 import psycopg
 
+from statesync.hub import prepare
+
 from .places import memory
+
+CITUS = os.environ.get("STATESYNC_TEST_CITUS")
+"""The address of a coordinator: then every test of a hub on PostgreSQL is one of a hub on Citus."""
 
 _schemas = itertools.count(1)
 
@@ -22,7 +27,7 @@ _schemas = itertools.count(1)
 @contextmanager
 def postgres_server() -> Iterator[str]:
     """Give the address of a server: the one that was given, or one that runs for so long."""
-    given = os.environ.get("STATESYNC_TEST_POSTGRES")
+    given = CITUS or os.environ.get("STATESYNC_TEST_POSTGRES")
     if given:
         yield given
         return
@@ -44,4 +49,10 @@ def empty_schema(server: str) -> str:
         connection.execute(f"CREATE SCHEMA {name}")
     connection.close()
     joint = "&" if "?" in server else "?"
-    return f"{server}{joint}options={quote(f'-c search_path={name}')}"
+    options = f"-c search_path={name}" + (" -c citus.shard_count=4" if CITUS else "")
+    return f"{server}{joint}options={quote(options)}"
+
+
+def make_ready(url: str) -> None:
+    """Make the tables of a hub; on Citus, distributed."""
+    prepare(url, distributed=CITUS is not None and not url.startswith("sqlite"))

@@ -31,6 +31,16 @@ def test_a_session_is_one_line_that_says_how_it_ended(
     assert key not in line
 
 
+def test_the_line_is_there_before_a_callback_of_the_end_is_called(
+    here: Device, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A program may end while such a callback hangs."""
+    seen: list[list[str]] = []
+    with caplog.at_level(logging.INFO):
+        here.scope.start_sync(on_success=lambda _: seen.append(lines(caplog))).wait()
+    assert [len(each) for each in seen] == [1]
+
+
 def test_the_line_of_a_failed_session_says_why(
     here: Device, there: Device, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -251,6 +251,28 @@ def test_what_a_callback_leaves_open_is_no_part_of_the_session(
     assert here.sync().phase is Phase.DONE
 
 
+@pytest.mark.parametrize("what", LEAVES)
+def test_what_a_remote_leaves_open_is_no_part_of_the_session_and_is_closed(
+    here: Device, there: Device, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    there.add(3)
+    there.sync()
+    here.add(1, first=50)
+    kept: list[object] = []
+    pull = here.remote.pull
+
+    def leave(request: Pull) -> Page:
+        LEAVES[what](here, kept)
+        return pull(request)
+
+    monkeypatch.setattr(here.remote, "pull", leave)
+    assert here.sync(download_batch_size=2).phase is Phase.DONE
+    assert stored(here) == 4
+    here.store.close()
+    database: Any = here.store.database
+    assert database.held_connections() == []
+
+
 def left_in_sql(device: Device, begin: Callable[[Any], object]) -> None:
     database: Any = device.store.database
     database.register_function(lambda: [begin(database)] and 1, "leave", 0)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from statesync.protocol.messages import BackoffOver, CancelRequested, GraceOver, HeadStartOver
-from statesync.session.timers import Timer, Timers
+from statesync.session.timers import Timer, Timers, backoff
 from statesync.values import Reason
 
 seconds = st.integers(0, 20).map(float)
@@ -57,3 +57,20 @@ class Waiting(RuleBasedStateMachine):
 
 
 TestWaiting = Waiting.TestCase
+
+
+def test_devices_that_were_told_the_same_time_come_back_at_different_ones() -> None:
+    """A hub that turns a thousand away tells all of them one second."""
+    for attempt, spread in ((2, 1.0), (4, 4.0), (20, 30.0)):
+        waits = [backoff(attempt, 7.0) for _ in range(1000)]
+        assert min(waits) >= 7.0
+        assert max(waits) <= 7.0 + spread
+        thirds = [sum(7.0 + part * spread / 3 <= wait for wait in waits) for part in (1, 2)]
+        assert 550 < thirds[0] < 780, "of the spread's three thirds, two come after the first"
+        assert 220 < thirds[1] < 450
+
+
+def test_a_retry_that_the_hub_names_no_time_for_is_spread_from_the_first_moment_on() -> None:
+    waits = [backoff(3, None) for _ in range(1000)]
+    assert min(waits) < 0.2
+    assert max(waits) <= 2.0

@@ -172,7 +172,7 @@ class RealDevice:
         connected.enter_context(session._store.connected())
         session._store.open()
         thread: Any = StillThread()
-        requests = Requests(session._driver.remote, session._mailbox.post)
+        requests = Requests(session._driver.remote, session._mailbox.post, session._store.clear_up_request)
         requests._thread = thread
         session._driver._requests = requests
         journal: Any = FullJournal(session._store._journal)

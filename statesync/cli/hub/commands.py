@@ -23,7 +23,7 @@ def hub() -> None:
 def init(url: str, distribute: bool) -> None:
     """Make the hub's tables, or bring those of an older version up to date."""
     with plain_errors():
-        done = prepare(url, distributed=distribute)
+        done = prepare(url, distributed=distribute, say=click.echo)
     click.echo(f"{done} migrations ran; the database is ready" if done else "the database is up to date")
 
 

@@ -50,10 +50,10 @@ def _limit_options(command: Command) -> Command:
 )
 @click.option(
     "--connections",
-    default=8,
-    show_default=True,
+    default=None,
+    show_default="2 for SQLite, 8 for PostgreSQL",
     type=CONNECTIONS,
-    help="Of each process to the database.",
+    help="Of each process to the database; of SQLite those that read.",
 )
 @click.option("--tls-certificate", type=click.Path(exists=True), help="A PEM file; with it, serve HTTPS.")
 @click.option("--tls-key", type=click.Path(exists=True), help="The certificate's key, in PEM.")

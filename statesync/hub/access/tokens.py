@@ -12,15 +12,16 @@ import re
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from attrs import frozen
 
+from statesync.hub import spaces
 from statesync.hub.access.rights import Right, Rights
 from statesync.hub.db.database import Database, failures_as_refusals
 from statesync.hub.errors import forbidden, unauthorized
-from statesync.hub.spaces import check_name
+from statesync.hub.spaces import ClientState, check_name
 
 LAST_EXPIRY = 253_402_300_799
 """The last second that calendars have a date for, in the year 9999."""
@@ -30,7 +31,7 @@ SEPARATOR = "~"
 
 _TOKEN = re.compile(r"([A-Za-z0-9._-]{1,64})~([A-Za-z0-9_-]{8,32})~([A-Za-z0-9_-]{43})")
 # What a secret is compared with if there is no such token, so that the answer takes as long.
-_ABSENT = hashlib.sha256(b"no token has this digest").hexdigest()
+_NO_TOKEN = (hashlib.sha256(b"no token has this digest").hexdigest(), "", None, None)
 
 _INSERT = """
 INSERT INTO token (space, id, digest, rights, label, created, expires, revoked)
@@ -42,6 +43,28 @@ SELECT count(*), count(DISTINCT space) FROM token
 WHERE revoked IS NULL AND (expires IS NULL OR expires > ?)
 """
 _SELECT = "SELECT space, id, rights, label, created, expires, revoked, digest FROM token WHERE space = ?"
+
+_ADMIT = """
+SELECT token.digest, token.rights, token.expires, token.revoked,
+    space.hub, space.epoch, space.head, space.horizon, space.begun, receipt.number, receipt.batch
+FROM token LEFT JOIN space ON space.space = token.space
+LEFT JOIN receipt ON receipt.space = token.space AND receipt.client = ?
+WHERE token.space = ? AND token.id = ?
+"""
+
+_RIGHTS = msgspec.json.Decoder(dict[str, frozenset[Right]])
+
+
+@frozen
+class Admitted(Rights):
+    """What a token allows one request, and where its sender stood when that was read."""
+
+    client: str | None = None
+    state: ClientState | None = None
+
+    def state_of(self, client: str) -> ClientState | None:
+        """Return where ``client`` stood, without the answer of its receipt; None if it is not known."""
+        return self.state if client == self.client else None
 
 
 @frozen
@@ -58,7 +81,7 @@ class TokenRow:
 
     def is_valid(self, now: float) -> bool:
         """Tell whether the token opens anything at ``now``."""
-        return self.revoked is None and (self.expires is None or now < self.expires)
+        return _is_valid(self.expires, self.revoked, now)
 
 
 def create_token(
@@ -106,31 +129,54 @@ def count_good(database: Database) -> tuple[int, int]:
     return int(good), int(opened)
 
 
-def admit(database: Database, space: str, token: str | None) -> Rights:
-    """Return what ``token`` allows in ``space``.
+def admit(database: Database, space: str, token: str | None, client: str | None = None) -> Admitted:
+    """Return what ``token`` allows in ``space``, and where ``client`` stands there, by one statement.
 
     Raises the 401 for no token and for one that is unknown, wrong, expired or revoked, all in the same
     words, and the 403 for a good one of another space.
     """
-    parts = _TOKEN.fullmatch(token or "")
-    if parts is None:
-        raise unauthorized()
-    home, identifier, secret = parts.groups()
-    found = _find(database, home, identifier)
-    digest = _ABSENT if found is None else found[1]
-    is_right = hmac.compare_digest(digest, _digest(secret))
-    if found is None or not is_right or not found[0].is_valid(time.time()):
-        raise unauthorized()
-    if home != space:
-        raise forbidden()
-    return Rights(found[0].rights, holder=f"{home}~{identifier}")
+    asked = _Asked.read(token)
+    with failures_as_refusals():
+        rows = database.ask(_ADMIT, client or "", asked.home, asked.identifier)
+    return asked.admitted(space, client, rows)
 
 
-def _find(database: Database, space: str, identifier: str) -> tuple[TokenRow, str] | None:
-    """Return the token and the digest of its secret."""
-    with failures_as_refusals(), database.connection():
-        row = database.run(f"{_SELECT} AND id = ?", space, identifier).fetchone()
-    return None if row is None else (_token_row(row), row[7])
+async def admit_at_once(database: Database, space: str, token: str | None, client: str) -> Admitted | None:
+    """Do what ``admit`` does, in an event loop; return None if that takes a thread."""
+    asked = _Asked.read(token)
+    rows = await database.glance(_ADMIT, client, asked.home, asked.identifier)
+    return None if rows is None else asked.admitted(space, client, rows)
+
+
+class _Asked(NamedTuple):
+    """A token as it came."""
+
+    home: str
+    identifier: str
+    secret: str
+
+    @classmethod
+    def read(cls, token: str | None) -> _Asked:
+        """Return the parts of a token; raise the 401 for what is none."""
+        parts = _TOKEN.fullmatch(token or "")
+        if parts is None:
+            raise unauthorized()
+        return cls(*parts.groups())
+
+    def admitted(self, space: str, client: str | None, rows: Sequence[Sequence[Any]]) -> Admitted:
+        """Return what the token allows by the row that was found for it; raise what ``admit`` raises."""
+        digest, rights, expires, revoked, *standing = rows[0] if rows else _NO_TOKEN
+        is_right = hmac.compare_digest(digest, _digest(self.secret))
+        if not rows or not is_right or not _is_valid(expires, revoked, time.time()):
+            raise unauthorized()
+        if self.home != space:
+            raise forbidden()
+        holder = f"{self.home}~{self.identifier}"
+        return Admitted(_rights(rights), holder, client, spaces.state_of(standing))
+
+
+def _is_valid(expires: int | None, revoked: int | None, now: float) -> bool:
+    return revoked is None and (expires is None or now < expires)
 
 
 def _token_row(row: Sequence[Any]) -> TokenRow:
@@ -143,4 +189,4 @@ def _digest(secret: str) -> str:
 
 
 def _rights(text: str) -> Mapping[str, frozenset[Right]]:
-    return msgspec.json.decode(text, type=dict[str, frozenset[Right]])
+    return _RIGHTS.decode(text)

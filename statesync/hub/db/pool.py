@@ -53,6 +53,20 @@ class PooledDatabase(peewee.Database, Generic[_Connection]):
         """Return what goes on beside a connection as long as it is lent."""
         return nullcontext()
 
+    def together(self) -> AbstractContextManager[None]:
+        """Let the statements of a block wait for each other, and travel when an answer is asked for.
+
+        Raises ``Undone`` at the end if one of them failed that was to travel with the commit.
+        """
+        return nullcontext()
+
+    def was_idle(self) -> bool:
+        """Tell whether the calling thread's connection had been opened before it was lent."""
+        return threading.get_ident() not in self._new
+
+    def check_in_place(self) -> None:
+        """Raise what says that the open connections lead elsewhere than new ones would."""
+
     @contextmanager
     def lent(self) -> Generator[None]:
         """Lend the calling thread a connection for the length of the block, if it has none."""
@@ -92,14 +106,22 @@ class PooledDatabase(peewee.Database, Generic[_Connection]):
         """Connections with the number of doubts that there were when they were opened."""
         self._lent: dict[int, tuple[_Connection, int] | None] = {}
         """What each thread has; None while it opens one."""
+        self._hurried: set[int] = set()
+        """The threads that do not wait for one."""
+        self._new: set[int] = set()
+        """The threads whose connection was opened for them."""
 
     def _connect(self) -> _Connection:
-        if not self._places.acquire(timeout=self._patience):
-            raise TooManyConnections
         thread, doubts = threading.get_ident(), self._doubts
+        if not self._places.acquire(timeout=0 if thread in self._hurried else self._patience):
+            raise TooManyConnections
         self._lent[thread] = None
         try:
-            self._lent[thread] = lent = self._take_idle() or (self._open(), doubts)
+            lent = self._take_idle()
+            if lent is None:
+                lent = (self._open(), doubts)
+                self._new.add(thread)
+            self._lent[thread] = lent
         finally:
             if self._lent[thread] is None:
                 del self._lent[thread]
@@ -128,7 +150,9 @@ class PooledDatabase(peewee.Database, Generic[_Connection]):
             return None
 
     def _close(self, connection: _Connection) -> None:
-        lent = self._lent.pop(threading.get_ident())
+        thread = threading.get_ident()
+        lent = self._lent.pop(thread)
+        self._new.discard(thread)
         try:
             if lent is not None and lent[1] == self._doubts and self._is_at_peace(connection):
                 self._idle.append(lent)

@@ -6,8 +6,8 @@ import os
 import secrets
 import selectors
 import socket
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from itertools import accumulate, chain
 from math import isfinite
@@ -19,8 +19,18 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import ConnStatus, TransactionStatus
 
 from statesync.hub.addresses import has_password, without_password
-from statesync.hub.db.database import PROBE_BYTES, Database, FeedRow, Pool, Statement, Stored, Written
-from statesync.hub.db.failures import READ_ONLY
+from statesync.hub.db.database import (
+    PROBE_BYTES,
+    Database,
+    FeedRow,
+    Finding,
+    Pool,
+    Statement,
+    Stored,
+    Written,
+)
+from statesync.hub.db.failures import READ_ONLY, Undone
+from statesync.hub.db.glances import Glances, Numbered
 from statesync.hub.db.pool import PooledDatabase
 from statesync.hub.errors import BadDatabase
 from statesync.net.alarm import alarm
@@ -32,15 +42,17 @@ _Selector: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", sel
 
 # Every statement of the hub walks along an index in its order. Before a table has statistics the planner may
 # choose another index and a sort instead, and read a whole object for each key. So it gets no choice.
-_ALWAYS_BY_INDEX = " ".join(
-    f"-c enable_{way}=off" for way in ("seqscan", "bitmapscan", "sort", "hashjoin", "mergejoin")
-)
+DETOURS = ("seqscan", "bitmapscan", "sort", "hashjoin", "mergejoin")
+_ALWAYS_BY_INDEX = " ".join(f"-c enable_{way}=off" for way in DETOURS)
 
 _ANY_LENGTH = 1 << 30
 """Bytes: PostgreSQL holds no longer text."""
 
 _WRITTEN_AT_ONCE = 4 << 20
 """Bytes of data in one statement; as texts, and on their way to the server, they take many times as much."""
+
+_AHEAD_KEYS, _AHEAD_BYTES = 100, 1 << 20
+"""Records that are looked up before it is known that they are wanted, and bytes of them that come then."""
 
 # This asks for the first key from here on, which can only be read in the order of the primary key.
 FIND = """
@@ -52,11 +64,13 @@ CROSS JOIN LATERAL (
     ORDER BY key LIMIT 1
 ) AS found WHERE found.key = wanted.key
 """
+# The space comes from its own row, so that a distributed database sees one machine in it, and one commit.
 _WRITE = """
 INSERT INTO record (space, object, key, version, writer, deleted, data)
-SELECT %s, new.object, new.key, new.version, %s, new.deleted, new.data
-FROM unnest(%b::text[], %b::text[], %b::bigint[], %b::boolean[], %b::text[])
+SELECT space.space, new.object, new.key, new.version, %s::text, new.deleted, new.data
+FROM space CROSS JOIN unnest(%b::text[], %b::text[], %b::bigint[], %b::boolean[], %b::text[])
     AS new (object, key, version, deleted, data)
+WHERE space.space = %s
 ON CONFLICT (space, object, key) DO UPDATE SET
     version = excluded.version, writer = excluded.writer, deleted = excluded.deleted, data = excluded.data
 """
@@ -85,12 +99,43 @@ class PostgresPool(PooledDatabase[_Connection], peewee.PostgresqlDatabase):
     def __init__(self, address: str, *, longest: float, **settings: Any) -> None:
         self._longest = longest
         super().__init__(address, **settings)
+        self.glances: Glances = Glances(self._open, lambda: self._doubts)
 
     def begin_anew(self) -> None:
         """Leave the parent's connections to the parent, and keep nobody's socket open."""
         for connection, _ in filter(None, (*self._idle, *self._lent.values())):
             _detach(connection)
+        if (read_at_once := self.glances.let_go()) is not None:
+            _detach(read_at_once)
         super().begin_anew()
+
+    @contextmanager
+    def together(self) -> Generator[None]:
+        """Let statements travel as soon as an answer is asked for, in one round trip for all until then.
+
+        The error of a statement is raised then, too. The last ones travel with the commit, which the server
+        does not look at after an error: ``Undone`` says so.
+        """
+        connection = self._mine()
+        try:
+            with connection.pipeline() as pipeline:
+                try:
+                    yield
+                except Exception:
+                    with suppress(psycopg.Error):  # what it left; psycopg would log a line at its end
+                        pipeline.sync()
+                    raise
+        except (peewee.PeeweeException, psycopg.Error) as error:
+            if connection.pgconn.transaction_status != TransactionStatus.INERROR:
+                raise
+            with suppress(psycopg.Error):
+                connection.execute("ROLLBACK")
+            raise Undone(error) from error
+
+    def close_all(self) -> None:
+        """Close every connection, and the one that reads at once."""
+        self.glances.close()
+        super().close_all()
 
     def _open(self) -> _Connection:
         return psycopg.connect(
@@ -145,11 +190,20 @@ class PostgresDialect:
             pool.execute_sql(_PROBE, row)
             raise _Undone
 
-    def find(
-        self, pool: Pool, space: str, keys: Sequence[tuple[str, str]], max_bytes: int
+    def find(self, pool: Pool, space: str, keys: Sequence[tuple[str, str]], max_bytes: int) -> Finding:
+        """Look up all records at once; those that are large are asked for once more, as far as they fit.
+
+        Of a few the question travels at once. Nobody may want the answer, and then nobody pays for it.
+        """
+        if len(keys) > _AHEAD_KEYS:
+            ask = partial(_find, pool, space, keys, max_bytes // len(keys))
+            return lambda: self._found(pool, space, ask().fetchall(), max_bytes)
+        cursor = _find(pool, space, keys, min(max_bytes, _AHEAD_BYTES) // len(keys))
+        return lambda: self._found(pool, space, cursor.fetchall(), max_bytes)
+
+    def _found(
+        self, pool: Pool, space: str, rows: list[tuple[Any, ...]], max_bytes: int
     ) -> Mapping[tuple[str, str], Stored]:
-        """Look up all records at once; those that are large are asked for once more, as far as they fit."""
-        rows = _find(pool, space, keys, max_bytes // len(keys))
         left = max_bytes - sum(row[6] for row in rows if row[5] is not None)
         large: list[tuple[str, str]] = []
         for row in rows:
@@ -157,15 +211,20 @@ class PostgresDialect:
                 large.append((row[0], row[1]))
                 left -= row[6]
         if large:
-            rows += _find(pool, space, large, _ANY_LENGTH)
+            rows += _find(pool, space, large, _ANY_LENGTH).fetchall()
         return {(row[0], row[1]): Stored(*row[2:6]) for row in rows}
 
     def write(self, pool: Pool, space: str, writer: str, records: Sequence[Written]) -> None:
-        """Upsert all records at once, large ones some at a time."""
-        for part in _parts(records):
+        """Upsert all records at once, large ones some at a time.
+
+        Those that are on their way are in memory, so the next ones wait until the server has them.
+        """
+        for place, part in enumerate(_parts(records)):
+            if place:
+                pool.execute_sql("SELECT 1", ()).fetchone()
             rows = ((each.object, each.key, each.version, each.deleted, each.text) for each in part)
             columns = [list(column) for column in zip(*rows, strict=True)]
-            pool.execute_sql(_WRITE, (space, writer, *columns))
+            pool.execute_sql(_WRITE, (writer, *columns, space))
 
     def merged(self, feeds: Sequence[Statement], limit: int) -> Statement:
         """Limit each feed by itself, so that the planner reads it in its order and stops."""
@@ -197,11 +256,10 @@ class PostgresDialect:
         return sql.replace("?", "%s"), parameters
 
 
-def _find(pool: Pool, space: str, keys: Sequence[tuple[str, str]], longest: int) -> list[tuple[Any, ...]]:
-    """Return records with the lengths of their texts; a text that is longer than ``longest`` stays there."""
+def _find(pool: Pool, space: str, keys: Sequence[tuple[str, str]], longest: int) -> Any:
+    """Ask for records with the lengths of their texts; a text that is longer than ``longest`` stays there."""
     names, texts = [name for name, _ in keys], [key for _, key in keys]
-    found: list[tuple[Any, ...]] = pool.execute_sql(FIND, (longest, names, texts, space)).fetchall()
-    return found
+    return pool.execute_sql(FIND, (longest, names, texts, space))
 
 
 def _parts(records: Sequence[Written]) -> Iterator[Sequence[Written]]:
@@ -232,7 +290,7 @@ def open_postgres(url: str, connections: int, patience: float, longest: float) -
         options=f"{_ALWAYS_BY_INDEX} {_in_time(patience, longest)} {given.get('options') or ''}",
     )
     forks.begins_anew(pool)
-    return Database(pool, PostgresDialect())
+    return Database(pool, PostgresDialect(), glances=Numbered(pool.glances))
 
 
 def _in_time(patience: float, longest: float) -> str:

@@ -7,25 +7,39 @@ import os
 import shutil
 import sqlite3
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import peewee
-from attrs import define, field
+from attrs import define
 
-from statesync.hub.db.checkpoints import Checkpoints
-from statesync.hub.db.database import PROBE_BYTES, Database, FeedRow, Pool, Statement, Stored, Written
-from statesync.hub.db.failures import NEARLY_FULL
-from statesync.hub.db.pool import PooledDatabase
-from statesync.hub.errors import BadDatabase, refused
+from statesync.errors import UsageError
+from statesync.hub.db.checkpoints import Checkpoints, WriterLock
+from statesync.hub.db.database import (
+    PROBE_BYTES,
+    Database,
+    FeedRow,
+    Finding,
+    Pool,
+    Statement,
+    Stored,
+    Written,
+)
+from statesync.hub.db.failures import NEARLY_FULL, WrongFile
+from statesync.hub.db.groups import Group
+from statesync.hub.db.held import HeldFile
+from statesync.hub.db.pool import PooledDatabase, TooManyConnections
+from statesync.hub.errors import BadDatabase
 from statesync.sqlite import forks
 
 _PRAGMAS = {
     "journal_mode": "wal",
     "synchronous": "full",  # what a device was told is accepted has to survive a power cut
-    "cache_size": -65536,  # KiB
+    "cache_size": -8192,  # KiB
     "wal_autocheckpoint": 32_000,  # pages: from here on commits write back what Checkpoints did not
 }
 
@@ -56,9 +70,13 @@ LEAST_FREE = 1 << 20
 class SqlitePool(PooledDatabase[sqlite3.Connection], peewee.SqliteDatabase):
     """The connections to one file, which has to be there: a hub never makes a file by opening it."""
 
+    def __init__(self, address: str, **settings: Any) -> None:
+        self._path = Path(address).absolute()  # whoever runs in another folder later means this one
+        super().__init__(address, **settings)
+
     def held_file(self) -> Path:
         """Return the path of the file."""
-        return Path(str(self.database))
+        return self._path
 
     def held_connections(self) -> Collection[sqlite3.Connection]:
         """Return every connection that is open."""
@@ -73,27 +91,96 @@ class SqlitePool(PooledDatabase[sqlite3.Connection], peewee.SqliteDatabase):
         if self._mine().in_transaction:
             super().rollback()
 
+    @contextmanager
+    def at_once(self) -> Generator[sqlite3.Connection | None]:
+        """Lend a connection that waits for no other one, and for no lock of another program's.
+
+        Gives None where there is none.
+        """
+        try:
+            self._connect_at_once()
+        except (TooManyConnections, WrongFile, peewee.PeeweeException, sqlite3.Error, UsageError):
+            yield None
+            return
+        waits = f"PRAGMA busy_timeout = {round(1000 * self._patience)}"
+        connection = self._mine()
+        try:
+            connection.execute("PRAGMA busy_timeout = 0")
+            yield connection
+        finally:
+            connection.execute(waits)
+            self.close()
+
+    def _connect_at_once(self) -> None:
+        thread = threading.get_ident()
+        self._hurried.add(thread)
+        try:
+            self.connect()
+        finally:
+            self._hurried.discard(thread)
+
+    def begin_part(self) -> None:
+        """Begin a part of the transaction that is open, which can be undone by itself."""
+        self._mine().execute("SAVEPOINT part")
+
+    def end_part(self) -> None:
+        """End the part; what it did belongs to the transaction."""
+        self._mine().execute("RELEASE part")
+
+    def undo_part(self) -> bool:
+        """Undo what the part did; return False if SQLite has undone the whole transaction by itself."""
+        if not self._mine().in_transaction:
+            return False
+        self._mine().execute("ROLLBACK TO part")
+        self.end_part()
+        return True
+
+    def check_in_place(self) -> None:
+        """Raise ``WrongFile`` if the path does not lead to the file that is open."""
+        self._held.check()
+
+    def is_in_place(self) -> bool:
+        """Tell whether the path leads to the file that is open, if one is."""
+        return self._held.is_in_place()
+
+    def _forget_connections(self) -> None:
+        super()._forget_connections()
+        self._held = HeldFile(self._path)
+
+    def _take_idle(self) -> tuple[sqlite3.Connection, int] | None:
+        try:
+            self.check_in_place()
+        except WrongFile as error:
+            if error.failure.is_lasting:
+                self.distrust()
+            raise
+        return super()._take_idle()
+
     def _open(self) -> sqlite3.Connection:
+        connection = self._held.open(self._connected)
+        try:
+            for name, value in _PRAGMAS.items():
+                connection.execute(f"PRAGMA {name} = {value}")
+        except BaseException:
+            self._shut(connection)
+            raise
+        self._held.note_log()
+        return connection
+
+    def _connected(self) -> sqlite3.Connection:
         path = self.held_file()
         forks.check_not_inherited(path)
-        connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode=rw",
+        return sqlite3.connect(
+            f"{path.as_uri()}?mode=rw",
             uri=True,
             timeout=self._patience,
             isolation_level=None,
             check_same_thread=False,  # connections go from thread to thread, to one at a time
             **self.connect_params,
         )
-        try:
-            for name, value in _PRAGMAS.items():
-                connection.execute(f"PRAGMA {name} = {value}")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
 
     def _shut(self, connection: sqlite3.Connection) -> None:
-        connection.close()
+        self._held.shut(connection)
 
     def _is_alive(self, _connection: sqlite3.Connection) -> bool:
         return True
@@ -133,7 +220,11 @@ class SqliteDialect:
         pool.execute_sql(_PROBE, (PROBE_BYTES,))
         pool.execute_sql(_FORGET_PROBE, ())
 
-    def find(
+    def find(self, pool: Pool, space: str, keys: Sequence[tuple[str, str]], max_bytes: int) -> Finding:
+        """Look up records when they are wanted: in one process that takes no longer."""
+        return partial(self._find, pool, space, keys, max_bytes)
+
+    def _find(
         self, pool: Pool, space: str, keys: Sequence[tuple[str, str]], max_bytes: int
     ) -> Mapping[tuple[str, str], Stored]:
         """Look up all records of an object at once; from ``max_bytes`` on without reading their texts."""
@@ -187,38 +278,39 @@ def make_private(path: Path) -> bool:
 
 
 def open_sqlite(path: str, connections: int, patience: float) -> Database:
-    """Return the hub database in the file at ``path``, which has to be there when it is first used."""
-    pool, checkpoints = SqlitePool(path, connections=connections, patience=patience), Checkpoints(path)
-    writer_lock = _WriterLock(patience, checkpoints)
+    """Return the hub database in the file at ``path``, which has to be there when it is first used.
+
+    ``connections`` is how many requests read at once; there is one more for who writes, and one for reading
+    at once.
+    """
+    pool = SqlitePool(path, connections=connections + 2, patience=patience)
+    checkpoints = Checkpoints(path, pool.is_in_place)
+    writer_lock = WriterLock(patience, checkpoints)
     forks.holds_file(pool)
     forks.begins_anew(writer_lock)
     forks.begins_anew(checkpoints)
-    return Database(pool, SqliteDialect(), writer_lock, checkpoints.close)
+    database = Database(pool, SqliteDialect(), writer_lock, checkpoints.close)
+    database.glances = _Glances(pool)
+    database.group = Group(lambda: database.writing(), pool, patience)
+    forks.begins_anew(database.group)
+    return database
 
 
 @define(eq=False)
-class _WriterLock:
-    """Lets in one writer of a process after the other.
+class _Glances:
+    """Reads in the calling thread: a few pages of the file, which takes no longer than to find a thread."""
 
-    SQLite would let each of them ask again and again, with pauses. Of eight writers the unluckiest waited
-    half a second that way; in line it waits 30 ms.
-    """
+    pool: SqlitePool
 
-    patience: float
-    checkpoints: Checkpoints
-    lock: threading.Lock = field(factory=threading.Lock)
-
-    def begin_anew(self) -> None:
-        """Be free in a forked process: whoever held the lock is its parent's."""
-        self.lock = threading.Lock()
-
-    def __enter__(self) -> None:
-        if not self.lock.acquire(timeout=self.patience):
-            raise refused(503, "busy", "the hub has too many writes under way; try again", 1)
-
-    def __exit__(self, *_error: object) -> None:
-        self.checkpoints.note_write()
-        self.lock.release()
+    async def ask(self, sql: str, parameters: Sequence[str]) -> Sequence[Any] | None:
+        """Return the rows of one statement; None if a thread has to ask."""
+        with self.pool.at_once() as connection:
+            if connection is None:
+                return None
+            try:
+                return connection.execute(sql, parameters).fetchall()
+            except sqlite3.Error:  # a thread waits for what is locked, and says what fails
+                return None
 
 
 def _find_whole(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from statesync.hub.errors import Refused
 from statesync.hub.http.bodies import SHORT
 from statesync.hub.http.pace import Pace
 
@@ -34,3 +37,8 @@ class Answer(Response):
                     wait.passed = at + _PIECE
             # The end of a long one is taken when its last piece is on its way.
             await send({"type": _BODY, "body": b"" if is_long else body})
+
+
+def retry_headers(error: Refused) -> dict[str, str]:
+    """Return the header that says when to come again: in whole seconds (RFC 9110), and never too early."""
+    return {} if error.retry_after is None else {"Retry-After": str(math.ceil(error.retry_after))}

@@ -151,11 +151,11 @@ class Line:
 class Door:
     """Lets requests in, one after the other or many beside each other, by a hub's limits."""
 
-    def __init__(self, limits: HubLimits, patience: float, threads: int = 1) -> None:
+    def __init__(self, limits: HubLimits, patience: float, threads: int = 1, pushes: int = 1) -> None:
         self.limits: HubLimits = limits
         self.pace: Pace = Pace(limits)
         self._patience = patience
-        self._at_once = max(1, threads // 2)
+        self._pulls, self._pushes = max(1, threads // 2), min(pushes, limits.line + 1)
         seconds = patience + limits.survey_seconds
         self._surveys = Line(limits.line, seconds, "the hub", "surveys", by_token=False)
         self._places = Share(limits.under_way, "requests under way")
@@ -167,15 +167,18 @@ class Door:
         return Visit(space, self._places, self._bytes, lines)
 
     def push_lines(self, space: str) -> tuple[Line, ...]:
-        """Return where a push to ``space`` stands in line: behind those of its space."""
-        return (self._line_of(space, "pushes", self._patience),)
+        """Return where a push to ``space`` stands in line: behind those of its space that are worked on.
+
+        That is one, or several where pushes share a commit.
+        """
+        return (self._line_of(space, "pushes", self._patience, at_once=self._pushes),)
 
     def pull_lines(self, space: str) -> tuple[Line, ...]:
         """Return where a pull of ``space`` stands in line: behind those of its space.
 
         They have half of the threads, so that others find one. No more wait than there are places.
         """
-        return (self._line_of(space, "pulls", self._patience, self.limits.under_way, self._at_once),)
+        return (self._line_of(space, "pulls", self._patience, self.limits.under_way, self._pulls),)
 
     def survey_lines(self, space: str) -> tuple[Line, ...]:
         """Return where a survey of ``space`` stands in line: behind those of its space, then with all others.
@@ -220,9 +223,10 @@ class Visit:
         self.rights, self.is_known = rights, True
 
     def let_in(self) -> None:
-        """Give it a place; raises the 503 if there is none. From any thread."""
-        self._places.take(self.space, self.rights.holder, 1)
-        self._is_in = True
+        """Give it a place, if it has none; raises the 503 if there is none left. From any thread."""
+        if not self._is_in:
+            self._places.take(self.space, self.rights.holder, 1)
+            self._is_in = True
 
     def stand_in(self, lines: tuple[Line, ...]) -> None:
         """Let it stand in more lines, behind those in which it stands already."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import multiprocessing
 import os
@@ -24,6 +25,7 @@ from statesync.hub.access import tokens
 from statesync.hub.addresses import without_password
 from statesync.hub.db.opening import file_at, is_file, prepare
 from statesync.hub.errors import HubError
+from statesync.hub.http.crowd import BACKLOG, allow, tell_of_failures
 from statesync.hub.http.watch import WatchedConfig
 from statesync.hub.http.web import application
 from statesync.hub.hub import Hub
@@ -51,7 +53,7 @@ class Setup:
     limits: HubLimits = field(factory=HubLimits)
     objects: frozenset[str] | None = None
     issuer: Issuer | None = None
-    connections: int = 8
+    connections: int | None = None
     patience: float = 10.0
     retention: Retention = field(factory=Retention)
 
@@ -65,6 +67,7 @@ class Setup:
 
         @asynccontextmanager
         async def lifespan(_app: Starlette) -> AsyncGenerator[None]:
+            tell_of_failures(asyncio.get_running_loop())
             yield
             hub.close()
 
@@ -125,13 +128,15 @@ def serve(
     """Serve the hub in ``workers`` processes until SIGTERM or SIGINT.
 
     Requests that are under way are finished then, nothing new is taken, and it returns. With two workers and
-    more, SIGHUP replaces one after the other. An SQLite file that is not there is made. ``say`` is called
+    more, SIGHUP replaces one after the other. An SQLite file that is not there is made. The soft limit of
+    descriptors is raised where there are too few for the connections that ``limits`` allow. ``say`` is called
     with what is served, and where, once it is. Raises what ``Hub`` raises, and ``HubError`` if it cannot
     listen there, a certificate cannot be used, or a worker cannot start.
     """
     _check_certificate(address)
     with _listening(address) as listener:
         _make_ready(setup, say)
+        _make_room(setup.limits.sockets, say)
         if setup.limits.rate:
             setup = evolve(setup, limits=evolve(setup.limits, rate=setup.limits.rate / workers))
         config = WatchedConfig(
@@ -227,6 +232,16 @@ def _make_ready(setup: Setup, say: Callable[[str], object]) -> None:
         hub.close()
 
 
+def _make_room(connections: int, say: Callable[[str], object]) -> None:
+    """Let this process, and its workers, have all the connections that they are set up for."""
+    room = allow(connections)
+    if room < connections:
+        say(
+            f"a process takes {room} connections and not {connections}, for want of descriptors; "
+            f"for all of them, let it open {-(-connections * 4 // 3)} files (ulimit -n)"
+        )
+
+
 def _described(setup: Setup, hub: Hub) -> str:
     """Return who gets in."""
     if setup.without_tokens:
@@ -303,7 +318,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(1024)
+        listener.listen(BACKLOG)
     except OSError:
         listener.close()
         raise

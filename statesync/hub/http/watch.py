@@ -9,29 +9,47 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import uvicorn
 from attrs import define
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from statesync.hub.http.bodies import SHORT
+from statesync.hub.http.crowd import BACKLOG, Crowd, TurnedAway, room_for
 from statesync.hub.limits import HubLimits
 
 _LOOKS = 4
 """Looks at a connection in the shorter of its times."""
 
+_LINE = 32
+"""Bytes of a chunked body for each end of a line that is in it: chunks of 64 bytes are large enough."""
+_TINY = 2_000
+"""Ends of lines that a chunked body may have besides."""
+
+_PIECE = 1 << 12
+"""Bytes of what has very many lines that are read at once."""
+
 _NOTHING = object()
 
-_protocol: Callable[..., Any] = AutoHTTPProtocol
+# Under httptools, who asks again and again and reads nothing is read on, and not cut.
+_protocol: Callable[..., Any] = H11Protocol
 
 
 class WatchedConfig(uvicorn.Config):
     """uvicorn's configuration, with a hub's limits for its connections."""
 
     def __init__(self, app: Any, limits: HubLimits, **options: Any) -> None:
-        super().__init__(app, http=Watched, **options)
+        super().__init__(app, http=Watched, backlog=BACKLOG, **options)
         self.limits: HubLimits = limits
+        self.crowd: Crowd = Crowd(room_for(limits.sockets))
+
+
+@cache
+def _usual_crowd() -> Crowd:
+    """Return the crowd of a server that was started without a hub's limits."""
+    return Crowd(room_for(HubLimits().sockets))
 
 
 @define(eq=False)
@@ -58,6 +76,27 @@ class _Stretch:
         self._of = _NOTHING
 
 
+@define(eq=False)
+class _Chunks:
+    """Tells whether a body comes in chunks so small that reading them is the hub's work.
+
+    A chunk costs two ends of lines, and none is counted of a body that is not chunked.
+    """
+
+    _of: object = _NOTHING
+    _is_chunked: bool = False
+    _excess: int = 0
+
+    def are_tiny(self, cycle: Any, data: bytes) -> bool:
+        """Tell whether ``data``, which came for the request of ``cycle``, has too many ends of lines."""
+        if cycle is not self._of:
+            self._of, self._excess = cycle, 0
+            self._is_chunked = any(name == b"transfer-encoding" for name, _ in cycle.scope["headers"])
+        if self._is_chunked:
+            self._excess = max(0, self._excess + data.count(b"\r\n") - len(data) // _LINE)
+        return self._excess > _TINY
+
+
 class Watched(asyncio.Protocol):
     """One connection: uvicorn's protocol, and a look at how it goes on.
 
@@ -67,28 +106,48 @@ class Watched(asyncio.Protocol):
     def __init__(self, config: uvicorn.Config, **more: Any) -> None:
         limits = config.limits if isinstance(config, WatchedConfig) else HubLimits()
         self._inner = _protocol(config=config, **more)
+        self._connections: set[Any] = more["server_state"].connections
+        self._crowd = config.crowd if isinstance(config, WatchedConfig) else _usual_crowd()
+        self._is_turned_away = False
         self._coming = _Stretch(limits.head_seconds, limits.pace)
         self._going = _Stretch(limits.stall_seconds, limits.pace)
         self._most: int = limits.body + SHORT
         self._pause: float = min(limits.head_seconds, limits.stall_seconds) / _LOOKS
+        self._chunks = _Chunks()
         self._received = 0
         self._outside = 0
         self._stop: object | None = None
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to look."""
+    def connection_made(self, transport: Any) -> None:
+        """Begin to look; turn away who is one too many."""
         self._transport: Any = transport
         self._loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        if self._crowd.is_full(self._connections):
+            self._inner, self._is_turned_away = TurnedAway(self._connections, self._crowd.refusal()), True
+            if self._crowd.is_overrun(self._connections):
+                self._transport.abort()
         self._inner.connection_made(transport)
         self._look()
 
     def data_received(self, data: bytes) -> None:
-        """Count what comes; cut who sends more than a head, or the rest of a body, without a request."""
+        """Count what comes; cut who sends more than a head, or the rest of a body, without a request.
+
+        What has very many lines is read piece by piece, so that it is cut before it has cost much.
+        """
+        size = _PIECE if data.count(b"\r\n") > _TINY else len(data)
+        for start in range(0, len(data), size):
+            if not self._transport.is_closing():
+                self._take(data[start : start + size])
+
+    def _take(self, data: bytes) -> None:
         before = self._inner.cycle
         self._received += len(data)
         self._inner.data_received(data)
         cycle = self._inner.cycle
-        if cycle is not before or not (cycle is None or cycle.response_complete):
+        if cycle is not None and self._chunks.are_tiny(cycle, data):
+            self._transport.abort()
+        is_served = not (cycle is None or cycle.response_complete)
+        if cycle is not before or is_served or self._is_turned_away:
             self._outside = 0
             return
         self._outside += len(data)

@@ -21,13 +21,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from statesync.hub.access.rights import Right, Rights
 from statesync.hub.errors import Refused, outcome_unknown, refused
-from statesync.hub.http.answers import Answer
+from statesync.hub.http.answers import Answer, retry_headers
 from statesync.hub.http.bodies import SHORT, is_short, misframed, read_body
 from statesync.hub.http.compression import best_coding, pack, unpack
 from statesync.hub.http.openapi import document
 from statesync.hub.http.places import Door, Line, Visit
 from statesync.hub.hub import Hub
-from statesync.hub.requests import GROWS, LARGE
+from statesync.hub.requests import GROWS, LARGE, sender_of
 from statesync.hub.texts.quoting import shortened
 from statesync.wire import Refusal
 
@@ -35,6 +35,9 @@ _log = logging.getLogger(__name__)
 
 _READY_WITHIN = 3.0
 """Seconds that whoever asks for readiness waits for an answer."""
+
+_SMALL = 1 << 14
+"""Bytes of a pull that can be read without a thread."""
 
 _Answering = Callable[[str, bytes, Rights], bytes]
 _Work = Callable[[], bytes]
@@ -44,17 +47,20 @@ _Taking = Callable[[str, bytes, Rights], _Work]
 
 def application(hub: Hub) -> Starlette:
     """Return the ASGI application that serves ``hub``; it runs on asyncio."""
-    threads = anyio.CapacityLimiter(hub.connections)
-    door = Door(hub.limits, hub.patience, hub.connections)
-    verb = partial(_Verb, hub, door, threads, anyio.CapacityLimiter(1))
+    threads, together = anyio.CapacityLimiter(hub.connections), hub.database.together
+    door = Door(hub.limits, hub.patience, hub.connections, together)
+    # Pushes that share a commit wait for it in threads of their own: of two spaces and of those who read.
+    pushers = threads if together == 1 else anyio.CapacityLimiter(2 * together)
+    verb, reader = partial(_Verb, hub, door), anyio.CapacityLimiter(1)
+    push = verb(pushers, reader, Right.WRITE, "push", door.push_lines)
+    pull = verb(threads, reader, Right.READ, "pull", door.pull_lines)
+    survey = verb(threads, reader, Right.READ, "survey", door.survey_lines)
     open_routes = _OpenRoutes(hub)
     app = Starlette(
         routes=[
-            Route("/v1/spaces/{space}/push", verb(Right.WRITE, "push", door.push_lines), methods=["POST"]),
-            Route("/v1/spaces/{space}/pull", verb(Right.READ, "pull", door.pull_lines), methods=["POST"]),
-            Route(
-                "/v1/spaces/{space}/survey", verb(Right.READ, "survey", door.survey_lines), methods=["POST"]
-            ),
+            Route("/v1/spaces/{space}/push", push, methods=["POST"]),
+            Route("/v1/spaces/{space}/pull", pull, methods=["POST"]),
+            Route("/v1/spaces/{space}/survey", survey, methods=["POST"]),
             Route("/healthz", open_routes.health, methods=["GET"]),
             Route("/readyz", open_routes.ready, methods=["GET"]),
             Route("/openapi.json", open_routes.openapi, methods=["GET"]),
@@ -85,7 +91,7 @@ class _WellFramed:
 
 @frozen(eq=False)
 class _Verb:
-    """One of the three requests of devices. Slow work runs in threads, no more of them than connections.
+    """One of the three requests of devices. Slow work runs in threads.
 
     To read a large body is slow, too, and others wait for whoever computes: one at a time is read, by the one
     thread of ``reader``.
@@ -100,6 +106,8 @@ class _Verb:
     lines: Callable[[str], tuple[Line, ...]]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if b"%2f" in scope.get("raw_path", b"").lower():  # to a proxy it would be another route
+            raise HTTPException(404)
         request = Request(scope, receive)
         space = request.path_params["space"]
         with self.door.visit(space, self.lines(space)) as visit:
@@ -110,6 +118,11 @@ class _Verb:
         if not is_short(request):  # nobody without rights gets to send much
             await run_sync(self._introduce, request, visit, limiter=self.threads)
         body = await read_body(request, visit, self.door)
+        if visit.is_known:
+            await run_sync(self._look_again, request, visit, limiter=self.threads)
+        at_once = await self._at_once(request, body, visit)
+        if at_once is not None:
+            return at_once
         answer = await run_sync(self._work_or_wait, request, body, visit, limiter=self.threads)
         if isinstance(answer, bytes):
             await visit.wait_for_turn()
@@ -118,15 +131,33 @@ class _Verb:
         visit.end_turn()
         return answer
 
-    def _introduce(self, request: Request, visit: Visit) -> None:
+    def _introduce(self, request: Request, visit: Visit, client: str | None = None) -> None:
         if not visit.is_known:
-            visit.introduce(self.hub.admit(visit.space, _token(request), self.right))
+            visit.introduce(self.hub.admit(visit.space, _token(request), self.right, client))
+
+    def _look_again(self, request: Request, visit: Visit) -> None:
+        """Look at a token once more, for it may have ended while a long body came."""
+        visit.introduce(self.hub.admit_again(visit.space, _token(request), self.right))
+
+    async def _at_once(self, request: Request, body: bytes, visit: Visit) -> Response | None:
+        """Answer a small pull that finds nothing new, without a thread."""
+        is_small = len(body) <= _SMALL and "content-encoding" not in request.headers
+        if self.name != "pull" or visit.is_known or not is_small:
+            return None
+
+        def let_in(rights: Rights) -> None:
+            visit.introduce(rights)
+            visit.let_in()
+
+        page = await self.hub.pull_at_once(visit.space, body, _token(request), let_in)
+        return None if page is None else _packed(page, "", visit)
 
     def _work_or_wait(self, request: Request, body: bytes, visit: Visit) -> Response | bytes:
         """Answer the request; return its unpacked body if its turn has yet to come."""
-        self._introduce(request, visit)
-        visit.let_in()
         coding = request.headers.get("content-encoding", "").strip().lower()
+        is_seen = self.right is Right.READ and not coding and len(body) <= SHORT
+        self._introduce(request, visit, sender_of(body) if is_seen else None)
+        visit.let_in()
         plain = unpack(body, coding, self.hub.limits)
         _hold(plain, visit)
         if len(plain) > LARGE:
@@ -217,9 +248,7 @@ def _json(body: bytes, status: int = 200, headers: dict[str, str] | None = None)
 
 
 def _refusal(error: Refused, headers: dict[str, str] | None = None) -> Response:
-    headers = dict(headers or {})
-    if error.retry_after is not None:
-        headers["Retry-After"] = f"{error.retry_after:g}"
+    headers = {**(headers or {}), **retry_headers(error)}
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return _json(msgspec.json.encode(Refusal(error.problem)), error.status, headers)

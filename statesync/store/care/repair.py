@@ -129,8 +129,7 @@ def _mend(connection: sqlite3.Connection, objects: Objects, complaint: Complaint
             cursors.distrust(connection, about)
             reread(connection, about, MISSED_DELETES)
         case Repair.CLOSE:
-            audit.close(connection, complaint.about)
-            _release_stray(connection)
+            audit.close(connection, complaint.about)  # what it held up is found by the next round
 
 
 def _retrack(connection: sqlite3.Connection, objects: Objects) -> None:
@@ -143,10 +142,6 @@ def _retrack(connection: sqlite3.Connection, objects: Objects) -> None:
 
 def _refold(connection: sqlite3.Connection, objects: Objects) -> None:
     fold(connection, objects)
-    _release_stray(connection)
+    soundness.release_stray(connection, batches.awaited(connection))
     for tracked in objects.values():
         soundness.mend_contradictions(connection, tracked)
-
-
-def _release_stray(connection: sqlite3.Connection) -> None:
-    soundness.release_stray(connection, batches.awaited(connection))

@@ -20,7 +20,7 @@ from statesync.store.schema import migrating
 from statesync.store.schema.statements import has_table
 from statesync.store.tracking import registry, triggers
 from statesync.store.tracking.objects import Objects
-from statesync.store.upload.doubts import let_go, resolve_doubts
+from statesync.store.upload.doubts import let_go
 
 
 def settle(connection: sqlite3.Connection, losses: Losses, opened: Objects) -> None:
@@ -100,8 +100,6 @@ def _settle_spaces(connection: sqlite3.Connection, losses: Losses, objects: Obje
         for name in objects.keys() - owners.keys():
             cursors.move_to_space(connection, name, known[0], MISSED_DELETES)
     if losses.of(spaces.TABLE):
-        for space in set(owners.values()) - set(known):
-            resolve_doubts(connection, space)
         lost = {n: objects[n] for n, space in owners.items() if space not in known and n in objects}
         reread(connection, lost, MISSED_DELETES)
 

@@ -25,6 +25,7 @@ from peewee import SqliteDatabase
 from statesync.sqlite import forks
 from statesync.sqlite.wal import write_back
 from statesync.store.file.aside import Aside, roll_back_what_is_open
+from statesync.store.file.held import HeldFiles
 from statesync.store.file.tenure import Tenure
 from statesync.threads import Task, threads
 
@@ -96,6 +97,7 @@ class DeviceDatabase(SqliteDatabase):
         self._spare: sqlite3.Connection | None = None
         self._open: WeakValueDictionary[int, sqlite3.Connection] = WeakValueDictionary()
         self._tenures: dict[sqlite3.Connection, Tenure] = {}
+        self._files = HeldFiles()
         self._aside = Aside(self)
         self._swapping = threading.Lock()
         self._opened_with: tuple[object, ...] = ()
@@ -173,6 +175,10 @@ class DeviceDatabase(SqliteDatabase):
         with tenure.held():
             super().commit()
 
+    def check_in_place(self) -> None:
+        """Raise ``StoreError`` if the path does not lead to the file that the thread's connection is of."""
+        self._files.check(self.database, (self._state.conn,))
+
     def distrust(self) -> None:
         """Close the connection of the session that runs now when it ends: SQLite has raised an error."""
         self._is_sound = False
@@ -193,8 +199,12 @@ class DeviceDatabase(SqliteDatabase):
             writing.wait()
         spare = self._swap_spare(None)
         if spare is not None:
-            self._open.pop(id(spare), None)
-            spare.close()
+            self._shut(spare)
+
+    def _shut(self, connection: sqlite3.Connection) -> None:
+        self._open.pop(id(connection), None)
+        super()._close(connection)  # type: ignore[misc]
+        self._files.let_go(self.held_file(), connection, is_last=not self._open)
 
     def _swap_spare(self, new: sqlite3.Connection | None) -> sqlite3.Connection | None:
         with self._swapping:
@@ -253,8 +263,10 @@ class DeviceDatabase(SqliteDatabase):
         return connection
 
     def _connect_anew(self) -> sqlite3.Connection:
+        self._files.check(self.database, self.held_connections())
         connection: sqlite3.Connection = super()._connect()  # type: ignore[misc]
         self._open[id(connection)] = connection
+        self._files.hold(self.held_file(), connection)
         return connection
 
     def _close(self, connection: sqlite3.Connection) -> None:
@@ -270,13 +282,12 @@ class DeviceDatabase(SqliteDatabase):
             self._others -= 1
             if not self._others:
                 self.drop_spare()
-        self._open.pop(id(connection), None)
-        super()._close(connection)  # type: ignore[misc]
+        self._shut(connection)
 
     def _write_back(self, connection: sqlite3.Connection) -> None:
         """Begin what was put off. Without another connection, closing this one does it."""
         pages, self._put_off = self._put_off, None
-        if pages is None or not self._others:
+        if pages is None or not self._others or not self._files.is_in_place(self.held_file(), connection):
             return
         _limit_log(connection, pages)
         if self._writing_back is None or self._writing_back.wait(0):

@@ -78,13 +78,17 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Run the block as one write transaction; an error rolls it back. Nested, it joins the outer one."""
+        """Run the block as one write transaction; an error rolls it back. Nested, it joins the outer one.
+
+        It is not committed to a file that is no longer where it was opened: ``StoreError``.
+        """
         with self.errors_mapped():
             if self.peewee.in_transaction():
                 yield self.raw()
             else:
                 with self.peewee.atomic():
                     yield self.raw()
+                    self.peewee.check_in_place()
 
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
@@ -162,6 +166,10 @@ class Database:
         self.peewee.leave_aside()
         if not self.peewee.is_closed():
             self.peewee.close()
+
+    def clear_up(self) -> None:
+        """Close the connection of the calling thread, if it has one; what is open on it is rolled back."""
+        self.peewee.close_session()
 
     def meaning(self, error: Exception) -> StoreError:
         """Return what an error of SQLite's or Peewee's means; its connection is not used again."""

@@ -151,6 +151,21 @@ def spared_columns(connection: sqlite3.Connection, name: str) -> dict[str, froze
     return {key: frozenset(json.loads(text)) for key, text in rows}
 
 
+def shown_of_batch(
+    connection: sqlite3.Connection, wire_id: str
+) -> list[tuple[str, str, frozenset[str], Record]]:
+    """Return (object, key, spared columns, the hub's record) of the batch's changes that have both."""
+    rows = connection.execute(
+        "SELECT object, key, spared, theirs FROM statesync_change "
+        "WHERE batch = ? AND spared IS NOT NULL AND theirs IS NOT NULL AND theirs <> ?",
+        (wire_id, NO_RECORD),
+    )
+    return [
+        (name, key, frozenset(json.loads(spared)), record_of_image(theirs) or {})
+        for name, key, spared, theirs in rows
+    ]
+
+
 def edited_keys(connection: sqlite3.Connection, wire_id: str, name: str) -> set[str]:
     """Return the keys of an object's changes that were edited since they went up with the batch."""
     rows = connection.execute(

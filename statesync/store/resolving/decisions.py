@@ -74,11 +74,23 @@ def decide(connection: sqlite3.Connection, form: RowForm, entry: ConflictEntry, 
     if change is None or change.contested is None:
         raise UsageError(f"the change of {entry.object} {entry.key} does not wait any more")
     local = record_here(connection, form.tracked, entry.key)
+    if choice == LOCAL and local is None:
+        _refuse_lost(connection, entry)
     kept = _chosen(connection, form, entry.key, choice, local, change.remote)
     try:
         settle(connection, form.tracked, change, change.contested, kept)
     except sqlite3.IntegrityError as error:
         _refuse_unfit(entry, error)
+
+
+def _refuse_lost(connection: sqlite3.Connection, entry: ConflictEntry) -> None:
+    """Refuse to keep what is not here, unless it was deleted: what is lost must not go up as a delete."""
+    change = lookup.version_of(connection, entry.object, entry.key)
+    if change is None or change.operation != "delete":
+        raise UsageError(
+            f"{entry.object} {entry.key} is not here any more, and nobody has deleted it: so nothing is "
+            "local that could be kept; resolve the conflict by 'remote' or by values"
+        )
 
 
 def take_back(connection: sqlite3.Connection, tracked: TrackedObject, change: Change) -> None:

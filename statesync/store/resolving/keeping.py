@@ -22,7 +22,7 @@ from statesync.store.resolving.asking import Resolution
 from statesync.store.resolving.rows import record_here
 from statesync.store.tracking import records
 from statesync.store.tracking.images import image_of, record_of_image
-from statesync.store.tracking.objects import TrackedObject
+from statesync.store.tracking.objects import Objects, TrackedObject
 
 Deadly = Mapping[str, Mapping[str, Reason]]
 """The records, by their objects, that may not be written (``SessionContext.deadly``)."""
@@ -126,6 +126,22 @@ def write(connection: sqlite3.Connection, tracked: TrackedObject, key: str, kept
         records.write(connection, tracked, key, kept)
     elif not local_only.among(connection, tracked.name, [key]):
         records.delete(connection, tracked, key)
+
+
+def take_spared(connection: sqlite3.Connection, wire_id: str, objects: Objects, deadly: Deadly) -> None:
+    """Let accepted records have what the hub has in the columns that their changes have spared.
+
+    Where the hub showed a record while its change waited, nothing of it was stored, nor is it shown again.
+    What the table refuses stays as it is.
+    """
+    for name, key, spared, theirs in lookup.shown_of_batch(connection, wire_id):
+        if name not in objects or key in deadly.get(name, {}):
+            continue
+        tracked = objects[name]
+        here = record_here(connection, tracked, key)
+        if here is not None and not local_only.among(connection, name, [key]):
+            shown = {column: theirs[column] for column in spared & theirs.keys() & here.keys()}
+            attempt(connection, name, key, partial(write, connection, tracked, key, {**here, **shown}))
 
 
 def _operation(kept: Record | None, remote: Record | None) -> str:

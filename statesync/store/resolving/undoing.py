@@ -6,9 +6,10 @@ import sqlite3
 from functools import partial
 
 from statesync.conflicts import Record
-from statesync.errors import StoreError
+from statesync.errors import StoreError, UsageError
 from statesync.store import bases, cursors, local_only, quarantine
 from statesync.store.download.fitting import TransactionLost, attempt
+from statesync.store.file.reading import key_for_people
 from statesync.store.outbox import changes
 from statesync.store.outbox.lookup import Change
 from statesync.store.quarantine import Misfit, Reason
@@ -36,9 +37,19 @@ def undo(connection: sqlite3.Connection, tracked: TrackedObject, change: Change)
     except TransactionLost as lost:
         raise StoreError(str(lost)) from lost
     if reason is not None:
-        _write(connection, tracked, change, record_of_image(change.image))
+        _write_as_before(connection, tracked, change)
         _let_wait(connection, tracked, change, reason)
     changes.forget(connection, change.position)
+
+
+def _write_as_before(connection: sqlite3.Connection, tracked: TrackedObject, change: Change) -> None:
+    try:
+        _write(connection, tracked, change, record_of_image(change.image))
+    except sqlite3.IntegrityError as error:
+        raise UsageError(
+            f"the change of {tracked.name} {key_for_people(change.key)} cannot be taken back: what it "
+            f"was before does not fit its table any more ({error}); sync, or change what is in the way"
+        ) from error
 
 
 def _write(

@@ -182,7 +182,9 @@ def _offer(change: Waiting, texts: Texts) -> Change | Unsendable:
         message = f"its key has {len(key)} characters, 1 to {MAX_KEY_LENGTH} can be synced"
         return Unsendable(change, "key_too_long", message)
     if change.operation == "delete":
-        return Change(change.object, key, "delete", change.base, since=change.since)
+        # What certainly never left the device waits for no upload: so others may have the record.
+        since = change.since if change.base else max(change.since, 1)
+        return Change(change.object, key, "delete", change.base, since=since)
     text = texts.get((change.object, key), _MISSING)
     if text is _MISSING or text is _NUMBER_KEY:
         return Unsendable(change, "record_missing", text)

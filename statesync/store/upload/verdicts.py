@@ -19,7 +19,7 @@ from statesync.store.outbox.changes import Rebase
 from statesync.store.outbox.fold import fold
 from statesync.store.outbox.parking import park
 from statesync.store.resolving.asking import Resolution, sent_record
-from statesync.store.resolving.keeping import Deadly, compare_local, store_resolution
+from statesync.store.resolving.keeping import Deadly, compare_local, store_resolution, take_spared
 from statesync.store.tracking.images import image_of
 from statesync.store.tracking.objects import Objects, TrackedObject
 from statesync.wire import Accepted, Change, Conflicted, Rejected, Verdict
@@ -76,6 +76,7 @@ def store(
     unread = _records(pair for pair in conflicts if is_unread(pair[1]))
     outbox.release(connection, _records(conflicts))
     outbox.free_errors(connection, unread)
+    take_spared(connection, wire_id, objects, deadly)
     _store_accepted(connection, wire_id, changes, verdicts, objects, remove_accepted=remove_accepted)
     if waiting:
         _end_quarantine(connection, changes, verdicts)

@@ -154,6 +154,9 @@ class Decisions(SyncWorld):
         return self._values(known) if choice == "values" else choice
 
     def _settle(self, device: WorldDevice, entry: ConflictEntry, choice: str) -> None:
+        if choice == "local" and entry.local is None and _is_lost(device, entry):
+            assert _is_refused(device, entry, choice), f"{device.name} takes a lost {entry} for deleted"
+            choice = "remote"
         chosen = self._choice(device, entry, choice)
         is_local = (entry.object, entry.key) in device.local_keys()
         device.store.resolve(entry, chosen)
@@ -178,12 +181,12 @@ class Decisions(SyncWorld):
         for entry in device.store.conflicts():
             assert not _was_known(entry), f"{device.name} has made a conflict of nothing: {entry}"
 
-    def teardown(self) -> None:
-        """Decide all that waits before the end, one way and the other."""
+    def before_the_end(self) -> None:
+        """Decide all that waits, one way and the other."""
         for device in self.devices:
             for number, entry in enumerate(device.store.conflicts(waiting=True)):
                 self._settle(device, entry, ("local", "remote", "values")[number % 3])
-        super().teardown()
+        super().before_the_end()
 
 
 def _contested(device: WorldDevice) -> set[_Place]:
@@ -196,6 +199,11 @@ def _resolve(device: WorldDevice, entry: ConflictEntry, choice: Any) -> None:
         device.store.resolve(entry, choice)
     except UsageError:
         assert not entry.waiting
+
+
+def _is_lost(device: WorldDevice, entry: ConflictEntry) -> bool:
+    """Tell whether a record is not there that nobody has deleted."""
+    return device.waiting()[entry.object, entry.key].operation != "delete"
 
 
 def _is_refused(device: WorldDevice, entry: ConflictEntry, choice: Any) -> bool:

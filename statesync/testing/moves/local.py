@@ -1,8 +1,8 @@
 """Local writes in a ``SyncWorld``: what programs write in ``untracked()`` must stay on its device, and stay.
 
-Each local write leaves a mark, a text that nobody else writes. No mark may ever reach the hub, and what was
-written stays as it is until there is news: a tracked write on the device, a newer version at the hub, or a
-program that starts over.
+Each local write leaves a mark in each record that it writes: a text that no other record gets, and that is no
+part of another mark. No mark may ever reach the hub, and what was written stays as it is until there is news:
+a tracked write on the device, a newer version at the hub, or a program that starts over.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from hypothesis.stateful import rule
 
 from statesync.conflicts import Record
 from statesync.store.cursors import EPOCH, MISSED_DELETES
+from statesync.testing.moves.rules import text_of
 from statesync.testing.rest import is_as
 from statesync.testing.rows import Row
 from statesync.testing.sites import Known, WorldDevice, key_of, read_again
@@ -59,10 +60,18 @@ class LocalWrites(SyncWorld):
         device, model = self._device(site), self._model(data)
         if synced:
             self.let_sync(device, [], None)
-        keys, row = self.keys(model, device), self._mark(model)
+        keys = self.keys(model, device)
         key = data.draw(st.none() | st.sampled_from(keys)) if keys else None
-        which = True if key is None else key_of(model) == key
-        self._write_locally(device, lambda: model.update(row).where(which).execute())
+        if key is None:
+            self.edit_all_locally(device, model)
+        else:
+            self._write_locally(device, update(model, key, self._mark(model)))
+
+    def edit_all_locally(self, device: WorldDevice, model: type[peewee.Model]) -> None:
+        """Let a program change all of a kind by one statement; each record gets a mark of its own."""
+        self._marks += 1
+        mark = peewee.SQL(f"'local only, number {self._marks} of row ' || rowid || '.'")
+        self._write_locally(device, lambda: model.update({text_of(model): mark}).execute())
 
     @rule(site=_sites, synced=st.booleans(), data=st.data())
     def delete_locally(self, site: int, synced: bool, data: st.DataObject) -> None:
@@ -87,8 +96,7 @@ class LocalWrites(SyncWorld):
     def _mark(self, model: type[peewee.Model]) -> Row:
         """Return a text that nobody has written, for the model's first field that takes one."""
         self._marks += 1
-        text = next(one for one in model._meta.sorted_fields if isinstance(one, peewee.TextField))
-        return {text.name: f"local only, number {self._marks}"}
+        return {text_of(model).name: f"local only, number {self._marks}."}
 
     def _write_locally(self, device: WorldDevice, write: Write) -> None:
         waiting = {(change.object, change.key): change.operation for change in device.store.pending()}
@@ -130,12 +138,10 @@ class LocalWrites(SyncWorld):
 
     # -- what must hold ------------------------------------------------------------------------------
 
-    def teardown(self) -> None:
-        """Hold the world to what is local only before everybody syncs, and after."""
-        try:
-            self.check_local()
-        finally:
-            super().teardown()
+    def before_the_end(self) -> None:
+        """Hold the world to what is local only, before everybody syncs."""
+        self.check_local()
+        super().before_the_end()
 
     def at_the_end(self) -> None:
         """Hold the world to what is local only once all have synced, and once more after a whole read."""

@@ -274,23 +274,18 @@ class Misfits(SyncWorld):
         super().check_at_rest(device)
         check_held(device, self.hub)
 
-    def teardown(self) -> None:
-        """Let everybody sync with the rules as they are, and then without them."""
-        try:
-            for device in self.devices:
-                device.remote.calm()
-            for _ in range(2):
-                self.sync_everybody()
-            for device in self.devices:
-                self.check_at_rest(device)
-                check_placed(device, self.hub)
-            for device in self.devices:
-                self._ruled(device).end_rules(list(self._ruled(device).rules))
-        except BaseException:
-            self._close_all()
-            self._stack.close()
-            raise
-        super().teardown()
+    def before_the_end(self) -> None:
+        """Let everybody sync with the rules as they are, and then take them away."""
+        for device in self.devices:
+            device.remote.calm()
+        for _ in range(2):
+            self.sync_everybody()
+        for device in self.devices:
+            self.check_at_rest(device)
+            check_placed(device, self.hub)
+        for device in self.devices:
+            self._ruled(device).end_rules(list(self._ruled(device).rules))
+        super().before_the_end()
 
     def at_the_end(self) -> None:
         """Hold the world, in which no table has a rule any more, to its promises: nothing waits."""

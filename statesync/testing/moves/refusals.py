@@ -68,12 +68,12 @@ class Refusals(SyncWorld):
         super().crash(site, at, faults)
         _check_kept(device, before)
 
-    def teardown(self) -> None:
+    def before_the_end(self) -> None:
         """Take away the cause of all refusals, and ask for what was refused."""
         self.take_all_records()
         for device in self.devices:
             device.store.retry()
-        super().teardown()
+        super().before_the_end()
 
     # -- what must hold ------------------------------------------------------------------------------
 

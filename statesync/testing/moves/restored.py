@@ -163,11 +163,11 @@ class RestoredHub(SyncWorld):
         if device.epoch() == self.hub.epoch():
             check_feed(device, self.hub)
 
-    def teardown(self) -> None:
-        """Let everybody read what a restored hub has, and offer what it has lost, before the end."""
+    def before_the_end(self) -> None:
+        """Let everybody read what a restored hub has, and offer what it has lost."""
         for device in self.devices * 2:
             self.let_sync(device, [], None)
-        super().teardown()
+        super().before_the_end()
 
     def at_the_end(self) -> None:
         """Hold the world to its deletes: what was forgotten is gone, or its return is in a conflict log."""

@@ -151,7 +151,7 @@ class RawSql(SyncWorld):
         self._stock(device, model, data)
         if data.draw(st.booleans()):
             self._write_by_sql(device, [self._updating(model, self.keys(model, device), "", "c", data)], data)
-        waiting = sorted((c.object, c.key) for c in device.store.pending() if c.operation != "delete")
+        waiting = sorted(place for place, change in device.pending().items() if change.operation != "delete")
         if waiting:
             for name, key in data.draw(st.lists(st.sampled_from(waiting), min_size=1, unique=True)):
                 self._lose(device, name, key)
@@ -186,7 +186,7 @@ class RawSql(SyncWorld):
         device.disturbed.add((name, key))
         self.ledger.let_go(device, name, key)
 
-    def teardown(self) -> None:
+    def before_the_end(self) -> None:
         """Set right what was lost, as a person would who is told that records are missing."""
         for device in self.devices:
             self.make_way(device)
@@ -194,7 +194,7 @@ class RawSql(SyncWorld):
             self._take_back_lost(device)
             if device.disturbed:
                 read_again(device, MISSED_DELETES)
-        super().teardown()
+        super().before_the_end()
 
     def make_way(self, device: WorldDevice) -> None:
         """Drop the program's triggers: SQLite makes no table anew that one of them names."""
@@ -208,8 +208,7 @@ class RawSql(SyncWorld):
         here = device.records()
         with suppress(UsageError, AllRejected):  # some may have reached the hub: they are settled first
             device.scope.sync(self.options)
-        for change in device.store.pending():
-            place = (change.object, change.key)
+        for place, change in device.pending().items():
             if change.operation != "delete" and place not in here:
                 device.store.rollback(device.record(*place))
 

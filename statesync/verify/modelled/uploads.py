@@ -97,10 +97,18 @@ def prepare(device: Device, wanted: Prepare, size: int) -> tuple[Device, Batch |
     some = some[: size if wanted.at_most is None else min(size, wanted.at_most)]
     if not some:
         return device, None
-    changes = tuple(Change(OBJECT, each.key, each.base, device.row(each.key), each.since) for each in some)
+    changes = tuple(_offer(device, each) for each in some)
     payload = Payload(f"{device.name}{device.batches + 1}", device.number + 1, changes)
     revisions = tuple((each.position, each.revision) for each in some)
     return device, Batch(payload, some[-1].position, revisions, is_replay=False)
+
+
+def _offer(device: Device, change: Pending) -> Change:
+    """Return what goes up of a change; a delete that goes up at all says that others may have the record."""
+    data = device.row(change.key)
+    is_unknown = data is None and not change.base
+    since = max(change.since, 1) if is_unknown else change.since
+    return Change(OBJECT, change.key, change.base, data, since)
 
 
 def waits(device: Device, wanted: Prepare) -> bool:

@@ -19,8 +19,9 @@ import msgspec
 import peewee
 import zstandard
 from attrs import define, evolve, field, frozen
+from rig.postgres import make_ready
 
-from statesync.hub import Hub, HubLimits, Refused, Right, create_token, prepare, revoke_token, serving
+from statesync.hub import Hub, HubLimits, Refused, Right, create_token, revoke_token, serving
 from statesync.hub.access.rights import Rights
 from statesync.hub.http.openapi import document
 from statesync.wire import Refusal
@@ -258,7 +259,7 @@ def opened(urls: dict[str, str]) -> Iterator[Pair]:
     with ExitStack() as stack:
         sides = []
         for name, url in urls.items():
-            prepare(url)
+            make_ready(url)
             hub = Hub(url, limits=LIMITS, objects=[*OBJECTS, "D"])
             stack.callback(hub.close)
             sides.append(Side(name, hub, stack.enter_context(serving(hub))))

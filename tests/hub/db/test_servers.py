@@ -329,6 +329,17 @@ def test_a_database_that_is_away_is_warned_of_once_a_second(caplog: pytest.LogCa
     assert "failures before this one" in caplog.records[-1].getMessage()
 
 
+def test_commits_that_fail_one_after_the_other_are_warned_of_once_a_second(
+    postgres_hub: Hub, caplog: pytest.LogCaptureFixture
+) -> None:
+    with failing(postgres_hub, "23505", _AT_COMMIT), caplog.at_level(logging.WARNING):
+        began = time.monotonic()
+        for _ in range(30):
+            assert refusal(lambda: push(postgres_hub))[:2] == (503, "outcome_unknown")
+        took = time.monotonic() - began
+    assert 1 <= len(caplog.records) <= 1 + took / failures.PAUSE
+
+
 def test_a_commit_cannot_wait_longer_for_a_space_than_the_hub_is_patient(postgres_hub: Hub) -> None:
     hurried = Hub(postgres_hub.url, without_tokens=True, patience=0.2)
     push(hurried)

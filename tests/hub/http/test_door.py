@@ -8,16 +8,28 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, closing, contextmanager, suppress
 from itertools import islice
+from threading import Event
 from typing import Any
 
 import pytest
 
-from statesync.hub import Hub, HubLimits, Right, create_token, prepare, serving, spaces
+from statesync.hub import (
+    Hub,
+    HubLimits,
+    Right,
+    Rights,
+    create_token,
+    list_tokens,
+    prepare,
+    revoke_token,
+    serving,
+    spaces,
+)
 from statesync.hub.http.bodies import misframed
 
 from ..devices import Device, Service, upsert
 from ..served import wait_for
-from .wires import PATIENCE, wires
+from .wires import PATIENCE, Wire, wires
 
 LARGE = f"Content-Length: {1 << 20}"
 NONSENSE = "Authorization: Bearer acme~AAAAAAAAAAAA~" + "A" * 43
@@ -78,6 +90,18 @@ def reading(service: Service, space: str) -> Device:
 
 def chunk(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+def is_cut_at_once(wire: Wire, data: bytes) -> bool:
+    """Send ``data``, which the hub need not read to its end; tell whether it hangs up without waiting."""
+    wire.link.settimeout(PATIENCE / 4)
+    try:
+        with suppress(ConnectionError):
+            wire.send(data)
+        wire.rest()
+    except TimeoutError:
+        return False
+    return True
 
 
 # -- a head that two servers read in two ways --------------------------------------------------------------
@@ -153,6 +177,59 @@ def test_what_a_stranger_sends_after_his_refusal_ends_at_the_limit_of_a_body(gua
         assert wire.is_closed_under(chunk(b" " * (1 << 18)), times=100)
 
 
+@pytest.mark.parametrize("headers", [(), (NONSENSE,)])
+@pytest.mark.parametrize("path", ["/v1/spaces/acme/push", "/elsewhere"])
+def test_who_sends_a_body_in_tiny_chunks_is_cut(
+    guarded: Service, headers: tuple[str, ...], path: str
+) -> None:
+    with wires(guarded.address) as [wire]:
+        wire.ask(path, "Transfer-Encoding: chunked", *headers)
+        assert is_cut_at_once(wire, chunk(b" ") * 100_000)
+
+
+def test_a_body_in_tiny_chunks_is_cut_while_it_is_taken_and_one_in_small_ones_is_read(plain: Service) -> None:
+    document = json.dumps(plain.device("tiny").push_document(upsert("a", {"n": "x" * 200_000}))).encode()
+    with wires(plain.address, 2) as [tiny, small]:
+        tiny.ask("/v1/spaces/tiny/push", "Transfer-Encoding: chunked")
+        assert is_cut_at_once(tiny, chunk(b" ") * 100_000)
+        small.ask("/v1/spaces/tiny/push", "Transfer-Encoding: chunked")
+        for start in range(0, len(document), 64):
+            small.send(chunk(document[start : start + 64]))
+        small.send(chunk(b""))
+        assert small.outcome() == (200, "")
+
+
+def test_a_token_that_has_ended_while_a_long_body_came_writes_nothing(
+    new_database: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admitted, admit = Event(), Hub.admit
+
+    def admit_and_tell(hub: Hub, *about: Any) -> Rights:
+        rights = admit(hub, *about)
+        admitted.set()
+        return rights
+
+    monkeypatch.setattr(Hub, "admit", admit_and_tell)
+    with served(new_database(), is_open=False) as service:
+        device, database = known(service, "acme"), service.hub.database
+        body = json.dumps(device.push_document(upsert("a", {"n": "x" * 200_000}))).encode()
+        with wires(service.address) as [wire]:
+            head = (f"Content-Length: {len(body)}", f"Authorization: Bearer {device.token}")
+            wire.ask("/v1/spaces/acme/push", *head, body=body[:-1])
+            assert admitted.wait(PATIENCE)
+            assert revoke_token(database, "acme", list_tokens(database, "acme")[0].id)
+            wire.send(body[-1:])
+            assert wire.outcome() == (401, "unauthorized")
+        device.token = create_token(database, "acme", {"*": frozenset(Right)})
+        assert device.read_all("Airport", own=True)[0] == {}
+
+
+def test_a_space_whose_name_has_an_escaped_slash_is_no_route(plain: Service) -> None:
+    """To a proxy whose rules go by the path it would be another one."""
+    for path in ("/v1/spaces/acme%2Fpull", "/v1/spaces/a%2fb/pull", "/v1/spaces/acme/push%2F"):
+        assert plain.ask("POST", path, b"{}").status == 404
+
+
 def test_requests_with_a_nonsense_token_keep_nobody_out_and_do_not_wait_for_a_space(
     new_database: Callable[[], str],
 ) -> None:
@@ -185,11 +262,14 @@ def pushers(service: Service, space: str, count: int) -> Iterator[list[Future[tu
         yield [background.submit(wire.outcome) for wire in some]
 
 
-@pytest.mark.parametrize(("under_way", "line", "let_in"), [(256, 2, 3), (8, 30, 4)])
+@pytest.mark.parametrize(("under_way", "line", "let_in", "sharing"), [(256, 2, 3, 5), (8, 30, 4, 4)])
 def test_a_space_whose_pushes_wait_leaves_room_for_the_others(
-    new_database: Callable[[], str], under_way: int, line: int, let_in: int
+    new_database: Callable[[], str], under_way: int, line: int, let_in: int, sharing: int
 ) -> None:
-    with served(new_database(), under_way=under_way, line=line) as service, ExitStack() as stack:
+    """One is worked on while others wait in line; on SQLite three, for a commit that they share."""
+    url = new_database()
+    let_in = sharing if url.startswith("sqlite") else let_in
+    with served(url, under_way=under_way, line=line) as service, ExitStack() as stack:
         other, device = service.device("other"), service.device("acme")
         for one in (other, device):
             one.push(upsert("a", {}))

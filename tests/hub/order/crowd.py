@@ -25,8 +25,8 @@ class Dawdling(Database):
     """A database whose writing transactions are held open, now and then, before they are committed."""
 
     @contextmanager
-    def writing(self) -> Generator[None]:
-        with super().writing():
+    def writing(self, *, together: bool = False) -> Generator[None]:
+        with super().writing(together=together):
             yield
             if random.random() < 0.3:
                 time.sleep(random.uniform(0, LONGEST_HOLD))

@@ -73,6 +73,30 @@ print([one.name for one in Airport.select()], store.database.connection() is min
     assert run(HEAD + program, tmp_path / "device.db") == "False\n['first', 'second'] True\n"
 
 
+def test_a_writing_back_that_has_failed_keeps_no_file_from_a_child_though_its_record_is_kept(
+    tmp_path: Path,
+) -> None:
+    program = """
+import logging
+from pathlib import Path
+from statesync.sqlite.wal import write_back
+records = []
+keeping = logging.Handler()
+keeping.emit = records.append
+logging.getLogger("statesync").addHandler(keeping)
+thread = threading.Thread(target=write_back, args=[Path(sys.argv[1] + ".gone")])
+thread.start()
+thread.join()
+child = os.fork()
+if child == 0:
+    Airport.create(name="second")
+    os._exit(0)
+os.waitpid(child, 0)
+print(len(records), [one.name for one in Airport.select()])
+"""
+    assert run(HEAD + program, tmp_path / "device.db") == "1 ['first', 'second']\n"
+
+
 def test_a_file_that_another_thread_was_using_is_not_opened_in_the_child(tmp_path: Path) -> None:
     program = """
 begun, done = threading.Event(), threading.Event()

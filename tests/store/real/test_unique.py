@@ -15,7 +15,7 @@ from peewee import SQL, IntegerField, TextField
 from rig.device import as_downloaded, quick_store
 from rig.search import examples
 
-from statesync import Store
+from statesync import Store, UsageError
 
 from .sites import Site
 
@@ -147,3 +147,23 @@ def test_an_index_that_is_made_later_is_known_to_the_next_session(new_site: Any)
     a.sync()
     b.sync()
     assert b.rows() == {"k2": ("A", None)}
+
+
+def test_a_rollback_that_would_need_the_value_of_another_record_is_refused_and_changes_nothing(
+    new_site: Any,
+) -> None:
+    """The two have changed names, and one of them has gone up since."""
+    a = new_site("a", thing)
+    a.execute("CREATE UNIQUE INDEX one ON thing (name)")
+    for key, name in (("k1", "a"), ("k2", "b")):
+        a.model.create(id=key, name=name)
+    a.sync()
+    for key, name in (("k1", "on the way"), ("k2", "a"), ("k1", "b")):
+        a.execute("UPDATE thing SET name = ? WHERE id = ?", name, key)
+    a.store.defer(a.model.get_by_id("k1"))
+    a.sync()
+    before = a.rows(), a.store.pending()
+    assert a.operations() == {"k1": "update"}
+    with pytest.raises(UsageError, match="Thing k1 cannot be taken back"):
+        a.store.rollback()
+    assert (a.rows(), a.store.pending()) == before

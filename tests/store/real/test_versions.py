@@ -375,6 +375,30 @@ def test_the_fleets_values_of_a_new_column_win_over_those_that_a_device_filled_i
 
 
 @pytest.mark.parametrize("upgrade", WAYS)
+def test_the_fleets_values_also_come_to_records_whose_changes_waited_when_they_were_read(
+    pair: tuple[Site, Site], upgrade: Callable[[Site], Site]
+) -> None:
+    a, b = pair
+    b = by_setup(b)
+    b.sync()
+    b.model.update(kind="y").execute()
+    b.sync()
+    a.sync()
+    a = upgrade(a)
+    a.model.update(title="mine").where(a.model.id == "l").execute()
+    a.sync(sync_type="download_only")
+    assert a.operations() == {"l": "update"}
+    a.sync()
+    b.sync()
+    expected = {"k": ("title k", "7", "y"), "l": ("mine", "7", "y"), "m": ("title m", "7", "y")}
+    assert a.rows() == b.rows() == expected
+    assert a.operations() == {}
+    for site in (a, b):
+        assert site.store.scope(site.remote).diagnose().differences == ()
+        site.store.close()
+
+
+@pytest.mark.parametrize("upgrade", WAYS)
 def test_a_value_that_is_written_in_a_new_column_goes_up(
     pair: tuple[Site, Site], upgrade: Callable[[Site], Site]
 ) -> None:

@@ -269,6 +269,21 @@ def test_values_settle_it_and_leave_the_rest_to_the_hub(waiting: tuple[Site, Sit
         assert (found.title, found.day, found.tags) == ("both", datetime.date(2030, 1, 1), {"hub": True})
 
 
+def test_a_record_that_is_lost_here_is_not_deleted_by_a_decision_for_this_side(
+    waiting: tuple[Site, Site],
+) -> None:
+    """As by a damaged page: nobody has deleted it, so there is no local side."""
+    a, b = waiting
+    a.unseen("DELETE FROM plan")
+    entry = the_waiting(a)
+    refused(a, entry, "local", "is not here any more")
+    a.store.resolve(entry, "remote")
+    assert title(a) == "theirs"
+    a.sync()
+    b.sync()
+    assert title(b) == "theirs"
+
+
 def test_it_can_be_named_by_its_number(waiting: tuple[Site, Site]) -> None:
     a, _ = waiting
     a.store.resolve(the_waiting(a).id, "remote")

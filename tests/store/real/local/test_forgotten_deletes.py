@@ -58,6 +58,29 @@ def test_a_record_that_was_offered_again_and_deleted_does_not_come_back(
     assert logged == ([("k", {"title": "1"}, None)] if other_reads_first else [])
 
 
+@pytest.mark.parametrize("other_reads_first", [False, True])
+@pytest.mark.parametrize("resets_first", [False, True])
+def test_the_delete_of_what_a_restored_hub_has_lost_is_told_to_it_after_a_reset_too(
+    offered_again: tuple[Site, Site], resets_first: bool, other_reads_first: bool
+) -> None:
+    """The hub has nothing to delete, and the other device has the record: so the delete is kept for it."""
+    a, b = offered_again
+    if not resets_first:
+        a.model.delete_by_id("k")
+    a.store.reset(keep_records=True)
+    if resets_first:
+        a.model.delete_by_id("k")
+    assert ("k", "delete") in waiting(a)
+    if other_reads_first:
+        b.sync(sync_type="download_only")
+    for _ in range(2):
+        for site in (a, b):
+            site.sync()
+    assert a.rows() == b.rows() == {"first": (None,)}
+    logged = [(one.key, one.local, one.remote) for one in b.store.conflicts()]
+    assert logged == ([("k", {"title": "1"}, None)] if other_reads_first else [])
+
+
 @pytest.mark.parametrize("policy", [server_wins, client_wins])
 def test_a_record_that_another_device_has_brought_back_meanwhile_is_a_conflict_in_the_log(
     offered_again: tuple[Site, Site], policy: Any

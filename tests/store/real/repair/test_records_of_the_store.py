@@ -12,6 +12,7 @@ import pytest
 from peewee import TextField
 
 from statesync import ConnectionLost, Phase, Progress, Scope, Store, SyncOptions, decide_later
+from statesync.complaints import Repair
 from statesync.hub import Hub, LocalRemote, prepare
 from statesync.testing import Fault, FaultyRemote
 
@@ -60,14 +61,16 @@ def path(tmp_path: Path, hub: Hub) -> Path:
     return path
 
 
-def lose_table(path: Path, table: str) -> None:
-    """Damage the one page that a table has, and repair the file."""
+def lose_table(path: Path, table: str, *others: str) -> None:
+    """Damage the one page that a table, or an index, has, and repair the file without any model."""
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        (page,) = connection.execute("SELECT pageno FROM dbstat WHERE name = ?", (table,)).fetchone()
-    damage(path, page, "zeros")
+        pages = dict(connection.execute("SELECT name, pageno FROM dbstat").fetchall())
+    for name in (table, *others):
+        damage(path, pages[name], "zeros")
     with closing(Store(path)) as store:
         assert table in [complaint.about for complaint in store.repair()]
+        assert [each for each in store.examine() if each.repair is not None] == []
 
 
 def test_an_edit_of_an_old_row_overwrites_nothing_where_the_rows_version_is_lost(
@@ -184,3 +187,78 @@ def test_an_upload_in_doubt_ends_where_it_is_lost_who_the_device_was(tmp_path: P
         assert here.pending() == []
         (met,) = here.conflicts()  # nobody knows any more that it was this device which made the record
     assert (met.local, met.remote) == ({"title": "new"}, {"title": "old"})
+
+
+def test_an_upload_in_doubt_whose_content_is_lost_is_offered_anew(tmp_path: Path, hub: Hub) -> None:
+    path = tmp_path / "here.db"
+    with device(path, hub) as (note, here):
+        note.create(id="k", title="old")
+        remote = FaultyRemote(here.remote, rates={})
+        remote.inject(Fault.LOSE_REQUEST)
+        here.remote = remote
+        with pytest.raises(ConnectionLost):
+            here.sync(SyncOptions(max_attempts=1))
+    lose_table(path, "statesync_payload")
+    with device(path, hub) as (_, here), device(tmp_path / "there.db", hub) as (their_note, there):
+        here.sync()
+        there.sync()
+        with closing(sqlite3.connect(path)) as connection:
+            assert connection.execute("SELECT count(*) FROM statesync_batch WHERE doubt").fetchone() == (0,)
+        assert (here.pending(), their_note.get_by_id("k").title) == ([], "old")
+
+
+def test_an_edit_of_which_not_even_the_key_is_left_is_found_by_comparing(tmp_path: Path, hub: Hub) -> None:
+    path = tmp_path / "here.db"
+    with device(path, hub) as (note, here):
+        note.create(id="other", title="other")
+        note.create(id="k", title="old")
+        here.sync()
+        note.update(title="mine").where(note.id == "k").execute()
+        here.sync(SyncOptions(sync_type="download_only"))  # so the outbox has it, and the log no more
+    lose_table(path, "statesync_change", "sqlite_autoindex_statesync_change_1")
+    with device(path, hub) as (_, here), device(tmp_path / "there.db", hub) as (their_note, there):
+        here.sync()  # compares with the hub
+        here.sync()
+        there.sync()
+        assert their_note.get_by_id("k").title == "mine"
+
+
+def test_an_edit_of_a_lost_log_is_found_by_comparing_where_nobody_knows_what_the_object_is(
+    tmp_path: Path, hub: Hub
+) -> None:
+    path = tmp_path / "here.db"
+    with device(path, hub) as (note, here):
+        note.create(id="other", title="other")
+        note.create(id="k", title="old")
+        here.sync()
+        note.update(title="mine").where(note.id == "k").execute()
+    lose_table(path, "statesync_object", "statesync_log_Note")
+    with device(path, hub) as (_, here), device(tmp_path / "there.db", hub) as (their_note, there):
+        here.sync()  # compares with the hub
+        here.sync()
+        there.sync()
+        assert their_note.get_by_id("k").title == "mine"
+
+
+def test_an_edit_overwrites_nothing_after_the_repair_of_a_cursor_that_no_hub_has_given(
+    tmp_path: Path, hub: Hub
+) -> None:
+    path = tmp_path / "here.db"
+    with device(path, hub) as (note, here), device(tmp_path / "there.db", hub) as (their_note, there):
+        note.create(id="k", title="old")
+        here.sync()
+        there.sync()
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("UPDATE statesync_cursor SET cursor = 'many'")
+            connection.commit()
+    with closing(Store(path)) as store:
+        assert [(each.about, each.repair) for each in store.examine()] == [("Note", Repair.REREAD)]
+        store.repair()
+    with device(path, hub) as (note, here), device(tmp_path / "there.db", hub) as (their_note, there):
+        for number in range(5):
+            their_note.update(title=f"theirs {number}").execute()
+            there.sync()
+        note.update(title="mine").execute()
+        here.sync()
+        (met,) = here.conflicts()
+        assert (met.local, met.remote) == ({"title": "mine"}, {"title": "theirs 4"})

@@ -1,0 +1,185 @@
+"""Writing for several at once: who waits for the disk shares one commit with the others who wait.
+
+Whoever comes first leads: it runs its own step and those of all who wait, one after the other in one
+transaction, and commits. Meanwhile others come, and one of them leads next. Each step is whole or not there
+at all: one that fails is undone by itself. Nobody is told anything before the commit.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Protocol, TypeVar, cast
+
+from attrs import define, field
+
+from statesync.hub.db.failures import failure_of
+from statesync.hub.errors import Refused, outcome_unknown, refused
+
+_Outcome = TypeVar("_Outcome")
+
+_LONGEST = 0.05
+"""Seconds after which a transaction takes no further step."""
+
+_MOST = 64
+"""Steps of one transaction."""
+
+
+class Parts(Protocol):
+    """How a transaction undoes its last part."""
+
+    def begin_part(self) -> None:
+        """Begin a part of the transaction that is open."""
+
+    def end_part(self) -> None:
+        """End the part; what it did belongs to the transaction."""
+
+    def undo_part(self) -> bool:
+        """Undo what the part did; return False if the whole transaction is undone already."""
+
+
+@define(eq=False)
+class _Turn:
+    """One step, and what became of it. ``is_called`` when that is known, or when it is its turn to lead."""
+
+    step: Callable[[], object]
+    is_called: threading.Event = field(factory=threading.Event)
+    is_done: bool = False
+    outcome: object = None
+    error: Exception | None = None
+
+
+@define(eq=False)
+class _Kept:
+    """Keeps the error that ends a block, for those whom it concerns."""
+
+    error: Exception | None = None
+
+    def __enter__(self) -> None:
+        self.error = None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if isinstance(error, Exception):
+            self.error = error
+        return self.error is not None
+
+
+class Group:
+    """The steps of one process that write to one file. ``writing`` opens a transaction, as a context.
+
+    Who waits longer than ``patience`` seconds for its step to begin is refused.
+    """
+
+    def __init__(
+        self, writing: Callable[[], AbstractContextManager[None]], parts: Parts, patience: float
+    ) -> None:
+        self._writing, self._parts, self._patience = writing, parts, patience
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Begin with nobody, as a forked process does."""
+        self._lock = threading.Lock()
+        self._waiting: deque[_Turn] = deque()
+        self._is_led = False
+
+    def run(self, step: Callable[[], _Outcome]) -> _Outcome:
+        """Run ``step``, perhaps in another thread, and return what it returned once that is committed.
+
+        ``step`` may be run twice: what its first run did is undone then. Raises what it raises, or what
+        ``writing`` raises, and the 503 for who has waited too long.
+        """
+        turn = _Turn(step)
+        with self._lock:
+            self._waiting.append(turn)
+            leads, self._is_led = not self._is_led, True
+        if not leads:
+            self._wait(turn)
+        if not turn.is_done:
+            self._lead()
+        if turn.error is not None:
+            raise turn.error
+        return cast(_Outcome, turn.outcome)
+
+    def _wait(self, turn: _Turn) -> None:
+        if turn.is_called.wait(self._patience):
+            return
+        with self._lock:
+            if turn in self._waiting and not turn.is_called.is_set():
+                self._waiting.remove(turn)
+                raise refused(503, "busy", "the hub has too many writes under way; try again", 1)
+        turn.is_called.wait()
+
+    def _lead(self) -> None:
+        """Run the steps of those who wait, the caller's first; then let another one lead."""
+        turns: list[_Turn] = []
+        self._take(turns)
+        try:
+            self._commit(turns)
+        finally:
+            with self._lock:
+                self._is_led = bool(self._waiting)
+                if self._waiting:
+                    self._waiting[0].is_called.set()
+            for turn in turns:
+                if not turn.is_done:
+                    turn.is_done, turn.error = True, outcome_unknown()
+                turn.is_called.set()
+
+    def _take(self, turns: list[_Turn]) -> bool:
+        """Take the next one who waits; return False if there is none."""
+        with self._lock:
+            if not self._waiting:
+                return False
+            turns.append(self._waiting.popleft())
+            return True
+
+    def _commit(self, turns: list[_Turn]) -> None:
+        kept = _Kept()
+        with kept, self._writing():
+            self._run_all(turns)
+        error = kept.error
+        for turn in turns:
+            if error is not None and turn.error is None:
+                if len(turns) == 1:
+                    turn.error = error
+                elif _is_unknown(error):
+                    turn.error = outcome_unknown()
+                else:
+                    self._commit_alone(turn)
+            turn.is_done = True
+
+    def _commit_alone(self, turn: _Turn) -> None:
+        """Run a step in a transaction of its own: what has failed was another's, or was of all together."""
+        kept = _Kept()
+        with kept, self._writing():
+            turn.outcome = turn.step()
+        turn.error = kept.error
+
+    def _run_all(self, turns: list[_Turn]) -> None:
+        until = time.monotonic() + _LONGEST
+        self._run_part(turns[0])
+        while len(turns) < _MOST and time.monotonic() < until and self._take(turns):
+            self._run_part(turns[-1])
+
+    def _run_part(self, turn: _Turn) -> None:
+        self._parts.begin_part()
+        try:
+            turn.outcome = turn.step()
+        except Exception as error:  # it is told to whose step it is
+            turn.error = error
+            # A connection on which the database has failed is not used any longer.
+            if failure_of(error) is not None or not self._parts.undo_part():
+                raise
+        else:
+            self._parts.end_part()
+
+
+def _is_unknown(error: Exception) -> bool:
+    """Tell whether the transaction may have been committed."""
+    return isinstance(error, Refused) and error.problem.code == outcome_unknown().problem.code

@@ -1,0 +1,1 @@
+"""``python -m tests.bench.fleet``: many devices at a hub, on a day like any other and on a bad one."""
