@@ -31,7 +31,7 @@ from statesync.hub.db.database import (
 )
 from statesync.hub.db.failures import NEARLY_FULL, WrongFile
 from statesync.hub.db.groups import Group
-from statesync.hub.db.held import HeldFile
+from statesync.hub.db.held import Apart, HeldFile
 from statesync.hub.db.pool import PooledDatabase, TooManyConnections
 from statesync.hub.errors import BadDatabase
 from statesync.sqlite import forks
@@ -73,6 +73,15 @@ class SqlitePool(PooledDatabase[sqlite3.Connection], peewee.SqliteDatabase):
     def __init__(self, address: str, **settings: Any) -> None:
         self._path = Path(address).absolute()  # whoever runs in another folder later means this one
         super().__init__(address, **settings)
+        self.apart: Apart = Apart(
+            self._path, self.check_in_place, self._open, self._shut, lambda: self._doubts
+        )
+        forks.holds_file(self.apart)
+
+    def close_all(self) -> None:
+        """Close every connection, also the one that is kept apart."""
+        self.apart.shut()
+        super().close_all()
 
     def held_file(self) -> Path:
         """Return the path of the file."""
