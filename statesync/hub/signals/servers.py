@@ -49,21 +49,15 @@ class ServerObserver:
     """Whether nothing was heard for a while: then any space may have moved."""
     _look_at: float = 0.0
     _is_woken: bool = False
-    _ends: tuple[socket.socket, socket.socket] = field(factory=socket.socketpair)
-    """What one end gets, the other one wakes up by."""
-
-    def __attrs_post_init__(self) -> None:
-        for end in self._ends:
-            end.settimeout(0)
+    _ends: tuple[socket.socket, socket.socket] | None = None
+    """While somebody may wait: what one end gets, the other one wakes up by."""
 
     def begin_anew(self) -> None:
         """Begin with nothing, as a forked process does."""
         connection, self._connection = self._connection, None
         if connection is not None:
             self.let_go(connection)
-        self._ends, self._is_woken = socket.socketpair(), False
-        self.__attrs_post_init__()
-        self._is_lost = True
+        self._ends, self._is_woken, self._is_lost = None, False, True
 
     def wait(self, seconds: float, *, watches: bool) -> Collection[str] | None:
         """Wait; return the spaces of which others have told, None where it is time to look at all."""
@@ -84,10 +78,13 @@ class ServerObserver:
 
     def wake(self) -> None:
         """End the wait that is under way, or the next one."""
-        if not self._is_woken:
-            self._is_woken = True
-            with contextlib.suppress(BlockingIOError):  # then it wakes up anyway
-                self._ends[0].send(b"!")
+        if self._is_woken:
+            return
+        self._is_woken = True
+        ends = self._ends
+        if ends is not None:
+            with contextlib.suppress(OSError):  # it is full, or nobody waits any more
+                ends[0].send(b"!")
 
     def heads(self, spaces: Collection[str]) -> Mapping[str, Head]:
         """Return the heads of those of ``spaces`` that there are."""
@@ -106,8 +103,10 @@ class ServerObserver:
     def rest(self) -> None:
         """Close the connection: whatever others tell from now on is lost."""
         connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
+        ends, self._ends = self._ends, None
+        for one in (connection, *(ends or ())):
+            if one is not None:
+                one.close()
         self._is_lost = True
 
     def _listening(self) -> Connection:
@@ -123,12 +122,17 @@ class ServerObserver:
         return self._connection
 
     def _sleep(self, connection: Connection | None, seconds: float) -> None:
+        if self._ends is None:
+            self._ends = socket.socketpair()
+            for end in self._ends:
+                end.settimeout(0)
         ours = self._ends[1]
-        with selectors.DefaultSelector() as waiting:
-            waiting.register(ours, selectors.EVENT_READ)
-            if connection is not None:
-                waiting.register(connection.fileno(), selectors.EVENT_READ)
-            waiting.select(seconds)
+        if not self._is_woken:
+            with selectors.DefaultSelector() as waiting:
+                waiting.register(ours, selectors.EVENT_READ)
+                if connection is not None:
+                    waiting.register(connection.fileno(), selectors.EVENT_READ)
+                waiting.select(seconds)
         with contextlib.suppress(BlockingIOError):
             ours.recv(1 << 10)
         self._is_woken = False  # who woke it in between has changed something that is looked at next

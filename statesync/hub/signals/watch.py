@@ -7,18 +7,26 @@ hint, and what is read is the truth. So a hint too many costs a look, and one th
 
 from __future__ import annotations
 
-import logging
+import sqlite3
 import threading
 import time
 from collections.abc import Collection, Mapping
+from logging import Logger, getLogger
 from typing import Protocol
 
-from statesync.hub.db.failures import Warnings, failure_of
+import peewee
+import psycopg
+
+from statesync.errors import UsageError
+from statesync.hub.db.failures import Warnings, WrongFile
 from statesync.hub.errors import busy
 from statesync.hub.signals.waiters import Head, Waiter, Waiters, ring
 from statesync.threads import Task, threads
 
-_log = logging.getLogger(__name__)
+logger: Logger = getLogger(__name__)
+
+_FAILURES = (peewee.PeeweeException, sqlite3.Error, psycopg.Error, WrongFile, OSError, UsageError)
+"""What a database fails by that is away, hangs up, or is another one by now."""
 
 _LINGER = 10.0
 """Seconds that the thread waits for somebody to come."""
@@ -157,11 +165,12 @@ class Watch:
             self._tell()
             self._read()
             moved = self._observer.wait(self._seconds(), watches=bool(self._waiters))
-        except Exception as error:
-            if failure_of(error) is None:  # a defect: the thread goes on all the same, for those who wait
-                _log.exception("a look at the heads of the spaces failed")
-            else:
-                self._warnings.warn("the heads of the spaces cannot be looked at", error)
+        except _FAILURES as error:
+            self._warnings.warn("the heads of the spaces cannot be looked at", error)
+            self._begin_again()
+            return
+        except Exception:  # a defect: the thread goes on all the same, for those who wait
+            logger.exception("a look at the heads of the spaces failed")
             self._begin_again()
             return
         if moved is None:
