@@ -16,6 +16,7 @@ from queue import Empty, SimpleQueue
 from attrs import evolve, frozen
 
 from statesync.autosync.conditions import Condition, Conditions
+from statesync.autosync.listening import Listening
 from statesync.autosync.sessions import Over, Sessions, TurnCame
 from statesync.autosync.status import KeeperStatus, as_time
 from statesync.autosync.target import Target
@@ -80,6 +81,7 @@ class Driver:
         self._queue: SimpleQueue[_Letter] = SimpleQueue()
         self._conditions = Conditions(only_if, self._queue.put)
         self._sessions = Sessions(target, sync_options, self._queue.put)
+        self._listening = Listening(target, self._queue.put)
         self._standing = Standing.begun(options, now())
         self._watchers: list[Watcher] = []
         self._wakes: list[Callable[[], object]] = []
@@ -207,6 +209,7 @@ class Driver:
             logger.exception("a defect ended a keeper")
             self._fail(f"a defect ended it: {error}")
         finally:
+            self._listening.close()
             self._sessions.leave()
             self._target.forget(self)
             self._target.leave()
@@ -287,6 +290,7 @@ class Driver:
             why = decision.standing.why
             logger.debug("keeper: %s, from %s to %s: %s", move.trigger, move.source, move.target, why)
         self._standing = decision.standing.entered(self.machine.phase)
+        self._listening.follow(self.machine.phase, is_done=self._sessions.has_read_all)
         for action in decision.actions:
             self._do(action)
 

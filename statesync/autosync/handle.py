@@ -29,7 +29,8 @@ class AutoSync:
     something to send, once no other has come for ``debounce`` seconds (None: 0.02). ``only_if`` names
     conditions, functions that answer yes or no: no session begins while one of them says no. ``options`` are
     those of each session. After a failure it waits from 1 to 60 seconds, and never less than the hub asks
-    for. ``live`` is not offered yet.
+    for. ``live`` listens to the hub in between, and begins one when somebody else has sent something there;
+    a hub that does not tell, or cannot be reached for that, leaves it to the interval.
 
     Use it as a context manager, also ``async with``, or call ``start`` and ``stop``. Raises ``BadOptions``
     for values that make no sense.
@@ -47,8 +48,6 @@ class AutoSync:
         min_gap: float | None = None,
         debounce: float | None = None,
     ) -> None:
-        if live:
-            raise BadOptions("live is not offered yet: give every, and on_change")
         conditions = dict(only_if or {})
         for name, condition in conditions.items():
             if not callable(condition):
@@ -61,11 +60,14 @@ class AutoSync:
             min_gap=usual.min_gap if min_gap is None else min_gap,
             debounce=usual.debounce if debounce is None else debounce,
             on_change=on_change,
+            live=live,
             conditions=tuple(conditions),
         )
         self._scope = scope
         target = Target(scope)
         self._sync_options = options or SyncOptions()
+        if live:
+            target.check_live(self._sync_options)
         self._driver = Driver(target, self._sync_options, settings, conditions)
 
     @property

@@ -51,6 +51,11 @@ class Sessions:
         self.in_sync: InSync | None = None
         self._awaits_turn = False
 
+    @property
+    def has_read_all(self) -> bool:
+        """Whether the last session has read all that the hub had."""
+        return self.last is not None and self.last.error is None
+
     def ask(self) -> None:
         """Ask for a turn, in which the session begins."""
         self._awaits_turn = True

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gzip
 import re
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -30,6 +30,9 @@ from statesync.wire import (
     Survey,
     SurveyAnswer,
 )
+
+if TYPE_CHECKING:
+    from statesync.net.signals import Signals
 
 _Answer = TypeVar("_Answer", PushAnswer, Page, SurveyAnswer)
 
@@ -138,6 +141,7 @@ class HttpRemote:
         timeouts = Timeouts(connect_timeout, read_timeout, request_timeout)
         way = Way(proxy, ca_certs, trust, client_certificate)
         self._transport = Transport(url, timeouts, max_answer, way)
+        self._timeouts, self._way = timeouts, way
         self._path = _path_of(url, space)
         self._headers = {
             "Content-Type": "application/json",
@@ -165,6 +169,16 @@ class HttpRemote:
     def survey(self, request: Survey) -> SurveyAnswer:
         """Ask what the hub has of one object; raises ``RemoteError``."""
         return self._ask("survey", request, SurveyAnswer)
+
+    def signals(self) -> Signals:
+        """Return who asks for news, on a connection of its own; its time-outs begin when the wait is over."""
+        from statesync.net.signals import WAIT, HttpSignals
+        from statesync.net.transport import Transport
+
+        known = self._timeouts
+        timeouts = Timeouts(known.connect, known.read + WAIT, known.request + WAIT)
+        transport = Transport(self._url, timeouts, 1 << 16, self._way)
+        return HttpSignals(transport, self._path, lambda: self._headers, self._refused)
 
     def interrupt(self) -> None:
         """Shut the connection under a waiting request; see ``Remote.interrupt``."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 import time
 
-from statesync.store import quarantine
+from statesync.store import cursors, quarantine, spaces
 from statesync.store.journal import batches
 from statesync.store.outbox import preview, queue
 from statesync.store.outbox.fold import logged
@@ -67,6 +67,18 @@ class Lookout:
                 return _by_why(preview.pending(connection, objects), held, in_doubt=in_doubt)
             every, contested, parked, deferred = queue.count_by_why(connection, objects)
             return Backlog(every - contested - parked - deferred, deferred, contested, parked, held, in_doubt)
+
+    def read_until(self, *, is_done: bool) -> int:
+        """Return up to which head of the hub's space everything here was read; 0 for nothing.
+
+        Where the last session is not done, it is the head that the hub has told: the next session, whenever
+        that is, brings what was left. From any thread. Raises ``StoreError``.
+        """
+        with self._parts.database.snapshot() as connection:
+            if not is_done:
+                return spaces.head_of(connection, self._space)
+            found = cursors.cursors(connection, self._objects(connection))
+            return max((each.position for each in found.values() if each.space == self._space), default=0)
 
     def _objects(self, connection: sqlite3.Connection) -> Objects:
         self._parts.registry.refresh(connection)

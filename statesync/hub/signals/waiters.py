@@ -64,6 +64,11 @@ class Waiters:
         with self._lock:
             self._remove(waiter)
 
+    def count(self, space: str) -> int:
+        """Return how many wait in a space, whose head was read for them."""
+        with self._lock:
+            return sum(waiter.head is not None for waiter in self._by_space.get(space, ()))
+
     def hurry(self, waiter: Waiter) -> Head | None:
         """Return the head that was read for it; None if there was none yet: then it is told the next one."""
         with self._lock:

@@ -101,6 +101,10 @@ class Watch:
         """Let it wait no more."""
         self._waiters.remove(waiter)
 
+    def count(self, space: str) -> int:
+        """Return how many wait in a space, whose head was read for them."""
+        return self._waiters.count(space)
+
     def hurry(self, waiter: Waiter) -> Head | None:
         """Return the head that it may be told now; None if none was read: then it is told the next one."""
         return self._waiters.hurry(waiter)

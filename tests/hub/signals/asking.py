@@ -9,8 +9,6 @@ from typing import Any
 
 from attrs import define, field
 
-from statesync.hub import Hub
-
 from ..devices import Device, Service
 
 PATIENCE = 20.0
@@ -51,12 +49,6 @@ class Asker:
     def has_no_answer_within(self, seconds: float) -> bool:
         self._thread.join(seconds)
         return self._thread.is_alive()
-
-
-def waiters(hub: Hub) -> int:
-    """Return how many wait at a hub, as far as it has read what they ask."""
-    waiting = hub.watch._waiters._by_space.values()
-    return sum(waiter.head is not None for some in waiting for waiter in some)
 
 
 def pushed(device: Device, key: str = "a") -> int:

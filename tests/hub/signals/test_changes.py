@@ -15,7 +15,7 @@ from statesync.hub.http import changes
 from ..devices import Device, Service, upsert
 from ..http.wires import wires
 from ..served import wait_for
-from .asking import Asker, pushed, waiters
+from .asking import Asker, pushed
 
 
 @pytest.fixture
@@ -23,9 +23,8 @@ def waits(service: Service) -> Callable[..., Asker]:
     """Ask, and wait until the hub has it among those who wait."""
 
     def ask(space: str, since: int) -> Asker:
-        before = waiters(service.hub)
         asker = Asker(service, space, since)
-        wait_for(lambda: waiters(service.hub) > before, "nobody waits")
+        wait_for(lambda: service.hub.watch.count(space) == 1, "nobody waits")
         return asker
 
     return ask
@@ -176,7 +175,7 @@ def test_who_waits_has_a_limit_and_holds_none_of_what_others_need(new_database: 
         head = pushed(device)
         threads = threading.active_count()
         askers = [Asker(service, "acme", head) for _ in range(2)]
-        wait_for(lambda: waiters(hub) == 2, "two wait")
+        wait_for(lambda: hub.watch.count("acme") == 2, "two wait")
         assert threading.active_count() <= threads + 2 + 1, "the askers' own, and one for all that wait"
         late = Asker(service, "acme", head)
         assert (late.answer()[0], late.said["error"]["code"]) == (503, "busy")
@@ -189,11 +188,10 @@ def test_who_waits_has_a_limit_and_holds_none_of_what_others_need(new_database: 
 
 def test_who_hangs_up_waits_no_longer(service: Service, device: Device) -> None:
     head = pushed(device)
-    before = waiters(service.hub)
     with wires(service.address) as [wire]:
         wire.ask(f"/v1/spaces/{device.space}/changes?since={head}&wait=30", method="GET")
-        wait_for(lambda: waiters(service.hub) == before + 1, "nobody waits")
-    wait_for(lambda: waiters(service.hub) == before, "it still waits")
+        wait_for(lambda: service.hub.watch.count(device.space) == 1, "nobody waits")
+    wait_for(lambda: service.hub.watch.count(device.space) == 0, "it still waits")
 
 
 # -- the end of the hub --------------------------------------------------------------------------------------
@@ -208,7 +206,7 @@ def test_a_hub_that_ends_tells_those_who_wait_first_and_when_to_come_again(
         with serving(hub) as address:
             service = Service(address, hub, url)
             askers = [Asker(service, "acme", 0) for _ in range(6)]
-            wait_for(lambda: waiters(hub) == 6, "six wait")
+            wait_for(lambda: hub.watch.count("acme") == 6, "six wait")
         assert {asker.answer()[0] for asker in askers} == {503}
         assert all(asker.took < 10 for asker in askers)
         seconds = {int(asker.headers["retry-after"]) for asker in askers}
@@ -222,7 +220,7 @@ def test_a_hub_that_is_closed_lets_go_of_those_who_wait(new_database: Callable[[
     hub = Hub(url, without_tokens=True)
     with serving(hub) as address, Service(address, hub, url) as service:
         asker = Asker(service, "acme", 0)
-        wait_for(lambda: waiters(hub) == 1, "one waits")
+        wait_for(lambda: hub.watch.count("acme") == 1, "one waits")
         hub.close()
         assert asker.answer()[0] in (200, 503)
         assert asker.took < 10
