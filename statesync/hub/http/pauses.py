@@ -31,20 +31,20 @@ class Pause:
 
     async def over(self, receive: Receive) -> bool:
         """Wait until somebody ends it; return False if the client hangs up before that."""
-        if self.is_ended:
-            return True
-        self._task = asyncio.current_task()
-        try:
-            while (await receive())["type"] != "http.disconnect":
-                pass
-        except asyncio.CancelledError:
-            is_ours = self.is_ended and self._task is not None and self._task.uncancel() == 0
-            if not is_ours:
-                raise
-            return True
-        finally:
-            self._task = None
+        if not self.is_ended:
+            self._task = asyncio.current_task()
+            try:
+                await _hung_up(receive)
+            except asyncio.CancelledError:
+                if not self._was_cancelled_by_its_end():
+                    raise
+            finally:
+                self._task = None
         return self.is_ended
+
+    def _was_cancelled_by_its_end(self) -> bool:
+        """Tell whether nobody else has cancelled the request, such as its server."""
+        return self.is_ended and self._task is not None and self._task.uncancel() == 0
 
     def end(self) -> None:
         """End it, in its event loop."""
@@ -76,3 +76,8 @@ class Bell:
             wakes.popleft()()
         if wakes:
             self.loop.call_soon(self._wake, wakes)
+
+
+async def _hung_up(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

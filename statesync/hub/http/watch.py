@@ -43,7 +43,7 @@ class _Protocol(H11Protocol):
         """Finish the request that is under way, and hang up."""
         cycle = self.cycle
         super().shutdown()
-        end: Callable[[], object] | None = None if cycle is None else cycle.scope.get(END)
+        end: Any = None if cycle is None else cycle.scope.get(END)
         if end is not None:
             end()
 

@@ -36,8 +36,7 @@ class Asker:
     def _ask(self) -> None:
         began = time.monotonic()
         path = f"/v1/spaces/{self.space}/changes?since={self.since}&wait={self.wait:g}"
-        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
-        answer = self.service.ask("GET", path, **headers)
+        answer = self.service.ask("GET", path, Authorization=f"Bearer {self.token}")
         self.took = time.monotonic() - began
         self.headers = {name.lower(): value for name, value in answer.headers.items()}
         self.status, self.said = answer.status, json.loads(answer.data)
