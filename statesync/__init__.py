@@ -107,6 +107,9 @@ from statesync.net.remote import (
     HttpRemote,
     Remote,
 )
+from statesync.net.signals import (
+    Signals,
+)
 from statesync.scope import (
     Scope,
     Store,
@@ -156,6 +159,7 @@ from statesync.wire import (
     Push,
     PushAnswer,
     Rejected,
+    Signal,
     Survey,
     SurveyAnswer,
     Tally,
@@ -249,6 +253,8 @@ __all__ = [
     "SessionEnd",
     "SessionInfo",
     "SessionOutcome",
+    "Signal",
+    "Signals",
     "StaleRunner",
     "State",
     "Stopped",

@@ -26,7 +26,7 @@ class AutoSync:
     ``every`` are the seconds from the end of one session to the next where nothing asks for one before,
     ``min_gap`` those that are left between two in any case (None: one, and no more than ``every``).
     ``on_change`` begins one after a commit to the store, of this program or of another, that has left
-    something to send, once no other has come for ``debounce`` seconds (None: 0.02). ``only_if`` names
+    something to send, once no other has come for ``debounce`` seconds (None: 0.01). ``only_if`` names
     conditions, functions that answer yes or no: no session begins while one of them says no. ``options`` are
     those of each session. After a failure it waits from 1 to 60 seconds, and never less than the hub asks
     for. ``live`` listens to the hub in between, and begins one when somebody else has sent something there;

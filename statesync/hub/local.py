@@ -14,6 +14,7 @@ from statesync.hub.errors import Refused
 from statesync.hub.hub import Hub
 from statesync.hub.signals.waiters import Waiter, Wake
 from statesync.net.remote import refusal
+from statesync.net.signals import Signals
 from statesync.wire import Page, Pull, Push, PushAnswer, Signal, Survey, SurveyAnswer
 
 _Answer = TypeVar("_Answer", PushAnswer, Page, SurveyAnswer)
@@ -44,9 +45,9 @@ class LocalRemote:
         """Ask what the hub has of one object; raises ``RemoteError``."""
         return self._ask(request, Right.READ, self._hub.survey, SurveyAnswer)
 
-    def signals(self) -> LocalSignals:
+    def signals(self) -> Signals:
         """Return who asks for news."""
-        return LocalSignals(self._hub, self._space, self._token)
+        return _LocalSignals(self._hub, self._space, self._token)
 
     def interrupt(self) -> None:
         """Do nothing: a call into the hub ends by itself, soon."""
@@ -68,8 +69,8 @@ class LocalRemote:
             raise refusal(error.status, error.problem, error.retry_after) from error
 
 
-class LocalSignals:
-    """The question for news to a hub in the same process. Made by ``LocalRemote.signals``."""
+class _LocalSignals:
+    """The question for news to a hub in the same process."""
 
     def __init__(self, hub: Hub, space: str, token: str | None) -> None:
         self._hub, self._space, self._token = hub, space, token

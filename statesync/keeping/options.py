@@ -49,7 +49,7 @@ class KeeperOptions:
 
     every: float = field(default=300.0, validator=seconds_of(0.001, LONGEST_INTERVAL))
     min_gap: float = field(default=_usual(1.0), validator=seconds_of(0.0, LONGEST_INTERVAL))
-    debounce: float = field(default=_usual(0.02), validator=seconds_of(0.0, LONGEST_INTERVAL))
+    debounce: float = field(default=_usual(0.01), validator=seconds_of(0.0, LONGEST_INTERVAL))
     on_change: bool = True
     live: bool = False
     conditions: tuple[str, ...] = field(default=(), converter=_as_names)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gzip
 import re
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import Protocol, TypeVar
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -17,6 +17,7 @@ import msgspec
 from statesync.checks import is_utf8
 from statesync.errors import BadAnswer, BadOptions, RemoteError, Unauthorized, WrongHub
 from statesync.net.options import ClientCertificate, Timeouts, Trust
+from statesync.net.signals import Signals
 from statesync.wire import (
     NOT_APPLIED,
     OUTCOME_UNKNOWN,
@@ -30,9 +31,6 @@ from statesync.wire import (
     Survey,
     SurveyAnswer,
 )
-
-if TYPE_CHECKING:
-    from statesync.net.signals import Signals
 
 _Answer = TypeVar("_Answer", PushAnswer, Page, SurveyAnswer)
 
@@ -172,11 +170,12 @@ class HttpRemote:
 
     def signals(self) -> Signals:
         """Return who asks for news, on a connection of its own; its time-outs begin when the wait is over."""
-        from statesync.net.signals import WAIT, HttpSignals
+        from statesync.keeping.asking import LONGEST_WAIT
+        from statesync.net.asking import HttpSignals
         from statesync.net.transport import Transport
 
         known = self._timeouts
-        timeouts = Timeouts(known.connect, known.read + WAIT, known.request + WAIT)
+        timeouts = Timeouts(known.connect, known.read + LONGEST_WAIT, known.request + LONGEST_WAIT)
         transport = Transport(self._url, timeouts, 1 << 16, self._way)
         return HttpSignals(transport, self._path, lambda: self._headers, self._refused)
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from attrs import frozen
+from attrs import field, frozen
 from urllib3.response import BaseHTTPResponse
 
 from statesync.errors import BadAnswer, BadOptions
@@ -47,7 +47,7 @@ _GLANCE = 1.0
 class Way:
     """How a hub is reached and recognised; see ``HttpRemote``."""
 
-    proxy: str | None = ENVIRONMENT
+    proxy: str | None = field(default=ENVIRONMENT, repr=False)  # there may be a password in it
     ca_certs: str | None = None
     trust: Trust = "openssl"
     client_certificate: ClientCertificate | None = None

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from attrs import define, field
 
-from statesync.keeping.messages import Changed, Nudged, StopAsked, TokenRenewed
+from statesync.keeping.messages import Changed, Nudged, Signalled, StopAsked, TokenRenewed
 from statesync.keeping.options import KeeperOptions
 from statesync.lifecycle import KeeperPhase, SessionEnd
 
@@ -50,6 +50,7 @@ class Year:
             every=self.chance.choice([6 * HOUR, DAY]),
             min_gap=self.chance.choice([0.0, 1.0, 60.0]),
             on_change=self.chance.random() < 0.7,
+            live=self.chance.random() < 0.5,
             conditions=self.chance.choice([(), ("on_wifi",)]),
         )
         self._begin_anew(1000.0, 1_700_000_000.0)
@@ -81,6 +82,8 @@ class Year:
     def _events(self) -> tuple[list[Callable[[], None]], list[int]]:
         weights: dict[Callable[[], None], int] = {
             self.change: 40,
+            self.news: 20,
+            self.signal: 10,
             self.hub_goes_or_comes: 4,
             self.token_goes_or_comes: 2,
             self.wifi_goes_or_comes: 6,
@@ -94,6 +97,21 @@ class Year:
     def change(self) -> None:
         self.changes.append(self.life.at)
         self.life.tell(Changed())
+
+    def news(self) -> None:
+        """Another device has sent something. The hub tells of it, or does not, or does so twice."""
+        self.changes.append(self.life.at)
+        begun = self.sessions
+        is_heard = self.options.live and self.life.phase is KeeperPhase.LISTENING and not self.life.failing
+        for _ in range(self.chance.choice([0, 1, 1, 2])):
+            self.life.tell(Signalled())
+            self.judge()
+            if is_heard and self.life.at >= self.not_before:
+                assert self.sessions == begun + 1, "a signal that was heard begins one session"
+
+    def signal(self) -> None:
+        """The hub tells of what has been fetched already, or of nothing, in whatever phase."""
+        self.life.tell(Signalled())
 
     def hub_goes_or_comes(self) -> None:
         """An outage is over after some minutes or hours; the world is good between two of them."""
