@@ -159,6 +159,7 @@ class Year:
 
     def pass_until(self, until: float) -> None:
         """Let time pass; sessions end in between, and others begin."""
+        self.judge()
         self.look()
         while True:
             coming = [at for at in (self.ends_at, self.life.next_wake()) if at is not None]

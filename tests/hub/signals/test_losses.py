@@ -1,4 +1,4 @@
-"""Whatever becomes of what hubs tell each other, of a database or of a process: it costs time, nothing else."""
+"""Whatever becomes of what hubs tell each other, of a database or of a process: it costs time."""
 
 from __future__ import annotations
 
@@ -79,8 +79,8 @@ def test_after_the_listeners_connection_was_lost_everything_counts_as_changed(
     with on_postgres.hub.database.connection():
         on_postgres.hub.database.run("SELECT pg_terminate_backend(?, 5000)", lost.info.backend_pid).fetchone()
     assert asker.answer()[1]["head"] == 1
-    assert listener(on_postgres) is not lost
     again = waiting(on_postgres, 1)
+    assert listener(on_postgres) is not lost
     with closing(Hub(on_postgres.database, without_tokens=True)) as other:
         body = {"client": "c", "number": 1, "batch": "b", "hub": None, "epoch": None}
         other.push("acme", json.dumps(body | {"changes": [upsert("x", {})]}).encode())
