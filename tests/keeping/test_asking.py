@@ -1,4 +1,4 @@
-"""When a hub is asked for news again: judged by what a program would see, its hub and what is between them."""
+"""When a hub is asked for news again: judged by what its hub sees, and what is between them."""
 
 from __future__ import annotations
 
