@@ -63,7 +63,7 @@ class ServerObserver:
         """Wait; return the spaces of which others have told, None where it is time to look at all."""
         connection = self._listening() if watches else None
         until = min(seconds, max(0.0, self._look_at - time.monotonic())) if watches else seconds
-        if not self._heard and not self._is_lost:
+        if not (watches and (self._heard or self._is_lost)):
             self._sleep(connection, until)
         if connection is None:
             self._heard.clear()

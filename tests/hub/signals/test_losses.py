@@ -109,6 +109,27 @@ def test_pushes_are_told_together_and_never_in_their_own_transaction(
     assert len(told) <= took / servers._TELL_EVERY + 2
 
 
+def test_who_only_pushes_has_one_connection_to_tell_by_and_sleeps_in_between(
+    on_postgres: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    wait = servers.ServerObserver.wait
+
+    def counted(self: servers.ServerObserver, seconds: float, *, watches: bool) -> Any:
+        waits.append(seconds)
+        return wait(self, seconds, watches=watches)
+
+    monkeypatch.setattr(servers.ServerObserver, "wait", counted)
+    device = on_postgres.device("acme")
+    pushed(device)
+    one = listener(on_postgres)
+    for number in range(5):
+        time.sleep(0.05)
+        pushed(device, f"k{number}")
+    assert listener(on_postgres) is one
+    assert len(waits) < 50
+
+
 @pytest.mark.parametrize("seconds", [0.0, 0.5])
 def test_more_names_than_fit_are_told_as_any(on_postgres: Service, seconds: float) -> None:
     asker = waiting(on_postgres, 0)
