@@ -125,7 +125,7 @@ class Watch:
             self._is_closed, task = True, self._task
         self._observer.wake()
         if task is not None:
-            task.wait()
+            task.wait(_LINGER)  # a server that hangs is not waited for any longer
         ring(self._waiters.take_all())
 
     def _go(self, *, is_waiter: bool) -> None:
