@@ -36,6 +36,8 @@ WAITERS = int(os.environ.get("WAITERS", "5000"))
 COMMITS = int(os.environ.get("COMMITS", "100"))
 PAUSE = 0.1
 """Seconds between two commits of a device."""
+HERD_PAUSE = 4.0
+"""The same where each commit wakes all: they have to have asked again."""
 
 LIMITS = ("--open", "--limit-sockets", "20000", "--limit-waiters", "20000")
 
@@ -133,9 +135,11 @@ def waking(server: Server) -> None:
         print(f"  all in one space are told, by a push of {1000 * pushed:.0f} ms: {shown(told)}")
 
 
-def latencies(server: Server, space: str, come: Crowd | None) -> str:
+def latencies(
+    server: Server, space: str, come: Crowd | None, count: int = COMMITS, pause: float = PAUSE
+) -> str:
     """Return how long it takes from a commit on one device to the row on another."""
-    command = [sys.executable, "-m", "hub.signals.latency", server.address, space, str(COMMITS), str(PAUSE)]
+    command = [sys.executable, "-m", "hub.signals.latency", server.address, space, str(count), str(pause)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         while process.poll() is None:
             if come is None:
@@ -155,7 +159,7 @@ def measure(url: str) -> None:
         with crowd(server, lambda number: f"space-{number % 500}") as come:
             print(f"  device to device, the others wait in 500 spaces: {latencies(server, 'two', come)}")
         with crowd(server, lambda _: "same", asks_again=True) as come:
-            said = latencies(server, "same", come)
+            said = latencies(server, "same", come, COMMITS // 3, HERD_PAUSE)
             print(f"  device to device, the others wait in the same space, and ask again: {said}")
         sys.stderr.writelines(line for line in server.lines if not line.startswith("INFO"))
 
