@@ -7,6 +7,7 @@ whoever closes it last puts its log aside.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Collection, Generator
@@ -17,6 +18,18 @@ from attrs import Factory, define, field
 
 from statesync.hub.db.failures import GONE, REPLACED, WrongFile
 from statesync.sqlite.identity import Identity, identity_of, logs_of, put_aside
+
+
+def make_private(path: Path) -> bool:
+    """Make the file at ``path``, for its owner alone; return False if it is there, or cannot be made.
+
+    SQLite gives the files beside it the same rights, and says why it cannot use a file.
+    """
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    except OSError:
+        return False
+    return True
 
 
 @define(eq=False)

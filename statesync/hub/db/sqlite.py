@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sqlite3
 import threading
@@ -272,18 +271,6 @@ class SqliteDialect:
         """Step through the feeds until the page is full; rows past it are never read."""
         rows = pool.cursor().execute(*self.merged(feeds, limit + 1))
         return _fill_page(rows, limit, max_bytes)
-
-
-def make_private(path: Path) -> bool:
-    """Make the file at ``path``, for its owner alone; return False if it is there, or cannot be made.
-
-    SQLite gives the files beside it the same rights, and says why it cannot use a file.
-    """
-    try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-    except OSError:
-        return False
-    return True
 
 
 def open_sqlite(path: str, connections: int, patience: float) -> Database:
