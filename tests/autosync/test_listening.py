@@ -12,7 +12,16 @@ import pytest
 from rig.device import Device
 from rig.gate import PATIENCE, Gate, Reply, answer, lose_request, refuse, wait_for
 
-from statesync import AutoSync, BadOptions, KeeperPhase, SyncOptions, SyncType, Unauthorized
+from statesync import (
+    AutoSync,
+    BadOptions,
+    HttpRemote,
+    KeeperPhase,
+    RemoteError,
+    SyncOptions,
+    SyncType,
+    Unauthorized,
+)
 from statesync.hub import Hub, LocalRemote
 from statesync.keeping import asking, ending
 
@@ -169,6 +178,27 @@ def test_a_signal_without_news_costs_a_session_or_two_and_no_more(
     assert wait_for(lambda: sessions(here) >= 2)
     assert not keeper.wait(0.5)
     assert (sessions(here) <= 3, keeper.status().phase) == (True, LISTENING)
+
+
+def test_a_head_that_no_session_reaches_costs_one_session_and_no_more(
+    here: Device, keep: Keep, gate: Gate
+) -> None:
+    gate.plan_questions(*[answer(200, b'{"epoch": "x", "head": 7}')] * 20)
+    keeper = keep(here, live=True)
+    assert wait_for(lambda: sessions(here) >= 2)
+    assert wait_for(lambda: len(gate.asked) >= 20)
+    assert (sessions(here), keeper.status().phase is STOPPED) == (2, False)
+
+
+def test_a_question_that_was_cut_before_it_was_asked_is_not_waited_for(here: Device, gate: Gate) -> None:
+    assert isinstance(here.remote, HttpRemote)
+    signals = here.remote.signals()
+    signals.interrupt()
+    began = time.monotonic()
+    with pytest.raises(RemoteError):
+        signals.ask(0, 25.0)
+    assert time.monotonic() - began < 5
+    signals.close()
 
 
 def test_a_hub_that_always_tells_of_news_gets_a_session_in_each_gap_and_no_more(
