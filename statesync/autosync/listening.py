@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from logging import Logger, getLogger
 
+from attrs import evolve
+
 from statesync.autosync.target import Target
 from statesync.errors import RemoteError, StoreError
 from statesync.keeping.asking import Asking
@@ -103,7 +105,7 @@ class _Poll:
     def run(self) -> None:
         """Ask, in a thread of its own."""
         try:
-            while not self._ended.wait(max(0.0, self.asking.at - time.monotonic())) and not self.is_over:
+            while not self.is_over and not self._ended.wait(max(0.0, self.asking.at - time.monotonic())):
                 self._ask()
         except Exception:
             logger.exception("a defect ended the question for news; the interval goes on")
@@ -125,8 +127,9 @@ class _Poll:
             if not self._ended.is_set():
                 self._note(error, began)
             return
-        self.asking = self.asking.answered()
+        self.asking = self.asking.answered(began)
         if said.head != self._since:
+            self.asking = evolve(self.asking, at=began)
             self.told, self.is_over = said.head, True
             self._signal()
 

@@ -44,9 +44,12 @@ class Asking:
     is_refused: bool = False
     """Whether the last answer was that whoever asks may not."""
 
-    def answered(self) -> Asking:
-        """Return how to go on after an answer."""
-        return Asking(min(LONGEST_WAIT, self.wait * _GROWS))
+    def answered(self, began: float) -> Asking:
+        """Return how to go on after an answer to a question that ``began`` at a time.
+
+        What answers at once, with nothing new, is asked once in a second all the same.
+        """
+        return Asking(min(LONGEST_WAIT, self.wait * _GROWS), began + _LIVED)
 
     def failed(self, error: RemoteError, began: float, now: float, chance: float) -> Asking:
         """Return how to go on after a failure of a question that ``began`` at a time.

@@ -23,7 +23,7 @@ def test_a_hub_that_is_away_is_asked_less_and_less_often_and_once_a_minute_at_le
         pauses.append(asking.at - 100.0)
     assert pauses[:3] == [2.0, 4.0, 8.0]
     assert pauses[-1] == 60.0
-    assert asking.answered().failures == 0
+    assert asking.answered(0.0).failures == 0
 
 
 @pytest.mark.parametrize("chance", [0.0, 0.5, 1.0])
@@ -45,7 +45,7 @@ def test_a_proxy_that_cuts_after_twenty_seconds_is_found_out_and_costs_a_second(
             assert asking.at - (now + 20.0) <= 1.0
             cuts += 1
         else:
-            asking = asking.answered()
+            asking = asking.answered(now)
         now += 20.0
         assert asking.wait >= 15.0
     assert cuts <= 30
@@ -55,7 +55,7 @@ def test_a_hub_that_has_just_ended_is_not_asked_for_no_time_at_all_ever_after() 
     asking = Asking().failed(lost(), 100.0, 101.5, chance=0.5)
     assert 2.0 <= asking.wait < 3.0
     for _ in range(30):
-        asking = asking.answered()
+        asking = asking.answered(0.0)
     assert asking.wait == 25.0
 
 
@@ -64,3 +64,7 @@ def test_who_does_not_know_the_question_or_refuses_it_is_asked_seldom(status: in
     asking = Asking().failed(lost(status), 100.0, 100.0, 0.5)
     assert asking.at == 3700.0
     assert asking.is_refused == (status in (401, 403))
+
+
+def test_what_answers_at_once_with_nothing_new_is_asked_once_in_a_second() -> None:
+    assert Asking().answered(100.0).at == 101.0
