@@ -5,6 +5,23 @@ are ``statesync.hub``, ``statesync.diagram``, ``statesync.verify`` and ``statesy
 them may change with every release.
 """
 
+from statesync.autosync.application import (
+    Application,
+)
+from statesync.autosync.conditions import (
+    Condition,
+)
+from statesync.autosync.handle import (
+    AutoSync,
+)
+from statesync.autosync.round import (
+    SessionOutcome,
+)
+from statesync.autosync.status import (
+    InSync,
+    KeeperStatus,
+    LastSession,
+)
 from statesync.complaints import (
     Complaint,
     Repair,
@@ -64,6 +81,7 @@ from statesync.errors import (
 from statesync.filters import Filter, Filters, Scalar, WireFilter
 from statesync.lifecycle import (
     BATCH,
+    KEEPER,
     SESSION,
     AnyPhase,
     AnyTrigger,
@@ -74,7 +92,11 @@ from statesync.lifecycle import (
     Edge,
     Facts,
     Guard,
+    KeeperFacts,
+    KeeperPhase,
+    KeeperTrigger,
     Phase,
+    SessionEnd,
     Trigger,
 )
 from statesync.net.options import (
@@ -84,6 +106,9 @@ from statesync.net.options import (
 from statesync.net.remote import (
     HttpRemote,
     Remote,
+)
+from statesync.net.signals import (
+    Signals,
 )
 from statesync.scope import (
     Scope,
@@ -99,6 +124,7 @@ from statesync.store.tracking.model import (
     Model,
 )
 from statesync.values import (
+    Backlog,
     BatchInfo,
     BatchStats,
     CancelOptions,
@@ -133,6 +159,7 @@ from statesync.wire import (
     Push,
     PushAnswer,
     Rejected,
+    Signal,
     Survey,
     SurveyAnswer,
     Tally,
@@ -141,12 +168,16 @@ from statesync.wire import (
 
 __all__ = [
     "BATCH",
+    "KEEPER",
     "LATER",
     "SESSION",
     "Accepted",
     "AllRejected",
     "AnyPhase",
     "AnyTrigger",
+    "Application",
+    "AutoSync",
+    "Backlog",
     "BadAnswer",
     "BadOptions",
     "BatchInfo",
@@ -159,6 +190,7 @@ __all__ = [
     "Chart",
     "ClientCertificate",
     "Complaint",
+    "Condition",
     "Conflict",
     "ConflictEntry",
     "Conflicted",
@@ -178,9 +210,15 @@ __all__ = [
     "HttpRemote",
     "IllegalTransition",
     "InDoubt",
+    "InSync",
     "InternalError",
     "Interrupted",
     "JournalEntry",
+    "KeeperFacts",
+    "KeeperPhase",
+    "KeeperStatus",
+    "KeeperTrigger",
+    "LastSession",
     "Later",
     "LifecycleError",
     "Model",
@@ -212,7 +250,11 @@ __all__ = [
     "Scalar",
     "Scope",
     "Session",
+    "SessionEnd",
     "SessionInfo",
+    "SessionOutcome",
+    "Signal",
+    "Signals",
     "StaleRunner",
     "State",
     "Stopped",

@@ -13,6 +13,7 @@ from statesync.diagnosis import Diagnosis, SurveyRemote, diagnose
 from statesync.errors import BadOptions, NothingToCancel, UnknownObject, UsageError
 from statesync.net.remote import Remote
 from statesync.session.handle import OnFailure, OnProgress, OnSuccess, Session
+from statesync.session.running import Running
 from statesync.store import opening
 from statesync.store.cursors import stored_filters
 from statesync.store.journal import history
@@ -38,7 +39,7 @@ class Store(Selection):
         self.Model: type[Model] = model_base(
             self._parts.registry, self._parts.database.peewee, self._set_up_late
         )
-        self._running = _Running()
+        self._running = Running()
         self._migrations: tuple[Callable[[Any], object], ...] = ()
         self._is_set_up = False
 
@@ -168,13 +169,14 @@ class Store(Selection):
             return mend(self._parts)
 
     def close(self, grace: float | None = None) -> None:
-        """Cancel a running session, wait for its end, and close the calling thread's connection.
+        """Stop keepers, cancel a running session, wait for both, and close the calling thread's connection.
 
         ``grace`` are the seconds that its batch in flight may take; None: as its ``cancel_grace`` says. A
         callback of its end that hangs gets no more, and one that is beginning in another thread ends, too.
         Raises ``BadOptions`` for what is no number of seconds, and ``UsageError`` in a callback of that
         session, which it cannot wait for; it is cancelled all the same.
         """
+        keepers = self._running.end_keepers(grace)
         unfinished = self._running.unfinished()
         for session in unfinished:
             if grace is None:
@@ -183,6 +185,8 @@ class Store(Selection):
                 session.cancel(grace, reason=Reason.SHUTDOWN)
         for session in unfinished:
             session.wait()
+        for keeper in keepers:
+            keeper.wait()
         self._parts.database.close()
 
     def __enter__(self) -> Store:
@@ -196,7 +200,7 @@ class Scope(Selection):
     """What one session syncs with one remote. Made by ``Store.scope``."""
 
     def __init__(
-        self, parts: StoreParts, running: _Running, remote: Remote, names: tuple[str, ...] | None
+        self, parts: StoreParts, running: Running, remote: Remote, names: tuple[str, ...] | None
     ) -> None:
         super().__init__(parts, names)
         self.remote = remote
@@ -310,26 +314,6 @@ class Scope(Selection):
         from statesync.session.aio import follow
 
         return await follow(self._begin(options, on_progress=on_progress))
-
-
-class _Running:
-    """The sessions that this store has started, and that somebody may wait for."""
-
-    def __init__(self) -> None:
-        self._sessions: list[Session] = []
-
-    @property
-    def session(self) -> Session | None:
-        """The one that was started last."""
-        return self._sessions[-1] if self._sessions else None
-
-    def begin(self, session: Session) -> None:
-        """Know one more. The caller holds the store's lock; callbacks of earlier ones may still hang."""
-        self._sessions = [*self.unfinished(), session]
-
-    def unfinished(self) -> list[Session]:
-        """Return those that somebody may wait for."""
-        return [session for session in self._sessions if not session.is_over()]
 
 
 def _check_filter(options: SyncOptions, names: tuple[str, ...]) -> None:

@@ -298,6 +298,28 @@ class Parked:
 
 
 @frozen
+class Backlog:
+    """How much of a scope is not where it belongs, by why; each change counts once.
+
+    ``waiting`` changes go up with the next session. ``deferred`` ones wait for ``mark_for_upload``,
+    ``in_conflict`` for a decision, and ``parked`` ones were refused by the hub. ``quarantined`` records do
+    not fit their tables. ``in_doubt`` says that a batch was sent whose answer never came.
+    """
+
+    waiting: int = 0
+    deferred: int = 0
+    in_conflict: int = 0
+    parked: int = 0
+    quarantined: int = 0
+    in_doubt: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits and nothing is stuck."""
+        return self == Backlog()
+
+
+@frozen
 class PendingChange:
     """One net change that waits in the outbox. ``operation`` is insert, update or delete.
 

@@ -17,6 +17,7 @@ import msgspec
 from statesync.checks import is_utf8
 from statesync.errors import BadAnswer, BadOptions, RemoteError, Unauthorized, WrongHub
 from statesync.net.options import ClientCertificate, Timeouts, Trust
+from statesync.net.signals import Signals
 from statesync.wire import (
     NOT_APPLIED,
     OUTCOME_UNKNOWN,
@@ -143,6 +144,7 @@ class HttpRemote:
         timeouts = Timeouts(connect_timeout, read_timeout, request_timeout)
         way = Way(proxy, ca_certs, trust, client_certificate)
         self._transport = Transport(url, timeouts, max_answer, way)
+        self._timeouts, self._way = timeouts, way
         self._path = _path_of(url, space)
         self._headers = {
             "Content-Type": "application/json",
@@ -170,6 +172,17 @@ class HttpRemote:
     def survey(self, request: Survey) -> SurveyAnswer:
         """Ask what the hub has of one object; raises ``RemoteError``."""
         return self._ask("survey", request, SurveyAnswer)
+
+    def signals(self) -> Signals:
+        """Return who asks for news, on a connection of its own; its time-outs begin when the wait is over."""
+        from statesync.keeping.asking import LONGEST_WAIT
+        from statesync.net.asking import HttpSignals
+        from statesync.net.transport import Transport
+
+        known = self._timeouts
+        timeouts = Timeouts(known.connect, known.read + LONGEST_WAIT, known.request + LONGEST_WAIT)
+        transport = Transport(self._url, timeouts, 1 << 16, self._way)
+        return HttpSignals(transport, self._path, lambda: self._headers, self._refused)
 
     def interrupt(self) -> None:
         """Shut the connection under a waiting request; see ``Remote.interrupt``."""

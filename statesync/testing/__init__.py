@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from statesync.machine import Commit, Move, SessionMachine
+    from statesync.machine import Commit, KeeperMachine, Move, SessionMachine
     from statesync.store.tracking.objects import TrackedObject
     from statesync.testing.conformance import HubConformance, RemoteConformance
     from statesync.testing.coverage import ChartCoverage, Counts, Outcome, watching
@@ -46,6 +46,7 @@ _HOMES = {
     "Reference": "statesync.testing.reference",
     "RemoteConformance": "statesync.testing.conformance",
     "Row": "statesync.testing.rows",
+    "KeeperMachine": "statesync.machine",
     "SessionMachine": "statesync.machine",
     "SyncWorld": "statesync.testing.world",
     "TrackedObject": "statesync.store.tracking.objects",
@@ -67,6 +68,7 @@ __all__ = [
     "Fault",
     "FaultyRemote",
     "HubConformance",
+    "KeeperMachine",
     "Known",
     "Ledger",
     "LifecycleMachine",

@@ -107,6 +107,9 @@ class Gate:
     seen: list[Seen] = field(factory=list)
     connections: set[socket.socket] = field(factory=set)
     _steps: deque[Step] = field(factory=deque)
+    asked: list[str] = field(factory=list)
+    """The questions for news, which have plans of their own."""
+    _answers: deque[Step] = field(factory=deque)
     _holds: list[Hold] = field(factory=list)
     _pool: urllib3.PoolManager = Factory(lambda: urllib3.PoolManager(timeout=PATIENCE, retries=False))
     url: str = ""
@@ -114,6 +117,10 @@ class Gate:
     def plan(self, *steps: Step) -> None:
         """Say what becomes of the next requests, one step for each."""
         self._steps.extend(steps)
+
+    def plan_questions(self, *steps: Step) -> None:
+        """Say what becomes of the next questions for news, one step for each."""
+        self._answers.extend(steps)
 
     def forget_plans(self) -> None:
         """Let every later request pass."""
@@ -135,8 +142,14 @@ class Gate:
         return wait_for(lambda: not self.connections)
 
     def ask_hub(self, path: str, body: bytes, headers: dict[str, str]) -> Reply:
-        reply = self._pool.request("POST", self.hub + path, body=body, headers=headers)
+        method = "GET" if "?" in path else "POST"
+        reply = self._pool.request(method, self.hub + path, body=body or None, headers=headers)
         return reply.status, {"Content-Type": "application/json"}, reply.data
+
+    def serve_question(self, path: str, headers: dict[str, str]) -> Reply | None:
+        self.asked.append(path)
+        step = self._answers.popleft() if self._answers else pass_on
+        return step(self, path, b"", headers)
 
     def serve(self, path: str, body: bytes, headers: dict[str, str]) -> Reply | None:
         self.seen.append(Seen(path.rsplit("/", 1)[-1], json.loads(body)))
@@ -147,9 +160,6 @@ class Gate:
         for held in self._holds:
             held.release()
         self._pool.clear()
-
-
-_KEPT = ("Authorization", "Content-Type")
 
 
 class _Server(ThreadingHTTPServer):
@@ -172,12 +182,18 @@ class _Handler(BaseHTTPRequestHandler):
         finally:
             gate.connections.discard(self.connection)
 
+    def do_GET(self) -> None:
+        self._give(cast(_Server, self.server).gate.serve_question(self.path, self._kept()))
+
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        kept = {
-            name: self.headers[name] for name in ("Authorization", "Content-Type") if name in self.headers
-        }
-        reply = cast(_Server, self.server).gate.serve(self.path, body, kept)
+        self._give(cast(_Server, self.server).gate.serve(self.path, body, self._kept()))
+
+    def _kept(self) -> dict[str, str]:
+        names = ("Authorization", "Content-Type")
+        return {name: self.headers[name] for name in names if name in self.headers}
+
+    def _give(self, reply: Reply | None) -> None:
         if reply is None:
             self.close_connection = True
             with contextlib.suppress(OSError):

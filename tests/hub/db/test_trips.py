@@ -41,6 +41,8 @@ def ask(wire: Wire, stack: ExitStack) -> Iterator[Callable[..., dict[str, Any]]]
     """Ask a hub over HTTP, with a token; what a first request needs more is over."""
     hub = Hub(wire.address)
     stack.callback(hub.close)
+    observer: Any = hub.watch._observer
+    observer.tells_others = False  # that goes beside the pushes, on a connection of its own
     token = create_token(hub.database, "acme", {"*": frozenset(Right)})
     with serving(hub) as address, Service(address, hub, wire.address) as service:
 
