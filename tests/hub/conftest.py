@@ -40,6 +40,11 @@ def addresses_of(
 @pytest.fixture(scope="session")
 def new_database(empty_database: Callable[[], str]) -> Callable[[], str]:
     """Make the address of a database that is ready for a hub, each time another."""
+    return ready_for_a_hub(empty_database)
+
+
+def ready_for_a_hub(empty_database: Callable[[], str]) -> Callable[[], str]:
+    """Return what makes addresses of databases with the hub's tables, of those that it is given."""
 
     def make() -> str:
         url = empty_database()

@@ -13,13 +13,13 @@ from statesync.conflicts import Record
 from statesync.store import cursors
 from statesync.store.file.reading import StoredKey, read
 from statesync.store.tracking.images import image_of, image_sql, record_of_image
-from statesync.store.tracking.log import log_columns
+from statesync.store.tracking.log import KEPT, log_columns
 from statesync.store.tracking.objects import TrackedObject
 from statesync.store.tracking.quoting import in_main, is_key, quoted
 
 
 def untold_keys(connection: sqlite3.Connection, tracked: TrackedObject) -> str | None:
-    """Return the statement that finds the records of a log in which no tracked column was changed.
+    """Return the statement that finds the records of a log none of whose rows tells of a tracked column.
 
     None if the table has tracked columns alone: there every write counts. A column that is not tracked, or
     not yet, may have been written: a migration by hand fills in a new one.
@@ -36,11 +36,19 @@ def untold_keys(connection: sqlite3.Connection, tracked: TrackedObject) -> str |
     ):
         return None
     same = "".join(
-        f" AND now.{quoted(name)} COLLATE BINARY IS first.{was} "
-        f"AND typeof(now.{quoted(name)}) = typeof(first.{was})"
+        f" AND now.{quoted(name)} COLLATE BINARY IS log.{was} "
+        f"AND typeof(now.{quoted(name)}) = typeof(log.{was})"
         for name, was in zip(tracked.column_names, log_columns(tracked), strict=True)
     )
-    return f"SELECT first.key {_first_and_now(tracked)} WHERE first.known{same}"
+    row = f"{in_main(tracked.table)} AS now ON {is_key(f'now.{quoted(tracked.key)}', 'log.key')}"
+    rows = f"SELECT log.key FROM {in_main(tracked.log)} AS log JOIN {row} WHERE"
+    # The first row of a record need not tell how it was: a program's trigger may write within a write, and
+    # its write is logged before the one that it is part of.
+    # An insert that replaces tells nothing by itself: what was in its way comes first.
+    first = f"SELECT key, changed, min(rowid) FROM {in_main(tracked.log)} GROUP BY key"
+    replaced = f"SELECT key FROM ({first}) WHERE changed = {KEPT}"
+    told = f"NOT (log.known{same}) AND (log.known OR log.key NOT IN ({replaced}))"
+    return f"{rows} log.known{same} EXCEPT {rows} {told}"
 
 
 def drop_untold(connection: sqlite3.Connection, tracked: TrackedObject) -> None:

@@ -120,14 +120,20 @@ def test_a_device_that_is_somewhere_else_is_told_so_without_a_thread(service: Se
     assert (answer.status, answer.json()["error"]["code"]) == (409, "wrong_hub")
 
 
-def test_a_server_that_ends_the_connection_costs_no_pull(postgres_hub: Hub, stack: ExitStack) -> None:
-    hub = Counted(postgres_hub.url, connections=1)
-    stack.callback(hub.close)
+def served_with_a_record(hub: Hub, stack: ExitStack) -> tuple[Service, str]:
+    """Serve a hub that has a record in the space acme; return it, and a token that has read it."""
     token = create_token(hub.database, "acme", {"*": frozenset({Right.READ})})
     body = {"client": "writer", "number": 1, "batch": "1", "hub": None, "epoch": None}
     hub.push("acme", json.dumps(body | {"changes": [upsert("a", {"x": 1})]}).encode())
     service = stack.enter_context(Service(stack.enter_context(serving(hub)), hub, hub.url))
     ready(service, token)
+    return service, token
+
+
+def test_a_server_that_ends_the_connection_costs_no_pull(postgres_hub: Hub, stack: ExitStack) -> None:
+    hub = Counted(postgres_hub.url, connections=1)
+    stack.callback(hub.close)
+    service, token = served_with_a_record(hub, stack)
     pool: Any = hub.database.pool
     process = pool.glances._wire.connection.info.backend_pid
     with postgres_hub.database.connection():
@@ -144,11 +150,7 @@ def test_a_server_that_hangs_or_ends_with_a_question_is_left_to_a_thread(
     wire = stack.enter_context(wired(postgres_hub.url))
     hub = Counted(wire.address)
     stack.callback(hub.close)
-    token = create_token(hub.database, "acme", {"*": frozenset({Right.READ})})
-    body = {"client": "writer", "number": 1, "batch": "1", "hub": None, "epoch": None}
-    hub.push("acme", json.dumps(body | {"changes": [upsert("a", {"x": 1})]}).encode())
-    service = stack.enter_context(Service(stack.enter_context(serving(hub)), hub, hub.url))
-    ready(service, token)
+    service, token = served_with_a_record(hub, stack)
     pool: Any = hub.database.pool
     asked = pool.glances._wire
     with ThreadPoolExecutor(1) as background:

@@ -19,12 +19,11 @@ import pytest
 import urllib3
 from rig.certificates import make_certificate
 from rig.device import device_at
-from rig.postgres import make_ready
 
 from statesync import HttpRemote, Store
 from statesync.hub import Hub, Right, create_token, prepare, revoke_token, spaces
 
-from ..conftest import addresses_of
+from ..conftest import addresses_of, ready_for_a_hub
 from ..devices import Device, Service, upsert
 from ..served import PATIENCE, running, wait_for
 
@@ -40,13 +39,7 @@ def empty_database(
 @pytest.fixture(scope="module")
 def new_database(empty_database: Callable[[], str]) -> Callable[[], str]:
     """Make the address of a database that is ready for a hub, each time another."""
-
-    def make() -> str:
-        url = empty_database()
-        make_ready(url)
-        return url
-
-    return make
+    return ready_for_a_hub(empty_database)
 
 
 def test_sigterm_finishes_what_is_under_way_and_takes_nothing_new(new_database: Callable[[], str]) -> None:

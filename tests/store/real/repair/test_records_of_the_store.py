@@ -207,6 +207,15 @@ def test_an_upload_in_doubt_whose_content_is_lost_is_offered_anew(tmp_path: Path
         assert (here.pending(), their_note.get_by_id("k").title) == ([], "old")
 
 
+def check_that_the_edit_arrives(path: Path, hub: Hub) -> None:
+    """Sync, which compares with the hub, and again; another device has the edit of k then."""
+    with device(path, hub) as (_, here), device(path.with_name("there.db"), hub) as (their_note, there):
+        here.sync()
+        here.sync()
+        there.sync()
+        assert their_note.get_by_id("k").title == "mine"
+
+
 def test_an_edit_of_which_not_even_the_key_is_left_is_found_by_comparing(tmp_path: Path, hub: Hub) -> None:
     path = tmp_path / "here.db"
     with device(path, hub) as (note, here):
@@ -216,11 +225,7 @@ def test_an_edit_of_which_not_even_the_key_is_left_is_found_by_comparing(tmp_pat
         note.update(title="mine").where(note.id == "k").execute()
         here.sync(SyncOptions(sync_type="download_only"))  # so the outbox has it, and the log no more
     lose_table(path, "statesync_change", "sqlite_autoindex_statesync_change_1")
-    with device(path, hub) as (_, here), device(tmp_path / "there.db", hub) as (their_note, there):
-        here.sync()  # compares with the hub
-        here.sync()
-        there.sync()
-        assert their_note.get_by_id("k").title == "mine"
+    check_that_the_edit_arrives(path, hub)
 
 
 def test_an_edit_of_a_lost_log_is_found_by_comparing_where_nobody_knows_what_the_object_is(
@@ -233,11 +238,7 @@ def test_an_edit_of_a_lost_log_is_found_by_comparing_where_nobody_knows_what_the
         here.sync()
         note.update(title="mine").where(note.id == "k").execute()
     lose_table(path, "statesync_object", "statesync_log_Note")
-    with device(path, hub) as (_, here), device(tmp_path / "there.db", hub) as (their_note, there):
-        here.sync()  # compares with the hub
-        here.sync()
-        there.sync()
-        assert their_note.get_by_id("k").title == "mine"
+    check_that_the_edit_arrives(path, hub)
 
 
 def test_an_edit_overwrites_nothing_after_the_repair_of_a_cursor_that_no_hub_has_given(
