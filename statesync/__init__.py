@@ -117,6 +117,9 @@ from statesync.session.handle import (
     OnSuccess,
     Session,
 )
+from statesync.store.news.observation import Observation, OnNews
+from statesync.store.news.told import News
+from statesync.store.news.verdict import Outcome, RecordVerdict
 from statesync.store.tracking.model import (
     Model,
 )
@@ -218,11 +221,15 @@ __all__ = [
     "Later",
     "LifecycleError",
     "Model",
+    "News",
     "NothingToCancel",
     "ObjectDiagnosis",
+    "Observation",
     "OnFailure",
+    "OnNews",
     "OnProgress",
     "OnSuccess",
+    "Outcome",
     "Page",
     "Parked",
     "Part",
@@ -239,6 +246,7 @@ __all__ = [
     "Record",
     "RecordDifference",
     "RecordError",
+    "RecordVerdict",
     "Rejected",
     "Remote",
     "RemoteError",

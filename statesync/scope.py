@@ -17,15 +17,20 @@ from statesync.session.running import Running
 from statesync.store import opening
 from statesync.store.cursors import stored_filters
 from statesync.store.journal import history
+from statesync.store.news.desk import Desk
+from statesync.store.news.observed import ObservedSelection
 from statesync.store.parts import StoreParts
 from statesync.store.selection import Selection
 from statesync.store.tracking.model import Model, model_base
 from statesync.values import CancelOptions, JournalEntry, Reason, SessionInfo, SyncOptions, SyncResult
 
+_GRACE = 10.0
+"""Seconds that a callback which observes the store gets at its end, where nobody says how many."""
+
 _Tracked = TypeVar("_Tracked", bound=peewee.Model)
 
 
-class Store(Selection):
+class Store(ObservedSelection):
     """A device database at ``path`` whose tracked records can be synced with a hub.
 
     ``path`` stands for the real file that it leads to now. ``busy_timeout`` is how many seconds a write
@@ -35,7 +40,8 @@ class Store(Selection):
     """
 
     def __init__(self, path: str | Path, *, busy_timeout: float = 5.0, keep_sessions: int = 1000) -> None:
-        super().__init__(StoreParts(path, busy_timeout, keep_sessions), None)
+        parts = StoreParts(path, busy_timeout, keep_sessions)
+        super().__init__(parts, None, Desk(parts))
         self.Model: type[Model] = model_base(
             self._parts.registry, self._parts.database.peewee, self._set_up_late
         )
@@ -128,7 +134,7 @@ class Store(Selection):
         Raises ``UnknownObject`` for a model that is not tracked.
         """
         names = tuple(self._parts.registry.name_of(model) for model in models)
-        return Scope(self._parts, self._running, remote, names or None)
+        return Scope(self._parts, self._running, self._desk, remote, names or None)
 
     def session(self, session_id: str) -> SessionInfo:
         """Return one session of the history by its id or the beginning of it; else ``UnknownObject``."""
@@ -165,7 +171,7 @@ class Store(Selection):
         from statesync.store.care.repair import check_mendable, mend
 
         check_mendable(self._parts)
-        with self._parts.lock.held():
+        with self._desk.paused(), self._parts.lock.held():
             return mend(self._parts)
 
     def close(self, grace: float | None = None) -> None:
@@ -173,6 +179,7 @@ class Store(Selection):
 
         ``grace`` are the seconds that its batch in flight may take; None: as its ``cancel_grace`` says. A
         callback of its end that hangs gets no more, and one that is beginning in another thread ends, too.
+        Whoever observes the store is told nothing any more; a callback that is under way gets as long.
         Raises ``BadOptions`` for what is no number of seconds, and ``UsageError`` in a callback of that
         session, which it cannot wait for; it is cancelled all the same.
         """
@@ -187,6 +194,7 @@ class Store(Selection):
             session.wait()
         for keeper in keepers:
             keeper.wait()
+        self._desk.close(_GRACE if grace is None else grace)
         self._parts.database.close()
 
     def __enter__(self) -> Store:
@@ -196,13 +204,18 @@ class Store(Selection):
         self.close()
 
 
-class Scope(Selection):
+class Scope(ObservedSelection):
     """What one session syncs with one remote. Made by ``Store.scope``."""
 
     def __init__(
-        self, parts: StoreParts, running: Running, remote: Remote, names: tuple[str, ...] | None
+        self,
+        parts: StoreParts,
+        running: Running,
+        desk: Desk,
+        remote: Remote,
+        names: tuple[str, ...] | None,
     ) -> None:
-        super().__init__(parts, names)
+        super().__init__(parts, names, desk)
         self.remote = remote
         self._running = running
 

@@ -32,6 +32,7 @@ from statesync.keeping.messages import (
     Event,
     StopAsked,
     Ticked,
+    TokenRenewed,
 )
 from statesync.keeping.options import KeeperOptions
 from statesync.keeping.standing import Moment, Standing
@@ -100,11 +101,12 @@ class Driver:
             self.is_begun = True
         self._standing = Standing.begun(self._standing.options, now())
         self._target.enter(self)
+        self._target.watch_token(self._tell_of_token)
         try:
             threads.start(self._task)
         except BaseException:
             self._fail("it got no thread to live in")
-            self._target.forget(self)
+            self._forget()
             self._end()
             raise
 
@@ -208,9 +210,16 @@ class Driver:
             self._fail(f"a defect ended it: {error}")
         finally:
             self._sessions.leave()
-            self._target.forget(self)
+            self._forget()
             self._target.leave()
             self._end()
+
+    def _tell_of_token(self) -> None:
+        self.tell(TokenRenewed())
+
+    def _forget(self) -> None:
+        self._target.unwatch_token(self._tell_of_token)
+        self._target.forget(self)
 
     def _fail(self, why: str) -> None:
         """Say that it has stopped, although its chart has not."""

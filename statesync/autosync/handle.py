@@ -10,7 +10,7 @@ from statesync.autosync.driver import Driver
 from statesync.autosync.status import KeeperStatus
 from statesync.autosync.target import Target
 from statesync.errors import BadOptions, UsageError
-from statesync.keeping.messages import Nudged, StopAsked
+from statesync.keeping.messages import Nudged, StopAsked, TokenRenewed
 from statesync.keeping.options import KeeperOptions
 from statesync.lifecycle import Chart
 from statesync.scope import Scope
@@ -106,6 +106,13 @@ class AutoSync:
     def nudge(self) -> None:
         """Ask for a session now: as soon as the gap after the last one is over. From any thread."""
         self._driver.tell(Nudged())
+
+    def token_renewed(self) -> None:
+        """Say that the hub will take the token now: a keeper that waits for one goes on. From any thread.
+
+        ``HttpRemote.renew_token`` says so by itself.
+        """
+        self._driver.tell(TokenRenewed())
 
     def stop(self, grace: float | None = GRACE, *, wait: bool = True) -> None:
         """Begin nothing any more, bring the session that runs to its end, and wait for that.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from weakref import WeakKeyDictionary
 
 from statesync.autosync.turns import Turns
+from statesync.net.remote import HttpRemote
 from statesync.scope import Scope
 from statesync.session.handle import Session
 from statesync.session.running import Keeper
@@ -26,6 +28,16 @@ class Target:
     def enter(self, keeper: Keeper) -> None:
         """Let the store know a keeper that lives: its ``close`` ends it."""
         self._scope._running.keepers.add(keeper)
+
+    def watch_token(self, tell: Callable[[], object]) -> None:
+        """Call ``tell`` whenever the remote gets another token, if it is one that says so."""
+        if isinstance(self._scope.remote, HttpRemote):
+            self._scope.remote.watch_token(tell)
+
+    def unwatch_token(self, tell: Callable[[], object]) -> None:
+        """Call it no more."""
+        if isinstance(self._scope.remote, HttpRemote):
+            self._scope.remote.unwatch_token(tell)
 
     def begin(self, options: SyncOptions) -> Session:
         """Return a session that is being started, and has not begun yet; raises as ``start_sync`` does."""

@@ -39,6 +39,8 @@ _SET = "UPDATE statesync_tracking SET is_on = ?"
 _FLAG = f"({_ON})"
 _KINDS = ("insert_before", "insert", "delete", "update", "rekey", "update_before", "rekey_before")
 _OFF, _TRACKED, _LOCAL_ONLY = 0, 1, 2
+IS_UNTRACKED = f"{_FLAG} <> {_TRACKED}"
+"""Whether no change for the hub is made of a write, as an expression in a trigger."""
 _WITHIN = 1
 """How many rows may stand at the log's end, besides one a unique index, that were kept for a write. Rows
 further up were kept for writes that did not follow: what is missing of those may have gone otherwise."""

@@ -1,0 +1,73 @@
+"""Signs of a store by which is seen that something has come from elsewhere, and what of it the logs tell."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+
+from attrs import frozen
+
+from statesync.store import conflict_log, cursors, quarantine
+from statesync.store.cursors import Cursor
+from statesync.store.outbox import signs as outbox
+from statesync.store.outbox.signs import LogSign
+from statesync.store.tracking.objects import Objects
+
+
+@frozen
+class Signs:
+    """The signs of one state of a store: of each object's log and cursor, and of all objects together."""
+
+    logs: Mapping[str, LogSign]
+    cursors: Mapping[str, Cursor]
+    others: tuple[object, ...]
+
+
+@frozen
+class Rows:
+    """Rows of a log: those after ``after``, up to ``up_to``."""
+
+    after: int
+    up_to: int
+
+
+Missed = Mapping[str, Rows | None]
+"""What has come, by the object's name: rows of its log, or None where nobody knows which records it was."""
+
+
+def read_signs(connection: sqlite3.Connection, objects: Objects) -> Signs:
+    """Return the signs as they stand now; in a transaction."""
+    others = (
+        outbox.of_outbox(connection),
+        quarantine.total(connection),
+        conflict_log.count_waiting(connection),
+    )
+    logs = {name: outbox.of_log(connection, tracked) for name, tracked in objects.items()}
+    return Signs(logs, cursors.cursors(connection, objects), others)
+
+
+def missed(connection: sqlite3.Connection, before: Signs, now: Signs) -> Missed:
+    """Return what has come between two states; ``now`` is the one that ``connection`` sees.
+
+    A program's own writes show in the logs. What the library does in another process shows no records, but
+    it leaves none of the signs as they were.
+    """
+    names = {*before.logs, *now.logs}
+    if before.others != now.others:
+        return dict.fromkeys(names)
+    found: dict[str, Rows | None] = {}
+    for name in names:
+        rows = _new_rows(connection, name, before, now)
+        if rows is None or rows.after < rows.up_to:
+            found[name] = rows
+    return found
+
+
+def _new_rows(connection: sqlite3.Connection, name: str, before: Signs, now: Signs) -> Rows | None:
+    """Return what a log has got, None where more has happened to its object."""
+    was, log = before.logs.get(name), now.logs.get(name)
+    if was is None or log is None or before.cursors.get(name) != now.cursors.get(name):
+        return None
+    if log.rows < was.rows or (was.rows and outbox.standing_of(connection, name, was.key) != was.standing):
+        return None
+    return Rows(was.rows, log.rows)
