@@ -107,6 +107,7 @@ from statesync.net.remote import (
     HttpRemote,
     Remote,
 )
+from statesync.net.tokens import TokenSource
 from statesync.scope import (
     Scope,
     Store,
@@ -117,6 +118,8 @@ from statesync.session.handle import (
     OnSuccess,
     Session,
 )
+from statesync.session.pace import paced
+from statesync.store.news.changes import Changes
 from statesync.store.news.observation import Observation, OnNews
 from statesync.store.news.told import News
 from statesync.store.news.verdict import Outcome, RecordVerdict
@@ -186,6 +189,7 @@ __all__ = [
     "BrokenChart",
     "CancelOptions",
     "Change",
+    "Changes",
     "Chart",
     "ClientCertificate",
     "Complaint",
@@ -282,6 +286,7 @@ __all__ = [
     "SyncStats",
     "SyncType",
     "Tally",
+    "TokenSource",
     "Trigger",
     "Trust",
     "Unauthorized",
@@ -295,5 +300,6 @@ __all__ = [
     "client_wins",
     "decide_later",
     "merge_fields",
+    "paced",
     "server_wins",
 ]

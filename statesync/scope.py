@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
@@ -15,22 +16,20 @@ from statesync.net.remote import Remote
 from statesync.session.handle import OnFailure, OnProgress, OnSuccess, Session
 from statesync.session.running import Running
 from statesync.store import opening
+from statesync.store.awaited.selection import AwaitedSelection
 from statesync.store.cursors import stored_filters
 from statesync.store.journal import history
 from statesync.store.news.desk import Desk
-from statesync.store.news.observed import ObservedSelection
 from statesync.store.parts import StoreParts
 from statesync.store.selection import Selection
 from statesync.store.tracking.model import Model, model_base
+from statesync.store.tracking.wanted import check_names
 from statesync.values import CancelOptions, JournalEntry, Reason, SessionInfo, SyncOptions, SyncResult
-
-_GRACE = 10.0
-"""Seconds that a callback which observes the store gets at its end, where nobody says how many."""
 
 _Tracked = TypeVar("_Tracked", bound=peewee.Model)
 
 
-class Store(ObservedSelection):
+class Store(AwaitedSelection):
     """A device database at ``path`` whose tracked records can be synced with a hub.
 
     ``path`` stands for the real file that it leads to now. ``busy_timeout`` is how many seconds a write
@@ -174,6 +173,23 @@ class Store(ObservedSelection):
         with self._desk.paused(), self._parts.lock.held():
             return mend(self._parts)
 
+    async def setup_async(self, migrations: Sequence[Callable[[Any], object]] | None = None) -> None:
+        """Do what ``setup`` does, beside the event loop."""
+        await self._beside(partial(self.setup, migrations))
+
+    async def examine_async(self) -> list[Complaint]:
+        """Do what ``examine`` does, beside the event loop."""
+        return await self._beside(self.examine)
+
+    async def repair_async(self) -> list[Complaint]:
+        """Do what ``repair`` does, beside the event loop."""
+        return await self._beside(self.repair)
+
+    async def close_async(self, grace: float | None = None) -> None:
+        """Do what ``close`` does, beside the event loop; closes the connection of its thread, too."""
+        await self._beside(partial(self.close, grace))
+        self._parts.database.close()
+
     def close(self, grace: float | None = None) -> None:
         """Stop keepers, cancel a running session, wait for both, and close the calling thread's connection.
 
@@ -194,7 +210,7 @@ class Store(ObservedSelection):
             session.wait()
         for keeper in keepers:
             keeper.wait()
-        self._desk.close(_GRACE if grace is None else grace)
+        self._desk.close(grace)
         self._parts.database.close()
 
     def __enter__(self) -> Store:
@@ -204,7 +220,7 @@ class Store(ObservedSelection):
         self.close()
 
 
-class Scope(ObservedSelection):
+class Scope(AwaitedSelection):
     """What one session syncs with one remote. Made by ``Store.scope``."""
 
     def __init__(
@@ -250,7 +266,7 @@ class Scope(ObservedSelection):
     ) -> Session:
         """Return a session that is being started, and has not begun yet: who waits for it is told of that."""
         chosen = options if options is not None else SyncOptions()
-        _check_filter(chosen, self.objects)
+        check_names(chosen.filter, self.objects)
         if self._parts.database.in_transaction():
             raise UsageError(
                 "a sync cannot run inside a transaction of the thread that starts it: each would wait for "
@@ -316,6 +332,10 @@ class Scope(ObservedSelection):
             filters = stored_filters(connection, self.objects)
         return diagnose(connection, cast(SurveyRemote, self.remote), self._tracked(), filters)
 
+    async def diagnose_async(self) -> Diagnosis:
+        """Do what ``diagnose`` does, beside the event loop."""
+        return await self._beside(self.diagnose)
+
     async def sync_async(
         self, options: SyncOptions | None = None, on_progress: OnProgress | None = None
     ) -> SyncResult:
@@ -327,9 +347,3 @@ class Scope(ObservedSelection):
         from statesync.session.aio import follow
 
         return await follow(self._begin(options, on_progress=on_progress))
-
-
-def _check_filter(options: SyncOptions, names: tuple[str, ...]) -> None:
-    for name in options.filter:
-        if name not in names:
-            raise UnknownObject(f"the filter names {name}, which is not in this scope: {', '.join(names)}")

@@ -38,6 +38,7 @@ from statesync.keeping.options import KeeperOptions
 from statesync.keeping.standing import Moment, Standing
 from statesync.lifecycle import KEEPER, KeeperPhase, keeper_chart
 from statesync.machine import KeeperMachine
+from statesync.session.handle import OnProgress
 from statesync.threads import Task, threads
 from statesync.values import CancelOptions, SyncOptions
 
@@ -74,13 +75,14 @@ class Driver:
         sync_options: SyncOptions,
         options: KeeperOptions,
         only_if: Mapping[str, Condition],
+        on_progress: OnProgress | None = None,
     ) -> None:
         self.machine: KeeperMachine = KeeperMachine(keeper_chart(options.conditions))
         self._target, self._lookout = target, target.lookout
         self._looks = options.on_change and sync_options.uploads
         self._queue: SimpleQueue[_Letter] = SimpleQueue()
         self._conditions = Conditions(only_if, self._queue.put)
-        self._sessions = Sessions(target, sync_options, self._queue.put)
+        self._sessions = Sessions(target, sync_options, on_progress, self._queue.put)
         self._standing = Standing.begun(options, now())
         self._watchers: list[Watcher] = []
         self._wakes: list[Callable[[], object]] = []

@@ -14,6 +14,7 @@ from statesync.keeping.messages import Nudged, StopAsked, TokenRenewed
 from statesync.keeping.options import KeeperOptions
 from statesync.lifecycle import Chart
 from statesync.scope import Scope
+from statesync.session.handle import OnProgress
 from statesync.values import CancelOptions, SyncOptions
 
 GRACE = 10.0
@@ -29,7 +30,8 @@ class AutoSync:
     something to send, once no other has come for ``debounce`` seconds (None: 0.02). ``only_if`` names
     conditions, functions that answer yes or no: no session begins while one of them says no. ``options`` are
     those of each session. After a failure it waits from 1 to 60 seconds, and never less than the hub asks
-    for. ``live`` is not offered yet.
+    for. ``live`` is not offered yet. ``on_progress`` gets the ``Progress`` of each session, in the session's
+    thread and ten times a second at most (``paced``).
 
     Use it as a context manager, also ``async with``, or call ``start`` and ``stop``. Raises ``BadOptions``
     for values that make no sense.
@@ -46,6 +48,7 @@ class AutoSync:
         *,
         min_gap: float | None = None,
         debounce: float | None = None,
+        on_progress: OnProgress | None = None,
     ) -> None:
         if live:
             raise BadOptions("live is not offered yet: give every, and on_change")
@@ -66,7 +69,7 @@ class AutoSync:
         self._scope = scope
         target = Target(scope)
         self._sync_options = options or SyncOptions()
-        self._driver = Driver(target, self._sync_options, settings, conditions)
+        self._driver = Driver(target, self._sync_options, settings, conditions, on_progress)
 
     @property
     def is_begun(self) -> bool:

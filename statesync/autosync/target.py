@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 from statesync.autosync.turns import Turns
 from statesync.net.remote import HttpRemote
 from statesync.scope import Scope
-from statesync.session.handle import Session
+from statesync.session.handle import OnProgress, Session
 from statesync.session.running import Keeper
 from statesync.store.lookout import Lookout
 from statesync.store.parts import StoreParts
@@ -39,9 +39,9 @@ class Target:
         if isinstance(self._scope.remote, HttpRemote):
             self._scope.remote.unwatch_token(tell)
 
-    def begin(self, options: SyncOptions) -> Session:
+    def begin(self, options: SyncOptions, on_progress: OnProgress | None = None) -> Session:
         """Return a session that is being started, and has not begun yet; raises as ``start_sync`` does."""
-        return self._scope._begin(options)
+        return self._scope._begin(options, on_progress=on_progress)
 
     def forget(self, keeper: Keeper) -> None:
         """Let the store know a keeper no longer."""

@@ -31,6 +31,10 @@ LOOK_EVERY = 0.02
 """Seconds between two looks for commits of others, and of the program's own."""
 
 
+_GRACE = 10.0
+"""Seconds that a callback gets when the store is closed, where nobody says how many."""
+
+
 class Observer(Protocol):
     """Who is told the news."""
 
@@ -110,7 +114,7 @@ class Desk:
             return reader
 
     def close(self, grace: float | None) -> None:
-        """End every observation, and wait for the calls that are under way, up to ``grace`` seconds each."""
+        """End every observation, and wait for calls that are under way, each ``grace`` seconds (None: 10)."""
         if self._process != os.getpid():
             return
         with self._changing:
@@ -119,7 +123,7 @@ class Desk:
         for each in observers:
             each.stop()
         for each in observers:
-            each.wait(grace)
+            each.wait(_GRACE if grace is None else grace)
         if reader is not None:
             reader.task.wait()
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from peewee import Model
 
 from statesync.store.news import verdict
+from statesync.store.news.changes import Changes
 from statesync.store.news.desk import Desk
 from statesync.store.news.observation import Observation, OnNews
 from statesync.store.news.verdict import RecordVerdict
 from statesync.store.parts import StoreParts
 from statesync.store.selection import Selection
-
-if TYPE_CHECKING:
-    from statesync.store.news.aio import Changes
 
 
 class ObservedSelection(Selection):
@@ -43,9 +39,6 @@ class ObservedSelection(Selection):
 
         The same as ``observe`` in a coroutine. Raises ``RuntimeError`` where no event loop runs.
         """
-        # asyncio is a tenth of what the import of statesync takes, and most programs have threads.
-        from statesync.store.news.aio import Changes
-
         names = frozenset(map(self._known_name, models)) if models else self._meant(None)
         return Changes(self._desk, names)
 

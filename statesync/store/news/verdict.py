@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from enum import StrEnum
+from threading import Event
 
 from attrs import frozen
 
@@ -40,8 +41,14 @@ class RecordVerdict:
     change: PendingChange | None = None
 
 
-def wait_for(parts: StoreParts, name: str, key: str, timeout: float | None) -> RecordVerdict:
-    """Wait for the verdict on the record of a key. Raises as ``wait_for`` of a store does."""
+def wait_for(
+    parts: StoreParts, name: str, key: str, timeout: float | None, stop: Event | None = None
+) -> RecordVerdict:
+    """Wait for the verdict on the record of a key. Raises as ``wait_for`` of a store does.
+
+    ``stop`` ends the wait as the end of its time does.
+    """
+    stopped = stop or Event()
     database = parts.database
     if database.in_transaction():
         raise UsageError("what is not committed is not sent; end the transaction before you wait for it")
@@ -54,9 +61,8 @@ def wait_for(parts: StoreParts, name: str, key: str, timeout: float | None) -> R
         verdict = _verdict(name, key, change)
         if verdict is not None:
             return verdict
-        if until is not None and time.monotonic() >= until:
+        if stopped.wait(LOOK_EVERY) or (until is not None and time.monotonic() >= until):
             raise TimeoutError(f"{name} {key} {_why(change)} after {timeout} seconds")
-        time.sleep(LOOK_EVERY)
 
 
 def _change_of(

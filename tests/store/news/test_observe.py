@@ -177,7 +177,8 @@ def test_too_many_records_at_once_are_told_as_everything(
 
 def test_what_another_process_writes_is_told_with_its_records(here: Device, mirror: Mirror) -> None:
     with closing(Store.open(here.store._parts.database.path)) as other:
-        other.database.execute_sql("INSERT INTO airport (id, name, is_open) VALUES ('x', 'theirs', 1)")
+        database: Any = other.database
+        database.execute_sql("INSERT INTO airport (id, name, is_open) VALUES ('x', 'theirs', 1)")
         assert after(mirror, 1) == [news(["x"])]
 
 
@@ -364,16 +365,19 @@ def test_a_store_that_is_not_set_up_cannot_be_observed(tmp_path: Any) -> None:
         store.observe(None, print)
 
 
+def is_witnessed(device: Device) -> bool:
+    return device.store._parts.database.witness is not None
+
+
 def test_without_an_observer_the_database_has_no_witness_and_no_connection_a_tap(here: Device) -> None:
-    database = here.store._parts.database
-    assert database.witness is None
+    assert not is_witnessed(here)
     with here.store.observe(None, print):
         here.add(1)
         here.sync()
-        assert database.witness is not None
+        assert is_witnessed(here)
     here.sync()
     here.sync()
     here.store.retry()
     here.store.retry()
-    assert database.witness is None
+    assert not is_witnessed(here)
     assert here.execute("SELECT count(*) FROM temp.sqlite_master WHERE type = 'trigger'").fetchall() == [(0,)]
