@@ -19,11 +19,13 @@ from statesync.errors import (
 from statesync.lifecycle import SESSION, Phase
 from statesync.net.remote import Remote
 from statesync.protocol.messages import CancelRequested
-from statesync.session.announcement import Announcement, Ended, log_end
+from statesync.session.announcement import Announcement, Ended
 from statesync.session.callbacks import Callbacks
 from statesync.session.driver import Driver
+from statesync.session.logs import log_end, log_steps
 from statesync.session.mailbox import Mailbox
 from statesync.session.told import Told
+from statesync.session.tracing import Traced, tracers
 from statesync.session.watch import watch
 from statesync.store.file.tenure import Tenure
 from statesync.store.parts import StoreParts
@@ -77,6 +79,7 @@ class Session:
         self._ended_in_thread = False
         self._store = SessionStore(core, self.id, remote.space, names, options, self._tenure)
         self._driver = Driver(self._store, remote, options, self._mailbox, self._tell, self._tenure)
+        self._on_steps = (*log_steps(self.id), *tracers.begin(Traced(self.id, self._space, names)))
         self._callbacks = Callbacks(core.database.peewee, self._driver.stop)
         self._task = Task(self._run, "statesync-session", self._thread_is_free)
 
@@ -341,4 +344,6 @@ class Session:
         if self._tenure.is_over and event.outcome is None:
             return  # of a thread that was late
         self._told.add(event)
+        for tell in self._on_steps:
+            self._callbacks.call(tell, event)
         self._callbacks.call(self._on_progress, event)

@@ -99,25 +99,40 @@ class StoreWitness:
     @contextmanager
     def part(self) -> Iterator[sqlite3.Connection]:
         """Run the block in the transaction that is open; the program's is told of when it has committed."""
-        connection = self._database.raw()
-        if self._here.is_in or not self._prepare(connection):
+        connection, reached = self._database.raw(), list[Signs]()
+        if self._here.is_in or not self._is_told_of_commit(connection, reached):
             yield connection
             return
         taps.note(connection, _JOINED, None)
         yield connection
-        told = partial(self._committed, connection, self._signs(connection))
-        self._database.peewee.after_commit(told)
+        reached.append(self._signs(connection))
 
-    def _committed(self, connection: sqlite3.Connection, now: Signs) -> None:
-        """Tell what a transaction of the program's has written. Raises nothing: it is committed."""
+    def _is_told_of_commit(self, connection: sqlite3.Connection, reached: list[Signs]) -> bool:
+        """Prepare a part of the program's transaction; False where nobody observes, or it commits in SQL.
+
+        What is done in one that commits in SQL is seen by its signs, as what another process does.
+        """
+        if not self._prepare(connection):
+            return False
+        try:
+            self._database.peewee.after_commit(partial(self._committed, connection, reached))
+        except ValueError:  # Peewee's, in ``manual_commit``
+            return False
+        return True
+
+    def _committed(self, connection: sqlite3.Connection, reached: list[Signs]) -> None:
+        """Tell what a transaction of the program's has written. Raises nothing: it is committed.
+
+        ``reached`` are the signs at the end of the library's part, empty if that has failed.
+        """
         try:
             with self._committing:
                 noted = taps.take(connection)
-                self._move(now)
+                if reached:
+                    self._move(reached[0])
         except sqlite3.Error:
             logger.exception("what was written cannot be told by its records")
             noted = dict.fromkeys(self._parts.registry.known)
-        noted.pop(_JOINED, None)
         self._pass_on(noted)
 
     def _move(self, now: Signs) -> None:
@@ -125,6 +140,7 @@ class StoreWitness:
             self._known = now
 
     def _pass_on(self, noted: Noted) -> None:
+        noted.pop(_JOINED, None)
         if noted:
             self._tell(noted)
 

@@ -18,6 +18,7 @@ from statesync import (
     Store,
     StoreNotReady,
     UnknownObject,
+    UsageError,
     server_wins,
 )
 
@@ -149,9 +150,35 @@ def test_a_transaction_that_is_rolled_back_is_not_told(here: Device, mirror: Mir
     assert after(mirror, 1) == [news(["k00007"])]
 
 
+def test_a_part_that_fails_in_a_transaction_that_goes_on_hides_nothing(here: Device, mirror: Mirror) -> None:
+    with here.store.database.atomic():
+        here.add(1)
+        with pytest.raises(UsageError):
+            here.store.resolve(7, "local")
+        with pytest.raises(ZeroDivisionError):
+            _write_and_fail(here)
+        here.add(1, first=1)
+    assert mirror.is_right()
+    with closing(Store.open(here.store._parts.database.path)) as other:
+        other.rollback()
+    here.store.retry()
+    assert mirror.is_right()
+    assert mirror.rows == {}
+
+
+def test_a_transaction_that_the_program_commits_in_sql_is_told(here: Device, mirror: Mirror) -> None:
+    with here.store.database.manual_commit():
+        here.store.database.begin()
+        here.airport.create(id="k00000", name="by hand")
+        here.store.defer(here.airport.get_by_id("k00000"))
+        here.store.database.commit()
+    assert mirror.is_right()
+    assert list(mirror.rows) == ["k00000"]
+
+
 def _write_and_fail(here: Device) -> None:
     with here.store.untracked():
-        here.add(1)
+        here.add(1, first=90)
         raise ZeroDivisionError
 
 
