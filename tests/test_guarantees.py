@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import re
 from pathlib import Path
@@ -13,6 +14,7 @@ SEARCHES = re.findall(r"^PYTHONPATH=tests python -m (\S+) ", TEXT, re.MULTILINE)
 NAMED = re.findall(r"^Test: `([^`]+)`$", TEXT, re.MULTILINE)
 
 
+@functools.cache
 def names_in(file: Path) -> set[str]:
     """Return the tests of a file, ``Class::test`` for methods, with what a class inherits from the kit."""
     found: set[str] = set()

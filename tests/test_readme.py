@@ -100,6 +100,8 @@ def test_ci_runs_the_readme_s_test_command_and_the_linters(tmp_path: Path) -> No
         "pytest --statesync-coverage=require",
         "pytest -m sabotage tests/verify",
         "pytest -n 0 -m exhaustive tests/verify tests/faults tests/hub/http",
+        "pytest -n 2 tests/kit/test_world.py tests/verify/test_alike.py tests/verify/test_fleet.py"
+        " tests/faults/crashes tests/store/real/repair",
         "pytest -n 0 -m large tests/test_diagnose.py tests/test_memory.py",
         "pytest -n 0 -m typed tests/door",
         "pytest -n 0 tests/bench/quick.py",
@@ -116,6 +118,7 @@ def test_ci_runs_the_readme_s_test_command_and_the_linters(tmp_path: Path) -> No
         ("pytest --statesync-coverage", "install and test"),
         ("pytest -m sabotage", "sabotages are noticed"),
         ("pytest -n 0 -m exhaustive", "every interleaving holds"),
+        ("pytest -n 2 tests/kit", "longer searches"),
         ("pytest -n 0 -m large", "what is large"),
         ("pytest -n 0 -m typed", "what is public is typed"),
         ("pytest -n 0 tests/bench", "quick form of the benchmark"),

@@ -190,7 +190,7 @@ def pytest_in(folder: Path, *options: str, **environment: str) -> Ran:
 
 def test_the_plugin_reports_a_run(tmp_path: Path) -> None:
     pictures = f"--statesync-coverage-pictures={tmp_path / 'out'}"
-    done = run_pytest(tmp_path, "--statesync-coverage", pictures, one=ONE)
+    done = run_pytest(tmp_path, "-p", "no:schemathesis", "--statesync-coverage", pictures, one=ONE)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "session chart: 1 of 19 edges" in done.stdout
     assert "never taken<br/>settle" in (tmp_path / "out" / "session-coverage.mmd").read_text()
@@ -216,7 +216,7 @@ def test_what_two_workers_have_exercised_is_judged_as_one_run(tmp_path: Path) ->
 
 
 def test_half_of_what_is_required_fails_with_workers_too(tmp_path: Path) -> None:
-    alone = run_plugin(tmp_path, *TWO_WORKERS, sessions=SESSIONS, other="def test_nothing(): pass")
+    alone = run_plugin(tmp_path, *TWO_WORKERS, one=ONE, other="def test_nothing(): pass")
     assert "2 passed" in alone.stdout
     assert alone.returncode == 1
 

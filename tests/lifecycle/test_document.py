@@ -21,7 +21,8 @@ def text() -> str:
 @pytest.fixture(scope="module")
 def collected(text: str) -> set[str]:
     files = sorted({f"tests/{name.split('::')[0]}" for name in named_tests(text)})
-    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-m", "", "-p", "no:cacheprovider"]
+    without = [word for plugin in ("cacheprovider", "schemathesis") for word in ("-p", f"no:{plugin}")]
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-m", "", "--assert=plain", *without]
     listed = subprocess.run([*command, *files], capture_output=True, text=True, cwd=ROOT, check=False)
     assert listed.returncode == 0, listed.stdout + listed.stderr
     return {line.removeprefix("tests/") for line in listed.stdout.splitlines() if "::" in line}

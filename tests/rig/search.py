@@ -6,6 +6,10 @@ STATESYNC_SEARCH=10 pytest tests/store/real/test_unique.py
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from typing import TypeVar
+
+_Item = TypeVar("_Item")
 
 _TIMES = int(os.environ.get("STATESYNC_SEARCH", "1"))
 
@@ -13,3 +17,8 @@ _TIMES = int(os.environ.get("STATESYNC_SEARCH", "1"))
 def examples(usual: int) -> int:
     """Return how many examples a test tries that tries ``usual`` in the ordinary run."""
     return usual * _TIMES
+
+
+def some(items: Sequence[_Item], every: int) -> Sequence[_Item]:
+    """Return one of ``every`` items in the ordinary run, and all of them in a longer one."""
+    return items if _TIMES > 1 else items[::every]

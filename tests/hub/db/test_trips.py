@@ -63,40 +63,62 @@ def push(ask: Callable[..., dict[str, Any]], number: int, *changes: dict[str, An
     return ask("push", number=number, batch=str(uuid.uuid4()), changes=changes)
 
 
+def fewest(wire: Wire, request: Callable[[int], object]) -> int:
+    """Return the round trips of a request, the fewest of five like it, whose numbers are 0 to 4.
+
+    Under load a question may be read in two pieces; an answer that comes between them makes two trips of one.
+    """
+    trips = []
+    for number in range(5):
+        with wire.counted() as counted:
+            request(number)
+        trips += counted
+    return min(trips)
+
+
 def test_a_pull_with_nothing_new_is_one_round_trip_with_its_token(
     ask: Callable[..., dict[str, Any]], wire: Wire
 ) -> None:
-    with wire.counted() as trips:
+    def pull(_: int) -> None:
         page = ask("pull", number=PREPARED, objects={"Airport": {"cursor": PREPARED}}, limit=500)
-    assert (page["changes"], page["head"]) == ([], PREPARED)
-    assert trips == [1]
+        assert (page["changes"], page["head"]) == ([], PREPARED)
+
+    assert fewest(wire, pull) == 1
 
 
 def test_a_push_is_three_round_trips_with_its_token(ask: Callable[..., dict[str, Any]], wire: Wire) -> None:
-    with wire.counted() as trips:
-        answer = push(ask, PREPARED + 1)
-    assert answer["head"] == PREPARED + 1
-    assert trips == [3]
+    def one_more(number: int) -> None:
+        answer = push(ask, PREPARED + 1 + number)
+        assert answer["head"] == PREPARED + 1 + number
+
+    assert fewest(wire, one_more) == 3
 
 
 def test_a_push_of_deletes_is_one_round_trip_more(ask: Callable[..., dict[str, Any]], wire: Wire) -> None:
-    for number in range(1, PREPARED):
-        push(ask, PREPARED + number, delete(str(number), base=PREPARED))
-    with wire.counted() as trips:
-        answer = push(ask, 2 * PREPARED, delete(str(PREPARED), base=PREPARED))
-    assert answer["results"] == [accepted(2 * PREPARED)]
-    assert trips == [4]
+    def one_less(number: int) -> None:
+        answer = push(ask, last + 1 + number, delete(str(number + 1), base=last))
+        assert answer["results"] == [accepted(last + 1 + number)]
+
+    more = range(PREPARED + 1, 2 * PREPARED + 1)
+    for number in more:
+        push(ask, number)
+    last = more[-1] + PREPARED
+    for number in more:
+        push(ask, PREPARED + number, delete(str(number), base=more[-1]))
+    assert fewest(wire, one_less) == 4
 
 
 def test_a_push_of_many_changes_asks_for_what_is_stored_only_once_it_wants_it(
     ask: Callable[..., dict[str, Any]], wire: Wire
 ) -> None:
     """A repeat of it reads no record, for which nobody would pay."""
-    batch = [upsert(f"new {number}", {}) for number in range(101)]
-    with wire.counted() as trips:
-        answer = push(ask, PREPARED + 1, *batch)
-    assert answer["head"] == PREPARED + 101
-    assert trips == [4]
+
+    def many_more(number: int) -> None:
+        batch = [upsert(f"new {number} {record}", {}) for record in range(101)]
+        answer = push(ask, PREPARED + 1 + number, *batch)
+        assert answer["head"] == PREPARED + 101 * (number + 1)
+
+    assert fewest(wire, many_more) == 4
 
 
 def test_a_push_of_many_bytes_writes_some_when_the_server_has_those_before(

@@ -117,6 +117,7 @@ def sync_until(stop: threading.Event, path: Path, address: str) -> set[str]:
     return names
 
 
+@pytest.mark.exhaustive
 def test_a_rolling_restart_loses_no_acknowledged_request(
     new_database: Callable[[], str], tmp_path: Path
 ) -> None:

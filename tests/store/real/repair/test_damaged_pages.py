@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from peewee import TextField
-from rig.search import examples
+from rig.search import some
 
 from statesync import Store, StoreCorrupt
 from statesync.cli.care import doctor
@@ -87,16 +87,16 @@ def one_page_a_kind(world: Path, chance: int) -> list[int]:
 
 
 def test_no_edit_is_lost_with_any_page(world: Path, tmp_path: Path) -> None:
-    """Every third page of the file in the ordinary run, and all of them in a longer one."""
+    """Some pages of the file in the ordinary run, and all of them in a longer one."""
     wrong = {}
-    for page in range(1, page_count(world / "here.db") + 1, 3 if examples(1) == 1 else 1):
+    for page in some(range(1, page_count(world / "here.db") + 1), 4):
         found = repaired(world, tmp_path / f"{page}", page, "noise")
         if found:
             wrong[page] = found
     assert wrong == {}
 
 
-@pytest.mark.parametrize("kind", ["zeros", *("2", "6", "25", "51")[: examples(2)]])
+@pytest.mark.parametrize("kind", some(["zeros", "2", "6", "25", "51"], 3))
 def test_no_edit_is_lost_with_a_page_that_was_zeroed_or_is_another(
     world: Path, tmp_path: Path, kind: str
 ) -> None:
