@@ -118,7 +118,7 @@ from statesync.session.handle import (
     OnSuccess,
     Session,
 )
-from statesync.session.pace import paced
+from statesync.session.telling.pace import paced
 from statesync.store.news.changes import Changes
 from statesync.store.news.observation import Observation, OnNews
 from statesync.store.news.told import News

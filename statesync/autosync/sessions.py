@@ -17,7 +17,7 @@ from statesync.keeping.ending import meaning_of
 from statesync.keeping.messages import SessionEnded
 from statesync.lifecycle import Phase, SessionEnd
 from statesync.session.handle import OnProgress, Session
-from statesync.session.pace import paced
+from statesync.session.telling.pace import paced
 from statesync.values import SyncOptions
 
 logger: Logger = getLogger(__name__)

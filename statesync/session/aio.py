@@ -1,4 +1,4 @@
-"""asyncio: follow a session from a coroutine, to its end or step by step.
+"""asyncio: follow a session from a coroutine.
 
 SQLite blocks, so a session keeps its own thread, and begins in it. The event loop only waits for its end, and
 no thread waits for the loop: its executor may be full of the program's own work.
@@ -7,13 +7,10 @@ no thread waits for the loop: its executor may be full of the program's own work
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import suppress
 
 from statesync.session.handle import Session
-from statesync.session.pace import Pace
-from statesync.session.told import Told
-from statesync.values import Progress, SyncResult
+from statesync.values import SyncResult
 
 
 async def follow(session: Session) -> SyncResult:
@@ -36,29 +33,6 @@ async def follow(session: Session) -> SyncResult:
         await _drained(over)
         raise
     return session.result()
-
-
-async def events(told: Told) -> AsyncIterator[Progress]:
-    """Yield a session's progress, at a pace that people can follow."""
-    loop, news, pace, at = asyncio.get_running_loop(), asyncio.Event(), Pace(), 0
-
-    def wake() -> None:
-        with suppress(RuntimeError):  # the loop is closed: nobody reads any more
-            loop.call_soon_threadsafe(news.set)
-
-    told.watch(wake)
-    try:
-        while True:
-            for event in told.since(at):
-                at += 1
-                if pace.admits(event):
-                    yield event
-                if event.outcome is not None:
-                    return
-            await news.wait()
-            news.clear()
-    finally:
-        told.unwatch(wake)
 
 
 async def _drained(over: asyncio.Event) -> None:

@@ -22,10 +22,10 @@ from statesync.protocol.messages import CancelRequested
 from statesync.session.announcement import Announcement, Ended
 from statesync.session.callbacks import Callbacks
 from statesync.session.driver import Driver
-from statesync.session.logs import log_end, log_steps
 from statesync.session.mailbox import Mailbox
-from statesync.session.told import Told
-from statesync.session.tracing import Traced, tracers
+from statesync.session.telling.logs import log_end, log_steps
+from statesync.session.telling.told import Told
+from statesync.session.telling.tracing import Traced, tracers
 from statesync.session.watch import watch
 from statesync.store.file.tenure import Tenure
 from statesync.store.parts import StoreParts
@@ -210,7 +210,7 @@ class Session:
     def __aiter__(self) -> AsyncIterator[Progress]:
         """Return its progress from the first event on, for what draws it: as ``paced`` does."""
         # asyncio is a tenth of what the import of statesync takes, and most programs have threads.
-        from statesync.session.aio import events
+        from statesync.session.telling.aio import events
 
         return events(self._told)
 

@@ -74,7 +74,7 @@ def test_each_step_of_a_batch_is_logged_at_debug_with_session_and_batch(
     with caplog.at_level(logging.DEBUG, "statesync"):
         here.sync()
     session = here.store.sessions()[-1].id
-    steps = [record for record in caplog.records if record.name == "statesync.session.logs"]
+    steps = [record for record in caplog.records if record.name == "statesync.session.telling.logs"]
     assert {vars(record)["session"] for record in steps} == {session}
     batches = [record for record in steps if record.levelno == logging.DEBUG]
     assert {vars(record)["batch"] for record in batches} == {1, 2}

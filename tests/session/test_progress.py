@@ -18,8 +18,9 @@ from statesync import (
     paced,
 )
 from statesync.lifecycle import Phase
-from statesync.session import driver, pace
-from statesync.session.pace import Pace
+from statesync.session import driver
+from statesync.session.telling import pace
+from statesync.session.telling.pace import Pace
 
 
 def test_a_batch_that_fails_says_why_when_it_is_tried_again_and_which_attempt_that_is(

@@ -1,4 +1,4 @@
-"""OpenTelemetry: the sessions of a process as spans. Needs the extra ``opentelemetry``.
+"""The spans of sessions.
 
 A session is a span; in it is one for each batch, in which there is one for each request and one for what was
 stored. Attributes say which, how much, and how it ended; nothing of a record or a token is in them.
@@ -15,10 +15,8 @@ from opentelemetry.trace import Span, StatusCode, Tracer, TracerProvider
 
 from statesync.errors import SyncError
 from statesync.lifecycle import Phase
-from statesync.session.tracing import OnStep, Traced, tracers
+from statesync.session.telling.tracing import OnStep, Traced, tracers
 from statesync.values import Part, Progress, State
-
-__all__ = ["instrument"]
 
 _NAME = "statesync"
 
