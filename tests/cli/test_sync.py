@@ -15,7 +15,7 @@ from rig.forwarding import forwarding
 from rig.gate import Gate, refuse
 
 from statesync import Part, Progress, State, Unreachable
-from statesync.cli.progress import described
+from statesync.cli.syncing.progress import described
 from statesync.hub import Hub, Right, create_token, prepare, serving
 
 from .shell import call

@@ -33,7 +33,7 @@ from statesync import (
     Progress,
     State,
 )
-from statesync.cli.watch import line_of, news_of
+from statesync.cli.syncing.watch import line_of, news_of
 
 from .shell import PATIENCE, call, end_of, start
 

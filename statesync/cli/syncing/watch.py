@@ -17,10 +17,10 @@ from statesync.autosync.handle import AutoSync
 from statesync.autosync.status import KeeperStatus
 from statesync.cli.commands import visible
 from statesync.cli.devices import opened, remote_options
-from statesync.cli.interrupt import die_of_interrupt
 from statesync.cli.kinds import INTERVAL, SECONDS
 from statesync.cli.printing import database_argument, local_time
-from statesync.cli.progress import described
+from statesync.cli.syncing.interrupt import die_of_interrupt
+from statesync.cli.syncing.progress import described
 from statesync.errors import StoreError
 from statesync.lifecycle import KeeperPhase
 from statesync.net.remote import HttpRemote
