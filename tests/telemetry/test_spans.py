@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -142,3 +144,10 @@ def test_without_it_no_session_is_told_to_anybody(here: Device) -> None:
     session = here.scope.start_sync()
     session.wait()
     assert session._on_steps == ()
+
+
+def test_where_opentelemetry_is_not_installed_it_says_what_to_install() -> None:
+    script = "import sys; sys.modules['opentelemetry'] = None; import statesync.telemetry"
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert ran.returncode == 1
+    assert "run: pip install 'statesync[opentelemetry]'" in ran.stderr
