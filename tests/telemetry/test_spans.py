@@ -15,7 +15,7 @@ from opentelemetry.trace import StatusCode
 from rig.device import Device
 from rig.gate import Gate, lose_answer, refuse, wait_for
 
-from statesync import AutoSync, InDoubt, SyncFailed
+from statesync import AutoSync, ConnectionLost, SyncFailed
 from statesync.session import driver
 from statesync.telemetry import instrument
 
@@ -34,7 +34,12 @@ def spans(provider: TracerProvider) -> Callable[[], list[ReadableSpan]]:
     """Return the spans that have ended so far, in the order of their beginnings."""
     exporter = InMemorySpanExporter()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    return lambda: sorted(exporter.get_finished_spans(), key=lambda span: span.start_time or 0)
+    return lambda: sorted(exporter.get_finished_spans(), key=_begins)
+
+
+def _begins(span: ReadableSpan) -> tuple[int, int]:
+    """Return what sorts a span before those that are in it."""
+    return span.start_time or 0, -(span.end_time or 0)
 
 
 def tree(spans: list[ReadableSpan]) -> list[tuple[str, str | None]]:
@@ -96,7 +101,7 @@ def test_what_a_session_leaves_open_ends_with_it_as_an_error(
 ) -> None:
     gate.plan(lose_answer)
     here.add(1)
-    with pytest.raises(InDoubt):
+    with pytest.raises(ConnectionLost):
         here.sync(max_attempts=1)
     found = spans()
     assert tree(found) == [

@@ -82,7 +82,7 @@ def test_a_whole_day_in_a_coroutine(here: Device, there: Device, tmp_path: Path)
         assert await store.quarantine_async() == []
         verdict = await store.wait_for_async(here.airport, "k00001", timeout=1)
         assert verdict.outcome is Outcome.ACCEPTED
-        assert (await scope.diagnose_async()).is_consistent
+        assert (await scope.diagnose_async()).is_consistent()
         assert await store.examine_async() == []
         assert await store.repair_async() == []
         await store.clear_async(discard_pending=True)
