@@ -30,7 +30,7 @@ class ObservedSelection(Selection):
         what other processes write in ``untracked()``.
 
         It is called in a thread of its own, never in a transaction; ``Observation`` says what becomes of one
-        that raises or blocks. Raises ``UnknownObject``.
+        that raises or blocks. The file stays open as long as anybody observes it. Raises ``UnknownObject``.
         """
         return self._desk.observe(self._meant(what), callback)
 

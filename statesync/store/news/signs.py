@@ -11,13 +11,19 @@ from statesync.store import conflict_log, cursors, quarantine
 from statesync.store.cursors import Cursor
 from statesync.store.outbox import signs as outbox
 from statesync.store.outbox.signs import LogSign
+from statesync.store.schema import notes
 from statesync.store.tracking.objects import Objects
 
 
 @frozen
 class Signs:
-    """The signs of one state of a store: of each object's log and cursor, and of all objects together."""
+    """The signs of one state of a store: of each object's log and cursor, and of all objects together.
 
+    ``objects`` are the same in two states where they are described alike; ``steps`` are migrations taken.
+    """
+
+    objects: Objects
+    steps: int
     logs: Mapping[str, LogSign]
     cursors: Mapping[str, Cursor]
     others: tuple[object, ...]
@@ -43,7 +49,16 @@ def read_signs(connection: sqlite3.Connection, objects: Objects) -> Signs:
         conflict_log.count_waiting(connection),
     )
     logs = {name: outbox.of_log(connection, tracked) for name, tracked in objects.items()}
-    return Signs(logs, cursors.cursors(connection, objects), others)
+    steps = notes.steps_taken(connection)
+    return Signs(objects, steps, logs, cursors.cursors(connection, objects), others)
+
+
+def reshaped(before: Signs, now: Signs) -> set[str]:
+    """Return the objects whose tables may have been made anew between two states, whatever is in them."""
+    names = {*before.objects, *now.objects}
+    if before.steps != now.steps:
+        return names
+    return {name for name in names if before.objects.get(name) is not now.objects.get(name)}
 
 
 def missed(connection: sqlite3.Connection, before: Signs, now: Signs) -> Missed:
@@ -52,12 +67,12 @@ def missed(connection: sqlite3.Connection, before: Signs, now: Signs) -> Missed:
     A program's own writes show in the logs. What the library does in another process shows no records, but
     it leaves none of the signs as they were.
     """
-    names = {*before.logs, *now.logs}
+    names, anew = {*before.logs, *now.logs}, reshaped(before, now)
     if before.others != now.others:
         return dict.fromkeys(names)
     found: dict[str, Rows | None] = {}
     for name in names:
-        rows = _new_rows(connection, name, before, now)
+        rows = None if name in anew else _new_rows(connection, name, before, now)
         if rows is None or rows.after < rows.up_to:
             found[name] = rows
     return found

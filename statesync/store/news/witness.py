@@ -18,7 +18,7 @@ from weakref import WeakSet
 
 from statesync.store.file.database import Database
 from statesync.store.news import taps
-from statesync.store.news.signs import Missed, Rows, Signs, missed, read_signs
+from statesync.store.news.signs import Missed, Rows, Signs, missed, read_signs, reshaped
 from statesync.store.news.taps import Noted
 from statesync.store.outbox.signs import keys_logged
 from statesync.store.parts import StoreParts
@@ -89,8 +89,8 @@ class StoreWitness:
                     self._here.is_in = False
                 self._database.peewee.check_in_place()
                 if is_observed:
-                    noted = taps.take(connection)
                     now = self._signs(connection)
+                    noted = self._taken(connection, now)
                     stack.enter_context(self._committing)
             if is_observed:
                 self._move(now)
@@ -127,13 +127,20 @@ class StoreWitness:
         """
         try:
             with self._committing:
-                noted = taps.take(connection)
+                noted = self._taken(connection, *reached)
                 if reached:
                     self._move(reached[0])
         except sqlite3.Error:
             logger.exception("what was written cannot be told by its records")
             noted = dict.fromkeys(self._parts.registry.known)
         self._pass_on(noted)
+
+    def _taken(self, connection: sqlite3.Connection, now: Signs | None = None) -> Noted:
+        """Return what was noted on a connection; of a table that was made anew nobody has noted all."""
+        noted, known = taps.take(connection), self._known
+        if now is not None and known is not None:
+            noted.update(dict.fromkeys(reshaped(known, now)))
+        return noted
 
     def _move(self, now: Signs) -> None:
         if self._known is not None:

@@ -121,3 +121,21 @@ def test_what_another_process_does_amid_two_looks_is_not_missed(
             here.edit("k00000", name=f"second {number}")
             assert mirror.is_right()
         mirror.observation.stop()
+
+
+def test_a_log_that_another_process_has_read_and_that_is_as_long_again_is_not_missed(
+    here: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both records wait already, so that the outbox looks as before."""
+    here.add(2)
+    here.store.retry()
+    monkeypatch.setattr("statesync.store.news.desk.LOOK_EVERY", 0.3)
+    with closing(Store.open(here.store._parts.database.path)) as other:
+        mirror = Mirror(here)
+        for number in range(3):
+            here.edit("k00000", name=f"first {number}")
+            assert mirror.is_right()
+            other.retry()
+            here.edit("k00001", name=f"second {number}")
+            assert mirror.is_right()
+        mirror.observation.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import sys
 import threading
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from contextlib import closing
 from typing import Any
 
 import pytest
+from peewee import TextField
 from rig.child import start_child
 from rig.device import Device
 from rig.gate import wait_for
@@ -189,6 +191,42 @@ def test_a_repair_tells_that_everything_may_have_changed(here: Device) -> None:
     assert after(mirror, 1) == [News("Airport", everything=True)]
     here.add(1, first=1)
     assert after(mirror, 1) == [news(["k00001"])]
+
+
+def test_a_migration_is_told_and_what_follows_it(here: Device) -> None:
+    here.add(2)
+    here.sync()
+    here.store.setup([])
+    mirror = Mirror(here)
+
+    def rebuild(connection: sqlite3.Connection) -> None:
+        connection.execute("ALTER TABLE airport RENAME TO old")
+        connection.execute("CREATE TABLE airport AS SELECT * FROM old WHERE FALSE")
+        connection.execute("DROP TABLE airport")
+        connection.execute("ALTER TABLE old RENAME TO airport")
+        connection.execute("UPDATE airport SET name = 'migrated'")
+        connection.execute("DELETE FROM airport WHERE id = 'k00000'")
+
+    here.store.setup([rebuild])
+    assert mirror.is_right()
+    assert [row[0] for row in mirror.rows.values()] == ["migrated"]
+    here.edit("k00001", name="after it")
+    here.store.rollback()
+    assert mirror.is_right()
+
+
+def test_an_object_that_is_tracked_later_is_told_as_well(here: Device) -> None:
+    told: list[News] = []
+    with here.store.observe(None, told.append):
+
+        class Ship(here.store.Model):  # type: ignore[name-defined, misc]
+            name = TextField()
+
+        ship = Ship.create(id="s", name="Argo")
+        assert wait_for(lambda: News("Ship", ("s",)) in told or News("Ship", everything=True) in told)
+        told.clear()
+        assert here.store.rollback(ship) == 1
+        assert wait_for(lambda: told == [News("Ship", (), ("s",))])
 
 
 def test_too_many_records_at_once_are_told_as_everything(
