@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from attrs import define
 from rig.device import Device, device_on
-from rig.gate import wait_for
+from rig.gate import Gate, gate_before, wait_for
 
 from statesync import AutoSync, BadOptions, HttpRemote, KeeperPhase, Unauthorized
 from statesync.hub import Hub, Right, create_token, prepare, revoke_token, serving
@@ -23,7 +23,7 @@ RIGHTS = {"*": frozenset(Right)}
 class Guarded:
     """A hub that knows its devices by tokens, and how to get a device that has one."""
 
-    url: str
+    gate: Gate
     hub: Hub
     folder: Path
     stack: ExitStack
@@ -35,7 +35,7 @@ class Guarded:
         assert revoke_token(self.hub.database, "acme", token.split("~")[1])
 
     def remote(self, token: str | TokenSource | None) -> HttpRemote:
-        return self.stack.enter_context(closing(HttpRemote(self.url, "acme", token)))
+        return self.stack.enter_context(closing(HttpRemote(self.gate.url, "acme", token)))
 
     def device(self, token: str | TokenSource | None) -> Device:
         return self.stack.enter_context(device_on(self.folder / "device.db", self.remote(token)))
@@ -46,8 +46,8 @@ def guarded(tmp_path: Path) -> Iterator[Guarded]:
     database = f"sqlite:///{tmp_path}/hub.db"
     prepare(database)
     hub = Hub(database)
-    with closing(hub), serving(hub) as url, ExitStack() as stack:
-        yield Guarded(url, hub, tmp_path, stack)
+    with closing(hub), serving(hub) as url, gate_before(url) as gate, ExitStack() as stack:
+        yield Guarded(gate, hub, tmp_path, stack)
 
 
 def in_turn(*tokens: str | None) -> tuple[list[str | None], Callable[[], str | None]]:
@@ -86,9 +86,9 @@ def test_a_refused_token_is_asked_for_once_more_and_the_session_goes_on(guarded:
     assert given == [old, new]
 
 
-@pytest.mark.parametrize("second", ["the same", "another"])
+@pytest.mark.parametrize(("second", "requests"), [("the same", 1), ("another", 2)])
 def test_a_token_that_is_refused_twice_ends_the_session_and_is_asked_for_twice(
-    guarded: Guarded, second: str
+    guarded: Guarded, second: str, requests: int
 ) -> None:
     old, other = guarded.token(), guarded.token()
     for token in (old, other):
@@ -98,10 +98,21 @@ def test_a_token_that_is_refused_twice_ends_the_session_and_is_asked_for_twice(
     with pytest.raises(Unauthorized) as raised:
         device.sync()
     assert raised.value.status == 401
-    assert len(given) == 2
-    with pytest.raises(Unauthorized):
+    assert (len(given), len(guarded.gate.seen)) == (2, requests)
+
+
+def test_a_function_that_failed_is_asked_before_the_next_request(guarded: Guarded) -> None:
+    old, new = guarded.token(), guarded.token()
+    given, give = in_turn(old, None, new)
+    device = guarded.device(give)
+    device.sync()
+    guarded.revoke(old)
+    with pytest.raises(Unauthorized, match="none at present"):
         device.sync()
-    assert len(given) in (3, 4)
+    before = len(guarded.gate.seen)
+    device.sync()
+    assert given == [old, None, new]
+    assert len(guarded.gate.seen) == before + 1
 
 
 def _raising(token: str) -> TokenSource:
