@@ -142,13 +142,13 @@ class HttpRemote:
         way = Way(proxy, ca_certs, trust, client_certificate)
         self._transport = Transport(url, timeouts, max_answer, way)
         self._path = _path_of(url, space)
-        self._headers = {
+        self._same_headers = {
             "Content-Type": "application/json",
             "Accept": "application/json",
             "User-Agent": "statesync",
         }
         if compress:
-            self._headers["Accept-Encoding"] = ACCEPTED
+            self._same_headers["Accept-Encoding"] = ACCEPTED
         self._token = Token(token)
         self._token_watchers: list[Callable[[], object]] = []
 
@@ -196,10 +196,11 @@ class HttpRemote:
 
     def _ask(self, verb: str, request: Push | Pull | Survey, kind: type[_Answer]) -> _Answer:
         sent, headers = self._packed(msgspec.json.encode(request))
-        path, token = f"{self._path}/{verb}", self._token
-        status, retry_after, body = self._transport.exchange(path, sent, headers | token.headers())
-        if status == 401 and token.is_renewed():
-            status, retry_after, body = self._transport.exchange(path, sent, headers | token.headers())
+        path = f"{self._path}/{verb}"
+        status, retry_after, body = self._transport.exchange(path, sent, headers)
+        if status == 401 and self._token.is_renewed():
+            again = headers | self._token.headers()
+            status, retry_after, body = self._transport.exchange(path, sent, again)
         if status != 200:
             raise self._refused(status, retry_after, body)
         try:
@@ -210,6 +211,11 @@ class HttpRemote:
                 status=status,
                 maybe_applied=True,
             ) from error
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        """What every request says. Raises ``Unauthorized`` where a function gives no token."""
+        return self._same_headers | self._token.headers()
 
     def _packed(self, body: bytes) -> tuple[bytes, dict[str, str]]:
         if not self._compress or len(body) < _WORTH_PACKING:

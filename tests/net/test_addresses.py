@@ -110,5 +110,5 @@ def test_a_token_that_cannot_be_one_is_refused_and_not_quoted(token: str) -> Non
 
 
 def test_white_space_around_a_token_is_not_sent() -> None:
-    headers = HttpRemote("http://hub", "acme", " acme~abc~def\n")._token.headers()
+    headers = HttpRemote("http://hub", "acme", " acme~abc~def\n")._headers
     assert headers["Authorization"] == "Bearer acme~abc~def"
