@@ -10,7 +10,6 @@ from attrs import frozen
 from statesync.store import conflict_log, cursors, quarantine
 from statesync.store.cursors import Cursor
 from statesync.store.outbox import signs as outbox
-from statesync.store.outbox.signs import LogSign
 from statesync.store.schema import notes
 from statesync.store.tracking.objects import Objects
 
@@ -24,7 +23,7 @@ class Signs:
 
     objects: Objects
     steps: int
-    logs: Mapping[str, LogSign]
+    logs: Mapping[str, int]
     cursors: Mapping[str, Cursor]
     others: tuple[object, ...]
 
@@ -48,7 +47,7 @@ def read_signs(connection: sqlite3.Connection, objects: Objects) -> Signs:
         quarantine.total(connection),
         conflict_log.count_waiting(connection),
     )
-    logs = {name: outbox.of_log(connection, tracked) for name, tracked in objects.items()}
+    logs = {name: outbox.rows_logged(connection, tracked) for name, tracked in objects.items()}
     steps = notes.steps_taken(connection)
     return Signs(objects, steps, logs, cursors.cursors(connection, objects), others)
 
@@ -61,8 +60,8 @@ def reshaped(before: Signs, now: Signs) -> set[str]:
     return {name for name in names if before.objects.get(name) is not now.objects.get(name)}
 
 
-def missed(connection: sqlite3.Connection, before: Signs, now: Signs) -> Missed:
-    """Return what has come between two states; ``now`` is the one that ``connection`` sees.
+def missed_between(before: Signs, now: Signs) -> Missed:
+    """Return what has come between two states.
 
     A program's own writes show in the logs. What the library does in another process shows no records, but
     it leaves none of the signs as they were.
@@ -72,17 +71,15 @@ def missed(connection: sqlite3.Connection, before: Signs, now: Signs) -> Missed:
         return dict.fromkeys(names)
     found: dict[str, Rows | None] = {}
     for name in names:
-        rows = None if name in anew else _new_rows(connection, name, before, now)
+        rows = None if name in anew else _new_rows(name, before, now)
         if rows is None or rows.after < rows.up_to:
             found[name] = rows
     return found
 
 
-def _new_rows(connection: sqlite3.Connection, name: str, before: Signs, now: Signs) -> Rows | None:
+def _new_rows(name: str, before: Signs, now: Signs) -> Rows | None:
     """Return what a log has got, None where more has happened to its object."""
-    was, log = before.logs.get(name), now.logs.get(name)
-    if was is None or log is None or before.cursors.get(name) != now.cursors.get(name):
+    was, rows = before.logs[name], now.logs[name]
+    if rows < was or before.cursors.get(name) != now.cursors.get(name):
         return None
-    if log.rows < was.rows or (was.rows and outbox.standing_of(connection, name, was.key) != was.standing):
-        return None
-    return Rows(was.rows, log.rows)
+    return Rows(was, rows)

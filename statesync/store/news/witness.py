@@ -18,7 +18,7 @@ from weakref import WeakSet
 
 from statesync.store.file.database import Database
 from statesync.store.news import taps
-from statesync.store.news.signs import Missed, Rows, Signs, missed, read_signs, reshaped
+from statesync.store.news.signs import Missed, Rows, Signs, missed_between, read_signs, reshaped
 from statesync.store.news.taps import Noted
 from statesync.store.outbox.signs import keys_logged
 from statesync.store.parts import StoreParts
@@ -67,7 +67,7 @@ class StoreWitness:
                 return {}
             with self._database.snapshot() as connection:
                 now = self._signs(connection)
-                found = missed(connection, self._known, now)
+                found = missed_between(self._known, now)
                 noted = {name: self._keys(connection, name, rows) for name, rows in found.items()}
             self._known = now
         return noted
@@ -192,9 +192,9 @@ class StoreWitness:
         now = self._signs(connection)
         found: Missed
         if taps.has_noted(connection, _JOINED):
-            found = {name: Rows(0, log.rows) for name, log in now.logs.items()}
+            found = {name: Rows(0, rows) for name, rows in now.logs.items()}
         else:
-            found = missed(connection, known, now)
+            found = missed_between(known, now)
         for name, rows in found.items():
             taps.note(connection, name, self._keys(connection, name, rows))
 

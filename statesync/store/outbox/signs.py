@@ -5,35 +5,21 @@ from __future__ import annotations
 import sqlite3
 from typing import NamedTuple
 
-from attrs import frozen
-
 from statesync.store.file.reading import read
 from statesync.store.tracking.objects import TrackedObject
 from statesync.store.tracking.quoting import in_main
 
 
 class OutboxSign(NamedTuple):
-    """How many changes wait, and the positions of the last one there is, and of the last there ever was."""
+    """How many changes wait, and the positions of the last one there is, and of the last there ever was.
+
+    Whoever folds a row of a log gives a position out, also where its record has one: so ``ever`` moves with
+    every fold, whatever comes of it.
+    """
 
     waiting: int
     last: int
     ever: int
-
-
-Standing = tuple[int, int] | None
-"""The position and revision of a record's change, None if it has none."""
-
-
-@frozen
-class LogSign:
-    """How many rows a log has, the key of the last one, and how its record stands in the outbox.
-
-    Whoever folds the log moves the latter, or gives a new position out.
-    """
-
-    rows: int
-    key: bytes = b""
-    standing: Standing = None
 
 
 def of_outbox(connection: sqlite3.Connection) -> OutboxSign:
@@ -46,24 +32,10 @@ def of_outbox(connection: sqlite3.Connection) -> OutboxSign:
     return OutboxSign(*row)
 
 
-def of_log(connection: sqlite3.Connection, tracked: TrackedObject) -> LogSign:
-    """Return the sign of an object's log."""
-    last = connection.execute(
-        f"SELECT rowid, CAST(key AS BLOB) FROM {in_main(tracked.log)} ORDER BY rowid DESC LIMIT 1"
-    ).fetchone()
-    if last is None:
-        return LogSign(0)
-    rows, key = last
-    return LogSign(rows, key, standing_of(connection, tracked.name, key))
-
-
-def standing_of(connection: sqlite3.Connection, name: str, key: bytes) -> Standing:
-    """Return how the record of a key, given by its bytes, stands in the outbox."""
-    standing: Standing = connection.execute(
-        "SELECT position, revision FROM statesync_change WHERE object = ? AND key = CAST(? AS TEXT)",
-        (name, key),
-    ).fetchone()
-    return standing
+def rows_logged(connection: sqlite3.Connection, tracked: TrackedObject) -> int:
+    """Return how many rows an object's log has: it grows at its end, and is emptied whole."""
+    row = connection.execute(f"SELECT ifnull(max(rowid), 0) FROM {in_main(tracked.log)}").fetchone()
+    return int(row[0])
 
 
 def keys_logged(
