@@ -4,11 +4,11 @@ from __future__ import annotations
 
 try:
     from statesync.telemetry.spans import instrument
-except ModuleNotFoundError as error:
+except ModuleNotFoundError as _error:
     raise ModuleNotFoundError(
-        f"statesync.telemetry needs {error.name}, which is not installed; run: "
+        f"statesync.telemetry needs {_error.name}, which is not installed; run: "
         "pip install 'statesync[opentelemetry]'",
-        name=error.name,
-    ) from error
+        name=_error.name,
+    ) from _error
 
 __all__ = ["instrument"]
