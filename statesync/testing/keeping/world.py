@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 
-from statesync.keeping.messages import Changed, Nudged, StopAsked, TokenRenewed
+from statesync.keeping.messages import Changed, Nudged, Signalled, StopAsked, TokenRenewed
 from statesync.keeping.options import KeeperOptions
 from statesync.lifecycle import KeeperPhase, SessionEnd
 from statesync.testing.keeping.life import Life
@@ -66,6 +66,7 @@ class KeeperWorld:
             every=self.chance.choice([6 * HOUR, DAY]),
             min_gap=self.chance.choice([0.0, 1.0, 60.0]),
             on_change=self.chance.random() < 0.7,
+            live=self.chance.random() < 0.5,
             conditions=self.chance.choice([(), ("on_wifi",)]),
         )
 
@@ -73,6 +74,8 @@ class KeeperWorld:
         """Return what happens, and how often beside the rest."""
         return {
             self.change: 40,
+            self.news: 20,
+            self.signal: 10,
             self.hub_goes_and_comes: 4,
             self.token_goes_and_comes: 2,
             self.conditions_fail_and_hold: 6,
@@ -125,6 +128,21 @@ class KeeperWorld:
         self._changes.append(self._life.at)
         self._life.tell(Changed())
 
+    def news(self) -> None:
+        """Another device has sent something; the hub tells of it, or does not, or does so twice."""
+        self._changes.append(self._life.at)
+        begun = self.sessions
+        is_heard = self.settings.live and self.phase is KeeperPhase.LISTENING and not self._life.failing
+        for _ in range(self.chance.choice([0, 1, 1, 2])):
+            self.signal()
+            if is_heard and self._life.at >= self._not_before:
+                assert self.sessions == begun + 1, "a signal that was heard begins one session"
+
+    def signal(self) -> None:
+        """The hub tells of something, whether there is anything or not, in whatever phase."""
+        self._life.tell(Signalled())
+        self._judge()
+
     def hub_goes_and_comes(self) -> None:
         """The hub is away for some minutes or hours."""
         self.hub_is_up = False
@@ -175,6 +193,7 @@ class KeeperWorld:
 
     def pass_until(self, until: float) -> None:
         """Let time pass; sessions end in between, and others begin."""
+        self._judge()
         self._look()
         while True:
             coming = [at for at in (self._ends_at, self._life.next_wake()) if at is not None]
