@@ -99,6 +99,7 @@ from statesync.lifecycle import (
     SessionEnd,
     Trigger,
 )
+from statesync.net.identity.tokens import TokenSource
 from statesync.net.options import (
     ClientCertificate,
     Trust,
@@ -107,7 +108,6 @@ from statesync.net.remote import (
     HttpRemote,
     Remote,
 )
-from statesync.net.tokens import TokenSource
 from statesync.scope import (
     Scope,
     Store,

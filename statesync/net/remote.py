@@ -16,8 +16,8 @@ import msgspec
 
 from statesync.checks import is_utf8
 from statesync.errors import BadAnswer, BadOptions, RemoteError, Unauthorized, WrongHub
+from statesync.net.identity.tokens import Token, TokenSource
 from statesync.net.options import ClientCertificate, Timeouts, Trust
-from statesync.net.tokens import Token, TokenSource
 from statesync.wire import (
     NOT_APPLIED,
     OUTCOME_UNKNOWN,

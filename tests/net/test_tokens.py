@@ -14,7 +14,7 @@ from rig.gate import Gate, gate_before, wait_for
 
 from statesync import AutoSync, BadOptions, HttpRemote, KeeperPhase, Unauthorized
 from statesync.hub import Hub, Right, create_token, prepare, revoke_token, serving
-from statesync.net.tokens import TokenSource
+from statesync.net.identity.tokens import TokenSource
 
 RIGHTS = {"*": frozenset(Right)}
 
