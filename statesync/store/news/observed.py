@@ -30,7 +30,8 @@ class ObservedSelection(Selection):
         what other processes write in ``untracked()``.
 
         It is called in a thread of its own, never in a transaction; ``Observation`` says what becomes of one
-        that raises or blocks. The file stays open as long as anybody observes it. Raises ``UnknownObject``.
+        that raises or blocks. The file stays open as long as anybody observes it, and a process that is
+        forked meanwhile cannot use it. Raises ``UnknownObject``.
         """
         return self._desk.observe(self._meant(what), callback)
 

@@ -42,4 +42,5 @@ def test_the_loop_is_not_held_while_many_records_are_downloaded(
 
         asyncio.run(beside(ticks, live()))
         longest.append(ticks.longest)
+    print("seconds that the loop was held at most:", *(f"{each:.4f}" for each in longest))
     assert min(longest) < LONGEST, longest
