@@ -12,6 +12,9 @@ ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "guarantees.md").read_text()
 SEARCHES = re.findall(r"^PYTHONPATH=tests python -m (\S+) ", TEXT, re.MULTILINE)
 NAMED = re.findall(r"^Test: `([^`]+)`$", TEXT, re.MULTILINE)
+SECURITY = (ROOT / "docs" / "security.md").read_text()
+THREATS = re.findall(r"`(tests/[\w/]+(?:\.py)?)?((?:…?::|…)\w+…?)?`", SECURITY)
+"""Where a test stands, or else where the one before it does; and its name, cut where there is a "…"."""
 
 
 @functools.cache
@@ -44,6 +47,20 @@ def test_every_named_test_exists() -> None:
         for named in [f"{file}::{name}"]
     ]
     assert missing == []
+
+
+def test_every_test_that_a_threat_names_exists() -> None:
+    named, file = 0, ROOT
+    for place, name in THREATS:
+        file = ROOT / place if place else file
+        if place or name:
+            named += 1
+            assert file.exists(), place
+        if name:
+            told = name.strip("…:")
+            names = names_in(file)
+            assert told in names or ("…" in name and any(told in each for each in names)), (place, name)
+    assert named > 60
 
 
 def test_every_guarantee_has_a_number_of_its_own_and_a_test() -> None:

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 _Outcome = TypeVar("_Outcome")
 _Found = TypeVar("_Found")
 
+_MOST_AMID = 1000
+"""Clients of which it is known that they are amid a read."""
+
 _READY_SECONDS = 1.0
 """Seconds for which it holds that the database could be written."""
 
@@ -66,6 +69,8 @@ class Hub:
         self._rates = Rates()
         self._ready_until = 0.0
         self._asked = 0
+        self._amid: dict[tuple[str, str], None] = {}
+        """Spaces and clients whose last page here was not the last one there is; some of them."""
         self._objects = None if objects is None else frozenset(objects)
         self.database: Database = open_ready(url, connections=self.connections, patience=patience)
 
@@ -126,11 +131,12 @@ class Hub:
         that. Raises ``Refused``.
         """
         client = requests.sender_of(body)
-        if client is None or self._issuer is not None:
+        if client is None or self._issuer is not None or (space, client) in self._amid:
             return None
-        rights: Rights | None = ALL_RIGHTS
+        rights: Rights | None
         if self._without_tokens:
             state = await spaces.glance(self.database, space, client)
+            rights = ALL_RIGHTS if state is None else Admitted(ALL_RIGHTS.grants, client=client, state=state)
         else:
             rights = await tokens.admit_at_once(self.database, space, token, client)
             state = None if rights is None else _standing(rights, client)
@@ -241,7 +247,20 @@ class Hub:
             if answer is None:
                 raise refused(503, "busy", f"the space {space!r} is being changed; try again", 1)
         self._rates.charge(rights.holder, self.limits, cost_of_work(answer.records, len(answer.page)))
+        self._note_amid(space, request.client, more=answer.more)
         return answer.page
+
+    def _note_amid(self, space: str, client: str, *, more: bool) -> None:
+        """Note whether a client's next pull takes a thread in any case, so that nobody looks before.
+
+        It is a guess, and a wrong one costs a look or a thread.
+        """
+        if not more:
+            self._amid.pop((space, client), None)
+        elif len(self._amid) < _MOST_AMID:
+            self._amid[space, client] = None
+        else:
+            self._amid = {}
 
     def _surveyed(self, space: str, request: Survey, rights: Rights) -> bytes:
         pace, answer = survey.Pace(self.limits.survey_seconds, lambda: self._asked), b""

@@ -56,7 +56,7 @@ class HubLimits:
     key: int = _limit(MAX_KEY_LENGTH, "Characters of a record's key.", most=MAX_KEY_LENGTH)
     batch: int = _limit(10_000, "Changes in one push.")
     page: int = _limit(10_000, "Records in one page.")
-    default_page: int = _limit(1000, "Records in a page for a device that leaves the choice to the hub.")
+    default_page: int = _limit(5000, "Records in a page for a device that leaves the choice to the hub.")
     page_bytes: int = _limit(8 << 20, "Bytes of records in one answer, but for one more record.")
     objects: int = _limit(200, "Objects that one pull may ask for.", most=_MOST_MERGED)
     columns: int = _limit(2000, "Columns that one survey may name.")

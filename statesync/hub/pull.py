@@ -34,6 +34,7 @@ class PageAnswer:
     page: bytes
     records: int
     """What was read for it, in records: with those that a filter hides, and a tenth of those passed over."""
+    more: bool
 
 
 def answer(
@@ -156,7 +157,7 @@ def _answer(state: ClientState, request: Pull, read: Read) -> PageAnswer:
     cursors = {name: max(feed.cursor, read.reached) for name, feed in request.objects.items()}
     entries, more = _entries(read.rows, request, state), read.reached < state.head
     page = msgspec.json.encode(Page(state.hub, state.epoch, state.head, entries, cursors, more))
-    return PageAnswer(page, read.records)
+    return PageAnswer(page, read.records, more)
 
 
 def _entries(rows: Iterable[FeedRow], request: Pull, state: ClientState) -> list[Entry]:

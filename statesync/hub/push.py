@@ -197,6 +197,8 @@ def is_repeat(state: ClientState, request: Push) -> bool:
 
 
 def _conflict(change: Change, old: Stored | None, client: str, state: ClientState) -> Conflicted | None:
+    if old is None and not (change.base or change.since):
+        return None  # the commonest change, of a record that nobody has
     # Nobody has read past the head: a base above it says that the device knew the record, and no more.
     seen = change.base if change.base <= state.head else 0
     since = change.since if change.since <= state.head else 0

@@ -35,6 +35,11 @@ from statesync.wire import (
 _Answer = TypeVar("_Answer", PushAnswer, Page, SurveyAnswer)
 
 _RETRYABLE = frozenset({408, 429})
+_NOT_PROCESSED = frozenset({401, 407, 411, 413, 414, 415, 417, 421, 422, 426, 431})
+"""Statuses that say, whoever answers, that the request itself was looked at and not processed (RFC 9110, RFC
+6585). Any other page may stand in the place of an answer of the hub's: a filter for answers says 403 or 406
+after a push was applied, and 303 follows what was done."""
+
 _WORTH_PACKING = 1 << 10
 _IN_A_PATH = "/%:@!$&'()*+,;=~"
 
@@ -226,13 +231,13 @@ class HttpRemote:
         try:
             return refusal(status, msgspec.json.decode(body, type=Refusal).error, retry_after)
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-            # Not a hub's own words: perhaps a proxy's, which cannot know what the hub has done.
+            # Not a hub's own words: perhaps a proxy's, which need not know what the hub has done.
             return BadAnswer(
                 f"{self._url} answered {status} and no hub's error document ({error}); "
                 "is it a statesync hub?",
                 status=status,
                 retryable=status in _RETRYABLE or status >= 500,
-                maybe_applied=status < 300 or status >= 500 or status == 408,
+                maybe_applied=status not in _NOT_PROCESSED,
                 retry_after=retry_after,
             )
 

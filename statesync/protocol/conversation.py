@@ -8,6 +8,7 @@ from attrs import evolve, field, frozen
 
 from statesync.errors import SyncFailed
 from statesync.lifecycle import BatchPhase, Phase
+from statesync.protocol.page_size import fitting
 from statesync.values import Direction, Reason
 
 
@@ -47,7 +48,9 @@ class OpenBatch:
 
     ``attempts`` is how often it was sent, or is just going to be. ``records`` is how many changes an upload
     has, ``last_position`` where in the outbox the last of them stands; 0 for a download, and the latter also
-    for a batch of an earlier session.
+    for a batch of an earlier session. ``are_offers`` says that nobody made any of its changes here: they
+    offer again what a restored hub has lost. Once a page has come ``records`` are its, and ``size`` are
+    their bytes.
     """
 
     number: int
@@ -56,6 +59,8 @@ class OpenBatch:
     request: RequestState = RequestState.NOT_SENT
     records: int = 0
     last_position: int = 0
+    are_offers: bool = False
+    size: int = 0
     spent: Spent = NO_TIME
     phase: BatchPhase = BatchPhase.OPEN
 
@@ -71,12 +76,13 @@ class Committed:
 
     ``records`` is how many of the batch's were accepted by the hub, or came from it. ``upload_limit`` is
     the position up to which the session uploads, where the transaction fixed one, and ``waiting`` how many
-    changes stood before it then.
+    changes stood before it then. ``seconds`` is how long the transaction took, with its commit.
     """
 
     records: int = 0
     upload_limit: int | None = None
     waiting: int | None = None
+    seconds: float = 0.0
 
 
 @frozen
@@ -99,6 +105,13 @@ class Conversation:
     round: int = 1
     at_most: int | None = None
     """Records that the next upload batch may have, after one was too much for the hub; None: no bound."""
+    page_size: int = 0
+    """Records that the open page, or the next one, is asked for; 0: as the hub gives them."""
+    page_fits: int | None = None
+    """Records that fit, as the last page that was stored shows; None: ``page_size`` stays what it is.
+
+    It is what the page after the next one is asked for: that one is asked for already while a page is stored.
+    """
     resend: int = 0
     """Records whose conflict was resolved in this round and which must go up again."""
     unread: int = 0
@@ -135,6 +148,14 @@ class Conversation:
         still_open = self.batch
         if self.batch is not None and batch is not self.batch.phase:
             still_open = None if batch is None else evolve(self.batch, phase=batch)
-        if (phase, still_open, limit) == (self.phase, self.batch, self.upload_limit):
+        fits = self._fits_after(committed)
+        if (phase, still_open, limit, fits) == (self.phase, self.batch, self.upload_limit, self.page_fits):
             return self
-        return evolve(self, phase=phase, batch=still_open, upload_limit=limit)
+        return evolve(self, phase=phase, batch=still_open, upload_limit=limit, page_fits=fits)
+
+    def _fits_after(self, committed: Committed) -> int | None:
+        page = self.batch
+        is_page = page is not None and page.direction is Direction.DOWNLOAD and page.records > 0
+        if page is None or not is_page or self.page_fits is None:
+            return self.page_fits
+        return fitting(page.records, page.size, page.spent.request, committed.seconds)

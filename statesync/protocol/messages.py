@@ -33,10 +33,12 @@ class Prepared:
     """The outbox was looked through: ``records`` changes stand ready as the next batch, 0 for none.
 
     ``last_position`` is where the last of them stands in the outbox; 0 for a batch of an earlier session.
+    ``are_offers`` says that nobody made any of them here: they offer again what a restored hub has lost.
     """
 
     records: int
     last_position: int = 0
+    are_offers: bool = False
 
 
 @frozen
@@ -55,8 +57,8 @@ class Answered:
 
     ``records`` in it; for an upload how many the hub ``rejected``, how many must be sent again after
     their conflict was resolved (``resend``) or because the hub's record did not come (``unread``), and
-    whether it was the ``last`` that waited; for a download whether ``more`` pages follow. ``spent`` are the
-    seconds of this attempt.
+    whether it was the ``last`` that waited; for a download whether ``more`` pages follow, and the bytes of
+    its records (``size``). ``spent`` are the seconds of this attempt.
     """
 
     records: int
@@ -65,6 +67,7 @@ class Answered:
     unread: int = 0
     last: bool = False
     more: bool = False
+    size: int = 0
     spent: Spent = NO_TIME
 
 
@@ -181,8 +184,9 @@ class DropBatch:
 
 @frozen
 class HoldBack:
-    """Park the batch's one change, with what the hub, or what stands before it, said of it.
+    """Park the batch's changes, with what the hub, or what stands before it, said of them.
 
+    That is one change alone, or offers of what a restored hub has lost and the device may not write.
     With ``retry_after`` it is offered again after so many seconds.
     """
 
@@ -233,10 +237,12 @@ Effect = (
 
 @frozen
 class AskAhead:
-    """Ask for the page that follows the one that is being stored.
+    """Ask for the page that follows the one that is being stored, of up to ``page_size`` records.
 
     It becomes the next batch's answer if that batch, once it is open, asks for the very same.
     """
+
+    page_size: int = 0
 
 
 @frozen
@@ -266,9 +272,13 @@ class Prepare:
 
 @frozen
 class Send:
-    """Start the open batch's request; leads to ``Answered`` or ``RequestFailed``."""
+    """Start the open batch's request; leads to ``Answered`` or ``RequestFailed``.
+
+    A page is asked for with up to ``page_size`` records, 0 for as many as the hub gives.
+    """
 
     direction: Direction
+    page_size: int | None = None
 
 
 @frozen

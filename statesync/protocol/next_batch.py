@@ -134,8 +134,14 @@ def compose_ahead(now: Conversation) -> Decision:
 
 
 def _open_upload(now: Conversation, ready: Prepared) -> Decision:
-    number, records, last_position = now.batches + 1, ready.records, ready.last_position
-    return _open(now, OpenBatch(number, Direction.UPLOAD, records=records, last_position=last_position))
+    batch = OpenBatch(
+        now.batches + 1,
+        Direction.UPLOAD,
+        records=ready.records,
+        last_position=ready.last_position,
+        are_offers=ready.are_offers,
+    )
+    return _open(now, batch)
 
 
 def _open_download(
@@ -173,5 +179,6 @@ def send_again(now: Conversation) -> Decision:
 
 def _send(now: Conversation, batch: OpenBatch) -> Decision:
     sent = evolve(now, batch=evolve(batch, request=RequestState.UNDER_WAY))
-    is_upload = batch.direction is Direction.UPLOAD
-    return Decision(sent, actions=(Send(batch.direction), *((GiveHeadStart(),) if is_upload else ())))
+    if batch.direction is Direction.UPLOAD:
+        return Decision(sent, actions=(Send(batch.direction), GiveHeadStart()))
+    return Decision(sent, actions=(Send(batch.direction, now.page_size),))

@@ -49,6 +49,9 @@ MAX_DEFECTS = 3
 DEFECT_PAUSE = 3600.0
 """Seconds for which a record is parked on which the hub has failed, where the hub names no time."""
 
+OFFER_PAUSE = 3600.0
+"""Seconds for which what a restored hub has lost is not offered again by who may not write there."""
+
 _NOT_THE_BATCH = frozenset({"bad_space", "too_many_spaces"})
 """Refusals that every batch would meet."""
 
@@ -70,14 +73,16 @@ def answered(now: Conversation, event: Answered) -> Decision:
     if event.last and not taken.downloads and not comes_again:
         # It is done with its last batch, so a cancel that comes now comes too late (K6).
         return leave_upload(taken, triggers, effects)
-    ahead = (AskAhead(),) if batch.direction is Direction.DOWNLOAD else ()
+    ahead = (AskAhead(taken.page_size),) if batch.direction is Direction.DOWNLOAD else ()
     return evolve(decision_of(taken, triggers, effects, Continue()), meanwhile=ahead)
 
 
 def _take_answer(now: Conversation, batch: OpenBatch, event: Answered) -> Conversation:
     ended = evolve(batch, request=RequestState.ENDED)
     if batch.direction is Direction.DOWNLOAD:
-        return evolve(now, batch=ended, feed_drained=not event.more)
+        page = evolve(ended, records=event.records, size=event.size, spent=event.spent)
+        size = now.page_size if now.page_fits is None else now.page_fits
+        return evolve(now, batch=page, feed_drained=not event.more, page_size=size)
     return evolve(
         now,
         batch=ended,
@@ -105,10 +110,13 @@ def request_failed(now: Conversation, event: RequestFailed) -> Decision:
     problem = error.problem
     if problem is not None and problem.code in _ADAPTABLE and now.adaptations < MAX_ADAPTATIONS:
         return _adapt(failed, batch, problem)
-    if now.is_replaying and (error.status in _UNACCEPTABLE or _has_failed(error)):
+    if now.is_replaying and (error.status in _UNACCEPTABLE or _has_failed(error) or _is_forbidden(error)):
         return _offer_anew(failed, batch)
     if _may_write_nothing(failed, batch, error):
-        return _give_up_upload(failed, batch, error)
+        if batch.are_offers:
+            return _park_offers(failed, batch, error)
+        if now.downloads:
+            return _give_up_upload(failed, batch, error)
     if _is_too_much(failed, batch, error):
         return _cut(failed, batch) if batch.records > 1 else _hold_back(failed, batch, error)
     if _is_defect(failed, batch, error) and batch.records > 1:
@@ -130,7 +138,8 @@ def _adapt(now: Conversation, batch: OpenBatch, problem: Problem) -> Decision:
 def _offer_anew(now: Conversation, batch: OpenBatch) -> Decision:
     """Let go of a batch in doubt that the hub will not even look at: its changes go up as new batches.
 
-    Nothing is applied twice by that: a hub that had applied it knows its number, and calls us forked.
+    Nothing is applied twice by that: a hub that had applied it knows its number, and calls us forked. Who may
+    not write any more is told so again then, and goes on downloading.
     """
     freed = evolve(now, doubt=Doubt.NONE)
     effects = (DropBatch(batch.number, in_doubt=False),)
@@ -139,14 +148,26 @@ def _offer_anew(now: Conversation, batch: OpenBatch) -> Decision:
 
 def _may_write_nothing(now: Conversation, batch: OpenBatch, error: RemoteError) -> bool:
     """Tell whether the hub has refused an upload because its sender may write nothing at all."""
-    refused = error.problem is not None and error.problem.code == FORBIDDEN
-    return refused and batch.direction is Direction.UPLOAD and now.doubt is Doubt.NONE and now.downloads
+    return _is_forbidden(error) and batch.direction is Direction.UPLOAD and now.doubt is Doubt.NONE
+
+
+def _is_forbidden(error: RemoteError) -> bool:
+    return error.problem is not None and error.problem.code == FORBIDDEN
 
 
 def _give_up_upload(now: Conversation, batch: OpenBatch, error: RemoteError) -> Decision:
     """Let all changes wait, and download: what may not be written may be read all the same."""
     given_up, effects = evolve(now, upload_error=error), (DropBatch(batch.number, in_doubt=False),)
     return decision_of(given_up, (Trigger.ABORT_BATCH,), effects, Continue())
+
+
+def _park_offers(now: Conversation, batch: OpenBatch, error: RemoteError) -> Decision:
+    """Let offers wait that nobody asked for, and go on: a device that may not write lacks nothing by that."""
+    past = evolve(now, looked_through=batch.last_position)
+    said = f"a restored hub has lost this record, and the token may not write it: {error.message}"
+    held = HoldBack(batch.number, FORBIDDEN, said, OFFER_PAUSE)
+    effects = (held, DropBatch(batch.number, in_doubt=False))
+    return decision_of(past, (Trigger.ABORT_BATCH,), effects, Continue())
 
 
 def _is_too_much(now: Conversation, batch: OpenBatch, error: RemoteError) -> bool:

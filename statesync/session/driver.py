@@ -48,13 +48,14 @@ from statesync.protocol.messages import (
     Send,
     Wait,
 )
+from statesync.protocol.page_size import FEWEST
 from statesync.session.mailbox import Letter, Mailbox
 from statesync.session.progress import Reporter
 from statesync.session.requests import Reply, Requests
 from statesync.session.storage import Storage
 from statesync.session.timers import HEAD_START, Timer, Timers, backoff
 from statesync.store.file.tenure import Tenure
-from statesync.values import Direction, Progress, SyncOptions
+from statesync.values import Progress, SyncOptions
 
 logger: Logger = getLogger(__name__)
 
@@ -95,10 +96,13 @@ class Driver:
 
     def __attrs_post_init__(self) -> None:
         """Begin with the conversation that the options ask for."""
+        given = self.options.download_batch_size
         self._now = Conversation(
             uploads=self.options.uploads,
             downloads=self.options.downloads,
             max_attempts=self.options.max_attempts,
+            page_size=FEWEST if given is None else given,
+            page_fits=FEWEST if given is None else None,
         )
         self._timers = Timers(self.clock, self.options.cancel_grace)
         self._requests = Requests(self.remote, self.mailbox.post, self.storage.clear_up_request)
@@ -223,7 +227,9 @@ class Driver:
         committed: list[Committed] = []
 
         def commit(moves: tuple[Move, ...]) -> None:
-            committed.append(self.storage.commit(moves, decision.effects))
+            began = self.clock()
+            done = self.storage.commit(moves, decision.effects)
+            committed.append(evolve(done, seconds=self.clock() - began))
 
         moves = self.machine.fire(*decision.triggers, facts=decision.facts, commit=commit)
         return moves, committed[0]
@@ -231,7 +237,7 @@ class Driver:
     def _do_meanwhile(self, action: Meanwhile) -> None:
         match action:
             case AskAhead():
-                wanted = self.storage.request_ahead()
+                wanted = self.storage.request_ahead(action.page_size)
                 with self.tenure.held():
                     self._requests.ask_ahead(wanted)
             case EndRequests():
@@ -242,7 +248,7 @@ class Driver:
             case Prepare():
                 self._next.append(self.storage.prepare(action))
             case Send():
-                self._send(action.direction)
+                self._send(action)
             case GiveHeadStart():
                 self._timers.start(Timer.HEAD_START, HEAD_START)
             case ComposeAhead():
@@ -268,8 +274,9 @@ class Driver:
         if self._now.batch is not None and self._failure is not None:
             self._reporter.waits(self._now.batch, self._failure, seconds)
 
-    def _send(self, direction: Direction) -> None:
-        wanted = self.storage.request(direction)
+    def _send(self, action: Send) -> None:
+        size = action.page_size
+        wanted = self.storage.push_request() if size is None else self.storage.page_request(size)
         with self.tenure.held():
             self._requests.send(wanted)
         if self._now.batch is not None:

@@ -7,7 +7,6 @@ from typing import Protocol
 from statesync.machine import Move
 from statesync.protocol.conversation import Committed
 from statesync.protocol.messages import Answered, Begin, ComposeAhead, Effect, Prepare, Prepared
-from statesync.values import Direction
 from statesync.wire import Page, Pull, Push, PushAnswer
 
 
@@ -26,10 +25,13 @@ class Storage(Protocol):
     def compose_ahead(self, wanted: ComposeAhead) -> None:
         """Compose the upload batch that may follow, to have it at hand; writes nothing."""
 
-    def request(self, direction: Direction) -> Push | Pull:
-        """Return the request of the open batch."""
+    def push_request(self) -> Push:
+        """Return the request of the open upload."""
 
-    def request_ahead(self) -> Pull:
+    def page_request(self, page_size: int) -> Pull:
+        """Return the request of the open download, for up to ``page_size`` records; 0: the hub's choice."""
+
+    def request_ahead(self, page_size: int) -> Pull:
         """Return the request that follows once the staged page is stored."""
 
     def take(self, request: Push | Pull, answer: PushAnswer | Page) -> Answered:

@@ -25,8 +25,10 @@ UNLOGGED = "unlogged"
 """Why an object is read from the start: the hub lost records, the device missed deletes, it has none, it
 may have forgotten some that it wrote itself, or writes here may be missing from its log."""
 
-UNKNOWN = 1
-"""Where a read from the start has begun at that: the device had read the object, and nobody knows how far."""
+UNKNOWN = -1
+"""Where a read from the start has begun at that: the device had read the object, and nobody knows how far.
+
+It is no version: the very first record that a hub is given has 1."""
 
 SEEN_KEYS = "SELECT key FROM statesync_seen WHERE object = :object"
 """The keys that a read from the start has met, as a part of a statement."""
@@ -232,7 +234,8 @@ def start_over(connection: sqlite3.Connection, name: str, why: str) -> None:
     if why == EVERYTHING:
         quarantine.forget(connection, name)
     connection.execute(
-        "UPDATE statesync_cursor SET cursor = 0, begun = 0, reread_from = max(cursor, reread_from), "
+        "UPDATE statesync_cursor SET cursor = 0, begun = 0, "
+        "reread_from = CASE WHEN cursor = 0 THEN reread_from ELSE max(cursor, reread_from) END, "
         "missed_from = CASE WHEN rereading IS NULL OR rereading = :all THEN cursor ELSE missed_from END, "
         "rereading = CASE WHEN :why = :all THEN :why WHEN rereading = :unlogged THEN rereading "
         "WHEN rereading = :epoch AND :why <> :unlogged THEN rereading ELSE :why END "

@@ -81,8 +81,10 @@ class _Setup:
             self._migrate(is_fresh=not self._known and missing == self._models.keys())
             missing = {name for name, one in self._wanted.items() if table_of(connection, one) is None}
         self._database.peewee.create_tables([self._models[name] for name in missing], safe=True)
-        for name, wanted in self._wanted.items():
-            self._take_over(name, wanted, is_lost=name in lost or name in missing, is_new=name in missing)
+        # All their columns are there before any trigger is made: a new one may be a foreign key to another.
+        found = {name: self._fitted(name, one, self._known.get(name)) for name, one in self._wanted.items()}
+        for name, tracked in found.items():
+            self._take_over(name, tracked, is_lost=name in lost or name in missing, is_new=name in missing)
         others = {name: tracked for name, tracked in self._known.items() if name not in self._wanted}
         adopting.follow(connection, others, lost)
         notes.note_schema(connection)
@@ -99,9 +101,8 @@ class _Setup:
             triggers.set_aside(self._connection, tracked)
         steps.take(self._database, self._connection, self._migrations)
 
-    def _take_over(self, name: str, wanted: TrackedObject, *, is_lost: bool, is_new: bool) -> None:
+    def _take_over(self, name: str, tracked: TrackedObject, *, is_lost: bool, is_new: bool) -> None:
         connection, known = self._connection, self._known.get(name)
-        tracked = self._fitted(name, wanted, known)
         if known is None:
             adopting.begin(connection, tracked, keep_local=self._registry.keeps_local(name))
             return

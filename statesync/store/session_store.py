@@ -190,14 +190,19 @@ class SessionStore:
         with self._errors_mapped():
             self._uploads.compose_ahead(wanted)
 
-    def request(self, direction: Direction) -> Push | Pull:
-        """Return the request of the open batch."""
+    def push_request(self) -> Push:
+        """Return the request of the open upload."""
         with self._errors_mapped():
-            return self._uploads.request() if direction is Direction.UPLOAD else self._downloads.request()
+            return self._uploads.request()
 
-    def request_ahead(self) -> Pull:
+    def page_request(self, page_size: int) -> Pull:
+        """Return the request of the open download, for up to ``page_size`` records; 0: the hub's choice."""
+        with self._errors_mapped():
+            return self._downloads.request(page_size)
+
+    def request_ahead(self, page_size: int) -> Pull:
         """Return the request that follows once the staged page is stored."""
-        return self._downloads.request_ahead()
+        return self._downloads.request_ahead(page_size)
 
     def take(self, request: Push | Pull, answer: PushAnswer | Page) -> Answered:
         """Check an answer and stage it; writes nothing. Raises ``BadAnswer``."""

@@ -166,6 +166,11 @@ def another_key(folder: Path) -> list[str]:
     return ["--tls-certificate", certificate, "--tls-key", make_certificate(folder / "other")[1]]
 
 
+def a_pipe_for_a_certificate(folder: Path) -> list[str]:
+    os.mkfifo(folder / "pipe.pem")  # nobody writes to it: who opens it waits for ever
+    return ["--tls-certificate", f"{folder}/pipe.pem"]
+
+
 def no_certificate(folder: Path) -> list[str]:
     (folder / "notes.pem").write_text("not a certificate")
     return ["--tls-certificate", f"{folder}/notes.pem"]
@@ -198,6 +203,7 @@ OPTIONS: dict[str, tuple[Callable[[Path], list[str]], str, int]] = {
         "cannot be used for TLS",
         1,
     ),
+    "a pipe for a certificate": (a_pipe_for_a_certificate, "is no ordinary file", 1),
     "a certificate without its key": (
         lambda folder: ["--tls-certificate", make_certificate(folder)[0]],
         "--tls-key",

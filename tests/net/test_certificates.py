@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import os
 import ssl
 import threading
 import traceback
@@ -182,3 +183,21 @@ def test_without_its_extra_the_systems_store_is_refused_with_what_to_install(
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(BadOptions, match=r"pip install 'statesync\[truststore\]'"):
         HttpRemote("https://localhost", "acme", trust="system")
+
+
+@pytest.mark.parametrize("option", ["ca_certs", "certificate", "key"])
+def test_a_folder_or_a_pipe_in_the_place_of_a_file_is_refused_at_once_in_words(
+    certificate: tuple[str, str], tmp_path: Path, option: str
+) -> None:
+    """Nobody writes to the pipe, so who opens it waits for ever."""
+    pipe, folder = tmp_path / "pipe.pem", tmp_path / "folder.pem"
+    os.mkfifo(pipe)
+    folder.mkdir()
+    for path, words in ((pipe, r"pipe\.pem is no ordinary file"), (folder, r"folder\.pem is a folder")):
+        files = dict(zip(("certificate", "key"), certificate, strict=True)) | {option: str(path)}
+        shown = ClientCertificate(files["certificate"], files["key"])
+        how: dict[str, Any] = {"client_certificate": shown}
+        if option == "ca_certs":
+            how = {"ca_certs": str(path)}
+        with pytest.raises(BadOptions, match=words):
+            HttpRemote("https://localhost", "acme", **how)

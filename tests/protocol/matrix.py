@@ -64,7 +64,7 @@ def _batch(direction: Direction, request: RequestState, phase: BatchPhase) -> Op
 
 
 def _at(phase: Phase, batch: OpenBatch | None = None) -> Conversation:
-    begun = Conversation(phase=phase, batch=batch, upload_limit=9)
+    begun = Conversation(phase=phase, batch=batch, upload_limit=9, page_size=7)
     cancelled_by = Reason.USER if phase is Phase.CANCELLING else None
     return evolve(begun, batches=1 if batch else 0, cancelled_by=cancelled_by)
 
@@ -115,6 +115,7 @@ _FETCHED = SITUATIONS["downloading, batch under way"]
 _FIRST = OpenBatch(1, _UP, request=RequestState.UNDER_WAY, phase=BatchPhase.IN_FLIGHT)
 
 
+_OFFERS = evolve(_SENT, batch=evolve(_batch(_UP, *_UNDER_WAY), are_offers=True))
 _ALONE = evolve(_FIRST, records=1, last_position=5)
 
 
@@ -164,12 +165,22 @@ CASES_BEGIN: dict[str, Conversation] = {
     "the last attempt with one record is under way": evolve(_SENT, batch=_ALONE, at_most=1, max_attempts=1),
     "the hub has failed on three records": evolve(_SENT, batch=_ALONE, at_most=1, max_attempts=1, defects=3),
     "an attempt with one record was lost": evolve(_SENT, batch=_ALONE, doubt=Doubt.OPEN),
+    "offers are under way": _OFFERS,
+    "upload only, offers are under way": evolve(_OFFERS, downloads=False),
+    "an attempt with offers was lost": evolve(_OFFERS, doubt=Doubt.OPEN),
     "the upload was given up": evolve(SITUATIONS["uploading"], upload_error=RemoteError("may not write")),
     "the upload was given up, page under way": evolve(_FETCHED, upload_error=RemoteError("may not write")),
     "a batch was cut": evolve(SITUATIONS["uploading"], at_most=2),
     "half a batch is under way": evolve(_SENT, at_most=2),
     "some were rejected": evolve(SITUATIONS["uploading"], sent=3, rejected=2),
     "the session followed the hub three times": evolve(_FETCHED, adaptations=3),
+    "the session finds out what fits, page written": evolve(
+        SITUATIONS["downloading, batch written"], page_size=500, page_fits=2000
+    ),
+    "the session finds out what fits, page under way": evolve(_FETCHED, page_size=500, page_fits=2000),
+    "the session finds out what fits, page waiting": evolve(
+        SITUATIONS["downloading, batch waiting"], page_size=500, page_fits=2000
+    ),
     "uploading, batch under way": _SENT,
     "downloading, batch under way": _FETCHED,
     "cancelling, upload under way": SITUATIONS["cancelling, upload under way"],

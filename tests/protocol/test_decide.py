@@ -14,12 +14,23 @@ import pytest
 from attrs import asdict, evolve
 
 from statesync.errors import InternalError, SyncError
-from statesync.lifecycle import Phase
+from statesync.lifecycle import BatchPhase, Phase
 from statesync.protocol import decide as deciding
 from statesync.protocol import ending, next_batch, outcome
-from statesync.protocol.conversation import Conversation, Doubt, Spent
+from statesync.protocol.conversation import Committed, Conversation, Doubt, Spent
 from statesync.protocol.decide import decide
-from statesync.protocol.messages import Answered, Decision, Event, Finish, Interrupt, RequestFailed
+from statesync.protocol.messages import (
+    Answered,
+    AskAhead,
+    Continued,
+    Decision,
+    Event,
+    Finish,
+    Interrupt,
+    RequestFailed,
+    Send,
+)
+from statesync.values import Direction
 from statesync.verify.firing import Phases, take
 
 from .matrix import CASES, CASES_BEGIN, CASES_EVENTS, EVENTS, PAIRS, SITUATIONS, Row
@@ -57,6 +68,8 @@ def _told(field: str, value: Any) -> str:
             return str(value.code)
         case "at_least":
             return f"at least {value}"
+        case "page_size":
+            return f"at most {value}"
     return str(value)
 
 
@@ -194,6 +207,67 @@ def test_an_error_ends_the_session_as_it_is() -> None:
     (finish,) = decide(SITUATIONS["downloading, batch under way"], failed).actions
     assert isinstance(finish, Finish)
     assert finish.error is failed.error is not error
+
+
+# -- how many records a page is asked for --------------------------------------------------------------------
+
+
+def stored(now: Conversation, records: int, size: int, coming: float, storing: float) -> Conversation:
+    """What is remembered once such a page has come and is stored, and the next one is sent for."""
+    spent = Spent(request=coming, parsing=0.01)
+    decision = decide(now, Answered(records, more=True, size=size, spent=spent))
+    (ahead,) = decision.meanwhile
+    assert isinstance(ahead, AskAhead)
+    left = decision.conversation.after(Committed(records, seconds=storing), Phase.DOWNLOADING, None)
+    opened = decide(left, Continued()).conversation.after(
+        Committed(seconds=9.0), Phase.DOWNLOADING, BatchPhase.IN_FLIGHT
+    )
+    sent = decide(opened, Continued())
+    assert sent.actions == (Send(Direction.DOWNLOAD, ahead.page_size),), "what was asked for ahead"
+    return sent.conversation
+
+
+FITTING = CASES_BEGIN["the session finds out what fits, page under way"]
+
+
+@pytest.mark.parametrize(
+    ("records", "size", "coming", "storing", "fits"),
+    [
+        (1000, 300_000, 0.01, 0.05, 2000),  # in a tenth of a second
+        (1000, 300_000, 0.01, 0.2, 500),
+        (4000, 300_000, 0.01, 0.2, 2000),
+        (2000, 300_000, 2.0, 0.01, 1000),  # within a second of the request
+        (1000, 300_000, 0.5, 0.01, 2000),
+        (1000, 2 << 20, 0.01, 0.01, 1000),  # in two megabytes
+        (1000, 4 << 20, 0.01, 0.01, 500),
+        (1000, 300_000, 0.01, 0.001, 4000),  # four times as many at most
+        (2000, 300_000, 0.01, 0.001, 5000),  # and no more than that
+        (1000, 300_000, 0.01, 9.0, 500),  # nor fewer than that
+        (3, 900, 0.01, 0.004, 500),
+    ],
+)
+def test_the_page_after_the_next_one_has_what_fits_by_the_one_that_was_stored(
+    records: int, size: int, coming: float, storing: float, fits: int
+) -> None:
+    then = stored(FITTING, records, size, coming, storing)
+    assert (then.page_size, then.page_fits) == (2000, fits)
+    assert stored(then, 500, 150_000, 0.01, 0.1).page_size == fits
+
+
+def test_a_page_that_brought_nothing_says_nothing_of_what_fits() -> None:
+    then = stored(FITTING, 0, 0, 0.01, 0.5)
+    assert (then.page_size, then.page_fits) == (2000, 2000)
+
+
+def test_the_size_that_the_user_gives_stays() -> None:
+    then = stored(SITUATIONS["downloading, batch under way"], 7, 9 << 20, 5.0, 5.0)
+    assert (then.page_size, then.page_fits) == (7, None)
+
+
+def test_the_seconds_of_an_upload_say_nothing_of_pages() -> None:
+    now = evolve(SITUATIONS["uploading, batch under way"], page_size=500, page_fits=2000)
+    answered = decide(now, Answered(3)).conversation
+    assert answered.after(Committed(3, seconds=5.0), Phase.UPLOADING, None).page_fits == 2000
 
 
 # -- every statement -----------------------------------------------------------------------------------------

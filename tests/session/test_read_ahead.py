@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
@@ -87,6 +88,46 @@ def test_a_page_that_could_not_be_read_ahead_is_tried_again_by_its_own_batch(
     assert session.result(PATIENCE).phase is Phase.DONE
     assert sorted(here.rows()) == waiting
     assert [batch.attempts for batch in here.store.session(session.id).batches] == [1, 2, 1]
+
+
+def test_where_no_size_is_given_pages_grow_by_what_fits_and_none_is_asked_for_twice(
+    here: Device, there: Device, gate: Gate
+) -> None:
+    there.add(3500)
+    there.sync(upload_batch_size=3500)
+    gate.seen.clear()
+    assert here.scope.sync().phase is Phase.DONE
+    sizes = [seen.body["limit"] for seen in gate.seen]
+    assert sizes[:2] == [500, 500], "the second one is asked for before anything is stored"
+    assert all(500 <= size <= 5000 for size in sizes)
+    assert max(sizes) > 500
+    assert cursors(gate) == sorted(set(cursors(gate)))
+    assert len(here.rows()) == 3500
+
+
+def test_pages_do_not_grow_where_storing_one_takes_long(here: Device, there: Device, gate: Gate) -> None:
+    there.add(1200)
+    there.sync(upload_batch_size=1200)
+    gate.seen.clear()
+    first = gate.hold()
+    session = here.scope.start_sync()
+    first.wait()
+    with storing_held_up(here):
+        first.release()
+        assert wait_for(lambda: len(gate.seen) == 2)
+        time.sleep(0.3)  # so long at least the first page takes to be stored
+    assert session.result(PATIENCE).phase is Phase.DONE
+    assert [seen.body["limit"] for seen in gate.seen] == [500, 500, 500]
+
+
+def test_pages_do_not_grow_where_records_are_large(here: Device, there: Device, gate: Gate) -> None:
+    keys = there.add(1200)
+    there.airport.update(name="x" * 6000).execute()
+    there.sync(upload_batch_size=1200)
+    gate.seen.clear()
+    assert here.scope.sync().phase is Phase.DONE
+    assert [seen.body["limit"] for seen in gate.seen] == [500, 500, 500]
+    assert sorted(here.rows()) == keys
 
 
 # -- composing ahead -------------------------------------------------------------------------------

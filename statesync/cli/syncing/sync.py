@@ -35,7 +35,9 @@ CANCELLED = 3
 @remote_options
 @click.option("--upload-only", is_flag=True, help="Send changes, fetch nothing.")
 @click.option("--download-only", is_flag=True, help="Fetch records, send nothing.")
-@click.option("--batch-size", type=COUNT, help="Records a batch; without it, 50 up and 500 down.")
+@click.option(
+    "--batch-size", type=COUNT, help="Records a batch; without it, 50 up, and down what fits into 0.1 s."
+)
 @click.option(
     "--conflicts",
     type=click.Choice(list(POLICIES)),

@@ -163,7 +163,9 @@ class Group:
 
     def _run_all(self, turns: list[_Turn]) -> None:
         until = time.monotonic() + _LONGEST
-        self._run_part(turns[0])
+        # The first is no part: if it fails, nothing else is undone with it. In a part SQLite copies every
+        # page before it is written, which is a tenth of a large push.
+        turns[0].outcome = turns[0].step()
         while len(turns) < _MOST and time.monotonic() < until and self._take(turns):
             self._run_part(turns[-1])
 

@@ -247,8 +247,8 @@ class SqliteDialect:
         pool.cursor().executemany(
             _WRITE,
             (
-                (space, record.object, record.key, record.version, writer, record.deleted, record.text)
-                for record in records
+                (space, name, key, version, writer, deleted, None if data is None else data.decode())
+                for name, key, version, deleted, data in records
             ),
         )
 
@@ -339,8 +339,10 @@ def _fill_page(rows: Iterator[FeedRow], limit: int, max_bytes: int) -> tuple[lis
     taken: list[FeedRow] = []
     size = 0
     for row in rows:
-        if len(taken) == limit or size >= max_bytes:
+        if size >= max_bytes or len(taken) == limit:
             return taken, True
         taken.append(row)
-        size += _size(row[4])
+        text = row[4]
+        if text is not None:  # a call for each of a thousand rows would be a tenth of a page
+            size += len(text) if text.isascii() else len(text.encode())
     return taken, False

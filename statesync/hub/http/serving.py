@@ -25,12 +25,14 @@ from statesync.hub.access import tokens
 from statesync.hub.addresses import without_password
 from statesync.hub.db.opening import file_at, is_file, prepare
 from statesync.hub.errors import HubError
+from statesync.hub.http.arenas import share_one_arena
 from statesync.hub.http.crowd import BACKLOG, allow, tell_of_failures
 from statesync.hub.http.watch import WatchedConfig
 from statesync.hub.http.web import application
 from statesync.hub.hub import Hub
 from statesync.hub.limits import HubLimits
 from statesync.hub.retention import Retention
+from statesync.net.trust import check_is_file
 
 if TYPE_CHECKING:
     from statesync.hub.access.identity import Issuer
@@ -63,6 +65,7 @@ class Setup:
 
     def __call__(self) -> Starlette:
         """Return the application of a worker: it closes its hub when the last request has ended."""
+        share_one_arena()
         hub = self.open()
 
         @asynccontextmanager
@@ -259,6 +262,8 @@ def _check_certificate(address: Address) -> None:
             raise HubError(f"{address.key} is a key without a certificate; give --tls-certificate, too")
         return
     try:
+        for path in filter(None, (address.certificate, address.key)):
+            check_is_file(path)
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
             address.certificate, address.key, _no_password
         )

@@ -134,7 +134,7 @@ class Watched(asyncio.Protocol):
 
         What has very many lines is read piece by piece, so that it is cut before it has cost much.
         """
-        size = _PIECE if data.count(b"\r\n") > _TINY else len(data)
+        size = _PIECE if data.count(b"\n") > _TINY else len(data)
         for start in range(0, len(data), size):
             if not self._transport.is_closing():
                 self._take(data[start : start + size])

@@ -61,15 +61,15 @@ class Downloads:
             orphans.begin(connection)
         self._holds = quarantine.has_any(connection)
 
-    def request(self) -> Pull:
-        """Return the request for the next page of the scope's feeds."""
+    def request(self, page_size: int) -> Pull:
+        """Return the request for the next page of the scope's feeds; size 0 leaves the choice to the hub."""
         context = self._context
         here = spaces.load_or_create(context.raw(), context.space)
         self._asked_from = cursors.cursors(context.raw(), context.objects)
-        feeds, limit = cursors.feeds(self._asked_from), context.options.download_batch_size
-        return Pull(here.client, here.number, here.hub, here.epoch, feeds, limit, here.head)
+        feeds = cursors.feeds(self._asked_from)
+        return Pull(here.client, here.number, here.hub, here.epoch, feeds, page_size, here.head)
 
-    def request_ahead(self) -> Pull:
+    def request_ahead(self, page_size: int) -> Pull:
         """Return what ``request`` will return once the page that has come is stored."""
         download = self._staged()
         asked, page = download.request, download.page
@@ -82,7 +82,7 @@ class Downloads:
             for name, feed in asked.objects.items()
         }
         head = max(asked.head, page.head)
-        return Pull(asked.client, asked.number, page.hub, page.epoch, feeds, asked.limit, head)
+        return Pull(asked.client, asked.number, page.hub, page.epoch, feeds, page_size, head)
 
     def take(self, request: Pull, page: Page) -> Answered:
         """Check and decode a page. Raises ``BadAnswer``; writes nothing.
@@ -93,7 +93,8 @@ class Downloads:
         self._is_apart = False
         self._download = Download(request, page, decoding.decode(page, self._context.objects))
         more = page.more or (self._holds and self._retries.are_left(self._context.raw()))
-        return Answered(len(page.changes), more=more)
+        size = sum(memoryview(entry.data).nbytes for entry in page.changes if entry.data)
+        return Answered(len(page.changes), more=more, size=size)
 
     def look_closer(self, found: pages.PageDoesNotFit | TransactionLost) -> None:
         """Store the page record by record the next time: one of them does not fit its table."""

@@ -30,6 +30,7 @@ from statesync.store.outbox import changes
 from statesync.store.outbox.changes import Rebase, RemoteImage
 from statesync.store.outbox.fold import fold
 from statesync.store.outbox.lookup import pending_among
+from statesync.store.outbox.shared import OFFERED
 from statesync.store.quarantine import Misfit, Reason
 from statesync.store.rereading import finish_reread
 from statesync.store.tracking.images import image_of
@@ -138,6 +139,8 @@ def apply_object(
     """
     tracked = part.tracked
     aside = pending_among(connection, tracked.name, [entry.key for entry in part.entries])
+    if aside:
+        aside -= _withdraw_offers(connection, part, aside, how.session)
     if cursor.is_compared:
         cursors.note_seen(connection, tracked.name, part.keys)
     known, overwritten = _local_among(connection, part)
@@ -208,6 +211,21 @@ def _local_among(connection: sqlite3.Connection, part: ObjectPage) -> tuple[set[
     return known, exempt.keys() - known
 
 
+def _withdraw_offers(
+    connection: sqlite3.Connection, part: ObjectPage, aside: set[str], session: str
+) -> set[str]:
+    """Let the hub's records take the place of those that were offered to it in vain; return their keys.
+
+    Nobody has edited those here. Where ours is another one, it is kept in the conflict log all the same.
+    """
+    withdrawn = changes.withdraw_offers(connection, part.tracked.name, aside)
+    if withdrawn:
+        entries = {entry.key: entry for entry in part.entries if entry.key in withdrawn}
+        for key, ours, remote in _differing(connection, part.tracked, entries):
+            conflict_log.add(connection, session, part.tracked.name, key, Sides(None, ours, remote, remote))
+    return withdrawn
+
+
 def _leave_aside(connection: sqlite3.Connection, part: ObjectPage, aside: set[str]) -> None:
     images = _remote_images(part, aside)
     versions = {entry.key: entry.version for entry in part.entries if entry.key in aside}
@@ -238,7 +256,7 @@ def _offer_newer(
     for key, _, remote in _differing(connection, tracked, old):
         # The delete may as well have been made since the backup took the hub's place: so it is a conflict.
         edit = Rebase("update", images[key], old[key].version) if remote else Rebase("insert", None, 1)
-        changes.offer_edit(connection, tracked.name, key, edit)
+        changes.offer_edit(connection, tracked.name, key, edit, shared=OFFERED)
         offered.add(key)
     if unread and offered:
         changes.spare(connection, tracked.name, unread, offered)

@@ -13,14 +13,14 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Collection
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from copy import copy
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
-from peewee import SqliteDatabase
+from peewee import OperationalError, SqliteDatabase
 
 from statesync.sqlite import forks
 from statesync.sqlite.wal import write_back
@@ -154,10 +154,18 @@ class DeviceDatabase(SqliteDatabase):
         self._aside.leave()
 
     def begin(self, lock_type: str | None = None) -> None:
-        """Begin a transaction. A session waits for another writer no longer than its time allows."""
+        """Begin a transaction. A session waits for another writer no longer than its time allows.
+
+        Where the main thread waits, it hears Ctrl-C.
+        """
         tenure = self._tenures.get(self._state.conn)
-        if tenure is None or lock_type == "DEFERRED":
+        if lock_type == "DEFERRED":
             super().begin(lock_type)
+            return
+        if tenure is None:
+            with self._short_waits() as until:
+                while not self._begins(lock_type, until):
+                    pass
             return
         until = time.monotonic() + self._timeout
         while True:
@@ -170,6 +178,33 @@ class DeviceDatabase(SqliteDatabase):
                     raise
             else:
                 return
+
+    @contextmanager
+    def _short_waits(self) -> Iterator[float]:
+        """Let the main thread wait for other writers for short times only; give when it has waited enough.
+
+        Python hears a signal between two calls of SQLite's, and not within one.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield 0.0
+            return
+        connection = self.raw_connection()
+        (patience,) = connection.execute("PRAGMA busy_timeout").fetchone()
+        connection.execute(f"PRAGMA busy_timeout = {min(patience, _PATIENCE_MS)}")
+        try:
+            yield time.monotonic() + patience / 1000
+        finally:
+            connection.execute(f"PRAGMA busy_timeout = {patience}")
+
+    def _begins(self, lock_type: str | None, until: float) -> bool:
+        """Begin a transaction; return False if another writer is in the way, and may be waited for."""
+        try:
+            super().begin(lock_type)
+        except OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() >= until:
+                raise
+            return False
+        return True
 
     def commit(self) -> None:
         """Commit; what a session has written only while it still is its thread's."""

@@ -15,9 +15,9 @@ from attrs import frozen
 from statesync.store import local_only
 from statesync.store.local_only import LOCAL_KEYS
 from statesync.store.outbox.lookup import NO_RECORD, PENDING_KEYS
-from statesync.store.outbox.parking import FREE
+from statesync.store.outbox.parking import FREE, IS_PARKED
 from statesync.store.outbox.queue import Waiting
-from statesync.store.outbox.shared import SENT, TOLD
+from statesync.store.outbox.shared import IS_MERE_OFFER, OFFERED, SENT, TOLD
 from statesync.store.tracking.objects import TrackedObject
 from statesync.store.tracking.quoting import in_main, quoted
 
@@ -54,7 +54,7 @@ def offer_again(connection: sqlite3.Connection, tracked: TrackedObject, where: s
 
     The hub has lost them, as far as this device knows, which had heard of all deletes up to ``base``.
     """
-    _offer(connection, tracked, where, base=base, shared=SENT)
+    _offer(connection, tracked, where, base=base, shared=OFFERED)
 
 
 def offer_all(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
@@ -86,15 +86,17 @@ def _offer(
     )
 
 
-def offer_edit(connection: sqlite3.Connection, name: str, key: str, edit: Rebase, *, since: int = 0) -> None:
+def offer_edit(
+    connection: sqlite3.Connection, name: str, key: str, edit: Rebase, *, since: int = 0, shared: int = SENT
+) -> None:
     """Offer a record that has no change yet, and that some hub may have.
 
     ``since`` is since when a delete of it would be news, where that is not what the edit is based on.
     """
     connection.execute(
         "INSERT INTO statesync_change (object, key, operation, image, base, since, revision, shared) "
-        f"VALUES (?, ?, ?, ?, ?, ?, 1, {SENT})",
-        (name, key, edit.operation, edit.image, edit.base, since),
+        "VALUES (?, ?, ?, ?, ?, ?, 1, ?)",
+        (name, key, edit.operation, edit.image, edit.base, since, shared),
     )
 
 
@@ -294,6 +296,18 @@ def forget_object(connection: sqlite3.Connection, name: str) -> None:
 def forget_unedited(connection: sqlite3.Connection, wire_id: str) -> None:
     """Forget the changes that are as they went up with the batch ``wire_id``."""
     connection.execute("DELETE FROM statesync_change WHERE batch = ? AND revision = sent", (wire_id,))
+
+
+def withdraw_offers(connection: sqlite3.Connection, name: str, keys: Iterable[str]) -> set[str]:
+    """Forget parked offers of these records of an object, which nobody has edited; return whose they were."""
+    rows = connection.execute(
+        f"SELECT position, key FROM statesync_change WHERE object = ? AND {IS_MERE_OFFER} AND {IS_PARKED} "
+        "AND key IN (SELECT value FROM json_each(?))",
+        (name, json.dumps(list(keys))),
+    ).fetchall()
+    for position, _ in rows:
+        forget(connection, position)
+    return {key for _, key in rows}
 
 
 def drop_gone(connection: sqlite3.Connection, name: str, keys: str, known: Mapping[str, object]) -> None:

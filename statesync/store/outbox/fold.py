@@ -85,17 +85,18 @@ def _fold_log(
                {was.image},
                CASE WHEN {was.known} THEN {base.version} ELSE 0 END,
                CASE WHEN {was.known} THEN {base.since} ELSE 0 END,
-               logged.changed <> {KEPT} OR {gone}
+               logged.changed > {KEPT} OR {gone}
         {log} {was.join}
         ORDER BY logged.rowid
         ON CONFLICT (object, key) DO UPDATE SET
             revision = revision + excluded.revision,
-            operation = CASE WHEN excluded.operation = 'delete' THEN 'delete'
+            operation = CASE WHEN excluded.revision = 0 THEN operation
+                             WHEN excluded.operation = 'delete' THEN 'delete'
                              WHEN image IS NULL THEN 'insert' ELSE 'update' END
         """,
         {"object": tracked.name},
     )
-    # Without a revision only an image was kept, for a write that did not follow.
+    # Without a revision the record was only looked at, for a write that did not follow.
     connection.execute("DELETE FROM statesync_change WHERE position > ? AND revision = 0", (before,))
     shared.drop_empty(connection, tracked)
 

@@ -45,7 +45,7 @@ class Change(NamedTuple):
     @property
     def may_be_at_hub(self) -> bool:
         """Whether a hub may have taken what is here, and has not said so: the record before is not known."""
-        is_sent = self.shared == SENT and self.remote_image is None and self.error is None
+        is_sent = self.shared >= SENT and self.remote_image is None and self.error is None
         return self.batch is not None or is_sent
 
     @property

@@ -15,7 +15,7 @@ from statesync.store import cursors, local_only
 from statesync.store.file.reading import StoredKey, key_for_people, read
 from statesync.store.outbox.fold import logged
 from statesync.store.outbox.parking import COLUMNS, Told
-from statesync.store.outbox.proof import is_gone, log_beside_records
+from statesync.store.outbox.proof import is_gone, is_write, log_beside_records
 from statesync.store.outbox.shared import NEVER_LEFT
 from statesync.store.outbox.spared import untold_keys
 from statesync.store.tracking import triggers
@@ -139,18 +139,20 @@ def _net_changes(connection: sqlite3.Connection, tracked: TrackedObject, number:
         known = found.get(record.key)
         if known is not None:
             found[record.key] = _continued(known, record)
-        elif record.revisions:  # without one only an image was kept, for a write that did not follow
+        elif record.revisions:  # without one it was only looked at, for a write that did not follow
             found[record.key] = _begun(tracked.name, record, number)
     return [net for net in found.values() if not net.is_nothing]
 
 
 def _log_of(connection: sqlite3.Connection, tracked: TrackedObject) -> Iterator[_Logged]:
-    """Return what was logged of each record: its first row says what it was, its last one what it is."""
+    """Return what was logged of each record: its first row says what it was, its last write what it is."""
     base, gone = cursors.base_sql(connection, tracked.name).version, is_gone(tracked)
+    wrote = is_write(tracked)
+    last = f"coalesce(max(CASE WHEN {wrote} THEN 2 * logged.rowid + {gone} END), 0)"
     was = local_only.origin(tracked, exempt=local_only.has_any(connection, tracked.name))
     rows = connection.execute(
-        f"SELECT logged.key, min(2 * logged.rowid + ({was.known})), max(2 * logged.rowid + {gone}), "
-        f"sum(logged.changed <> {KEPT} OR {gone}), {base} {log_beside_records(tracked)} {was.join} "
+        f"SELECT logged.key, min(2 * logged.rowid + ({was.known})), {last}, sum({wrote}), {base} "
+        f"{log_beside_records(tracked)} {was.join} "
         f"WHERE {_telling(connection, tracked)} GROUP BY logged.key",
         {"object": tracked.name},
     )
@@ -160,10 +162,12 @@ def _log_of(connection: sqlite3.Connection, tracked: TrackedObject) -> Iterator[
 
 
 def _continued(net: _Net, record: _Logged) -> _Net:
+    if not record.revisions:
+        return net
     operation = "delete" if record.is_gone else "update" if net.has_image else "insert"
     revision = net.change.revision + record.revisions
-    parked = None if record.revisions else net.change.parked  # an edit lets it go
-    return evolve(net, change=evolve(net.change, operation=operation, revision=revision, parked=parked))
+    # An edit lets go what is parked.
+    return evolve(net, change=evolve(net.change, operation=operation, revision=revision, parked=None))
 
 
 def _begun(name: str, record: _Logged, number: int) -> _Net:
@@ -178,7 +182,7 @@ def _has_living(connection: sqlite3.Connection, tracked: TrackedObject) -> bool:
     key = f"now.{quoted(tracked.key)}"
     found = connection.execute(
         f"SELECT 1 FROM {in_main(tracked.log)} AS logged JOIN {in_main(tracked.table)} AS now "
-        f"ON {is_key(key, 'logged.key')} WHERE logged.changed <> {KEPT} "
+        f"ON {is_key(key, 'logged.key')} WHERE logged.changed > {KEPT} "
         f"AND {_telling(connection, tracked)} LIMIT 1"
     )
     return found.fetchone() is not None

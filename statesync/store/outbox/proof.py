@@ -27,21 +27,26 @@ def is_gone(tracked: TrackedObject) -> str:
     twin = f"SELECT 1 FROM {in_main(tracked.table)} AS twin WHERE twin.{key} = logged.key"
     return (
         f"(now.{key} IS NULL AND CASE logged.changed WHEN {GONE} THEN 1 "
-        f"WHEN {KEPT} THEN EXISTS ({twin}) ELSE 0 END)"
+        f"WHEN {KEPT} THEN logged.known AND EXISTS ({twin}) ELSE 0 END)"
     )
+
+
+def is_write(tracked: TrackedObject) -> str:
+    """Return the condition that a ``logged`` row tells of a write, and not of one that may follow."""
+    return f"(logged.changed > {KEPT} OR {is_gone(tracked)})"
 
 
 def written(tracked: TrackedObject) -> str:
     """Select what was really written, one row a record: key, values before the writes, whether it is gone.
 
-    The last row of a record says what it is, as in a fold.
+    The last write of a record says what it is, as in a fold.
     """
-    gone = is_gone(tracked)
-    really = f"sum(logged.changed <> {KEPT} OR {gone})"
+    gone, really = is_gone(tracked), is_write(tracked)
+    last = f"max(CASE WHEN {really} THEN 2 * logged.rowid + {gone} END)"
     return (
         f"SELECT logged.key AS key, net.gone AS gone, "
         f"CASE WHEN logged.known THEN {image_sql(tracked, 'logged')} END AS image "
-        f"FROM (SELECT min(logged.rowid) AS first, max(2 * logged.rowid + {gone}) % 2 AS gone "
-        f"{log_beside_records(tracked)} GROUP BY logged.key HAVING {really}) AS net "
+        f"FROM (SELECT min(logged.rowid) AS first, {last} % 2 AS gone "
+        f"{log_beside_records(tracked)} GROUP BY logged.key HAVING sum({really})) AS net "
         f"JOIN {in_main(tracked.log)} AS logged ON logged.rowid = net.first"
     )

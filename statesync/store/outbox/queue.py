@@ -11,6 +11,7 @@ from attrs import frozen
 
 from statesync.store.file.reading import StoredKey, read
 from statesync.store.outbox.parking import IS_LET_GO
+from statesync.store.outbox.shared import IS_MERE_OFFER
 from statesync.store.tracking.objects import Objects
 from statesync.store.tracking.quoting import in_main
 
@@ -31,6 +32,8 @@ class Waiting(NamedTuple):
     base: int
     since: int
     revision: int
+    is_mere_offer: int
+    """Whether nobody made it here, as SQLite says it: it offers again what a restored hub has lost."""
 
 
 Mark = tuple[int, int, int]
@@ -129,7 +132,7 @@ def count_pending(connection: sqlite3.Connection, name: str) -> int:
 
 def waiting_in(connection: sqlite3.Connection, objects: Objects, window: Window) -> list[Waiting]:
     """Return the changes of ``objects`` in the window."""
-    columns = "position, object, key, operation, base, since, revision"
+    columns = f"position, object, key, operation, base, since, revision, {IS_MERE_OFFER}"
     rows = read(connection, lambda: _look(connection, objects, window, columns).fetchall())
     return list(map(Waiting._make, rows))
 

@@ -21,8 +21,12 @@ from collections.abc import Iterable
 from statesync.store import cursors, quarantine
 from statesync.store.tracking.objects import TrackedObject
 
-TOLD, SENT = 1, 2
-"""What ``shared`` says: a hub has told what it makes of the record, or may have taken it without a word."""
+TOLD, SENT, OFFERED = 1, 2, 3
+"""What ``shared`` says: a hub has told what it makes of the record, or may have taken it without a word; or a
+restored hub has lost what this device has seen there, which is offered again."""
+
+IS_MERE_OFFER = f"shared = {OFFERED} AND revision = 1 AND theirs IS NULL"
+"""Says of a change that nobody made it here: it offers again what a restored hub has lost, and no more."""
 
 NEVER_LEFT = (
     "image IS NULL AND base = 0 AND theirs IS NULL AND batch IS NULL AND shared = 0 "
@@ -48,7 +52,7 @@ def note_those(connection: sqlite3.Connection, which: str, known: str) -> None:
     Of a record that was new others may have read it, and deleted it, from then on.
     """
     connection.execute(
-        f"UPDATE statesync_change AS change SET shared = {SENT}, since = CASE WHEN base = 0 "
+        f"UPDATE statesync_change AS change SET shared = max(shared, {SENT}), since = CASE WHEN base = 0 "
         f"THEN max(since, 1, coalesce(({cursors.DELETES_KNOWN}), 0)) ELSE since END WHERE {which}",
         (known,),
     )

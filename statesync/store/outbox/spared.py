@@ -45,8 +45,8 @@ def untold_keys(connection: sqlite3.Connection, tracked: TrackedObject) -> str |
     # The first row of a record need not tell how it was: a program's trigger may write within a write, and
     # its write is logged before the one that it is part of.
     # An insert that replaces tells nothing by itself: what was in its way comes first.
-    first = f"SELECT key, changed, min(rowid) FROM {in_main(tracked.log)} GROUP BY key"
-    replaced = f"SELECT key FROM ({first}) WHERE changed = {KEPT}"
+    first = f"SELECT key, changed, known, min(rowid) FROM {in_main(tracked.log)} GROUP BY key"
+    replaced = f"SELECT key FROM ({first}) WHERE changed <= {KEPT} AND known"
     told = f"NOT (log.known{same}) AND (log.known OR log.key NOT IN ({replaced}))"
     return f"{rows} log.known{same} EXCEPT {rows} {told}"
 

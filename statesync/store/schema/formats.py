@@ -210,6 +210,12 @@ def _tell_when_a_read_began(connection: sqlite3.Connection) -> None:
     add_column(connection, "statesync_cursor", "begun", "INTEGER NOT NULL DEFAULT 0")
 
 
+# That nobody knows how far an object was read was said by 1, which may also be how far it was.
+_UNKNOWN_IS_NO_VERSION = """
+UPDATE statesync_cursor SET reread_from = -1 WHERE reread_from = 1 AND rereading = 'epoch';
+"""
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     FORMAT_1,
     _FORMAT_2,
@@ -223,6 +229,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     _park_what_is_refused,
     _tell_missed_deletes,
     _tell_when_a_read_began,
+    _UNKNOWN_IS_NO_VERSION,
 )
 FORMAT = len(MIGRATIONS)
 

@@ -1,13 +1,14 @@
-"""The log of an object: the table that its triggers append to, one row a write."""
+"""The log of an object: the table that its triggers append to, a row or two for each write."""
 
 from __future__ import annotations
 
 from statesync.store.tracking.description import Description
 from statesync.store.tracking.quoting import quoted
 
-KEPT, WRITTEN, GONE = 0, 1, 2
-"""What a row of the log tells (its ``changed``): the record stood in the way of a write that may follow; it
-was written; it is proven to be gone: it was deleted, replaced, or got another key."""
+BEGUN, KEPT, WRITTEN, GONE = -1, 0, 1, 2
+"""What a row of the log tells (its ``changed``): a write of the record has begun, and may follow; the record
+stood in the way of a write that may follow; it was written; it is proven to be gone: it was deleted,
+replaced, or got another key. What is greater than ``KEPT`` was done."""
 
 
 def log_name(of: Description) -> str:

@@ -1,20 +1,11 @@
 """Change tracking by SQL triggers, so that every write counts, whoever makes it and however.
 
-The triggers only append to the object's log: which record was written, and its values as they were before.
-``outbox`` makes images and net changes of them later. That keeps a tracked write cheap.
+The triggers only append to the object's log (``trigger_sql``): which record was written, and its values as
+they were before. ``outbox`` makes images and net changes of them later. That keeps a tracked write cheap.
 
-Traps that the triggers answer for (measured on SQLite 3.40):
+There are two kinds of them, and which one a table needs is looked at wherever they are made: a table whose
+writes may write it again gets those that cost more. Files with either kind are whole.
 
-* INSERT OR REPLACE fires no delete trigger, and an AFTER INSERT trigger cannot see the old row any more.
-  So BEFORE INSERT keeps the values of all rows that the new one may replace, by key or by a unique
-  index (``KEPT``): they count only if the write really happened. The AFTER trigger looks which are gone.
-  An index may be of expressions, of some records alone, and of a collation of its own; triggers compare as it
-  does.
-* That a record cannot be found proves nothing: it may have been deleted untracked, or lost. Only what a
-  trigger saw going is ``GONE``, under a key that is a text: a key that the table has made a number of may
-  have been another text.
-* A change of the key is a delete of one record and an insert of another. Its triggers are there for
-  statements that set the key: a trigger costs its call, even where it has nothing to do.
 * A flag switches tracking off within one transaction. A custom SQL function would break every other program
   that writes to the file. The flag has a table of its own: a row found by its key costs more to read.
 * The flag has a third state, in which writes are logged as ever, and are local only: who folds the log reads
@@ -29,21 +20,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from statesync.store.file.database import Database
-from statesync.store.tracking.description import UniqueIndex
-from statesync.store.tracking.log import GONE, KEPT, WRITTEN, log_sql
+from statesync.store.tracking import trigger_sql
+from statesync.store.tracking.log import log_sql
 from statesync.store.tracking.objects import TrackedObject
-from statesync.store.tracking.quoting import in_main, quoted
+from statesync.store.tracking.quoting import in_main
+from statesync.store.tracking.tables.nesting import may_nest
 
 _ON = "SELECT is_on FROM statesync_tracking"
 _SET = "UPDATE statesync_tracking SET is_on = ?"
 _FLAG = f"({_ON})"
-_KINDS = ("insert_before", "insert", "delete", "update", "rekey", "update_before", "rekey_before")
 _OFF, _TRACKED, _LOCAL_ONLY = 0, 1, 2
 IS_UNTRACKED = f"{_FLAG} <> {_TRACKED}"
 """Whether no change for the hub is made of a write, as an expression in a trigger."""
-_WITHIN = 1
-"""How many rows may stand at the log's end, besides one a unique index, that were kept for a write. Rows
-further up were kept for writes that did not follow: what is missing of those may have gone otherwise."""
 
 
 @contextmanager
@@ -86,14 +74,17 @@ def home_of(connection: sqlite3.Connection, name: str) -> str | None:
     found = connection.execute(
         "SELECT tbl_name FROM main.sqlite_master WHERE type = 'trigger' "
         "AND name IN (SELECT value FROM json_each(?)) LIMIT 1",
-        (json.dumps([_trigger_name(name, what) for what in _KINDS]),),
+        (json.dumps([trigger_sql.trigger_name(name, what) for what in trigger_sql.KINDS]),),
     ).fetchone()
     return None if found is None else str(found[0])
 
 
 def are_lost(connection: sqlite3.Connection, known: TrackedObject) -> bool:
-    """Tell whether an object has lost a trigger, or its log: writes to it were not seen."""
-    names = [name for name, _ in _parts(known)]
+    """Tell whether an object has lost a trigger, or its log: writes to it were not seen.
+
+    Of those that see writes within writes other versions know nothing. They have the others, by these names.
+    """
+    names = [known.log, *_plain(known)]
     row = connection.execute(
         "SELECT count(*) FROM main.sqlite_master "
         "WHERE type IN ('table', 'trigger') AND name IN (SELECT value FROM json_each(?))",
@@ -121,9 +112,11 @@ def switch_on(connection: sqlite3.Connection) -> None:
 def install(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
     """Create the object's log and triggers, replacing those of an older description. Runs in a transaction.
 
-    The caller has folded what was logged under an older description.
+    The caller has folded what was logged under an older description. Those of a table whose writes may have
+    become nested, or are so no longer, are replaced, too; the log holds what both kinds say.
     """
-    wanted = dict(_parts(tracked))
+    made = _nested(tracked) if may_nest(connection, tracked.table) else _plain(tracked)
+    wanted = {tracked.log: log_sql(tracked), **made}
     found = _found(connection, tracked)
     for name in found.keys() - wanted.keys():
         connection.execute(f"DROP TRIGGER {in_main(name)}")
@@ -141,8 +134,9 @@ def remove(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
 
 def set_aside(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
     """Drop the object's triggers, wherever they stand; ``install`` makes them anew."""
-    for what in _KINDS:
-        connection.execute(f"DROP TRIGGER IF EXISTS {in_main(_trigger_name(tracked.name, what))}")
+    for what in trigger_sql.KINDS:
+        name = trigger_sql.trigger_name(tracked.name, what)
+        connection.execute(f"DROP TRIGGER IF EXISTS {in_main(name)}")
 
 
 def has_log(connection: sqlite3.Connection, tracked: TrackedObject) -> bool:
@@ -151,9 +145,14 @@ def has_log(connection: sqlite3.Connection, tracked: TrackedObject) -> bool:
 
 
 def missing_triggers(connection: sqlite3.Connection, tracked: TrackedObject) -> list[str]:
-    """Return the names of the object's triggers that are not in the database as they should be."""
+    """Return the names of the object's triggers that are not in the database as they should be.
+
+    Which kind they should be of is what they were made as; ``install`` looks at the table.
+    """
     found = _found(connection, tracked)
-    return [name for name, sql in _parts(tracked) if name != tracked.log and found.get(name) != sql]
+    kinds = (_plain(tracked), _nested(tracked))
+    lacking = [[name for name, sql in kind.items() if found.get(name) != sql] for kind in kinds]
+    return min(lacking, key=len)
 
 
 def _found(connection: sqlite3.Connection, tracked: TrackedObject) -> dict[str, str]:
@@ -177,104 +176,9 @@ def _created_in_main(sql: str) -> str:
     return f"{create} {kind} main.{rest}"
 
 
-def _parts(tracked: TrackedObject) -> Iterator[tuple[str, str]]:
-    """Yield the name and SQL of the log and of each trigger."""
-    key = quoted(tracked.key)
-    is_other = f"OLD.{key} IS NOT NEW.{key} COLLATE BINARY"
-    same, moved = f"NOT ({is_other}) AND {_FLAG}", f"{is_other} AND {_FLAG}"
-    replaced = _find_replaced(tracked) if tracked.uniques else ""
-    new, old, gone = _append_new(tracked), _append_old(tracked), _append_gone(tracked)
-    by_key = f"{key} = NEW.{key}"
-    yield tracked.log, log_sql(tracked)
-    yield _keeper(tracked, "insert_before", "BEFORE INSERT", [by_key, *_clashes(tracked, f"NEW.{key}")])
-    yield _trigger(tracked, "insert", "AFTER INSERT", _FLAG, replaced + new)
-    yield _trigger(tracked, "delete", "AFTER DELETE", _FLAG, gone)
-    yield _trigger(tracked, "update", "AFTER UPDATE", same, replaced + old)
-    yield _trigger(tracked, "rekey", f"AFTER UPDATE OF {key}", moved, replaced + gone + new)
-    if tracked.uniques:
-        yield _keeper(tracked, "update_before", "BEFORE UPDATE", _clashes(tracked, f"OLD.{key}"))
-    yield _trigger(tracked, "rekey_before", f"BEFORE UPDATE OF {key}", moved, _keep_rows(tracked, by_key))
+def _plain(tracked: TrackedObject) -> dict[str, str]:
+    return dict(trigger_sql.plain(tracked, _FLAG))
 
 
-def _trigger(tracked: TrackedObject, what: str, when: str, only: str, body: str) -> tuple[str, str]:
-    name = _trigger_name(tracked.name, what)
-    table = quoted(tracked.table)
-    return name, f"CREATE TRIGGER {quoted(name)} {when} ON {table} WHEN {only} BEGIN {body} END"
-
-
-def _trigger_name(name: str, what: str) -> str:
-    return f"statesync_{name}_{what}"
-
-
-def _keeper(tracked: TrackedObject, what: str, when: str, replaced: list[str]) -> tuple[str, str]:
-    """Return the trigger that keeps the rows that NEW may replace.
-
-    Mostly there are none. To look for them costs less than to begin the trigger's body.
-    """
-    found = (f"EXISTS (SELECT 1 FROM {quoted(tracked.table)} WHERE {where})" for where in replaced)
-    only = f"{_FLAG} AND ({' OR '.join(found)})"
-    body = "".join(_keep_rows(tracked, where) for where in replaced)
-    return _trigger(tracked, what, when, only, body)
-
-
-def _clashes(tracked: TrackedObject, own_key: str) -> list[str]:
-    """Return the conditions on other rows that have NEW's values in a unique index."""
-    key = quoted(tracked.key)
-    others = f"{key} IS NOT {own_key} AND typeof({key}) = 'text'"
-    return [" AND ".join((*_clash(tracked, index), others)) for index in tracked.uniques]
-
-
-def _clash(tracked: TrackedObject, index: UniqueIndex) -> Iterator[str]:
-    """Yield what makes a row clash with NEW in one index; SQLite finds such rows by that index."""
-    if index.where is not None:
-        yield f"({index.where})"
-        yield _of_new(tracked, index.where)
-    for term in index.terms:
-        new = _of_new(tracked, term.sql) if term.is_expression else f"NEW.{term.sql}"
-        yield f"({term.sql}) = {new} COLLATE {quoted(term.collation)}"
-
-
-def _of_new(tracked: TrackedObject, expression: str) -> str:
-    """Return what an expression of the table's columns is for NEW."""
-    names = map(quoted, (tracked.key, *tracked.column_names, *tracked.others))
-    columns = ", ".join(f"NEW.{name} AS {name}" for name in names)
-    return f"(SELECT ({expression}) FROM (SELECT {columns}))"
-
-
-def _append_new(tracked: TrackedObject) -> str:
-    return (
-        f"INSERT INTO {quoted(tracked.log)} (key, changed, known) "
-        f"VALUES (NEW.{quoted(tracked.key)}, {WRITTEN}, 0); "
-    )
-
-
-def _append_old(tracked: TrackedObject) -> str:
-    return f"INSERT INTO {quoted(tracked.log)} VALUES ({_logged(tracked, 'OLD.', str(WRITTEN))}); "
-
-
-def _append_gone(tracked: TrackedObject) -> str:
-    changed = f"CASE typeof(OLD.{quoted(tracked.key)}) WHEN 'text' THEN {GONE} ELSE {WRITTEN} END"
-    return f"INSERT INTO {quoted(tracked.log)} VALUES ({_logged(tracked, 'OLD.', changed)}); "
-
-
-def _find_replaced(tracked: TrackedObject) -> str:
-    """Return the statement that marks as gone what the write has replaced of the rows kept before it."""
-    log, key = quoted(tracked.log), quoted(tracked.key)
-    return (
-        f"UPDATE {log} SET changed = {GONE} WHERE changed = {KEPT} "
-        f"AND rowid > (SELECT max(rowid) - {_WITHIN + len(tracked.uniques)} FROM {log}) "
-        f"AND NOT EXISTS (SELECT 1 FROM {quoted(tracked.table)} AS now WHERE now.{key} = {log}.key); "
-    )
-
-
-def _keep_rows(tracked: TrackedObject, where: str) -> str:
-    return (
-        f"INSERT INTO {quoted(tracked.log)} SELECT {_logged(tracked, '', str(KEPT))} "
-        f"FROM {quoted(tracked.table)} WHERE {where}; "
-    )
-
-
-def _logged(tracked: TrackedObject, row: str, changed: str) -> str:
-    """Return what the log gets of a record that is there before the write."""
-    values = [f"{row}{quoted(name)}" for name in tracked.column_names]
-    return ", ".join((f"{row}{quoted(tracked.key)}", changed, "1", *values))
+def _nested(tracked: TrackedObject) -> dict[str, str]:
+    return dict(trigger_sql.nested(tracked, _FLAG))

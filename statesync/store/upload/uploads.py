@@ -72,7 +72,9 @@ class Uploads:
         self._batch = self._next(wanted) if wanted.round else self._replay(wanted)
         if self._batch is None:
             return Prepared(0)
-        return Prepared(len(self._batch.changes), self._batch.last_position)
+        batch = self._batch
+        are_offers = bool(batch.sources) and all(change.is_mere_offer for change in batch.sources)
+        return Prepared(len(batch.changes), batch.last_position, are_offers)
 
     def _replay(self, wanted: Prepare) -> UploadBatch | None:
         in_doubt = batches.find_doubtful(self._context.raw(), self._context.space)

@@ -129,20 +129,22 @@ class RawSql(SyncWorld):
         device, on, to = self._device(site), self._model(data), self._model(data)
         name = quoted(f"program_{on.__name__}_{event}")
         device.store.database.execute_sql(f"DROP TRIGGER IF EXISTS {name}")  # type: ignore[no-untyped-call]
-        body = _removing(on, to, event) if deletes or not is_own else self._changing(to)
+        itself = on is to and event != "DELETE" and data.draw(st.booleans())
+        which = f"{quoted(key_of(on).column_name)} = NEW.{quoted(key_of(on).column_name)}" if itself else None
+        body = _removing(on, to, event) if deletes or not is_own else self._changing(to, which)
         device.store.database.execute_sql(  # type: ignore[no-untyped-call]
             f"CREATE TRIGGER {name} AFTER {event} ON {quoted(on._meta.table_name)} "
             f"WHEN {_ON} {'=' if not is_own else '<>'} 0 BEGIN {body} END"
         )
 
-    def _changing(self, model: type[peewee.Model]) -> str:
+    def _changing(self, model: type[peewee.Model], which: str | None) -> str:
+        """Return SQL that changes one record once: the very one that was written, or the youngest."""
         self._texts += 1
         text = next(one for one in model._meta.sorted_fields if isinstance(one, peewee.TextField))
-        table = quoted(model._meta.table_name)
-        return (
-            f"UPDATE {table} SET {quoted(text.column_name)} = 'by a trigger, number {self._texts}' "
-            f"WHERE rowid = (SELECT max(rowid) FROM {table});"
-        )
+        table, column = quoted(model._meta.table_name), quoted(text.column_name)
+        which = which or f"rowid = (SELECT max(rowid) FROM {table})"
+        made = f"by a trigger, number {self._texts}"
+        return f"UPDATE {table} SET {column} = '{made}' WHERE {which} AND {column} IS NOT '{made}';"
 
     @rule(site=_sites, data=st.data())
     def lose_records(self, site: int, data: st.DataObject) -> None:

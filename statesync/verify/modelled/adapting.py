@@ -51,7 +51,7 @@ def reread(device: Device, why: str) -> Device:
         received=(),
         cursor=0,
         begun=0,
-        reread_from=max(device.cursor, device.reread_from),
+        reread_from=max(device.cursor, device.reread_from) if device.cursor else device.reread_from,
         missed_from=device.cursor if device.rereading in (None, EVERYTHING) else device.missed_from,
         rereading=LOST_BY_HUB if device.rereading == LOST_BY_HUB else why,
     )

@@ -22,7 +22,7 @@ OBJECT = "Note"
 LOST_BY_HUB, MISSED_DELETES, EVERYTHING = "epoch", "horizon", "everything"
 """Why an object is read from the start: the hub was restored, deletes were missed, all was cleared."""
 
-UNKNOWN = 1
+UNKNOWN = -1
 """Where a read from the start has begun at that: nobody knows how far the device had read before."""
 
 

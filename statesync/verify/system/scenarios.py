@@ -104,7 +104,7 @@ SCENARIOS = (
     Scenario(
         "the device may not write",
         {Kind.FORBID: 1, Kind.LOSE_ANSWER: 1, Kind.CANCEL: 1},
-        partial(worlds.with_and_without_doubt, worlds.in_conflict),
+        worlds.with_rights_that_end,
     ),
     Scenario(
         "other programs set the store up while a session runs",

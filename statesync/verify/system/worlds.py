@@ -165,6 +165,11 @@ def with_large_batches(policy: str) -> list[World]:
     return [evolve(world, is_odd=True, plans=(Plan(_A, large), *world.plans[1:])) for world in worlds]
 
 
+def with_rights_that_end(policy: str) -> list[World]:
+    """Return worlds whose hub may refuse all that a device writes, also once it has taken a batch of its."""
+    return [evolve(world, is_odd=True) for world in with_and_without_doubt(in_conflict, policy)]
+
+
 def _having_read(world: World) -> World:
     """Return a world whose device a has read all that the hub has."""
     a, b = world.devices

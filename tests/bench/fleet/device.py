@@ -85,7 +85,7 @@ class Device:
             except Failed as error:
                 tally.failures.append(str(error))
             finally:
-                self._hang_up()
+                self.hang_up()
 
     async def survey(self, tally: Tally, until: float) -> None:
         """Ask what the hub has of the whole space, as a comparison does, to the end."""
@@ -95,7 +95,7 @@ class Device:
             while begin is not None:
                 part = {"bounds": [begin], "partial": True}
                 begin = (await self._ask("survey", said | part, tally, until)).get("goes_on_at")
-            self._hang_up()
+            self.hang_up()
 
     async def read_all(self, tally: Tally, until: float) -> list[str]:
         """Read the whole space anew, as another device; return the keys of all its records."""
@@ -105,7 +105,7 @@ class Device:
             page = await reader._pull(tally, until)
             keys += [entry["key"] for entry in page["changes"]]
             more = page["more"]
-        reader._hang_up()
+        reader.hang_up()
         return keys
 
     async def _push(self, count: int, tally: Tally, until: float) -> None:
@@ -148,7 +148,7 @@ class Device:
             except (OSError, EOFError, asyncio.IncompleteReadError) as error:
                 tally.lost += 1
                 answer = {"error": repr(error)}
-            self._hang_up()
+            self.hang_up()
             attempt += 1
             pause = backoff(attempt, wait)
             if time.monotonic() + pause > until:
@@ -171,7 +171,8 @@ class Device:
         wait = headers.get("retry-after")
         return int(first.split(" ")[1]), None if wait is None else float(wait), msgspec.json.decode(content)
 
-    def _hang_up(self) -> None:
+    def hang_up(self) -> None:
+        """End the connection, if there is one."""
         if self._link is not None:
             self._link[1].close()
             self._link = None

@@ -110,12 +110,12 @@ class HubProcess:
 def watched(hub: HubProcess) -> Iterator[Use]:
     """Look at the hub's processes while the block runs, ten times a second."""
     use, over, seen = Use(), threading.Event(), {}
-    begun = {process: _processor(process) for process in hub.processes()}
+    begun = {process: processor(process) for process in hub.processes()}
 
     def look() -> None:
         for process in hub.processes():
             with suppress(OSError):  # it may end while it is looked at
-                seen[process] = _processor(process)
+                seen[process] = processor(process)
                 use.memory = max(use.memory, _memory(process))
                 use.descriptors = max(use.descriptors, len(os.listdir(f"/proc/{process}/fd")))
 
@@ -141,7 +141,7 @@ def _children(process: int) -> list[int]:
     return []
 
 
-def _processor(process: int) -> float:
+def processor(process: int) -> float:
     """Return the seconds of processor time that a process has used."""
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICK

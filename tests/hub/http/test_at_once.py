@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -52,8 +52,10 @@ def token(service: Service) -> str:
     return create_token(service.hub.database, "acme", {"*": frozenset({Right.READ})})
 
 
-def pull(service: Service, token: str, cursor: int = 1, space: str = "acme") -> tuple[int, dict[str, Any]]:
-    document = {"client": "reader", "number": 0, "hub": None, "epoch": None, "limit": 10}
+def pull(
+    service: Service, token: str, cursor: int = 1, space: str = "acme", limit: int = 10
+) -> tuple[int, dict[str, Any]]:
+    document = {"client": "reader", "number": 0, "hub": None, "epoch": None, "limit": limit}
     body = json.dumps(document | {"objects": {"Airport": {"cursor": cursor}}}).encode()
     answer = service.ask("POST", f"/v1/spaces/{space}/pull", body, Authorization=f"Bearer {token}")
     return answer.status, answer.json()
@@ -81,6 +83,34 @@ def test_a_pull_of_something_new_reads_it(service: Service, token: str) -> None:
     ready(service, token)
     status, page = pull(service, token, cursor=0)
     assert (status, [entry["key"] for entry in page["changes"]]) == (200, ["a"])
+
+
+class CountedGlances:
+    """Counts how often the event loop asks the database."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner, self.count = inner, 0
+
+    async def ask(self, sql: str, parameters: Sequence[str]) -> Sequence[Any] | None:
+        self.count += 1
+        rows: Sequence[Any] | None = await self._inner.ask(sql, parameters)
+        return rows
+
+
+def test_who_is_amid_a_read_is_not_looked_for_by_the_event_loop(service: Service, token: str) -> None:
+    """Its next pull takes a thread in any case: the look was a twentieth of a page of a thousand."""
+    ready(service, token)
+    body = {"client": "writer", "number": 2, "batch": "2", "hub": None, "epoch": None}
+    service.hub.push("acme", json.dumps(body | {"changes": [upsert("b", {"x": 1})]}).encode())
+    counted = CountedGlances(service.hub.database.glances)
+    service.hub.database.glances = counted
+    assert pull(service, token, cursor=0, limit=1)[1]["more"]
+    assert counted.count == 1
+    assert not pull(service, token, cursor=1, limit=1)[1]["more"]
+    assert counted.count == 1
+    assert pull(service, token, cursor=2)[1]["changes"] == []
+    assert counted.count == 2
+    service.hub.database.glances = counted._inner
 
 
 def test_a_token_ends_at_once_for_what_takes_no_thread(service: Service, token: str) -> None:

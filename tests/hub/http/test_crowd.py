@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import select
+import signal
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -63,14 +66,14 @@ def complaints(server: Server) -> int:
 
 
 @contextmanager
-def crowd(server: Server, count: int) -> Iterator[None]:
+def crowd(server: Server, count: int) -> Iterator[list[socket.socket]]:
     """Connect so many times and say nothing; whoever is not let in waits with the system."""
     with ExitStack() as stack:
-        for _ in range(count):
-            link = stack.enter_context(socket.socket())
+        links = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for link in links:
             link.setblocking(False)
             link.connect_ex(("127.0.0.1", server.port))
-        yield
+        yield links
 
 
 def test_who_is_one_too_many_is_told_to_come_again_and_is_served_once_another_has_ended(file: str) -> None:
@@ -111,6 +114,19 @@ def test_a_crowd_that_is_turned_away_has_an_end_too(file: str) -> None:
             began = time.monotonic()
             assert all(wire.is_cut() for wire in late[5:])
             assert time.monotonic() - began < 1.0, "they are cut at once, and not after the moment"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems count a backlog in other ways")
+def test_the_system_keeps_128_connections_that_a_hub_has_not_taken_yet(file: str) -> None:
+    """Linux keeps one more than it is told to, and lets the others ask again."""
+    with running(file, "--open") as server:
+        server.process.send_signal(signal.SIGSTOP)
+        try:
+            with crowd(server, 300) as links:
+                assert len(select.select([], links, [], 0.2)[1]) == 129
+        finally:
+            server.process.send_signal(signal.SIGCONT)
+        wait_for(lambda: is_served(server.address), "it serves when they have gone")
 
 
 def test_a_hub_raises_the_soft_limit_as_far_as_its_connections_need(file: str) -> None:

@@ -134,6 +134,27 @@ def test_nothing_of_a_body_with_two_lengths_is_read(guarded: Service) -> None:
         assert wire.is_closed_under(chunk(b" " * (1 << 20)), times=64)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00" + bytes(60),
+        b"POST /v1/spaces/acme/pull HTTP/1.1\r\nAuthorization: Bearer secret\r\nno header\r\n\r\n",
+        b"GET /secret\x00 HTTP/1.1\r\nHost: hub\r\n\r\n",
+    ],
+    ids=["another protocol", "TLS", "no header", "NUL"],
+)
+def test_what_is_no_http_is_told_so_in_words_that_quote_nothing(plain: Service, said: bytes) -> None:
+    with wires(plain.address) as [wire]:
+        wire.send(said)
+        answer = b""
+        with suppress(ConnectionError):
+            while part := wire.link.recv(1 << 16):
+                answer += part
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.partition(b"\r\n\r\n")[2] == b"Invalid HTTP request received."
+
+
 @pytest.mark.parametrize("length", ["-1", "1e3", "1_000", "0x10", "9" * 20, "9" * 5000, "5, 5", "", "\xb2"])
 def test_a_length_that_is_none_is_a_400_on_every_server(plain: Service, length: str) -> None:
     refused = misframed([(b"host", b"hub"), (b"content-length", length.encode("latin-1"))])

@@ -353,6 +353,39 @@ def test_a_device_that_may_only_read_goes_on_after_the_hub_was_restored(world: W
     assert world.a.field("k00000", "name") == "lost by the hub"
 
 
+def test_an_edit_of_the_very_first_record_is_offered_to_a_restored_hub(tmp_path: Path) -> None:
+    """The device had read up to version 1, which is all that the backup knows."""
+    url = f"sqlite:///{tmp_path}/hub.db"
+    prepare(url)
+    with closing(Hub(url, without_tokens=True)) as hub, ExitStack() as stack:
+        a = stack.enter_context(device_on(tmp_path / "a.db", LocalRemote(hub, "space")))
+        a.add(1)
+        a.sync()
+        world = World(tmp_path, stack, hub, a, a)
+        world.back_up()
+        a.edit("k00000", name="of a")
+        a.sync(sync_type=SyncType.UPLOAD_ONLY)
+        world.restore()
+        a.sync()  # it reads again, and offers what the hub lacks
+        a.sync()
+        assert conflicts(a) == {}
+        assert world.other().field("k00000", "name") == a.field("k00000", "name") == "of a"
+
+
+def test_that_nobody_knows_how_far_was_read_is_no_version_where_a_read_begins_once_more(
+    world: World,
+) -> None:
+    """The hub's epoch changes while the device reads again because of what it had been told."""
+    world.lie(of_page=far)
+    world.a.execute("UPDATE statesync_cursor SET cursor = 0, rereading = 'epoch', reread_from = -1")
+    world.hub.begin_epoch("space")
+    world.b.edit("k00000", name="of b")
+    world.b.sync()
+    world.a.sync()
+    assert world.a.operations() == {}
+    assert conflicts(world.a) == {"k00000": ("n0", "of b")}
+
+
 def test_a_writer_that_is_ahead_too_soon_after_an_epoch_is_told_what_to_do_and_loses_nothing(
     world: World,
 ) -> None:

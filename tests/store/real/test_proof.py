@@ -118,7 +118,7 @@ def test_a_delete_is_made_of_what_was_seen_being_deleted(
         other.execute("PRAGMA synchronous = OFF")
         other.execute(f"PRAGMA recursive_triggers = {recursive}")
         for key, code in start.items():
-            run(other, "insert", {"key": key, "name": "0", "code": code}, is_seen=False)
+            run(other, "insert", {"key": key, "name": "before", "code": code}, is_seen=False)
         for number, (name, drawn, is_seen) in enumerate(history):
             arguments = drawn | {"name": f"{number}"}  # so that every write shows
             if name == "fold":
