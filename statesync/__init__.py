@@ -99,6 +99,7 @@ from statesync.lifecycle import (
     SessionEnd,
     Trigger,
 )
+from statesync.net.identity.tokens import TokenSource
 from statesync.net.options import (
     ClientCertificate,
     Trust,
@@ -120,6 +121,11 @@ from statesync.session.handle import (
     OnSuccess,
     Session,
 )
+from statesync.session.telling.pace import paced
+from statesync.store.news.changes import Changes
+from statesync.store.news.observation import Observation, OnNews
+from statesync.store.news.told import News
+from statesync.store.news.verdict import Outcome, RecordVerdict
 from statesync.store.tracking.model import (
     Model,
 )
@@ -187,6 +193,7 @@ __all__ = [
     "BrokenChart",
     "CancelOptions",
     "Change",
+    "Changes",
     "Chart",
     "ClientCertificate",
     "Complaint",
@@ -222,11 +229,15 @@ __all__ = [
     "Later",
     "LifecycleError",
     "Model",
+    "News",
     "NothingToCancel",
     "ObjectDiagnosis",
+    "Observation",
     "OnFailure",
+    "OnNews",
     "OnProgress",
     "OnSuccess",
+    "Outcome",
     "Page",
     "Parked",
     "Part",
@@ -243,6 +254,7 @@ __all__ = [
     "Record",
     "RecordDifference",
     "RecordError",
+    "RecordVerdict",
     "Rejected",
     "Remote",
     "RemoteError",
@@ -280,6 +292,7 @@ __all__ = [
     "SyncStats",
     "SyncType",
     "Tally",
+    "TokenSource",
     "Trigger",
     "Trust",
     "Unauthorized",
@@ -293,5 +306,6 @@ __all__ = [
     "client_wins",
     "decide_later",
     "merge_fields",
+    "paced",
     "server_wins",
 ]

@@ -33,11 +33,13 @@ from statesync.keeping.messages import (
     Event,
     StopAsked,
     Ticked,
+    TokenRenewed,
 )
 from statesync.keeping.options import KeeperOptions
 from statesync.keeping.standing import Moment, Standing
 from statesync.lifecycle import KEEPER, KeeperPhase, keeper_chart
 from statesync.machine import KeeperMachine
+from statesync.session.handle import OnProgress
 from statesync.threads import Task, threads
 from statesync.values import CancelOptions, SyncOptions
 
@@ -74,13 +76,14 @@ class Driver:
         sync_options: SyncOptions,
         options: KeeperOptions,
         only_if: Mapping[str, Condition],
+        on_progress: OnProgress | None = None,
     ) -> None:
         self.machine: KeeperMachine = KeeperMachine(keeper_chart(options.conditions))
         self._target, self._lookout = target, target.lookout
         self._looks = options.on_change and sync_options.uploads
         self._queue: SimpleQueue[_Letter] = SimpleQueue()
         self._conditions = Conditions(only_if, self._queue.put)
-        self._sessions = Sessions(target, sync_options, self._queue.put)
+        self._sessions = Sessions(target, sync_options, on_progress, self._queue.put)
         self._listening = Listening(target, self._queue.put)
         self._standing = Standing.begun(options, now())
         self._watchers: list[Watcher] = []
@@ -102,11 +105,12 @@ class Driver:
             self.is_begun = True
         self._standing = Standing.begun(self._standing.options, now())
         self._target.enter(self)
+        self._target.watch_token(self._tell_of_token)
         try:
             threads.start(self._task)
         except BaseException:
             self._fail("it got no thread to live in")
-            self._target.forget(self)
+            self._forget()
             self._end()
             raise
 
@@ -211,9 +215,16 @@ class Driver:
         finally:
             self._listening.close()
             self._sessions.leave()
-            self._target.forget(self)
+            self._forget()
             self._target.leave()
             self._end()
+
+    def _tell_of_token(self) -> None:
+        self.tell(TokenRenewed())
+
+    def _forget(self) -> None:
+        self._target.unwatch_token(self._tell_of_token)
+        self._target.forget(self)
 
     def _fail(self, why: str) -> None:
         """Say that it has stopped, although its chart has not."""

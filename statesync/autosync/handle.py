@@ -10,10 +10,11 @@ from statesync.autosync.driver import Driver
 from statesync.autosync.status import KeeperStatus
 from statesync.autosync.target import Target
 from statesync.errors import BadOptions, UsageError
-from statesync.keeping.messages import Nudged, StopAsked
+from statesync.keeping.messages import Nudged, StopAsked, TokenRenewed
 from statesync.keeping.options import KeeperOptions
 from statesync.lifecycle import Chart
 from statesync.scope import Scope
+from statesync.session.handle import OnProgress
 from statesync.values import CancelOptions, SyncOptions
 
 GRACE = 10.0
@@ -30,7 +31,8 @@ class AutoSync:
     conditions, functions that answer yes or no: no session begins while one of them says no. ``options`` are
     those of each session. After a failure it waits from 1 to 60 seconds, and never less than the hub asks
     for. ``live`` listens to the hub in between, and begins one when somebody else has sent something there;
-    a hub that does not tell, or cannot be reached for that, leaves it to the interval.
+    a hub that does not tell, or cannot be reached for that, leaves it to the interval. ``on_progress`` gets
+    the ``Progress`` of each session, in the session's thread and ten times a second at most (``paced``).
 
     Use it as a context manager, also ``async with``, or call ``start`` and ``stop``. Raises ``BadOptions``
     for values that make no sense.
@@ -47,6 +49,7 @@ class AutoSync:
         *,
         min_gap: float | None = None,
         debounce: float | None = None,
+        on_progress: OnProgress | None = None,
     ) -> None:
         conditions = dict(only_if or {})
         for name, condition in conditions.items():
@@ -68,7 +71,7 @@ class AutoSync:
         self._sync_options = options or SyncOptions()
         if live:
             target.check_live(self._sync_options)
-        self._driver = Driver(target, self._sync_options, settings, conditions)
+        self._driver = Driver(target, self._sync_options, settings, conditions, on_progress)
 
     @property
     def is_begun(self) -> bool:
@@ -108,6 +111,13 @@ class AutoSync:
     def nudge(self) -> None:
         """Ask for a session now: as soon as the gap after the last one is over. From any thread."""
         self._driver.tell(Nudged())
+
+    def token_renewed(self) -> None:
+        """Say that the hub will take the token now: a keeper that waits for one goes on. From any thread.
+
+        ``HttpRemote.renew_token`` says so by itself.
+        """
+        self._driver.tell(TokenRenewed())
 
     def stop(self, grace: float | None = GRACE, *, wait: bool = True) -> None:
         """Begin nothing any more, bring the session that runs to its end, and wait for that.

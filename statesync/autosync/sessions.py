@@ -16,7 +16,8 @@ from statesync.errors import InternalError, StoreError, SyncCancelled, SyncError
 from statesync.keeping.ending import meaning_of
 from statesync.keeping.messages import SessionEnded
 from statesync.lifecycle import Phase, SessionEnd
-from statesync.session.handle import Session
+from statesync.session.handle import OnProgress, Session
+from statesync.session.telling.pace import paced
 from statesync.values import SyncOptions
 
 logger: Logger = getLogger(__name__)
@@ -42,9 +43,14 @@ class Sessions:
     """
 
     def __init__(
-        self, target: Target, options: SyncOptions, tell: Callable[[TurnCame | Over], object]
+        self,
+        target: Target,
+        options: SyncOptions,
+        on_progress: OnProgress | None,
+        tell: Callable[[TurnCame | Over], object],
     ) -> None:
         self._target, self._options, self._tell = target, options, tell
+        self._on_progress = None if on_progress is None else paced(on_progress)
         self.turns: Turns = target.turns
         self.session: Session | None = None
         self.last: LastSession | None = None
@@ -68,7 +74,7 @@ class Sessions:
         self._awaits_turn = False
         try:
             self._target.lookout.note_offered()
-            session = self._target.begin(self._options)
+            session = self._target.begin(self._options, self._on_progress)
         except SyncError as error:
             self._tell(Over(error=error))
             return

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from weakref import WeakKeyDictionary
 
 from statesync.autosync.turns import Turns
 from statesync.errors import BadOptions
+from statesync.net.remote import HttpRemote
 from statesync.net.signals import LiveRemote, Signals
 from statesync.scope import Scope
-from statesync.session.handle import Session
+from statesync.session.handle import OnProgress, Session
 from statesync.session.running import Keeper
 from statesync.store.lookout import Lookout
 from statesync.store.parts import StoreParts
@@ -29,9 +31,19 @@ class Target:
         """Let the store know a keeper that lives: its ``close`` ends it."""
         self._scope._running.keepers.add(keeper)
 
-    def begin(self, options: SyncOptions) -> Session:
+    def watch_token(self, tell: Callable[[], object]) -> None:
+        """Call ``tell`` whenever the remote gets another token, if it is one that says so."""
+        if isinstance(self._scope.remote, HttpRemote):
+            self._scope.remote.watch_token(tell)
+
+    def unwatch_token(self, tell: Callable[[], object]) -> None:
+        """Call it no more."""
+        if isinstance(self._scope.remote, HttpRemote):
+            self._scope.remote.unwatch_token(tell)
+
+    def begin(self, options: SyncOptions, on_progress: OnProgress | None = None) -> Session:
         """Return a session that is being started, and has not begun yet; raises as ``start_sync`` does."""
-        return self._scope._begin(options)
+        return self._scope._begin(options, on_progress=on_progress)
 
     def check_live(self, options: SyncOptions) -> None:
         """Raise ``BadOptions`` where a keeper that listens would be told nothing, or could do nothing."""

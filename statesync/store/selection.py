@@ -298,6 +298,13 @@ class Selection:
             raise UnknownObject(f"{name} is not in this scope, which has: {', '.join(self.objects)}")
         return name
 
+    def _record(self, what: Model | type[Model] | str, key: str | None) -> tuple[str, str]:
+        """Return the object and the key of the one record that is meant."""
+        names, keys = self._picked(what, key)
+        if keys is None:
+            raise UsageError(f"{names[0]} alone says no record; give the key with it")
+        return names[0], keys[0]
+
     def _known_name(self, what: type[Model] | str) -> str:
         if not isinstance(what, str):
             return self._name(what)

@@ -10,12 +10,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from statesync.keeping.options import KeeperOptions
     from statesync.machine import Commit, KeeperMachine, Move, SessionMachine
     from statesync.store.tracking.objects import TrackedObject
     from statesync.testing.conformance import HubConformance, RemoteConformance
     from statesync.testing.coverage import ChartCoverage, Counts, Outcome, watching
     from statesync.testing.crashes import CrashPoints, Point, Program, ProgramFailed, Watch
     from statesync.testing.faults import Fault, FaultyRemote
+    from statesync.testing.keeping.world import KeeperWorld
     from statesync.testing.ledger import Ledger
     from statesync.testing.lifecycle import LifecycleMachine, Machine, lifecycle_machine
     from statesync.testing.peer import Peer
@@ -47,6 +49,8 @@ _HOMES = {
     "RemoteConformance": "statesync.testing.conformance",
     "Row": "statesync.testing.rows",
     "KeeperMachine": "statesync.machine",
+    "KeeperOptions": "statesync.keeping.options",
+    "KeeperWorld": "statesync.testing.keeping.world",
     "SessionMachine": "statesync.machine",
     "SyncWorld": "statesync.testing.world",
     "TrackedObject": "statesync.store.tracking.objects",
@@ -69,6 +73,8 @@ __all__ = [
     "FaultyRemote",
     "HubConformance",
     "KeeperMachine",
+    "KeeperOptions",
+    "KeeperWorld",
     "Known",
     "Ledger",
     "LifecycleMachine",

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from rig.device import Device, store_at
-from rig.gate import PATIENCE, Gate, lose_request, refuse, wait_for
+from rig.gate import PATIENCE, Gate, lose_request, refuse, rejecting, wait_for
 from rig.walls import Wall
 
 from statesync import (
@@ -38,7 +38,7 @@ from statesync.keeping.standing import Moment
 from statesync.store.lookout import Lookout
 from statesync.threads import Task, Threads
 
-from .conftest import Keep, rejecting
+from .conftest import Keep
 
 RESTING, LISTENING, SYNCING, BACKING_OFF, HELD, NEEDS_TOKEN, STOPPING, STOPPED = KeeperPhase
 

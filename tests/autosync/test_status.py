@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from rig.device import Device
-from rig.gate import Gate, lose_answer, refuse, wait_for
+from rig.gate import Gate, lose_answer, refuse, rejecting, wait_for
 
 from statesync import AutoSync, Backlog, KeeperPhase, Phase, SyncOptions, SyncType
 from statesync.store.lookout import Lookout
 
-from .conftest import Keep, rejecting
+from .conftest import Keep
 
 RESTING, LISTENING, SYNCING, BACKING_OFF, HELD, NEEDS_TOKEN, STOPPING, STOPPED = KeeperPhase
 ONE_ATTEMPT = SyncOptions(max_attempts=1)

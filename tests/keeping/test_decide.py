@@ -18,8 +18,7 @@ from statesync.keeping.messages import (
 )
 from statesync.keeping.options import KeeperOptions
 from statesync.lifecycle import KeeperPhase, SessionEnd
-
-from .life import Life
+from statesync.testing.keeping.life import Life
 
 NO_GAP = KeeperOptions(every=300, min_gap=0, debounce=0.5)
 GAP = KeeperOptions(every=300, min_gap=10, debounce=0.5)

@@ -26,8 +26,7 @@ from statesync.keeping.messages import Changed, Decision, Nudged, Signalled, Sto
 from statesync.keeping.options import KeeperOptions
 from statesync.keeping.standing import Standing
 from statesync.lifecycle import KeeperPhase, SessionEnd
-
-from .life import Life
+from statesync.testing.keeping.life import Life
 
 SOON = 1e-6
 """Seconds that two sums of times may differ by."""

@@ -72,6 +72,23 @@ def refuse(status: int, code: str, **headers: str) -> Step:
     return answer(status, body, **headers)
 
 
+def rejecting(**more: object) -> Step:
+    """Turn the hub's verdicts on a push into refusals, and let the rest pass; ``more`` is in each of them.
+
+    The hub has heard of the push, so that it goes on counting with the device.
+    """
+    verdict = {"status": "rejected", "code": "no", "message": "the test says so", **more}
+
+    def reject(gate: Gate, path: str, body: bytes, headers: dict[str, str]) -> Reply | None:
+        status, named, said = gate.ask_hub(path, body, headers)
+        answer = json.loads(said)
+        if "results" in answer:
+            answer["results"] = [verdict] * len(answer["results"])
+        return status, named, json.dumps(answer).encode()
+
+    return reject
+
+
 @define(eq=False)
 class Hold:
     """Hold a request at the gate: ``arrived`` is set once it is there, ``release`` lets it go on.

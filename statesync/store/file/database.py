@@ -22,6 +22,7 @@ from statesync.errors import (
 )
 from statesync.store.file.connections import DeviceDatabase
 from statesync.store.file.tenure import Tenure
+from statesync.store.file.witness import Witness
 
 _PRAGMAS = {
     "journal_mode": "wal",
@@ -68,6 +69,7 @@ class Database:
         self.peewee: DeviceDatabase = DeviceDatabase(
             str(self.path), pragmas=_PRAGMAS, timeout=busy_timeout, lock_type="IMMEDIATE"
         )
+        self.witness: Witness | None = None
 
     def __str__(self) -> str:
         return self.path.name
@@ -82,8 +84,13 @@ class Database:
 
         It is not committed to a file that is no longer where it was opened: ``StoreError``.
         """
+        witness = self.witness
         with self.errors_mapped():
-            if self.peewee.in_transaction():
+            if witness is not None:
+                is_open = self.peewee.in_transaction()
+                with witness.part() if is_open else witness.transaction() as connection:
+                    yield connection
+            elif self.peewee.in_transaction():
                 yield self.raw()
             else:
                 with self.peewee.atomic():

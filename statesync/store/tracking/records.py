@@ -1,4 +1,4 @@
-"""Single records of an object's table, written and deleted by their keys. Every function writes.
+"""Single records of an object's table, written and deleted by their keys.
 
 Pages have statements for many records at once; both refuse to overwrite a record that has another key.
 """
@@ -34,6 +34,11 @@ def is_there(connection: sqlite3.Connection, tracked: TrackedObject, key: str) -
     """Tell whether a record is in its table."""
     found = f"SELECT 1 FROM {in_main(tracked.table)} WHERE {is_key(quoted(tracked.key), '?1')}"
     return connection.execute(found, (key,)).fetchone() is not None
+
+
+def there_among(connection: sqlite3.Connection, tracked: TrackedObject, keys: Iterable[str]) -> set[str]:
+    """Return those of ``keys`` whose records are in their table."""
+    return {key for (key,) in connection.execute(tracked.sql.present, (json.dumps(list(keys)),))}
 
 
 def refuse_twins(connection: sqlite3.Connection, tracked: TrackedObject, keys: Iterable[str]) -> None:

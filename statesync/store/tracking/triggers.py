@@ -30,6 +30,8 @@ _ON = "SELECT is_on FROM statesync_tracking"
 _SET = "UPDATE statesync_tracking SET is_on = ?"
 _FLAG = f"({_ON})"
 _OFF, _TRACKED, _LOCAL_ONLY = 0, 1, 2
+IS_UNTRACKED = f"{_FLAG} <> {_TRACKED}"
+"""Whether no change for the hub is made of a write, as an expression in a trigger."""
 
 
 @contextmanager

@@ -7,10 +7,10 @@ from attrs import frozen
 
 from statesync.cli.commands import visible
 from statesync.cli.devices import opened, remote_options
-from statesync.cli.interrupt import cancelled_by_interrupt
 from statesync.cli.kinds import COUNT, SECONDS
 from statesync.cli.printing import database_argument, json_option, print_json, say
-from statesync.cli.progress import SessionBar
+from statesync.cli.syncing.interrupt import cancelled_by_interrupt
+from statesync.cli.syncing.progress import SessionBar
 from statesync.conflicts import POLICIES
 from statesync.errors import (
     AllRejected,

@@ -22,7 +22,7 @@ def cancelled_by_interrupt(session: Session, grace: float | None) -> Iterator[No
     """
 
     def cancel(_number: int, _frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, _die)
+        signal.signal(signal.SIGINT, die_of_interrupt)
         session.cancel(grace)
 
     before = signal.signal(signal.SIGINT, cancel)
@@ -32,7 +32,7 @@ def cancelled_by_interrupt(session: Session, grace: float | None) -> Iterator[No
         signal.signal(signal.SIGINT, before)
 
 
-def _die(_number: int, _frame: FrameType | None) -> None:
+def die_of_interrupt(_number: int, _frame: FrameType | None) -> None:
     """Die of the signal itself, so that a shell sees an interrupt; a bar may have hidden the cursor."""
     if sys.stderr.isatty():
         os.write(sys.stderr.fileno(), _SHOW_CURSOR.encode())

@@ -52,6 +52,7 @@ class Life:
     standing: Standing = field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        """Begin to live."""
         self.machine = KeeperMachine(keeper_chart(self.options.conditions))
         self.standing = Standing.begun(self.options, self._moment())
         self.tell(Ticked())
@@ -61,6 +62,7 @@ class Life:
 
     @property
     def phase(self) -> KeeperPhase:
+        """The phase that the keeper is in."""
         return self.machine.phase
 
     def tell(self, event: Event) -> Life:
