@@ -62,10 +62,10 @@ _TROUBLED = (KeeperPhase.BACKING_OFF, KeeperPhase.HELD, KeeperPhase.NEEDS_TOKEN)
 def watch(database: str, remote: HttpRemote, every: float, grace: float) -> None:
     """Keep the device database DB in sync with a hub, and say what happens.
 
-    A session begins at once, after each change here, when the hub has news, and every so many seconds; after a
-    failure it is tried again by itself. In a terminal one line shows the present state; elsewhere each new state is a line.
-    Ctrl-C, or SIGTERM, ends it: the batch in flight is brought to its end. A second Ctrl-C kills. The exit
-    code is 0 if it was ended so.
+    A session begins at once, after each change here, when the hub has news, and every so many seconds;
+    after a failure it is tried again by itself. In a terminal one line shows the present state; elsewhere
+    each new state is a line. Ctrl-C, or SIGTERM, ends it: the batch in flight is brought to its end. A
+    second Ctrl-C kills. The exit code is 0 if it was ended so.
     """
     with opened(database) as store, StatusLine() as line:
         scope = store.scope(remote)
