@@ -13,7 +13,7 @@ from urllib3.exceptions import HTTPError
 
 from statesync.errors import ConnectionLost, Unreachable
 from statesync.net.connection import Connection
-from statesync.net.identity.trust import plainly
+from statesync.net.trust import plainly
 
 PROXY_AUTHENTICATION = 407
 

@@ -31,10 +31,10 @@ from statesync.net.failures import (
     wants_tls,
 )
 from statesync.net.glance import speaks_tls
-from statesync.net.identity.trust import secured
 from statesync.net.options import ClientCertificate, Timeouts, Trust
 from statesync.net.proxies import ENVIRONMENT, proxy_for
 from statesync.net.reach import Patience
+from statesync.net.trust import secured
 
 _BROKEN: tuple[type[Exception], ...] = (*FAILURES, *UNPACKABLE)
 """What an answer that breaks off, or is none, raises."""

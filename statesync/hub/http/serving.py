@@ -32,7 +32,7 @@ from statesync.hub.http.web import application
 from statesync.hub.hub import Hub
 from statesync.hub.limits import HubLimits
 from statesync.hub.retention import Retention
-from statesync.net.identity.trust import check_is_file
+from statesync.net.trust import check_is_file
 
 if TYPE_CHECKING:
     from statesync.hub.access.identity import Issuer

@@ -1,1 +1,1 @@
-"""Who is who: what a hub knows a device by, and what a device trusts."""
+"""What a hub knows a device by."""
