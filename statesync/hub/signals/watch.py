@@ -143,9 +143,10 @@ class Watch:
 
     def _run(self) -> None:
         while not self._is_closed:
-            if self._is_idle() and self._has_ended():
+            if not self._is_idle():
+                self._look()
+            elif self._has_ended():
                 return
-            self._look()
         self._observer.rest()
 
     def _is_idle(self) -> bool:
