@@ -1,4 +1,4 @@
-"""A year of a keeper's life, under two hundred seeds."""
+"""A year of a keeper's life: under fifty seeds in the ordinary run, under three hundred in a longer one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.long
 AT_ONCE = 25
 
 
-@pytest.mark.parametrize("first", range(0, examples(200), AT_ONCE))
+@pytest.mark.parametrize("first", range(0, examples(50), AT_ONCE))
 def test_every_change_of_a_year_is_synced_and_no_session_begins_where_none_may(first: int) -> None:
     for seed in range(first, first + AT_ONCE):
         year = KeeperWorld(seed)

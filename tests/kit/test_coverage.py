@@ -204,6 +204,7 @@ def test_the_plugin_can_require_that_everything_is_exercised(tmp_path: Path) -> 
 TWO_WORKERS = ("-n", "2", "--dist", "loadfile", "--statesync-coverage=require")
 
 
+@pytest.mark.exhaustive
 def test_what_two_workers_have_exercised_is_judged_as_one_run(tmp_path: Path) -> None:
     pictures = f"--statesync-coverage-pictures={tmp_path / 'out'}"
     both = run_plugin(tmp_path, *TWO_WORKERS, pictures, sessions=SESSIONS, batches=BATCHES)
@@ -215,6 +216,7 @@ def test_what_two_workers_have_exercised_is_judged_as_one_run(tmp_path: Path) ->
         assert "never taken" not in (tmp_path / "out" / f"{chart}-coverage.mmd").read_text()
 
 
+@pytest.mark.exhaustive
 def test_half_of_what_is_required_fails_with_workers_too(tmp_path: Path) -> None:
     alone = run_plugin(tmp_path, *TWO_WORKERS, one=ONE, other="def test_nothing(): pass")
     assert "2 passed" in alone.stdout
