@@ -35,7 +35,7 @@ from statesync.store.quarantine import Misfit, Reason
 from statesync.store.rereading import finish_reread
 from statesync.store.tracking.images import image_of
 from statesync.store.tracking.objects import Objects, TrackedObject
-from statesync.store.tracking.records import is_there
+from statesync.store.tracking.records import is_there, passed_over
 from statesync.store.tracking.triggers import switched_off
 from statesync.wire import Entry, Page
 
@@ -182,7 +182,7 @@ def _delete_at_once(connection: sqlite3.Connection, part: ObjectPage) -> None:
     tracked, keys = part.tracked, [(key,) for key in part.deleted]
     gone = connection.executemany(tracked.sql.delete, keys).rowcount
     if gone < len(keys) and any(is_there(connection, tracked, key) for key in part.deleted):
-        raise upserts.passed_over(tracked)
+        raise passed_over(tracked)
 
 
 def _store_apart(connection: sqlite3.Connection, part: ObjectPage, local: set[str], how: How) -> list[Misfit]:
