@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from statesync import StoreError, UsageError
+from statesync import Phase, StoreError, UsageError
+from statesync.hub import Hub
 
 from ..sites import Site
 from .tables import item, trigger
@@ -120,3 +121,28 @@ def test_a_delete_that_wins_a_conflict_waits_while_a_rule_holds_the_record(
     else:
         assert [error.key for error in result.errors.upload] == ["k"]
     assert (a.rows(), a.operations()) == ({"k": ("fast", 5)}, {"k": "update"})
+
+
+@rules
+def test_a_record_that_went_unseen_and_is_held_fast_stops_no_session_and_goes_with_the_rule(
+    new_site: NewSite, hub: Hub, action: str
+) -> None:
+    """The hub has forgotten the deletes, so they are found by a read from the start."""
+    a = make_site(new_site, "BEFORE DELETE", "OLD.title = 'fast'", action, is_unique=False)
+    b = new_site("b", item)
+    b.sync()
+    b.model.create(id="other", title="x")
+    b.sync()
+    a.sync()
+    b.model.delete().execute()
+    b.sync()
+    hub.purge("space", 1 << 60)
+    for _ in range(2):
+        result = a.sync()
+        assert (result.phase, result.quarantined) == (Phase.DONE, 1)
+        (waiting,) = a.store.quarantine()
+        assert (waiting.key, waiting.record) == ("k", None)
+        assert a.rows() == {"k": ("fast", None)}
+    a.execute("DROP TRIGGER mine")
+    assert a.sync().quarantined == 0
+    assert (a.rows(), a.store.pending()) == ({}, [])
