@@ -35,7 +35,8 @@ from statesync.store.quarantine import Misfit, Reason
 from statesync.store.rereading import finish_reread
 from statesync.store.tracking.images import image_of
 from statesync.store.tracking.objects import Objects, TrackedObject
-from statesync.store.tracking.records import is_there
+from statesync.store.tracking.quoting import in_main, quoted
+from statesync.store.tracking.records import is_there, passed_over
 from statesync.store.tracking.triggers import switched_off
 from statesync.wire import Entry, Page
 
@@ -96,7 +97,8 @@ def apply(
         for part in parts:
             stored += _apply_part(connection, part, positions[part.tracked.name], how, held)
         for cursor in rereads:
-            stored += Stored(released=finish_reread(connection, objects[cursor.object], cursor, how.session))
+            at = page.cursors.get(cursor.object, cursor.position)
+            stored += _end_reread(connection, objects[cursor.object], cursor, at, how, held)
     moved = {name: at for name, at in page.cursors.items() if at != positions[name].position}
     if moved:
         again = [name for name in moved if how.holds and positions[name].rereading is not None]
@@ -108,6 +110,53 @@ def apply(
     for name, misfits in held.items():
         quarantine.keep_bases(connection, name, misfits)
     return stored
+
+
+def _end_reread(
+    connection: sqlite3.Connection,
+    tracked: TrackedObject,
+    cursor: Cursor,
+    at: int,
+    how: How,
+    held: dict[str, list[Misfit]],
+) -> Stored:
+    """End a read from the start, which has come to ``at``; what a rule holds fast waits to be deleted."""
+    name, misfits = tracked.name, list[Misfit]()
+
+    def delete(which: str) -> None:
+        if how.is_apart:
+            misfits.extend(_delete_apart(connection, tracked, which, at, how))
+        else:
+            _delete_those(connection, tracked, which)
+
+    released = finish_reread(connection, tracked, cursor, how.session, delete)
+    if misfits:
+        held.setdefault(name, []).extend(misfits)
+        quarantine.hold(connection, name, misfits, how.session)
+    return Stored(held=len(misfits), released=released)
+
+
+def _delete_those(connection: sqlite3.Connection, tracked: TrackedObject, which: str) -> None:
+    those, given = f"FROM {in_main(tracked.table)} WHERE {which}", {"object": tracked.name}
+    try:
+        connection.execute(f"DELETE {those}", given)
+    except REFUSALS as error:
+        if reason_of(error) is None:
+            raise
+        raise PageDoesNotFit from error
+    if connection.execute(f"SELECT 1 {those} LIMIT 1", given).fetchone() is not None:
+        raise PageDoesNotFit from passed_over(tracked)
+
+
+def _delete_apart(
+    connection: sqlite3.Connection, tracked: TrackedObject, which: str, version: int, how: How
+) -> list[Misfit]:
+    """Delete rows one by one; return those that stay. Nobody knows in which version each was deleted."""
+    select = f"SELECT {quoted(tracked.key)} FROM {in_main(tracked.table)} WHERE {which}"
+    rows = read(connection, lambda: connection.execute(select, {"object": tracked.name}).fetchall())
+    apart = Apart(connection, tracked, set(), how.deadly.get(tracked.name, {}))
+    apart.delete(key for (key,) in rows)
+    return [Misfit(str(key), version, None, reason) for key, reason in apart.misfits.items()]
 
 
 def _apply_part(
@@ -182,7 +231,7 @@ def _delete_at_once(connection: sqlite3.Connection, part: ObjectPage) -> None:
     tracked, keys = part.tracked, [(key,) for key in part.deleted]
     gone = connection.executemany(tracked.sql.delete, keys).rowcount
     if gone < len(keys) and any(is_there(connection, tracked, key) for key in part.deleted):
-        raise upserts.passed_over(tracked)
+        raise passed_over(tracked)
 
 
 def _store_apart(connection: sqlite3.Connection, part: ObjectPage, local: set[str], how: How) -> list[Misfit]:

@@ -98,6 +98,22 @@ class Database:
                     self.peewee.check_in_place()
 
     @contextmanager
+    def part(self) -> Iterator[None]:
+        """Run the block as a part of the open transaction; an error undoes that part alone.
+
+        Where a rule of a table has rolled the whole transaction back, nothing is left to undo.
+        """
+        savepoint = self.peewee.savepoint()
+        savepoint.__enter__()
+        try:
+            yield
+            savepoint.commit(begin=False)
+        except BaseException:
+            if self.raw().in_transaction:
+                savepoint.rollback(begin=False)
+            raise
+
+    @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
         """Let the block read one state of the database, whoever writes meanwhile; waits for nobody.
 

@@ -40,14 +40,14 @@ def untracked(database: Database) -> Iterator[sqlite3.Connection]:
 
     A block that raises is undone, flag included, even where the program goes on with its transaction.
     """
-    with database.transaction() as connection, database.peewee.atomic(), switched_off(connection):
+    with database.transaction() as connection, database.part(), switched_off(connection):
         yield connection
 
 
 @contextmanager
 def local_only(database: Database) -> Iterator[sqlite3.Connection]:
     """Run the block as ``untracked`` does, with its writes in the log: the caller folds before and after."""
-    with database.transaction() as connection, database.peewee.atomic(), _set_to(connection, _LOCAL_ONLY):
+    with database.transaction() as connection, database.part(), _set_to(connection, _LOCAL_ONLY):
         yield connection
 
 
