@@ -107,7 +107,7 @@ class _Poll:
         try:
             while not self.is_over and not self._ended.wait(max(0.0, self.asking.at - time.monotonic())):
                 self._ask()
-        except Exception:
+        except Exception:  # a defect: the keeper goes by its interval, and nobody waits for this thread
             logger.exception("a defect ended the question for news; the interval goes on")
         finally:
             if not self.is_over:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from functools import partial
 from logging import Logger, getLogger
 
 from attrs import Factory, define, field
@@ -63,7 +64,7 @@ def run_round(scopes: Sequence[tuple[Scope, SyncOptions]], *, parallel: bool) ->
     places = [(number, Target(scope), options) for number, (scope, options) in enumerate(scopes)]
     lines = _by_store(places) if parallel else [places]
     current = _Round()
-    tasks = [Task(lambda line=line: current.run(line), "statesync-round") for line in lines]  # type: ignore[misc]
+    tasks = [Task(partial(current.run, line), "statesync-round") for line in lines]
     for task in tasks:
         threads.start(task)
     try:

@@ -9,7 +9,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+import click
+
+from statesync.cli.kinds import SECONDS
 from statesync.session.handle import Session
+
+grace_option = click.option(
+    "--grace",
+    type=SECONDS,
+    default=10.0,
+    show_default=True,
+    help="Seconds that the batch in flight gets after Ctrl-C.",
+)
 
 _SHOW_CURSOR = "\x1b[?25h"
 

@@ -17,9 +17,9 @@ from statesync.autosync.handle import AutoSync
 from statesync.autosync.status import KeeperStatus
 from statesync.cli.commands import visible
 from statesync.cli.devices import opened, remote_options
-from statesync.cli.kinds import INTERVAL, SECONDS
+from statesync.cli.kinds import INTERVAL
 from statesync.cli.printing import database_argument, local_time
-from statesync.cli.syncing.interrupt import die_of_interrupt
+from statesync.cli.syncing.interrupt import die_of_interrupt, grace_option
 from statesync.cli.syncing.progress import described
 from statesync.errors import StoreError
 from statesync.lifecycle import KeeperPhase
@@ -52,13 +52,7 @@ _TROUBLED = (KeeperPhase.BACKING_OFF, KeeperPhase.HELD, KeeperPhase.NEEDS_TOKEN)
     show_default=True,
     help="Seconds from the end of one session to the next, where no change here begins one before.",
 )
-@click.option(
-    "--grace",
-    type=SECONDS,
-    default=10.0,
-    show_default=True,
-    help="Seconds that the batch in flight gets after Ctrl-C.",
-)
+@grace_option
 def watch(database: str, remote: HttpRemote, every: float, grace: float) -> None:
     """Keep the device database DB in sync with a hub, and say what happens.
 

@@ -22,6 +22,13 @@ from statesync import wire
 
 from ..devices import Device, Service, upsert
 
+FEW = settings(
+    max_examples=15,
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.generate],
+)
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 
 
@@ -83,13 +90,7 @@ def test_a_live_hub_answers_only_as_the_document_says(
         case.validate_response(answer, checks=CHECKS)
         seen.add(answer.status_code)
 
-    @settings(
-        max_examples=15,
-        derandomize=True,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-        phases=[Phase.generate],
-    )
+    @FEW
     @given(case=operation.as_strategy(generation_mode=mode))
     def run(case: Any) -> None:
         ask(case)
@@ -119,13 +120,7 @@ def test_the_question_for_news_answers_as_the_document_says(
     operation = schemathesis.openapi.from_dict(document)["/v1/spaces/{space}/changes"]["GET"]
     seen: set[int] = set()
 
-    @settings(
-        max_examples=15,
-        derandomize=True,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-        phases=[Phase.generate],
-    )
+    @FEW
     @given(case=operation.as_strategy(generation_mode=mode))
     def run(case: Any) -> None:
         case.query = {**(case.query or {}), **({"wait": 0} if mode is GenerationMode.POSITIVE else {})}
