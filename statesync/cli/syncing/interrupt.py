@@ -5,24 +5,29 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TypeVar
 
 import click
 
 from statesync.cli.kinds import SECONDS
 from statesync.session.handle import Session
 
-grace_option = click.option(
-    "--grace",
-    type=SECONDS,
-    default=10.0,
-    show_default=True,
-    help="Seconds that the batch in flight gets after Ctrl-C.",
-)
-
 _SHOW_CURSOR = "\x1b[?25h"
+_Body = TypeVar("_Body", bound=Callable[..., None])
+
+
+def grace_option(body: _Body) -> _Body:
+    """Give the body of a command the option ``--grace``: seconds that a batch gets after Ctrl-C."""
+    return click.option(
+        "--grace",
+        type=SECONDS,
+        default=10.0,
+        show_default=True,
+        help="Seconds that the batch in flight gets after Ctrl-C.",
+    )(body)
 
 
 @contextmanager
