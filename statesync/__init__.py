@@ -5,6 +5,23 @@ are ``statesync.hub``, ``statesync.diagram``, ``statesync.verify`` and ``statesy
 them may change with every release.
 """
 
+from statesync.autosync.application import (
+    Application,
+)
+from statesync.autosync.conditions import (
+    Condition,
+)
+from statesync.autosync.handle import (
+    AutoSync,
+)
+from statesync.autosync.round import (
+    SessionOutcome,
+)
+from statesync.autosync.status import (
+    InSync,
+    KeeperStatus,
+    LastSession,
+)
 from statesync.complaints import (
     Complaint,
     Repair,
@@ -64,6 +81,7 @@ from statesync.errors import (
 from statesync.filters import Filter, Filters, Scalar, WireFilter
 from statesync.lifecycle import (
     BATCH,
+    KEEPER,
     SESSION,
     AnyPhase,
     AnyTrigger,
@@ -74,9 +92,14 @@ from statesync.lifecycle import (
     Edge,
     Facts,
     Guard,
+    KeeperFacts,
+    KeeperPhase,
+    KeeperTrigger,
     Phase,
+    SessionEnd,
     Trigger,
 )
+from statesync.net.identity.tokens import TokenSource
 from statesync.net.options import (
     ClientCertificate,
     Trust,
@@ -84,6 +107,9 @@ from statesync.net.options import (
 from statesync.net.remote import (
     HttpRemote,
     Remote,
+)
+from statesync.net.signals import (
+    Signals,
 )
 from statesync.scope import (
     Scope,
@@ -95,10 +121,16 @@ from statesync.session.handle import (
     OnSuccess,
     Session,
 )
+from statesync.session.telling.pace import paced
+from statesync.store.news.changes import Changes
+from statesync.store.news.observation import Observation, OnNews
+from statesync.store.news.told import News
+from statesync.store.news.verdict import Outcome, RecordVerdict
 from statesync.store.tracking.model import (
     Model,
 )
 from statesync.values import (
+    Backlog,
     BatchInfo,
     BatchStats,
     CancelOptions,
@@ -133,6 +165,7 @@ from statesync.wire import (
     Push,
     PushAnswer,
     Rejected,
+    Signal,
     Survey,
     SurveyAnswer,
     Tally,
@@ -141,12 +174,16 @@ from statesync.wire import (
 
 __all__ = [
     "BATCH",
+    "KEEPER",
     "LATER",
     "SESSION",
     "Accepted",
     "AllRejected",
     "AnyPhase",
     "AnyTrigger",
+    "Application",
+    "AutoSync",
+    "Backlog",
     "BadAnswer",
     "BadOptions",
     "BatchInfo",
@@ -156,9 +193,11 @@ __all__ = [
     "BrokenChart",
     "CancelOptions",
     "Change",
+    "Changes",
     "Chart",
     "ClientCertificate",
     "Complaint",
+    "Condition",
     "Conflict",
     "ConflictEntry",
     "Conflicted",
@@ -178,17 +217,27 @@ __all__ = [
     "HttpRemote",
     "IllegalTransition",
     "InDoubt",
+    "InSync",
     "InternalError",
     "Interrupted",
     "JournalEntry",
+    "KeeperFacts",
+    "KeeperPhase",
+    "KeeperStatus",
+    "KeeperTrigger",
+    "LastSession",
     "Later",
     "LifecycleError",
     "Model",
+    "News",
     "NothingToCancel",
     "ObjectDiagnosis",
+    "Observation",
     "OnFailure",
+    "OnNews",
     "OnProgress",
     "OnSuccess",
+    "Outcome",
     "Page",
     "Parked",
     "Part",
@@ -205,6 +254,7 @@ __all__ = [
     "Record",
     "RecordDifference",
     "RecordError",
+    "RecordVerdict",
     "Rejected",
     "Remote",
     "RemoteError",
@@ -212,7 +262,11 @@ __all__ = [
     "Scalar",
     "Scope",
     "Session",
+    "SessionEnd",
     "SessionInfo",
+    "SessionOutcome",
+    "Signal",
+    "Signals",
     "StaleRunner",
     "State",
     "Stopped",
@@ -238,6 +292,7 @@ __all__ = [
     "SyncStats",
     "SyncType",
     "Tally",
+    "TokenSource",
     "Trigger",
     "Trust",
     "Unauthorized",
@@ -251,5 +306,6 @@ __all__ = [
     "client_wins",
     "decide_later",
     "merge_fields",
+    "paced",
     "server_wins",
 ]

@@ -63,6 +63,19 @@ def is_grace(_: Any, attribute: Attribute[Any], value: Any) -> None:
         raise BadOptions(f"{attribute.name} must be a number of seconds from 0 or None, not {value!r}")
 
 
+def seconds_of(least: float, most: float) -> Callable[[Any, Attribute[Any], Any], None]:
+    """Return the check of an option that is seconds from ``least`` to ``most``."""
+
+    def check(_: Any, attribute: Attribute[Any], value: Any) -> None:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (is_number and least <= value <= most):
+            raise BadOptions(
+                f"{attribute.name} must be a number of seconds from {least} to {most}, not {value!r}"
+            )
+
+    return check
+
+
 def as_filters(value: Any) -> dict[str, Filter]:
     """Return the filters that an option says, by the names of objects."""
     if not isinstance(value, Mapping) or not all(isinstance(one, Mapping | Filter) for one in value.values()):

@@ -24,6 +24,7 @@ from transitions import Machine as Engine
 from statesync.errors import GuardRefused, IllegalTransition, InternalError
 from statesync.lifecycle import (
     BATCH,
+    KEEPER,
     SESSION,
     AnyPhase,
     AnyTrigger,
@@ -32,6 +33,8 @@ from statesync.lifecycle import (
     Edge,
     Facts,
     Guard,
+    KeeperPhase,
+    KeeperTrigger,
     Phase,
     Trigger,
     batch_after,
@@ -55,6 +58,7 @@ Commit = Callable[[tuple[Move, ...]], None]
 
 _PHASES = {str(phase): phase for phase in Phase}
 _BATCH_PHASES = {str(phase): phase for phase in BatchPhase}
+_KEEPER_PHASES = {str(phase): phase for phase in KeeperPhase}
 
 
 class SessionMachine:
@@ -128,6 +132,42 @@ class SessionMachine:
         self._has_batch = phase is not None
         if phase is not None:
             self._batch.model.state = str(phase)
+
+
+class KeeperMachine:
+    """One keeper's lifecycle. ``phase`` changes only in ``fire``; nothing of it is written down.
+
+    ``chart`` is ``KEEPER``, or what ``keeper_chart`` has made of it for the conditions of a program.
+    """
+
+    def __init__(self, chart: Chart = KEEPER) -> None:
+        self._keeper = _Runner(chart)
+
+    @classmethod
+    def standing_at(cls, phase: KeeperPhase, chart: Chart = KEEPER) -> KeeperMachine:
+        """Return a machine in this phase."""
+        machine = cls(chart)
+        machine._keeper.model.state = str(phase)
+        return machine
+
+    @property
+    def chart(self) -> Chart:
+        """The chart that runs."""
+        return self._keeper.chart
+
+    @property
+    def phase(self) -> KeeperPhase:
+        """The keeper's phase."""
+        return _KEEPER_PHASES[self._keeper.model.state]
+
+    def fire(self, trigger: KeeperTrigger, *, facts: Facts) -> Move:
+        """Fire ``trigger``, and return the move taken.
+
+        Raises ``IllegalTransition`` or ``GuardRefused``, and changes nothing then (K10).
+        """
+        move = self._keeper.look_up(trigger, self.phase, facts)
+        self._keeper.take(move, facts, None)
+        return move
 
 
 def _as_known(facts: Facts, phase: Phase, batch: BatchPhase | None) -> Facts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
@@ -13,18 +14,22 @@ from statesync.diagnosis import Diagnosis, SurveyRemote, diagnose
 from statesync.errors import BadOptions, NothingToCancel, UnknownObject, UsageError
 from statesync.net.remote import Remote
 from statesync.session.handle import OnFailure, OnProgress, OnSuccess, Session
+from statesync.session.running import Running
 from statesync.store import opening
+from statesync.store.awaited.selection import AwaitedSelection
 from statesync.store.cursors.applied import stored_filters
 from statesync.store.journal import history
+from statesync.store.news.desk import Desk
 from statesync.store.parts import StoreParts
 from statesync.store.selection import Selection
 from statesync.store.tracking.model import Model, model_base
+from statesync.store.tracking.wanted import check_names
 from statesync.values import CancelOptions, JournalEntry, Reason, SessionInfo, SyncOptions, SyncResult
 
 _Tracked = TypeVar("_Tracked", bound=peewee.Model)
 
 
-class Store(Selection):
+class Store(AwaitedSelection):
     """A device database at ``path`` whose tracked records can be synced with a hub.
 
     ``path`` stands for the real file that it leads to now. ``busy_timeout`` is how many seconds a write
@@ -34,11 +39,12 @@ class Store(Selection):
     """
 
     def __init__(self, path: str | Path, *, busy_timeout: float = 5.0, keep_sessions: int = 1000) -> None:
-        super().__init__(StoreParts(path, busy_timeout, keep_sessions), None)
+        parts = StoreParts(path, busy_timeout, keep_sessions)
+        super().__init__(parts, None, Desk(parts))
         self.Model: type[Model] = model_base(
             self._parts.registry, self._parts.database.peewee, self._set_up_late
         )
-        self._running = _Running()
+        self._running = Running()
         self._migrations: tuple[Callable[[Any], object], ...] = ()
         self._is_set_up = False
 
@@ -127,7 +133,7 @@ class Store(Selection):
         Raises ``UnknownObject`` for a model that is not tracked.
         """
         names = tuple(self._parts.registry.name_of(model) for model in models)
-        return Scope(self._parts, self._running, remote, names or None)
+        return Scope(self._parts, self._running, self._desk, remote, names or None)
 
     def session(self, session_id: str) -> SessionInfo:
         """Return one session of the history by its id or the beginning of it; else ``UnknownObject``."""
@@ -164,17 +170,36 @@ class Store(Selection):
         from statesync.store.care.repair import check_mendable, mend
 
         check_mendable(self._parts)
-        with self._parts.lock.held():
+        with self._desk.paused(), self._parts.lock.held():
             return mend(self._parts)
 
+    async def setup_async(self, migrations: Sequence[Callable[[Any], object]] | None = None) -> None:
+        """Do what ``setup`` does, beside the event loop."""
+        await self._beside(partial(self.setup, migrations))
+
+    async def examine_async(self) -> list[Complaint]:
+        """Do what ``examine`` does, beside the event loop."""
+        return await self._beside(self.examine)
+
+    async def repair_async(self) -> list[Complaint]:
+        """Do what ``repair`` does, beside the event loop."""
+        return await self._beside(self.repair)
+
+    async def close_async(self, grace: float | None = None) -> None:
+        """Do what ``close`` does, beside the event loop; closes the connection of its thread, too."""
+        await self._beside(partial(self.close, grace))
+        self._parts.database.close()
+
     def close(self, grace: float | None = None) -> None:
-        """Cancel a running session, wait for its end, and close the calling thread's connection.
+        """Stop keepers, cancel a running session, wait for both, and close the calling thread's connection.
 
         ``grace`` are the seconds that its batch in flight may take; None: as its ``cancel_grace`` says. A
         callback of its end that hangs gets no more, and one that is beginning in another thread ends, too.
+        Whoever observes the store is told nothing any more; a callback that is under way gets as long.
         Raises ``BadOptions`` for what is no number of seconds, and ``UsageError`` in a callback of that
         session, which it cannot wait for; it is cancelled all the same.
         """
+        keepers = self._running.end_keepers(grace)
         unfinished = self._running.unfinished()
         for session in unfinished:
             if grace is None:
@@ -183,6 +208,9 @@ class Store(Selection):
                 session.cancel(grace, reason=Reason.SHUTDOWN)
         for session in unfinished:
             session.wait()
+        for keeper in keepers:
+            keeper.wait()
+        self._desk.close(grace)
         self._parts.database.close()
 
     def __enter__(self) -> Store:
@@ -192,13 +220,18 @@ class Store(Selection):
         self.close()
 
 
-class Scope(Selection):
+class Scope(AwaitedSelection):
     """What one session syncs with one remote. Made by ``Store.scope``."""
 
     def __init__(
-        self, parts: StoreParts, running: _Running, remote: Remote, names: tuple[str, ...] | None
+        self,
+        parts: StoreParts,
+        running: Running,
+        desk: Desk,
+        remote: Remote,
+        names: tuple[str, ...] | None,
     ) -> None:
-        super().__init__(parts, names)
+        super().__init__(parts, names, desk)
         self.remote = remote
         self._running = running
 
@@ -233,7 +266,7 @@ class Scope(Selection):
     ) -> Session:
         """Return a session that is being started, and has not begun yet: who waits for it is told of that."""
         chosen = options if options is not None else SyncOptions()
-        _check_filter(chosen, self.objects)
+        check_names(chosen.filter, self.objects)
         if self._parts.database.in_transaction():
             raise UsageError(
                 "a sync cannot run inside a transaction of the thread that starts it: each would wait for "
@@ -299,6 +332,10 @@ class Scope(Selection):
             filters = stored_filters(connection, self.objects)
         return diagnose(connection, cast(SurveyRemote, self.remote), self._tracked(), filters)
 
+    async def diagnose_async(self) -> Diagnosis:
+        """Do what ``diagnose`` does, beside the event loop."""
+        return await self._beside(self.diagnose)
+
     async def sync_async(
         self, options: SyncOptions | None = None, on_progress: OnProgress | None = None
     ) -> SyncResult:
@@ -310,29 +347,3 @@ class Scope(Selection):
         from statesync.session.aio import follow
 
         return await follow(self._begin(options, on_progress=on_progress))
-
-
-class _Running:
-    """The sessions that this store has started, and that somebody may wait for."""
-
-    def __init__(self) -> None:
-        self._sessions: list[Session] = []
-
-    @property
-    def session(self) -> Session | None:
-        """The one that was started last."""
-        return self._sessions[-1] if self._sessions else None
-
-    def begin(self, session: Session) -> None:
-        """Know one more. The caller holds the store's lock; callbacks of earlier ones may still hang."""
-        self._sessions = [*self.unfinished(), session]
-
-    def unfinished(self) -> list[Session]:
-        """Return those that somebody may wait for."""
-        return [session for session in self._sessions if not session.is_over()]
-
-
-def _check_filter(options: SyncOptions, names: tuple[str, ...]) -> None:
-    for name in options.filter:
-        if name not in names:
-            raise UnknownObject(f"the filter names {name}, which is not in this scope: {', '.join(names)}")

@@ -12,7 +12,7 @@ from attrs.validators import optional
 
 from statesync.checks import as_filters, as_policy, at_least, is_grace, is_timeout
 from statesync.conflicts import Policy, Record, merge_fields
-from statesync.errors import BadOptions
+from statesync.errors import BadOptions, SyncError
 from statesync.filters import Filter
 from statesync.lifecycle import AnyPhase, AnyTrigger, BatchPhase, Phase
 
@@ -104,6 +104,7 @@ class State(StrEnum):
 
     STARTED = "started"
     IN_PROGRESS = "in_progress"
+    WAITING = "waiting"
     ENDED = "ended"
     CANCELLING = "cancelling"
 
@@ -140,7 +141,9 @@ class Progress:
 
     ``batch`` is the number of the batch within the session (None for the session itself), ``records``
     how many records of this direction are committed so far, ``total`` how many there are where that is
-    known. The last event of a session is sync/ended and carries its ``outcome`` and ``stats``.
+    known. ``attempt`` counts how often the batch was sent. One that ``waiting`` says is sent again at
+    ``next_at``, because of ``error``. The last event of a session is sync/ended and carries its ``outcome``
+    and ``stats``.
     """
 
     part: Part
@@ -148,6 +151,9 @@ class Progress:
     batch: int | None = None
     records: int = 0
     total: int | None = None
+    attempt: int | None = None
+    error: SyncError | None = None
+    next_at: datetime | None = None
     outcome: Phase | None = None
     stats: SyncStats | None = None
 
@@ -295,6 +301,30 @@ class Parked:
     first: datetime
     last: datetime
     retry_at: datetime | None
+
+
+@frozen
+class Backlog:
+    """How much of a scope is not where it belongs, by why; each change counts once.
+
+    ``waiting`` changes go up with the next session. ``deferred`` ones wait for ``mark_for_upload``,
+    ``in_conflict`` for a decision, and ``parked`` ones were refused by the hub. ``quarantined`` records do
+    not fit their tables. ``in_doubt`` says that a batch was sent whose answer never came. ``partly_read``
+    objects are being read from the start, and are not read to their end.
+    """
+
+    waiting: int = 0
+    deferred: int = 0
+    in_conflict: int = 0
+    parked: int = 0
+    quarantined: int = 0
+    in_doubt: bool = False
+    partly_read: int = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits and nothing is stuck."""
+        return self == Backlog()
 
 
 @frozen

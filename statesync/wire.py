@@ -285,6 +285,17 @@ class SurveyAnswer(msgspec.Struct, frozen=True):
     goes_on_at: str | None = None
 
 
+class Signal(msgspec.Struct, frozen=True):
+    """How far a space has come; ``epoch`` is None for a space that there is not yet.
+
+    A hub answers the question for changes with it as soon as the head is another one than it was asked about,
+    or when the time is over. It carries no records: it is a hint that there are some.
+    """
+
+    epoch: str | None
+    head: Version
+
+
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     """Why a request was refused; ``epoch`` and ``number`` tell how to go on after ``epoch_changed``.
 

@@ -17,6 +17,7 @@ from statesync.session import driver, timers
 
 prefer_memory()
 keep_bytecode()
+gc.disable()  # what is imported and collected stays: to look for circles in it finds none
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -28,6 +29,7 @@ def pytest_collection_finish() -> None:
     """Spare Python the search for circles in what is there for good: it was a twentieth of the run."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -98,17 +98,27 @@ def test_ci_runs_the_readme_s_test_command_and_the_linters(tmp_path: Path) -> No
     assert called == [
         "pip install .[test]",
         "pytest --statesync-coverage=require",
-        "pytest -m sabotage tests/verify",
-        "pytest -n 0 -m exhaustive tests/verify tests/faults tests/hub/http",
-        "pytest -n 2 tests/kit/test_world.py tests/verify/test_alike.py tests/verify/test_fleet.py"
-        " tests/faults/crashes tests/store/real/repair",
-        "pytest -n 0 -m large tests/test_diagnose.py tests/test_memory.py",
+        "pytest -m sabotage tests/verify tests/kit",
+        "pytest -n 0 -m exhaustive tests/verify tests/faults tests/hub tests/kit tests/cli",
+        "pytest -n 2 tests/kit/test_world.py tests/kit/test_parents.py tests/keeping/test_year.py"
+        " tests/verify/test_alike.py tests/verify/test_fleet.py tests/faults/crashes tests/store/real/repair",
+        "pytest -n 0 -m large tests/test_diagnose.py tests/test_memory.py tests/store/awaited",
         "pytest -n 0 -m typed tests/door",
         "pytest -n 0 tests/bench/quick.py",
         "ruff check .",
         "ruff format --check .",
         "mypy --strict",
     ]
+
+
+@pytest.mark.parametrize("mark", ["sabotage", "exhaustive", "large", "typed"])
+def test_what_the_ordinary_run_leaves_out_is_run_by_a_step_of_ci(mark: str) -> None:
+    script = (ROOT / ".ci" / "run").read_text()
+    (step,) = re.findall(rf"-m {mark} (.+)$", script, re.MULTILINE)
+    marked = [file for file in (ROOT / "tests").rglob("*.py") if f"mark.{mark}" in file.read_text()]
+    assert marked
+    for file in marked:
+        assert any(file.is_relative_to(ROOT / path) for path in step.split()), file
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,13 @@ from statesync import diagram as pictures
 from statesync.cli.kinds import NAME, PATH
 from statesync.diagram import committed
 from statesync.errors import SyncError
-from statesync.lifecycle import BATCH, SESSION, Chart
+from statesync.lifecycle import CHARTS, KEEPER, Chart
 from statesync.scope import Store
 from statesync.values import JournalEntry, SessionInfo
 from statesync.verify import check as check_charts
 from statesync.verify.system import check_system
 
-_CHARTS = {chart.name: chart for chart in (SESSION, BATCH)}
+_CHARTS = {chart.name: chart for chart in CHARTS}
 _DRAWN: dict[str, Callable[[Chart, pictures.Marks], str | bytes]] = {
     "mermaid": pictures.mermaid,
     "dot": pictures.dot,
@@ -68,7 +68,7 @@ def diagram(
     write: bool,
     folder: Path,
 ) -> None:
-    """Draw the lifecycle of a session or of a batch, or the way that one session really took."""
+    """Draw the lifecycle of a session, of a batch or of a keeper, or the way that one session really took."""
     try:
         if write:
             click.echo("\n".join(f"wrote {path}" for path in committed.write(folder)))
@@ -88,6 +88,8 @@ def _draw(chart: Chart, form: str, recorded: tuple[str, str] | None) -> str | by
             raise click.UsageError(f"--session can be drawn as {', '.join(_DRAWN)}, not as {form}")
         return _WRITTEN[form](chart)
     marks = pictures.Marks()
+    if recorded is not None and chart is KEEPER:
+        raise click.UsageError("--session is recorded in the charts session and batch, not in keeper")
     if recorded is not None:
         marks = pictures.taken(*_read(*recorded), chart)
     return _DRAWN[form](chart, marks)
@@ -137,7 +139,7 @@ def _check(folder: Path) -> None:
     help="With --system: how many times as often each accident may happen. 2 takes minutes.",
 )
 def verify(system: bool, times: int) -> None:
-    """Explore both charts and their product, and print what is proved of them.
+    """Explore the charts and their products, and print what is proved of them.
 
     Exit code 1 and a shortest way to the violation if a property does not hold.
     """

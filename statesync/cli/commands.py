@@ -46,7 +46,8 @@ _UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 LISTED: dict[str, Listed] = {
     "demo": Listed("statesync.cli.demo:demo", "demo", "Show the whole story on real records, hub included."),
     "hub": Listed("statesync.cli.hub:hub", "hub", "The server that devices exchange records with."),
-    "sync": Listed("statesync.cli.sync:sync", "cli", "Sync a device database with a hub."),
+    "sync": Listed("statesync.cli.syncing.sync:sync", "cli", "Sync a device database with a hub."),
+    "watch": Listed("statesync.cli.syncing.watch:watch", "cli", "Keep a device database in sync with a hub."),
     "sessions": Listed("statesync.cli.history:sessions", "cli", "List the sessions of a device database."),
     "session": Listed("statesync.cli.history:session", "cli", "Show all that one session did."),
     "pending": Listed("statesync.cli.outbox:pending", "cli", "List the changes that wait for the hub."),

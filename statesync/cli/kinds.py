@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from statesync.checks import LARGEST, is_utf8
+from statesync.keeping.options import LONGEST_INTERVAL
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION = re.compile(r"([0-9]{1,15})([smhd])")
@@ -79,6 +80,7 @@ IDENTIFIER = click.IntRange(1, LARGEST)
 """The number that a database has given a row."""
 VERSION = click.IntRange(0, LARGEST)
 SECONDS = click.FloatRange(min=0, max=float("inf"))
+INTERVAL = click.FloatRange(min=0.1, max=LONGEST_INTERVAL)
 PORT = click.IntRange(0, 65_535)
 PROCESSES = click.IntRange(1, 1_000)
 CONNECTIONS = click.IntRange(1, 100_000)

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from statesync.cli.printing import plain_table
-from statesync.cli.progress import records_bar
+from statesync.cli.syncing.progress import records_bar
 from statesync.demo.report import Check, Edit, Report, SessionRow
 from statesync.values import Part, Progress
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 from statesync.diagram.drawing import Arrow, Box, Drawing, Kind, Label, Mark, Marks, Weight, drawing_of
 from statesync.diagram.formats import DiagramsMissing, dot, mermaid, png, svg
 from statesync.diagram.history import taken
-from statesync.diagram.notebook import Shown, show, show_session
+from statesync.diagram.notebook import HasChart, Shown, show, show_session
 from statesync.diagram.sequence import sequence_mermaid
 from statesync.diagram.sequence_svg import sequence_svg
 from statesync.diagram.tables import markdown, scxml
@@ -27,6 +27,7 @@ __all__ = [
     "Box",
     "DiagramsMissing",
     "Drawing",
+    "HasChart",
     "Kind",
     "Label",
     "Mark",

@@ -7,9 +7,7 @@ from pathlib import Path
 from statesync.diagram.drawing import GROUP, drawing_of
 from statesync.diagram.formats import dot, mermaid, png, source_of, svg
 from statesync.diagram.tables import markdown, scxml
-from statesync.lifecycle import BATCH, SESSION, Chart
-
-CHARTS = (SESSION, BATCH)
+from statesync.lifecycle import CHARTS, Chart
 
 _TEXTS = {"mmd": mermaid, "dot": dot, "md": markdown, "scxml": scxml}
 

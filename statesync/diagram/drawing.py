@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from statesync.lifecycle import (
     LINKED,
@@ -20,6 +20,8 @@ from statesync.lifecycle import (
     BatchTrigger,
     Chart,
     Edge,
+    KeeperPhase,
+    KeeperTrigger,
     Phase,
     Trigger,
 )
@@ -30,6 +32,7 @@ class Kind(StrEnum):
 
     READY = "ready"
     ACTIVE = "active"
+    HINDERED = "hindered"
     STOPPING = "stopping"
     ENDED_WELL = "ended well"
     ENDED_OTHERWISE = "ended otherwise"
@@ -50,12 +53,22 @@ _NOT_ACTIVE: dict[AnyPhase, Kind] = {
     Phase.DONE: Kind.ENDED_WELL,
     BatchPhase.OPEN: Kind.READY,
     BatchPhase.COMMITTED: Kind.ENDED_WELL,
+    KeeperPhase.RESTING: Kind.READY,
+    KeeperPhase.LISTENING: Kind.READY,
+    KeeperPhase.BACKING_OFF: Kind.HINDERED,
+    KeeperPhase.HELD: Kind.HINDERED,
+    KeeperPhase.NEEDS_TOKEN: Kind.HINDERED,
+    KeeperPhase.STOPPING: Kind.STOPPING,
+    KeeperPhase.STOPPED: Kind.ENDED_WELL,
 }
 
 _GROUPS = {
     "session": "the session runs",
     "batch": "the batch is open",
+    "keeper": "no session runs",
 }
+
+_WITH_SESSION = (KeeperPhase.SYNCING, KeeperPhase.STOPPING)
 
 _EFFECTS: dict[AnyTrigger, str] = {
     Trigger.START: "fix the upload limit",
@@ -66,6 +79,7 @@ _EFFECTS: dict[AnyTrigger, str] = {
     BatchTrigger.RETRY: "back off",
     BatchTrigger.COMMIT: "all of it is stored",
     BatchTrigger.ABORT: "none of it is stored",
+    KeeperTrigger.STOP: "no session begins any more",
 }
 
 
@@ -82,7 +96,7 @@ PLAIN = Mark()
 
 @frozen
 class Label:
-    """What stands on an arrow: ``trigger [guards] / effect``, and a mark."""
+    """What stands on an arrow: ``trigger [guards] / effect``, and a mark. Several triggers have commas."""
 
     trigger: str
     guards: tuple[str, ...]
@@ -167,6 +181,8 @@ def drawing_of(chart: Chart, marks: Marks = NO_MARKS) -> Drawing:
 
 
 def _is_grouped(chart: Chart, phase: AnyPhase) -> bool:
+    if isinstance(phase, KeeperPhase):
+        return not chart.is_final(phase) and phase not in _WITH_SESSION
     is_open_batch = isinstance(phase, BatchPhase)
     return not chart.is_final(phase) and (is_open_batch or phase is not chart.initial)
 
@@ -190,13 +206,22 @@ def _label(edge: Edge, mark: Mark = PLAIN) -> Label:
 
 
 def _own_arrows(chart: Chart, shared: set[Edge], marks: Marks) -> list[Arrow]:
+    """Return the arrows of phases; triggers that lead the same way share one, but for marks."""
+    alike: dict[object, list[Edge]] = {}
+    for edge in chart.edges:
+        if edge.source is not edge.target and edge not in shared:
+            way = (edge.source, edge.target, edge.guards, _EFFECTS.get(edge.trigger))
+            alike.setdefault(way if marks == NO_MARKS else edge, []).append(edge)
     return [
-        Arrow(
-            str(edge.source), str(edge.target), _label(edge, marks.edges.get(edge, marks.otherwise)), (edge,)
-        )
-        for edge in chart.edges
-        if edge.source is not edge.target and edge not in shared
+        Arrow(str(one.source), str(one.target), _label_of(edges, marks), tuple(edges))
+        for edges in alike.values()
+        for one in edges[:1]
     ]
+
+
+def _label_of(edges: list[Edge], marks: Marks) -> Label:
+    label = _label(edges[0], marks.edges.get(edges[0], marks.otherwise))
+    return evolve(label, trigger=", ".join(edge.trigger for edge in edges))
 
 
 def _shared(chart: Chart, grouped: tuple[AnyPhase, ...]) -> tuple[Arrow, ...]:

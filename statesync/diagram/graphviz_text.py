@@ -10,6 +10,7 @@ from statesync.diagram.drawing import GROUP, Arrow, Box, Drawing, Kind, Label, W
 FILLS = {
     Kind.READY: ("#f1f3f5", "#495057"),
     Kind.ACTIVE: ("#d0e4ff", "#1c5fb8"),
+    Kind.HINDERED: ("#ffe0cc", "#a8480f"),
     Kind.STOPPING: ("#ffecb5", "#9a6b00"),
     Kind.ENDED_WELL: ("#cfeeda", "#1b7a43"),
     Kind.ENDED_OTHERWISE: ("#f8d7da", "#b02a37"),

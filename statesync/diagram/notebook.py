@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from attrs import frozen
 
@@ -41,9 +42,17 @@ class Shown:
         return mermaid(self.chart, self.marks)
 
 
-def show(chart: Chart = SESSION, marks: Marks = NO_MARKS) -> Shown:
-    """Return ``chart`` as something that a notebook shows; ``str()`` of it is mermaid."""
-    return Shown(chart, marks)
+class HasChart(Protocol):
+    """What runs a chart of its own, as a keeper does: ``AutoSync``."""
+
+    @property
+    def chart(self) -> Chart:
+        """The chart that it runs."""
+
+
+def show(chart: Chart | HasChart = SESSION, marks: Marks = NO_MARKS) -> Shown:
+    """Return ``chart``, or that of a keeper, as something that a notebook shows; ``str()`` is mermaid."""
+    return Shown(chart if isinstance(chart, Chart) else chart.chart, marks)
 
 
 def show_session(journal: Sequence[JournalEntry], session: SessionInfo) -> Shown:

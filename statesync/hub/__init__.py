@@ -20,6 +20,7 @@ from statesync.hub.hub import Hub
 from statesync.hub.limits import HubLimits
 from statesync.hub.local import LocalRemote
 from statesync.hub.retention import Retention
+from statesync.hub.signals.watch import Watch
 
 if TYPE_CHECKING:
     from statesync.hub.access.identity import Issuer
@@ -42,6 +43,7 @@ __all__ = [
     "Rights",
     "Setup",
     "TokenRow",
+    "Watch",
     "application",
     "create_token",
     "list_tokens",

@@ -20,6 +20,8 @@ from statesync.hub.pages import pull
 from statesync.hub.push import Terms
 from statesync.hub.requests import PushRequest
 from statesync.hub.retention import Retention
+from statesync.hub.signals.opening import watch_over
+from statesync.hub.signals.watch import Watch
 from statesync.hub.spaces import ClientState
 from statesync.wire import Pull, Survey
 
@@ -74,6 +76,7 @@ class Hub:
         """Spaces and clients whose last page here was not the last one there is; some of them."""
         self._objects = None if objects is None else frozenset(objects)
         self.database: Database = open_ready(url, connections=self.connections, patience=patience)
+        self.watch: Watch = watch_over(self.database)
 
     def admit(self, space: str, token: str | None, right: Right, client: str | None = None) -> Rights:
         """Return what ``token`` allows in ``space``, and count the request for its rate.
@@ -92,6 +95,15 @@ class Hub:
         rights = self._known(space, token, None)
         rights.require_somewhere(right)
         return rights
+
+    async def admit_at_once(self, space: str, token: str | None, right: Right) -> Rights | None:
+        """Do what ``admit`` does, in an event loop; return None if that takes a thread."""
+        if self._without_tokens:
+            return self._counted(space, ALL_RIGHTS, right)
+        if self._issuer is not None:
+            return None
+        rights = await tokens.admit_at_once(self.database, space, token, "")
+        return None if rights is None else self._counted(space, rights, right)
 
     def push(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS) -> bytes:
         """Apply the batch in ``body`` (a ``wire.Push``) whole or not at all; return a ``wire.PushAnswer``.
@@ -176,6 +188,7 @@ class Hub:
         """
         with failures_as_refusals(), self.database.writing():
             epochs.begin_by_hand(self.database, space)
+        self.watch.moved(space)
 
     def check_ready(self) -> None:
         """Raise ``Refused`` (503, 507) if the database cannot be written now, or nearly not any more.
@@ -190,7 +203,11 @@ class Hub:
         self._ready_until = time.monotonic() + _READY_SECONDS
 
     def close(self) -> None:
-        """Close the database; requests that are under way close what they use at their end."""
+        """Close the database; requests that are under way close what they use at their end.
+
+        Who waits for a head to move is told to come again.
+        """
+        self.watch.close()
         self.database.close()
 
     def _known(self, space: str, token: str | None, client: str | None) -> Rights:
@@ -294,8 +311,11 @@ class Hub:
             most = self.limits.spaces
             return step(*spaces.lock_and_ask(self.database, space, client, most, ask))
 
-        with failures_as_refusals(), defects_as_refusals():
-            outcome = self.database.write(locked)
+        try:
+            with failures_as_refusals(), defects_as_refusals():
+                outcome = self.database.write(locked)
+        finally:
+            self.watch.moved(space)  # also where nobody knows what has become of the commit
         if isinstance(outcome, Refused):
             raise outcome
         return outcome

@@ -72,6 +72,9 @@ class HubLimits:
         256, "Requests worked on in one process; half in one space, a quarter by a token."
     )
     sockets: int = _limit(2500, "Connections of clients that one process has; fewer without descriptors.")
+    waiters: int = _limit(
+        2000, "Devices that wait in one process for news; half in one space, a quarter by a token."
+    )
     line: int = _limit(32, "Pushes, and surveys, of one token in one space that wait for their turn.")
     held: int = _limit(
         128 << 20, "Bytes of bodies and answers held in one process; half and quarter as above."

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TypeVar
 
 import msgspec
 
+from statesync.errors import ConnectionLost
 from statesync.hub.access.rights import Right, Rights
 from statesync.hub.errors import Refused
 from statesync.hub.hub import Hub
+from statesync.hub.signals.waiters import Waiter, Wake
 from statesync.net.remote import refusal
-from statesync.wire import Page, Pull, Push, PushAnswer, Survey, SurveyAnswer
+from statesync.net.signals import Signals
+from statesync.wire import Page, Pull, Push, PushAnswer, Signal, Survey, SurveyAnswer
 
 _Answer = TypeVar("_Answer", PushAnswer, Page, SurveyAnswer)
 
@@ -41,6 +45,10 @@ class LocalRemote:
         """Ask what the hub has of one object; raises ``RemoteError``."""
         return self._ask(request, Right.READ, self._hub.survey, SurveyAnswer)
 
+    def signals(self) -> Signals:
+        """Return who asks for news."""
+        return _LocalSignals(self._hub, self._space, self._token)
+
     def interrupt(self) -> None:
         """Do nothing: a call into the hub ends by itself, soon."""
 
@@ -59,3 +67,48 @@ class LocalRemote:
             return msgspec.json.decode(work(self._space, msgspec.json.encode(request), rights), type=kind)
         except Refused as error:
             raise refusal(error.status, error.problem, error.retry_after) from error
+
+
+class _LocalSignals:
+    """The question for news to a hub in the same process."""
+
+    def __init__(self, hub: Hub, space: str, token: str | None) -> None:
+        self._hub, self._space, self._token = hub, space, token
+        self._woken = threading.Event()
+        self._is_interrupted = False
+
+    def ask(self, since: int, wait: float) -> Signal:
+        """Wait until the head is another one than ``since``, or ``wait`` seconds; raises ``RemoteError``."""
+        try:
+            self._hub.admit(self._space, self._token, Right.READ)
+            self._woken.clear()
+            if self._is_interrupted:
+                self._woken.set()
+            waiter = Waiter(self._space, since, _ring, self._woken.set)
+            self._hub.watch.add(waiter)
+            try:
+                self._await(waiter, wait)
+            finally:
+                self._hub.watch.remove(waiter)
+        except Refused as error:
+            raise refusal(error.status, error.problem, error.retry_after) from error
+        if self._is_interrupted or waiter.head is None:
+            raise ConnectionLost("the question for news was ended before it had an answer", retryable=True)
+        return Signal(waiter.head.epoch, waiter.head.head)
+
+    def interrupt(self) -> None:
+        """End the question that is under way, and every later one."""
+        self._is_interrupted = True
+        self._woken.set()
+
+    def close(self) -> None:
+        """Do nothing: the hub is not this remote's to close."""
+
+    def _await(self, waiter: Waiter, wait: float) -> None:
+        if not self._woken.wait(wait) and self._hub.watch.hurry(waiter) is None:
+            self._woken.wait(self._hub.patience)
+
+
+def _ring(wakes: list[Wake]) -> None:
+    for wake in wakes:
+        wake()

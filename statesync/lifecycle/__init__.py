@@ -1,10 +1,11 @@
-"""The lifecycle: both charts, as data, and the rules that every chart obeys."""
+"""The lifecycle: every chart, as data, and the rules that all of them obey."""
 
 from statesync.lifecycle.charts import (
     ATTEMPTS_LEFT,
     BATCH,
     BATCH_OPEN,
     BATCH_RECEIVED,
+    CHARTS,
     FEED_DRAINED,
     LINKED,
     NO_BATCH_OPEN,
@@ -14,22 +15,24 @@ from statesync.lifecycle.charts import (
     REQUEST_OVER,
     RETRYABLE,
     SESSION,
-    AnyPhase,
-    AnyTrigger,
-    BatchPhase,
-    BatchTrigger,
-    BrokenChart,
-    Chart,
-    Edge,
-    Facts,
-    Guard,
-    Phase,
-    Trigger,
     batch_after,
     brings_batch,
     chart_of,
     concerns_batch,
     with_linked,
+)
+from statesync.lifecycle.facts import Facts, KeeperFacts, SessionEnd
+from statesync.lifecycle.keeper import KEEPER, keeper_chart
+from statesync.lifecycle.shapes import BrokenChart, Chart, Edge, Guard
+from statesync.lifecycle.words import (
+    AnyPhase,
+    AnyTrigger,
+    BatchPhase,
+    BatchTrigger,
+    KeeperPhase,
+    KeeperTrigger,
+    Phase,
+    Trigger,
 )
 
 __all__ = [
@@ -37,7 +40,9 @@ __all__ = [
     "BATCH",
     "BATCH_OPEN",
     "BATCH_RECEIVED",
+    "CHARTS",
     "FEED_DRAINED",
+    "KEEPER",
     "LINKED",
     "NOTHING_IN_DOUBT",
     "NOT_CANCELLING",
@@ -55,11 +60,16 @@ __all__ = [
     "Edge",
     "Facts",
     "Guard",
+    "KeeperFacts",
+    "KeeperPhase",
+    "KeeperTrigger",
     "Phase",
+    "SessionEnd",
     "Trigger",
     "batch_after",
     "brings_batch",
     "chart_of",
     "concerns_batch",
+    "keeper_chart",
     "with_linked",
 ]

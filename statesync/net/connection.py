@@ -171,13 +171,13 @@ class Connection:
             self._http.set_tunnel(hub.host, hub.port, proxy.headers, proxy.address.scheme)
         self._http.connect()
 
-    def post(self, path: str, body: bytes, headers: dict[str, str]) -> BaseHTTPResponse:
+    def ask(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> BaseHTTPResponse:
         """Send a request and return its answer, of which the body is still to be read."""
         if self.route.is_forwarded and self.route.proxy:
             path, headers = f"{self.route.hub}{path}", headers | self.route.proxy.headers
         # Who has read enough answers and hangs up, such as for a body that is too large; that is to be read.
         with suppress(BrokenPipeError, ConnectionResetError):
-            self._http.request("POST", path, body, headers, preload_content=False, decode_content=False)
+            self._http.request(method, path, body, headers, preload_content=False, decode_content=False)
         self._answer = self._http.getresponse()
         return self._answer
 

@@ -8,7 +8,7 @@ of the connection, in ``transport``. Both decide whether a request that failed m
 from __future__ import annotations
 
 import gzip
-import re
+from collections.abc import Callable
 from typing import Protocol, TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -16,7 +16,9 @@ import msgspec
 
 from statesync.checks import is_utf8
 from statesync.errors import BadAnswer, BadOptions, RemoteError, Unauthorized, WrongHub
+from statesync.net.identity.tokens import Token, TokenSource
 from statesync.net.options import ClientCertificate, Timeouts, Trust
+from statesync.net.signals import Signals
 from statesync.wire import (
     NOT_APPLIED,
     OUTCOME_UNKNOWN,
@@ -40,7 +42,6 @@ _NOT_PROCESSED = frozenset({401, 407, 411, 413, 414, 415, 417, 421, 422, 426, 43
 after a push was applied, and 303 follows what was done."""
 
 _WORTH_PACKING = 1 << 10
-_TOKEN = re.compile(r"[!-~]*")
 _IN_A_PATH = "/%:@!$&'()*+,;=~"
 
 
@@ -97,7 +98,10 @@ def refusal(status: int, problem: Problem, retry_after: float | None = None) -> 
 class HttpRemote:
     """A hub at ``url``, over HTTP or HTTPS with one connection that is kept alive.
 
-    ``space`` names the set of records, ``token`` is sent as a bearer token. ``connect_timeout``,
+    ``space`` names the set of records. ``token`` is sent as a bearer token: a text, or a function that
+    returns one, or None where there is none at present. It is asked before the first request, and once more
+    when the hub refuses what it gave (401); the request is sent again with what it gives then, if that is
+    another one. What it raises is told without its words: they might quote a token. ``connect_timeout``,
     ``read_timeout`` and ``request_timeout`` are seconds: to connect (to look the name up, to reach one of its
     addresses, to pass a proxy and to begin TLS, all together), of silence while an answer is awaited,
     and for the whole request, however slowly its answer drips. An answer of more
@@ -121,7 +125,7 @@ class HttpRemote:
         self,
         url: str,
         space: str,
-        token: str | None = None,
+        token: str | TokenSource | None = None,
         *,
         connect_timeout: float = 10.0,
         read_timeout: float = 60.0,
@@ -143,16 +147,17 @@ class HttpRemote:
         timeouts = Timeouts(connect_timeout, read_timeout, request_timeout)
         way = Way(proxy, ca_certs, trust, client_certificate)
         self._transport = Transport(url, timeouts, max_answer, way)
+        self._timeouts, self._way = timeouts, way
         self._path = _path_of(url, space)
-        self._headers = {
+        self._same_headers = {
             "Content-Type": "application/json",
             "Accept": "application/json",
             "User-Agent": "statesync",
         }
         if compress:
-            self._headers["Accept-Encoding"] = ACCEPTED
-        if token is not None:
-            self._headers["Authorization"] = f"Bearer {_checked(token)}"
+            self._same_headers["Accept-Encoding"] = ACCEPTED
+        self._token = Token(token)
+        self._token_watchers: list[Callable[[], object]] = []
 
     @property
     def space(self) -> str:
@@ -171,6 +176,34 @@ class HttpRemote:
         """Ask what the hub has of one object; raises ``RemoteError``."""
         return self._ask("survey", request, SurveyAnswer)
 
+    def signals(self) -> Signals:
+        """Return who asks for news, on a connection of its own; its time-outs begin when the wait is over."""
+        from statesync.keeping.asking import LONGEST_WAIT
+        from statesync.net.asking import HttpSignals
+        from statesync.net.transport import Transport
+
+        known = self._timeouts
+        timeouts = Timeouts(known.connect, known.read + LONGEST_WAIT, known.request + LONGEST_WAIT)
+        transport = Transport(self._url, timeouts, 1 << 16, self._way)
+        return HttpSignals(transport, self._path, lambda: self._headers, self._refused)
+
+    def renew_token(self, token: str | TokenSource | None) -> None:
+        """Take another token, for the next request on; keepers that wait for one go on. From any thread.
+
+        Give the function again to have it asked again. Raises ``BadOptions`` for a text that is no token.
+        """
+        self._token = Token(token)
+        for tell in list(self._token_watchers):
+            tell()
+
+    def watch_token(self, tell: Callable[[], object]) -> None:
+        """Call ``tell``, which returns at once, whenever there is another token."""
+        self._token_watchers = [*self._token_watchers, tell]
+
+    def unwatch_token(self, tell: Callable[[], object]) -> None:
+        """Call it no more."""
+        self._token_watchers = [each for each in self._token_watchers if each != tell]
+
     def interrupt(self) -> None:
         """Shut the connection under a waiting request; see ``Remote.interrupt``."""
         self._transport.cut()
@@ -181,7 +214,11 @@ class HttpRemote:
 
     def _ask(self, verb: str, request: Push | Pull | Survey, kind: type[_Answer]) -> _Answer:
         sent, headers = self._packed(msgspec.json.encode(request))
-        status, retry_after, body = self._transport.exchange(f"{self._path}/{verb}", sent, headers)
+        path = f"{self._path}/{verb}"
+        status, retry_after, body = self._transport.exchange(path, sent, headers)
+        if status == 401 and self._token.is_renewed():
+            again = headers | self._token.headers()
+            status, retry_after, body = self._transport.exchange(path, sent, again)
         if status != 200:
             raise self._refused(status, retry_after, body)
         try:
@@ -192,6 +229,11 @@ class HttpRemote:
                 status=status,
                 maybe_applied=True,
             ) from error
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        """What every request says. Raises ``Unauthorized`` where a function gives no token."""
+        return self._same_headers | self._token.headers()
 
     def _packed(self, body: bytes) -> tuple[bytes, dict[str, str]]:
         if not self._compress or len(body) < _WORTH_PACKING:
@@ -219,14 +261,3 @@ def _path_of(url: str, space: str) -> str:
         raise BadOptions("the hub's address and the name of the space have to be texts that UTF-8 can write")
     base = quote(urlsplit(url).path.rstrip("/"), safe=_IN_A_PATH)
     return f"{base}/v1/spaces/{quote(space, safe='')}"
-
-
-def _checked(token: str) -> str:
-    """Return a token without the white space around it, which a file's last line leaves; never quoted."""
-    trimmed = token.strip()
-    if not _TOKEN.fullmatch(trimmed):
-        raise BadOptions(
-            "the token has a space, a line break or a character that is not ASCII in it, and no token has: "
-            "copy it again as `statesync hub token create` has printed it"
-        )
-    return trimmed

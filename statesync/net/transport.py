@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from attrs import frozen
+from attrs import field, frozen
 from urllib3.response import BaseHTTPResponse
 
 from statesync.errors import BadAnswer, BadOptions
@@ -47,7 +47,7 @@ _GLANCE = 1.0
 class Way:
     """How a hub is reached and recognised; see ``HttpRemote``."""
 
-    proxy: str | None = ENVIRONMENT
+    proxy: str | None = field(default=ENVIRONMENT, repr=False)  # there may be a password in it
     ca_certs: str | None = None
     trust: Trust = "openssl"
     client_certificate: ClientCertificate | None = None
@@ -68,18 +68,23 @@ class Transport:
         self._kept: Connection | None = None
         self._in_use: Connection | None = None
         self._was_answered = False
+        self._is_stopped = False
 
-    def exchange(self, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, float | None, bytes]:
-        """Post one request; return the answer's status, the seconds of its Retry-After, and its body.
+    def exchange(
+        self, path: str, body: bytes | None, headers: dict[str, str], method: str = "POST"
+    ) -> tuple[int, float | None, bytes]:
+        """Make one request; return the answer's status, the seconds of its Retry-After, and its body.
 
         Raises ``Unreachable`` where nothing was applied, ``ConnectionLost`` where nobody knows, and
         ``BadAnswer``.
         """
         connection = self._in_use = self._take()
+        if self._is_stopped:
+            connection.cut()
         try:
             with self._losses_told(connection), alarm.after(self._timeouts.request, connection.cut):
                 self._open(connection)
-                answer = connection.post(path, body, headers)
+                answer = connection.ask(method, path, body, headers)
                 content = self._content_of(answer)
         except BaseException:  # what is left on it would be taken for the next answer
             connection.close()
@@ -162,6 +167,11 @@ class Transport:
         connection = self._in_use
         if connection is not None:
             connection.cut()
+
+    def stop(self) -> None:
+        """Cut a request that waits, and every later one."""
+        self._is_stopped = True
+        self.cut()
 
     def close(self) -> None:
         """Close the connection; the next request opens a new one."""

@@ -6,7 +6,6 @@ A session's thread and whoever ends it in the thread's place may come to that at
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from collections.abc import Callable
@@ -16,8 +15,6 @@ from attrs import frozen
 from statesync.errors import InternalError, StoreError, SyncError, UsageError
 from statesync.lifecycle import Phase
 from statesync.values import SyncResult
-
-_log = logging.getLogger(__name__)
 
 
 @frozen(eq=False)
@@ -52,17 +49,6 @@ class Ended:
             return self.outcome
         result: SyncResult | None = self.outcome.result
         return result
-
-
-def log_end(session: str, space: str, ended: Ended) -> None:
-    """Write the one line that a session has in a program's log; nothing of its records is in it."""
-    stats = ended.result.stats if ended.result else None
-    if stats is not None and _log.isEnabledFor(logging.INFO):
-        why = "" if ended.error is None else f" ({ended.error.reason})"
-        counts = (stats.uploaded, stats.downloaded, stats.elapsed)
-        _log.info(
-            "session %s in space %s: %s%s, %d up, %d down, %.1f s", session, space, ended.phase, why, *counts
-        )
 
 
 class Announcement:

@@ -93,6 +93,8 @@ class Driver:
     _next: deque[Event] = field(init=False, factory=deque)
     _is_over: bool = field(init=False, default=False)
     _stopped: Stopped | None = field(init=False, default=None)
+    _failure: RemoteError | None = field(init=False, default=None)
+    """Why a request has failed the last time."""
 
     def __attrs_post_init__(self) -> None:
         """Begin with the conversation that the options ask for."""
@@ -208,6 +210,8 @@ class Driver:
 
     def _handle(self, event: Event) -> None:
         decision = decide(self._now, event)
+        if isinstance(event, RequestFailed):
+            self._failure = event.error
         for beside in decision.meanwhile:
             self._do_meanwhile(beside)
         for action in decision.actions:  # known before it is committed: the session may be left behind then
@@ -253,7 +257,7 @@ class Driver:
             case ComposeAhead():
                 self.storage.compose_ahead(action)
             case Wait():
-                self._timers.start(Timer.BACKOFF, backoff(action.attempt, action.at_least))
+                self._wait(action)
             case Drain():
                 if action.grace is not None:  # it runs from the cancel on, which may have waited for us
                     left = self.tenure.seconds_left()
@@ -269,6 +273,12 @@ class Driver:
                 self.remote.interrupt()
             case Finish():
                 self._finish(action.error)
+
+    def _wait(self, action: Wait) -> None:
+        seconds = backoff(action.attempt, action.at_least)
+        self._timers.start(Timer.BACKOFF, seconds)
+        if self._now.batch is not None and self._failure is not None:
+            self._reporter.waits(self._now.batch, self._failure, seconds)
 
     def _send(self, action: Send) -> None:
         size = action.page_size

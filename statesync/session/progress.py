@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
+from attrs import evolve
+
+from statesync.errors import SyncError
 from statesync.lifecycle import Phase, Trigger
 from statesync.machine import Move
 from statesync.protocol.conversation import Committed, OpenBatch
@@ -41,14 +45,25 @@ class Reporter:
         """Tell that a batch's request has gone out."""
         self._tell_batch(State.STARTED, batch)
 
+    def waits(self, batch: OpenBatch, error: SyncError, seconds: float) -> None:
+        """Tell that a batch is sent again after a while, because of an error."""
+        again = datetime.now(UTC) + timedelta(seconds=seconds)
+        self._tell(evolve(self._of(State.WAITING, batch), error=error, next_at=again))
+
     def answered(self, batch: OpenBatch) -> None:
         """Tell that a batch's answer is there."""
         self._tell_batch(State.IN_PROGRESS, batch)
 
     def _tell_batch(self, state: State, batch: OpenBatch) -> None:
+        self._tell(self._of(state, batch))
+
+    def _of(self, state: State, batch: OpenBatch) -> Progress:
         is_upload = batch.direction is Direction.UPLOAD
         part = Part.UPLOAD if is_upload else Part.DOWNLOAD
-        self._tell(Progress(part, state, batch.number, self._records[batch.direction], self._total_of(batch)))
+        total = self._total_of(batch)
+        return Progress(
+            part, state, batch.number, self._records[batch.direction], total, attempt=batch.attempts
+        )
 
     def _total_of(self, batch: OpenBatch) -> int | None:
         """Return how many records there are; what is written meanwhile comes besides."""

@@ -68,6 +68,11 @@ def settle(connection: sqlite3.Connection, name: str, key: str, sides: Sides) ->
     )
 
 
+def count_waiting(connection: sqlite3.Connection) -> int:
+    """Return how many conflicts wait, of all objects."""
+    return int(connection.execute("SELECT count(*) FROM statesync_conflict WHERE waits = 1").fetchone()[0])
+
+
 def forget_waiting(connection: sqlite3.Connection, name: str) -> None:
     """Forget what waits of an object, because its changes are forgotten."""
     connection.execute("DELETE FROM statesync_conflict WHERE object = ? AND waits = 1", (name,))

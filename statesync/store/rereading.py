@@ -12,7 +12,7 @@ been in, it is read with the device's own writes: after ``reset()`` or ``drop()`
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from statesync.filters import Filters
 from statesync.store import local_only, quarantine, spaces
@@ -24,7 +24,7 @@ from statesync.store.outbox import changes, shared
 from statesync.store.outbox.fold import fold
 from statesync.store.outbox.lookup import PENDING_KEYS
 from statesync.store.tracking.objects import Objects, TrackedObject
-from statesync.store.tracking.quoting import in_main, quoted
+from statesync.store.tracking.quoting import quoted
 from statesync.store.upload.doubts import resolve_doubts
 from statesync.wire import CLIENT_FORKED, EPOCH_CHANGED, Problem
 
@@ -82,18 +82,23 @@ def _forget_above(connection: sqlite3.Connection, objects: Objects, version: int
 
 
 def finish_reread(
-    connection: sqlite3.Connection, tracked: TrackedObject, cursor: Cursor, session: str
+    connection: sqlite3.Connection,
+    tracked: TrackedObject,
+    cursor: Cursor,
+    session: str,
+    delete: Callable[[str], None],
 ) -> int:
     """End a read from the start in the order of versions: answer for the records that the hub did not show.
 
     After a new epoch the hub has lost them, and they are offered again, and so are they where writes are not
     logged: they may be new. Otherwise they were deleted there, and are deleted here. Records with a pending
     change stay for the conflict that the hub will see. So do those that are local only. The caller has
-    switched tracking off. Returns how many records left quarantine with that.
+    switched tracking off; its ``delete`` deletes the rows for which a condition holds, ``:object`` being the
+    object. Returns how many records left quarantine with that.
     """
     released = 0
     if cursor.is_compared:
-        _offer_or_delete_unseen(connection, tracked, cursor)
+        _offer_or_delete_unseen(connection, tracked, cursor, delete)
         unseen, known = f"key NOT IN ({SEEN_KEYS})", {"object": tracked.name}
         if cursor.rereading == EPOCH:
             lost.log_unseen(connection, tracked, unseen, known, session)
@@ -117,7 +122,9 @@ def by_floors(
     yield where, known, cursor.missed_from
 
 
-def _offer_or_delete_unseen(connection: sqlite3.Connection, tracked: TrackedObject, cursor: Cursor) -> None:
+def _offer_or_delete_unseen(
+    connection: sqlite3.Connection, tracked: TrackedObject, cursor: Cursor, delete: Callable[[str], None]
+) -> None:
     key, known = quoted(tracked.key), {"object": tracked.name}
     changes.lose_remote_images(connection, f"key NOT IN ({SEEN_KEYS})", known)
     # A row that its table takes for a pending one's is spared: it may be the very one, written otherwise.
@@ -127,4 +134,4 @@ def _offer_or_delete_unseen(connection: sqlite3.Connection, tracked: TrackedObje
         for where, values, until in by_floors(tracked, cursor, unseen, known):
             changes.offer_again(connection, tracked, where, values, base=max(1, until))
     else:
-        connection.execute(f"DELETE FROM {in_main(tracked.table)} WHERE {unseen}", known)
+        delete(unseen)

@@ -22,9 +22,9 @@ from statesync.store.parts import StoreParts
 from statesync.store.rereading import reread
 from statesync.store.resolving import decisions
 from statesync.store.resolving.rows import RowForm
-from statesync.store.resolving.undoing import undo
+from statesync.store.resolving.undoing import make_room, undo
 from statesync.store.tracking import records, registry, triggers
-from statesync.store.tracking.objects import Objects, chosen
+from statesync.store.tracking.objects import Objects, TrackedObject, chosen
 from statesync.store.tracking.quoting import in_main
 from statesync.values import ConflictEntry, PendingChange, Quarantined, SessionInfo
 
@@ -129,25 +129,19 @@ class Selection:
         does not fit its table, it waits in quarantine. Returns how many records were set back. Raises
         ``UsageError``, and sets none back, where one of them may have reached the hub already (sync first),
         also one that is offered again to a hub that has lost it or to another one; where what one was before
-        does not fit its table any more; and inside a transaction.
+        does not fit its table any more, or a rule of that holds it fast; and inside a transaction.
         """
         with self._quietly() as connection:
             undone = self._changes(connection, what)
             _refuse_under_way(undone)
             for change in undone:
                 decisions.take_back(connection, self._parts.objects[change.object], change)
-            self._make_room(connection, undone)
+            for change in undone:
+                make_room(connection, self._parts.objects[change.object], change)
             # What was made here goes first: its key may be, to the table, that of one that comes back.
             for change in sorted(undone, key=lambda change: not change.made_the_record):
                 undo(connection, self._parts.objects[change.object], change)
             return len(undone)
-
-    def _make_room(self, connection: sqlite3.Connection, undone: list[Change]) -> None:
-        """Delete what would be in the way: values that must be unique may have moved between the records."""
-        for change in undone:
-            tracked = self._parts.objects[change.object]
-            if tracked.uniques:
-                records.delete(connection, tracked, change.key)
 
     def _changes(self, connection: sqlite3.Connection, what: Model | type[Model] | None) -> list[Change]:
         if isinstance(what, Model):
@@ -161,7 +155,8 @@ class Selection:
         """Delete these objects' records from the device; the next sync fetches all. The hub's records stay.
 
         Raises ``UsageError``, and deletes nothing, while changes wait, which only the device has; with
-        ``discard_pending`` they are deleted too. Raises ``SyncInProgress`` while a session runs.
+        ``discard_pending`` they are deleted too. So it does where a rule of a table, such as a trigger, holds
+        a record fast. Raises ``SyncInProgress`` while a session runs.
         """
         with self._alone() as connection:
             if not discard_pending:
@@ -175,8 +170,8 @@ class Selection:
         With ``keep_records`` all records stay, and all but those that are local only are offered to the next
         hub. Otherwise they are deleted
         from the device: then it raises ``UsageError``, and deletes nothing, while changes wait, which only
-        the device has; with ``discard_pending`` they are deleted too. Raises ``SyncInProgress`` while a
-        session runs.
+        the device has; with ``discard_pending`` they are deleted too; and where a rule of a table holds a
+        record fast. Raises ``SyncInProgress`` while a session runs.
         """
         with self._alone() as connection:
             if not (keep_records or discard_pending):
@@ -192,7 +187,8 @@ class Selection:
     def drop(self) -> None:
         """Delete these objects from the device for good: tables, triggers, pending changes.
 
-        Raises ``SyncInProgress`` while a session runs.
+        Raises ``UsageError``, and deletes nothing, where a rule of a table holds a record fast, and
+        ``SyncInProgress`` while a session runs.
         """
         with self._alone() as connection:
             self._empty(connection)
@@ -216,11 +212,20 @@ class Selection:
     def _empty(self, connection: sqlite3.Connection) -> None:
         for tracked in self._tracked().values():
             if not tracked.is_gone:
-                connection.execute(f"DELETE FROM {in_main(tracked.table)}")
+                self._delete_all(connection, tracked)
                 building.build_of(connection, tracked.table)
             changes.forget_object(connection, tracked.name)
             conflict_log.forget_waiting(connection, tracked.name)
             local_only.forget_object(connection, tracked.name)
+
+    def _delete_all(self, connection: sqlite3.Connection, tracked: TrackedObject) -> None:
+        try:
+            records.delete_all(connection, tracked)
+        except sqlite3.IntegrityError as error:
+            raise UsageError(
+                f"the records of {tracked.name} stay: a rule of the table {tracked.table} holds one fast "
+                f"({error}), and nothing was changed; drop the rule, or change the record, and say it again"
+            ) from error
 
     # -- quarantine ----------------------------------------------------------------------------------
 
@@ -300,6 +305,13 @@ class Selection:
         if name not in self.objects:
             raise UnknownObject(f"{name} is not in this scope, which has: {', '.join(self.objects)}")
         return name
+
+    def _record(self, what: Model | type[Model] | str, key: str | None) -> tuple[str, str]:
+        """Return the object and the key of the one record that is meant."""
+        names, keys = self._picked(what, key)
+        if keys is None:
+            raise UsageError(f"{names[0]} alone says no record; give the key with it")
+        return names[0], keys[0]
 
     def _known_name(self, what: type[Model] | str) -> str:
         if not isinstance(what, str):

@@ -37,8 +37,7 @@ from statesync.protocol.messages import (
 from statesync.store import claims, opening, rereading
 from statesync.store.context import SessionContext
 from statesync.store.download.downloads import Downloads
-from statesync.store.download.fitting import TransactionLost
-from statesync.store.download.pages import PageDoesNotFit
+from statesync.store.download.fitting import PageDoesNotFit, TransactionLost
 from statesync.store.ending.leaving import LeftEnd, end_left
 from statesync.store.ending.recovery import recover
 from statesync.store.file.tenure import Tenure

@@ -50,6 +50,12 @@ def hubs(connection: sqlite3.Connection) -> dict[str, str | None]:
     return dict(connection.execute("SELECT name, hub FROM statesync_space").fetchall())
 
 
+def head_of(connection: sqlite3.Connection, space: str) -> int:
+    """Return the highest head of a space that the hub has told; 0 where the device was never there."""
+    row = connection.execute("SELECT head FROM statesync_space WHERE name = ?", (space,)).fetchone()
+    return 0 if row is None else int(row[0])
+
+
 def learn(connection: sqlite3.Connection, known: SpaceState, hub: str, epoch: str, head: int) -> None:
     """Remember the hub that answered first, and how far it has come.
 

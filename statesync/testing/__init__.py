@@ -10,12 +10,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from statesync.machine import Commit, Move, SessionMachine
+    from statesync.keeping.options import KeeperOptions
+    from statesync.machine import Commit, KeeperMachine, Move, SessionMachine
     from statesync.store.tracking.objects import TrackedObject
     from statesync.testing.conformance import HubConformance, RemoteConformance
     from statesync.testing.coverage import ChartCoverage, Counts, Outcome, watching
     from statesync.testing.crashes import CrashPoints, Point, Program, ProgramFailed, Watch
     from statesync.testing.faults import Fault, FaultyRemote
+    from statesync.testing.keeping.world import KeeperWorld
     from statesync.testing.ledger import Ledger
     from statesync.testing.lifecycle import LifecycleMachine, Machine, lifecycle_machine
     from statesync.testing.peer import Peer
@@ -46,6 +48,9 @@ _HOMES = {
     "Reference": "statesync.testing.reference",
     "RemoteConformance": "statesync.testing.conformance",
     "Row": "statesync.testing.rows",
+    "KeeperMachine": "statesync.machine",
+    "KeeperOptions": "statesync.keeping.options",
+    "KeeperWorld": "statesync.testing.keeping.world",
     "SessionMachine": "statesync.machine",
     "SyncWorld": "statesync.testing.world",
     "TrackedObject": "statesync.store.tracking.objects",
@@ -67,6 +72,9 @@ __all__ = [
     "Fault",
     "FaultyRemote",
     "HubConformance",
+    "KeeperMachine",
+    "KeeperOptions",
+    "KeeperWorld",
     "Known",
     "Ledger",
     "LifecycleMachine",

@@ -1,8 +1,9 @@
 """Which parts of the charts a test run has exercised: edges, pairs of edges, and what guards said.
 
-``with watching() as coverage:`` counts every session machine that runs meanwhile, in any thread, and
-recovery too. ``coverage.text()`` is the report, ``coverage.marks(SESSION)`` the picture: give it to
-``diagram.svg``. For a whole test run there is ``pytest --statesync-coverage``.
+``with watching() as coverage:`` counts every machine that runs meanwhile, of sessions and of keepers, in any
+thread, and recovery too. A keeper's conditions count as one guard, whatever the program calls them, and its
+chart is asked for only where a keeper ran. ``coverage.text()`` is the report, ``coverage.marks(SESSION)`` the
+picture: give it to ``diagram.svg``. For a whole test run there is ``pytest --statesync-coverage``.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from attrs import Factory, define, field, frozen
 from statesync.diagram.drawing import Mark, Marks, Weight
 from statesync.lifecycle import (
     BATCH,
+    CHARTS,
+    KEEPER,
     SESSION,
     AnyTrigger,
     BatchPhase,
@@ -26,15 +29,15 @@ from statesync.lifecycle import (
     Chart,
     Edge,
     Facts,
+    KeeperTrigger,
     Phase,
     chart_of,
     with_linked,
 )
-from statesync.machine import Commit, Move, SessionMachine
+from statesync.machine import Commit, KeeperMachine, Move, SessionMachine
 from statesync.verify.firing import NotTaken, Phases, take_one
+from statesync.verify.keeping.explore import keeper_pairs
 from statesync.verify.pairs import possible_pairs
-
-CHARTS = (SESSION, BATCH)
 
 Counts = dict[str, list[list[Any]]]
 """Counts by names: lists of names that end with how often."""
@@ -59,7 +62,9 @@ class ChartCoverage:
     edges: Counter[Edge] = field(factory=Counter)
     pairs: Counter[tuple[Edge, Edge]] = field(factory=Counter)
     outcomes: Counter[Outcome] = field(factory=Counter)
-    _last: WeakKeyDictionary[SessionMachine, dict[str, Edge]] = field(factory=WeakKeyDictionary)
+    _last: WeakKeyDictionary[SessionMachine | KeeperMachine, dict[str, Edge]] = field(
+        factory=WeakKeyDictionary
+    )
     _lock: threading.Lock = Factory(threading.Lock)
 
     def missing_edges(self, chart: Chart) -> list[Edge]:
@@ -75,12 +80,18 @@ class ChartCoverage:
     @property
     def is_complete(self) -> bool:
         """Whether every edge was taken and every guard was seen to hold and to refuse."""
-        return not any(self.missing_edges(chart) or self.missing_outcomes(chart) for chart in CHARTS)
+        return not any(self.missing_edges(chart) or self.missing_outcomes(chart) for chart in self.charts)
+
+    @property
+    def charts(self) -> tuple[Chart, ...]:
+        """The charts that are asked for: a program that has no keeper need not exercise one."""
+        has_keeper = any(edge in KEEPER.edges for edge in self.edges)
+        return CHARTS if has_keeper else (SESSION, BATCH)
 
     def missing_pairs(self, chart: Chart) -> list[tuple[Edge, Edge]]:
         """Return the pairs of edges of ``chart`` that can follow each other and never did."""
         order = {edge: number for number, edge in enumerate(chart.edges)}
-        missing = [pair for pair in possible_pairs() if pair[0] in order and not self.pairs[pair]]
+        missing = [pair for pair in _possible_pairs() if pair[0] in order and not self.pairs[pair]]
         return sorted(missing, key=lambda pair: (order[pair[0]], order[pair[1]]))
 
     def marks(self, chart: Chart) -> Marks:
@@ -98,11 +109,11 @@ class ChartCoverage:
     def text(self) -> str:
         """Return the report as lines for people."""
         lines: list[str] = []
-        for chart in CHARTS:
+        for chart in self.charts:
             lines.append(self._line(chart))
             lines += [f"  never taken: {edge}" for edge in self.missing_edges(chart)]
             lines += [
-                f"  never one after the other: {one.trigger} ({one.source}), {other.trigger} ({other.source})"
+                f"  never one after the other: {_place(chart, one)}, {_place(chart, other)}"
                 for one, other in self.missing_pairs(chart)
             ]
             lines += [f"  never seen: {outcome}" for outcome in self.missing_outcomes(chart)]
@@ -110,7 +121,7 @@ class ChartCoverage:
 
     def _line(self, chart: Chart) -> str:
         taken = len(chart.edges) - len(self.missing_edges(chart))
-        pairs = sum(one in chart.edges for one, _ in possible_pairs())
+        pairs = sum(one in chart.edges for one, _ in _possible_pairs())
         followed = pairs - len(self.missing_pairs(chart))
         said = sum(outcome.chart == chart.name for outcome in self.outcomes)
         guards = len({guard.name for edge in chart.edges for guard in edge.guards})
@@ -141,7 +152,7 @@ class ChartCoverage:
             for chart, guard, held, count in counts["outcomes"]:
                 self.outcomes[Outcome(chart, guard, held)] += count
 
-    def note_moves(self, machine: SessionMachine, moves: tuple[Move, ...]) -> None:
+    def note_moves(self, machine: SessionMachine | KeeperMachine, moves: tuple[Move, ...]) -> None:
         """Count what ``machine`` took."""
         with self._lock:
             before = self._last.setdefault(machine, {})
@@ -165,14 +176,23 @@ class ChartCoverage:
                     return
 
 
+def _place(chart: Chart, edge: Edge) -> str:
+    """Return an edge in few words, with where it leads only where that is not clear."""
+    several = len(chart.edges_of(edge.source, edge.trigger)) > 1
+    return f"{edge.trigger} ({edge.source}" + (f" to {edge.target})" if several else ")")
+
+
+def _possible_pairs() -> frozenset[tuple[Edge, Edge]]:
+    return possible_pairs() | keeper_pairs()
+
+
 def _names(edge: Edge) -> tuple[str, ...]:
     """Return what tells an edge from all others, by names."""
     return chart_of(edge.trigger).name, str(edge.source), str(edge.trigger), str(edge.target)
 
 
 def _edge(move: Move) -> Edge | None:
-    chart = SESSION if move.chart == SESSION.name else BATCH
-    edges = chart.edges_of(move.source, move.trigger)
+    edges = chart_of(move.trigger).edges_of(move.source, move.trigger)
     return next((edge for edge in edges if edge.target is move.target), None)
 
 
@@ -195,8 +215,14 @@ def _asked(
 
 @contextmanager
 def watching() -> Iterator[ChartCoverage]:
-    """Count what every session machine does inside the block."""
+    """Count what every machine does inside the block."""
     coverage = ChartCoverage()
+    with _watching_sessions(coverage), _watching_keepers(coverage):
+        yield coverage
+
+
+@contextmanager
+def _watching_sessions(coverage: ChartCoverage) -> Iterator[None]:
     fire = SessionMachine.fire
 
     def watched(
@@ -210,6 +236,25 @@ def watching() -> Iterator[ChartCoverage]:
 
     SessionMachine.fire = watched  # type: ignore[method-assign]
     try:
-        yield coverage
+        yield
     finally:
         SessionMachine.fire = fire  # type: ignore[method-assign]
+
+
+@contextmanager
+def _watching_keepers(coverage: ChartCoverage) -> Iterator[None]:
+    fire = KeeperMachine.fire
+
+    def watched(self: KeeperMachine, trigger: KeeperTrigger, *, facts: Facts) -> Move:
+        chart = chart_of(trigger)
+        for edge in chart.edges_of(self.phase, trigger):
+            coverage.note_guards(chart, edge, facts)
+        move = fire(self, trigger, facts=facts)
+        coverage.note_moves(self, (move,))
+        return move
+
+    KeeperMachine.fire = watched  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        KeeperMachine.fire = fire  # type: ignore[method-assign]

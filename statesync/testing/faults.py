@@ -58,7 +58,7 @@ class FaultyRemote:
         delay: float = 0.01,
     ) -> None:
         self._remote = remote
-        self._chance = random.Random(seed)  # noqa: S311 - faults are no secrets
+        self._chance = random.Random(seed)
         self._rates = dict.fromkeys(Fault, 0.05) if rates is None else dict(rates)
         if any(rate < 0 for rate in self._rates.values()) or sum(self._rates.values()) > 1:
             raise BadOptions(f"rates are probabilities that add up to at most 1, not {self._rates}")

@@ -2,7 +2,7 @@
 
 After the tests it prints which edges, pairs of edges and guard outcomes of the charts they have exercised.
 ``--statesync-coverage=require`` fails the run where an edge or an outcome is missing, and
-``--statesync-coverage-pictures=DIR`` draws both charts there with the edges that were never taken marked.
+``--statesync-coverage-pictures=DIR`` draws the charts there with the edges that were never taken marked.
 Where pytest-xdist shares the tests out, the counts of all workers are added up, and the sum is judged.
 A test that asks for the fixture ``statesync_coverage`` gets a count of its own.
 """
@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from statesync.diagram.formats import mermaid
-from statesync.testing.coverage import CHARTS, ChartCoverage, watching
+from statesync.testing.coverage import ChartCoverage, watching
 
 _WATCH = pytest.StashKey[AbstractContextManager[ChartCoverage]]()
 _COUNT = pytest.StashKey[ChartCoverage]()
@@ -76,7 +76,7 @@ def _judge(session: pytest.Session, coverage: ChartCoverage) -> None:
     folder: Path | None = session.config.getoption("--statesync-coverage-pictures")
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        for chart in CHARTS:
+        for chart in coverage.charts:
             path = folder / f"{chart.name}-coverage.mmd"
             path.write_text(mermaid(chart, coverage.marks(chart)), encoding="utf-8")
 

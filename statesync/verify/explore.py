@@ -1,13 +1,9 @@
-"""Breadth first through everything that can happen, remembering the shortest way to every configuration."""
+"""Which charts are explored, alone and together: sessions and their batches."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
 from enum import StrEnum
 from functools import lru_cache
-
-from attrs import frozen
 
 from statesync.lifecycle import (
     BATCH,
@@ -23,6 +19,7 @@ from statesync.lifecycle import (
 )
 from statesync.verify.configuration import Configuration
 from statesync.verify.moves import Moves, Step
+from statesync.verify.space import Space, walk
 
 
 class Scope(StrEnum):
@@ -78,59 +75,7 @@ LAWLESS_BATCH = Chart(
 )
 
 
-@frozen
-class Way:
-    """Steps that follow each other, from ``start``, where a session begins."""
-
-    start: Configuration
-    steps: tuple[Step, ...]
-
-
-@frozen
-class Space:
-    """All that was explored: ``steps`` out of every configuration, in the order of their discovery.
-
-    ``reached_by`` holds the step that discovered a configuration; following it back gives a shortest way.
-    """
-
-    scope: Scope
-    steps: dict[Configuration, tuple[Step, ...]]
-    reached_by: dict[Configuration, Step]
-
-    @property
-    def transitions(self) -> int:
-        """How many steps lead from one configuration to another or to itself."""
-        return sum(len(steps) for steps in self.steps.values())
-
-    def way_to(self, configuration: Configuration, *last: Step) -> Way:
-        """Return a shortest way from where a session begins to ``configuration``, and then ``last``."""
-        path = [*reversed(last)]
-        while step := self.reached_by.get(configuration):
-            path.append(step)
-            configuration = step.source
-        return Way(configuration, tuple(reversed(path)))
-
-    def that_can_reach(
-        self, goal: Callable[[Step], bool], *, using: Callable[[Step], bool]
-    ) -> set[Configuration]:
-        """Return the configurations from which steps ``using`` holds for lead to a ``goal`` step."""
-        backward: dict[Configuration, list[Configuration]] = {}
-        frontier: list[Configuration] = []
-        for source, steps in self.steps.items():
-            for step in steps:
-                if using(step):
-                    backward.setdefault(step.target, []).append(source)
-                    if goal(step):
-                        frontier.append(source)
-        found = set(frontier)
-        while frontier:
-            new = [source for source in backward.get(frontier.pop(), ()) if source not in found]
-            found.update(new)
-            frontier += new
-        return found
-
-
-def explore(scope: Scope, session: Chart, batch: Chart) -> Space:
+def explore(scope: Scope, session: Chart, batch: Chart) -> Space[Configuration, Step]:
     """Visit every configuration that any order of triggers and any answer of the world can reach."""
     return _walk(
         scope,
@@ -140,18 +85,6 @@ def explore(scope: Scope, session: Chart, batch: Chart) -> Space:
 
 
 @lru_cache(maxsize=4)  # whoever changes one chart again and again need not explore the other each time
-def _walk(scope: Scope, session: Chart, batch: Chart) -> Space:
+def _walk(scope: Scope, session: Chart, batch: Chart) -> Space[Configuration, Step]:
     moves = Moves(session, batch)
-    steps: dict[Configuration, tuple[Step, ...]] = {}
-    reached_by: dict[Configuration, Step] = {}
-    frontier = deque(moves.first())
-    seen = set(frontier)
-    while frontier:
-        now = frontier.popleft()
-        steps[now] = tuple(dict.fromkeys(moves.of(now)))
-        for step in steps[now]:
-            if step.target not in seen:
-                seen.add(step.target)
-                reached_by[step.target] = step
-                frontier.append(step.target)
-    return Space(scope, steps, reached_by)
+    return walk(scope, moves.first(), moves.of)

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from enum import StrEnum
+from typing import Generic, Protocol
 
 from attrs import frozen
 
-from statesync.verify.configuration import Configuration
-from statesync.verify.explore import Scope, Space, Way
-from statesync.verify.moves import Step
-
-SESSION_ALONE = frozenset({Scope.SESSION, Scope.PRODUCT})
-BATCH_ALONE = frozenset({Scope.BATCH, Scope.PRODUCT})
-EACH_ALONE = frozenset(Scope)
-TOGETHER = frozenset({Scope.PRODUCT})
+from statesync.verify.space import C, S, Space, Way
 
 
-class Property(Protocol):
+class Property(Protocol[C, S]):
     """Something that must be so. ``scopes`` tells of which explorations it is judged."""
 
     @property
@@ -29,38 +23,38 @@ class Property(Protocol):
         """The property as a sentence."""
 
     @property
-    def scopes(self) -> frozenset[Scope]:
+    def scopes(self) -> frozenset[StrEnum]:
         """The explorations that it is judged in."""
 
-    def broken_by(self, space: Space) -> Way | None:
+    def broken_by(self, space: Space[C, S]) -> Way[C, S] | None:
         """Return a shortest way to a violation, or None if the property holds in ``space``."""
 
 
 @frozen
-class Never:
+class Never(Generic[C, S]):
     """No configuration is like this."""
 
     name: str
     statement: str
-    scopes: frozenset[Scope]
-    bad: Callable[[Configuration], bool]
+    scopes: frozenset[StrEnum]
+    bad: Callable[[C], bool]
 
-    def broken_by(self, space: Space) -> Way | None:
+    def broken_by(self, space: Space[C, S]) -> Way[C, S] | None:
         """See ``Property``."""
         found = next(filter(self.bad, space.steps), None)
         return None if found is None else space.way_to(found)
 
 
 @frozen
-class NeverStep:
+class NeverStep(Generic[C, S]):
     """No step is like this."""
 
     name: str
     statement: str
-    scopes: frozenset[Scope]
-    bad: Callable[[Step], bool]
+    scopes: frozenset[StrEnum]
+    bad: Callable[[S], bool]
 
-    def broken_by(self, space: Space) -> Way | None:
+    def broken_by(self, space: Space[C, S]) -> Way[C, S] | None:
         """See ``Property``."""
         every_step = (step for steps in space.steps.values() for step in steps)
         found = next(filter(self.bad, every_step), None)
@@ -68,16 +62,16 @@ class NeverStep:
 
 
 @frozen
-class Possible:
+class Possible(Generic[C, S]):
     """In every configuration where ``when`` holds, one step ``goal`` can be taken at once."""
 
     name: str
     statement: str
-    scopes: frozenset[Scope]
-    when: Callable[[Configuration], bool]
-    goal: Callable[[Step], bool]
+    scopes: frozenset[StrEnum]
+    when: Callable[[C], bool]
+    goal: Callable[[S], bool]
 
-    def broken_by(self, space: Space) -> Way | None:
+    def broken_by(self, space: Space[C, S]) -> Way[C, S] | None:
         """See ``Property``."""
         for now, steps in space.steps.items():
             if self.when(now) and not any(map(self.goal, steps)):
@@ -86,17 +80,17 @@ class Possible:
 
 
 @frozen
-class Reachable:
+class Reachable(Generic[C, S]):
     """From every configuration where ``when`` holds, steps ``using`` lead to a step ``goal``."""
 
     name: str
     statement: str
-    scopes: frozenset[Scope]
-    when: Callable[[Configuration], bool]
-    goal: Callable[[Step], bool]
-    using: Callable[[Step], bool]
+    scopes: frozenset[StrEnum]
+    when: Callable[[C], bool]
+    goal: Callable[[S], bool]
+    using: Callable[[S], bool]
 
-    def broken_by(self, space: Space) -> Way | None:
+    def broken_by(self, space: Space[C, S]) -> Way[C, S] | None:
         """See ``Property``."""
         fine = space.that_can_reach(self.goal, using=self.using)
         found = next((now for now in space.steps if self.when(now) and now not in fine), None)

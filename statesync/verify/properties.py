@@ -6,13 +6,12 @@ was changed by mistake is held to the promise and not to itself.
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from statesync.lifecycle import BatchPhase, BatchTrigger, Phase, Trigger
 from statesync.verify.configuration import MAX_ATTEMPTS, Configuration, Request
+from statesync.verify.explore import Scope
 from statesync.verify.judgement import (
-    BATCH_ALONE,
-    EACH_ALONE,
-    SESSION_ALONE,
-    TOGETHER,
     Never,
     NeverStep,
     Possible,
@@ -20,6 +19,11 @@ from statesync.verify.judgement import (
     Reachable,
 )
 from statesync.verify.moves import Step
+
+SESSION_ALONE: frozenset[StrEnum] = frozenset({Scope.SESSION, Scope.PRODUCT})
+BATCH_ALONE: frozenset[StrEnum] = frozenset({Scope.BATCH, Scope.PRODUCT})
+EACH_ALONE: frozenset[StrEnum] = frozenset(Scope)
+TOGETHER: frozenset[StrEnum] = frozenset({Scope.PRODUCT})
 
 _WITH_BATCH = (Phase.UPLOADING, Phase.DOWNLOADING, Phase.CANCELLING)
 _ORDER = {
@@ -167,7 +171,7 @@ def _can_still_be_committed(now: Configuration) -> bool:
     return not now.stopping and (batch.request is Request.NONE or again)
 
 
-PROPERTIES: tuple[Property, ...] = (
+PROPERTIES: tuple[Property[Configuration, Step], ...] = (
     NeverStep(
         "final",
         "final phases absorb: nothing moves a session that has ended",

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+from typing import Any
+
 from attrs import frozen
 
-from statesync.verify.explore import Scope, Way
+from statesync.verify.keeping.moves import KeeperScope
+from statesync.verify.space import Way
 
 
 @frozen
 class Explored:
     """How much was seen of one exploration."""
 
-    scope: Scope
+    scope: StrEnum
     configurations: int
     transitions: int
 
@@ -31,14 +35,15 @@ class Violation:
 
     name: str
     statement: str
-    scope: Scope
-    way: Way
+    scope: StrEnum
+    way: Way[Any, Any]
 
     def text(self) -> str:
         """Return the counterexample, one numbered step a line."""
         steps = [f"  {number}. {step}" for number, step in enumerate(self.way.steps, start=1)]
         title = f"violated in the {self.scope}: {self.statement}"
-        return "\n".join([title, f"  0. a session begins: {self.way.start}", *steps])
+        who = "a keeper" if isinstance(self.scope, KeeperScope) else "a session"
+        return "\n".join([title, f"  0. {who} begins: {self.way.start}", *steps])
 
     def mermaid(self) -> str:
         """Return the counterexample as a mermaid state diagram."""

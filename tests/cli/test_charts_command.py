@@ -47,7 +47,7 @@ def test_diagram_check_fails_for_an_empty_folder_and_write_mends_it(tmp_path: Pa
     where = ["--folder", str(tmp_path / "pictures")]
     missing = CliRunner().invoke(diagram_command, ["--check", *where])
     assert missing.exit_code == 1
-    assert missing.output.count("missing") == 12
+    assert missing.output.count("missing") == 18
     assert CliRunner().invoke(diagram_command, ["--write", *where]).exit_code == 0
     assert CliRunner().invoke(diagram_command, ["--check", *where]).exit_code == 0
 

@@ -17,7 +17,7 @@ from statesync.demo.report import Check, Report
 
 from .shell import Ran, call, run
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.exhaustive]
 
 
 @pytest.fixture(scope="module")

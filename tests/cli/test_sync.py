@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -13,6 +14,8 @@ from rig.device import Device
 from rig.forwarding import forwarding
 from rig.gate import Gate, refuse
 
+from statesync import Part, Progress, State, Unreachable
+from statesync.cli.syncing.progress import described
 from statesync.hub import Hub, Right, create_token, prepare, serving
 
 from .shell import call
@@ -164,3 +167,12 @@ def test_a_sync_goes_by_the_proxy_and_shows_the_certificate_that_it_is_given(
     opened = call(*shown, "--ca-certs", certificate, STATESYNC_CLIENT_PASSPHRASE="correct horse")
     assert (opened.code, "cannot be reached" in opened.err) == (1, True)
     assert call(*secure, "--client-key", key).code == 2
+
+
+def test_the_bar_says_why_a_batch_waits_and_which_attempt_it_is() -> None:
+    error = Unreachable("no hub is there")
+    again = datetime.now(UTC) + timedelta(seconds=4.4)
+    waiting = Progress(Part.UPLOAD, State.WAITING, 1, attempt=1, error=error, next_at=again)
+    assert described(waiting) == "upload: unreachable, again in 4 s"
+    assert described(Progress(Part.UPLOAD, State.STARTED, 1, attempt=2)) == "upload, attempt 2"
+    assert described(Progress(Part.DOWNLOAD, State.ENDED, 1, attempt=1)) == "download"

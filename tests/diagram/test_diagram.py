@@ -10,18 +10,30 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
+from lifecycle.keeper_matrix import KEEPER_MATRIX
 from lifecycle.matrix import BATCH_MATRIX, SESSION_MATRIX, Pair
 from transitions.extensions import GraphMachine
 
 from statesync import diagram
 from statesync.diagram import committed
-from statesync.diagram.drawing import GROUP, Kind, Marks, drawing_of
+from statesync.diagram.drawing import GROUP, Kind, Mark, Marks, Weight, drawing_of
 from statesync.diagram.notebook import Shown
-from statesync.lifecycle import BATCH, SESSION, Chart, Edge
+from statesync.lifecycle import (
+    BATCH,
+    KEEPER,
+    SESSION,
+    Chart,
+    Edge,
+    KeeperPhase,
+    KeeperTrigger,
+    keeper_chart,
+)
 
 ROOT = Path(__file__).parents[2]
 CHARTS = pytest.mark.parametrize(
-    ("chart", "matrix"), [(SESSION, SESSION_MATRIX), (BATCH, BATCH_MATRIX)], ids=["session", "batch"]
+    ("chart", "matrix"),
+    [(SESSION, SESSION_MATRIX), (BATCH, BATCH_MATRIX), (KEEPER, KEEPER_MATRIX)],
+    ids=["session", "batch", "keeper"],
 )
 Arrow = tuple[str, str, str]
 
@@ -64,7 +76,8 @@ def read_mermaid(text: str, chart: Chart) -> set[Arrow]:
     grouped = set(re.findall(r"^\s+(\w+) : \1$", inside[1], re.M))
     arrows = {
         (trigger, one, other)
-        for source, other, trigger in re.findall(r"^    (\w+) --> (\w+) : (\w+)", text, re.M)
+        for source, other, triggers in re.findall(r"^    (\w+) --> (\w+) : ([\w, ]+)", text, re.M)
+        for trigger in triggers.split(", ")
         for one in (grouped if source == GROUP else {source})
     }
     triggers = {str(trigger) for trigger in chart.triggers}
@@ -101,14 +114,19 @@ def test_scxml_says_what_the_chart_says(chart: Chart, matrix: tuple[Pair, ...]) 
         for state in root.iter(f"{name}state")
         for move in state.iter(f"{name}transition")
     }
-    conditions = {
-        (state.attrib["id"], move.attrib["event"]): frozenset(move.attrib.get("cond", "").split(" && "))
-        - {""}
+    conditions = [
+        (
+            state.attrib["id"],
+            move.attrib["event"],
+            frozenset(move.attrib.get("cond", "").split(" && ")) - {""},
+        )
         for state in root.iter(f"{name}state")
         for move in state.iter(f"{name}transition")
-    }
+    ]
+    said = [(pair.phase, pair.trigger, pair.guards) for pair in matrix if pair.target]
     assert arrows == legal(matrix)
-    assert conditions == {(pair.phase, pair.trigger): pair.guards for pair in matrix if pair.target}
+    assert len(conditions) == len(said)
+    assert set(conditions) == set(said)
     assert root.attrib["initial"] == str(chart.initial)
     assert {end.attrib["id"] for end in root.iter(f"{name}final")} == {str(phase) for phase in chart.finals}
 
@@ -124,17 +142,29 @@ def test_markdown_has_a_cell_for_every_pair(chart: Chart, matrix: tuple[Pair, ..
         for phase, cell in zip(phases, row[1:], strict=True)
     }
     guards = dict(re.findall(r"^(\d+)\. `(\w+)`", diagram.markdown(chart), re.M))
-    assert len(cells) == len(matrix)
-    for pair in matrix:
-        cell = cells[pair.phase, pair.trigger]
-        if pair.target is None:
-            assert cell == "-"
-            continue
-        assert ("stays" if pair.target == pair.phase else pair.target) in cell
-        assert {guards[number] for number in re.findall(r"\d+", cell)} == pair.guards
+    assert cells.keys() == {(pair.phase, pair.trigger) for pair in matrix}
+    said: list[tuple[str | frozenset[str], ...]] = [
+        (
+            *place,
+            way.strip(" →*").split(" ")[0].strip("*"),
+            frozenset(guards[n] for n in re.findall(r"\d+", way)),
+        )
+        for place, cell in cells.items()
+        for way in cell.split("<br>")
+        if cell != "-"
+    ]
+    expected = [
+        (pair.phase, pair.trigger, "stays" if pair.target == pair.phase else pair.target, pair.guards)
+        for pair in matrix
+        if pair.target is not None
+    ]
+    assert len(said) == len(expected)
+    assert all(way in said for way in expected)
 
 
 def test_the_phases_between_start_and_end_are_one_group() -> None:
+    kept = ["resting", "listening", "backing_off", "held", "needs_token"]
+    assert [str(phase) for phase in drawing_of(KEEPER).grouped] == kept
     assert [str(phase) for phase in drawing_of(SESSION).grouped] == ["uploading", "downloading", "cancelling"]
 
 
@@ -151,14 +181,28 @@ def test_colours_tell_the_kinds_apart() -> None:
     }
 
 
+def test_triggers_that_lead_the_same_way_share_an_arrow_unless_they_are_marked() -> None:
+    assert "    backing_off --> syncing : nudge, back_off_over<br/>" in diagram.mermaid(KEEPER)
+    edge = KEEPER.edges_of(KeeperPhase.BACKING_OFF, KeeperTrigger.NUDGE)[0]
+    marked = diagram.mermaid(KEEPER, Marks(edges={edge: Mark("taken once", Weight.STRONG)}))
+    assert 'backing_off -->|"taken once<br/>nudge<br/>' in marked
+    assert 'backing_off -->|"back_off_over<br/>' in marked
+
+
+def test_a_program_s_conditions_stand_in_the_picture_of_its_keeper() -> None:
+    drawn = diagram.mermaid(keeper_chart(["on_wifi"]))
+    assert "interval, nudge, token_renewed<br/>[the gap is over and on_wifi holds]" in drawn
+    assert "all conditions hold" not in drawn
+
+
 def test_no_marks_draw_the_plain_picture() -> None:
     assert diagram.mermaid(SESSION, Marks()) == diagram.mermaid(SESSION)
 
 
 def test_texts_are_the_same_in_every_process() -> None:
     code = (
-        "from statesync import diagram; from statesync.lifecycle import BATCH, SESSION\n"
-        "for c in (SESSION, BATCH):\n"
+        "from statesync import diagram; from statesync.lifecycle import CHARTS\n"
+        "for c in CHARTS:\n"
         "    print(diagram.mermaid(c), diagram.dot(c), diagram.markdown(c), diagram.scxml(c))"
     )
     outputs = {

@@ -11,8 +11,19 @@ import pytest
 
 from statesync import diagram
 from statesync.errors import GuardRefused
-from statesync.lifecycle import BATCH, SESSION, BatchTrigger, Facts, Phase, Trigger
-from statesync.machine import Move, SessionMachine
+from statesync.lifecycle import (
+    BATCH,
+    KEEPER,
+    SESSION,
+    BatchTrigger,
+    Facts,
+    KeeperFacts,
+    KeeperTrigger,
+    Phase,
+    Trigger,
+    keeper_chart,
+)
+from statesync.machine import KeeperMachine, Move, SessionMachine
 from statesync.testing.coverage import ChartCoverage, Outcome, watching
 
 ROOT = Path(__file__).parents[2]
@@ -78,6 +89,35 @@ def test_the_picture_marks_what_was_never_taken(counted: ChartCoverage) -> None:
     assert "taken once<br/>start" in drawn
     assert "never taken<br/>settle" in drawn
     assert diagram.png(BATCH, counted.marks(BATCH)).startswith(b"\x89PNG")
+
+
+def test_a_keeper_is_counted_under_its_own_chart_whatever_its_conditions_are_called() -> None:
+    with watching() as coverage:
+        machine = KeeperMachine(keeper_chart(["on_wifi"]))
+        failing = Facts(keeper=KeeperFacts(failing=frozenset({"on_wifi"})))
+        with pytest.raises(GuardRefused):
+            machine.fire(KeeperTrigger.NUDGE, facts=failing)
+        machine.fire(KeeperTrigger.CONDITIONS_CHANGED, facts=failing)
+        machine.fire(KeeperTrigger.CONDITIONS_CHANGED, facts=Facts())
+    assert [str(edge) for edge in coverage.edges] == [
+        "conditions_changed: resting -> held if condition_fails",
+        "conditions_changed: held -> syncing if gap_over and conditions_hold",
+    ]
+    assert Outcome("keeper", "conditions_hold", held=False) in coverage.outcomes
+    assert "keeper chart: 2 of 28 edges, 1 of" in coverage.text()
+    there = ChartCoverage()
+    there.add(json.loads(json.dumps(coverage.counts())))
+    assert there.edges == coverage.edges
+
+
+def test_a_keeper_is_asked_for_only_where_one_ran(counted: ChartCoverage) -> None:
+    assert KEEPER not in counted.charts
+    assert "keeper chart" not in counted.text()
+    with watching() as coverage:
+        KeeperMachine().fire(KeeperTrigger.STOP, facts=Facts())
+    assert KEEPER in coverage.charts
+    assert not coverage.is_complete
+    assert "never taken: nudge: resting -> syncing" in coverage.text()
 
 
 def test_nothing_is_counted_outside_the_block(counted: ChartCoverage) -> None:
@@ -164,6 +204,7 @@ def test_the_plugin_can_require_that_everything_is_exercised(tmp_path: Path) -> 
 TWO_WORKERS = ("-n", "2", "--dist", "loadfile", "--statesync-coverage=require")
 
 
+@pytest.mark.exhaustive
 def test_what_two_workers_have_exercised_is_judged_as_one_run(tmp_path: Path) -> None:
     pictures = f"--statesync-coverage-pictures={tmp_path / 'out'}"
     both = run_plugin(tmp_path, *TWO_WORKERS, pictures, sessions=SESSIONS, batches=BATCHES)
@@ -175,6 +216,7 @@ def test_what_two_workers_have_exercised_is_judged_as_one_run(tmp_path: Path) ->
         assert "never taken" not in (tmp_path / "out" / f"{chart}-coverage.mmd").read_text()
 
 
+@pytest.mark.exhaustive
 def test_half_of_what_is_required_fails_with_workers_too(tmp_path: Path) -> None:
     alone = run_plugin(tmp_path, *TWO_WORKERS, one=ONE, other="def test_nothing(): pass")
     assert "2 passed" in alone.stdout

@@ -32,7 +32,8 @@ class TestLifecycle(Lifecycle.TestCase):  # type: ignore[name-defined, misc]
 
 
 def run(machine: type[LifecycleMachine]) -> None:
-    run_state_machine_as_test(machine, settings=SETTINGS)
+    """Look for what is wrong with a machine until it is found: which examples come first is chance."""
+    run_state_machine_as_test(machine, settings=settings(SETTINGS, max_examples=2000))
 
 
 def without(chart: Chart, trigger: Trigger, guard: str) -> Chart:

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import invariant, run_state_machine_as_test
 from peewee import CharField, ForeignKeyField, IntegerField, TextField
+from rig.search import examples
 
 from statesync import Model
 from statesync.testing import SyncWorld
 
 PAGE = Path(__file__).parents[2] / "docs" / "testing.md"
-SHORT = settings(max_examples=8, stateful_step_count=15, deadline=None, derandomize=True)
+SHORT = settings(max_examples=examples(4), stateful_step_count=15, deadline=None, derandomize=True)
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 

@@ -1,4 +1,4 @@
-"""The kit's own world, on the models of a small shop: the same forty histories in every run.
+"""The kit's own world, on the models of a small shop: the same twenty histories in every run.
 
 For longer runs with new ones: ``PYTHONPATH=tests python -m kit.soak``.
 """
@@ -112,7 +112,7 @@ class StrictWorld(Refusals):
 
 
 QUICK = settings(
-    max_examples=examples(9),
+    max_examples=examples(5),
     stateful_step_count=12,
     deadline=None,
     suppress_health_check=list(HealthCheck),
@@ -123,12 +123,12 @@ QUICK = settings(
 TestWorld = World.TestCase
 TestWorld.settings = QUICK
 TestCrowdedWorld = CrowdedWorld.TestCase
-TestCrowdedWorld.settings = settings(QUICK, max_examples=examples(5))
+TestCrowdedWorld.settings = settings(QUICK, max_examples=examples(3))
 TestSpoiltWorld = SpoiltWorld.TestCase
-TestSpoiltWorld.settings = settings(QUICK, max_examples=examples(4))
+TestSpoiltWorld.settings = settings(QUICK, max_examples=examples(3))
 TestMisfitWorld = MisfitWorld.TestCase
-TestMisfitWorld.settings = settings(QUICK, max_examples=examples(4))
+TestMisfitWorld.settings = settings(QUICK, max_examples=examples(3))
 TestRestoredWorld = RestoredWorld.TestCase
-TestRestoredWorld.settings = settings(QUICK, max_examples=examples(7))
+TestRestoredWorld.settings = settings(QUICK, max_examples=examples(4))
 TestStrictWorld = StrictWorld.TestCase
-TestStrictWorld.settings = settings(QUICK, max_examples=examples(7), stateful_step_count=20)
+TestStrictWorld.settings = settings(QUICK, max_examples=examples(4), stateful_step_count=20)

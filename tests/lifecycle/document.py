@@ -13,7 +13,8 @@ from pathlib import Path
 from protocol.matrix import CASES, CASES_BEGIN, PAIRS, SITUATIONS, Row
 
 from statesync import diagram
-from statesync.lifecycle import BATCH, SESSION, AnyPhase, AnyTrigger, Chart
+from statesync.lifecycle import BATCH, KEEPER, SESSION, AnyPhase, AnyTrigger, Chart
+from statesync.verify.keeping.properties import KEEPER_PROPERTIES
 from statesync.verify.properties import PROPERTIES
 from statesync.verify.system.promises import STATEMENTS
 
@@ -29,8 +30,13 @@ SHORT = {
     "TB": "lifecycle/test_machine_pairs.py::test_machine_takes_this_batch_pair",
     "G": "lifecycle/test_machine_pairs.py::test_machine_refuses_this_pair_without_this_guard",
     "I": "lifecycle/test_machine_pairs.py::test_machine_refuses_this_illegal_pair_and_changes_nothing",
+    "K": "lifecycle/test_keeper.py::test_keeper_chart_answers_this_pair_as_designed",
+    "TK": "lifecycle/test_keeper.py::test_machine_takes_this_keeper_way",
+    "GK": "lifecycle/test_keeper.py::test_machine_does_not_go_this_keeper_way_without_this_guard",
+    "IK": "lifecycle/test_keeper.py::test_machine_refuses_this_illegal_keeper_pair_and_changes_nothing",
     "H": "verify/test_verify.py::test_the_charts_keep_every_promise",
     "F": "verify/test_verify.py::test_property_fails_for_a_chart_that_breaks_it",
+    "FK": "verify/test_keeper.py::test_property_fails_for_a_keeper_s_chart_that_breaks_it",
 }
 """Tests that have so many cases that the tables name them by a letter."""
 
@@ -59,11 +65,14 @@ def generated() -> dict[str, str]:
         "tests": _table(["letter", "test"], [[letter, f"`{test}`"] for letter, test in SHORT.items()]),
         "session": diagram.markdown(SESSION).rstrip(),
         "batch": diagram.markdown(BATCH).rstrip(),
+        "keeper": diagram.markdown(KEEPER).rstrip(),
         "session pairs": _pairs(SESSION, "S", "TS"),
         "batch pairs": _pairs(BATCH, "B", "TB"),
+        "keeper pairs": _keeper_pairs(),
         "decisions": _decisions(PAIRS, SITUATIONS),
         "cases": _decisions(CASES, CASES_BEGIN),
         "invariants": _invariants(),
+        "keeper invariants": _keeper_invariants(),
         "system": _system(),
         "promises": _promises(),
         "example way": _mermaid(diagram.mermaid(SESSION, diagram.taken(journal(), SESSION_INFO))),
@@ -119,6 +128,26 @@ def _pair(chart: Chart, phase: AnyPhase, trigger: AnyTrigger, designed: str, tak
     return [str(phase), f"`{trigger}`", target, meaning, tests]
 
 
+def _keeper_pairs() -> str:
+    rows = [_keeper_pair(phase, trigger) for phase in KEEPER.phases for trigger in KEEPER.triggers]
+    return _table(["phase", "trigger", "leads to", "if", "tests"], rows)
+
+
+def _keeper_pair(phase: AnyPhase, trigger: AnyTrigger) -> list[str]:
+    """Return the row of a pair that may have several ways, each under the others in its cells."""
+    case = f"{phase}-{trigger}"
+    edges = KEEPER.edges_of(phase, trigger)
+    if not edges:
+        return [str(phase), f"`{trigger}`", "illegal", "", f"`K[{case}]` `IK[{case}]`"]
+    tests = [f"`K[{case}]`"]
+    for edge in edges:
+        tests.append(f"`TK[{case}-{edge.target}]`")
+        tests += [f"`GK[{case}-{edge.target}-{name}]`" for name in sorted(g.name for g in edge.guards)]
+    targets = "<br>".join(f"**{edge.target}**" for edge in edges)
+    meanings = "<br>".join("; ".join(guard.meaning for guard in edge.guards) for edge in edges)
+    return [str(phase), f"`{trigger}`", targets, meanings, " ".join(tests)]
+
+
 def _decisions(rows: Iterable[Row], situations: Iterable[str]) -> str:
     """Return what is decided, a table of its own for what happens, and a line for what does not."""
     known = list(rows)
@@ -158,9 +187,17 @@ def _invariants() -> str:
     return _table(["no.", "invariant", "tests"], rows)
 
 
+def _keeper_invariants() -> str:
+    rows = [
+        [f"N{number}", each.statement, f"`{SHORT['H']}` `FK[{each.name}]`"]
+        for number, each in enumerate(KEEPER_PROPERTIES, start=1)
+    ]
+    return _table(["no.", "invariant", "tests"], rows)
+
+
 def _system() -> str:
     name = "test_every_promise_holds_in_every_interleaving"
-    test = f"`verify/test_system.py::{name}`<br>`verify/test_scans.py::{name}`"
+    test = f"`verify/test_system.py::{name}`<br>`verify/scans/test_scans.py::{name}`"
     rows = [[f"S{number}", statement, test] for number, statement in enumerate(STATEMENTS, start=1)]
     return _table(["no.", "invariant", "test"], rows)
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from statesync.lifecycle import BATCH, SESSION
+from statesync.lifecycle import CHARTS
 
 from .document import DOCUMENT, PROMISES, ROOT, named_tests, render
 
@@ -40,10 +40,7 @@ def test_every_test_that_is_named_exists(text: str, collected: set[str]) -> None
 def test_every_pair_has_a_row_with_its_tests(text: str) -> None:
     rows = re.findall(r"^\| (\w+) \| `(\w+)` \| .+ \| (`[A-Z].*`) \|$", text, re.M)
     pairs = [
-        (str(phase), str(trigger))
-        for chart in (SESSION, BATCH)
-        for phase in chart.phases
-        for trigger in chart.triggers
+        (str(phase), str(trigger)) for chart in CHARTS for phase in chart.phases for trigger in chart.triggers
     ]
     assert [(phase, trigger) for phase, trigger, _ in rows] == pairs
     assert all(len(tests.split("` `")) >= 2 for _, _, tests in rows)

@@ -72,6 +72,23 @@ def refuse(status: int, code: str, **headers: str) -> Step:
     return answer(status, body, **headers)
 
 
+def rejecting(**more: object) -> Step:
+    """Turn the hub's verdicts on a push into refusals, and let the rest pass; ``more`` is in each of them.
+
+    The hub has heard of the push, so that it goes on counting with the device.
+    """
+    verdict = {"status": "rejected", "code": "no", "message": "the test says so", **more}
+
+    def reject(gate: Gate, path: str, body: bytes, headers: dict[str, str]) -> Reply | None:
+        status, named, said = gate.ask_hub(path, body, headers)
+        answer = json.loads(said)
+        if "results" in answer:
+            answer["results"] = [verdict] * len(answer["results"])
+        return status, named, json.dumps(answer).encode()
+
+    return reject
+
+
 @define(eq=False)
 class Hold:
     """Hold a request at the gate: ``arrived`` is set once it is there, ``release`` lets it go on.
@@ -107,6 +124,9 @@ class Gate:
     seen: list[Seen] = field(factory=list)
     connections: set[socket.socket] = field(factory=set)
     _steps: deque[Step] = field(factory=deque)
+    asked: list[str] = field(factory=list)
+    """The questions for news, which have plans of their own."""
+    _answers: deque[Step] = field(factory=deque)
     _holds: list[Hold] = field(factory=list)
     _pool: urllib3.PoolManager = Factory(lambda: urllib3.PoolManager(timeout=PATIENCE, retries=False))
     url: str = ""
@@ -114,6 +134,10 @@ class Gate:
     def plan(self, *steps: Step) -> None:
         """Say what becomes of the next requests, one step for each."""
         self._steps.extend(steps)
+
+    def plan_questions(self, *steps: Step) -> None:
+        """Say what becomes of the next questions for news, one step for each."""
+        self._answers.extend(steps)
 
     def forget_plans(self) -> None:
         """Let every later request pass."""
@@ -135,8 +159,14 @@ class Gate:
         return wait_for(lambda: not self.connections)
 
     def ask_hub(self, path: str, body: bytes, headers: dict[str, str]) -> Reply:
-        reply = self._pool.request("POST", self.hub + path, body=body, headers=headers)
+        method = "GET" if "?" in path else "POST"
+        reply = self._pool.request(method, self.hub + path, body=body or None, headers=headers)
         return reply.status, {"Content-Type": "application/json"}, reply.data
+
+    def serve_question(self, path: str, headers: dict[str, str]) -> Reply | None:
+        self.asked.append(path)
+        step = self._answers.popleft() if self._answers else pass_on
+        return step(self, path, b"", headers)
 
     def serve(self, path: str, body: bytes, headers: dict[str, str]) -> Reply | None:
         self.seen.append(Seen(path.rsplit("/", 1)[-1], json.loads(body)))
@@ -147,9 +177,6 @@ class Gate:
         for held in self._holds:
             held.release()
         self._pool.clear()
-
-
-_KEPT = ("Authorization", "Content-Type")
 
 
 class _Server(ThreadingHTTPServer):
@@ -172,12 +199,18 @@ class _Handler(BaseHTTPRequestHandler):
         finally:
             gate.connections.discard(self.connection)
 
+    def do_GET(self) -> None:
+        self._give(cast(_Server, self.server).gate.serve_question(self.path, self._kept()))
+
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        kept = {
-            name: self.headers[name] for name in ("Authorization", "Content-Type") if name in self.headers
-        }
-        reply = cast(_Server, self.server).gate.serve(self.path, body, kept)
+        self._give(cast(_Server, self.server).gate.serve(self.path, body, self._kept()))
+
+    def _kept(self) -> dict[str, str]:
+        names = ("Authorization", "Content-Type")
+        return {name: self.headers[name] for name in names if name in self.headers}
+
+    def _give(self, reply: Reply | None) -> None:
         if reply is None:
             self.close_connection = True
             with contextlib.suppress(OSError):

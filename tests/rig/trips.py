@@ -48,13 +48,13 @@ class Wire:
 
     def cut(self) -> None:
         """End every connection at the server's side, as a server that restarts does."""
-        for _, server in self._pairs:
+        for _, server in list(self._pairs):
             with suppress(OSError):
                 server.shutdown(socket.SHUT_RDWR)
 
     def hang_up(self) -> None:
-        """End every connection at the hub's side, at once, whatever is on its way."""
-        for client, _ in self._pairs:
+        """End every connection that there is at the hub's side, at once, whatever is on its way."""
+        for client, _ in list(self._pairs):
             with suppress(OSError):
                 client.shutdown(socket.SHUT_RDWR)
 

@@ -6,9 +6,11 @@ import logging
 
 import pytest
 from rig.device import Device
+from rig.gate import Gate, refuse
 from transitions import Machine
 
 from statesync import SyncFailed
+from statesync.session import driver
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -61,3 +63,21 @@ def test_other_machines_of_the_program_are_logged_as_ever(caplog: pytest.LogCapt
     with caplog.at_level(logging.INFO):
         machine.to_b()
     assert any("theirs" in record.getMessage() for record in caplog.records)
+
+
+def test_each_step_of_a_batch_is_logged_at_debug_with_session_and_batch(
+    here: Device, gate: Gate, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "backoff", lambda attempt, at_least: 0.0)
+    gate.plan(refuse(503, "busy"))
+    here.airport.create(id="k-secret", name="n-secret")
+    with caplog.at_level(logging.DEBUG, "statesync"):
+        here.sync()
+    session = here.store.sessions()[-1].id
+    steps = [record for record in caplog.records if record.name == "statesync.session.telling.logs"]
+    assert {vars(record)["session"] for record in steps} == {session}
+    batches = [record for record in steps if record.levelno == logging.DEBUG]
+    assert {vars(record)["batch"] for record in batches} == {1, 2}
+    (waits,) = [record.getMessage() for record in batches if "waiting" in record.getMessage()]
+    assert f"session {session} batch 1: upload, waiting, attempt 1, 0 records; remote_error, again" in waits
+    assert "secret" not in caplog.text

@@ -7,15 +7,29 @@ whoever closes it last puts its log aside.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 from attrs import Factory, define, field
 
 from statesync.hub.db.failures import GONE, REPLACED, WrongFile
 from statesync.sqlite.identity import Identity, identity_of, logs_of, put_aside
+
+
+def make_private(path: Path) -> bool:
+    """Make the file at ``path``, for its owner alone; return False if it is there, or cannot be made.
+
+    SQLite gives the files beside it the same rights, and says why it cannot use a file.
+    """
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    except OSError:
+        return False
+    return True
 
 
 @define(eq=False)
@@ -78,3 +92,66 @@ class HeldFile:
                 if not self.is_in_place() and self.path.exists():
                     put_aside(self.path, self._logs)
                 self._identity = None
+
+
+@define(eq=False)
+class Apart:
+    """A connection to the file at ``path`` that is never lent to anybody else; one thread uses it.
+
+    ``count_doubts`` counts the times that all connections were doubted. ``opened`` counts how often this one
+    was opened. A process may fork while it is there and not in use.
+    """
+
+    path: Path
+    check: Callable[[], object]
+    connect: Callable[[], sqlite3.Connection]
+    shut_down: Callable[[sqlite3.Connection], object]
+    count_doubts: Callable[[], int]
+    opened: int = 0
+    _kept: sqlite3.Connection | None = None
+    _doubts: int = 0
+    _is_used: bool = False
+
+    @contextmanager
+    def used(self) -> Generator[sqlite3.Connection]:
+        """Give the connection, opened if need be; after an error it is closed. Raises ``WrongFile``."""
+        self._is_used = True
+        try:
+            self.check()
+            yield self._connection()
+        except BaseException:
+            self.shut()
+            raise
+        finally:
+            self._is_used = False
+
+    def _connection(self) -> sqlite3.Connection:
+        doubts = self.count_doubts()
+        if self._kept is not None and self._doubts == doubts:
+            return self._kept
+        self.shut()
+        self._kept, self._doubts = self.connect(), doubts
+        self.opened += 1
+        return self._kept
+
+    def shut(self) -> None:
+        """Close it, in the thread that uses it, or when none does."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            self.shut_down(kept)
+
+    def begin_anew(self) -> None:
+        """Begin without a connection in a forked process."""
+        self._kept, self._is_used = None, False
+
+    def held_file(self) -> Path:
+        """Return the path of the file."""
+        return self.path
+
+    def held_connections(self) -> Collection[sqlite3.Connection]:
+        """Return the connection, if it is open."""
+        return [] if self._kept is None else [self._kept]
+
+    def is_at_rest(self) -> bool:
+        """Tell whether no thread uses it."""
+        return not self._is_used

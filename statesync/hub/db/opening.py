@@ -11,8 +11,9 @@ from pathlib import Path
 from statesync.hub.addresses import without_password
 from statesync.hub.db import distribution, schema
 from statesync.hub.db.database import Database
+from statesync.hub.db.held import make_private
 from statesync.hub.db.postgres import open_postgres
-from statesync.hub.db.sqlite import make_private, open_sqlite
+from statesync.hub.db.sqlite import open_sqlite
 from statesync.hub.errors import BadDatabase, HubNotReady
 
 LONGEST = 50.0

@@ -106,9 +106,9 @@ class PostgresPool(PooledDatabase[_Connection], peewee.PostgresqlDatabase):
     def begin_anew(self) -> None:
         """Leave the parent's connections to the parent, and keep nobody's socket open."""
         for connection, _ in filter(None, (*self._idle, *self._lent.values())):
-            _detach(connection)
+            detach(connection)
         if (read_at_once := self.glances.let_go()) is not None:
-            _detach(read_at_once)
+            detach(read_at_once)
         super().begin_anew()
 
     @contextmanager
@@ -138,6 +138,14 @@ class PostgresPool(PooledDatabase[_Connection], peewee.PostgresqlDatabase):
         """Close every connection, and the one that reads at once."""
         self.glances.close()
         super().close_all()
+
+    def open_apart(self) -> _Connection:
+        """Return a new connection that is none of the pool's."""
+        return self._open()
+
+    def watched_apart(self, connection: _Connection) -> AbstractContextManager[None]:
+        """Cut a connection if the block takes longer than one of the pool's may be lent."""
+        return self._watched(connection)
 
     def _open(self) -> _Connection:
         return psycopg.connect(
@@ -328,7 +336,7 @@ _inherited: list[_Connection] = []
 """Connections of the process that this one was forked from; kept, so that nothing ends them."""
 
 
-def _detach(connection: _Connection) -> None:
+def detach(connection: _Connection) -> None:
     """Put nothing in the place of a connection's socket: no byte of this process's reaches the server by it.
 
     The number of the descriptor stays taken, so that nobody else's is mistaken for it.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sqlite3
 import threading
@@ -32,7 +31,7 @@ from statesync.hub.db.database import (
 )
 from statesync.hub.db.failures import NEARLY_FULL, WrongFile
 from statesync.hub.db.groups import Group
-from statesync.hub.db.held import HeldFile
+from statesync.hub.db.held import Apart, HeldFile
 from statesync.hub.db.pool import PooledDatabase, TooManyConnections
 from statesync.hub.errors import BadDatabase
 from statesync.sqlite import forks
@@ -74,6 +73,15 @@ class SqlitePool(PooledDatabase[sqlite3.Connection], peewee.SqliteDatabase):
     def __init__(self, address: str, **settings: Any) -> None:
         self._path = Path(address).absolute()  # whoever runs in another folder later means this one
         super().__init__(address, **settings)
+        self.apart: Apart = Apart(
+            self._path, self.check_in_place, self._open, self._shut, lambda: self._doubts
+        )
+        forks.holds_file(self.apart)
+
+    def close_all(self) -> None:
+        """Close every connection, also the one that is kept apart."""
+        self.apart.shut()
+        super().close_all()
 
     def held_file(self) -> Path:
         """Return the path of the file."""
@@ -268,18 +276,6 @@ class SqliteDialect:
     def stretch(self, pool: Pool, query: Statement, limit: int, max_bytes: int) -> tuple[list[FeedRow], bool]:
         """Step through the rows until the page is full, as for a page of feeds."""
         return _fill_page(pool.cursor().execute(*query), limit, max_bytes)
-
-
-def make_private(path: Path) -> bool:
-    """Make the file at ``path``, for its owner alone; return False if it is there, or cannot be made.
-
-    SQLite gives the files beside it the same rights, and says why it cannot use a file.
-    """
-    try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-    except OSError:
-        return False
-    return True
 
 
 def open_sqlite(path: str, connections: int, patience: float) -> Database:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import msgspec
 
 from statesync import wire
+from statesync.hub.http.changes import LONGEST, USUAL
 
 _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern="^[^\\u0000]*$")]
 _Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -92,12 +93,23 @@ _REFUSALS = {
     507: "The hub's disk is full (`storage_full`), and nothing was applied. Retry-After says when.",
 }
 _OF_EVERY_ROUTE = (400, 404, 405, 500)
+_OF_A_QUESTION = (*_OF_EVERY_ROUTE, 401, 403, 422, 429, 503, 507)
 
 
 @cache
 def document() -> bytes:
     """Return the OpenAPI document as JSON."""
-    shapes = [Push, wire.PushAnswer, Pull, wire.Page, Survey, wire.SurveyAnswer, wire.Refusal, Health]
+    shapes = [
+        Push,
+        wire.PushAnswer,
+        Pull,
+        wire.Page,
+        Survey,
+        wire.SurveyAnswer,
+        wire.Signal,
+        wire.Refusal,
+        Health,
+    ]
     _, schemas = msgspec.json.schema_components(shapes, ref_template="#/components/schemas/{name}")
     return msgspec.json.encode(
         {
@@ -131,6 +143,11 @@ def _paths() -> dict[str, Any]:
             "parameters": [_space()],
             "post": _operation("survey", "Ask what the hub has, to compare", "Survey", "SurveyAnswer"),
         },
+        "/v1/spaces/{space}/changes": {
+            "parameters": [_space(), _since(), _wait()],
+            "get": _guarded("changes", "Wait until the head has moved", "Signal", _OF_A_QUESTION)
+            | {"description": "Answers as soon as the head differs from `since`, or after `wait` seconds."},
+        },
         "/healthz": {"get": _question("health", "Does the process run?", ())},
         "/readyz": {"get": _question("ready", "Can requests be served now?", (503, 507))},
         "/openapi.json": {"get": _question("openapi", "This document", (), {"type": "object"})},
@@ -139,13 +156,19 @@ def _paths() -> dict[str, Any]:
 
 def _operation(name: str, summary: str, request: str, answer: str) -> dict[str, Any]:
     return {
+        **_guarded(name, summary, answer, tuple(_REFUSALS)),
+        "description": "Bodies may be packed, both ways: Content-Encoding and Accept-Encoding gzip or zstd.",
+        "requestBody": {"required": True, "content": _content(_reference(request))},
+    }
+
+
+def _guarded(name: str, summary: str, answer: str, refusals: tuple[int, ...]) -> dict[str, Any]:
+    return {
         "operationId": name,
         "summary": summary,
-        "description": "Bodies may be packed, both ways: Content-Encoding and Accept-Encoding gzip or zstd.",
         # A hub that was opened to everybody asks for no token.
         "security": [{"token": []}, {}],
-        "requestBody": {"required": True, "content": _content(_reference(request))},
-        "responses": _responses(_reference(answer), tuple(_REFUSALS)),
+        "responses": _responses(_reference(answer), refusals),
     }
 
 
@@ -172,6 +195,16 @@ def _responses(answer: dict[str, Any], refusals: tuple[int, ...]) -> dict[str, A
 def _space() -> dict[str, Any]:
     schema = {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$"}
     return {"name": "space", "in": "path", "required": True, "schema": schema}
+
+
+def _since() -> dict[str, Any]:
+    schema = {"type": "integer", "minimum": 0, "maximum": wire.MAX_VERSION, "default": 0}
+    return {"name": "since", "in": "query", "schema": schema}
+
+
+def _wait() -> dict[str, Any]:
+    schema = {"type": "number", "minimum": 0, "maximum": LONGEST, "default": USUAL}
+    return {"name": "wait", "in": "query", "schema": schema}
 
 
 def _content(schema: dict[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from statesync.hub.http.bodies import SHORT
 from statesync.hub.http.crowd import BACKLOG, Crowd, TurnedAway, room_for
+from statesync.hub.http.pauses import END
 from statesync.hub.limits import HubLimits
 
 _LOOKS = 4
@@ -33,8 +34,21 @@ _PIECE = 1 << 12
 
 _NOTHING = object()
 
+
 # Under httptools, who asks again and again and reads nothing is read on, and not cut.
-_protocol: Callable[..., Any] = H11Protocol
+class _Protocol(H11Protocol):
+    """uvicorn's protocol, which lets a request that waits know that its server ends."""
+
+    def shutdown(self) -> None:
+        """Finish the request that is under way, and hang up."""
+        cycle = self.cycle
+        super().shutdown()
+        end: Any = None if cycle is None else cycle.scope.get(END)
+        if end is not None:
+            end()
+
+
+_protocol: Callable[..., Any] = _Protocol
 
 
 class WatchedConfig(uvicorn.Config):

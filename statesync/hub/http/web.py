@@ -22,7 +22,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from statesync.hub.access.rights import Right, Rights
 from statesync.hub.errors import Refused, outcome_unknown, refused
 from statesync.hub.http.answers import Answer, retry_headers
+from statesync.hub.http.asking import check_path, token_of
 from statesync.hub.http.bodies import SHORT, is_short, misframed, read_body
+from statesync.hub.http.changes import Changes
 from statesync.hub.http.compression import best_coding, pack, unpack
 from statesync.hub.http.openapi import document
 from statesync.hub.http.places import Door, Line, Visit
@@ -61,6 +63,7 @@ def application(hub: Hub) -> Starlette:
             Route("/v1/spaces/{space}/push", push, methods=["POST"]),
             Route("/v1/spaces/{space}/pull", pull, methods=["POST"]),
             Route("/v1/spaces/{space}/survey", survey, methods=["POST"]),
+            Route("/v1/spaces/{space}/changes", Changes(hub, threads), methods=["GET"]),
             Route("/healthz", open_routes.health, methods=["GET"]),
             Route("/readyz", open_routes.ready, methods=["GET"]),
             Route("/openapi.json", open_routes.openapi, methods=["GET"]),
@@ -106,8 +109,7 @@ class _Verb:
     lines: Callable[[str], tuple[Line, ...]]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if b"%2f" in scope.get("raw_path", b"").lower():  # to a proxy it would be another route
-            raise HTTPException(404)
+        check_path(scope)
         request = Request(scope, receive)
         space = request.path_params["space"]
         with self.door.visit(space, self.lines(space)) as visit:
@@ -133,11 +135,11 @@ class _Verb:
 
     def _introduce(self, request: Request, visit: Visit, client: str | None = None) -> None:
         if not visit.is_known:
-            visit.introduce(self.hub.admit(visit.space, _token(request), self.right, client))
+            visit.introduce(self.hub.admit(visit.space, token_of(request), self.right, client))
 
     def _look_again(self, request: Request, visit: Visit) -> None:
         """Look at a token once more, for it may have ended while a long body came."""
-        visit.introduce(self.hub.admit_again(visit.space, _token(request), self.right))
+        visit.introduce(self.hub.admit_again(visit.space, token_of(request), self.right))
 
     async def _at_once(self, request: Request, body: bytes, visit: Visit) -> Response | None:
         """Answer a small pull that finds nothing new, without a thread."""
@@ -149,7 +151,7 @@ class _Verb:
             visit.introduce(rights)
             visit.let_in()
 
-        page = await self.hub.pull_at_once(visit.space, body, _token(request), let_in)
+        page = await self.hub.pull_at_once(visit.space, body, token_of(request), let_in)
         return None if page is None else _packed(page, "", visit)
 
     def _work_or_wait(self, request: Request, body: bytes, visit: Visit) -> Response | bytes:
@@ -236,11 +238,6 @@ def _packed(answer: bytes, coding: str, visit: Visit) -> Response:
 
 def _hold(content: bytes, visit: Visit) -> None:
     visit.hold(len(content) if len(content) > SHORT else 0)
-
-
-def _token(request: Request) -> str | None:
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else None
 
 
 def _json(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -65,6 +65,11 @@ class Cursor:
         return self.rereading not in (None, OWN)
 
     @property
+    def is_whole(self) -> bool:
+        """Whether no read from the start is under way, and none of a range of keys."""
+        return self.rereading is None and self.since == 0 and self.begun == 0
+
+    @property
     def is_scanned(self) -> bool:
         """Whether a scan of the whole object is under way, so that the feed waits."""
         return self.since > 0 and self.position == 0

@@ -17,8 +17,8 @@ from statesync.store.download import room, upserts
 from statesync.store.download.fitting import NOT_UNIQUE, attempt, keys_in_the_way
 from statesync.store.download.upserts import Row
 from statesync.store.quarantine import Reason
+from statesync.store.tracking import records
 from statesync.store.tracking.objects import TrackedObject
-from statesync.store.tracking.records import is_there
 
 
 @define
@@ -38,7 +38,7 @@ class Apart:
     def delete(self, keys: Iterable[str]) -> None:
         """Delete these records, but those that a rule of the table holds fast."""
         for key in keys:
-            self._attempt(key, partial(self._delete, key))
+            self._attempt(key, partial(records.delete, self.connection, self.tracked, key))
 
     def write(self, rows: Iterable[Row]) -> None:
         """Write these rows of (key, *columns), but those that do not fit."""
@@ -51,11 +51,6 @@ class Apart:
                 crowded.append(row)
         if crowded:
             self._make_room(crowded)
-
-    def _delete(self, key: str) -> None:
-        self.connection.execute(self.tracked.sql.delete, (key,))
-        if is_there(self.connection, self.tracked, key):
-            raise sqlite3.IntegrityError(f"a trigger of {self.tracked.table} passes over the record's delete")
 
     def _make_room(self, crowded: list[Row]) -> None:
         """Write the rows whose unique values belong to others, as far as these move to other values too."""

@@ -19,7 +19,7 @@ from statesync.store.cursors import applied
 from statesync.store.cursors.cursor import MISSED_DELETES, Cursor, begun_after
 from statesync.store.download import decoding, fitting, orphans, pages, scans
 from statesync.store.download.decoding import ObjectPage
-from statesync.store.download.fitting import TransactionLost
+from statesync.store.download.fitting import PageDoesNotFit, TransactionLost
 from statesync.store.download.retrying import Retries
 from statesync.store.download.scans import Range
 from statesync.store.file.reading import is_in_byte_order
@@ -122,7 +122,7 @@ class Downloads:
         raw, tracked = self._context.raw(), self._context.objects[name]
         return max(0, count - records.count(raw, tracked) + count_pending(raw, name))
 
-    def look_closer(self, found: pages.PageDoesNotFit | TransactionLost) -> None:
+    def look_closer(self, found: PageDoesNotFit | TransactionLost) -> None:
         """Store the page record by record the next time: one of them does not fit its table."""
         self._is_apart = True
         if isinstance(found, TransactionLost):

@@ -25,8 +25,9 @@ from statesync.store.cursors.cursor import EPOCH, UNKNOWN, UNLOGGED, Cursor
 from statesync.store.download import lost, scans, upserts
 from statesync.store.download.apart import Apart
 from statesync.store.download.decoding import ObjectPage, remote_of, text_of
-from statesync.store.download.fitting import REFUSALS, reason_of
+from statesync.store.download.fitting import REFUSALS, PageDoesNotFit, reason_of
 from statesync.store.download.scans import Range
+from statesync.store.download.unshown import Unshown
 from statesync.store.file.reading import read
 from statesync.store.indexes import building
 from statesync.store.outbox import changes
@@ -38,13 +39,9 @@ from statesync.store.quarantine import Misfit, Reason
 from statesync.store.rereading import finish_reread
 from statesync.store.tracking.images import image_of
 from statesync.store.tracking.objects import Objects, TrackedObject
-from statesync.store.tracking.records import is_there
+from statesync.store.tracking.records import is_there, passed_over
 from statesync.store.tracking.triggers import switched_off
 from statesync.wire import Entry, Page
-
-
-class PageDoesNotFit(Exception):
-    """A record of a page does not fit its table; nobody has looked which. Nothing is to be committed."""
 
 
 @frozen
@@ -61,6 +58,10 @@ class How:
     holds: bool = False
     notes_keys: bool = False
     deadly: Mapping[str, Mapping[str, Reason]] = field(factory=dict)
+
+    def apart(self, name: str) -> Mapping[str, Reason] | None:
+        """Return the deadly records of an object, None where records are not stored one by one."""
+        return self.deadly.get(name, {}) if self.is_apart else None
 
 
 @frozen
@@ -108,7 +109,8 @@ def apply(
         for part in parts:
             stored += _apply_part(connection, part, positions[part.tracked.name], how, held)
         for cursor in ended:
-            stored += Stored(released=finish_reread(connection, objects[cursor.object], cursor, how.session))
+            at = page.cursors.get(cursor.object, cursor.position)
+            stored += _end_reread(connection, objects[cursor.object], cursor, at, how, held)
     for looked_at in ranges:
         scans.pass_over(connection, looked_at)
         applied.follow_scan(connection, looked_at.cursor, looked_at.scanned)
@@ -124,11 +126,7 @@ def _replace(
 ) -> Stored:
     """Answer for what a page of a scan does not show; rows that cannot be deleted wait for it."""
     name = looked_at.tracked.name
-    deadly = how.deadly.get(name, {}) if how.is_apart else None
-    try:
-        found = scans.replace(connection, looked_at, how.session, deadly)
-    except scans.Undeletable as error:
-        raise PageDoesNotFit from error
+    found = scans.replace(connection, looked_at, how.session, how.apart(name))
     if found.misfits:
         held[name] = list(found.misfits)
         quarantine.hold(connection, name, found.misfits, how.session)
@@ -145,6 +143,28 @@ def _move(connection: sqlite3.Connection, page: Page, positions: Mapping[str, Cu
         bases.pass_over(connection, (Step(name, positions[name].position, at) for name, at in moved.items()))
         for row in older:
             bases.remember(connection, *row)
+
+
+def _end_reread(
+    connection: sqlite3.Connection,
+    tracked: TrackedObject,
+    cursor: Cursor,
+    at: int,
+    how: How,
+    held: dict[str, list[Misfit]],
+) -> Stored:
+    """End a read from the start, which has come to ``at``; what a rule holds fast waits to be deleted."""
+    name, misfits = tracked.name, list[Misfit]()
+
+    def delete(which: str) -> None:
+        unseen = Unshown(connection, tracked, which, {"object": name})
+        misfits.extend(unseen.delete(at, how.apart(name)))
+
+    released = finish_reread(connection, tracked, cursor, how.session, delete)
+    if misfits:
+        held.setdefault(name, []).extend(misfits)
+        quarantine.hold(connection, name, misfits, how.session)
+    return Stored(held=len(misfits), released=released)
 
 
 def _apply_part(
@@ -219,7 +239,7 @@ def _delete_at_once(connection: sqlite3.Connection, part: ObjectPage) -> None:
     tracked, keys = part.tracked, [(key,) for key in part.deleted]
     gone = connection.executemany(tracked.sql.delete, keys).rowcount
     if gone < len(keys) and any(is_there(connection, tracked, key) for key in part.deleted):
-        raise upserts.passed_over(tracked)
+        raise passed_over(tracked)
 
 
 def _store_apart(connection: sqlite3.Connection, part: ObjectPage, local: set[str], how: How) -> list[Misfit]:

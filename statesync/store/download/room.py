@@ -24,6 +24,7 @@ from statesync.store.download.upserts import Row
 from statesync.store.quarantine import Reason
 from statesync.store.tracking.objects import TrackedObject
 from statesync.store.tracking.quoting import in_main, is_key, quoted
+from statesync.store.tracking.records import passed_over
 from statesync.store.tracking.tables.table import columns_of
 
 _SAVEPOINT = "statesync_room"
@@ -116,7 +117,7 @@ class _Lift:
 
     def _put(self, sql: str, values: tuple[object, ...]) -> None:
         if not self.connection.execute(sql, values).rowcount:
-            raise upserts.passed_over(self.tracked)
+            raise passed_over(self.tracked)
 
     def _columns(self) -> list[str]:
         """Return all that a row is made of: its rowid, if it has one, and every column that is stored."""

@@ -10,7 +10,6 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import takewhile
-from typing import Any
 
 import msgspec
 from attrs import frozen
@@ -18,8 +17,7 @@ from attrs import frozen
 from statesync.store import bases, quarantine
 from statesync.store.cursors.cursor import EPOCH, OWN, UNLOGGED, Cursor
 from statesync.store.download import lost
-from statesync.store.download.apart import Apart
-from statesync.store.download.fitting import REFUSALS, reason_of
+from statesync.store.download.unshown import Unshown
 from statesync.store.file.reading import read
 from statesync.store.indexes import building
 from statesync.store.local_only import LOCAL_KEYS
@@ -183,68 +181,28 @@ def replace(
     unknown. Of an object that came anew to a space they stay.
 
     ``deadly`` says that rows are deleted one by one, but for these. Without it a row that cannot be deleted
-    raises ``Undeletable``. The caller has folded, and switched tracking off.
+    raises ``PageDoesNotFit``. The caller has folded, and switched tracking off.
     """
     tracked, cursor = looked_at.tracked, looked_at.cursor
     shared.note_told(connection, tracked.name, looked_at.scanned.stubs)
     changes.lose_remote_images(connection, looked_at.lacks("key"), looked_at.known)
-    misfits: tuple[Misfit, ...] = ()
-    if cursor.rereading in (EPOCH, UNLOGGED):
+    misfits = list[Misfit]()
+    unshown = Unshown(connection, tracked, looked_at.unshown, looked_at.known)
+    is_any = cursor.rereading != OWN and unshown.is_any()  # mostly there is none
+    if is_any and cursor.rereading in (EPOCH, UNLOGGED):
         _offer_again(connection, looked_at)
-    elif cursor.rereading != OWN:
-        misfits = _delete(connection, looked_at, deadly)
+    elif is_any:
+        misfits = unshown.delete(looked_at.scanned.since, deadly)
     if cursor.rereading == EPOCH:
         lost.log_unseen(connection, tracked, looked_at.lacks("key"), looked_at.known, session)
     released = quarantine.release_those(connection, tracked.name, looked_at.lacks("key"), looked_at.known)
-    return Replaced(misfits, released)
-
-
-class Undeletable(Exception):
-    """A row of a range cannot be deleted; nobody has looked which. Nothing is to be committed."""
+    return Replaced(tuple(misfits), released)
 
 
 def _offer_again(connection: sqlite3.Connection, looked_at: Range) -> None:
     cursor, unshown = looked_at.cursor, looked_at.unshown
-    if not _is_any(connection, looked_at):
-        return
     for where, known, until in by_floors(looked_at.tracked, cursor, unshown, looked_at.known):
         changes.offer_again(connection, looked_at.tracked, where, known, since=until)
-
-
-def _is_any(connection: sqlite3.Connection, looked_at: Range) -> bool:
-    """Tell whether there is a row that the hub did not have: mostly there is none."""
-    sql = f"SELECT 1 FROM {in_main(looked_at.tracked.table)} WHERE {looked_at.unshown} LIMIT 1"
-    return connection.execute(sql, looked_at.known).fetchone() is not None
-
-
-def _delete(
-    connection: sqlite3.Connection, looked_at: Range, deadly: Mapping[str, Reason] | None
-) -> tuple[Misfit, ...]:
-    if not _is_any(connection, looked_at):
-        return ()
-    if deadly is not None:
-        return _delete_apart(connection, looked_at, deadly)
-    try:
-        table = in_main(looked_at.tracked.table)
-        connection.execute(f"DELETE FROM {table} WHERE {looked_at.unshown}", looked_at.known)
-    except REFUSALS as error:
-        if reason_of(error) is None:
-            raise
-        raise Undeletable from error
-    if _is_any(connection, looked_at):  # a trigger passes over one without a word
-        raise Undeletable
-    return ()
-
-
-def _delete_apart(
-    connection: sqlite3.Connection, looked_at: Range, deadly: Mapping[str, Reason]
-) -> tuple[Misfit, ...]:
-    tracked, key = looked_at.tracked, quoted(looked_at.tracked.key)
-    sql = f"SELECT {key} FROM {in_main(tracked.table)} WHERE {looked_at.unshown}"
-    rows: list[tuple[Any]] = read(connection, lambda: connection.execute(sql, looked_at.known).fetchall())
-    apart = Apart(connection, tracked, set(), deadly)
-    apart.delete(key for (key,) in rows if type(key) is str)
-    return tuple(Misfit(key, looked_at.scanned.since, None, reason) for key, reason in apart.misfits.items())
 
 
 def pass_over(connection: sqlite3.Connection, looked_at: Range) -> None:

@@ -51,14 +51,9 @@ def write_plainly(connection: sqlite3.Connection, tracked: TrackedObject, row: R
     for columns, some in _by_columns(tracked, [row]).items():
         if some and columns and is_known:
             if not connection.execute(tracked.sql.update(columns), some[0]).rowcount:
-                raise passed_over(tracked)
+                raise records.passed_over(tracked)
         elif some:
             _write_columns(connection, tracked, columns, some, frozenset())
-
-
-def passed_over(tracked: TrackedObject) -> sqlite3.IntegrityError:
-    """Return the error of a row that was not written, and nothing was said."""
-    return sqlite3.IntegrityError(f"a trigger of {tracked.table} passes over the record")
 
 
 def _by_columns(tracked: TrackedObject, rows: Sequence[Row]) -> dict[tuple[str, ...], Sequence[Row]]:
@@ -99,7 +94,7 @@ def _write_columns(
     if rest and connection.executemany(whole, rest).rowcount < len(rest):
         records.refuse_twins(connection, tracked, (str(row[0]) for row in rest))
         if columns:  # a record that is nothing but its key is left alone where it is known
-            raise passed_over(tracked)
+            raise records.passed_over(tracked)
 
 
 def _spared(connection: sqlite3.Connection, tracked: TrackedObject) -> frozenset[str]:

@@ -26,6 +26,11 @@ class Aside:
         self._here = _OfThread()
 
     @property
+    def is_in(self) -> bool:
+        """Whether the calling thread is a session's, and in the program's code."""
+        return self._here.is_in
+
+    @property
     def is_within(self) -> bool:
         """Whether the calling thread is in a statement of a session's, and in the program's code in there."""
         return self._here.is_within

@@ -144,6 +144,11 @@ class DeviceDatabase(SqliteDatabase):
         """Run code of the program's in a session's thread, on a connection that is not the session's."""
         return self._aside.block(within=False)
 
+    @property
+    def is_aside(self) -> bool:
+        """Whether the calling thread is a session's, and in such code."""
+        return self._aside.is_in
+
     def leave_aside(self) -> None:
         """Close the connections that such code has opened in the calling thread."""
         self._aside.leave()

@@ -22,6 +22,7 @@ from statesync.errors import (
 )
 from statesync.store.file.connections import DeviceDatabase
 from statesync.store.file.tenure import Tenure
+from statesync.store.file.witness import Witness
 
 _PRAGMAS = {
     "journal_mode": "wal",
@@ -68,6 +69,7 @@ class Database:
         self.peewee: DeviceDatabase = DeviceDatabase(
             str(self.path), pragmas=_PRAGMAS, timeout=busy_timeout, lock_type="IMMEDIATE"
         )
+        self.witness: Witness | None = None
 
     def __str__(self) -> str:
         return self.path.name
@@ -82,13 +84,34 @@ class Database:
 
         It is not committed to a file that is no longer where it was opened: ``StoreError``.
         """
+        witness = self.witness
         with self.errors_mapped():
-            if self.peewee.in_transaction():
+            if witness is not None:
+                is_open = self.peewee.in_transaction()
+                with witness.part() if is_open else witness.transaction() as connection:
+                    yield connection
+            elif self.peewee.in_transaction():
                 yield self.raw()
             else:
                 with self.peewee.atomic():
                     yield self.raw()
                     self.peewee.check_in_place()
+
+    @contextmanager
+    def part(self) -> Iterator[None]:
+        """Run the block as a part of the open transaction; an error undoes that part alone.
+
+        Where a rule of a table has rolled the whole transaction back, nothing is left to undo.
+        """
+        savepoint = self.peewee.savepoint()
+        savepoint.__enter__()
+        try:
+            yield
+            savepoint.commit(begin=False)
+        except BaseException:
+            if self.raw().in_transaction:
+                savepoint.rollback(begin=False)
+            raise
 
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:

@@ -66,6 +66,22 @@ def _pending(connection: sqlite3.Connection, objects: Objects) -> list[PendingCh
     return [net.change for net in sorted(found, key=lambda net: net.place)]
 
 
+def pending_of_record(
+    connection: sqlite3.Connection, tracked: TrackedObject, key: str
+) -> PendingChange | None:
+    """Return the net change of one record, if it has one; takes longer while something is logged of it."""
+    return read(connection, lambda: _pending_of_record(connection, tracked, key))
+
+
+def _pending_of_record(
+    connection: sqlite3.Connection, tracked: TrackedObject, key: str
+) -> PendingChange | None:
+    logged = connection.execute(f"SELECT 1 FROM {in_main(tracked.log)} WHERE key = ? LIMIT 1", (key,))
+    is_logged = logged.fetchone() is not None
+    found = _net_changes(connection, tracked, 1) if is_logged else _kept(connection, tracked.name, key)
+    return next((net.change for net in found if net.key == key), None)
+
+
 def has_pending(connection: sqlite3.Connection, objects: Objects) -> bool:
     """Tell whether any change of ``objects`` waits; looks no further than at the first, where it can."""
     return read(connection, lambda: _has_pending(connection, objects))
@@ -85,18 +101,18 @@ def _has_pending(connection: sqlite3.Connection, objects: Objects) -> bool:
     return False
 
 
-def _kept(connection: sqlite3.Connection, name: str) -> Iterator[_Net]:
-    """Find the changes that the outbox has of an object."""
+def _kept(connection: sqlite3.Connection, name: str, key: str | None = None) -> Iterator[_Net]:
+    """Find the changes that the outbox has of an object, or of its record with this key."""
     rows = connection.execute(
         "SELECT position, object, key, operation, base, revision, deferred, error, image IS NOT NULL, "
         f"NOT ({NEVER_LEFT}), contested IS NOT NULL, {COLUMNS} FROM statesync_change "
-        "WHERE object = :object",
-        {"object": name},
+        f"WHERE object = :object {'' if key is None else 'AND key = :key'}",
+        {"object": name, "key": key},
     )
     for (
         position,
         of,
-        key,
+        stored_key,
         operation,
         base,
         revision,
@@ -107,11 +123,11 @@ def _kept(connection: sqlite3.Connection, name: str) -> Iterator[_Net]:
         waits,
         *told,
     ) in rows:
-        shown, parked = key_for_people(key), Told._make(told).value()
+        shown, parked = key_for_people(stored_key), Told._make(told).value()
         change = PendingChange(
             of, shown, operation, base, revision, bool(deferred), error, bool(waits), parked
         )
-        yield _Net((0, position), key, change, bool(has_image), bool(has_left))
+        yield _Net((0, position), stored_key, change, bool(has_image), bool(has_left))
 
 
 def _net_changes(connection: sqlite3.Connection, tracked: TrackedObject, number: int) -> list[_Net]:

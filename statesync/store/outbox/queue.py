@@ -99,6 +99,31 @@ def count_waiting(connection: sqlite3.Connection, names: Iterable[str], now: flo
     return int(row[0])
 
 
+def mark_of_ready(connection: sqlite3.Connection, names: Iterable[str], now: float) -> Mark:
+    """Return how many changes a session would send, the last one's position, and all their revisions.
+
+    The same mark twice means that nothing has come, as far as what is ready goes.
+    """
+    row: Mark = connection.execute(
+        "SELECT count(*), ifnull(max(position), 0), ifnull(sum(revision), 0) FROM statesync_change "
+        f"WHERE {_READY} AND {_OF_THESE}",
+        {"now": now, "names": json.dumps(list(names))},
+    ).fetchone()
+    return row
+
+
+def count_by_why(connection: sqlite3.Connection, names: Iterable[str]) -> tuple[int, int, int, int]:
+    """Return how many changes there are, and how many are in conflict, parked and deferred, each once."""
+    row: tuple[int, int, int, int] = connection.execute(
+        "SELECT count(*), ifnull(sum(contested IS NOT NULL), 0), "
+        "ifnull(sum(contested IS NULL AND parked IS revision), 0), "
+        "ifnull(sum(contested IS NULL AND parked IS NOT revision AND deferred), 0) "
+        f"FROM statesync_change WHERE {_OF_THESE}",
+        {"names": json.dumps(list(names))},
+    ).fetchone()
+    return row
+
+
 def count_pending(connection: sqlite3.Connection, name: str) -> int:
     """Return how many changes of one object wait, deferred ones included."""
     row = connection.execute("SELECT count(*) FROM statesync_change WHERE object = ?", (name,)).fetchone()

@@ -47,15 +47,19 @@ def store_resolution(
     elif resolution.is_conflict:
         _keep(connection, session, resolution, resolution.kept, deadly)
     else:
-        _leave(connection, resolution, resolution.kept)
+        _leave(connection, session, resolution, resolution.kept, deadly)
 
 
-def _leave(connection: sqlite3.Connection, resolution: Resolution, kept: Record | None) -> None:
+def _leave(
+    connection: sqlite3.Connection, session: str, resolution: Resolution, kept: Record | None, deadly: Deadly
+) -> None:
     """Keep what is here where the hub has changed nothing, or the same."""
     tracked, key = resolution.tracked, resolution.key
-    if resolution.goes_up and kept is not None and local_only.among(connection, tracked.name, [key]):
-        write(connection, tracked, key, kept)  # what stands here may have been written untracked since
-    _follow(connection, resolution, kept, revised=False)
+    is_written = False
+    if resolution.goes_up and kept is not None:  # what stands here may have been written untracked since
+        is_written = bool(local_only.among(connection, tracked.name, [key]))
+    if not is_written or _fits(connection, session, resolution, kept, deadly):
+        _follow(connection, resolution, kept, revised=False)
 
 
 def _let_wait(connection: sqlite3.Connection, session: str, resolution: Resolution) -> None:
@@ -71,14 +75,23 @@ def _keep(
     connection: sqlite3.Connection, session: str, resolution: Resolution, kept: Record | None, deadly: Deadly
 ) -> None:
     tracked, key = resolution.tracked, resolution.key
-    writing = partial(write, connection, tracked, key, kept)
-    reason = deadly.get(tracked.name, {}).get(key) or attempt(connection, tracked.name, key, writing)
-    if reason is not None:
-        outbox.mark_failed(connection, tracked.name, key, f"does_not_fit: {reason.message}", session)
+    if not _fits(connection, session, resolution, kept, deadly):
         return
     sides = Sides(resolution.base, resolution.local, resolution.remote, kept)
     conflict_log.add(connection, session, tracked.name, key, sides)
     _follow(connection, resolution, kept, revised=True)
+
+
+def _fits(
+    connection: sqlite3.Connection, session: str, resolution: Resolution, kept: Record | None, deadly: Deadly
+) -> bool:
+    """Write what is kept, and tell whether the table takes it; its change fails where it does not."""
+    tracked, key = resolution.tracked, resolution.key
+    writing = partial(write, connection, tracked, key, kept)
+    reason = deadly.get(tracked.name, {}).get(key) or attempt(connection, tracked.name, key, writing)
+    if reason is not None:
+        outbox.mark_failed(connection, tracked.name, key, f"does_not_fit: {reason.message}", session)
+    return reason is None
 
 
 def _follow(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from functools import partial
+from typing import NoReturn
 
 from statesync.conflicts import Record
-from statesync.errors import StoreError, UsageError
+from statesync.errors import UsageError
 from statesync.store import bases, local_only, quarantine
 from statesync.store.cursors import knowledge
 from statesync.store.download.fitting import TransactionLost, attempt
@@ -17,6 +19,16 @@ from statesync.store.quarantine import Misfit, Reason
 from statesync.store.tracking import records
 from statesync.store.tracking.images import record_of_image
 from statesync.store.tracking.objects import TrackedObject
+
+
+def make_room(connection: sqlite3.Connection, tracked: TrackedObject, change: Change) -> None:
+    """Delete a record that would be in the way: values that must be unique may have moved between some.
+
+    One that a rule of its table holds fast stays; it may not be in the way at all.
+    """
+    if tracked.uniques:
+        deleting = partial(records.delete, connection, tracked, change.key)
+        _attempt(connection, tracked, change, deleting)
 
 
 def undo(connection: sqlite3.Connection, tracked: TrackedObject, change: Change) -> None:
@@ -33,24 +45,33 @@ def undo(connection: sqlite3.Connection, tracked: TrackedObject, change: Change)
         elif local is not None:
             local_only.end(connection, tracked.name, [change.key])
     writing = partial(_write, connection, tracked, change, record)
-    try:
-        reason = attempt(connection, tracked.name, str(change.key), writing)
-    except TransactionLost as lost:
-        raise StoreError(str(lost)) from lost
+    reason = _attempt(connection, tracked, change, writing)
     if reason is not None:
         _write_as_before(connection, tracked, change)
         _let_wait(connection, tracked, change, reason)
     changes.forget(connection, change.position)
 
 
+def _attempt(
+    connection: sqlite3.Connection, tracked: TrackedObject, change: Change, write: Callable[[], None]
+) -> Reason | None:
+    try:
+        return attempt(connection, tracked.name, str(change.key), write)
+    except TransactionLost as lost:
+        _refuse(tracked, change, str(lost), lost)
+
+
 def _write_as_before(connection: sqlite3.Connection, tracked: TrackedObject, change: Change) -> None:
     try:
         _write(connection, tracked, change, record_of_image(change.image))
     except sqlite3.IntegrityError as error:
-        raise UsageError(
-            f"the change of {tracked.name} {key_for_people(change.key)} cannot be taken back: what it "
-            f"was before does not fit its table any more ({error}); sync, or change what is in the way"
-        ) from error
+        why = f"what it was before does not fit its table any more ({error})"
+        _refuse(tracked, change, f"{why}; sync, or change what is in the way", error)
+
+
+def _refuse(tracked: TrackedObject, change: Change, why: str, cause: Exception) -> NoReturn:
+    key = key_for_people(change.key)
+    raise UsageError(f"the change of {tracked.name} {key} cannot be taken back: {why}") from cause
 
 
 def _write(

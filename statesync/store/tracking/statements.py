@@ -83,6 +83,11 @@ class Statements:
         return f"SELECT {names} {self._wanted} AND {is_same_key(self._key, 'wanted.value')}"
 
     @cached_property
+    def present(self) -> str:
+        """Select those of the keys in a JSON list whose records are there."""
+        return f"SELECT wanted.value {self._wanted} AND {is_same_key(self._key, 'wanted.value')}"
+
+    @cached_property
     def twins(self) -> str:
         """Select (key, twin) for keys in a JSON list: another key, which the table takes for the same."""
         same = is_same_key(self._key, "wanted.value")

@@ -30,6 +30,8 @@ _ON = "SELECT is_on FROM statesync_tracking"
 _SET = "UPDATE statesync_tracking SET is_on = ?"
 _FLAG = f"({_ON})"
 _OFF, _TRACKED, _LOCAL_ONLY = 0, 1, 2
+IS_UNTRACKED = f"{_FLAG} <> {_TRACKED}"
+"""Whether no change for the hub is made of a write, as an expression in a trigger."""
 
 
 @contextmanager
@@ -38,14 +40,14 @@ def untracked(database: Database) -> Iterator[sqlite3.Connection]:
 
     A block that raises is undone, flag included, even where the program goes on with its transaction.
     """
-    with database.transaction() as connection, database.peewee.atomic(), switched_off(connection):
+    with database.transaction() as connection, database.part(), switched_off(connection):
         yield connection
 
 
 @contextmanager
 def local_only(database: Database) -> Iterator[sqlite3.Connection]:
     """Run the block as ``untracked`` does, with its writes in the log: the caller folds before and after."""
-    with database.transaction() as connection, database.peewee.atomic(), _set_to(connection, _LOCAL_ONLY):
+    with database.transaction() as connection, database.part(), _set_to(connection, _LOCAL_ONLY):
         yield connection
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from statesync.errors import BadOptions
+from collections.abc import Collection, Mapping
+
+from statesync.errors import BadOptions, UnknownObject
 from statesync.filters import KEY, Filter, Scalar
 from statesync.store.tracking.description import BOOLEAN, Description
 
@@ -35,3 +37,10 @@ def _fitted_values(
         return values
     # SQLite keeps a boolean as a number, and a program may ask for either; it travels as true or false.
     return tuple(bool(value) if value in (0, 1) else value for value in values)
+
+
+def check_names(filters: Mapping[str, Filter], names: Collection[str]) -> None:
+    """Raise ``UnknownObject`` if one of ``filters`` is of no object of ``names``."""
+    for name in filters:
+        if name not in names:
+            raise UnknownObject(f"the filter names {name}, which is not in this scope: {', '.join(names)}")

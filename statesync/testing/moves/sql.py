@@ -173,6 +173,11 @@ class RawSql(SyncWorld):
         super().write(device, write)
         self._find_removed(device)
 
+    def let_sync(self, device: WorldDevice, *how: Any, **more: Any) -> None:
+        """Let a device sync; what a trigger removes with that is lost before anything is looked at."""
+        super().let_sync(device, *how, **more)
+        self._find_removed(device)
+
     def check_at_rest(self, device: WorldDevice) -> None:
         """Hold a device to what must be true, but for what a trigger has removed."""
         self._find_removed(device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,9 +19,16 @@ _HEAP = 64 << 20
 
 
 def arenas(process: int) -> int:
-    """Return how many places for a thread of its own a process has."""
-    begins = (line.partition("-")[0] for line in Path(f"/proc/{process}/maps").read_text().splitlines())
-    return sum(int(begin, 16) % _HEAP == 0 for begin in begins)
+    """Return how many places for a thread of its own a process has.
+
+    Such a place is what is in use, readable and writable, and the rest of what was set aside, which is not.
+    """
+    found = 0
+    lines = [line.split() for line in Path(f"/proc/{process}/maps").read_text().splitlines()]
+    for (used, used_as, *_), (rest, rest_as, *_) in itertools.pairwise(lines):
+        begin, end = int(used.partition("-")[0], 16), int(rest.partition("-")[2], 16)
+        found += begin % _HEAP == 0 and end == begin + _HEAP and (used_as, rest_as) == ("rw-p", "---p")
+    return found
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such places")

@@ -22,6 +22,13 @@ from statesync import wire
 
 from ..devices import Device, Service, upsert
 
+FEW = settings(
+    max_examples=15,
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.generate],
+)
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 
 
@@ -40,8 +47,8 @@ def test_every_route_is_described(document: dict[str, Any]) -> None:
     }
     assert routes == {
         ("/v1/spaces/{space}/push", "post"), ("/v1/spaces/{space}/pull", "post"),
-        ("/v1/spaces/{space}/survey", "post"), ("/healthz", "get"), ("/readyz", "get"),
-        ("/openapi.json", "get"),
+        ("/v1/spaces/{space}/survey", "post"), ("/v1/spaces/{space}/changes", "get"), ("/healthz", "get"),
+        ("/readyz", "get"), ("/openapi.json", "get"),
     }  # fmt: skip
 
 
@@ -56,6 +63,7 @@ def test_every_route_is_described(document: dict[str, Any]) -> None:
         wire.Pull,
         wire.Feed,
         wire.Scan,
+        wire.Signal,
         wire.Problem,
     ],
 )
@@ -94,13 +102,7 @@ def test_a_live_hub_answers_only_as_the_document_says(
         case.validate_response(answer, checks=CHECKS)
         seen.add(answer.status_code)
 
-    @settings(
-        max_examples=15,
-        derandomize=True,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-        phases=[Phase.generate],
-    )
+    @FEW
     @given(case=operation.as_strategy(generation_mode=mode))
     def run(case: Any) -> None:
         ask(case)
@@ -120,3 +122,26 @@ def test_the_open_routes_answer_as_the_document_says(
 ) -> None:
     case = schemathesis.openapi.from_dict(document)[path]["GET"].Case()
     case.validate_response(case.call(base_url=service.address), checks=CHECKS)
+
+
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
+def test_the_question_for_news_answers_as_the_document_says(
+    service: Service, document: dict[str, Any], device: Device, mode: GenerationMode
+) -> None:
+    head = device.push(upsert("a", {}))[0]["version"]
+    operation = schemathesis.openapi.from_dict(document)["/v1/spaces/{space}/changes"]["GET"]
+    seen: set[int] = set()
+
+    @FEW
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def run(case: Any) -> None:
+        case.query = {**(case.query or {}), **({"wait": 0} if mode is GenerationMode.POSITIVE else {})}
+        if case.query.get("wait") != 0 and mode is GenerationMode.NEGATIVE:
+            case.query.setdefault("wait", "soon")
+        answer = case.call(base_url=service.address)
+        case.validate_response(answer, checks=CHECKS)
+        seen.add(answer.status_code)
+
+    run()
+    assert head == 1
+    assert (200 if mode is GenerationMode.POSITIVE else 400) in seen

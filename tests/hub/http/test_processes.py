@@ -145,6 +145,7 @@ def names_in(hub: Hub) -> list[str]:
     return [match[1] for row in rows if (match := re.search(r'"name":\s*"([^"]+)"', row[0]))]
 
 
+@pytest.mark.exhaustive
 def test_many_workers_are_one_hub(new_database: Callable[[], str]) -> None:
     url = new_database()
     hub = Hub(url, without_tokens=True)
@@ -214,6 +215,7 @@ def test_a_hub_says_where_it_serves_what_and_who_gets_in(tmp_path: Path) -> None
     assert server.said[1] == f"serving {url} at {server.address}, by 2 processes\n"
 
 
+@pytest.mark.exhaustive
 def test_workers_that_start_while_the_database_is_away_wait_for_it(tmp_path: Path) -> None:
     path = tmp_path / "hub.db"
     program = f"""

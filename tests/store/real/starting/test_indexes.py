@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -298,7 +298,7 @@ STATEMENTS = {
 
 
 @pytest.fixture
-def on_building(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Callable[[], object]]]:
+def on_building(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], object]]:
     """What happens when a session begins to build."""
     happens: list[Callable[[], object]] = []
     build = building.build_all
@@ -309,7 +309,7 @@ def on_building(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Callable[[], o
         return build(database, is_called)
 
     monkeypatch.setattr("statesync.store.session_store.build_all", build_all)
-    yield happens
+    return happens
 
 
 def test_a_cancel_amid_the_building_ends_the_session_as_cancelled(
@@ -428,7 +428,8 @@ def test_names_that_need_quotes_and_a_table_of_that_name_elsewhere(new_site: New
 
 NEEDED = {
     "a trigger of its own": (
-        "CREATE TABLE seen (n); CREATE TRIGGER t AFTER INSERT ON note BEGIN INSERT INTO seen VALUES (1); END;",
+        "CREATE TABLE seen (n); "
+        "CREATE TRIGGER t AFTER INSERT ON note BEGIN INSERT INTO seen VALUES (1); END;",
         set(),
     ),
     "a trigger that reads it": (

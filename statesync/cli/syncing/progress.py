@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from types import TracebackType
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from statesync import values
+from statesync.cli.commands import visible
 from statesync.values import Part, State
 
 _CANCELLING = "cancelling: waiting for the end of the batch in flight; Ctrl-C again kills"
@@ -40,7 +43,17 @@ class SessionBar:
         elif event.part is not Part.SYNC:
             if event.part not in self._tasks:
                 self._tasks[event.part] = self._bar.add_task(event.part, total=event.total)
-            self._bar.update(self._tasks[event.part], completed=event.records, total=event.total)
+            task, said = self._tasks[event.part], described(event)
+            self._bar.update(task, completed=event.records, total=event.total, description=said)
+
+
+def described(event: values.Progress) -> str:
+    """Return what a bar says of its batch: the attempt, where it is not the first, and what it waits for."""
+    if event.state is State.WAITING and event.error is not None and event.next_at is not None:
+        seconds = max(0.0, (event.next_at - datetime.now(UTC)).total_seconds())
+        return escape(visible(f"{event.part}: {event.error.reason}, again in {seconds:.0f} s"))
+    is_first = event.attempt is None or event.attempt == 1
+    return str(event.part) if is_first else f"{event.part}, attempt {event.attempt}"
 
 
 def records_bar(console: Console, *, hidden: bool = False) -> Progress:

@@ -18,7 +18,7 @@ from statesync.verify.modelled.wire import Refusal
 from statesync.verify.system.scans import promises as scanning
 from statesync.verify.system.worlds import text
 
-from .test_fleet import KEYS, READER, ROUND, WRITERS, Fleet
+from ..test_fleet import KEYS, READER, ROUND, WRITERS, Fleet
 
 
 class ScannedFleet(Fleet):

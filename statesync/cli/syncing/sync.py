@@ -7,10 +7,10 @@ from attrs import frozen
 
 from statesync.cli.commands import visible
 from statesync.cli.devices import opened, remote_options
-from statesync.cli.interrupt import cancelled_by_interrupt
-from statesync.cli.kinds import COUNT, SECONDS
+from statesync.cli.kinds import COUNT
 from statesync.cli.printing import database_argument, json_option, print_json, say
-from statesync.cli.progress import SessionBar
+from statesync.cli.syncing.interrupt import cancelled_by_interrupt, grace_option
+from statesync.cli.syncing.progress import SessionBar
 from statesync.conflicts import POLICIES
 from statesync.errors import (
     AllRejected,
@@ -46,13 +46,7 @@ CANCELLED = 3
     help="What is kept of a record that both sides changed.",
 )
 @click.option("--attempts", type=COUNT, default=5, show_default=True, help="How often one batch is sent.")
-@click.option(
-    "--grace",
-    type=SECONDS,
-    default=10.0,
-    show_default=True,
-    help="Seconds that the batch in flight gets after Ctrl-C.",
-)
+@grace_option
 @json_option
 def sync(
     database: str,

@@ -26,8 +26,8 @@ from statesync.verify.system.happening import Kind
 from statesync.verify.system.world import Options
 from statesync.wire import Scanned
 
-from .alike import FEW_FIT, UNFIT, AlikeMachine
-from .test_alike import EVERYTHING, UNTIL_DOWNLOAD_IS_UNDER_WAY, UNTIL_UPLOAD_IS_UNDER_WAY, A, B, sync
+from ..alike import FEW_FIT, UNFIT, AlikeMachine
+from ..test_alike import EVERYTHING, UNTIL_DOWNLOAD_IS_UNDER_WAY, UNTIL_UPLOAD_IS_UNDER_WAY, A, B, sync
 
 Happens = Callable[[AlikeMachine], None]
 Sabotage = Callable[[pytest.MonkeyPatch], None]

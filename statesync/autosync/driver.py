@@ -1,0 +1,326 @@
+"""The driver of one keeper: a thread that tells the core what happens, and does what it decides.
+
+Everything that happens comes as a letter into one queue, into which any thread and a signal handler may put.
+The thread waits for the next one, and for the time that the core has named, and looks for local changes.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from logging import Logger, getLogger
+from queue import Empty, SimpleQueue
+
+from attrs import evolve, frozen
+
+from statesync.autosync.conditions import Condition, Conditions
+from statesync.autosync.listening import Listening
+from statesync.autosync.sessions import Over, Sessions, TurnCame
+from statesync.autosync.status import KeeperStatus, as_time
+from statesync.autosync.target import Target
+from statesync.autosync.turns import Turns
+from statesync.errors import StoreError, UsageError
+from statesync.keeping.decide import decide
+from statesync.keeping.messages import (
+    Action,
+    AskConditions,
+    BeginSession,
+    CancelSession,
+    Changed,
+    Decision,
+    Event,
+    StopAsked,
+    Ticked,
+    TokenRenewed,
+)
+from statesync.keeping.options import KeeperOptions
+from statesync.keeping.standing import Moment, Standing
+from statesync.lifecycle import KEEPER, KeeperPhase, keeper_chart
+from statesync.machine import KeeperMachine
+from statesync.session.handle import OnProgress
+from statesync.threads import Task, threads
+from statesync.values import CancelOptions, SyncOptions
+
+logger: Logger = getLogger(__name__)
+
+LOOK_EVERY = 0.02
+"""Seconds between two looks for local changes, while any would begin a session."""
+
+Watcher = Callable[[KeeperStatus], object]
+"""Gets each new status, in the keeper's thread, and returns at once."""
+
+
+@frozen
+class _Watched:
+    """Somebody has begun to watch, and wants to be told the present status."""
+
+    watcher: Watcher
+
+
+_Letter = Event | TurnCame | Over | _Watched
+
+
+def now() -> Moment:
+    """Return this moment by both clocks."""
+    return Moment(time.monotonic(), time.time())
+
+
+class Driver:
+    """One keeper's thread. Made by ``AutoSync``."""
+
+    def __init__(
+        self,
+        target: Target,
+        sync_options: SyncOptions,
+        options: KeeperOptions,
+        only_if: Mapping[str, Condition],
+        on_progress: OnProgress | None = None,
+    ) -> None:
+        self.machine: KeeperMachine = KeeperMachine(keeper_chart(options.conditions))
+        self._target, self._lookout = target, target.lookout
+        self._looks = options.on_change and sync_options.uploads
+        self._queue: SimpleQueue[_Letter] = SimpleQueue()
+        self._conditions = Conditions(only_if, self._queue.put)
+        self._sessions = Sessions(target, sync_options, on_progress, self._queue.put)
+        self._listening = Listening(target, self._queue.put)
+        self._standing = Standing.begun(options, now())
+        self._watchers: list[Watcher] = []
+        self._wakes: list[Callable[[], object]] = []
+        self._task = Task(self._run, "statesync-keeper")
+        self._ended = threading.Event()
+        self._beginning = threading.RLock()  # a signal handler may stop it while its thread is starting it
+        self._process = os.getpid()
+        self.is_begun: bool = False
+        self._is_blind = False
+
+    # -- from any thread -------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to live, in a thread. Raises ``UsageError`` for one that was started or stopped before."""
+        with self._beginning:
+            if self.is_begun:
+                raise UsageError("a keeper is started once; make another one")
+            self.is_begun = True
+        self._standing = Standing.begun(self._standing.options, now())
+        self._target.enter(self)
+        self._target.watch_token(self._tell_of_token)
+        try:
+            threads.start(self._task)
+        except BaseException:
+            self._fail("it got no thread to live in")
+            self._forget()
+            self._end()
+            raise
+
+    def end(self, grace: float | None) -> None:
+        """Stop, as the store asks for that is being closed. Raises ``BadOptions``."""
+        self.stop(StopAsked(CancelOptions(grace=grace).grace))
+
+    def stop(self, asked: StopAsked) -> None:
+        """Begin nothing any more. From any thread, and from a signal handler."""
+        self._queue.put(asked)
+        with self._beginning:
+            if self.is_begun:
+                return
+            self.is_begun = True
+            self._adopt(decide(self._standing, now(), asked))
+        self._end()
+
+    def take_turns(self, turns: Turns) -> None:
+        """Begin sessions in turn with others; called before it is started."""
+        self._sessions.turns = turns
+
+    def tell(self, event: Event) -> None:
+        """Tell of something that has happened. From any thread, and from a signal handler."""
+        self._queue.put(event)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it has stopped; tell whether it has. Raises ``UsageError`` in its session's callback.
+
+        A process that was forked meanwhile does not wait: the keeper is its parent's.
+        """
+        if os.getpid() != self._process:
+            return self._ended.is_set()
+        until = None if timeout is None else time.monotonic() + timeout
+        session = self._sessions.session
+        if session is not None:
+            try:
+                session.wait(timeout)
+            except TimeoutError:
+                return False
+        return self._ended.wait(None if until is None else max(0.0, until - time.monotonic()))
+
+    def call_when_stopped(self, wake: Callable[[], object]) -> None:
+        """Call ``wake`` when it has stopped, in any thread; it must return at once."""
+        with self._beginning:
+            if not self._ended.is_set():
+                self._wakes.append(wake)
+                return
+        wake()
+
+    def watch(self, watcher: Watcher) -> None:
+        """Call ``watcher`` with the present status and with each new one; with the last one after the end."""
+        with self._beginning:
+            if not self._ended.is_set():
+                self._watchers = [*self._watchers, watcher]
+                self._queue.put(_Watched(watcher))
+                return
+        self._announce([watcher])
+
+    def unwatch(self, watcher: Watcher) -> None:
+        """Call it no more."""
+        with self._beginning:
+            self._watchers = [each for each in self._watchers if each is not watcher]
+
+    def status(self) -> KeeperStatus:
+        """Return what the keeper does, and what is stuck now. Raises ``StoreError``."""
+        standing = self._standing
+        following, at = self._following(standing)
+        return KeeperStatus(
+            phase=standing.phase,
+            since=as_time(standing.since.wall),
+            why=standing.why if self.is_begun else "it was not started yet",
+            next=following,
+            next_at=None if at is None else as_time(standing.seen.wall + at - standing.seen.at),
+            last=self._sessions.last,
+            backlog=self._lookout.backlog(),
+            in_sync=self._sessions.in_sync,
+        )
+
+    def _following(self, standing: Standing) -> tuple[str | None, float | None]:
+        """Return what wakes it next, and when by the monotonic clock."""
+        if KEEPER.is_final(standing.phase):
+            return None, None
+        if not self.is_begun:
+            return "start", None
+        if standing.has_session:
+            return "session_ended", None
+        if standing.asking is not None:
+            return "conditions_changed", standing.due
+        coming = standing.next_trigger()
+        return (None, None) if coming is None else (str(coming[0]), coming[2])
+
+    # -- the thread ------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            self._read(Ticked())
+            while not KEEPER.is_final(self.machine.phase):
+                self._read(self._next())
+        except Exception as error:  # a defect: who waits must be let go, and the status must say so
+            logger.exception("a defect ended a keeper")
+            self._fail(f"a defect ended it: {error}")
+        finally:
+            self._listening.close()
+            self._sessions.leave()
+            self._forget()
+            self._target.leave()
+            self._end()
+
+    def _tell_of_token(self) -> None:
+        self.tell(TokenRenewed())
+
+    def _forget(self) -> None:
+        self._target.unwatch_token(self._tell_of_token)
+        self._target.forget(self)
+
+    def _fail(self, why: str) -> None:
+        """Say that it has stopped, although its chart has not."""
+        self._standing = evolve(self._standing, phase=KeeperPhase.STOPPED, why=why)
+        self._announce(self._watchers)
+
+    def _end(self) -> None:
+        with self._beginning:
+            self._ended.set()
+            wakes, self._wakes = self._wakes, []
+        late = self._late_watchers()
+        if late:
+            self._announce(late)
+            self._target.leave()
+        for wake in wakes:
+            wake()
+
+    def _late_watchers(self) -> list[Watcher]:
+        """Return who wanted to be told when nothing was read any more."""
+        found: list[Watcher] = []
+        while not self._queue.empty():
+            letter = self._queue.get()
+            found += [letter.watcher] if isinstance(letter, _Watched) else []
+        return found
+
+    def _next(self) -> _Letter:
+        """Wait for the next letter; time that has passed is one."""
+        while True:
+            wakes_at = self._standing.wakes_at()
+            left = None if wakes_at is None else max(0.0, wakes_at - time.monotonic())
+            looks = self._is_looking() and (left is None or left > LOOK_EVERY)
+            try:
+                return self._queue.get(timeout=LOOK_EVERY if looks else left)
+            except Empty:
+                if not looks:
+                    return Ticked()
+                if self._has_news():
+                    return Changed()
+
+    def _is_looking(self) -> bool:
+        return self._looks and self.machine.phase in (KeeperPhase.RESTING, KeeperPhase.LISTENING)
+
+    def _has_news(self) -> bool:
+        try:
+            found = self._lookout.has_news()
+        except StoreError:
+            if not self._is_blind:
+                logger.warning("local changes cannot be looked for; the interval goes on", exc_info=True)
+            self._is_blind = True
+            return False
+        self._is_blind = False
+        return found
+
+    def _read(self, letter: _Letter) -> None:
+        match letter:
+            case TurnCame():
+                self._sessions.begin()
+            case _Watched(watcher):
+                self._announce([watcher])
+            case Over():
+                self._tell_core(self._sessions.end(letter))
+            case _:
+                self._tell_core(letter)
+
+    def _tell_core(self, event: Event) -> None:
+        before = self._standing
+        self._adopt(decide(before, now(), event))
+        if (before.phase, before.why) != (self._standing.phase, self._standing.why):
+            self._announce(self._watchers)
+
+    def _adopt(self, decision: Decision) -> None:
+        if decision.trigger is not None:
+            move = self.machine.fire(decision.trigger, facts=decision.facts)
+            why = decision.standing.why
+            logger.debug("keeper: %s, from %s to %s: %s", move.trigger, move.source, move.target, why)
+        self._standing = decision.standing.entered(self.machine.phase)
+        self._listening.follow(self.machine.phase, is_done=self._sessions.has_read_all)
+        for action in decision.actions:
+            self._do(action)
+
+    def _do(self, action: Action) -> None:
+        match action:
+            case AskConditions():
+                self._conditions.ask()
+            case BeginSession():
+                self._sessions.ask()
+            case CancelSession(grace):
+                self._sessions.cancel(grace)
+
+    def _announce(self, watchers: list[Watcher]) -> None:
+        if not watchers:
+            return
+        try:
+            status = self.status()
+        except StoreError:
+            logger.warning("the keeper's status cannot be read", exc_info=True)
+            return
+        for watcher in watchers:
+            watcher(status)

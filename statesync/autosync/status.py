@@ -1,0 +1,75 @@
+"""What a keeper says of itself: where it stands, since when, why, what wakes it, and what is stuck."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from attrs import frozen
+
+from statesync.errors import SyncError
+from statesync.lifecycle import KeeperPhase, Phase
+from statesync.values import Backlog
+
+
+@frozen
+class LastSession:
+    """The session that has ended last.
+
+    ``id`` is None for one that could not begin, ``phase`` how it ended, ``error`` why it did not end in
+    ``done``.
+    """
+
+    id: str | None
+    phase: Phase
+    at: datetime
+    error: SyncError | None
+
+
+@frozen
+class InSync:
+    """When everything was in sync for the last time, and on what evidence.
+
+    ``session`` had sent all that was here and fetched all that the hub had, and nothing waited nor was stuck
+    when it had ended.
+    """
+
+    at: datetime
+    session: str
+
+
+@frozen
+class KeeperStatus:
+    """What a keeper does, at one moment.
+
+    ``why`` says what led to ``phase``, ``since`` when. ``next`` is what wakes it next, as a trigger of its
+    chart or ``start``, None where nothing does any more; ``next_at`` when, None where that is not up to the
+    clock. ``last`` is the last session, ``backlog`` what waits and is stuck, ``in_sync`` when all was in sync
+    for the last time, as far as this keeper has seen.
+    """
+
+    phase: KeeperPhase
+    since: datetime
+    why: str
+    next: str | None
+    next_at: datetime | None
+    last: LastSession | None
+    backlog: Backlog
+    in_sync: InSync | None
+
+    @property
+    def is_up_to_date(self) -> bool:
+        """Whether the last session brought everything in sync, and nothing waits or is stuck here since.
+
+        What the hub has got since then, nobody here can know before the next session. Never true while a
+        change waits, is deferred, parked, in conflict or in doubt, while a record is in quarantine, while
+        an object is read from the start, nor in a phase in which something keeps the keeper from its next
+        session.
+        """
+        rests = self.phase in (KeeperPhase.RESTING, KeeperPhase.LISTENING)
+        in_sync = self.in_sync is not None and self.last is not None and self.in_sync.session == self.last.id
+        return rests and in_sync and self.backlog.is_empty
+
+
+def as_time(wall: float) -> datetime:
+    """Return a time of the wall clock, in UTC."""
+    return datetime.fromtimestamp(wall, UTC)

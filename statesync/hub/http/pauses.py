@@ -1,0 +1,83 @@
+"""Requests that wait: for something that others bring about, or for the end of their connection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any
+
+from attrs import define
+from starlette.types import Receive
+
+END = "statesync.end"
+"""Where a request's scope has what ends its wait, because the server ends."""
+
+_AT_ONCE = 100
+"""Requests that go on before the event loop looks after others."""
+
+
+@define(eq=False)
+class Pause:
+    """The wait of one request. It takes no task and no thread besides the request's own.
+
+    A request that waits has read its body, so what it receives next is that its client hangs up.
+    """
+
+    is_ended: bool = False
+    is_server_ending: bool = False
+    _task: asyncio.Task[Any] | None = None
+
+    async def over(self, receive: Receive) -> bool:
+        """Wait until somebody ends it; return False if the client hangs up before that."""
+        if not self.is_ended:
+            self._task = asyncio.current_task()
+            try:
+                await _hung_up(receive)
+            except asyncio.CancelledError:
+                if not self._was_cancelled_by_its_end():
+                    raise
+            finally:
+                self._task = None
+        return self.is_ended
+
+    def _was_cancelled_by_its_end(self) -> bool:
+        """Tell whether nobody else has cancelled the request, such as its server."""
+        return self.is_ended and self._task is not None and self._task.uncancel() == 0
+
+    def end(self) -> None:
+        """End it, in its event loop."""
+        if self.is_ended:
+            return
+        self.is_ended = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def end_with_server(self) -> None:
+        """End it because the server ends, in its event loop."""
+        self.is_server_ending = True
+        self.end()
+
+
+@define(eq=False)
+class Bell:
+    """Calls what wakes those who wait in one event loop, some at a time."""
+
+    loop: asyncio.AbstractEventLoop
+
+    def ring(self, wakes: Iterable[Callable[[], object]]) -> None:
+        """Call them soon. From any thread."""
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self.loop.call_soon_threadsafe(self._wake, deque(wakes))
+
+    def _wake(self, wakes: deque[Callable[[], object]]) -> None:
+        for _ in range(min(_AT_ONCE, len(wakes))):
+            wakes.popleft()()
+        if wakes:
+            self.loop.call_soon(self._wake, wakes)
+
+
+async def _hung_up(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,1 @@
+"""Who waits for a space's head to move, and how that is noticed."""

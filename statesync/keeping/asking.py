@@ -1,0 +1,69 @@
+"""When a keeper that listens asks its hub for news: how long the hub is to wait, and what follows a failure.
+
+A signal that is lost costs time and nothing else, so nothing here is in a hurry: a hub that is away is asked
+less and less often, one that does not know the question once an hour, and where something on the way cuts
+whoever waits for long, the question waits for less.
+"""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from statesync.errors import RemoteError
+from statesync.keeping.ending import LONGEST_RETRY_AFTER, back_off
+
+LONGEST_WAIT = 25.0
+"""Seconds that a hub is asked to wait."""
+
+SHORTEST_WAIT = 2.0
+
+SELDOM = 3600.0
+"""Seconds after which a hub is asked again that does not know the question, or does not answer it."""
+
+_CUT = 0.75
+"""The part of the time after which a question was cut for which the next one waits."""
+
+_GROWS = 1.1
+"""How much longer the next question waits after one that was answered."""
+
+_LIVED = 1.0
+"""Seconds after which a question that is lost had been heard: something has cut it, or the hub has ended."""
+
+_REFUSED = frozenset({401, 403})
+_UNKNOWN = frozenset({404, 405, 501})
+"""What an older hub answers, which has no such route, or something on the way that lets none through."""
+
+
+@frozen
+class Asking:
+    """How the next question is asked: not before ``at``, by the monotonic clock, for ``wait`` seconds."""
+
+    wait: float = LONGEST_WAIT
+    at: float = float("-inf")
+    failures: int = 0
+    is_refused: bool = False
+    """Whether the last answer was that whoever asks may not."""
+
+    def answered(self, began: float) -> Asking:
+        """Return how to go on after an answer to a question that ``began`` at a time.
+
+        What answers at once, with nothing new, is asked once in a second all the same.
+        """
+        return Asking(min(LONGEST_WAIT, self.wait * _GROWS), began + _LIVED)
+
+    def failed(self, error: RemoteError, began: float, now: float, chance: float) -> Asking:
+        """Return how to go on after a failure of a question that ``began`` at a time.
+
+        ``chance`` is at random, from 0 to 1: those that a hub has lost in one moment do not come back in one.
+        """
+        is_refused = error.status in _REFUSED
+        if is_refused or error.status in _UNKNOWN:
+            return Asking(self.wait, now + SELDOM, is_refused=is_refused)
+        lived, asked_for = now - began, error.retry_after
+        if lived >= _LIVED and asked_for is None:
+            return Asking(max(SHORTEST_WAIT, _CUT * min(lived, self.wait)), now + chance)
+        failures = self.failures + 1
+        least = (
+            0.0 if not asked_for else min(asked_for, LONGEST_RETRY_AFTER) + chance
+        )  # it is in whole seconds
+        return Asking(self.wait, now + max(back_off(failures, chance), least), failures)

@@ -1,0 +1,47 @@
+"""Asking a hub for news over HTTP: a question that the hub answers when it has some."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from statesync.errors import BadAnswer, RemoteError
+from statesync.net.transport import Transport
+from statesync.wire import Signal
+
+
+class HttpSignals:
+    """The question over HTTP. Made by ``HttpRemote.signals``.
+
+    ``headers`` and ``refused`` are the remote's: what it says of itself, and how it reads a refusal.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        path: str,
+        headers: Callable[[], Mapping[str, str]],
+        refused: Callable[[int, float | None, bytes], RemoteError],
+    ) -> None:
+        self._transport, self._path, self._headers, self._refused = transport, path, headers, refused
+
+    def ask(self, since: int, wait: float) -> Signal:
+        """Ask, and wait; see ``Signals.ask``."""
+        headers = {name: value for name, value in self._headers().items() if name != "Content-Type"}
+        path = f"{self._path}/changes?since={since}&wait={wait:.3f}"
+        status, retry_after, body = self._transport.exchange(path, None, headers, "GET")
+        if status != 200:
+            raise self._refused(status, retry_after, body)
+        try:
+            return msgspec.json.decode(body, type=Signal)
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+            raise BadAnswer(f"the hub's answer to the question for news is none ({error})") from error
+
+    def interrupt(self) -> None:
+        """Shut the connection under a question that waits; see ``Signals.interrupt``."""
+        self._transport.stop()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._transport.close()

@@ -1,0 +1,1 @@
+"""What a hub knows a device by."""

@@ -1,0 +1,1 @@
+"""asyncio: what takes long, beside the event loop."""

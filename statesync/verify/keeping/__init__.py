@@ -1,0 +1,1 @@
+"""The proof of the keeper's chart: alone, and together with the sessions that it begins."""

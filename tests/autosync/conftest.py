@@ -1,0 +1,29 @@
+"""What the tests of keepers share: keepers that are stopped at the end, whatever a test has left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from rig.device import Device
+
+from statesync import AutoSync
+
+Keep = Callable[..., AutoSync]
+
+
+@pytest.fixture
+def keep() -> Iterator[Keep]:
+    """Start a keeper of a device: ``keep(device, every=…)``. Its gap is nothing, unless the test says so."""
+    kept: list[AutoSync] = []
+
+    def begin(device: Device, **settings: Any) -> AutoSync:
+        keeper = AutoSync(device.scope, **{"min_gap": 0, "every": 3600, **settings})
+        kept.append(keeper)
+        keeper.start()
+        return keeper
+
+    yield begin
+    for keeper in kept:
+        keeper.stop(grace=0)

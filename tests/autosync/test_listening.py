@@ -1,0 +1,309 @@
+"""A keeper that listens: what others have sent is here soon, and a signal that is lost costs time only."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from typing import Any
+
+import pytest
+from rig.device import Device
+from rig.gate import PATIENCE, Gate, Reply, answer, lose_request, refuse, wait_for
+
+from statesync import (
+    AutoSync,
+    BadOptions,
+    HttpRemote,
+    KeeperPhase,
+    RemoteError,
+    SyncOptions,
+    SyncType,
+    Unauthorized,
+)
+from statesync.hub import Hub, LocalRemote
+from statesync.keeping import asking, ending
+
+from .conftest import Keep
+
+LISTENING, NEEDS_TOKEN, STOPPED = KeeperPhase.LISTENING, KeeperPhase.NEEDS_TOKEN, KeeperPhase.STOPPED
+
+
+def listens(keeper: AutoSync, gate: Gate, questions: int = 1) -> bool:
+    """Wait until it listens, and has asked so often."""
+    return wait_for(lambda: keeper.status().phase is LISTENING and len(gate.asked) >= questions)
+
+
+def sessions(device: Device) -> int:
+    return len(device.scope.sessions())
+
+
+def since(question: str) -> int:
+    found = re.search(r"since=(\d+)", question)
+    assert found is not None, question
+    return int(found[1])
+
+
+def waits(question: str) -> float:
+    found = re.search(r"wait=([\d.]+)", question)
+    assert found is not None, question
+    return float(found[1])
+
+
+def news(gate: Gate, path: str, body: bytes, headers: dict[str, str]) -> Reply | None:
+    """Say that there is news, whatever is so."""
+    return 200, {}, json.dumps({"epoch": "x", "head": since(path) + 1}).encode()
+
+
+@pytest.fixture
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nobody wait for long after a failure."""
+    for name in ("SHORTEST_BACK_OFF", "LONGEST_BACK_OFF"):
+        monkeypatch.setattr(ending, name, 0.02)
+
+
+def test_what_another_device_sends_is_here_at_once(
+    here: Device, there: Device, keep: Keep, gate: Gate
+) -> None:
+    keeper = keep(here, live=True)
+    assert listens(keeper, gate)
+    keys = there.add(1)
+    began = time.monotonic()
+    there.sync()
+    assert wait_for(lambda: here.keys() == keys)
+    assert time.monotonic() - began < 5
+    assert wait_for(lambda: keeper.status().phase is LISTENING)
+    assert (keeper.status().is_up_to_date, sessions(here)) == (True, 2)
+
+
+def test_again_and_again_on_one_connection(here: Device, there: Device, keep: Keep, gate: Gate) -> None:
+    keeper = keep(here, live=True)
+    keys: list[str] = []
+    for number in range(3):
+        assert listens(keeper, gate, number + 1)
+        connections = len(gate.connections)
+        keys += there.add(1, first=number)
+        there.sync()
+        assert wait_for(lambda: here.keys() == keys)  # noqa: B023 - it is not called any later
+    assert listens(keeper, gate, 4)
+    assert (here.keys(), len(gate.connections)) == (keys, connections)
+
+
+def test_what_it_sends_itself_is_no_news_to_it(here: Device, keep: Keep, gate: Gate) -> None:
+    keeper = keep(here, live=True)
+    assert listens(keeper, gate)
+    here.add(1)
+    assert wait_for(lambda: sessions(here) == 2)
+    assert listens(keeper, gate, 2)
+    assert not keeper.wait(0.3)
+    assert sessions(here) == 2
+    assert since(gate.asked[-1]) == 1
+
+
+def test_what_was_sent_while_it_did_not_listen_is_found_when_it_does(
+    here: Device, there: Device, keep: Keep, gate: Gate
+) -> None:
+    held = gate.hold()
+    keep(here, live=True)
+    held.wait()  # the hub has answered the session, which does not know it yet
+    keys = there.add(1)
+    sent = threading.Thread(target=there.sync)
+    sent.start()
+    sent.join(PATIENCE)
+    held.release()
+    assert wait_for(lambda: here.keys() == keys)
+
+
+def test_it_asks_only_while_it_listens(here: Device, keep: Keep, gate: Gate) -> None:
+    keeper = keep(here, live=True)
+    assert listens(keeper, gate)
+    held = gate.hold()
+    here.add(1)
+    held.wait()
+    keeper.stop(wait=False)
+    held.release()
+    assert keeper.wait(PATIENCE)
+    assert len(gate.asked) == 1
+    here.store.close()
+    assert gate.wait_for_no_connection()
+
+
+def test_a_stop_does_not_wait_for_the_question(here: Device, keep: Keep, gate: Gate) -> None:
+    keeper = keep(here, live=True)
+    assert listens(keeper, gate)
+    began = time.monotonic()
+    keeper.stop()
+    assert time.monotonic() - began < 5
+    assert wait_for(lambda: not any(thread.name == "statesync-listening" for thread in threading.enumerate()))
+
+
+def test_a_hub_that_is_away_is_asked_again_and_nothing_is_missed(
+    here: Device, there: Device, keep: Keep, gate: Gate, quickly: None
+) -> None:
+    gate.plan_questions(lose_request, refuse(503, "busy"), answer(502, b"<html>"), answer(200, b"[]"))
+    keeper = keep(here, live=True)
+    assert listens(keeper, gate, 5)
+    keys = there.add(1)
+    there.sync()
+    assert wait_for(lambda: here.keys() == keys)
+
+
+def test_where_all_signals_are_lost_the_interval_brings_it(
+    here: Device, there: Device, keep: Keep, gate: Gate, quickly: None
+) -> None:
+    gate.plan_questions(*[lose_request] * 10_000)
+    keep(here, live=True, every=0.3)
+    keys = there.add(1)
+    there.sync()
+    assert wait_for(lambda: here.keys() == keys)
+
+
+def test_an_older_hub_is_asked_once_and_the_interval_goes_on(
+    here: Device, there: Device, keep: Keep, gate: Gate
+) -> None:
+    gate.plan_questions(*[refuse(404, "not_found")] * 100)
+    keeper = keep(here, live=True, every=0.2)
+    keys = there.add(1)
+    there.sync()
+    assert wait_for(lambda: here.keys() == keys and sessions(here) >= 4)
+    assert (len(gate.asked), keeper.status().phase is STOPPED) == (1, False)
+
+
+def test_a_signal_without_news_costs_a_session_or_two_and_no_more(
+    here: Device, keep: Keep, gate: Gate
+) -> None:
+    gate.plan_questions(news)
+    keeper = keep(here, live=True)
+    assert wait_for(lambda: sessions(here) >= 2)
+    assert not keeper.wait(0.5)
+    assert (sessions(here) <= 3, keeper.status().phase) == (True, LISTENING)
+
+
+def test_a_head_that_no_session_reaches_costs_one_session_and_no_more(
+    here: Device, keep: Keep, gate: Gate
+) -> None:
+    gate.plan_questions(*[answer(200, b'{"epoch": "x", "head": 7}')] * 20)
+    keeper = keep(here, live=True)
+    assert wait_for(lambda: sessions(here) >= 2)
+    assert not keeper.wait(0.5)
+    assert (sessions(here), len(gate.asked)) == (2, 2)
+
+
+def test_a_question_that_was_cut_before_it_was_asked_is_not_waited_for(here: Device, gate: Gate) -> None:
+    assert isinstance(here.remote, HttpRemote)
+    signals = here.remote.signals()
+    signals.interrupt()
+    began = time.monotonic()
+    with pytest.raises(RemoteError):
+        signals.ask(0, 25.0)
+    assert time.monotonic() - began < 5
+    signals.close()
+
+
+def test_a_hub_that_always_tells_of_news_gets_a_session_in_each_gap_and_no_more(
+    here: Device, keep: Keep, gate: Gate
+) -> None:
+    gate.plan_questions(*[news] * 1000)
+    keeper = keep(here, live=True, min_gap=0.2)
+    assert not keeper.wait(1.0)
+    assert 2 <= sessions(here) <= 6
+
+
+def test_something_on_the_way_that_cuts_who_waits_is_asked_for_less(
+    here: Device, there: Device, keep: Keep, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy that cuts after so long costs a moment; the next question has its answer before that."""
+    monkeypatch.setattr(asking, "_LIVED", 0.1)
+    monkeypatch.setattr(asking, "SHORTEST_WAIT", 0.1)
+
+    def cut(gate: Gate, path: str, body: bytes, headers: dict[str, str]) -> Reply | None:
+        threading.Event().wait(0.3)
+        return None
+
+    gate.plan_questions(cut)
+    keeper = keep(here, live=True)
+    assert listens(keeper, gate, 3)
+    assert waits(gate.asked[0]) == 25
+    assert 0.1 <= waits(gate.asked[1]) < 0.3, "three quarters of the time after which it was cut"
+    keys = there.add(1)
+    there.sync()
+    assert wait_for(lambda: here.keys() == keys)
+
+
+def test_a_token_that_is_refused_while_it_listens_is_found_out_by_a_session(
+    here: Device, keep: Keep, gate: Gate
+) -> None:
+    gate.plan_questions(refuse(401, "unauthorized"))
+    held = gate.hold()
+    keeper = keep(here, live=True)
+    held.wait()
+    gate.plan(refuse(401, "unauthorized"))
+    held.release()
+    assert wait_for(lambda: keeper.status().phase is NEEDS_TOKEN)
+    last = keeper.status().last
+    assert last is not None
+    assert isinstance(last.error, Unauthorized)
+    keeper.nudge()
+    assert listens(keeper, gate, 2)
+
+
+def test_a_question_that_alone_is_refused_costs_one_session_and_no_more(
+    here: Device, keep: Keep, gate: Gate
+) -> None:
+    gate.plan_questions(*[refuse(403, "forbidden")] * 100)
+    keeper = keep(here, live=True)
+    assert wait_for(lambda: sessions(here) == 2 and keeper.status().phase is LISTENING)
+    assert not keeper.wait(0.3)
+    assert (sessions(here), len(gate.asked)) == (2, 1)
+
+
+def test_a_session_that_was_cancelled_is_not_begun_again_for_what_it_has_left(
+    here: Device, there: Device, keep: Keep, gate: Gate
+) -> None:
+    there.add(4)
+    there.sync()
+    held = gate.hold()
+    keeper = keep(here, live=True, options=SyncOptions(download_batch_size=1))
+    held.wait()
+    here.scope.cancel_sync()
+    held.release()
+    assert listens(keeper, gate)
+    assert not keeper.wait(0.3)
+    assert sessions(here) == 1
+
+
+def test_a_hub_in_the_same_process_tells_too(
+    live_hub: tuple[Hub, str], here: Device, there: Device, space: str, keep: Keep
+) -> None:
+    hub, _ = live_hub
+    here.remote = LocalRemote(hub, space)
+    keeper = keep(here, live=True)
+    assert wait_for(lambda: keeper.status().phase is LISTENING)
+    keys = there.add(1)
+    there.sync()
+    assert wait_for(lambda: here.keys() == keys)
+    assert wait_for(lambda: keeper.status().phase is LISTENING)
+    keeper.stop()
+    assert wait_for(lambda: hub.watch.count(space) == 0)
+
+
+class Mute:
+    """A remote of a program's own that knows of no signals."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "signals":
+            raise AttributeError(name)
+        return getattr(self._inner, name)
+
+
+def test_a_keeper_that_could_not_listen_is_not_made(here: Device) -> None:
+    with pytest.raises(BadOptions, match="download"):
+        AutoSync(here.scope, live=True, options=SyncOptions(sync_type=SyncType.UPLOAD_ONLY))
+    mute: Any = Mute(here.remote)
+    here.remote = mute
+    with pytest.raises(BadOptions, match=r"Mute has no signals\(\)"):
+        AutoSync(here.scope, live=True)
