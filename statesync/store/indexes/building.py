@@ -28,8 +28,8 @@ _CREATE = "CREATE INDEX "
 """How SQLite begins what it keeps of such a statement, whatever it was made by."""
 
 _MEMORY = -1000
-"""The cache while an index is built, as SQLite's pragma says it: KiB. As many are sorted at once, and while
-they are SQLite hears no interrupt: with 16 MB that was a quarter of a second. It takes no longer with less."""
+"""The cache while an index is built, as SQLite's pragma says it: KiB. As many are sorted at once, and SQLite
+hears no interrupt meanwhile: with 16 MB that was a quarter of a second. It takes no longer with less."""
 
 _STEPS = 5000
 """Steps of SQLite's machine between two looks for a cancel: less than a millisecond."""

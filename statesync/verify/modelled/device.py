@@ -133,7 +133,7 @@ class Device:
     up to which key an earlier one, which had to begin anew, has read, and up to which version. ``filter``
     narrows what is read, and ``local`` are the records that never were meant for the hub. ``beside`` is what
     the database has of another object: its records, and where it stands. ``index`` is where the table's index
-    is (``modelled.indexes``).
+    is (``modelled.ranges``).
 
     For the promises alone: ``typed`` is what the user entered, ``received`` what came from the feed.
     """

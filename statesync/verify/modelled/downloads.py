@@ -8,7 +8,7 @@ from attrs import frozen
 
 from statesync.values import Direction
 from statesync.verify.evolving import evolve
-from statesync.verify.modelled import indexes, quarantine, ranges
+from statesync.verify.modelled import quarantine, ranges
 from statesync.verify.modelled.adapting import reread
 from statesync.verify.modelled.device import (
     LOST_BY_HUB,
@@ -128,7 +128,7 @@ def _made_ready(device: Device, page: Page, scanned: Scanned | None) -> Device:
     if not page.scans and device.scan is not None:  # an older hub has taken the place of the one before
         device = reread(device, MISSED_DELETES)
     elif scanned is not None:
-        device = ranges.replace(indexes.put_off(device, scanned), page, scanned)
+        device = ranges.replace(ranges.put_off_index(device, scanned), page, scanned)
     come = {entry.key for entry in page.entries}
     return evolve(device, local=tuple(key for key in device.local if key not in come))
 

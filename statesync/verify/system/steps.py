@@ -22,7 +22,7 @@ from statesync.protocol.messages import (
 from statesync.values import Reason
 from statesync.verify.evolving import evolve
 from statesync.verify.modelled import device as database
-from statesync.verify.modelled import indexes, others, uploads
+from statesync.verify.modelled import others, ranges, uploads
 from statesync.verify.modelled.device import Device
 from statesync.verify.modelled.downloads import Fetched
 from statesync.verify.modelled.hub import purge, restored
@@ -96,7 +96,7 @@ def _heard(world: World, talk: Talk, event: Event, happening: Happening) -> Iter
 def _built(world: World, talk: Talk) -> Iterator[Step]:
     """Yield what comes of the index that is being built; a full disk leaves it as it was."""
     happening = Happening(Kind.BUILD)
-    there = with_device(world, indexes.build(world.device))
+    there = with_device(world, ranges.build_index(world.device))
     yield Step(happening, str(happening), evolve(there, talk=evolve(talk, next=Built())))
     if world.budget.times(Kind.ROLL_BACK):
         refused = evolve(happening, fails=1)
@@ -116,7 +116,7 @@ def _arrived(world: World, talk: Talk) -> Step:
             taken, answered = uploads.take(world.device, talk.batch, reply, options.policy, up_to)
             there = evolve(there, next=answered, taken=taken)
         case Page() if isinstance(talk.request, Pull):
-            unbuilt = not reply.more and indexes.waits(world.device)
+            unbuilt = not reply.more and ranges.index_waits(world.device)
             answered = Answered(len(reply.entries), more=reply.more, unbuilt=unbuilt)
             there = evolve(there, next=answered, taken=Fetched(talk.request, reply))
     return Step(happening, str(happening), evolve(world, talk=there))

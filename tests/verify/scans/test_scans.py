@@ -17,7 +17,6 @@ from statesync.verify.modelled import (
     downloads,
     feeds,
     hub,
-    indexes,
     others,
     quarantine,
     ranges,
@@ -122,7 +121,7 @@ def test_a_session_is_broken_off_while_it_builds_an_index_and_a_later_one_builds
     seen = reached(evolve(INDEXED, accidents=amid).worlds("server_wins"))
     building = [world for world in seen if world.talk is not None and world.talk.builds]
     assert {world.ended for world in building} == {None, Phase.CANCELLED, Phase.FAILED}
-    waits = [world for world in seen if world.ended is not None and indexes.waits(world.devices[0])]
+    waits = [world for world in seen if world.ended is not None and ranges.index_waits(world.devices[0])]
     assert {world.ended for world in waits} == {Phase.CANCELLED, Phase.FAILED}
     assert {world.devices[0].cursor > 0 for world in waits} == {False, True}
 
@@ -431,18 +430,18 @@ def say_nothing_of_what_is_spared(patch: pytest.MonkeyPatch) -> None:
 
 def end_without_the_index(patch: pytest.MonkeyPatch) -> None:
     """O26: be done when everything is read."""
-    patch.setattr(indexes, "waits", lambda device: False)
+    patch.setattr(ranges, "index_waits", lambda device: False)
 
 
 def leave_no_mark(patch: pytest.MonkeyPatch) -> None:
     """O26: drop the index, and remember it in the session alone."""
-    put_off = indexes.put_off
+    put_off = ranges.put_off_index
 
     def forgetful(device: Device, scanned: Scanned) -> Device:
         after = put_off(device, scanned)
-        return evolve(after, index=indexes.Index.LOST) if after is not device else device
+        return evolve(after, index=ranges.Index.LOST) if after is not device else device
 
-    patch.setattr(indexes, "put_off", forgetful)
+    patch.setattr(ranges, "put_off_index", forgetful)
 
 
 SABOTAGES: list[tuple[Sabotage, str, Scenario, tuple[Kind, ...]]] = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from statesync.verify.modelled.device import OBJECT, Device
 from statesync.verify.modelled.downloads import Fetched
 from statesync.verify.modelled.hub import Hub
-from statesync.verify.modelled.indexes import Index
+from statesync.verify.modelled.ranges import Index
 from statesync.verify.modelled.records import Record, matches
 from statesync.verify.modelled.wire import Answer, Conflict, Page, Pull, Push, PushAnswer, Request, Scanned
 from statesync.verify.system.world import Talk, World

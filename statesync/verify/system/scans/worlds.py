@@ -8,7 +8,7 @@ from statesync.verify.modelled import downloads, others, uploads
 from statesync.verify.modelled.adapting import adapt
 from statesync.verify.modelled.device import OBJECT, OTHER_OBJECT, Device, fix_limit, put, write
 from statesync.verify.modelled.hub import pull, purge, restored
-from statesync.verify.modelled.indexes import Index
+from statesync.verify.modelled.ranges import Index
 from statesync.verify.modelled.table import Rules
 from statesync.verify.modelled.wire import Change, Fields, Page, Push, PushAnswer, Refusal
 from statesync.verify.system.network import reaches
