@@ -190,7 +190,7 @@ class Pull(msgspec.Struct, frozen=True):
     head: int = 0
 
 
-class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
+class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One record of a page; ``data`` is left out of a deleted one.
 
     Both fields stay as they travel: to make one value of them for each record takes two and a half times as

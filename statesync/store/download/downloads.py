@@ -104,7 +104,7 @@ class Downloads:
         counts = [
             self._to_come(request, name, it.count) for name, it in page.scans.items() if it.count is not None
         ]
-        size = sum(memoryview(entry.data).nbytes for entry in page.changes if entry.data)
+        size = sum(map(len, filter(None, map(decoding.DATA, page.changes))))
         unbuilt = not more and marks.are_any(raw)
         return Answered(
             len(page.changes),

@@ -176,7 +176,7 @@ def _apply_part(
         remotes = {e.key: remote_of(part.tracked, e) for e in part.entries if e.key in before}
         lost.log_replaced(connection, part.tracked, remotes, how.session)
     over = quarantine.written_over(connection, name, before) if before else {}
-    stays = {entry.key for entry in part.entries if over.get(entry.key) == entry.version}
+    stays = {entry.key for entry in part.entries if over.get(entry.key) == entry.version} if over else set()
     count, misfits = apply_object(connection, part, cursor, how, before)
     waiting = {misfit.key for misfit in misfits}
     released = quarantine.release(connection, name, before - waiting - stays)
@@ -227,7 +227,7 @@ def _store_at_once(connection: sqlite3.Connection, part: ObjectPage) -> None:
     try:
         if part.deleted:
             _delete_at_once(connection, part)
-        upserts.write(connection, part.tracked, part.rows)
+        upserts.write(connection, part.tracked, part.rows, are_whole=part.is_whole)
     except REFUSALS as error:
         if reason_of(error) is None:
             raise

@@ -29,8 +29,12 @@ _TOGETHER = 50
 """Rows that are written at once, and once more as a whole if an indexed column is new in one of them."""
 
 
-def write(connection: sqlite3.Connection, tracked: TrackedObject, rows: Sequence[Row]) -> None:
+def write(
+    connection: sqlite3.Connection, tracked: TrackedObject, rows: Sequence[Row], *, are_whole: bool = False
+) -> None:
     """Insert or update rows of (key, *columns). Of two rows with one key the last one stays.
+
+    Where ``are_whole`` none of them misses a column.
 
     ``UNSET`` is a column that the record's writer did not know: it is left as it is, or gets its default.
     Runs in a transaction. Raises ``sqlite3.IntegrityError`` for a row that its table cannot hold.
@@ -38,7 +42,8 @@ def write(connection: sqlite3.Connection, tracked: TrackedObject, rows: Sequence
     if not rows:
         return
     spared = _spared(connection, tracked)
-    for columns, some in _by_columns(tracked, rows).items():
+    parts = {tracked.column_names: rows} if are_whole else _by_columns(tracked, rows)
+    for columns, some in parts.items():
         _write_columns(connection, tracked, columns, some, spared)
 
 
