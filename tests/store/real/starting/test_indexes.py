@@ -104,7 +104,7 @@ def broken_off(site: Site, after: int = 2) -> None:
     """Let a first read be cancelled amid page number ``after``."""
     scope = site.store.scope(site.remote)
     watched = Watched(site, lambda number: scope.cancel_sync() if number == after else None)
-    scope = site.store.scope(watched)  # type: ignore[arg-type]
+    scope = site.store.scope(watched)
     with pytest.raises(SyncCancelled):
         scope.sync(SyncOptions(download_batch_size=2))
     site.remote = watched.remote
