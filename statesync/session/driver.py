@@ -289,8 +289,8 @@ class Driver:
             self._reporter.sent(self._now.batch)
 
     def _is_called(self) -> bool:
-        """Tell whether a cancel or a timer waits for the session, which is busy."""
-        return self.mailbox.has_cancel() or self._timers.seconds_left() == 0.0
+        """Tell whether the session, which is busy, is to end: a cancel waits for it, or its time is over."""
+        return self.mailbox.has_cancel() or self._timers.is_due(Timer.SESSION)
 
     def _finish(self, error: SyncError | None) -> None:
         self.error, self._is_over = error, True

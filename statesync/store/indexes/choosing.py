@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Iterator
 
 from statesync.store.indexes.marks import Mark
+from statesync.store.schema.statements import has_table
 from statesync.store.tracking.objects import TrackedObject
 from statesync.store.tracking.tables.index_text import can_fail, terms_and_condition
 from statesync.store.tracking.tables.table import TableColumn, columns_of
@@ -43,14 +44,24 @@ def can_wait(connection: sqlite3.Connection, tracked: TrackedObject) -> list[Mar
     table = tracked.table
     if connection.execute(_IS_NEEDED_BY_TRIGGERS, {"table": table}).fetchone():
         return []
+    analysed = _analysed(connection, table)
     columns = {column.name.lower(): column for column in columns_of(connection, table)}
     sought = {reference.column.lower() for reference in tracked.references}
     return [
         Mark(name, table, sql)
         for name, sql in connection.execute(_NOT_UNIQUE, {"table": table}).fetchall()
-        if _is_plain(connection, name, sql, columns, sought)
+        if name not in analysed
+        and _is_plain(connection, name, sql, columns, sought)
         and connection.execute(_IS_NAMED, {"name": name}).fetchone() is None
     ]
+
+
+def _analysed(connection: sqlite3.Connection, table: str) -> set[str]:
+    """Return the indexes that SQLite has figures of: these would go with them, until the next ANALYZE."""
+    if not has_table(connection, "sqlite_stat1"):
+        return set()
+    rows = connection.execute("SELECT idx FROM main.sqlite_stat1 WHERE tbl = ? COLLATE NOCASE", (table,))
+    return {name for (name,) in rows}
 
 
 def _is_plain(

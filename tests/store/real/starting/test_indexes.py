@@ -341,6 +341,25 @@ def test_the_end_of_its_time_amid_the_building_ends_the_session(
     assert (here(away), marks(away)) == (ALL, set())
 
 
+def test_a_timer_that_says_nothing_any_more_does_not_break_the_building_off(
+    home: Site, away: Site, on_building: list[Callable[[], object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The head start of an upload is over, and nobody has looked, since its answer came first."""
+    monkeypatch.setattr("statesync.session.driver.HEAD_START", 0.1)
+    never = threading.Event()
+    on_building.append(lambda: never.wait(0.2))
+    away.execute("CREATE TABLE other (id TEXT NOT NULL PRIMARY KEY, text TEXT)")
+
+    class Other(away.store.Model):  # type: ignore[name-defined, misc]
+        text = TextField()
+
+    away.store.setup()
+    Other.create(text="goes up")
+    session = away.store.scope(away.remote).start_sync(SyncOptions(download_batch_size=2))
+    assert session.result(timeout=5).stats.uploaded == 1
+    assert (here(away), marks(away)) == (ALL, set())
+
+
 def test_repair_builds_what_the_doctor_misses(
     home: Site, away: Site, on_building: list[Callable[[], object]]
 ) -> None:
@@ -422,6 +441,20 @@ def test_names_that_need_quotes_and_a_table_of_that_name_elsewhere(new_site: New
     away.store.setup()
     away.execute("DROP TABLE temp.note")
     assert (here(away), marks(away)) == (ALL | {'odd "name'}, set())
+
+
+def test_one_of_which_sqlite_knows_figures_stays(home: Site, away: Site) -> None:
+    """They go with it, and nobody could make them anew."""
+    home_rows = [("x", "t", "c")]
+    for row in home_rows:
+        away.unseen("INSERT INTO note VALUES (?, ?, ?)", *row)
+    away.execute("ANALYZE")
+    figures = away.execute("SELECT * FROM sqlite_stat1 WHERE tbl = 'note' ORDER BY idx")
+    away.store.clear()
+    watched = Watched(away)
+    away.sync(download_batch_size=2)
+    assert set().union(*watched.seen) == ALL
+    assert away.execute("SELECT * FROM sqlite_stat1 WHERE tbl = 'note' ORDER BY idx") == figures
 
 
 # -- which ones are left alone ----------------------------------------------------------------------------
