@@ -246,6 +246,8 @@ class SessionStore:
                 committed = self._write(connection, effect, details) or committed
             last = self._journal.write(connection, moves, self._batch, details)
         self._refuse_open_transaction()
+        if any(isinstance(effect, StoreAnswer) for effect in effects):
+            self._downloads.drop()  # it would lie beside the page that is decoded next
         self._journal.last = last
         return committed
 
