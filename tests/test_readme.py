@@ -101,7 +101,8 @@ def test_ci_runs_the_readme_s_test_command_and_the_linters(tmp_path: Path) -> No
         "pytest -m sabotage tests/verify tests/kit",
         "pytest -n 0 -m exhaustive tests/verify tests/faults tests/hub tests/kit tests/cli",
         "pytest -n 2 tests/kit/test_world.py tests/kit/test_parents.py tests/keeping/test_year.py"
-        " tests/verify/test_alike.py tests/verify/test_fleet.py tests/faults/crashes tests/store/real/repair",
+        " tests/verify/test_alike.py tests/verify/test_fleet.py tests/verify/scans tests/faults/crashes"
+        " tests/store/real/repair",
         "pytest -n 0 -m large tests/test_diagnose.py tests/test_memory.py tests/store/awaited",
         "pytest -n 0 -m typed tests/door",
         "pytest -n 0 tests/bench/quick.py",

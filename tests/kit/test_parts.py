@@ -15,7 +15,7 @@ from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from statesync import BadOptions, Store, UnsupportedModel
+from statesync import BadOptions, Phase, Store, UnsupportedModel
 from statesync.errors import ConnectionLost, RemoteError
 from statesync.hub import Hub, LocalRemote, prepare
 from statesync.hub.pages import pull
@@ -142,6 +142,23 @@ def test_a_truncated_page_leads_to_the_same_records(remote: FaultyRemote) -> Non
     assert len(reader.held) == 2
     reader.pull_all()
     assert len(reader.held) == 5
+
+
+@pytest.mark.parametrize("again", [1, 2, 3, 5])
+def test_a_truncated_page_of_scans_is_such_as_a_hub_of_smaller_pages_would_have_sent(
+    remote: FaultyRemote, tmp_path: Path, again: int
+) -> None:
+    """Versions fall where keys rise, so the record that is kept last may be the hub's newest."""
+    for name in ("Tag", "Thing"):
+        peer = Peer(remote, name)
+        peer.push(*(peer.upsert(f"{n}", {"title": name}) for n in reversed(range(5))))
+    with Store(tmp_path / "device.db") as store:
+        models = [type(name, (store.Model,), {"title": peewee.TextField()}) for name in ("Tag", "Thing")]
+        store.setup()
+        remote.inject(*[Fault.TRUNCATE] * again)
+        assert store.scope(remote).sync().phase is Phase.DONE
+        assert [len(model.select()) for model in models] == [5, 5]
+    assert remote.happened == [Fault.TRUNCATE] * again
 
 
 def test_the_same_seed_makes_the_same_faults(remote: FaultyRemote) -> None:

@@ -10,7 +10,7 @@ import pytest
 from attrs import evolve
 from peewee import TextField, UUIDField
 
-from statesync import BadAnswer, Store
+from statesync import BadAnswer, Phase, RemoteError, Store
 from statesync.hub import Hub, LocalRemote
 from statesync.store.cursors.cursor import Cursor
 from statesync.store.download import scans
@@ -131,6 +131,49 @@ def test_a_row_that_a_rule_holds_fast_waits_for_its_delete(new_site: NewSite, hu
     away.execute("DROP TRIGGER keep")
     away.sync()
     assert set(away.rows()) == {"00", "03"}
+
+
+@pytest.mark.parametrize("action", ["ABORT, 'kept'", "ROLLBACK, 'kept'", "IGNORE"])
+def test_rows_that_a_rule_holds_fast_stop_no_scan_however_often_it_begins_anew(
+    new_site: NewSite, hub: Hub, monkeypatch: pytest.MonkeyPatch, action: str
+) -> None:
+    """Some are amid the pages, some behind all that the hub has; the scan is cut off, and missed more."""
+    home, away = new_site("home", note), new_site("away", note)
+    fill(home, 20)
+    away.sync()
+    away.execute(
+        "CREATE TRIGGER keep BEFORE DELETE ON note WHEN OLD.id IN ('03', '04', '11', '18', '19') "
+        f"BEGIN SELECT RAISE({action}); END"
+    )
+    monkeypatch.setattr(scans, "MOST_ROWS", 3)
+    for gone in (("03", "04", "05"), ("11", "12"), ("17", "18", "19")):
+        home.model.delete().where(home.model.id.in_(gone)).execute()
+        home.model.update(title="2").where(home.model.id == "08").execute()
+        home.sync()
+        hub.purge("space", 1 << 60)
+        cut_off_at(4, away, hub)
+        with pytest.raises(RemoteError):
+            away.sync(download_batch_size=2, max_attempts=1)
+    away.remote = LocalRemote(hub, "space")
+    for _ in range(2):
+        result = away.sync(download_batch_size=2)
+        assert (result.phase, result.quarantined) == (Phase.DONE, 5)
+        assert away.rows().keys() == {*home.rows(), "03", "04", "11", "18", "19"}
+        assert away.rows()["08"] == ("2",)
+    away.execute("DROP TRIGGER keep")
+    assert away.sync().quarantined == 0
+    assert (away.rows(), away.store.pending()) == (home.rows(), [])
+
+
+def cut_off_at(page: int, site: Site, hub: Hub) -> None:
+    """Let a hub be away from so many pages on."""
+
+    def give(answer: Page) -> Page:
+        if len(way.asked) >= page:
+            raise RemoteError("the hub is away")
+        return answer
+
+    way = watched(site, hub, give)
 
 
 def test_keys_that_are_uuids_are_read_in_the_order_of_their_texts(new_site: NewSite, hub: Hub) -> None:
