@@ -216,18 +216,24 @@ def apply_object(
     count = len(to_store.rows) + len(to_store.deleted)
     if not how.is_apart:
         local_only.end(connection, tracked.name, overwritten - aside)
-        _store_at_once(connection, to_store)
+        may_be_same = cursor.is_compared and not how.notes_keys
+        _store_at_once(connection, to_store, may_be_same=may_be_same)
         return count, list(part.misfits)
     misfits = _store_apart(connection, to_store, overwritten, how)
     return count - len(misfits), [*part.misfits, *misfits]
 
 
-def _store_at_once(connection: sqlite3.Connection, part: ObjectPage) -> None:
-    """Store records. Deletes go first: a record may have the unique value of one that is deleted."""
+def _store_at_once(connection: sqlite3.Connection, part: ObjectPage, *, may_be_same: bool) -> None:
+    """Store records. Deletes go first: a record may have the unique value of one that is deleted.
+
+    ``may_be_same`` says that they are read again, in the order of their keys: most are there as they are.
+    """
+    tracked, rows = part.tracked, part.rows
     try:
         if part.deleted:
             _delete_at_once(connection, part)
-        upserts.write(connection, part.tracked, part.rows, are_whole=part.is_whole)
+        some = upserts.changed(connection, tracked, rows) if may_be_same else rows
+        upserts.write(connection, tracked, some, are_whole=part.is_whole)
     except REFUSALS as error:
         if reason_of(error) is None:
             raise

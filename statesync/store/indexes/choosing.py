@@ -56,6 +56,14 @@ def can_wait(connection: sqlite3.Connection, tracked: TrackedObject) -> list[Mar
     ]
 
 
+def has_key_alone(connection: sqlite3.Connection, tracked: TrackedObject) -> bool:
+    """Tell whether an object's table has no index but that of its key: a scan writes it from end to end."""
+    others = connection.execute(
+        "SELECT 1 FROM pragma_index_list(?, 'main') WHERE origin <> 'pk'", (tracked.table,)
+    )
+    return others.fetchone() is None
+
+
 def _analysed(connection: sqlite3.Connection, table: str) -> set[str]:
     """Return the indexes that SQLite has figures of: these would go with them, until the next ANALYZE."""
     if not has_table(connection, "sqlite_stat1"):

@@ -62,7 +62,8 @@ def morning(tmp_path: Path) -> Path:
             item.create(id=f"{n}", title=f"{n % 3}", n=n)
         store.scope(remote).sync()
     with opened(folder, "here") as (store, _, _):
-        store.database.execute_sql("CREATE INDEX item_part ON item (title, n) WHERE n > 2")
+        database: Any = store.database
+        database.execute_sql("CREATE INDEX item_part ON item (title, n) WHERE n > 2")
     return folder
 
 

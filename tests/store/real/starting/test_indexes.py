@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -165,6 +166,45 @@ def test_they_are_dropped_again_after_clear_and_reset(home: Site, away: Site) ->
         assert set() in watched.seen
         assert (here(away), marks(away)) == (ALL, set())
         away.remote = watched.remote
+
+
+def test_a_session_keeps_little_in_memory_where_it_writes_one_row_behind_the_other(
+    new_site: NewSite, hub: Hub
+) -> None:
+    """Not where another index than the key's has to be kept, and the next session has as much as ever."""
+
+    def plain(store: Store) -> Any:
+        class Note(store.Model):  # type: ignore[name-defined, misc]
+            title = TextField(null=True, index=True)
+
+        return Note
+
+    caches: dict[str, list[int]] = {}
+    home = new_site("home", plain)
+    for number in range(8):
+        home.model.create(id=f"{number:02}", title="a")
+    home.sync()
+    for name, unique in (("free", ""), ("strict", "CREATE UNIQUE INDEX one ON note (id, title)")):
+        site = new_site(name, plain)
+        if unique:
+            site.execute(unique)
+        found = caches.setdefault(name, [])
+        watched = Watched(site)
+        for _ in range(2):
+            scope = site.store.scope(site.remote)
+            scope.sync(SyncOptions(download_batch_size=2), on_progress=partial(note_cache, site, found))
+        assert len(watched.seen) > 4
+    assert set(caches["strict"]) == {-16_000}
+    assert caches["free"][0] == caches["free"][-1] == -16_000
+    assert -4_000 in caches["free"]
+
+
+def note_cache(site: Site, found: list[int], _: object) -> None:
+    """Note the cache of the connection of the session that runs, or ran last."""
+    database = site.store._parts.database.peewee
+    connection = database._session or database._spare
+    (size,) = connection.execute("PRAGMA cache_size").fetchone() if connection is not None else (-16_000,)
+    found.append(size)
 
 
 def test_nobody_has_to_look_what_was_changed(home: Site, away: Site) -> None:
