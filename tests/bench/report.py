@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import sqlite3
-from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ def line(result: Result) -> tuple[str, ...]:
         "" if result.limit is None else f"{result.limit:.4g}",
         result.unit,
         f"{result.ratio:.2f}",
-        "" if result.reach == inf else f"{sign} {result.reach:g} {'yes' if result.reached else 'NO'}",
+        f"{sign} {result.reach:g} {'yes' if result.reached else 'NO'}",
         f"{result.details['cpu']:.2f}" if "cpu" in result.details else "",
     )
 
