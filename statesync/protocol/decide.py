@@ -70,7 +70,7 @@ def decide(now: Conversation, event: Event) -> Decision:
             return answered(now, event)
         case RequestFailed():
             return request_failed(now, event)
-        case Built() if now.phase is Phase.DOWNLOADING and now.batch is None and now.feed_drained:
+        case Built() if now.phase is Phase.DOWNLOADING and now.feed_drained:
             return built(now)
         case BackoffOver():
             return send_again(now)
