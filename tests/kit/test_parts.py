@@ -153,7 +153,9 @@ def test_a_truncated_page_of_scans_is_such_as_a_hub_of_smaller_pages_would_have_
         peer = Peer(remote, name)
         peer.push(*(peer.upsert(f"{n}", {"title": name}) for n in reversed(range(5))))
     with Store(tmp_path / "device.db") as store:
-        models = [type(name, (store.Model,), {"title": peewee.TextField()}) for name in ("Tag", "Thing")]
+        models: list[Any] = [
+            type(name, (store.Model,), {"title": peewee.TextField()}) for name in ("Tag", "Thing")
+        ]
         store.setup()
         remote.inject(*[Fault.TRUNCATE] * again)
         assert store.scope(remote).sync().phase is Phase.DONE

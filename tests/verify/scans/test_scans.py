@@ -337,9 +337,9 @@ def offer_what_is_lost_on_what_was_read(patch: pytest.MonkeyPatch) -> None:
     """O21."""
 
     def careless(
-        device: Device, key: str, operation: str, image: None, base: int, *, since: int, shared: bool
+        device: Device, key: str, operation: str, image: None, base: int, *, since: int, offered: bool
     ) -> Device:
-        return add_change(device, key, operation, image, max(base, since), since=since, shared=shared)
+        return add_change(device, key, operation, image, max(base, since), since=since, offered=offered)
 
     patch.setattr(ranges, "add_change", careless)
 
