@@ -399,6 +399,25 @@ def test_the_fleets_values_also_come_to_records_whose_changes_waited_when_they_w
 
 
 @pytest.mark.parametrize("upgrade", WAYS)
+def test_what_waits_is_told_the_same_before_a_new_column_is_folded_and_after(
+    pair: tuple[Site, Site], upgrade: Callable[[Site], Site]
+) -> None:
+    """With its base: what was written in a column that was not read so far began from nothing known."""
+    a, b = pair
+    a.model.update(title="mine").where(a.model.id << ["k", "m"]).execute()
+    a = upgrade(a)
+    a.model.update(kind="z").where(a.model.id << ["k", "l"]).execute()
+    a.model.update(title="later").where(a.model.id == "m").execute()
+    told = a.store.pending()
+    a.fold()
+    assert told == a.store.pending()
+    assert {change.key: change.base for change in told}["l"] == 1
+    assert all(change.base > 1 for change in told if change.key == "m")
+    a.store.close()
+    b.store.close()
+
+
+@pytest.mark.parametrize("upgrade", WAYS)
 def test_a_value_that_is_written_in_a_new_column_goes_up(
     pair: tuple[Site, Site], upgrade: Callable[[Site], Site]
 ) -> None:
