@@ -206,7 +206,7 @@ class Promises(RuleBasedStateMachine):
 
 TestPromises = Promises.TestCase
 TestPromises.settings = SETTINGS = settings(
-    max_examples=examples(60),
+    max_examples=examples(20),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=list(HealthCheck),

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import Phase as Step
 from hypothesis.stateful import invariant, run_state_machine_as_test
 from lifecycle.matrix import BATCH_MATRIX, SESSION_MATRIX, Pair
+from rig.search import examples
 
 from statesync.lifecycle import BATCH, SESSION, AnyTrigger, BatchTrigger, Chart, Facts, Phase, Trigger
 from statesync.machine import Commit, Move, SessionMachine
@@ -15,7 +16,7 @@ from statesync.testing.lifecycle import LifecycleMachine, lifecycle_machine
 from statesync.testing.reference import Answer, Reference
 
 SETTINGS = settings(
-    max_examples=100,
+    max_examples=examples(30),
     stateful_step_count=30,
     deadline=None,
     derandomize=True,

@@ -13,8 +13,9 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from rig.search import examples
 
 from statesync.hub import Hub, HubLimits, Refused, serving
 from statesync.hub.http.places import Visit
@@ -114,6 +115,7 @@ def verdict(value: str, filling: str) -> bool | None:
     return not rejections(changes, None, [], HubLimits())
 
 
+@settings(max_examples=examples(25))
 @given(values)
 @example('["",1e400]')
 @example('"1e400"')
@@ -162,6 +164,7 @@ def commas(value: object, level: int = 1) -> Counter[int]:
     return found
 
 
+@settings(max_examples=examples(25))
 @given(documents, st.integers(0, 6), st.booleans(), st.integers(1, 9))
 def test_an_outline_is_told_without_parsing_whatever_the_windows(
     document: object, levels: int, ascii_only: bool, size: int

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
+from rig.search import examples
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -23,7 +24,7 @@ from statesync import wire
 from ..devices import Device, Service, upsert
 
 FEW = settings(
-    max_examples=15,
+    max_examples=examples(5),
     derandomize=True,
     deadline=None,
     suppress_health_check=list(HealthCheck),
