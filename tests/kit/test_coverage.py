@@ -223,6 +223,7 @@ def test_half_of_what_is_required_fails_with_workers_too(tmp_path: Path) -> None
     assert alone.returncode == 1
 
 
+@pytest.mark.exhaustive
 def test_without_xdist_the_plugin_does_as_before(tmp_path: Path) -> None:
     options = ("-p", "no:xdist", "--statesync-coverage=require")
     assert run_plugin(tmp_path, *options, sessions=SESSIONS).returncode == 1

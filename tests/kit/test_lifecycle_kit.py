@@ -34,7 +34,9 @@ class TestLifecycle(Lifecycle.TestCase):  # type: ignore[name-defined, misc]
 
 def run(machine: type[LifecycleMachine]) -> None:
     """Look for what is wrong with a machine until it is found: which examples come first is chance."""
-    run_state_machine_as_test(machine, settings=settings(SETTINGS, max_examples=2000))
+    run_state_machine_as_test(
+        machine, settings=settings(SETTINGS, max_examples=2000, report_multiple_bugs=False)
+    )
 
 
 def without(chart: Chart, trigger: Trigger, guard: str) -> Chart:
