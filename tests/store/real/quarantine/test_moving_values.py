@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 
 import pytest
+from rig.search import some
 
 from ..sites import Site
 from .tables import item, table, trigger
@@ -85,7 +86,7 @@ def test_a_chain_ends_in_a_new_value(pair: tuple[Site, Site], size: int) -> None
     check(a, b, size)
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", some(range(12), 3))
 def test_values_move_in_any_way(pair: tuple[Site, Site], seed: int) -> None:
     a, b = pair
     chance = random.Random(seed)
