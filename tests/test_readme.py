@@ -105,7 +105,7 @@ def test_ci_runs_the_readme_s_test_command_and_the_linters(tmp_path: Path) -> No
     assert called == [
         "pip install .[test]",
         "pytest --statesync-coverage=require",
-        "pytest -m sabotage tests/verify tests/kit",
+        "pytest -m sabotage tests/verify tests/kit tests/keeping",
         "pytest -n 0 -m exhaustive tests/verify tests/faults tests/hub tests/kit tests/cli",
         f"pytest -n 2 {searching}",
         "pytest -n 0 -m large tests/test_diagnose.py tests/test_memory.py tests/store/awaited",

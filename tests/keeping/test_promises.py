@@ -239,12 +239,14 @@ def test_a_gap_that_is_forgotten_is_noticed(monkeypatch: pytest.MonkeyPatch) -> 
         run()
 
 
+@pytest.mark.sabotage
 def test_a_hub_that_may_ask_for_any_time_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ending, "LONGEST_RETRY_AFTER", 1e12)
     with pytest.raises(AssertionError, match=r"it sleeps|a nudge was lost|it slept on"):
         run()
 
 
+@pytest.mark.sabotage
 def test_a_clock_that_nobody_looks_at_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(core, "JUMP", 1e12)
     with pytest.raises(AssertionError, match="it slept on"):

@@ -30,6 +30,7 @@ def years(count: int) -> None:
         KeeperWorld(seed).live()
 
 
+@pytest.mark.sabotage
 def test_a_keeper_that_sleeps_after_a_failure_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     waiting = ending._waiting
     monkeypatch.setattr(ending, "_waiting", lambda now, event: evolve(waiting(now, event), due=None))
@@ -37,6 +38,7 @@ def test_a_keeper_that_sleeps_after_a_failure_is_noticed(monkeypatch: pytest.Mon
         years(20)
 
 
+@pytest.mark.sabotage
 def test_a_keeper_that_obeys_any_retry_after_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ending, "LONGEST_RETRY_AFTER", 1e12)
     with pytest.raises(AssertionError, match="has waited"):

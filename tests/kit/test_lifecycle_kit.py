@@ -49,6 +49,7 @@ def without(chart: Chart, trigger: Trigger, guard: str) -> Chart:
     return evolve(chart, edges=edges)
 
 
+@pytest.mark.sabotage
 def test_a_machine_with_a_guard_less_is_found() -> None:
     changed = without(SESSION, Trigger.SETTLE, "nothing_in_doubt")
     with pytest.raises(AssertionError, match="settle: taken at None, but it ought to be refused at settle"):

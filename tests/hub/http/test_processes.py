@@ -19,6 +19,7 @@ import pytest
 import urllib3
 from rig.certificates import make_certificate
 from rig.device import device_at
+from rig.search import some
 
 from statesync import HttpRemote, Store
 from statesync.hub import Hub, Right, create_token, prepare, revoke_token, spaces
@@ -61,7 +62,9 @@ def test_sigterm_finishes_what_is_under_way_and_takes_nothing_new(new_database: 
     hub.close()
 
 
-@pytest.mark.parametrize(("told", "workers"), [(signal.SIGINT, 1), (signal.SIGTERM, 2)])
+@pytest.mark.parametrize(
+    ("told", "workers"), [(signal.SIGINT, 1), pytest.param(signal.SIGTERM, 2, marks=pytest.mark.exhaustive)]
+)
 def test_a_hub_that_was_told_to_end_has_done_what_it_should_however_many_processes_it_had(
     tmp_path: Path, told: signal.Signals, workers: int
 ) -> None:
@@ -76,7 +79,7 @@ def test_a_hub_that_was_told_to_end_has_done_what_it_should_however_many_process
 def test_a_hub_that_cannot_open_what_it_needs_never_says_that_it_serves(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/hub.db"
     prepare(url)
-    for most in (8, 10):
+    for most in some((8, 10), 2):
         ran = subprocess.run(
             [sys.executable, "-c", FEW_FILES, str(most), url],
             capture_output=True,
