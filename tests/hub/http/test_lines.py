@@ -171,3 +171,35 @@ def test_nobody_waits_for_the_pulls_of_another_space(new_database: Callable[[], 
         hub.let_go.set()
         assert [future.result()[0] for future in asked] == [200] * 20
     assert hub.most == 2
+
+
+@pytest.mark.timeout(60)
+def test_nobody_waits_for_a_thread_for_longer_than_the_hub_is_patient(
+    new_database: Callable[[], str],
+) -> None:
+    url = new_database()
+    with (
+        closing(Held(url, without_tokens=True, connections=1, patience=0.2)) as hub,
+        serving(hub) as address,
+        Service(address, hub, url) as service,
+        ThreadPoolExecutor(9) as pool,
+    ):
+        hub.let_go = threading.Event()
+        devices = [service.device("busy"), *(service.device(f"space-{number}") for number in range(8))]
+        for device in devices:
+            device.push(upsert("a", {}))
+        documents = [
+            device.pull_document({"Airport": {"cursor": 0}}, client="new", number=0) for device in devices
+        ]
+        first = pool.submit(devices[0].send, "pull", documents[0])
+        wait_for(lambda: hub.inside == 1, "no pull came")
+        asked = [
+            pool.submit(device.send, "pull", document)
+            for device, document in zip(devices[1:], documents[1:], strict=True)
+        ]
+        for one in asked:
+            status, answer = one.result(10)
+            assert (status, answer["error"]["code"]) == (503, "busy")
+            assert "has waited 0.2 seconds while others kept all threads" in answer["error"]["message"]
+        hub.let_go.set()
+        assert first.result()[0] == devices[1].send("pull", documents[1])[0] == 200
