@@ -20,13 +20,14 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from statesync.hub.access.rights import Right, Rights
-from statesync.hub.errors import Refused, outcome_unknown, refused
+from statesync.hub.errors import Refused, malformed, outcome_unknown, refused
 from statesync.hub.http.answers import Answer, retry_headers
 from statesync.hub.http.asking import check_path, token_of
 from statesync.hub.http.bodies import SHORT, is_short, misframed, read_body
 from statesync.hub.http.changes import Changes
 from statesync.hub.http.compression import best_coding, pack, unpack
 from statesync.hub.http.openapi import document
+from statesync.hub.http.pauses import comes_in_time
 from statesync.hub.http.places import Door, Line, Threads, Visit
 from statesync.hub.hub import Hub
 from statesync.hub.requests import GROWS, LARGE, sender_of
@@ -127,7 +128,8 @@ class _Verb:
             return at_once
         answer = await self.threads.run(self._work_or_wait, request, body, visit)
         if isinstance(answer, bytes):
-            await visit.wait_for_turn()
+            if not await comes_in_time(visit.wait_for_turn(), request.receive):
+                raise malformed("the connection was closed before its turn came")
             work = await self._taken(answer, visit)
             answer = await self.threads.run(self._worked, request, work, visit)
         visit.end_turn()
