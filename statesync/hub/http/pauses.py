@@ -86,8 +86,13 @@ async def comes_in_time(turn: Awaitable[object], receive: Receive) -> bool:
     request's body has to be read.
     """
     with anyio.CancelScope() as scope:
+
+        def give_up(gone: asyncio.Future[None]) -> None:
+            if not gone.cancelled():
+                scope.cancel()
+
         gone = asyncio.ensure_future(_hung_up(receive))
-        gone.add_done_callback(lambda gone: gone.cancelled() or scope.cancel())
+        gone.add_done_callback(give_up)
         try:
             await turn
         finally:
