@@ -13,9 +13,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import anyio
 import msgspec
-from anyio.to_thread import run_sync
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
@@ -25,7 +23,7 @@ from statesync.hub.http.answers import Answer
 from statesync.hub.http.asking import check_path, token_of
 from statesync.hub.http.crowd import room_for
 from statesync.hub.http.pauses import END, Bell, Pause
-from statesync.hub.http.places import Share
+from statesync.hub.http.places import Share, Threads
 from statesync.hub.hub import Hub
 from statesync.hub.signals.waiters import Head, Waiter
 from statesync.wire import MAX_VERSION, Signal
@@ -49,7 +47,7 @@ _SECONDS = re.compile(r"[0-9]{1,3}(\.[0-9]{1,6})?")
 class Changes:
     """The route. ``threads`` are for what an event loop cannot ask by itself."""
 
-    def __init__(self, hub: Hub, threads: anyio.CapacityLimiter) -> None:
+    def __init__(self, hub: Hub, threads: Threads) -> None:
         self._hub, self._threads = hub, threads
         most = min(hub.limits.waiters, max(1, room_for(hub.limits.sockets) * 4 // 5))
         self._places = Share(most, "devices that wait for news")
@@ -75,8 +73,7 @@ class Changes:
     async def _admitted(self, space: str, token: str | None) -> Rights:
         rights = await self._hub.admit_at_once(space, token, Right.READ)
         if rights is None:
-            admit = self._hub.admit
-            rights = await run_sync(admit, space, token, Right.READ, limiter=self._threads)
+            rights = await self._threads.run(self._hub.admit, space, token, Right.READ)
         return rights
 
     @contextmanager

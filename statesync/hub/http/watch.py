@@ -37,7 +37,15 @@ _NOTHING = object()
 
 # Under httptools, who asks again and again and reads nothing is read on, and not cut.
 class _Protocol(H11Protocol):
-    """uvicorn's protocol, which lets a request that waits know that its server ends."""
+    """uvicorn's protocol, which lets a request that waits know that its server ends.
+
+    ``began`` is when its connection was made, in seconds of the loop's clock.
+    """
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin."""
+        self.began: float = asyncio.get_running_loop().time()
+        super().connection_made(transport)
 
     def shutdown(self) -> None:
         """Finish the request that is under way, and hang up."""
