@@ -352,6 +352,8 @@ def test_closing_gives_a_hub_that_hangs_no_longer_than_its_grace(here: Device, g
     with pytest.raises(BadOptions):
         here.store.close(grace=-1)
     here.store.close()
+    with pytest.raises(BadOptions):
+        here.store.close(grace=-1)  # also where nothing runs
 
 
 @pytest.mark.usefixtures("hurried")
