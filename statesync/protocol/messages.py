@@ -274,11 +274,11 @@ class Prepare:
 class Send:
     """Start the open batch's request; leads to ``Answered`` or ``RequestFailed``.
 
-    A download asks for up to ``page_size`` records, 0 for as many as the hub gives.
+    A download asks for up to ``page_size`` records, 0: as many as the hub gives. An upload has None.
     """
 
     direction: Direction
-    page_size: int = 0
+    page_size: int | None = None
 
 
 @frozen

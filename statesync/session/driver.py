@@ -55,7 +55,7 @@ from statesync.session.requests import Reply, Requests
 from statesync.session.storage import Storage
 from statesync.session.timers import HEAD_START, Timer, Timers, backoff
 from statesync.store.file.tenure import Tenure
-from statesync.values import Direction, Progress, SyncOptions
+from statesync.values import Progress, SyncOptions
 
 logger: Logger = getLogger(__name__)
 
@@ -275,8 +275,8 @@ class Driver:
             self._reporter.waits(self._now.batch, self._failure, seconds)
 
     def _send(self, action: Send) -> None:
-        is_upload = action.direction is Direction.UPLOAD
-        wanted = self.storage.push_request() if is_upload else self.storage.page_request(action.page_size)
+        size = action.page_size
+        wanted = self.storage.push_request() if size is None else self.storage.page_request(size)
         with self.tenure.held():
             self._requests.send(wanted)
         if self._now.batch is not None:
