@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from statesync.errors import RemoteError
+from statesync.errors import RemoteError, Unreachable
 from statesync.keeping.ending import LONGEST_RETRY_AFTER, back_off
 
 LONGEST_WAIT = 25.0
@@ -62,7 +62,8 @@ class Asking:
         if is_refused or error.status in _UNKNOWN:
             return Asking(self.wait, now + SELDOM, is_refused=is_refused)
         lived, asked_for = now - began, error.retry_after
-        if lived >= _LIVED and asked_for is None:
+        was_heard = lived >= _LIVED and not isinstance(error, Unreachable)
+        if was_heard and asked_for is None:
             return Asking(max(SHORTEST_WAIT, _CUT * min(lived, self.wait)), now + chance)
         failures = self.failures + 1
         # A Retry-After is in whole seconds, the same for all: so they come back within the second after it.
