@@ -138,3 +138,31 @@ def test_a_write_is_stored_where_no_thread_can_be_started_and_the_next_one_follo
     fill(hub, 1)
     assert new_threads() == ["statesync-checkpoints"]
     hub.close()
+
+
+class ClosedMeanwhile(threading.Event):
+    """An event before whose first clearing somebody closes."""
+
+    def __init__(self, close: Callable[[], None]) -> None:
+        super().__init__()
+        self.closing = threading.Thread(target=close, daemon=True)
+
+    def clear(self) -> None:
+        if self.closing.ident is None:
+            super().clear()
+            self.closing.start()
+            assert self.wait(PATIENCE)
+        super().clear()
+
+
+def test_a_hub_that_is_closed_in_any_moment_of_a_writing_back_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "PAUSE", 0.0)
+    one = checkpoints.Checkpoints(str(tmp_path / "hub.db"), lambda: False)
+    wanted = one._wanted = ClosedMeanwhile(one.close)
+    one.note_write()
+    assert one._thread is not None
+    one._thread.join(PATIENCE)
+    wanted.closing.join(PATIENCE)
+    assert [each.is_alive() for each in (one._thread, wanted.closing)] == [False, False]
