@@ -199,6 +199,7 @@ class Store(AwaitedSelection):
         Raises ``BadOptions`` for what is no number of seconds, and ``UsageError`` in a callback of that
         session, which it cannot wait for; it is cancelled all the same.
         """
+        grace = CancelOptions(grace=grace).grace
         keepers = self._running.end_keepers(grace)
         unfinished = self._running.unfinished()
         for session in unfinished:

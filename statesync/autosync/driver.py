@@ -286,6 +286,9 @@ class Driver:
                 self._announce([watcher])
             case Over():
                 self._tell_core(self._sessions.end(letter))
+            case TokenRenewed():
+                self._listening.forget_refusal()
+                self._tell_core(letter)
             case _:
                 self._tell_core(letter)
 

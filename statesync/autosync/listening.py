@@ -15,7 +15,7 @@ from logging import Logger, getLogger
 from attrs import evolve
 
 from statesync.autosync.target import Target
-from statesync.errors import RemoteError, StoreError
+from statesync.errors import RemoteError, StoreError, Unauthorized
 from statesync.keeping.asking import Asking
 from statesync.keeping.messages import Signalled
 from statesync.lifecycle import KeeperPhase
@@ -53,6 +53,13 @@ class Listening:
             if listens:
                 self._begin(is_done=is_done)
 
+    def forget_refusal(self) -> None:
+        """Ask anew with the next ``follow``, if the hub has refused the token: there is another one."""
+        asking = self._asking if self._poll is None else self._poll.asking
+        if asking.is_refused:
+            self._end()
+            self._listens, self._asking = False, Asking()
+
     def close(self) -> None:
         """Ask no more."""
         self._end()
@@ -83,9 +90,9 @@ class Listening:
         poll, self._poll = self._poll, None
         if poll is None:
             return
-        poll.end()
+        was_over = poll.end()
         self._asking, self._told = poll.asking, poll.told
-        if poll.is_over:
+        if was_over:
             self._kept = poll.signals
 
 
@@ -97,27 +104,34 @@ class _Poll:
     ) -> None:
         self.signals, self.asking = signals, asking
         self.told = 0
-        self.is_over = False
-        """Whether it has come to an end by itself, so that its connection is free."""
         self._since, self._tell = since, tell
+        self._ending = threading.Lock()
+        """Held while it is said who has ended it: the hub by news, or the keeper, which cuts the question."""
+        self._is_over = False
+        """Whether there was news, so that its connection is free."""
         self._ended = threading.Event()
 
     def run(self) -> None:
         """Ask, in a thread of its own."""
         try:
-            while not self.is_over and not self._ended.wait(max(0.0, self.asking.at - time.monotonic())):
+            while not self._is_over and not self._ended.wait(max(0.0, self.asking.at - time.monotonic())):
                 self._ask()
         except Exception:  # a defect: the keeper goes by its interval, and nobody waits for this thread
             logger.exception("a defect ended the question for news; the interval goes on")
         finally:
-            if not self.is_over:
+            if not self._is_over:
                 self.signals.close()
 
-    def end(self) -> None:
-        """Want to know no more. From another thread."""
-        self._ended.set()
-        if not self.is_over:
+    def end(self) -> bool:
+        """Want to know no more, from another thread; tell whether it was over by itself.
+
+        Then the signals are free, and were not interrupted, so that they can be asked again.
+        """
+        with self._ending:
+            self._ended.set()
+        if not self._is_over:
             self.signals.interrupt()
+        return self._is_over
 
     def _ask(self) -> None:
         began = time.monotonic()
@@ -129,15 +143,23 @@ class _Poll:
             return
         self.asking = self.asking.answered(began)
         if said.head != self._since:
+            self._end_with(said.head, began)
+
+    def _end_with(self, head: int, began: float) -> None:
+        """Tell of news, unless nobody wants to know any more."""
+        with self._ending:
+            if self._ended.is_set():
+                return
             self.asking = evolve(self.asking, at=began)
-            self.told, self.is_over = said.head, True
-            self._signal()
+            self.told, self._is_over = head, True
+        self._signal()
 
     def _note(self, error: RemoteError, began: float) -> None:
         was_refused, now = self.asking.is_refused, time.monotonic()
+        has_no_token = isinstance(error, Unauthorized) and error.status is None
         self.asking = self.asking.failed(error, began, now, random.random())  # noqa: S311 - jitter is no secret
         logger.debug("no news from the hub, asked again in %.1f seconds: %s", self.asking.at - now, error)
-        if self.asking.is_refused and not was_refused:
+        if has_no_token or (self.asking.is_refused and not was_refused):
             self._signal()  # a session finds out, and says, what is wrong with the token
 
     def _signal(self) -> None:

@@ -289,7 +289,7 @@ class Session:
         except Exception as error:  # a defect: who waits must be let go all the same
             logger.exception("a defect ended a session that was left behind")
             ended = self._ended(Phase.FAILED, None, InternalError.because_of(error))
-        threads.start(Task(self._driver.interrupt_requests, "statesync-interrupt"))
+        threads.try_to_start(Task(self._driver.interrupt_requests, "statesync-interrupt"))
         self._core.lock.release()
         watch.ring_at(self, time.monotonic() + LATE / 2)  # what is told now may hang, too
         self._announce(ended)

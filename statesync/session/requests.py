@@ -102,10 +102,11 @@ class _RequestThread:
 
     def send(self, request: Request) -> None:
         """Start a request, after those that are under way."""
-        self._begun += 1
         if self._task is None:
-            self._task = Task(self._work, "statesync-request")
-            threads.start(self._task)
+            task = Task(self._work, "statesync-request")
+            threads.start(task)
+            self._task = task
+        self._begun += 1
         self._requests.put(request)
 
     def end(self) -> None:

@@ -15,6 +15,9 @@ from typing import Protocol
 
 from statesync.threads import IDLE, Task, threads
 
+_AGAIN = 0.5
+"""Seconds after which a session is given up that there was no thread for."""
+
 
 class Watched(Protocol):
     """A session that can be ended without its thread."""
@@ -64,7 +67,8 @@ class Watch:
             for session, when in list(self._due.items()):
                 if when <= time.monotonic():
                     self._due.pop(session, None)
-                    threads.start(Task(session.give_up, "statesync-give-up"))
+                    if not threads.try_to_start(Task(session.give_up, "statesync-give-up")):
+                        self.ring_at(session, time.monotonic() + _AGAIN)
 
     def _wait(self) -> bool:
         """Wait for the next time or the next news; tell whether there was nothing to wait for."""

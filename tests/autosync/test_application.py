@@ -26,6 +26,7 @@ from statesync import (
     Unreachable,
     UsageError,
 )
+from statesync.threads import Task, Threads
 
 ONE_ATTEMPT = SyncOptions(max_attempts=1)
 
@@ -195,3 +196,36 @@ def test_what_was_not_begun_when_a_round_was_cancelled_is_said_to_be_cancelled(h
     current.run([(0, Target(here.scope), SyncOptions())])
     assert isinstance(current.outcomes[0], SyncCancelled)
     assert here.scope.sessions() == []
+
+
+def test_a_round_that_gets_no_thread_for_one_of_its_stores_ends_what_it_has_begun(
+    here: Device, there: Device, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, start, lines = gate.hold(), Threads.start, list[Task]()
+
+    def crowded(self: Threads, task: Task) -> None:
+        if task.name == "statesync-round":
+            lines.append(task)
+        if task.name == "statesync-round" and len(lines) == 2:
+            held.wait()  # the first one has a request under way
+            raise RuntimeError("can't start new thread")
+        start(self, task)
+
+    monkeypatch.setattr(Threads, "start", crowded)
+    raised: list[str] = []
+
+    def run() -> None:
+        with pytest.raises(RuntimeError) as error:
+            Application([here.scope, there.scope], parallel=True).sync()
+        raised.append(str(error.value))
+
+    running = threading.Thread(target=run)
+    running.start()
+    held.wait()
+    running.join(0.1)
+    assert running.is_alive(), "its first session is left to itself"
+    held.release()
+    running.join(PATIENCE)
+    assert raised == ["can't start new thread"]
+    assert not lines[1].wait(0)
+    assert lines[0].wait(0)

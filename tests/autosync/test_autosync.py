@@ -376,7 +376,7 @@ def test_where_no_thread_can_be_started_it_tries_again_or_says_so(
     refused: list[str] = []
 
     def crowded(self: Threads, task: Task) -> None:
-        if task._name == name and not refused:
+        if task.name == name and not refused:
             refused.append(name)
             raise RuntimeError("can't start new thread")
         start(self, task)

@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 import pytest
+from attrs import Factory, define
 from rig.device import Device
 from rig.gate import PATIENCE, Gate, Reply, answer, lose_request, refuse, wait_for
 
@@ -18,12 +19,16 @@ from statesync import (
     HttpRemote,
     KeeperPhase,
     RemoteError,
+    Signal,
     SyncOptions,
     SyncType,
     Unauthorized,
 )
+from statesync.autosync.listening import Listening
+from statesync.autosync.target import Target
 from statesync.hub import Hub, LocalRemote
 from statesync.keeping import asking, ending
+from statesync.keeping.messages import Signalled
 
 from .conftest import Keep
 
@@ -258,6 +263,17 @@ def test_a_question_that_alone_is_refused_costs_one_session_and_no_more(
     assert (sessions(here), len(gate.asked)) == (2, 1)
 
 
+def test_a_question_that_was_refused_is_asked_again_once_there_is_another_token(
+    here: Device, keep: Keep, gate: Gate
+) -> None:
+    gate.plan_questions(refuse(403, "forbidden"))
+    keeper = keep(here, live=True)
+    assert wait_for(lambda: sessions(here) == 2 and keeper.status().phase is LISTENING)
+    keeper.token_renewed()
+    assert listens(keeper, gate, 2)
+    assert sessions(here) == 2
+
+
 def test_a_session_that_was_cancelled_is_not_begun_again_for_what_it_has_left(
     here: Device, there: Device, keep: Keep, gate: Gate
 ) -> None:
@@ -286,6 +302,52 @@ def test_a_hub_in_the_same_process_tells_too(
     assert wait_for(lambda: keeper.status().phase is LISTENING)
     keeper.stop()
     assert wait_for(lambda: hub.watch.count(space) == 0)
+
+
+@define(eq=False)
+class Late:
+    """Signals whose answer is there in the very moment in which the question is cut."""
+
+    is_cut: bool = False
+    is_closed: bool = False
+    asked: threading.Event = Factory(threading.Event)
+    answer: threading.Event = Factory(threading.Event)
+    read: threading.Event = Factory(threading.Event)
+
+    def ask(self, since: int, wait: float) -> Signal:
+        assert not self.is_cut, "who was cut is asked again"
+        self.asked.set()
+        assert self.answer.wait(PATIENCE)
+        return Signal("x", since + 1)
+
+    def interrupt(self) -> None:
+        self.answer.set()
+        self.read.wait(0.1)  # time enough for the answer to be read
+        self.is_cut = True
+
+    def close(self) -> None:
+        self.is_closed = True
+        self.read.set()
+
+
+def test_news_that_come_as_it_stops_listening_do_not_keep_it_from_listening_again(here: Device) -> None:
+    made: list[Late] = []
+
+    def signals() -> Late:
+        made.append(Late())
+        return made[-1]
+
+    target: Any = Target(here.scope)
+    target.signals = signals
+    told: list[Signalled] = []
+    listening = Listening(target, told.append)
+    for number in range(2):
+        listening.follow(LISTENING, is_done=True)
+        assert wait_for(lambda: len(made) == number + 1 and made[-1].asked.is_set())  # noqa: B023
+        listening.follow(KeeperPhase.SYNCING, is_done=True)
+    listening.close()
+    assert wait_for(lambda: all(one.is_closed for one in made))
+    assert told == []
 
 
 class Mute:

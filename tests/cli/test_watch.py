@@ -33,6 +33,7 @@ from statesync import (
     Progress,
     State,
 )
+from statesync.autosync import driver
 from statesync.cli.syncing.watch import line_of, news_of
 
 from .shell import PATIENCE, call, end_of, start
@@ -177,6 +178,18 @@ def test_a_file_that_is_no_device_database_is_refused_in_one_line(tmp_path: Path
     ran = call("watch", tmp_path / "none.db", "--remote", "http://127.0.0.1:9", "--space", "s")
     assert (ran.code, ran.err.count("\n")) == (1, 1)
     assert "there is no file" in ran.err
+
+
+def test_a_keeper_that_ends_by_itself_is_a_failure(
+    tmp_path: Path, here: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def defect(*_: object) -> None:
+        raise ZeroDivisionError("one too many")
+
+    monkeypatch.setattr(driver, "decide", defect)
+    ran = call("watch", tmp_path / "here.db", "--remote", "http://127.0.0.1:9", "--space", "s")
+    assert ran.code == 1
+    assert "a defect ended it: one too many" in ran.err.splitlines()[-1]
 
 
 # -- in a terminal -----------------------------------------------------------------------------------------

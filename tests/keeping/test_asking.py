@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from statesync import RemoteError
+from statesync import RemoteError, Unreachable
 from statesync.keeping.asking import Asking
 
 
@@ -24,6 +24,14 @@ def test_a_hub_that_is_away_is_asked_less_and_less_often_and_once_a_minute_at_le
     assert pauses[:3] == [2.0, 4.0, 8.0]
     assert pauses[-1] == 60.0
     assert asking.answered(0.0).failures == 0
+
+
+def test_a_hub_that_nobody_can_connect_to_for_long_is_away_and_nobody_has_cut_the_question() -> None:
+    """A firewall that lets nothing through keeps each attempt to connect for ten seconds."""
+    asking = Asking()
+    for failures, pause in enumerate([2.0, 4.0, 8.0], 1):
+        asking = asking.failed(Unreachable("no connection"), 100.0, 110.0, chance=1.0)
+        assert (asking.at - 110.0, asking.wait, asking.failures) == (pause, 25.0, failures)
 
 
 @pytest.mark.parametrize("chance", [0.0, 0.5, 1.0])

@@ -59,7 +59,7 @@ def watch(database: str, remote: HttpRemote, every: float, grace: float) -> None
     A session begins at once, after each change here, when the hub has news, and every so many seconds;
     after a failure it is tried again by itself. In a terminal one line shows the present state; elsewhere
     each new state is a line. Ctrl-C, or SIGTERM, ends it: the batch in flight is brought to its end. A
-    second Ctrl-C kills. The exit code is 0 if it was ended so.
+    second Ctrl-C kills. The exit code is 0 if it was ended so, and 1 if it has ended by itself.
     """
     with opened(database) as store, StatusLine() as line:
         scope = store.scope(remote)
@@ -69,6 +69,11 @@ def watch(database: str, remote: HttpRemote, every: float, grace: float) -> None
             while not keeper.wait(REDRAWN_EVERY):
                 line.show(keeper)
             line.show(keeper)
+        if not line.is_stopping:
+            why = visible(keeper.status().why)
+            raise click.ClickException(
+                f"nothing is synced any more, the keeper has ended: {why}; start it again"
+            )
 
 
 @contextmanager

@@ -49,6 +49,7 @@ class Changes:
 
     def __init__(self, hub: Hub, threads: Threads) -> None:
         self._hub, self._threads = hub, threads
+        # A fifth of the connections is left to requests that do not wait.
         most = min(hub.limits.waiters, max(1, room_for(hub.limits.sockets) * 4 // 5))
         self._places = Share(most, "devices that wait for news")
         self._bell: Bell | None = None

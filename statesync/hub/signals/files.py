@@ -30,7 +30,7 @@ class FileObserver:
         self._seen: tuple[int, int] | None = None
 
     def wait(self, seconds: float, *, watches: bool) -> Collection[str] | None:
-        """Wait; return None if somebody has committed since the last look, and nothing else."""
+        """Wait; return None if somebody has committed since the last look, and no space otherwise."""
         self._woken.wait(min(seconds, LOOK_EVERY) if watches else seconds)
         self._woken.clear()
         return None if watches and self._is_new() else ()

@@ -331,8 +331,8 @@ class DeviceDatabase(SqliteDatabase):
             return
         _limit_log(connection, pages)
         if self._writing_back is None or self._writing_back.wait(0):
-            self._writing_back = Task(lambda: write_back(Path(self.database)), "statesync-checkpoint")
-            threads.start(self._writing_back)
+            task = Task(lambda: write_back(Path(self.database)), "statesync-checkpoint")
+            self._writing_back = task if threads.try_to_start(task) else None
 
 
 def _log_limit(connection: sqlite3.Connection) -> int:

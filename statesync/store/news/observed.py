@@ -55,8 +55,9 @@ class ObservedSelection(Selection):
 
         ``what`` is the record, or its model or object's name with its ``key``. Begins no session. What is
         changed while it waits is waited for, too; a record that was not changed here is accepted. Raises
-        ``TimeoutError`` after ``timeout`` seconds, ``UnknownObject``, and ``UsageError`` where it would keep
-        from going on what it waits for: in a transaction, and in a session's callback.
+        ``TimeoutError`` after ``timeout`` seconds, ``UnknownObject``, also where the object is dropped
+        meanwhile, and ``UsageError`` where it would keep from going on what it waits for: in a transaction,
+        and in a session's callback.
         """
         name, found = self._record(what, key)
         return verdict.wait_for(self._parts, name, found, timeout)

@@ -9,7 +9,7 @@ from threading import Event
 
 from attrs import frozen
 
-from statesync.errors import UsageError
+from statesync.errors import UnknownObject, UsageError
 from statesync.store.outbox import preview
 from statesync.store.parts import StoreParts
 from statesync.values import PendingChange
@@ -68,7 +68,9 @@ def wait_for(
 def _change_of(
     parts: StoreParts, connection: sqlite3.Connection, name: str, key: str
 ) -> PendingChange | None:
-    tracked = parts.registry.refresh(connection)[name]
+    tracked = parts.registry.refresh(connection).get(name)
+    if tracked is None:
+        raise UnknownObject(f"{name} was dropped from this store, and nobody knows what became of {key}")
     return preview.pending_of_record(connection, tracked, key)
 
 

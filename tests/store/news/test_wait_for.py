@@ -7,6 +7,7 @@ from rig.device import Device
 from rig.gate import Gate, pass_on, rejecting
 
 from statesync import Outcome, UnknownObject, UsageError, decide_later
+from statesync.store.news import verdict
 
 
 def test_a_record_that_the_hub_has_taken_is_accepted(here: Device, gate: Gate) -> None:
@@ -99,3 +100,10 @@ def test_it_has_to_be_told_which_record(here: Device) -> None:
         here.store.wait_for(here.airport)
     with pytest.raises(UnknownObject, match="Ship"):
         here.store.wait_for("Ship", "k00000")
+
+
+def test_a_record_whose_object_is_dropped_meanwhile_is_waited_for_no_longer(here: Device) -> None:
+    here.add(1)
+    here.store.drop()
+    with pytest.raises(UnknownObject, match="Airport was dropped"):
+        verdict.wait_for(here.store._parts, "Airport", "k00000", timeout=1.0)
