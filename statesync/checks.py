@@ -53,14 +53,19 @@ def as_policy(value: object) -> Policy:
 
 def is_timeout(_: Any, attribute: Attribute[Any], value: Any) -> None:
     """Check an option that is seconds above 0, or None."""
-    if value is not None and not (isinstance(value, int | float) and value > 0):
+    if value is not None and not (_is_seconds(value) and value > 0):
         raise BadOptions(f"{attribute.name} must be a number of seconds above 0 or None, not {value!r}")
 
 
 def is_grace(_: Any, attribute: Attribute[Any], value: Any) -> None:
     """Check an option that is seconds from 0, or None."""
-    if value is not None and not (isinstance(value, int | float) and value >= 0):
+    if value is not None and not (_is_seconds(value) and value >= 0):
         raise BadOptions(f"{attribute.name} must be a number of seconds from 0 or None, not {value!r}")
+
+
+def _is_seconds(value: object) -> bool:
+    """Tell whether a value can be added to a time; an endless one can."""
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) <= LARGEST)
 
 
 def seconds_of(least: float, most: float) -> Callable[[Any, Attribute[Any], Any], None]:

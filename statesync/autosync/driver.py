@@ -48,8 +48,8 @@ logger: Logger = getLogger(__name__)
 LOOK_EVERY = 0.02
 """Seconds between two looks for local changes, while any would begin a session."""
 
-Watcher = Callable[[KeeperStatus], object]
-"""Gets each new status, in the keeper's thread, and returns at once."""
+Watcher = Callable[[KeeperStatus | StoreError], object]
+"""Gets each new status, or why it cannot be read, in the keeper's thread, and returns at once."""
 
 
 @frozen
@@ -187,6 +187,7 @@ class Driver:
             last=self._sessions.last,
             backlog=self._lookout.backlog(),
             in_sync=self._sessions.in_sync,
+            is_behind=standing.is_due or self._lookout.is_behind(),
         )
 
     def _following(self, standing: Standing) -> tuple[str | None, float | None]:
@@ -290,9 +291,9 @@ class Driver:
                 self._tell_core(letter)
 
     def _tell_core(self, event: Event) -> None:
-        before = self._standing
-        self._adopt(decide(before, now(), event))
-        if (before.phase, before.why) != (self._standing.phase, self._standing.why):
+        before = _as_told(self._standing)
+        self._adopt(decide(self._standing, now(), event))
+        if before != _as_told(self._standing):
             self._announce(self._watchers)
 
     def _adopt(self, decision: Decision) -> None:
@@ -317,10 +318,16 @@ class Driver:
     def _announce(self, watchers: list[Watcher]) -> None:
         if not watchers:
             return
+        status: KeeperStatus | StoreError
         try:
             status = self.status()
-        except StoreError:
+        except StoreError as error:
             logger.warning("the keeper's status cannot be read", exc_info=True)
-            return
+            status = error
         for watcher in watchers:
             watcher(status)
+
+
+def _as_told(standing: Standing) -> tuple[KeeperPhase, str, bool]:
+    """Return that of which a change is a new status."""
+    return standing.phase, standing.why, standing.is_due

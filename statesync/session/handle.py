@@ -171,7 +171,7 @@ class Session:
 
         Raises ``SyncCancelled`` or ``SyncFailed`` for a session that ended so (its ``result`` says what was
         done until then), ``TimeoutError`` after ``timeout`` seconds, and ``UsageError`` in a callback of
-        this very session while it runs: it would wait for itself.
+        this very session, or its function for the token, while it runs: it would wait for itself.
         """
         outcome = self._awaited(timeout).outcome
         if isinstance(outcome, SyncError):
@@ -192,7 +192,7 @@ class Session:
         self._awaited(timeout)
 
     def _awaited(self, timeout: float | None) -> Ended:
-        if self._task.is_this_thread() and not self.done():
+        if not self.done() and (self._task.is_this_thread() or self._driver.is_asked_by_a_request()):
             raise UsageError("a callback cannot wait for the session that called it")
         ended = self._announcement.wait(timeout)
         if ended is None:

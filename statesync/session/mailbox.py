@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from queue import Empty, SimpleQueue
+from threading import TIMEOUT_MAX
 
 from statesync.protocol.messages import CancelRequested
 from statesync.session.requests import Reply
@@ -32,9 +33,12 @@ class Mailbox:
         return self._pop_cancel()
 
     def take(self, timeout: float | None) -> Letter | None:
-        """Wait up to ``timeout`` seconds (None: for ever) for a letter."""
+        """Wait up to ``timeout`` seconds (None: for ever) for a letter.
+
+        The system waits for three centuries at most: somebody's "endless" is as good as None.
+        """
         if not self._letters:
-            self._fetch(timeout)
+            self._fetch(None if timeout is None or timeout > TIMEOUT_MAX else timeout)
         return self._pop() if self._letters else None
 
     def _fetch(self, timeout: float | None) -> None:

@@ -69,8 +69,9 @@ class Watch:
     def _wait(self) -> bool:
         """Wait for the next time or the next news; tell whether there was nothing to wait for."""
         due = list(self._due.values())
+        left = max(0.0, min(due) - time.monotonic()) if due else IDLE
         try:
-            self._news.get(timeout=max(0.0, min(due) - time.monotonic()) if due else IDLE)
+            self._news.get(timeout=min(left, threading.TIMEOUT_MAX))  # no system waits for longer
         except Empty:
             return not due
         return False

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -499,3 +500,24 @@ def test_it_leaves_no_connection_behind(here: Device, keep: Keep, tmp_path: Path
     assert not (tmp_path / "here.db-wal").exists()
     with store_at(tmp_path / "here.db") as (store, _), closing(sqlite3.connect(tmp_path / "here.db")):
         assert store.examine() == []
+
+
+@pytest.mark.parametrize("ends", ["keeper", "store"])
+def test_a_function_for_the_token_stops_it_and_cannot_wait(
+    new_device: Callable[..., Device], gate: Gate, ends: str
+) -> None:
+    """It is called by the session's request, which the end would wait for."""
+    raised: list[Exception] = []
+
+    def token() -> str:
+        try:
+            keeper.stop(None) if ends == "keeper" else device.store.close()
+        except UsageError as error:
+            raised.append(error)
+        return "token"
+
+    device = new_device("token", gate.url, token=token)
+    keeper = AutoSync(device.scope, options=SyncOptions(cancel_grace=None))
+    keeper.start()
+    assert keeper.wait(PATIENCE)
+    assert len(raised) == 1
