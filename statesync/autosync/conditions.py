@@ -53,10 +53,13 @@ class Conditions:
     def _why_not(self, name: str) -> str | None:
         """Return why a condition does not hold, None if it does."""
         try:
-            said = self._conditions[name]()
-            if isinstance(said, Awaitable):
-                return f"{name} answered with {type(said).__name__}, which is neither yes nor no"
-            return None if said else f"{name} does not hold"
+            return _why_it_is_no_yes(name, self._conditions[name]())
         except BaseException as error:  # the program's code may raise anything, and that is a no
             logger.exception("the condition %s could not be asked", name)
             return f"{name} raised {words_of(error)}"
+
+
+def _why_it_is_no_yes(name: str, said: object) -> str | None:
+    if isinstance(said, Awaitable):  # it is true, whatever it would come to
+        return f"{name} answered with {type(said).__name__}, which is neither yes nor no"
+    return None if said else f"{name} does not hold"

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from logging import Logger, getLogger
 
-from attrs import evolve
+from attrs import evolve, frozen
 
 from statesync.autosync.target import Target
 from statesync.errors import RemoteError, StoreError
@@ -36,7 +36,7 @@ class Listening:
         self._listens = False
         self._poll: _Poll | None = None
         self._asking = Asking()
-        self._told = 0
+        self._told: _Told | None = None
         self._kept: Signals | None = None
 
     def follow(self, phase: KeeperPhase, *, is_done: bool) -> None:
@@ -74,10 +74,14 @@ class Listening:
         """Return the head that is no news any more.
 
         What was told of, and has led to a session, is none either: a session may have its reasons to leave
-        something, and would do so again at once.
+        something, and would do so again at once. So it is with a head that has gone back, as of a hub that was
+        restored, or one that lags behind.
         """
-        told, self._told = self._told, 0
-        return max(told, self._target.lookout.read_until(is_done=is_done))
+        told, self._told = self._told, None
+        read = self._target.lookout.read_until(is_done=is_done)
+        if told is None:
+            return read
+        return told.head if told.head < told.since else max(told.head, read)
 
     def _end(self) -> None:
         poll, self._poll = self._poll, None
@@ -89,6 +93,14 @@ class Listening:
             self._kept = poll.signals
 
 
+@frozen
+class _Told:
+    """The news that a poll has ended with: the head, and the one since which it has asked."""
+
+    head: int
+    since: int
+
+
 class _Poll:
     """One question after the other, until there is news, or nobody wants to know any more."""
 
@@ -96,7 +108,7 @@ class _Poll:
         self, signals: Signals, since: int, asking: Asking, tell: Callable[[Signalled], object]
     ) -> None:
         self.signals, self.asking = signals, asking
-        self.told = 0
+        self.told: _Told | None = None
         self.is_over = False
         """Whether it has come to an end by itself, so that its connection is free."""
         self._since, self._tell = since, tell
@@ -130,7 +142,7 @@ class _Poll:
         self.asking = self.asking.answered(began)
         if said.head != self._since:
             self.asking = evolve(self.asking, at=began)
-            self.told, self.is_over = said.head, True
+            self.told, self.is_over = _Told(said.head, self._since), True
             self._signal()
 
     def _note(self, error: RemoteError, began: float) -> None:

@@ -190,6 +190,34 @@ def test_a_head_that_no_session_reaches_costs_one_session_and_no_more(
     assert (sessions(here), len(gate.asked)) == (2, 2)
 
 
+@pytest.mark.parametrize("head", [0, 1])
+def test_a_head_that_has_gone_back_costs_one_session_and_no_more(
+    here: Device, there: Device, keep: Keep, gate: Gate, head: int
+) -> None:
+    """A hub that lags behind tells the old one again and again."""
+    there.add(5)
+    there.sync()
+    gate.plan_questions(*[answer(200, json.dumps({"epoch": "x", "head": head}).encode())] * 1000)
+    keeper = keep(here, live=True)
+    assert listens(keeper, gate, 2)
+    assert not keeper.wait(0.3)
+    assert (sessions(here), len(gate.asked)) == (2, 2)
+    assert [since(question) for question in gate.asked] == [5, head]
+
+
+def test_what_is_sent_after_a_head_has_gone_back_is_here_at_once(
+    here: Device, there: Device, keep: Keep, gate: Gate
+) -> None:
+    there.add(5)
+    there.sync()
+    gate.plan_questions(answer(200, b'{"epoch": "x", "head": 1}'))
+    keeper = keep(here, live=True)
+    assert listens(keeper, gate, 3), "the hub is not at 1, and says so"
+    keys = [*here.keys(), *there.add(1, first=9)]
+    there.sync()
+    assert wait_for(lambda: here.keys() == keys)
+
+
 def test_a_question_that_was_cut_before_it_was_asked_is_not_waited_for(here: Device, gate: Gate) -> None:
     assert isinstance(here.remote, HttpRemote)
     signals = here.remote.signals()

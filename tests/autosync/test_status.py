@@ -209,7 +209,7 @@ def test_a_session_that_failed_after_one_that_was_done_takes_the_word_back(
     assert keeper.status().in_sync == before
 
 
-# -- what the hub is known to have -----------------------------------------------------------------------------
+# -- what the hub is known to have ---------------------------------------------------------------------------
 
 
 def test_news_that_wait_for_the_gap_are_not_up_to_date(here: Device, there: Device, keep: Keep) -> None:
@@ -279,7 +279,7 @@ def test_objects_that_were_let_go_of_are_not_up_to_date(here: Device, keep: Keep
 def test_the_objects_of_another_scope_are_no_business_of_a_keeper(
     tmp_path: Path, here: Device, there: Device, keep: Keep
 ) -> None:
-    with store_at(tmp_path / "two.db", two_models) as (store, (airport, harbour)):
+    with store_at(tmp_path / "two.db", two_models) as (store, (airport, _)):
         device = Device(store, airport, here.remote)
         keeper = AutoSync(store.scope(here.remote, airport), every=3600, min_gap=0)
         with keeper:
