@@ -141,7 +141,7 @@ class Driver:
 
         A process that was forked meanwhile does not wait: the keeper is its parent's.
         """
-        if os.getpid() != self._process:
+        if self.is_inherited:
             return self._ended.is_set()
         until = None if timeout is None else time.monotonic() + timeout
         session = self._sessions.session
@@ -152,8 +152,19 @@ class Driver:
                 return False
         return self._ended.wait(None if until is None else max(0.0, until - time.monotonic()))
 
+    @property
+    def is_inherited(self) -> bool:
+        """Whether this process was forked from the one that the keeper lives in: nothing is heard of it."""
+        return os.getpid() != self._process
+
     def call_when_stopped(self, wake: Callable[[], object]) -> None:
-        """Call ``wake`` when it has stopped, in any thread; it must return at once."""
+        """Call ``wake`` when it has stopped, in any thread; it must return at once.
+
+        In a process that was forked meanwhile it is called at once, as ``wait`` does not wait there.
+        """
+        if self.is_inherited:
+            wake()
+            return
         with self._beginning:
             if not self._ended.is_set():
                 self._wakes.append(wake)

@@ -170,11 +170,14 @@ class AutoSync:
         """Return its statuses: the one of now, and each new one up to ``stopped``.
 
         A reader that is slow gets the newest, not all that it has missed. Raises ``UsageError`` for a keeper
-        that was not started: nothing would ever come; and ``StoreError``, as ``status`` does, where the store
-        cannot be read: the keeper goes on, and may be read again.
+        that was not started, and in a process that was forked meanwhile: nothing would ever come; and
+        ``StoreError``, as ``status`` does, where the store cannot be read: the keeper goes on, and may be
+        read again.
         """
         from statesync.autosync.aio import statuses
 
         if not self.is_begun:
             raise UsageError("the keeper was not started; start it, or use it with `async with`")
+        if self._driver.is_inherited:
+            raise UsageError("the keeper lives in the process that this one was forked from; watch it there")
         return statuses(self._driver)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sqlite3
@@ -20,6 +21,7 @@ from rig.gate import PATIENCE, Gate, lose_request, refuse, rejecting, wait_for
 from rig.walls import Wall
 
 from statesync import (
+    Application,
     AutoSync,
     BadOptions,
     KeeperPhase,
@@ -46,6 +48,18 @@ RESTING, LISTENING, SYNCING, BACKING_OFF, HELD, NEEDS_TOKEN, STOPPING, STOPPED =
 
 def sessions(device: Device) -> int:
     return len(device.scope.sessions())
+
+
+def succeeds_in_a_child(holds: Callable[[], bool]) -> bool:
+    child = os.fork()
+    if not child:
+        signal.alarm(int(PATIENCE))
+        code = 1
+        try:
+            code = 0 if holds() else 2
+        finally:
+            os._exit(code)
+    return os.waitpid(child, 0)[1] == 0
 
 
 def comes_to(keeper: AutoSync, phase: KeeperPhase) -> bool:
@@ -345,10 +359,22 @@ def test_a_defect_ends_a_keeper_and_its_status_says_so(
 def test_a_forked_process_does_not_wait_for_its_parent_s_keeper(here: Device, keep: Keep) -> None:
     keeper = keep(here)
     assert rests(keeper)
-    child = os.fork()
-    if not child:
-        os._exit(0 if keeper.wait() is False else 1)
-    assert os.waitpid(child, 0)[1] == 0
+    assert succeeds_in_a_child(lambda: keeper.wait() is False)
+
+
+def test_a_forked_process_does_not_wait_in_asyncio_either(here: Device, keep: Keep) -> None:
+    keeper = keep(here)
+    assert rests(keeper)
+
+    async def ends() -> bool:
+        await keeper.stop_async()
+        await Application([here.scope]).stop_async()
+        with pytest.raises(UsageError, match="forked"):
+            aiter(keeper)
+        return True
+
+    assert succeeds_in_a_child(lambda: asyncio.run(ends()))
+    assert keeper.status().phase is RESTING, "it lives in its parent"
 
 
 def test_a_session_that_the_program_cancels_is_not_begun_again_at_once(
