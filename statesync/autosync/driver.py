@@ -298,6 +298,9 @@ class Driver:
                 self._announce([watcher])
             case Over():
                 self._tell_core(self._sessions.end(letter))
+            case TokenRenewed():
+                self._listening.ask_with_another_token(is_done=self._sessions.has_read_all)
+                self._tell_core(letter)
             case _:
                 self._tell_core(letter)
 

@@ -53,6 +53,14 @@ class Listening:
             if listens:
                 self._begin(is_done=is_done)
 
+    def ask_with_another_token(self, *, is_done: bool) -> None:
+        """Forget that the hub has refused the one before: it would not be asked again for an hour."""
+        if self._asking.is_refused or (self._poll is not None and self._poll.asking.is_refused):
+            self._end()
+            self._asking = Asking()
+            if self._listens:
+                self._begin(is_done=is_done)
+
     def close(self) -> None:
         """Ask no more."""
         self._end()

@@ -14,7 +14,8 @@ from statesync.wire import Signal
 class HttpSignals:
     """The question over HTTP. Made by ``HttpRemote.signals``.
 
-    ``headers`` and ``refused`` are the remote's: what it says of itself, and how it reads a refusal.
+    ``headers``, ``is_renewed`` and ``refused`` are the remote's: what it says of itself, whether it has another
+    token than the one that was refused, and how it reads a refusal.
     """
 
     def __init__(
@@ -22,21 +23,28 @@ class HttpSignals:
         transport: Transport,
         path: str,
         headers: Callable[[], Mapping[str, str]],
+        is_renewed: Callable[[], bool],
         refused: Callable[[int, float | None, bytes], RemoteError],
     ) -> None:
-        self._transport, self._path, self._headers, self._refused = transport, path, headers, refused
+        self._transport, self._path = transport, path
+        self._headers, self._is_renewed, self._refused = headers, is_renewed, refused
 
     def ask(self, since: int, wait: float) -> Signal:
         """Ask, and wait; see ``Signals.ask``."""
-        headers = {name: value for name, value in self._headers().items() if name != "Content-Type"}
         path = f"{self._path}/changes?since={since}&wait={wait:.3f}"
-        status, retry_after, body = self._transport.exchange(path, None, headers, "GET")
+        status, retry_after, body = self._exchange(path)
+        if status == 401 and self._is_renewed():
+            status, retry_after, body = self._exchange(path)
         if status != 200:
             raise self._refused(status, retry_after, body)
         try:
             return msgspec.json.decode(body, type=Signal)
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
             raise BadAnswer(f"the hub's answer to the question for news is none ({error})") from error
+
+    def _exchange(self, path: str) -> tuple[int, float | None, bytes]:
+        headers = {name: value for name, value in self._headers().items() if name != "Content-Type"}
+        return self._transport.exchange(path, None, headers, "GET")
 
     def interrupt(self) -> None:
         """Shut the connection under a question that waits; see ``Signals.interrupt``."""

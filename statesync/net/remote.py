@@ -185,7 +185,9 @@ class HttpRemote:
         known = self._timeouts
         timeouts = Timeouts(known.connect, known.read + LONGEST_WAIT, known.request + LONGEST_WAIT)
         transport = Transport(self._url, timeouts, 1 << 16, self._way)
-        return HttpSignals(transport, self._path, lambda: self._headers, self._refused)
+        return HttpSignals(
+            transport, self._path, lambda: self._headers, lambda: self._token.is_renewed(), self._refused
+        )
 
     def renew_token(self, token: str | TokenSource | None) -> None:
         """Take another token, for the next request on; keepers that wait for one go on. From any thread.

@@ -6,6 +6,7 @@ import json
 import re
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -274,6 +275,74 @@ def test_a_token_that_is_refused_while_it_listens_is_found_out_by_a_session(
     assert isinstance(last.error, Unauthorized)
     keeper.nudge()
     assert listens(keeper, gate, 2)
+
+
+def test_a_token_that_expires_while_it_listens_is_asked_for_again_and_it_goes_on_listening(
+    new_device: Callable[..., Device], there: Device, keep: Keep, gate: Gate
+) -> None:
+    tokens = iter(["old", "new", "newest"])
+    here = new_device("expiring", gate.url, token=lambda: next(tokens))
+    gate.plan_questions(refuse(401, "unauthorized"))
+    keeper = keep(here, live=True)
+    assert listens(keeper, gate, 2)
+    assert sessions(here) == 1, "nobody has to find out"
+    keys = there.add(1)
+    there.sync()
+    assert wait_for(lambda: here.keys() == keys)
+    assert next(tokens) == "newest"
+
+
+def test_a_function_that_has_no_token_while_it_listens_is_said_and_the_next_one_is_taken(
+    new_device: Callable[..., Device], there: Device, keep: Keep, gate: Gate
+) -> None:
+    """Nobody is signed in any more: that is no reason to say that all is up to date."""
+    signed_in, refused = ["token"], refuse(401, "unauthorized")
+    here = new_device("signing-out", gate.url, token=lambda: signed_in[-1] if signed_in else None)
+    keeper = keep(here, live=True)
+    assert listens(keeper, gate)
+    signed_in.clear()
+    gate.plan_questions(refused)
+    there.add(1)
+    there.sync()  # answers the question that is open; the next one is refused
+    assert wait_for(lambda: keeper.status().phase is NEEDS_TOKEN)
+    signed_in.append("another")
+    keeper.token_renewed()
+    assert wait_for(lambda: keeper.status().is_up_to_date)
+    keys = [*here.keys(), *there.add(1, first=5)]
+    there.sync()
+    assert wait_for(lambda: here.keys() == keys)
+
+
+def test_a_token_that_is_renewed_while_its_question_is_refused_lets_it_listen_again(
+    here: Device, there: Device, keep: Keep, gate: Gate
+) -> None:
+    """The session that was to find out has gone well with the new token already."""
+    assert isinstance(here.remote, HttpRemote)
+    gate.plan_questions(refuse(401, "unauthorized"))
+    keeper = keep(here, live=True)
+    assert wait_for(lambda: sessions(here) == 2 and keeper.status().phase is LISTENING)
+    here.remote.renew_token("new")
+    assert listens(keeper, gate, 2)
+    keys = there.add(1)
+    there.sync()
+    assert wait_for(lambda: here.keys() == keys)
+
+
+@pytest.mark.parametrize("status", [404, 405, 501])
+def test_a_hub_that_has_answered_before_is_no_older_one(
+    here: Device, there: Device, keep: Keep, gate: Gate, quickly: None, status: int
+) -> None:
+    """Something on the way answers for a moment, as a captive portal does, or a proxy without its hub."""
+    keeper = keep(here, live=True)
+    assert listens(keeper, gate)
+    gate.plan_questions(refuse(status, "unknown"))
+    keys = there.add(1)
+    there.sync()
+    assert wait_for(lambda: here.keys() == keys)
+    assert listens(keeper, gate, 3)
+    keys += there.add(1, first=5)
+    there.sync()
+    assert wait_for(lambda: here.keys() == keys)
 
 
 def test_a_question_that_alone_is_refused_costs_one_session_and_no_more(
