@@ -82,8 +82,8 @@ class Listening:
         """Return the head that is no news any more.
 
         What was told of, and has led to a session, is none either: a session may have its reasons to leave
-        something, and would do so again at once. So it is with a head that has gone back, as of a hub that was
-        restored, or one that lags behind.
+        something, and would do so again at once. So it is with a head that has gone back, as of a hub that
+        was restored, or lags behind.
         """
         told, self._told = self._told, None
         read = self._target.lookout.read_until(is_done=is_done)

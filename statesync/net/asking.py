@@ -14,8 +14,8 @@ from statesync.wire import Signal
 class HttpSignals:
     """The question over HTTP. Made by ``HttpRemote.signals``.
 
-    ``headers``, ``is_renewed`` and ``refused`` are the remote's: what it says of itself, whether it has another
-    token than the one that was refused, and how it reads a refusal.
+    ``headers``, ``is_renewed`` and ``refused`` are the remote's: what it says of itself, whether it has
+    another token than the one that was refused, and how it reads a refusal.
     """
 
     def __init__(
