@@ -15,7 +15,7 @@ from logging import Logger, getLogger
 from attrs import evolve, frozen
 
 from statesync.autosync.target import Target
-from statesync.errors import RemoteError, StoreError
+from statesync.errors import RemoteError, SyncError
 from statesync.keeping.asking import Asking
 from statesync.keeping.messages import Signalled
 from statesync.lifecycle import KeeperPhase
@@ -65,7 +65,7 @@ class Listening:
         """Ask no more."""
         self._end()
         if self._kept is not None:
-            self._kept.close()
+            _let_go(self._kept.close)
             self._kept = None
 
     def _begin(self, *, is_done: bool) -> None:
@@ -73,8 +73,11 @@ class Listening:
             since = self._since(is_done=is_done)
             poll = _Poll(self._kept or self._target.signals(), since, self._asking, self._tell)
             threads.start(Task(poll.run, "statesync-listening"))
-        except (StoreError, RuntimeError):
+        except (SyncError, RuntimeError):
             logger.warning("the hub cannot be listened to; the interval goes on", exc_info=True)
+            return
+        except Exception:  # a remote of the program's own may raise anything
+            logger.exception("the remote cannot be asked for news; the interval goes on")
             return
         self._poll, self._kept = poll, None
 
@@ -131,13 +134,13 @@ class _Poll:
             logger.exception("a defect ended the question for news; the interval goes on")
         finally:
             if not self.is_over:
-                self.signals.close()
+                _let_go(self.signals.close)
 
     def end(self) -> None:
         """Want to know no more. From another thread."""
         self._ended.set()
         if not self.is_over:
-            self.signals.interrupt()
+            _let_go(self.signals.interrupt)
 
     def _ask(self) -> None:
         began = time.monotonic()
@@ -163,3 +166,11 @@ class _Poll:
     def _signal(self) -> None:
         if not self._ended.is_set():
             self._tell(Signalled())
+
+
+def _let_go(end: Callable[[], object]) -> None:
+    """End or close what asks; nothing that a remote of the program's own raises then ends its keeper."""
+    try:
+        end()
+    except Exception:
+        logger.exception("a question for news could not be ended as it should")

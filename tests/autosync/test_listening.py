@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from attrs import define
 from rig.device import Device
 from rig.gate import PATIENCE, Gate, Reply, answer, lose_request, refuse, wait_for
 
@@ -25,6 +26,7 @@ from statesync import (
 )
 from statesync.hub import Hub, LocalRemote
 from statesync.keeping import asking, ending
+from statesync.wire import Signal
 
 from .conftest import Keep
 
@@ -395,6 +397,57 @@ class Mute:
         if name == "signals":
             raise AttributeError(name)
         return getattr(self._inner, name)
+
+
+@define(eq=False)
+class Odd:
+    """A remote of a program's own, and who asks for its news: both raise what no remote raises."""
+
+    real: HttpRemote
+    raises_in: str
+    error: Exception
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+    def signals(self) -> Odd:
+        self._perhaps("signals")
+        return self
+
+    def ask(self, since: int, wait: float) -> Signal:
+        self._perhaps("ask")
+        return Signal("x", since)
+
+    def interrupt(self) -> None:
+        self._perhaps("interrupt")
+
+    def close(self) -> None:
+        self._perhaps("close")
+
+    def _perhaps(self, where: str) -> None:
+        if where == self.raises_in:
+            raise self.error
+
+
+@pytest.mark.parametrize(
+    ("where", "error"),
+    [
+        ("signals", BadOptions("the file with the certificates is gone")),
+        ("signals", ZeroDivisionError()),
+        ("ask", ZeroDivisionError()),
+        ("interrupt", ZeroDivisionError()),
+        ("close", ZeroDivisionError()),
+    ],
+)
+def test_a_remote_that_raises_anything_leaves_it_to_the_interval(
+    here: Device, where: str, error: Exception
+) -> None:
+    assert isinstance(here.remote, HttpRemote)
+    odd = Odd(here.remote, where, error)
+    keeper = AutoSync(here.store.scope(odd), live=True, min_gap=0, every=0.05)
+    with keeper:
+        assert wait_for(lambda: sessions(here) >= 3), "an interval and another one"
+    assert keeper.status().why == "it was stopped"
 
 
 def test_a_keeper_that_could_not_listen_is_not_made(here: Device) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sqlite3
 import time
 from enum import StrEnum
-from threading import Event
+from threading import TIMEOUT_MAX, Event
 
 from attrs import frozen
 
-from statesync.errors import UsageError
+from statesync.errors import BadOptions, UnknownObject, UsageError
 from statesync.store.outbox import preview
 from statesync.store.parts import StoreParts
 from statesync.values import PendingChange
@@ -48,13 +48,15 @@ def wait_for(
 
     ``stop`` ends the wait as the end of its time does.
     """
+    if timeout is not None and not (isinstance(timeout, int | float) and timeout == timeout):
+        raise BadOptions(f"timeout must be a number of seconds or None, not {timeout!r}")
     stopped = stop or Event()
     database = parts.database
     if database.in_transaction():
         raise UsageError("what is not committed is not sent; end the transaction before you wait for it")
     if database.peewee.is_aside:
         raise UsageError("a callback of a session keeps the session that it would wait for from going on")
-    until = None if timeout is None else time.monotonic() + timeout
+    until = None if timeout is None else time.monotonic() + min(timeout, TIMEOUT_MAX)
     while True:
         with database.snapshot() as connection:
             change = _change_of(parts, connection, name, key)
@@ -68,7 +70,9 @@ def wait_for(
 def _change_of(
     parts: StoreParts, connection: sqlite3.Connection, name: str, key: str
 ) -> PendingChange | None:
-    tracked = parts.registry.refresh(connection)[name]
+    tracked = parts.registry.refresh(connection).get(name)
+    if tracked is None:
+        raise UnknownObject(f"{name} is no object of {parts.database} any more: it was dropped")
     return preview.pending_of_record(connection, tracked, key)
 
 
