@@ -401,7 +401,7 @@ class Mute:
 
 @define(eq=False)
 class Odd:
-    """A remote of a program's own, and who asks for its news: both raise what no remote raises."""
+    """A remote of a program's own: it, or who asks for its news, raises what no remote raises."""
 
     real: HttpRemote
     raises_in: str
@@ -410,9 +410,16 @@ class Odd:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.real, name)
 
-    def signals(self) -> Odd:
-        self._perhaps("signals")
-        return self
+    def signals(self) -> OddSignals:
+        if self.raises_in == "signals":
+            raise self.error
+        return OddSignals(self.raises_in, self.error)
+
+
+@define(eq=False)
+class OddSignals:
+    raises_in: str
+    error: Exception
 
     def ask(self, since: int, wait: float) -> Signal:
         self._perhaps("ask")

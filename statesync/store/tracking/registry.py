@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
+from typing import Any
 from uuid import UUID
 
 import peewee
@@ -121,9 +122,8 @@ class Registry:
             raise UsageError(f"{key!r} is no key of {name}; give {form}")
         return _as_key(name, key if model is None else self._key_field(name, model).db_value(key))
 
-    def _key_field(self, name: str, model: type[peewee.Model]) -> peewee.Field:
-        field: peewee.Field = model._meta.columns[self.known[name].key]
-        return field
+    def _key_field(self, name: str, model: type[peewee.Model]) -> Any:
+        return model._meta.columns[self.known[name].key]
 
     def name_of(self, model: type[peewee.Model]) -> str:
         """Return the object's name of a model. Raises ``UnknownObject`` if it is not tracked."""
