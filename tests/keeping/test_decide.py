@@ -245,7 +245,7 @@ def test_conditions_that_do_not_answer_do_not_hold_and_one_that_answers_late_is_
     assert life.standing.why == "on_wifi did not answer in 10 seconds"
     assert life.passes(1).tell(ConditionsAsked()).phase is HELD, "what was said first may be old by now"
     life.answers = True
-    assert life.passes(10).phase is SYNCING
+    assert life.passes(15).phase is SYNCING
 
 
 def test_a_late_answer_lets_the_conditions_be_asked_anew_at_once() -> None:
