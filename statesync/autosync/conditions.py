@@ -17,13 +17,19 @@ Condition = Callable[[], object]
 
 
 class Conditions:
-    """Asks them one after the other; ``tell`` gets the answer. One question at a time is under way."""
+    """Asks them one after the other; ``tell`` gets the answer. One question at a time is under way.
+
+    ``clear_up`` is called after each question, in its thread: a condition may have read the store.
+    """
 
     def __init__(
-        self, conditions: Mapping[str, Condition], tell: Callable[[ConditionsAsked], object]
+        self,
+        conditions: Mapping[str, Condition],
+        tell: Callable[[ConditionsAsked], object],
+        clear_up: Callable[[], object],
     ) -> None:
         self._conditions = dict(conditions)
-        self._tell = tell
+        self._tell, self._clear_up = tell, clear_up
         self._state = threading.Lock()
         self._is_asking = self._is_asked_again = False
 
@@ -46,6 +52,7 @@ class Conditions:
         said: dict[str, str] = {}
         while self._is_asking:
             said = {name: why for name in self._conditions if (why := self._why_not(name)) is not None}
+            self._clear_up()
             with self._state:  # before the answer: who gets it may ask again at once
                 self._is_asking, self._is_asked_again = self._is_asked_again, False
         self._tell(ConditionsAsked(frozenset(said), "; ".join(said.values())))

@@ -82,7 +82,7 @@ class Driver:
         self._target, self._lookout = target, target.lookout
         self._looks = options.on_change and sync_options.uploads
         self._queue: SimpleQueue[_Letter] = SimpleQueue()
-        self._conditions = Conditions(only_if, self._queue.put)
+        self._conditions = Conditions(only_if, self._queue.put, target.clear_up)
         self._sessions = Sessions(target, sync_options, on_progress, self._queue.put)
         self._listening = Listening(target, self._queue.put)
         self._standing = Standing.begun(options, now())

@@ -21,6 +21,7 @@ from statesync.keeping.messages import Signalled
 from statesync.lifecycle import KeeperPhase
 from statesync.net.signals import Signals
 from statesync.threads import Task, threads
+from statesync.wire import Signal
 
 logger: Logger = getLogger(__name__)
 
@@ -71,7 +72,8 @@ class Listening:
     def _begin(self, *, is_done: bool) -> None:
         try:
             since = self._since(is_done=is_done)
-            poll = _Poll(self._kept or self._target.signals(), since, self._asking, self._tell)
+            signals = self._kept or self._target.signals()
+            poll = _Poll(signals, since, self._asking, self._tell, self._target.clear_up)
             threads.start(Task(poll.run, "statesync-listening"))
         except (SyncError, RuntimeError):
             logger.warning("the hub cannot be listened to; the interval goes on", exc_info=True)
@@ -116,13 +118,18 @@ class _Poll:
     """One question after the other, until there is news, or nobody wants to know any more."""
 
     def __init__(
-        self, signals: Signals, since: int, asking: Asking, tell: Callable[[Signalled], object]
+        self,
+        signals: Signals,
+        since: int,
+        asking: Asking,
+        tell: Callable[[Signalled], object],
+        clear_up: Callable[[], object],
     ) -> None:
         self.signals, self.asking = signals, asking
         self.told: _Told | None = None
         self.is_over = False
         """Whether it has come to an end by itself, so that its connection is free."""
-        self._since, self._tell = since, tell
+        self._since, self._tell, self._clear_up = since, tell, clear_up
         self._ended = threading.Event()
 
     def run(self) -> None:
@@ -145,7 +152,7 @@ class _Poll:
     def _ask(self) -> None:
         began = time.monotonic()
         try:
-            said = self.signals.ask(self._since, self.asking.wait)
+            said = self._answer()
         except RemoteError as error:
             if not self._ended.is_set():
                 self._note(error, began)
@@ -155,6 +162,12 @@ class _Poll:
             self.asking = evolve(self.asking, at=began)
             self.told, self.is_over = _Told(said.head, self._since), True
             self._signal()
+
+    def _answer(self) -> Signal:
+        try:
+            return self.signals.ask(self._since, self.asking.wait)
+        finally:
+            self._clear_up()  # the program's function for the token may have read the store
 
     def _note(self, error: RemoteError, began: float) -> None:
         was_refused, now = self.asking.is_refused, time.monotonic()

@@ -13,7 +13,7 @@ from rig.gate import PATIENCE, wait_for
 from statesync import AutoSync, BadOptions, KeeperPhase
 from statesync.keeping import decide
 
-from .conftest import Keep
+from .conftest import Keep, is_done
 
 
 def sessions(device: Device) -> int:
@@ -74,3 +74,28 @@ def test_a_coroutine_is_no_yes(here: Device, keep: Keep) -> None:
     assert keeper.status().why == "on_wifi answered with Future, which is neither yes nor no"
     assert sessions(here) == 0
     loop.close()
+
+
+def test_one_that_reads_the_store_leaves_nothing_open_for_the_session_after_it(
+    here: Device, there: Device, keep: Keep
+) -> None:
+    """Such as one that wants ten records to be there first. Its thread is the next one's."""
+    keeper = keep(here, only_if={"is_worth_it": lambda: here.airport.select().count() >= 2})
+    assert wait_for(lambda: keeper.status().phase is KeeperPhase.HELD)
+    keys = here.add(2)
+    for _ in range(5):
+        assert is_done(keeper)
+    there.sync()
+    assert there.keys() == keys
+
+
+def test_one_that_leaves_a_transaction_open_finds_it_rolled_back(here: Device, keep: Keep) -> None:
+    def on_wifi() -> bool:
+        here.store.database.begin()
+        here.airport.create(name="never committed")
+        return True
+
+    keeper = keep(here, only_if={"on_wifi": on_wifi})
+    assert wait_for(lambda: keeper.status().is_up_to_date)
+    assert here.keys() == []
+    assert here.add(1)

@@ -7,12 +7,13 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import pytest
 from attrs import define
 from rig.device import Device
-from rig.gate import PATIENCE, Gate, Reply, answer, lose_request, refuse, wait_for
+from rig.gate import PATIENCE, Gate, Reply, answer, lose_request, pass_on, refuse, wait_for
 
 from statesync import (
     AutoSync,
@@ -28,7 +29,7 @@ from statesync.hub import Hub, LocalRemote
 from statesync.keeping import asking, ending
 from statesync.wire import Signal
 
-from .conftest import Keep
+from .conftest import Keep, is_done
 
 LISTENING, NEEDS_TOKEN, STOPPED = KeeperPhase.LISTENING, KeeperPhase.NEEDS_TOKEN, KeeperPhase.STOPPED
 
@@ -292,6 +293,23 @@ def test_a_token_that_expires_while_it_listens_is_asked_for_again_and_it_goes_on
     there.sync()
     assert wait_for(lambda: here.keys() == keys)
     assert next(tokens) == "newest"
+
+
+def test_a_function_for_the_token_that_reads_the_store_leaves_nothing_open_for_the_session_after_it(
+    new_device: Callable[..., Device], keep: Keep, gate: Gate
+) -> None:
+    """The program keeps its token in a table. The thread that asks for news is the next one's."""
+
+    def token() -> str:
+        return f"token-{next(tokens)}-{here.airport.select().count()}"
+
+    tokens = count()
+    here = new_device("kept", gate.url, token=token)
+    gate.plan_questions(*[refuse(401, "unauthorized"), pass_on] * 5)
+    keeper = keep(here, live=True)
+    for _ in range(5):
+        assert is_done(keeper)
+        assert listens(keeper, gate)
 
 
 def test_a_function_that_has_no_token_while_it_listens_is_said_and_the_next_one_is_taken(
