@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from threading import TIMEOUT_MAX
 from typing import Any
 
 from attrs import Attribute
@@ -66,6 +67,18 @@ def is_grace(_: Any, attribute: Attribute[Any], value: Any) -> None:
 def _is_seconds(value: object) -> bool:
     """Tell whether a value can be added to a time; an endless one can."""
     return isinstance(value, float) or (isinstance(value, int) and abs(value) <= LARGEST)
+
+
+def as_wait(timeout: float | None) -> float | None:
+    """Return the seconds that a caller wants to wait, as the system can; None: for ever.
+
+    Raises ``BadOptions`` for what is no number of seconds: one that is none would be waited for without end.
+    """
+    if timeout is None:
+        return None
+    if not _is_seconds(timeout) or timeout != timeout:
+        raise BadOptions(f"timeout must be a number of seconds or None, not {timeout!r}")
+    return min(timeout, TIMEOUT_MAX)
 
 
 def seconds_of(least: float, most: float) -> Callable[[Any, Attribute[Any], Any], None]:

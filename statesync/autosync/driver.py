@@ -21,6 +21,7 @@ from statesync.autosync.sessions import Over, Sessions, TurnCame
 from statesync.autosync.status import KeeperStatus, as_time
 from statesync.autosync.target import Target
 from statesync.autosync.turns import Turns
+from statesync.checks import as_wait
 from statesync.errors import StoreError, UsageError
 from statesync.keeping.decide import decide
 from statesync.keeping.messages import (
@@ -143,11 +144,12 @@ class Driver:
         """
         if self.is_inherited:
             return self._ended.is_set()
-        until = None if timeout is None else time.monotonic() + timeout
+        seconds = as_wait(timeout)
+        until = None if seconds is None else time.monotonic() + seconds
         session = self._sessions.session
         if session is not None:
             try:
-                session.wait(timeout)
+                session.wait(seconds)
             except TimeoutError:
                 return False
         return self._ended.wait(None if until is None else max(0.0, until - time.monotonic()))

@@ -424,6 +424,33 @@ def test_where_no_thread_can_be_started_it_tries_again_or_says_so(
     assert refused
 
 
+@pytest.mark.parametrize("timeout", [float("nan"), "1", 10**400])
+def test_a_time_to_wait_that_is_none_is_refused_and_not_waited_for(
+    here: Device, keep: Keep, gate: Gate, timeout: Any
+) -> None:
+    held = gate.hold()
+    keeper = keep(here)
+    held.wait()
+    with pytest.raises(BadOptions, match="timeout must be a number of seconds"):
+        keeper.wait(timeout)
+    with pytest.raises(BadOptions, match="grace must be a number of seconds"):
+        here.store.close(grace=timeout)
+    held.release()
+    assert rests(keeper), "neither has ended anything"
+
+
+def test_an_endless_time_is_waited_for(here: Device, keep: Keep, gate: Gate) -> None:
+    held = gate.hold()
+    keeper = keep(here)
+    held.wait()
+    threading.Timer(0.1, held.release).start()
+    told = here.store.observe(None, lambda news: threading.Event().wait(0.1))
+    here.add(1)
+    here.store.close(grace=float("inf"))
+    assert keeper.wait(float("inf"))
+    assert not told.is_active
+
+
 def test_a_keeper_is_started_once(here: Device, keep: Keep) -> None:
     keeper = keep(here)
     with pytest.raises(UsageError, match="once"):
