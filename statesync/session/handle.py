@@ -171,9 +171,9 @@ class Session:
         """Wait for the end and return what was done.
 
         Raises ``SyncCancelled`` or ``SyncFailed`` for a session that ended so (its ``result`` says what was
-        done until then), ``TimeoutError`` after ``timeout`` seconds, and ``BadOptions`` for a ``timeout`` that
-        is no number. ``UsageError`` is for a callback of this very session, or its function for the token,
-        while it runs: it would wait for itself.
+        done until then), ``TimeoutError`` after ``timeout`` seconds, and ``BadOptions`` for a ``timeout``
+        that is no number. ``UsageError`` is for a callback of this very session, or its function for the
+        token, while it runs: it would wait for itself.
         """
         outcome = self._awaited(timeout).outcome
         if isinstance(outcome, SyncError):
