@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from threading import TIMEOUT_MAX
 from typing import Any
 
 from attrs import Attribute
@@ -14,6 +13,9 @@ from statesync.filters import MOST_FIELDS, MOST_VALUES, Filter, excess
 
 LARGEST = (1 << 63) - 1
 """The largest whole number that a database, and a number on the wire, can be."""
+
+LONGEST_WAIT = 1e9
+"""Seconds that anybody waits at a time, some thirty years: a system can wait for no endless time."""
 
 
 def is_utf8(text: str) -> bool:
@@ -78,7 +80,7 @@ def as_wait(timeout: float | None) -> float | None:
         return None
     if not _is_seconds(timeout) or timeout != timeout:
         raise BadOptions(f"timeout must be a number of seconds or None, not {timeout!r}")
-    return min(timeout, TIMEOUT_MAX)
+    return min(timeout, LONGEST_WAIT)
 
 
 def seconds_of(least: float, most: float) -> Callable[[Any, Attribute[Any], Any], None]:

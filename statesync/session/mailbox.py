@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections import deque
 from queue import Empty, SimpleQueue
-from threading import TIMEOUT_MAX
 
+from statesync.checks import LONGEST_WAIT
 from statesync.protocol.messages import CancelRequested
 from statesync.session.requests import Reply
 
@@ -35,10 +35,10 @@ class Mailbox:
     def take(self, timeout: float | None) -> Letter | None:
         """Wait up to ``timeout`` seconds (None: for ever) for a letter.
 
-        The system waits for three centuries at most: somebody's "endless" is as good as None.
+        It may come back before that with None, as for somebody's endless time.
         """
         if not self._letters:
-            self._fetch(None if timeout is None or timeout > TIMEOUT_MAX else timeout)
+            self._fetch(None if timeout is None else min(timeout, LONGEST_WAIT))
         return self._pop() if self._letters else None
 
     def _fetch(self, timeout: float | None) -> None:

@@ -13,6 +13,7 @@ import time
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
+from statesync.checks import LONGEST_WAIT
 from statesync.threads import IDLE, Task, threads
 
 
@@ -71,7 +72,7 @@ class Watch:
         due = list(self._due.values())
         left = max(0.0, min(due) - time.monotonic()) if due else IDLE
         try:
-            self._news.get(timeout=min(left, threading.TIMEOUT_MAX))  # no system waits for longer
+            self._news.get(timeout=min(left, LONGEST_WAIT))
         except Empty:
             return not due
         return False
