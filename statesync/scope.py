@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar, cast
 
 import peewee
 
+from statesync.checks import as_wait
 from statesync.complaints import Complaint
 from statesync.diagnosis import Diagnosis, SurveyRemote, diagnose
 from statesync.errors import BadOptions, NothingToCancel, UnknownObject, UsageError
@@ -199,8 +200,8 @@ class Store(AwaitedSelection):
         Raises ``BadOptions`` for what is no number of seconds, and ``UsageError`` in a callback of that
         session, which it cannot wait for; it is cancelled all the same.
         """
-        grace = CancelOptions(grace=grace).grace
-        keepers = self._running.end_keepers(grace)
+        seconds = CancelOptions(grace=grace).grace
+        keepers = self._running.end_keepers(seconds)
         unfinished = self._running.unfinished()
         for session in unfinished:
             if grace is None:
@@ -211,7 +212,7 @@ class Store(AwaitedSelection):
             session.wait()
         for keeper in keepers:
             keeper.wait()
-        self._desk.close(grace)
+        self._desk.close(as_wait(seconds))
         self._parts.database.close()
 
     def __enter__(self) -> Store:

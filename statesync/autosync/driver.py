@@ -21,6 +21,7 @@ from statesync.autosync.sessions import Over, Sessions, TurnCame
 from statesync.autosync.status import KeeperStatus, as_time
 from statesync.autosync.target import Target
 from statesync.autosync.turns import Turns
+from statesync.checks import as_wait
 from statesync.errors import StoreError, UsageError
 from statesync.keeping.decide import decide
 from statesync.keeping.messages import (
@@ -48,8 +49,8 @@ logger: Logger = getLogger(__name__)
 LOOK_EVERY = 0.02
 """Seconds between two looks for local changes, while any would begin a session."""
 
-Watcher = Callable[[KeeperStatus], object]
-"""Gets each new status, in the keeper's thread, and returns at once."""
+Watcher = Callable[[KeeperStatus | StoreError], object]
+"""Gets each new status, or why it cannot be read, in the keeper's thread, and returns at once."""
 
 
 @frozen
@@ -82,7 +83,7 @@ class Driver:
         self._target, self._lookout = target, target.lookout
         self._looks = options.on_change and sync_options.uploads
         self._queue: SimpleQueue[_Letter] = SimpleQueue()
-        self._conditions = Conditions(only_if, self._queue.put)
+        self._conditions = Conditions(only_if, self._queue.put, target.clear_up)
         self._sessions = Sessions(target, sync_options, on_progress, self._queue.put)
         self._listening = Listening(target, self._queue.put)
         self._standing = Standing.begun(options, now())
@@ -141,19 +142,31 @@ class Driver:
 
         A process that was forked meanwhile does not wait: the keeper is its parent's.
         """
-        if os.getpid() != self._process:
+        if self.is_inherited:
             return self._ended.is_set()
-        until = None if timeout is None else time.monotonic() + timeout
+        seconds = as_wait(timeout)
+        until = None if seconds is None else time.monotonic() + seconds
         session = self._sessions.session
         if session is not None:
             try:
-                session.wait(timeout)
+                session.wait(seconds)
             except TimeoutError:
                 return False
         return self._ended.wait(None if until is None else max(0.0, until - time.monotonic()))
 
+    @property
+    def is_inherited(self) -> bool:
+        """Whether this process was forked from the one that the keeper lives in: nothing is heard of it."""
+        return os.getpid() != self._process
+
     def call_when_stopped(self, wake: Callable[[], object]) -> None:
-        """Call ``wake`` when it has stopped, in any thread; it must return at once."""
+        """Call ``wake`` when it has stopped, in any thread; it must return at once.
+
+        In a process that was forked meanwhile it is called at once, as ``wait`` does not wait there.
+        """
+        if self.is_inherited:
+            wake()
+            return
         with self._beginning:
             if not self._ended.is_set():
                 self._wakes.append(wake)
@@ -187,6 +200,7 @@ class Driver:
             last=self._sessions.last,
             backlog=self._lookout.backlog(),
             in_sync=self._sessions.in_sync,
+            is_behind=standing.is_due or self._lookout.is_behind(),
         )
 
     def _following(self, standing: Standing) -> tuple[str | None, float | None]:
@@ -287,15 +301,15 @@ class Driver:
             case Over():
                 self._tell_core(self._sessions.end(letter))
             case TokenRenewed():
-                self._listening.forget_refusal()
+                self._listening.ask_with_another_token(is_done=self._sessions.has_read_all)
                 self._tell_core(letter)
             case _:
                 self._tell_core(letter)
 
     def _tell_core(self, event: Event) -> None:
-        before = self._standing
-        self._adopt(decide(before, now(), event))
-        if (before.phase, before.why) != (self._standing.phase, self._standing.why):
+        before = _as_told(self._standing)
+        self._adopt(decide(self._standing, now(), event))
+        if before != _as_told(self._standing):
             self._announce(self._watchers)
 
     def _adopt(self, decision: Decision) -> None:
@@ -320,10 +334,16 @@ class Driver:
     def _announce(self, watchers: list[Watcher]) -> None:
         if not watchers:
             return
+        status: KeeperStatus | StoreError
         try:
             status = self.status()
-        except StoreError:
+        except StoreError as error:
             logger.warning("the keeper's status cannot be read", exc_info=True)
-            return
+            status = error
         for watcher in watchers:
             watcher(status)
+
+
+def _as_told(standing: Standing) -> tuple[KeeperPhase, str, bool]:
+    """Return that of which a change is a new status."""
+    return standing.phase, standing.why, standing.is_due

@@ -7,9 +7,9 @@ whoever waits for long, the question waits for less.
 
 from __future__ import annotations
 
-from attrs import frozen
+from attrs import evolve, frozen
 
-from statesync.errors import RemoteError, Unreachable
+from statesync.errors import RemoteError, Unauthorized, Unreachable
 from statesync.keeping.ending import LONGEST_RETRY_AFTER, back_off
 
 LONGEST_WAIT = 25.0
@@ -44,28 +44,32 @@ class Asking:
     at: float = float("-inf")
     failures: int = 0
     is_refused: bool = False
-    """Whether the last answer was that whoever asks may not."""
+    """Whether the last answer was that whoever asks may not, or there was no token to ask with."""
+    is_known: bool = False
+    """Whether the hub has answered before: it is no older one then, whatever stands in its place."""
 
     def answered(self, began: float) -> Asking:
         """Return how to go on after an answer to a question that ``began`` at a time.
 
         A hub that answers at once, with nothing new, is asked no more than once in a second.
         """
-        return Asking(min(LONGEST_WAIT, self.wait * _GROWS), began + _LIVED)
+        return Asking(min(LONGEST_WAIT, self.wait * _GROWS), began + _LIVED, is_known=True)
 
     def failed(self, error: RemoteError, began: float, now: float, chance: float) -> Asking:
         """Return how to go on after a failure of a question that ``began`` at a time.
 
         ``chance`` is at random, from 0 to 1: those that a hub has lost in one moment do not come back in one.
         """
-        is_refused = error.status in _REFUSED
-        if is_refused or error.status in _UNKNOWN:
-            return Asking(self.wait, now + SELDOM, is_refused=is_refused)
+        is_refused = isinstance(error, Unauthorized) or error.status in _REFUSED
+        if not self.is_known and (is_refused or error.status in _UNKNOWN):
+            return evolve(self, at=now + SELDOM, failures=0, is_refused=is_refused)
         lived, asked_for = now - began, error.retry_after
         was_heard = lived >= _LIVED and not isinstance(error, Unreachable)
-        if was_heard and asked_for is None:
-            return Asking(max(SHORTEST_WAIT, _CUT * min(lived, self.wait)), now + chance)
+        if was_heard and asked_for is None and not is_refused:
+            wait = max(SHORTEST_WAIT, _CUT * min(lived, self.wait))
+            return Asking(wait, now + chance, is_known=self.is_known)
         failures = self.failures + 1
         # A Retry-After is in whole seconds, the same for all: so they come back within the second after it.
         least = min(asked_for, LONGEST_RETRY_AFTER) + chance if asked_for else 0.0
-        return Asking(self.wait, now + max(back_off(failures, chance), least), failures)
+        at = now + max(back_off(failures, chance), least)
+        return Asking(self.wait, at, failures, is_refused, self.is_known)

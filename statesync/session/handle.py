@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from logging import Logger, getLogger
 
+from statesync.checks import as_wait
 from statesync.errors import (
     InternalError,
     Interrupted,
@@ -170,8 +171,9 @@ class Session:
         """Wait for the end and return what was done.
 
         Raises ``SyncCancelled`` or ``SyncFailed`` for a session that ended so (its ``result`` says what was
-        done until then), ``TimeoutError`` after ``timeout`` seconds, and ``UsageError`` in a callback of
-        this very session while it runs: it would wait for itself.
+        done until then), ``TimeoutError`` after ``timeout`` seconds, and ``BadOptions`` for a ``timeout``
+        that is no number. ``UsageError`` is for a callback of this very session, or its function for the
+        token, while it runs: it would wait for itself.
         """
         outcome = self._awaited(timeout).outcome
         if isinstance(outcome, SyncError):
@@ -192,9 +194,9 @@ class Session:
         self._awaited(timeout)
 
     def _awaited(self, timeout: float | None) -> Ended:
-        if self._task.is_this_thread() and not self.done():
+        if not self.done() and (self._task.is_this_thread() or self._driver.is_asked_by_a_request()):
             raise UsageError("a callback cannot wait for the session that called it")
-        ended = self._announcement.wait(timeout)
+        ended = self._announcement.wait(as_wait(timeout))
         if ended is None:
             raise TimeoutError(f"session {self.id} is still {self.phase} after {timeout} seconds")
         return ended

@@ -13,6 +13,7 @@ import time
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
+from statesync.checks import LONGEST_WAIT
 from statesync.threads import IDLE, Task, threads
 
 _AGAIN = 0.5
@@ -73,8 +74,9 @@ class Watch:
     def _wait(self) -> bool:
         """Wait for the next time or the next news; tell whether there was nothing to wait for."""
         due = list(self._due.values())
+        left = max(0.0, min(due) - time.monotonic()) if due else IDLE
         try:
-            self._news.get(timeout=max(0.0, min(due) - time.monotonic()) if due else IDLE)
+            self._news.get(timeout=min(left, LONGEST_WAIT))
         except Empty:
             return not due
         return False

@@ -10,7 +10,7 @@ import sqlite3
 import time
 
 from statesync.store import cursors, quarantine, spaces
-from statesync.store.journal import batches
+from statesync.store.journal import batches, sessions
 from statesync.store.outbox import preview, queue
 from statesync.store.outbox.fold import logged
 from statesync.store.outbox.queue import Mark
@@ -67,6 +67,24 @@ class Lookout:
                 return _by_why(preview.pending(connection, objects), held, in_doubt=in_doubt)
             every, contested, parked, deferred = queue.count_by_why(connection, objects)
             return Backlog(every - contested - parked - deferred, deferred, contested, parked, held, in_doubt)
+
+    def is_behind(self) -> bool:
+        """Tell whether the hub is known to have more than was read here; from any thread.
+
+        So it is while a session runs, after one that has not read all, and where an object was let go of.
+        Raises ``StoreError``.
+        """
+        with self._parts.database.snapshot() as connection:
+            if sessions.running(connection):
+                return True
+            objects = self._parts.registry.refresh(connection)
+            wanted = set(objects) if self._names is None else set(objects) & set(self._names)
+            read = cursors.cursors(connection, wanted)
+            head = spaces.head_of(connection, self._space)
+            return any(name not in read or not self._has_read(read[name], head) for name in wanted)
+
+    def _has_read(self, cursor: cursors.Cursor, head: int) -> bool:
+        return cursor.space == self._space and cursor.rereading is None and cursor.position >= head
 
     def read_until(self, *, is_done: bool) -> int:
         """Return up to which head of the hub's space everything here was read; 0 for nothing.

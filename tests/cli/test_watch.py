@@ -114,7 +114,7 @@ def line_with(process: subprocess.Popen[str], words: str) -> str:
     return line
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_it_syncs_what_is_written_here_and_ends_by_a_signal_with_the_batch_in_flight(
     watch: Watch, here: Device, there: Device, gate: Gate, number: int
 ) -> None:
@@ -220,8 +220,10 @@ class Terminal:
 
 
 @pytest.fixture
-def terminal(here: Device, tmp_path: Path, gate: Gate, space: str) -> Iterator[Terminal]:
-    """Watch in a terminal of 100 columns."""
+def terminal(
+    here: Device, tmp_path: Path, gate: Gate, space: str, request: pytest.FixtureRequest
+) -> Iterator[Terminal]:
+    """Watch in a terminal of 100 columns; of the kind that the test says."""
     master, slave = pty.openpty()
     termios.tcsetwinsize(slave, (24, 100))
     where = (tmp_path / "here.db", "--remote", gate.url, "--space", space)
@@ -230,7 +232,7 @@ def terminal(here: Device, tmp_path: Path, gate: Gate, space: str) -> Iterator[T
         stdin=slave,
         stdout=slave,
         stderr=slave,
-        env={**os.environ, "TERM": "xterm"},
+        env={**os.environ, "TERM": getattr(request, "param", "xterm")},
         start_new_session=True,
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )
@@ -239,6 +241,15 @@ def terminal(here: Device, tmp_path: Path, gate: Gate, space: str) -> Iterator[T
     process.kill()
     process.wait()
     os.close(master)
+
+
+@pytest.mark.parametrize("terminal", ["dumb"], indirect=True)
+def test_in_a_terminal_that_cannot_draw_each_new_state_is_a_line(terminal: Terminal) -> None:
+    """As in an editor's shell."""
+    assert terminal.shows("up to date, in sync at")
+    terminal.press("\x03")
+    assert terminal.shows("stopped")
+    assert terminal.process.wait(PATIENCE) == 0
 
 
 def test_in_a_terminal_one_line_lives_and_ctrl_c_drains(

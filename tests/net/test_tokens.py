@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import threading
@@ -133,6 +134,13 @@ def _number() -> object:
     return 7
 
 
+def _ending(kind: type[BaseException]) -> TokenSource:
+    def fetch() -> str:
+        raise kind
+
+    return fetch
+
+
 def test_what_goes_wrong_in_a_function_is_told_in_words_that_quote_nothing(
     guarded: Guarded, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -140,6 +148,8 @@ def test_what_goes_wrong_in_a_function_is_told_in_words_that_quote_nothing(
     cases: list[tuple[object, str]] = [
         (_raising(token), r"raised ConnectionError in fetch \(test_tokens\.py, line \d+\); nothing was sent"),
         (_none, "has none at present; nothing was sent"),
+        (_ending(SystemExit), r"raised SystemExit in fetch .*; nothing was sent"),
+        (_ending(asyncio.CancelledError), r"raised CancelledError in fetch .*; nothing was sent"),
         (_number, "returned int, not a text; nothing was sent"),
         (lambda: f"{token} {token}", "has a space"),
     ]

@@ -423,3 +423,35 @@ def test_cancelling_a_task_gives_a_hub_that_hangs_no_longer_than_the_options_say
     assert here.store.sessions()[-1].phase is Phase.CANCELLED
     assert not held.released.is_set()
     held.release()
+
+
+@pytest.mark.parametrize("endless", [float("inf"), 1e300])
+def test_a_time_that_no_system_can_wait_for_is_as_good_as_none(
+    here: Device, gate: Gate, endless: float
+) -> None:
+    held = gate.hold()
+    session = here.scope.start_sync(SyncOptions(timeout=endless, cancel_grace=endless))
+    held.wait()
+    session.cancel(grace=endless)
+    held.release()
+    with pytest.raises(SyncCancelled):
+        session.result(PATIENCE)
+    second = gate.hold()
+    session = here.scope.start_sync()
+    second.wait()
+    session.cancel(grace=0.05)
+    session.wait(PATIENCE)
+    assert session.done(), "the watch over all sessions has survived"
+    second.release()
+
+
+def test_a_time_that_is_no_time_is_refused_before_anything_ends(here: Device, gate: Gate) -> None:
+    held = gate.hold()
+    session = here.scope.start_sync()
+    held.wait()
+    with pytest.raises(BadOptions, match="grace"):
+        session.cancel(grace=10**400)
+    with pytest.raises(BadOptions, match="timeout"):
+        SyncOptions(timeout=10**400)
+    held.release()
+    session.result(PATIENCE)

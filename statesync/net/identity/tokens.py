@@ -107,7 +107,7 @@ class _Told:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, Exception):
+        if error is not None and not isinstance(error, KeyboardInterrupt):
             at = traceback.extract_tb(error.__traceback__)[-1]
             told = f"{type(error).__name__} in {at.name} ({Path(at.filename).name}, line {at.lineno})"
             raise Unauthorized(
