@@ -59,7 +59,12 @@ class _Watched:
     watcher: Watcher
 
 
-_Letter = Event | TurnCame | Over | _Watched
+@frozen
+class _Committed:
+    """The program has committed something, which is looked at without waiting for the next look."""
+
+
+_Letter = Event | TurnCame | Over | _Watched | _Committed
 
 
 def now() -> Moment:
@@ -94,6 +99,7 @@ class Driver:
         self._process = os.getpid()
         self.is_begun: bool = False
         self._is_blind = False
+        self._looks_at_commits_from = float("-inf")
 
     # -- from any thread -------------------------------------------------------------------------------
 
@@ -106,6 +112,8 @@ class Driver:
         self._standing = Standing.begun(self._standing.options, now())
         self._target.enter(self)
         self._target.watch_token(self._tell_of_token)
+        if self._looks:
+            self._lookout.watch(self._tell_of_commit)
         try:
             threads.start(self._task)
         except BaseException:
@@ -222,7 +230,15 @@ class Driver:
     def _tell_of_token(self) -> None:
         self.tell(TokenRenewed())
 
+    def _tell_of_commit(self) -> None:
+        """Look at once after a commit; at those that follow at the next look, however many they are."""
+        now = time.monotonic()
+        if now >= self._looks_at_commits_from and self._is_looking():
+            self._looks_at_commits_from = now + LOOK_EVERY
+            self._queue.put(_Committed())
+
     def _forget(self) -> None:
+        self._lookout.unwatch(self._tell_of_commit)
         self._target.unwatch_token(self._tell_of_token)
         self._target.forget(self)
 
@@ -257,12 +273,15 @@ class Driver:
             left = None if wakes_at is None else max(0.0, wakes_at - time.monotonic())
             looks = self._is_looking() and (left is None or left > LOOK_EVERY)
             try:
-                return self._queue.get(timeout=LOOK_EVERY if looks else left)
+                letter = self._queue.get(timeout=LOOK_EVERY if looks else left)
             except Empty:
                 if not looks:
                     return Ticked()
-                if self._has_news():
-                    return Changed()
+                letter = _Committed()
+            if not isinstance(letter, _Committed):
+                return letter
+            if self._is_looking() and self._has_news():
+                return Changed()
 
     def _is_looking(self) -> bool:
         return self._looks and self.machine.phase in (KeeperPhase.RESTING, KeeperPhase.LISTENING)

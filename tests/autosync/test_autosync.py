@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -499,3 +500,54 @@ def test_it_leaves_no_connection_behind(here: Device, keep: Keep, tmp_path: Path
     assert not (tmp_path / "here.db-wal").exists()
     with store_at(tmp_path / "here.db") as (store, _), closing(sqlite3.connect(tmp_path / "here.db")):
         assert store.examine() == []
+
+
+# -- commits of this process ---------------------------------------------------------------------------------
+
+
+def by_model(device: Device) -> None:
+    device.add(1)
+
+
+def in_a_transaction(device: Device) -> None:
+    database: Any = device.store.database
+    with database.atomic():
+        device.add(1)
+        device.add(1, first=1)
+
+
+def by_sql(device: Device) -> None:
+    database: Any = device.store.database
+    device.add(1)
+    database.execute_sql("UPDATE airport SET name = 'by SQL'")
+
+
+@pytest.mark.parametrize("write", [by_model, in_a_transaction, by_sql])
+def test_a_commit_of_this_process_does_not_wait_for_the_next_look(
+    here: Device, keep: Keep, monkeypatch: pytest.MonkeyPatch, write: Callable[[Device], None]
+) -> None:
+    monkeypatch.setattr(driver, "LOOK_EVERY", 600.0)
+    keeper = keep(here, every=3600)
+    assert rests(keeper)
+    write(here)
+    assert wait_for(lambda: not here.store.has_pending())
+
+
+def test_many_commits_are_looked_at_no_more_often_than_without_them(
+    here: Device, keep: Keep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "LOOK_EVERY", 600.0)
+    looks: list[float] = []
+    has_news = Lookout.has_news
+
+    def counted(lookout: Lookout) -> bool:
+        looks.append(time.monotonic())
+        return has_news(lookout)
+
+    keeper = keep(here, debounce=0.5)
+    assert rests(keeper)
+    monkeypatch.setattr(Lookout, "has_news", counted)
+    for number in range(50):
+        here.add(1, first=number)
+    assert wait_for(lambda: not here.store.has_pending())
+    assert len(looks) <= 2
