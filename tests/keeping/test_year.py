@@ -1,11 +1,13 @@
-"""A year of a keeper's life: under fifty seeds in the ordinary run, under three hundred in a longer one."""
+"""A year of a keeper's life: fifty seeds in the ordinary run, two hundred and more in that of CI."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 
 import pytest
 from attrs import evolve
+from rig import TESTS
 from rig.search import examples
 
 from statesync.keeping import ending
@@ -14,15 +16,28 @@ from statesync.testing import KeeperOptions, KeeperWorld
 
 pytestmark = pytest.mark.long
 
+SEEDS = 50
+"""Seeds of the ordinary run, which has little time."""
+WANTED = 200
 AT_ONCE = 25
 
 
-@pytest.mark.parametrize("first", range(0, examples(50), AT_ONCE))
+@pytest.mark.parametrize("first", range(0, examples(SEEDS), AT_ONCE))
 def test_every_change_of_a_year_is_synced_and_no_session_begins_where_none_may(first: int) -> None:
     for seed in range(first, first + AT_ONCE):
         year = KeeperWorld(seed)
         year.live()
         assert year.sessions > 300
+
+
+def test_ci_lives_under_as_many_seeds_as_are_wanted() -> None:
+    """The step of the longer searches has this file, and says how many times as many it tries."""
+    script = (TESTS.parent / ".ci" / "run").read_text().replace("\\\n", " ")
+    (step,) = (line for line in script.splitlines() if line.startswith("step 'longer searches'"))
+    times = re.search(r"STATESYNC_SEARCH=(\d+) ", step)
+    assert times is not None
+    assert "tests/keeping/test_year.py" in step.split()
+    assert int(times[1]) * SEEDS >= WANTED
 
 
 def years(count: int) -> None:
