@@ -64,7 +64,7 @@ class _Committed:
     """The program has committed something, which is looked at without waiting for the next look."""
 
 
-_Letter = Event | TurnCame | Over | _Watched | _Committed
+_Letter = Event | TurnCame | Over | _Watched
 
 
 def now() -> Moment:
@@ -86,7 +86,7 @@ class Driver:
         self.machine: KeeperMachine = KeeperMachine(keeper_chart(options.conditions))
         self._target, self._lookout = target, target.lookout
         self._looks = options.on_change and sync_options.uploads
-        self._queue: SimpleQueue[_Letter] = SimpleQueue()
+        self._queue: SimpleQueue[_Letter | _Committed] = SimpleQueue()
         self._conditions = Conditions(only_if, self._queue.put)
         self._sessions = Sessions(target, sync_options, on_progress, self._queue.put)
         self._listening = Listening(target, self._queue.put)
@@ -273,7 +273,7 @@ class Driver:
             left = None if wakes_at is None else max(0.0, wakes_at - time.monotonic())
             looks = self._is_looking() and (left is None or left > LOOK_EVERY)
             try:
-                letter = self._queue.get(timeout=LOOK_EVERY if looks else left)
+                letter: _Letter | _Committed = self._queue.get(timeout=LOOK_EVERY if looks else left)
             except Empty:
                 if not looks:
                     return Ticked()

@@ -217,12 +217,13 @@ class DeviceDatabase(SqliteDatabase):
         else:
             with tenure.held():
                 super().commit()
-        self.commits.committed()
+        self.commits.note(self._state.conn)
 
     def execute_sql(self, sql: str, params: Any = None) -> sqlite3.Cursor:
         """Execute a statement; outside of a transaction it is committed."""
-        cursor: sqlite3.Cursor = super().execute_sql(sql, params)
-        self.commits.executed(cursor)
+        peewees: Any = super()
+        cursor: sqlite3.Cursor = peewees.execute_sql(sql, params)
+        self.commits.note(cursor.connection)
         return cursor
 
     def check_in_place(self) -> None:

@@ -61,7 +61,8 @@ def child(folder: str, url: str, count: int, seconds: float, *, live: bool) -> N
             time.sleep(0.1)
         time.sleep(2.0)
         print("at rest", flush=True)
-        Lookout.has_news = counted  # type: ignore[method-assign]
+        every: Any = Lookout
+        every.has_news = counted
         woken, spent = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw, time.process_time()
         time.sleep(seconds)
         spent = time.process_time() - spent
@@ -93,8 +94,8 @@ def _run(hub: HubProcess, folder: Path, count: int, seconds: float, *, live: boo
 def main() -> None:
     """Measure one keeper and a hundred, which listen and which do not."""
     if sys.argv[1:2] == ["--child"]:
-        folder, url, count, live, seconds = sys.argv[2:]
-        child(folder, url, int(count), float(seconds), live=bool(int(live)))
+        where, address, number, listens, length = sys.argv[2:]
+        child(where, address, int(number), float(length), live=bool(int(listens)))
         return
     parser = argparse.ArgumentParser(prog="python -m tests.bench.fleet.idle", description=__doc__)
     parser.add_argument("--seconds", type=float, default=20.0)

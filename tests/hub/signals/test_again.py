@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from typing import Any
@@ -156,6 +157,18 @@ def test_heads_that_come_in_pieces_or_together_are_answered_one_after_the_other(
             assert said(wire)[0] == 200
 
 
+def test_a_head_within_another_head_is_no_question(device: Device, wire: Wire, taken: Taken) -> None:
+    pushed(device)
+    head = f"GET /v1/spaces/{device.space}/changes?since=0&wait=20 HTTP/1.1\r\nHost: hub\r\n\r\n".encode()
+    wire.send(head)
+    assert said(wire)[0] == 200
+    wire.send(b"GET /healthz HTTP/1.1\r\nX-Said: ")
+    time.sleep(0.2)  # so that the hub has it before the rest
+    wire.send(head)
+    assert said(wire) == (200, {"status": "ok"})
+    assert taken.count == 0
+
+
 def test_what_comes_while_it_waits_is_answered_after_it(
     service: Service, device: Device, wire: Wire, taken: Taken
 ) -> None:
@@ -279,16 +292,17 @@ def test_who_has_waited_for_a_database_that_does_not_answer_is_told_so(
     new_database: Callable[[], str], monkeypatch: pytest.MonkeyPatch, taken: Taken
 ) -> None:
     with (
-        hub_behind_http(new_database(), without_tokens=True, patience=0.3) as (hub, service),
+        hub_behind_http(new_database(), without_tokens=True) as (hub, service),
         wires(service.address) as [wire],
     ):
+        monkeypatch.setattr(hub, "patience", 0.3)
         ask(wire, "acme", 1, wait=1)
         assert said(wire)[0] == 200
 
-        def fail(_spaces: object) -> None:
+        def fail(_observer: object, _spaces: object) -> None:
             raise peewee.OperationalError("the database is away")
 
-        monkeypatch.setattr(hub.watch._observer, "heads", fail)
+        monkeypatch.setattr(type(hub.watch._observer), "heads", fail)
         ask(wire, "acme", 1, wait=1)
         status, _, body = wire.answer()
     assert (status, json.loads(body)["error"]["code"]) == (503, "database_unavailable")

@@ -106,10 +106,13 @@ class Asking(H11Protocol):
         return Question(self, known, since, data)
 
     def _is_at_rest(self) -> bool:
-        """Tell whether all that came was answered, and all that was answered has gone."""
-        states = self.conn.our_state, self.conn.their_state
-        is_written = not self.transport.get_write_buffer_size()
-        return states == (h11.IDLE, h11.IDLE) and is_written and not self.transport.is_closing()
+        """Tell whether all that came was answered, and all that was answered has gone.
+
+        What is the beginning of another head was not: whatever comes next belongs to that.
+        """
+        is_read = self.conn.our_state is h11.IDLE and self.conn.their_state is h11.IDLE and not self._rest()
+        is_written = not (self.transport.get_write_buffer_size() or self.transport.is_closing())
+        return is_read and is_written
 
     def read(self, data: bytes) -> None:
         """Read what comes, and keep a head that came in one piece, and with nothing else."""
