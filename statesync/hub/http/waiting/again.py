@@ -41,7 +41,7 @@ _LONG_ENOUGH = 1.0
 """Seconds: who waits for less is served as anybody."""
 
 
-@frozen(eq=False)
+@frozen(eq=False, repr=False)  # a token is in it
 class Known:
     """What a head means that was read, and what is around its digits."""
 
@@ -148,7 +148,7 @@ class Asking(H11Protocol):
             end()
 
 
-@define(eq=False)
+@define(eq=False, repr=False)  # a head is in it, and so may be a token
 class Question:
     """One who waits. To uvicorn it is the cycle of a request, in which nothing goes on."""
 
