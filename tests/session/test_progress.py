@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -22,6 +23,7 @@ from statesync.lifecycle import Phase
 from statesync.session import driver
 from statesync.session.telling import pace
 from statesync.session.telling.pace import Pace
+from statesync.session.telling.tracing import each_step
 
 
 def test_a_batch_that_fails_says_why_when_it_is_tried_again_and_which_attempt_that_is(
@@ -166,3 +168,22 @@ def test_however_progress_is_heard_figures_within_a_tenth_of_a_second_are_told_o
     told = heard(here, SyncOptions(upload_batch_size=2, download_batch_size=2))
     assert figures(told) == FULL_SPEED
     assert [event.outcome for event in told if event.outcome] == [Phase.DONE]
+
+
+def test_whoever_has_to_be_there_at_a_certain_step_hears_each(
+    here: Device, there: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kit comes by at each step, whatever programs are told; sessions of other threads are none of its."""
+    monkeypatch.setattr(pace, "LEAST_SECONDS", 3600)
+    there.add(40)
+    steps: list[Progress] = []
+    with each_step(steps.append):
+        thread = threading.Thread(target=there.sync)
+        thread.start()
+        thread.join()
+        assert not steps
+        here.scope.sync(SyncOptions(download_batch_size=2))
+    here.scope.sync()
+    ends = [step.batch for step in steps if (step.part, step.state) == (Part.DOWNLOAD, State.ENDED)]
+    assert len(ends) >= 20
+    assert [step.outcome for step in steps if step.outcome] == [Phase.DONE]
