@@ -173,7 +173,7 @@ def test_however_progress_is_heard_figures_within_a_tenth_of_a_second_are_told_o
 def test_whoever_has_to_be_there_at_a_certain_step_hears_each(
     here: Device, there: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The kit comes by at each step, whatever programs are told; sessions of other threads are none of its."""
+    """The kit comes by at each step, whatever programs are told; sessions of other threads do not count."""
     monkeypatch.setattr(pace, "LEAST_SECONDS", 3600)
     there.add(40)
     steps: list[Progress] = []
