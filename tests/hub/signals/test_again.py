@@ -13,7 +13,7 @@ import peewee
 import pytest
 
 from statesync.hub import Hub, HubLimits, Right, create_token, revoke_token, serving
-from statesync.hub.http.waiting import room
+from statesync.hub.http.waiting import again, room
 from statesync.hub.http.waiting.again import Question
 from statesync.hub.signals.waiters import NOWHERE, Head, Waiter, Waiters
 
@@ -40,6 +40,12 @@ class Taken:
 @pytest.fixture
 def taken(monkeypatch: pytest.MonkeyPatch) -> Taken:
     return Taken(monkeypatch)
+
+
+@pytest.fixture
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take questions that wait for less than a second, too."""
+    monkeypatch.setattr(again, "_LONG_ENOUGH", 0.1)
 
 
 @pytest.fixture
@@ -95,11 +101,16 @@ def test_the_answer_is_the_same_as_to_the_first_question(device: Device, wire: W
     assert taken.count == 1
 
 
-def test_who_has_waited_long_enough_is_told_that_there_is_no_news(device: Device, wire: Wire) -> None:
+def test_who_has_waited_long_enough_is_told_that_there_is_no_news(
+    device: Device, wire: Wire, taken: Taken, short_waits: None
+) -> None:
     head = pushed(device)
     for _ in range(2):
-        ask(wire, device.space, head, wait=1)
+        began = time.monotonic()
+        ask(wire, device.space, head, wait=0.2)
         assert said(wire) == (200, {"epoch": device.epoch, "head": head})
+        assert time.monotonic() >= began + 0.2
+    assert taken.count == 1
 
 
 def test_it_holds_no_task_and_no_thread(service: Service, device: Device, taken: Taken) -> None:
@@ -289,21 +300,21 @@ def test_a_hub_that_ends_tells_who_waits_when_to_come_again(
 
 
 def test_who_has_waited_for_a_database_that_does_not_answer_is_told_so(
-    new_database: Callable[[], str], monkeypatch: pytest.MonkeyPatch, taken: Taken
+    new_database: Callable[[], str], monkeypatch: pytest.MonkeyPatch, taken: Taken, short_waits: None
 ) -> None:
     with (
         hub_behind_http(new_database(), without_tokens=True) as (hub, service),
         wires(service.address) as [wire],
     ):
         monkeypatch.setattr(hub, "patience", 0.3)
-        ask(wire, "acme", 1, wait=1)
+        ask(wire, "acme", 1, wait=0.2)
         assert said(wire)[0] == 200
 
         def fail(_observer: object, _spaces: object) -> None:
             raise peewee.OperationalError("the database is away")
 
         monkeypatch.setattr(type(hub.watch._observer), "heads", fail)
-        ask(wire, "acme", 1, wait=1)
+        ask(wire, "acme", 1, wait=0.2)
         status, _, body = wire.answer()
     assert (status, json.loads(body)["error"]["code"]) == (503, "database_unavailable")
     assert taken.count == 1
