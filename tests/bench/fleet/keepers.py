@@ -45,7 +45,8 @@ class Came:
     """Requests in the busiest second."""
     requests: int
     """From the hub's return until all were in sync."""
-    refused: int
+    refused: dict[str, int]
+    """Refusals, by their words."""
     without_a_time: int
     cores: float
 
@@ -59,7 +60,8 @@ class Came:
             f"{last:.1f} s ({last / LONGEST_BACK_OFF:.2f} of the longest back-off)",
             f"  requests: {self.requests}, {even:.0f} a second if they came evenly, "
             f"{self.busiest} in the busiest ({self.busiest / even:.1f} times as many)",
-            f"  told to come again: {self.refused}, {self.without_a_time} of them without Retry-After",
+            f"  told to come again: {sum(self.refused.values())}, {self.without_a_time} of them without "
+            f"Retry-After; {self.refused}",
             f"  the hub's processor: {self.cores:.2f} cores",
         ]
 
@@ -107,7 +109,7 @@ async def outage(hub: HubProcess, keepers: list[Kept], seconds: float) -> Came:
         loop.call_later(chance.uniform(0, seconds), kept.change)
     await asyncio.sleep(seconds)
     await asyncio.to_thread(hub.start)
-    back, refused = time.monotonic(), returns.refused.total()
+    back, before = time.monotonic(), returns.refused.copy()
     with watched(hub) as use:
         await _until_all(keepers, lambda one: not one.waiting and one.synced_at > back, 600)
         took = time.monotonic() - back
@@ -120,7 +122,7 @@ async def outage(hub: HubProcess, keepers: list[Kept], seconds: float) -> Came:
         _spread([kept.first_after(back) - back for kept in keepers]),
         max(asked.values()),
         sum(asked.values()),
-        returns.refused.total() - refused,
+        dict(returns.refused - before),
         returns.without_a_time,
         use.processor / took,
     )

@@ -53,11 +53,11 @@ class Returns:
     """Refusals that did not say when to come again."""
     unreached: int = 0
 
-    def note(self, status: int, headers: Mapping[str, str]) -> None:
+    def note(self, status: int, headers: Mapping[str, str], answer: Mapping[str, Any]) -> None:
         """Count one answer."""
         self.asked[int(time.monotonic())] += 1
         if status in COME_AGAIN:
-            self.refused[str(status)] += 1
+            self.refused[str(answer["error"]["message"])] += 1
             self.without_a_time += "retry-after" not in headers
 
 
@@ -78,7 +78,7 @@ class KeptDevice(Device):
                 wait, words = None, repr(error)
                 self.hang_up()
                 continue
-            self.returns.note(status, headers)
+            self.returns.note(status, headers, answer)
             if status == 200:
                 self._hub, self._epoch = answer["hub"], answer["epoch"]
                 return answer
@@ -199,7 +199,7 @@ class Kept:
             self.listener.hang_up()
             self._fail(RemoteError(repr(error)), began)
             return
-        self.returns.note(status, headers)
+        self.returns.note(status, headers, said)
         if status != 200:
             self._fail(_refusal(status, headers), began)
             return
