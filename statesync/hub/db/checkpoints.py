@@ -52,6 +52,8 @@ class Checkpoints:
     def _run(self) -> None:
         while self._wanted.wait() and not self._closed.wait(PAUSE):
             self._wanted.clear()
+            if self._closed.is_set():  # what was cleared may have been the word of ``close``
+                return
             if self._is_in_place():
                 write_back(self._path)
 

@@ -20,14 +20,15 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from statesync.hub.access.rights import Right, Rights
-from statesync.hub.errors import Refused, outcome_unknown, refused
+from statesync.hub.errors import Refused, malformed, outcome_unknown, refused
 from statesync.hub.http.answers import Answer, retry_headers
 from statesync.hub.http.asking import check_path, token_of
 from statesync.hub.http.bodies import SHORT, is_short, misframed, read_body
 from statesync.hub.http.compression import best_coding, pack, unpack
 from statesync.hub.http.openapi import document
-from statesync.hub.http.places import Door, Line, Visit
+from statesync.hub.http.places import Door, Line, Threads, Visit
 from statesync.hub.http.waiting.changes import Changes
+from statesync.hub.http.waiting.pauses import comes_in_time
 from statesync.hub.hub import Hub
 from statesync.hub.requests import GROWS, LARGE, sender_of
 from statesync.hub.texts.quoting import shortened
@@ -49,11 +50,11 @@ _Taking = Callable[[str, bytes, Rights], _Work]
 
 def application(hub: Hub) -> Starlette:
     """Return the ASGI application that serves ``hub``; it runs on asyncio."""
-    threads, together = anyio.CapacityLimiter(hub.connections), hub.database.together
+    threads, together = Threads(hub.connections, hub.patience), hub.database.together
     door = Door(hub.limits, hub.patience, hub.connections, together)
     # Pushes that share a commit wait for it in threads of their own: of two spaces and of those who read.
-    pushers = threads if together == 1 else anyio.CapacityLimiter(2 * together)
-    verb, reader = partial(_Verb, hub, door), anyio.CapacityLimiter(1)
+    pushers = threads if together == 1 else Threads(2 * together, hub.patience)
+    verb, reader = partial(_Verb, hub, door), Threads(1, hub.patience)
     push = verb(pushers, reader, Right.WRITE, "push", door.push_lines)
     pull = verb(threads, reader, Right.READ, "pull", door.pull_lines)
     survey = verb(threads, reader, Right.READ, "survey", door.survey_lines)
@@ -102,8 +103,8 @@ class _Verb:
 
     hub: Hub
     door: Door
-    threads: anyio.CapacityLimiter
-    reader: anyio.CapacityLimiter
+    threads: Threads
+    reader: Threads
     right: Right
     name: str
     lines: Callable[[str], tuple[Line, ...]]
@@ -118,18 +119,19 @@ class _Verb:
 
     async def _answered(self, request: Request, visit: Visit) -> Response:
         if not is_short(request):  # nobody without rights gets to send much
-            await run_sync(self._introduce, request, visit, limiter=self.threads)
+            await self.threads.run(self._introduce, request, visit)
         body = await read_body(request, visit, self.door)
         if visit.is_known:
-            await run_sync(self._look_again, request, visit, limiter=self.threads)
+            await self.threads.run(self._look_again, request, visit)
         at_once = await self._at_once(request, body, visit)
         if at_once is not None:
             return at_once
-        answer = await run_sync(self._work_or_wait, request, body, visit, limiter=self.threads)
+        answer = await self.threads.run(self._work_or_wait, request, body, visit)
         if isinstance(answer, bytes):
-            await visit.wait_for_turn()
+            if not await comes_in_time(visit.wait_for_turn(), request.receive):
+                raise malformed("the connection was closed before its turn came")
             work = await self._taken(answer, visit)
-            answer = await run_sync(self._worked, request, work, visit, limiter=self.threads)
+            answer = await self.threads.run(self._worked, request, work, visit)
         visit.end_turn()
         return answer
 
@@ -174,7 +176,7 @@ class _Verb:
             return partial(self._work, plain, visit)
         visit.hold(GROWS * len(plain))
         take: _Taking = getattr(self.hub, f"take_{self.name}")
-        return await run_sync(take, visit.space, plain, visit.rights, limiter=self.reader)
+        return await self.reader.run(take, visit.space, plain, visit.rights)
 
     def _work(self, plain: bytes, visit: Visit) -> bytes:
         if len(plain) > SHORT:

@@ -80,7 +80,15 @@ class Known:
 
 
 class Asking(H11Protocol):
-    """uvicorn's protocol for one connection, which knows a question that it has answered before."""
+    """uvicorn's protocol for one connection, which knows a question that it has answered before.
+
+    ``began`` is when its connection was made, in seconds of the loop's clock.
+    """
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin."""
+        self.began: float = asyncio.get_running_loop().time()
+        super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
         """Take what comes; whoever waits is read no further."""

@@ -12,8 +12,6 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import anyio
-from anyio.to_thread import run_sync
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
@@ -21,6 +19,7 @@ from statesync.hub.access.rights import Right, Rights
 from statesync.hub.errors import malformed
 from statesync.hub.http.answers import Answer
 from statesync.hub.http.asking import check_path, token_of
+from statesync.hub.http.places import Threads
 from statesync.hub.http.waiting.again import ASKED, KNOWN, Known
 from statesync.hub.http.waiting.pauses import END, Pause
 from statesync.hub.http.waiting.room import NO_STORE, Room, body_of, unavailable
@@ -41,7 +40,7 @@ _SECONDS = re.compile(r"[0-9]{1,3}(\.[0-9]{1,6})?")
 class Changes:
     """The route. ``threads`` are for what an event loop cannot ask by itself."""
 
-    def __init__(self, hub: Hub, threads: anyio.CapacityLimiter) -> None:
+    def __init__(self, hub: Hub, threads: Threads) -> None:
         self._hub, self._threads = hub, threads
         self._room = Room(hub)
 
@@ -65,8 +64,7 @@ class Changes:
     async def _admitted(self, space: str, token: str | None) -> Rights:
         rights = await self._hub.admit_at_once(space, token, Right.READ)
         if rights is None:
-            admit = self._hub.admit
-            rights = await run_sync(admit, space, token, Right.READ, limiter=self._threads)
+            rights = await self._threads.run(self._hub.admit, space, token, Right.READ)
         return rights
 
     @contextmanager

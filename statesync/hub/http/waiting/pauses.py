@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import Any, Protocol
 
+import anyio
 from attrs import define, field
 from starlette.types import Receive
 
@@ -129,6 +130,27 @@ class Deadlines:
             self.bell.ring([one.be_late for one in late])
         if self._by_tick:
             self._look_at(min(self._by_tick))
+
+
+async def comes_in_time(turn: Awaitable[object], receive: Receive) -> bool:
+    """Wait for ``turn``; return False, and wait no longer, if the client of a request hangs up before that.
+
+    So nothing is done for nobody, and who asks again after a time-out does not stand behind himself. The
+    request's body has to be read.
+    """
+    with anyio.CancelScope() as scope:
+
+        def give_up(gone: asyncio.Future[None]) -> None:
+            if not gone.cancelled():
+                scope.cancel()
+
+        gone = asyncio.ensure_future(_hung_up(receive))
+        gone.add_done_callback(give_up)
+        try:
+            await turn
+        finally:
+            gone.cancel()
+    return not scope.cancelled_caught
 
 
 async def _hung_up(receive: Receive) -> None:
