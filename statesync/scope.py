@@ -246,7 +246,8 @@ class Scope(AwaitedSelection):
     ) -> Session:
         """Start a session and return it at once.
 
-        ``on_success`` gets the ``SyncResult``, ``on_failure`` the error, ``on_progress`` each ``Progress``.
+        ``on_success`` gets the ``SyncResult``, ``on_failure`` the error, ``on_progress`` its ``Progress``:
+        ten times a second at most, and at once each part, each failure and the end.
         What is wrong before a session exists is raised here, and nothing is recorded: ``SyncInProgress``,
         ``UsageError`` (also inside a transaction of the calling thread), ``BadOptions`` for a filter on a
         column that is not there, ``StoreError``.

@@ -60,6 +60,11 @@ class _Watched:
     watcher: Watcher
 
 
+@frozen
+class _Committed:
+    """The program has committed something, which is looked at without waiting for the next look."""
+
+
 _Letter = Event | TurnCame | Over | _Watched
 
 
@@ -82,7 +87,7 @@ class Driver:
         self.machine: KeeperMachine = KeeperMachine(keeper_chart(options.conditions))
         self._target, self._lookout = target, target.lookout
         self._looks = options.on_change and sync_options.uploads
-        self._queue: SimpleQueue[_Letter] = SimpleQueue()
+        self._queue: SimpleQueue[_Letter | _Committed] = SimpleQueue()
         self._conditions = Conditions(only_if, self._queue.put, target.clear_up)
         self._sessions = Sessions(target, sync_options, on_progress, self._queue.put)
         self._listening = Listening(target, self._queue.put)
@@ -95,6 +100,7 @@ class Driver:
         self._process = os.getpid()
         self.is_begun: bool = False
         self._is_blind = False
+        self._looks_at_commits_from = float("-inf")
 
     # -- from any thread -------------------------------------------------------------------------------
 
@@ -107,6 +113,8 @@ class Driver:
         self._standing = Standing.begun(self._standing.options, now())
         self._target.enter(self)
         self._target.watch_token(self._tell_of_token)
+        if self._looks:
+            self._lookout.watch(self._tell_of_commit)
         try:
             threads.start(self._task)
         except BaseException:
@@ -236,7 +244,15 @@ class Driver:
     def _tell_of_token(self) -> None:
         self.tell(TokenRenewed())
 
+    def _tell_of_commit(self) -> None:
+        """Look at once after a commit; at those that follow at the next look, however many they are."""
+        now = time.monotonic()
+        if now >= self._looks_at_commits_from and self._is_looking():
+            self._looks_at_commits_from = now + LOOK_EVERY
+            self._queue.put(_Committed())
+
     def _forget(self) -> None:
+        self._lookout.unwatch(self._tell_of_commit)
         self._target.unwatch_token(self._tell_of_token)
         self._target.forget(self)
 
@@ -271,12 +287,15 @@ class Driver:
             left = None if wakes_at is None else max(0.0, wakes_at - time.monotonic())
             looks = self._is_looking() and (left is None or left > LOOK_EVERY)
             try:
-                return self._queue.get(timeout=LOOK_EVERY if looks else left)
+                letter: _Letter | _Committed = self._queue.get(timeout=LOOK_EVERY if looks else left)
             except Empty:
                 if not looks:
                     return Ticked()
-                if self._has_news():
-                    return Changed()
+                letter = _Committed()
+            if not isinstance(letter, _Committed):
+                return letter
+            if self._is_looking() and self._has_news():
+                return Changed()
 
     def _is_looking(self) -> bool:
         return self._looks and self.machine.phase in (KeeperPhase.RESTING, KeeperPhase.LISTENING)

@@ -33,7 +33,7 @@ class AutoSync:
     those of each session. After a failure it waits from 1 to 60 seconds, and never less than the hub asks
     for. ``live`` listens to the hub in between, and begins one when somebody else has sent something there;
     a hub that does not tell, or cannot be reached for that, leaves it to the interval. ``on_progress`` gets
-    the ``Progress`` of each session, in the session's thread and ten times a second at most (``paced``).
+    the ``Progress`` of each session, in the session's thread.
 
     Use it as a context manager, also ``async with``, or call ``start`` and ``stop``. Raises ``BadOptions``
     for values that make no sense.

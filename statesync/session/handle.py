@@ -25,6 +25,7 @@ from statesync.session.callbacks import Callbacks
 from statesync.session.driver import Driver
 from statesync.session.mailbox import Mailbox
 from statesync.session.telling.logs import log_end, log_steps
+from statesync.session.telling.pace import Pace
 from statesync.session.telling.told import Told
 from statesync.session.telling.tracing import Traced, tracers
 from statesync.session.watch import watch
@@ -72,7 +73,7 @@ class Session:
         self._mailbox = Mailbox()
         self._announcement = Announcement()
         self._news = self._announcement.news
-        self._told = Told(self._news)
+        self._told, self._pace = Told(self._news), Pace()
         self._cancellers: list[tuple[Callable[[object], object] | None, OnFailure | None]] = []
         self._tenure = Tenure()
         self._options = options
@@ -206,11 +207,11 @@ class Session:
         self._announcement.call_when_complete(wake)
 
     def events(self) -> Iterator[Progress]:
-        """Return every progress event from the first to the last, waiting for those to come."""
+        """Return its progress from the first event to the last, as ``on_progress`` gets it; wait for more."""
         return self._told.each()
 
     def __aiter__(self) -> AsyncIterator[Progress]:
-        """Return its progress from the first event on, for what draws it: as ``paced`` does."""
+        """Return its progress from the first event on, as ``on_progress`` gets it."""
         # asyncio is a tenth of what the import of statesync takes, and most programs have threads.
         from statesync.session.telling.aio import events
 
@@ -345,7 +346,8 @@ class Session:
     def _tell(self, event: Progress) -> None:
         if self._tenure.is_over and event.outcome is None:
             return  # of a thread that was late
-        self._told.add(event)
         for tell in self._on_steps:
             self._callbacks.call(tell, event)
-        self._callbacks.call(self._on_progress, event)
+        for each in self._pace.due(event):
+            self._told.add(each)
+            self._callbacks.call(self._on_progress, each)

@@ -1,13 +1,15 @@
 """Who looks out over a scope: whether a commit has left something to send, and how much is stuck. Only reads.
 
 SQLite counts the commits of all other connections to a file, in this process and in others
-(``PRAGMA data_version``), so to ask is cheap: only after a commit is there a look at the outbox.
+(``PRAGMA data_version``), so to ask is cheap: only after a commit is there a look at the outbox. Commits of
+this process are told besides, so that nobody waits for the next look.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Callable
 
 from statesync.store import cursors, quarantine, spaces
 from statesync.store.journal import batches, sessions
@@ -31,6 +33,14 @@ class Lookout:
         self._parts, self._names, self._space = parts, names, space
         self._version: int | None = None
         self._offered = _NOTHING
+
+    def watch(self, tell: Callable[[], object]) -> None:
+        """Call ``tell`` after each commit of this process, in any thread; it must return at once."""
+        self._parts.database.peewee.commits.watch(tell)
+
+    def unwatch(self, tell: Callable[[], object]) -> None:
+        """Call it no more."""
+        self._parts.database.peewee.commits.unwatch(tell)
 
     def has_news(self) -> bool:
         """Tell whether there was a commit since the last look, after which something is there to send.

@@ -574,3 +574,56 @@ def test_a_function_for_the_token_stops_it_and_cannot_wait(
     keeper.start()
     assert keeper.wait(PATIENCE)
     assert len(raised) == 1
+
+
+# -- commits of this process ---------------------------------------------------------------------------------
+
+
+def by_model(device: Device) -> None:
+    device.add(1)
+
+
+def in_a_transaction(device: Device) -> None:
+    database: Any = device.store.database
+    with database.atomic():
+        device.add(1)
+        device.add(1, first=1)
+
+
+def by_sql(device: Device) -> None:
+    database: Any = device.store.database
+    database.execute_sql("INSERT INTO airport (id, name, is_open) VALUES ('by-sql', 'by SQL', 1)")
+
+
+@pytest.mark.parametrize("write", [by_model, in_a_transaction, by_sql])
+def test_a_commit_of_this_process_does_not_wait_for_the_next_look(
+    here: Device, keep: Keep, monkeypatch: pytest.MonkeyPatch, write: Callable[[Device], None]
+) -> None:
+    monkeypatch.setattr(driver, "LOOK_EVERY", 600.0)
+    keeper = keep(here, every=3600)
+    assert rests(keeper)
+    write(here)
+    assert wait_for(lambda: not here.store.has_pending())
+
+
+def test_many_commits_are_looked_at_no_more_often_than_every_so_often(
+    here: Device, keep: Keep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them would wake the keeper, and cost the program more than its writes do."""
+    monkeypatch.setattr(driver, "LOOK_EVERY", 0.2)
+    looks: list[float] = []
+    has_news = Lookout.has_news
+
+    def counted(lookout: Lookout) -> bool:
+        looks.append(time.monotonic())
+        return has_news(lookout)
+
+    keeper = keep(here, debounce=1.0)
+    assert rests(keeper)
+    monkeypatch.setattr(Lookout, "has_news", counted)
+    began = time.monotonic()
+    for number in range(100):
+        here.add(1, first=number)
+    took = time.monotonic() - began
+    assert wait_for(lambda: not here.store.has_pending())
+    assert len([at for at in looks if at < began + took]) <= 2 * (1 + took / 0.2)

@@ -156,7 +156,7 @@ class TurnedAway(asyncio.Protocol):
         """Answer, whatever it asks; the rest of it is let go by."""
         if not self._is_told:
             self._is_told = True
-            self._transport.write(_as_bytes(self._refusal))
+            self._transport.write(as_bytes(self._refusal))
 
     def connection_lost(self, _error: Exception | None) -> None:
         """Leave."""
@@ -187,7 +187,7 @@ def _end_one_at_rest(connections: set[Any]) -> bool:
     return bool(silent)
 
 
-def _as_bytes(error: Refused) -> bytes:
+def as_bytes(error: Refused) -> bytes:
     """Return a whole answer, after which the connection ends."""
     body = msgspec.json.encode(Refusal(error.problem))
     headers = {

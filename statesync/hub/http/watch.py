@@ -14,11 +14,10 @@ from typing import Any
 
 import uvicorn
 from attrs import define
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from statesync.hub.http.bodies import SHORT
 from statesync.hub.http.crowd import BACKLOG, Crowd, TurnedAway, room_for
-from statesync.hub.http.pauses import END
+from statesync.hub.http.waiting.again import Asking
 from statesync.hub.limits import HubLimits
 
 _LOOKS = 4
@@ -36,27 +35,7 @@ _NOTHING = object()
 
 
 # Under httptools, who asks again and again and reads nothing is read on, and not cut.
-class _Protocol(H11Protocol):
-    """uvicorn's protocol, which lets a request that waits know that its server ends.
-
-    ``began`` is when its connection was made, in seconds of the loop's clock.
-    """
-
-    def connection_made(self, transport: Any) -> None:
-        """Begin."""
-        self.began: float = asyncio.get_running_loop().time()
-        super().connection_made(transport)
-
-    def shutdown(self) -> None:
-        """Finish the request that is under way, and hang up."""
-        cycle = self.cycle
-        super().shutdown()
-        end: Any = None if cycle is None else cycle.scope.get(END)
-        if end is not None:
-            end()
-
-
-_protocol: Callable[..., Any] = _Protocol
+_protocol: Callable[..., Any] = Asking
 
 
 class WatchedConfig(uvicorn.Config):

@@ -24,11 +24,11 @@ from statesync.hub.errors import Refused, malformed, outcome_unknown, refused
 from statesync.hub.http.answers import Answer, retry_headers
 from statesync.hub.http.asking import check_path, token_of
 from statesync.hub.http.bodies import SHORT, is_short, misframed, read_body
-from statesync.hub.http.changes import Changes
 from statesync.hub.http.compression import best_coding, pack, unpack
 from statesync.hub.http.openapi import document
-from statesync.hub.http.pauses import comes_in_time
 from statesync.hub.http.places import Door, Line, Threads, Visit
+from statesync.hub.http.waiting.changes import Changes
+from statesync.hub.http.waiting.pauses import comes_in_time
 from statesync.hub.hub import Hub
 from statesync.hub.requests import GROWS, LARGE, sender_of
 from statesync.hub.texts.quoting import shortened

@@ -6,10 +6,10 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 import anyio
-from attrs import define
+from attrs import define, field
 from starlette.types import Receive
 
 END = "statesync.end"
@@ -17,6 +17,9 @@ END = "statesync.end"
 
 _AT_ONCE = 100
 """Requests that go on before the event loop looks after others."""
+
+_TICK = 0.25
+"""Seconds by which those are told together who have waited long enough."""
 
 
 @define(eq=False)
@@ -77,6 +80,56 @@ class Bell:
             wakes.popleft()()
         if wakes:
             self.loop.call_soon(self._wake, wakes)
+
+
+class Late(Protocol):
+    """One who waits, and is to be told when that was long enough."""
+
+    def be_late(self) -> None:
+        """Have waited long enough."""
+
+
+@define(eq=False)
+class Deadlines:
+    """When those who wait in one event loop have waited long enough: one timer for all, and ``bell``."""
+
+    bell: Bell
+    _by_tick: dict[int, set[Late]] = field(factory=dict)
+    _timer: asyncio.TimerHandle | None = None
+    _looks_at: int = 0
+
+    def add(self, late: Late, seconds: float) -> int:
+        """Tell it in so many seconds, or a quarter later; return what ``remove`` needs."""
+        tick = int((self.bell.loop.time() + seconds) / _TICK) + 1
+        self._by_tick.setdefault(tick, set()).add(late)
+        if self._timer is None or tick < self._looks_at:
+            self._look_at(tick)
+        return tick
+
+    def remove(self, late: Late, tick: int) -> None:
+        """Do not tell it."""
+        some = self._by_tick.get(tick)
+        if some is not None:
+            some.discard(late)
+
+    def _look_at(self, tick: int) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._looks_at = tick
+        self._timer = self.bell.loop.call_at(tick * _TICK, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        now = self.bell.loop.time() + _TICK / 2  # a loop's clock may be behind its timers
+        late = [
+            one
+            for tick in [each for each in self._by_tick if each * _TICK <= now]
+            for one in self._by_tick.pop(tick)
+        ]
+        if late:
+            self.bell.ring([one.be_late for one in late])
+        if self._by_tick:
+            self._look_at(min(self._by_tick))
 
 
 async def comes_in_time(turn: Awaitable[object], receive: Receive) -> bool:
