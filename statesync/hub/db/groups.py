@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Protocol, TypeVar, cast
 
-from attrs import define, field
+from attrs import define
 
 from statesync.hub.db.failures import failure_of
 from statesync.hub.errors import Refused, outcome_unknown, refused

@@ -12,10 +12,9 @@ import random
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
-import anyio
 import msgspec
-from anyio.to_thread import run_sync
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
@@ -26,6 +25,7 @@ from statesync.hub.http.asking import check_path, token_of
 from statesync.hub.http.crowd import room_for
 from statesync.hub.http.pauses import END, Bell, Pause
 from statesync.hub.http.places import Share
+from statesync.hub.http.workers import Workers
 from statesync.hub.hub import Hub
 from statesync.hub.signals.waiters import Head, Waiter
 from statesync.wire import MAX_VERSION, Signal
@@ -49,7 +49,7 @@ _SECONDS = re.compile(r"[0-9]{1,3}(\.[0-9]{1,6})?")
 class Changes:
     """The route. ``threads`` are for what an event loop cannot ask by itself."""
 
-    def __init__(self, hub: Hub, threads: anyio.CapacityLimiter) -> None:
+    def __init__(self, hub: Hub, threads: Workers) -> None:
         self._hub, self._threads = hub, threads
         most = min(hub.limits.waiters, max(1, room_for(hub.limits.sockets) * 4 // 5))
         self._places = Share(most, "devices that wait for news")
@@ -76,7 +76,7 @@ class Changes:
         rights = await self._hub.admit_at_once(space, token, Right.READ)
         if rights is None:
             admit = self._hub.admit
-            rights = await run_sync(admit, space, token, Right.READ, limiter=self._threads)
+            rights = await self._threads.run(partial(admit, space, token, Right.READ))
         return rights
 
     @contextmanager

@@ -1,0 +1,202 @@
+"""The threads of a hub: so many of them work for an event loop, in its order, and tell whoever waits."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from contextvars import ContextVar
+from functools import partial
+from typing import TypeVar
+
+import pytest
+
+from statesync.hub.http import workers
+from statesync.hub.http.workers import Workers
+
+_Outcome = TypeVar("_Outcome")
+
+
+@pytest.fixture(autouse=True)
+def soon_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "IDLE", 0.05)
+
+
+@pytest.fixture
+def gate() -> Iterator[threading.Event]:
+    """Hold back what waits for it, until the test opens it or ends."""
+    opened = threading.Event()
+    yield opened
+    opened.set()
+
+
+def in_a_loop(work: Callable[[], Awaitable[_Outcome]]) -> _Outcome:
+    async def whole() -> _Outcome:
+        async with asyncio.timeout(10):
+            return await work()
+
+    return asyncio.run(whole())
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    while not holds():
+        await asyncio.sleep(0.001)
+
+
+def at_work() -> int:
+    return sum(thread.name == "statesync-worker" for thread in threading.enumerate())
+
+
+def test_work_is_done_in_another_thread_and_its_outcome_returned() -> None:
+    async def work() -> tuple[int, int]:
+        return await Workers(1).run(threading.get_ident), threading.get_ident()
+
+    there, here = in_a_loop(work)
+    assert there != here
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), SystemExit(3)])
+def test_what_work_fails_by_is_raised_where_it_is_waited_for(error: BaseException) -> None:
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(type(error)) as met:
+        in_a_loop(lambda: Workers(1).run(fail))
+    assert met.value is error
+
+
+def test_an_error_that_no_coroutine_may_raise_leaves_nobody_waiting() -> None:
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        in_a_loop(lambda: Workers(1).run(lambda: next(iter(()))))
+
+
+def test_a_thread_goes_on_after_work_that_failed() -> None:
+    async def work() -> int:
+        threads = Workers(1)
+        with suppress(ZeroDivisionError):
+            await threads.run(lambda: 1 // 0)
+        return await threads.run(lambda: 7)
+
+    assert in_a_loop(work) == 7
+
+
+def test_no_more_is_done_at_once_than_there_are_threads_and_the_rest_in_its_order(
+    gate: threading.Event,
+) -> None:
+    begun: list[int] = []
+
+    def one(number: int) -> None:
+        begun.append(number)
+        gate.wait()
+
+    async def work() -> list[int]:
+        threads = Workers(2)
+        asked = [asyncio.ensure_future(threads.run(partial(one, number))) for number in range(6)]
+        await until(lambda: len(begun) == 2)
+        await asyncio.sleep(0.02)
+        first = sorted(begun)
+        gate.set()
+        await asyncio.gather(*asked)
+        return first
+
+    assert in_a_loop(work) == [0, 1]
+    assert begun[2:] == sorted(begun[2:])
+    assert sorted(begun) == [*range(6)]
+
+
+def test_one_after_the_other_needs_one_thread() -> None:
+    async def work() -> set[int]:
+        threads = Workers(8)
+        return {await threads.run(threading.get_ident) for _ in range(50)}
+
+    assert len(in_a_loop(work)) <= 2, "a thread is free a moment after its outcome is known"
+
+
+def test_who_is_cancelled_before_its_turn_is_not_worked_for(gate: threading.Event) -> None:
+    done: list[str] = []
+
+    async def work() -> None:
+        threads = Workers(1)
+        holds = asyncio.ensure_future(threads.run(gate.wait))
+        given_up = asyncio.ensure_future(threads.run(lambda: done.append("given up")))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        gate.set()
+        await holds
+        await threads.run(lambda: done.append("next"))
+        assert given_up.cancelled()
+
+    in_a_loop(work)
+    assert done == ["next"]
+
+
+def test_who_is_cancelled_amid_its_work_waits_no_longer_and_the_thread_is_used_again(
+    gate: threading.Event,
+) -> None:
+    async def work() -> int:
+        threads = Workers(1)
+        asked = asyncio.ensure_future(threads.run(gate.wait))
+        await until(lambda: at_work() > 0)
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+        gate.set()
+        return await threads.run(lambda: 7)
+
+    assert in_a_loop(work) == 7
+
+
+def test_work_that_outlives_its_loop_harms_nobody(gate: threading.Event) -> None:
+    threads = Workers(1)
+    left = asyncio.new_event_loop()
+    asked = left.create_task(threads.run(gate.wait))
+    left.run_until_complete(asyncio.sleep(0))
+    asked.cancel()
+    left.run_until_complete(asyncio.sleep(0))
+    left.close()
+    gate.set()
+    assert in_a_loop(lambda: threads.run(lambda: 7)) == 7
+
+
+def test_threads_that_have_nothing_to_do_end() -> None:
+    async def work() -> None:
+        before = at_work()
+        await Workers(2).run(lambda: None)
+        await until(lambda: at_work() <= before)
+
+    in_a_loop(work)
+
+
+def test_threads_that_end_and_work_that_comes_do_not_miss_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "IDLE", 0.0005)
+
+    async def work() -> int:
+        threads, done = Workers(2), 0
+        for number in range(300):
+            await asyncio.sleep(0.0005 * (number % 3))
+            done += await threads.run(lambda: 1)
+        return done
+
+    assert in_a_loop(work) == 300
+
+
+def test_work_sees_the_variables_of_whoever_asks() -> None:
+    asker = ContextVar("asker", default="nobody")
+
+    async def work() -> str:
+        asker.set("somebody")
+        return await Workers(1).run(asker.get)
+
+    assert in_a_loop(work) == "somebody"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    threads = Workers(1)
+    in_a_loop(lambda: threads.run(lambda: None))
+    child = os.fork()
+    if child == 0:
+        os._exit(7 if in_a_loop(lambda: threads.run(lambda: True)) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
