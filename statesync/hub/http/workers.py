@@ -43,12 +43,15 @@ class _Job(Generic[_Outcome]):
     error: BaseException | None = None
 
     def run(self) -> None:
-        """Do the work, unless nobody waits for it any more, and say so."""
+        """Do the work, unless nobody waits for it any more."""
         if not self.end.cancelled():
             with self:
                 self.outcome = self.context.run(self.work)
+
+    def tell(self) -> None:
+        """Let whoever waits know that it is done."""
         with suppress(RuntimeError):  # the loop is closed
-            self.loop.call_soon_threadsafe(self._tell)
+            self.loop.call_soon_threadsafe(self._end)
 
     def __enter__(self) -> None:
         """Begin."""
@@ -59,7 +62,7 @@ class _Job(Generic[_Outcome]):
         self.error = error  # it is raised where it is waited for
         return True
 
-    def _tell(self) -> None:
+    def _end(self) -> None:
         if not self.end.done():
             self.end.set_result(None)
 
@@ -116,14 +119,21 @@ class Workers:
         job: _Job[object] | None = first
         while job is not None:
             job.run()
-            job = None  # nothing of it is held while there is no other
-            job = self._next(inbox)
+            following = self._free(inbox)
+            job.tell()
+            job = following  # nothing of it is held while there is no other
+            if job is None:
+                job = self._next(inbox)
 
-    def _next(self, inbox: SimpleQueue[_Job[object]]) -> _Job[object] | None:
+    def _free(self, inbox: SimpleQueue[_Job[object]]) -> _Job[object] | None:
+        """Take the next job that waits; be free for one that comes, before anybody hears of the last one."""
         with self._lock:
             if self._waiting:
                 return self._waiting.popleft()
             self._idle.append(inbox)
+            return None
+
+    def _next(self, inbox: SimpleQueue[_Job[object]]) -> _Job[object] | None:
         with suppress(Empty):
             return inbox.get(timeout=IDLE)
         with self._lock:

@@ -70,7 +70,7 @@ def outside_strings(body: bytes, dropped: bytes = b"") -> Iterator[bytes]:
     """Yield ``body`` without its strings, and without the bytes ``dropped``, window by window.
 
     In JSON a backslash stands in strings only; at any other the parser stops, so what follows does not count.
-    Quotes, which have to stay, tell strings apart. Two that have come to stand side by side tell nothing: they
+    Quotes, which have to stay, tell strings apart. Two that have come side by side tell nothing: they
     are an empty string, or the end of one with the beginning of the next.
     """
     is_inside, begun = False, b""
