@@ -258,7 +258,8 @@ class Hub:
         asked, may_begin = (self.database, space, request, self.limits), rights.has_somewhere(Right.WRITE)
         read = partial(pull.answer, *asked, may_begin=may_begin)
         with failures_as_refusals():
-            answer = read(seen=_standing(rights, request.client))
+            is_amid = (space, request.client) in self._amid
+            answer = read(seen=_standing(rights, request.client), is_amid=is_amid)
             if answer is None:
 
                 def renew(state: ClientState, _found: None) -> Refused | None:

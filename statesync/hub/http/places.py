@@ -9,16 +9,13 @@ end.
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict, deque
-from collections.abc import Callable
 from threading import Lock
 from types import TracebackType
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
 import anyio
-from anyio.to_thread import run_sync
 from attrs import define, field
 
 from statesync.hub.access.rights import Rights
@@ -153,39 +150,6 @@ class Line:
                     del self._waiting[holder]
                 return
         self.leave()  # its turn came in the moment in which it gave up
-
-
-class Threads:
-    """Threads for what an event loop cannot wait for: ``most`` at once, the others wait for one in turn.
-
-    Who waits for more than ``patience`` seconds is refused. A database that hangs keeps every thread for as
-    long as it may, and those who wait would be kept for as long by each who is before them.
-    """
-
-    def __init__(self, most: int, patience: float) -> None:
-        self._patience = patience
-        self._free = anyio.CapacityLimiter(most)
-        self._any = anyio.CapacityLimiter(math.inf)
-
-    async def run(self, work: Callable[..., _Outcome], *parameters: object) -> _Outcome:
-        """Return what ``work`` returns, in a thread; raise the 503 if none is free in time."""
-        who = object()
-        await self._take(who)
-        try:
-            return await run_sync(work, *parameters, limiter=self._any)
-        finally:
-            self._free.release_on_behalf_of(who)
-
-    async def _take(self, who: object) -> None:
-        try:
-            self._free.acquire_on_behalf_of_nowait(who)
-        except anyio.WouldBlock:
-            try:
-                with anyio.fail_after(self._patience):
-                    await self._free.acquire_on_behalf_of(who)
-            except TimeoutError as error:
-                message = f"the request has waited {self._patience:g} seconds while others kept all threads"
-                raise busy(message) from error
 
 
 class Door:

@@ -125,7 +125,10 @@ class Watch:
         is_watched = self._waiters.doubt(space)
         if self._observer.tells_others:
             with self._lock:
+                is_awaited = bool(self._untold)
                 self._untold.add(space)
+            if is_awaited and not is_watched:
+                return  # the thread knows of others, which it tells of together with this one
         elif not is_watched:
             return
         if not self._set_going():

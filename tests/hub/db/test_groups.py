@@ -247,11 +247,12 @@ def test_who_is_interrupted_while_it_waits_to_lead_leaves_that_to_another() -> N
     with ThreadPoolExecutor(2) as threads:
         first = threads.submit(group.run, lead)
         assert began.wait(10)
-        turn = _Turn(lambda: None, Interrupted())
+        called = Interrupted()
+        turn = _Turn(lambda: None, called)
         group._waiting.append(turn)
         third = threads.submit(group.run, lambda: "ran")
         wait_for(lambda: len(group._waiting) == 2, "nobody waits")
         threading.Timer(2 * _LONGEST, go.set).start()  # the first takes no further step then
         with pytest.raises(KeyboardInterrupt):
-            group._wait(turn)
+            group._wait(turn, called)
         assert [first.result(10), third.result(10)] == ["led", "ran"]

@@ -11,6 +11,7 @@ import asyncio
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
@@ -19,10 +20,10 @@ from statesync.hub.access.rights import Right, Rights
 from statesync.hub.errors import malformed
 from statesync.hub.http.answers import Answer
 from statesync.hub.http.asking import check_path, token_of
-from statesync.hub.http.places import Threads
 from statesync.hub.http.waiting.again import ASKED, KNOWN, Known
 from statesync.hub.http.waiting.pauses import END, Pause
 from statesync.hub.http.waiting.room import NO_STORE, Room, body_of, unavailable
+from statesync.hub.http.workers import Workers
 from statesync.hub.hub import Hub
 from statesync.hub.signals.waiters import Head, Waiter
 from statesync.wire import MAX_VERSION
@@ -40,7 +41,7 @@ _SECONDS = re.compile(r"[0-9]{1,3}(\.[0-9]{1,6})?")
 class Changes:
     """The route. ``threads`` are for what an event loop cannot ask by itself."""
 
-    def __init__(self, hub: Hub, threads: Threads) -> None:
+    def __init__(self, hub: Hub, threads: Workers) -> None:
         self._hub, self._threads = hub, threads
         self._room = Room(hub)
 
@@ -64,7 +65,8 @@ class Changes:
     async def _admitted(self, space: str, token: str | None) -> Rights:
         rights = await self._hub.admit_at_once(space, token, Right.READ)
         if rights is None:
-            rights = await self._threads.run(self._hub.admit, space, token, Right.READ)
+            admit = self._hub.admit
+            rights = await self._threads.run(partial(admit, space, token, Right.READ))
         return rights
 
     @contextmanager
