@@ -48,6 +48,11 @@ class _Protocol(H11Protocol):
         super().connection_made(transport)
 
     def shutdown(self) -> None:
+        """Give way, because the server ends; those that were accepted, and are not here yet, do so, too."""
+        _crowd_of(self.config).is_ending = True
+        self.give_way()
+
+    def give_way(self) -> None:
         """Finish the request that is under way, and hang up."""
         cycle = self.cycle
         super().shutdown()
@@ -66,6 +71,11 @@ class WatchedConfig(uvicorn.Config):
         super().__init__(app, http=Watched, backlog=BACKLOG, **options)
         self.limits: HubLimits = limits
         self.crowd: Crowd = Crowd(room_for(limits.sockets))
+
+
+def _crowd_of(config: uvicorn.Config) -> Crowd:
+    """Return the crowd of the server that has this configuration."""
+    return config.crowd if isinstance(config, WatchedConfig) else _usual_crowd()
 
 
 @cache
@@ -129,7 +139,7 @@ class Watched(asyncio.Protocol):
         limits = config.limits if isinstance(config, WatchedConfig) else HubLimits()
         self._inner = _protocol(config=config, **more)
         self._connections: set[Any] = more["server_state"].connections
-        self._crowd = config.crowd if isinstance(config, WatchedConfig) else _usual_crowd()
+        self._crowd = _crowd_of(config)
         self._is_turned_away = False
         self._coming = _Stretch(limits.head_seconds, limits.pace)
         self._going = _Stretch(limits.stall_seconds, limits.pace)
@@ -149,6 +159,8 @@ class Watched(asyncio.Protocol):
             if self._crowd.is_overrun(self._connections):
                 self._transport.abort()
         self._inner.connection_made(transport)
+        if self._crowd.is_ending and not self._is_turned_away:
+            self._inner.give_way()
         self._look()
 
     def data_received(self, data: bytes) -> None:
