@@ -112,6 +112,8 @@ class Crowd:
     """The connections of one server: as many as ``most`` are served, and an eighth more get an answer."""
 
     most: int
+    is_ending: bool = False
+    """Whether the server has told its connections that it ends; who comes later is told nothing."""
     _line: _Line = field(factory=_Line)
 
     def is_full(self, connections: set[Any]) -> bool:
@@ -180,10 +182,10 @@ def _end_one_at_rest(connections: set[Any]) -> bool:
         if cycle is None:
             silent += [connection] * (connection.began < late and not connection.transport.is_closing())
         elif cycle.response_complete and not connection.transport.is_closing():
-            connection.shutdown()
+            connection.give_way()
             return True
     if silent:
-        min(silent, key=lambda connection: connection.began).shutdown()
+        min(silent, key=lambda connection: connection.began).give_way()
     return bool(silent)
 
 
