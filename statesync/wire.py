@@ -2,7 +2,8 @@
 
 Records travel as the JSON text that their device wrote (``msgspec.Raw``); whoever only passes a record
 on does not decode it. These are msgspec structs, not attrs values, because every record of every page
-passes through them.
+passes through them. Those that there are thousands of hold nothing but texts and numbers, so Python need not
+look for cycles in them (``gc=False``): it would do so some times a page.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ MAX_BATCH_BYTES = 8 << 20
 """Bytes of JSON at which a device closes a batch; a hub takes bodies of twice that, and some more."""
 
 
-class Change(msgspec.Struct, frozen=True, omit_defaults=True):
+class Change(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One record that a device offers.
 
     ``base`` is the version up to which the device had seen the hub when the record was first changed. 0
@@ -90,7 +91,7 @@ class Push(msgspec.Struct, frozen=True):
     offers_again: bool = False
 
 
-class Accepted(msgspec.Struct, frozen=True, tag_field="status", tag="accepted"):
+class Accepted(msgspec.Struct, frozen=True, tag_field="status", tag="accepted", gc=False):
     """The hub wrote the change under ``version``."""
 
     version: Version

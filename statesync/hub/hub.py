@@ -78,6 +78,11 @@ class Hub:
         self.database: Database = open_ready(url, connections=self.connections, patience=patience)
         self.watch: Watch = watch_over(self.database)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether everybody is let in, and no database is asked who it is."""
+        return self._without_tokens
+
     def admit(self, space: str, token: str | None, right: Right, client: str | None = None) -> Rights:
         """Return what ``token`` allows in ``space``, and count the request for its rate.
 
@@ -254,7 +259,8 @@ class Hub:
         asked, may_begin = (self.database, space, request, self.limits), rights.has_somewhere(Right.WRITE)
         read = partial(pull.answer, *asked, may_begin=may_begin)
         with failures_as_refusals():
-            answer = read(seen=_standing(rights, request.client))
+            is_amid = (space, request.client) in self._amid
+            answer = read(seen=_standing(rights, request.client), is_amid=is_amid)
             if answer is None:
 
                 def renew(state: ClientState, _found: None) -> Refused | None:

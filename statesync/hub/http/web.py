@@ -7,9 +7,7 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
-import anyio
 import msgspec
-from anyio.to_thread import run_sync
 from attrs import frozen
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -20,14 +18,16 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from statesync.hub.access.rights import Right, Rights
-from statesync.hub.errors import Refused, outcome_unknown, refused
+from statesync.hub.errors import Refused, malformed, outcome_unknown, refused
 from statesync.hub.http.answers import Answer, retry_headers
 from statesync.hub.http.asking import check_path, token_of
 from statesync.hub.http.bodies import SHORT, is_short, misframed, read_body
-from statesync.hub.http.changes import Changes
 from statesync.hub.http.compression import best_coding, pack, unpack
 from statesync.hub.http.openapi import document
 from statesync.hub.http.places import Door, Line, Visit
+from statesync.hub.http.waiting.changes import Changes
+from statesync.hub.http.waiting.pauses import comes_in_time
+from statesync.hub.http.workers import Workers
 from statesync.hub.hub import Hub
 from statesync.hub.requests import GROWS, LARGE, sender_of
 from statesync.hub.texts.quoting import shortened
@@ -49,11 +49,11 @@ _Taking = Callable[[str, bytes, Rights], _Work]
 
 def application(hub: Hub) -> Starlette:
     """Return the ASGI application that serves ``hub``; it runs on asyncio."""
-    threads, together = anyio.CapacityLimiter(hub.connections), hub.database.together
+    threads, together = Workers(hub.connections, hub.patience), hub.database.together
     door = Door(hub.limits, hub.patience, hub.connections, together)
     # Pushes that share a commit wait for it in threads of their own: of two spaces and of those who read.
-    pushers = threads if together == 1 else anyio.CapacityLimiter(2 * together)
-    verb, reader = partial(_Verb, hub, door), anyio.CapacityLimiter(1)
+    pushers = threads if together == 1 else Workers(2 * together, hub.patience)
+    verb, reader = partial(_Verb, hub, door), Workers(1, hub.patience)
     push = verb(pushers, reader, Right.WRITE, "push", door.push_lines)
     pull = verb(threads, reader, Right.READ, "pull", door.pull_lines)
     survey = verb(threads, reader, Right.READ, "survey", door.survey_lines)
@@ -102,8 +102,8 @@ class _Verb:
 
     hub: Hub
     door: Door
-    threads: anyio.CapacityLimiter
-    reader: anyio.CapacityLimiter
+    threads: Workers
+    reader: Workers
     right: Right
     name: str
     lines: Callable[[str], tuple[Line, ...]]
@@ -118,18 +118,19 @@ class _Verb:
 
     async def _answered(self, request: Request, visit: Visit) -> Response:
         if not is_short(request):  # nobody without rights gets to send much
-            await run_sync(self._introduce, request, visit, limiter=self.threads)
+            await self.threads.run(partial(self._introduce, request, visit))
         body = await read_body(request, visit, self.door)
         if visit.is_known:
-            await run_sync(self._look_again, request, visit, limiter=self.threads)
+            await self.threads.run(partial(self._look_again, request, visit))
         at_once = await self._at_once(request, body, visit)
         if at_once is not None:
             return at_once
-        answer = await run_sync(self._work_or_wait, request, body, visit, limiter=self.threads)
+        answer = await self.threads.run(partial(self._work_or_wait, request, body, visit))
         if isinstance(answer, bytes):
-            await visit.wait_for_turn()
+            if not await comes_in_time(visit.wait_for_turn(), request.receive):
+                raise malformed("the connection was closed before its turn came")
             work = await self._taken(answer, visit)
-            answer = await run_sync(self._worked, request, work, visit, limiter=self.threads)
+            answer = await self.threads.run(partial(self._worked, request, work, visit))
         visit.end_turn()
         return answer
 
@@ -174,7 +175,7 @@ class _Verb:
             return partial(self._work, plain, visit)
         visit.hold(GROWS * len(plain))
         take: _Taking = getattr(self.hub, f"take_{self.name}")
-        return await run_sync(take, visit.space, plain, visit.rights, limiter=self.reader)
+        return await self.reader.run(partial(take, visit.space, plain, visit.rights))
 
     def _work(self, plain: bytes, visit: Visit) -> bytes:
         if len(plain) > SHORT:
@@ -204,7 +205,7 @@ class _OpenRoutes:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self._probes = anyio.CapacityLimiter(1)
+        self._probes = Workers(1, hub.patience)
         self._probe: asyncio.Future[None] | None = None
 
     async def health(self, _request: Request) -> Response:
@@ -217,7 +218,7 @@ class _OpenRoutes:
         Whoever asks while the database is being asked shares the answer: many who ask cost no more than one.
         """
         if self._probe is None or self._probe.done():
-            self._probe = asyncio.ensure_future(run_sync(self._hub.check_ready, limiter=self._probes))
+            self._probe = asyncio.ensure_future(self._probes.run(self._hub.check_ready))
             self._probe.add_done_callback(asyncio.Future.exception)  # perhaps nobody waits for it any more
         done, _ = await asyncio.wait({self._probe}, timeout=_READY_WITHIN)
         if not done:

@@ -43,18 +43,21 @@ def answer(
     *,
     may_begin: bool,
     seen: ClientState | None = None,
+    is_amid: bool = False,
 ) -> PageAnswer | None:
     """Return the page that follows the request's cursors; None if ``renew`` has to come first.
 
     ``may_begin`` says that the reader may write, and so begin an epoch. ``seen`` is where the reader stood
-    since the request came, if that is known. Raises the refusal of a device that is somewhere else than it
+    since the request came, if that is known; ``is_amid`` says that there is probably more to read, so that
+    nobody looks whether there is. Raises the refusal of a device that is somewhere else than it
     believes; whoever only reads takes no lock by that.
     """
-    state = seen or spaces.ask(database, space, request.client)
-    if not _is_readable(state, request, limits, may_begin):
-        return None
-    if not _is_behind(state, request):
-        return _answer(state, request, Read([], state.head))  # the commonest pull is one statement
+    if not is_amid:
+        state = seen or spaces.ask(database, space, request.client)
+        if not _is_readable(state, request, limits, may_begin):
+            return None
+        if not _is_behind(state, request):
+            return _answer(state, request, Read([], state.head))  # the commonest pull is one statement
     with database.reading():
         state = spaces.find(database, space, request.client)
         if not _is_readable(state, request, limits, may_begin):
