@@ -519,6 +519,11 @@ NEEDED = {
         "CREATE VIEW v AS SELECT * FROM note INDEXED BY Note_Title WHERE title = 'x';",
         ALL - {"note_title"},
     ),
+    "a view that names one in quotes": (
+        'CREATE INDEX "odd ""name" ON note (title, id); '
+        'CREATE VIEW v AS SELECT * FROM note INDEXED BY "odd ""name" WHERE title = 1;',
+        ALL,
+    ),
     "an expression that may fail": ("CREATE INDEX j ON note (json_extract(title, '$.a'));", ALL),
     "an arrow that may fail": ("CREATE INDEX j ON note (title -> 'a');", ALL),
     "a condition that may fail": ("CREATE INDEX j ON note (code) WHERE abs(title) > 1;", ALL),
