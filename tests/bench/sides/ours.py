@@ -10,7 +10,7 @@ from typing import Any
 from attrs import evolve
 from peewee import BooleanField, CharField, FloatField, IntegerField
 
-from statesync import HttpRemote, Progress, Scope, Store, SyncOptions
+from statesync import HttpRemote, Scope, Store, SyncOptions
 
 from .bare import change_some, insert, write_in_bulk
 from .records import FIELDS, rows
@@ -134,21 +134,13 @@ def upload_at(path: str, port: int, space: str, count: int, seed: int, start: fl
 def cancels(path: str, port: int, space: str, limit: int, times: int) -> dict[str, Any]:
     """Cancel downloads at random moments: seconds from each cancel to the end, and those of whole batches.
 
-    A batch is whole with its commit, which its statistics cannot hold: they are committed with it.
+    A batch's commit is not among them: its statistics are committed with it.
     """
     chosen = options(limit)
     source = random.Random(4)
     store, _ = open_store(f"{path}-0")
-    began: dict[int, float] = {}
-    whole: list[float] = []
-
-    def note(event: Progress) -> None:
-        if event.batch is not None and event.state == "started":
-            began[event.batch] = time.perf_counter()
-        elif event.batch is not None and event.state == "ended":
-            whole.append(time.perf_counter() - began[event.batch])
-
-    scope_of(store, port, space).sync(chosen, on_progress=note)
+    stats = scope_of(store, port, space).sync(evolve(chosen, get_sync_stats=True)).stats
+    whole = [batch.request + batch.parsing + batch.storing for batch in stats.batches]
     latencies: list[float] = []
     outcomes = {"cancelled": 0, "done": 0}
     while len(latencies) < times:
