@@ -83,8 +83,8 @@ class Known:
 class Asking(H11Protocol):
     """uvicorn's protocol for one connection, which knows a question that it has answered before.
 
-    ``began`` is when its connection was made, by the monotonic clock: uvloop's own stands still within a turn,
-    and of those that are accepted in one nobody would be the first.
+    ``began`` is when its connection was made, by the monotonic clock: uvloop's own stands still within a
+    turn, and of those that are accepted in one nobody would be the first.
     """
 
     def connection_made(self, transport: Any) -> None:
