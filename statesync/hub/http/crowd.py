@@ -139,7 +139,7 @@ class TurnedAway(asyncio.Protocol):
     """
 
     cycle = None
-    began = math.inf
+    began: float = math.inf
     """It has no place that another one could want."""
 
     def __init__(self, connections: set[Any], refusal: Refused) -> None:

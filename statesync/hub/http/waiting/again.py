@@ -145,7 +145,8 @@ class Asking(H11Protocol):
             self.conn.send(h11.ConnectionClosed())
             self.transport.close()
             return
-        self.timeout_keep_alive_task = self.loop.call_later(
+        ours: Any = self
+        ours.timeout_keep_alive_task = self.loop.call_later(
             self.timeout_keep_alive, self.timeout_keep_alive_handler
         )
 
