@@ -58,8 +58,9 @@ class Answered:
     ``records`` in it; for an upload how many the hub ``rejected``, how many must be sent again after
     their conflict was resolved (``resend``) or because the hub's record did not come (``unread``), and
     whether it was the ``last`` that waited; for a download whether ``more`` pages follow, the bytes of its
-    records (``size``), and how many records are ``expected`` of the objects that it begins with, where that
-    is known. ``spent`` are the seconds of this attempt.
+    records (``size``), how many records are ``expected`` of the objects that it begins with, where that
+    is known, and, with the last page, whether indexes wait to be built (``unbuilt``). ``spent`` are the
+    seconds of this attempt.
     """
 
     records: int
@@ -69,6 +70,7 @@ class Answered:
     last: bool = False
     more: bool = False
     size: int = 0
+    unbuilt: bool = False
     spent: Spent = NO_TIME
     expected: int | None = field(default=None, eq=False)
 
@@ -84,6 +86,11 @@ class RequestFailed:
 @frozen
 class BackoffOver:
     """The time before the next attempt has passed."""
+
+
+@frozen
+class Built:
+    """The indexes that waited are built."""
 
 
 @frozen
@@ -120,6 +127,7 @@ Event = (
     | Answered
     | RequestFailed
     | BackoffOver
+    | Built
     | CancelRequested
     | GraceOver
     | LocalFailure
@@ -325,6 +333,14 @@ class Continue:
 
 
 @frozen
+class Build:
+    """Build the indexes that wait, each in a transaction of its own; leads to ``Built``.
+
+    A cancel, or the end of the session's time, interrupts it at once, and is what happens next then.
+    """
+
+
+@frozen
 class Interrupt:
     """End the request that is under way: nobody waits for its answer."""
 
@@ -336,7 +352,7 @@ class Finish:
     error: SyncError | None = field(default=None, eq=False)
 
 
-Action = Prepare | Send | GiveHeadStart | ComposeAhead | Wait | Drain | Continue | Interrupt | Finish
+Action = Prepare | Send | GiveHeadStart | ComposeAhead | Wait | Drain | Continue | Build | Interrupt | Finish
 
 
 NOTHING_KNOWN = Facts()

@@ -19,6 +19,7 @@ from statesync.protocol.messages import (
     Adapt,
     Answered,
     AskAhead,
+    Build,
     Continue,
     Decision,
     DropBatch,
@@ -67,6 +68,8 @@ def answered(now: Conversation, event: Answered) -> Decision:
     effects = (StoreAnswer(batch.number, batch.direction, spent),)
     if now.phase is Phase.CANCELLING:
         return settle(taken, triggers, effects)
+    if taken.feed_drained and event.unbuilt:
+        return decision_of(taken, triggers, effects, Build())
     if taken.feed_drained:
         return done(taken, triggers, effects, upload_error_of(taken))
     comes_again = taken.resend or taken.unread or taken.all_rejected
@@ -75,6 +78,11 @@ def answered(now: Conversation, event: Answered) -> Decision:
         return leave_upload(taken, triggers, effects)
     ahead = (AskAhead(taken.page_size),) if batch.direction is Direction.DOWNLOAD else ()
     return evolve(decision_of(taken, triggers, effects, Continue()), meanwhile=ahead)
+
+
+def built(now: Conversation) -> Decision:
+    """End the session: everything was read before its indexes were built."""
+    return done(now, (), (), upload_error_of(now))
 
 
 def _take_answer(now: Conversation, batch: OpenBatch, event: Answered) -> Conversation:

@@ -30,6 +30,8 @@ from statesync.protocol.decide import decide
 from statesync.protocol.messages import (
     Action,
     AskAhead,
+    Build,
+    Built,
     CancelRequested,
     ComposeAhead,
     Continue,
@@ -268,6 +270,9 @@ class Driver:
                     )
             case Continue():
                 self._next.append(Continued())
+            case Build():
+                if self.storage.build(self._is_called):
+                    self._next.append(Built())
             case Interrupt():
                 self.remote.interrupt()
             case Finish():
@@ -286,6 +291,10 @@ class Driver:
             self._requests.send(wanted)
         if self._now.batch is not None:
             self._reporter.sent(self._now.batch)
+
+    def _is_called(self) -> bool:
+        """Tell whether the session, which is busy, is to end: a cancel waits for it, or its time is over."""
+        return self.mailbox.has_cancel() or self._timers.is_due(Timer.SESSION)
 
     def _finish(self, error: SyncError | None) -> None:
         self.error, self._is_over = error, True

@@ -153,8 +153,9 @@ class Session:
         Returns at once, and may be called from any thread, any number of times, and from a signal handler.
         ``grace`` bounds the seconds that the batch in flight may take (K7), and with it the whole end:
         whatever hangs then (a hub, another writer, code of the program's), the session has ended a second
-        later. A session that has ended, or that commits its last batch first, is not changed by it (K6);
-        a callback of the end that hangs is waited for no longer than the grace and a second, too.
+        later. A session that has ended, or that commits its last batch first, is not changed by it (K6),
+        unless it has indexes to build, which the next one does then; a callback of the end that hangs is
+        waited for no longer than the grace and a second, too.
         Raises ``BadOptions`` for a grace that is no number of seconds.
         """
         seconds = CancelOptions(grace=grace).grace

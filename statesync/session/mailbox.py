@@ -32,6 +32,11 @@ class Mailbox:
         self._fetch(0.0)
         return self._pop_cancel()
 
+    def has_cancel(self) -> bool:
+        """Tell whether a cancel waits; never waits itself."""
+        self._fetch(0.0)
+        return any(isinstance(letter, CancelRequested) for letter in self._letters)
+
     def take(self, timeout: float | None) -> Letter | None:
         """Wait up to ``timeout`` seconds (None: for ever) for a letter.
 

@@ -14,6 +14,7 @@ from statesync.errors import UnknownObject, UsageError
 from statesync.store import claims, conflict_log, local_only, opening, quarantine
 from statesync.store.cursors.cursor import EVERYTHING
 from statesync.store.file.reading import key_for_people
+from statesync.store.indexes import building, marks
 from statesync.store.journal import history
 from statesync.store.outbox import changes, lookup, parking, preview, queue
 from statesync.store.outbox.fold import fold
@@ -196,6 +197,7 @@ class Selection:
             claims.forget(connection, self.objects)
             for tracked in self._tracked().values():
                 triggers.remove(connection, tracked)
+                marks.forget_table(connection, tracked.table)
                 connection.execute(f"DROP TABLE IF EXISTS {in_main(tracked.table)}")
                 registry.remove(connection, tracked.name)
         self._parts.registry.forget(self.objects)
@@ -213,6 +215,7 @@ class Selection:
         for tracked in self._tracked().values():
             if not tracked.is_gone:
                 self._delete_all(connection, tracked)
+                building.build_of(connection, tracked.table)
             changes.forget_object(connection, tracked.name)
             conflict_log.forget_waiting(connection, tracked.name)
             local_only.forget_object(connection, tracked.name)

@@ -47,7 +47,8 @@ PROMISES = {
     3: "`cancelled` is announced only after K2, with every transaction, socket and worker released",
     4: "the statistics in the terminal event equal what is durable",
     5: "cancel during back-off, or before a batch is sent, takes effect at once",
-    6: "cancel after the last batch was committed: the session is `done`. Cancel twice: the same outcome. "
+    6: "cancel after the last batch was committed: the session is `done`, or `cancelled` if it still builds "
+    "indexes. Cancel twice: the same outcome. "
     "Cancel with nothing running: `NothingToCancel`",
     7: "`cancel(grace=seconds)` bounds the drain. Past it a download batch is dropped (`cancelled`); an "
     "upload batch is in doubt, and the session is `failed` with `InDoubt`, never `cancelled`",

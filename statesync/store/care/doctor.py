@@ -13,6 +13,7 @@ from statesync.complaints import Complaint, Repair
 from statesync.store import local_only, quarantine, spaces
 from statesync.store.care.salvage import faults_in, is_damage, lacks_the_program
 from statesync.store.cursors import applied
+from statesync.store.indexes import marks
 from statesync.store.journal import audit, batches
 from statesync.store.outbox import parking, soundness
 from statesync.store.schema import migrating
@@ -34,6 +35,7 @@ def examine(connection: sqlite3.Connection, objects: Objects) -> list[Complaint]
         *_check_tracking(connection, present),
         *_check_outbox(connection, objects, present),
         *_check_cursors(connection, objects),
+        *_check_indexes(connection, objects),
         *_check_sessions(connection),
     ]
 
@@ -165,6 +167,20 @@ def _check_cursors(connection: sqlite3.Connection, objects: Objects) -> Iterator
             )
         elif (position > 0 or kept.since) and hubs.get(kept.space) is None:
             yield Complaint(name, f"its cursor is {position}, but no hub is known for it", Repair.REREAD)
+
+
+def _check_indexes(connection: sqlite3.Connection, objects: Objects) -> Iterator[Complaint]:
+    being_filled = applied.ends_of_scans(connection)
+    names = {tracked.table.lower(): name for name, tracked in objects.items()}
+    for mark in marks.waiting(connection):
+        name = names.get(mark.table.lower(), "file")
+        if name not in being_filled:
+            yield Complaint(
+                name,
+                f"the index {mark.name} of the table {mark.table} waits to be built; the next sync that "
+                "comes to its end does it, and so does setup()",
+                Repair.REINDEX,
+            )
 
 
 def _check_sessions(connection: sqlite3.Connection) -> Iterator[Complaint]:

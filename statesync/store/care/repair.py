@@ -15,6 +15,7 @@ from statesync.store.care.settling import settle
 from statesync.store.cursors import rereads
 from statesync.store.cursors.cursor import MISSED_DELETES, UNLOGGED
 from statesync.store.file.database import Database
+from statesync.store.indexes import building
 from statesync.store.journal import audit, batches
 from statesync.store.outbox import soundness
 from statesync.store.outbox.fold import fold
@@ -128,6 +129,8 @@ def _mend(connection: sqlite3.Connection, objects: Objects, complaint: Complaint
         case Repair.REREAD:
             rereads.distrust(connection, about)
             reread(connection, about, MISSED_DELETES)
+        case Repair.REINDEX:
+            building.build_of(connection)
         case Repair.CLOSE:
             audit.close(connection, complaint.about)  # what it held up is found by the next round
 

@@ -6,7 +6,7 @@ Used by the session's thread alone. ``store`` writes, in the caller's transactio
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 from attrs import define, evolve, frozen
@@ -23,6 +23,8 @@ from statesync.store.download.fitting import PageDoesNotFit, TransactionLost
 from statesync.store.download.retrying import Retries
 from statesync.store.download.scans import Range
 from statesync.store.file.reading import is_in_byte_order
+from statesync.store.indexes import marks
+from statesync.store.indexes.choosing import has_key_alone
 from statesync.store.journal import batches
 from statesync.store.outbox.queue import count_pending
 from statesync.store.rereading import reread
@@ -68,6 +70,8 @@ class Downloads:
         """Make the session's connection ready."""
         if self._watched:
             orphans.begin(connection)
+        at = applied.cursors(connection, self._context.objects)
+        self._spare_memory(connection, [name for name, cursor in at.items() if cursor.is_scanned])
         self._holds = quarantine.has_any(connection)
         self._scans = is_in_byte_order(connection)
 
@@ -103,8 +107,15 @@ class Downloads:
         counts = [
             self._to_come(request, name, it.count) for name, it in page.scans.items() if it.count is not None
         ]
-        size = sum(memoryview(entry.data).nbytes for entry in page.changes if entry.data)
-        return Answered(len(page.changes), more=more, size=size, expected=sum(counts) if counts else None)
+        size = sum(map(len, filter(None, map(decoding.DATA, page.changes))))
+        unbuilt = not more and marks.are_any(raw)
+        return Answered(
+            len(page.changes),
+            more=more,
+            size=size,
+            unbuilt=unbuilt,
+            expected=sum(counts) if counts else None,
+        )
 
     def _to_come(self, request: Pull, name: str, count: int) -> int:
         """Return how many of the ``count`` records that the hub has of an object will come with its scan."""
@@ -145,6 +156,7 @@ class Downloads:
         if not page.scans and any(at.since for at in positions.values()):
             page, positions, parts = self._let_scans_go(connection, page, positions, parts)
         stored = pages.apply(connection, page, parts, context.objects, positions, how, download.ranges)
+        self._spare_memory(connection, [r.tracked.name for r in download.ranges if r.begins_with_many])
         if self._holds and not page.more:
             stored += self._retries.take_turn(connection, evolve(how, is_apart=True, notes_keys=False))
         self._holds = self._holds or stored.held > 0
@@ -156,6 +168,12 @@ class Downloads:
         if stored.records:
             batches.set_records(connection, context.session, number, stored.records)
         return stored
+
+    def _spare_memory(self, connection: sqlite3.Connection, scanned: Iterable[str]) -> None:
+        """Keep little of the file in memory where SQLite writes one row of an object behind the other."""
+        objects = [self._context.objects[name] for name in scanned]
+        if objects and all(has_key_alone(connection, tracked) for tracked in objects):
+            self._context.parts.database.peewee.spare_memory()
 
     def _let_scans_go(
         self,

@@ -29,6 +29,7 @@ from statesync.store.download.fitting import REFUSALS, PageDoesNotFit, reason_of
 from statesync.store.download.scans import Range
 from statesync.store.download.unshown import Unshown
 from statesync.store.file.reading import read
+from statesync.store.indexes import building
 from statesync.store.outbox import changes
 from statesync.store.outbox.changes import Rebase, RemoteImage
 from statesync.store.outbox.fold import fold
@@ -99,6 +100,9 @@ def apply(
     ended = [each for each in ended if each.rereading is not None]
     held: dict[str, list[Misfit]] = {}
     stored = NOTHING
+    for looked_at in ranges:
+        if looked_at.begins_with_many:
+            building.put_off(connection, looked_at.tracked)
     with switched_off(connection) if parts or ended or page.scans else nullcontext():
         for looked_at in ranges:
             stored += _replace(connection, looked_at, how, held)
@@ -173,7 +177,7 @@ def _apply_part(
         remotes = {e.key: remote_of(part.tracked, e) for e in part.entries if e.key in before}
         lost.log_replaced(connection, part.tracked, remotes, how.session)
     over = quarantine.written_over(connection, name, before) if before else {}
-    stays = {entry.key for entry in part.entries if over.get(entry.key) == entry.version}
+    stays = {entry.key for entry in part.entries if over.get(entry.key) == entry.version} if over else set()
     count, misfits = apply_object(connection, part, cursor, how, before)
     waiting = {misfit.key for misfit in misfits}
     released = quarantine.release(connection, name, before - waiting - stays)
@@ -213,18 +217,24 @@ def apply_object(
     count = len(to_store.rows) + len(to_store.deleted)
     if not how.is_apart:
         local_only.end(connection, tracked.name, overwritten - aside)
-        _store_at_once(connection, to_store)
+        may_be_same = cursor.is_compared and not how.notes_keys
+        _store_at_once(connection, to_store, may_be_same=may_be_same)
         return count, list(part.misfits)
     misfits = _store_apart(connection, to_store, overwritten, how)
     return count - len(misfits), [*part.misfits, *misfits]
 
 
-def _store_at_once(connection: sqlite3.Connection, part: ObjectPage) -> None:
-    """Store records. Deletes go first: a record may have the unique value of one that is deleted."""
+def _store_at_once(connection: sqlite3.Connection, part: ObjectPage, *, may_be_same: bool) -> None:
+    """Store records. Deletes go first: a record may have the unique value of one that is deleted.
+
+    ``may_be_same`` says that they are read again, in the order of their keys: most are there as they are.
+    """
+    tracked, rows = part.tracked, part.rows
     try:
         if part.deleted:
             _delete_at_once(connection, part)
-        upserts.write(connection, part.tracked, part.rows)
+        some = upserts.changed(connection, tracked, rows) if may_be_same else rows
+        upserts.write(connection, tracked, some, are_whole=part.is_whole)
     except REFUSALS as error:
         if reason_of(error) is None:
             raise

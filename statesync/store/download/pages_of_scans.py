@@ -38,7 +38,7 @@ def fault(request: Pull, page: Page) -> str | None:
 def _fault_of_one(feed: Feed, scanned: Scanned, entries: Sequence[Entry], page: Page) -> str | None:
     scan = feed.scan
     after = scan.after if scan is not None else ""
-    keys, stubs = [entry.key for entry in entries], scanned.stubs
+    keys, stubs = list(map(attrgetter("key"), entries)), scanned.stubs
     if scan is not None and scan.since and (scan.since, scan.until) != (scanned.since, scanned.until):
         return "a scan that began elsewhere than was asked for"
     if scanned.since > page.head:
@@ -49,8 +49,11 @@ def _fault_of_one(feed: Feed, scanned: Scanned, entries: Sequence[Entry], page: 
         return "a page of a scan that leads nowhere"
     if any(map(ge, [after, *keys], [*keys, scanned.last + "\0"])):
         return "records of a scan that are not in the order of their keys"
-    if any(map(ge, [after, *stubs], [*stubs, scanned.last + "\0"])) or not {*keys}.isdisjoint(stubs):
+    if any(map(ge, [after, *stubs], [*stubs, scanned.last + "\0"])) or (
+        stubs and not {*stubs}.isdisjoint(keys)
+    ):
         return "keys of a scan that are not in their order"
-    if any(entry.version > scanned.since or entry.deleted for entry in entries):
+    newest = max(map(attrgetter("version"), entries), default=0)
+    if newest > scanned.since or any(map(attrgetter("deleted"), entries)):
         return "a record that a scan has not: it is deleted, or newer than its beginning"
     return None

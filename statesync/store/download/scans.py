@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import takewhile
+from typing import Any
 
 import msgspec
 from attrs import frozen
@@ -19,6 +20,7 @@ from statesync.store.cursors.cursor import EPOCH, OWN, UNLOGGED, Cursor
 from statesync.store.download import lost
 from statesync.store.download.unshown import Unshown
 from statesync.store.file.reading import read
+from statesync.store.indexes import building
 from statesync.store.local_only import LOCAL_KEYS
 from statesync.store.outbox import changes, shared
 from statesync.store.outbox.lookup import PENDING_KEYS
@@ -32,29 +34,42 @@ MOST_ROWS = 5000
 """Rows of one range, besides the records of its page, that one transaction answers for."""
 
 
-@frozen(slots=False)
+@frozen(slots=False, eq=False)
 class Range:
-    """The keys of one object that a page has looked at: behind ``after``, up to ``upto``, or to the end.
-
-    ``shown`` are those of its entries and stubs.
-    """
+    """The keys of one object that a page has looked at: behind ``after``, up to ``upto``, or to the end."""
 
     tracked: TrackedObject
     cursor: Cursor
     scanned: Scanned
-    shown: frozenset[str]
     upto: str | None
+    _page: Page
+
+    @property
+    def shown(self) -> list[str]:
+        """The keys of the page's entries and stubs."""
+        name = self.tracked.name
+        return [*(entry.key for entry in self._page.changes if entry.object == name), *self.scanned.stubs]
 
     @cached_property
-    def known(self) -> Mapping[str, object]:
-        """The values that the conditions name. A page has many keys, so they are written down once."""
+    def bounds(self) -> Mapping[str, object]:
+        """The values that the conditions name, but for the keys that are shown."""
         return {
             "object": self.tracked.name,
             "after": self.cursor.after,
             "upto": self.upto,
             "since": self.scanned.since,
-            "shown": json.dumps([*self.shown]),
         }
+
+    @cached_property
+    def known(self) -> Mapping[str, object]:
+        """All values that they name. A page has many keys, so these are written down once, if at all."""
+        return {**self.bounds, "shown": json.dumps(self.shown)}
+
+    @property
+    def begins_with_many(self) -> bool:
+        """Whether a read of the whole object begins, and so many records come that its indexes may wait."""
+        is_first = self.cursor.is_unread and not self.scanned.done
+        return is_first and (self.scanned.count or 0) >= building.WORTH_IT
 
     def holds(self, key: str) -> str:
         """Return the condition that a key is in the range."""
@@ -83,15 +98,13 @@ class Range:
 def range_of(tracked: TrackedObject, cursor: Cursor, page: Page, upto: Mapping[str, str]) -> Range:
     """Return what a page has looked at of one object; ``upto`` bounds it where it was cut."""
     scanned = page.scans[tracked.name]
-    shown = {entry.key for entry in page.changes if entry.object == tracked.name}
-    last = scanned.last
     if tracked.name in upto:
         end: str | None = upto[tracked.name]
     elif scanned.done:
         end = scanned.until if cursor.is_part else None
     else:
-        end = last
-    return Range(tracked, cursor, scanned, frozenset(shown.union(scanned.stubs)), end)
+        end = scanned.last
+    return Range(tracked, cursor, scanned, end, page)
 
 
 # -- pages that answer for too many rows -----------------------------------------------------------------
@@ -114,16 +127,24 @@ def cut(
 
 def _end_of(connection: sqlite3.Connection, looked_at: Range) -> str | None:
     """Return the key at which a range has as many rows as one transaction may answer for, or None."""
+    if _row_at(connection, looked_at, MOST_ROWS) is None:
+        return None
+    row = _row_at(connection, looked_at, len(looked_at.shown) + MOST_ROWS)
+    return None if row is None or not _can_be_position(row[0]) else str(row[0])
+
+
+def _row_at(connection: sqlite3.Connection, looked_at: Range, place: int) -> tuple[Any] | None:
+    """Return the key of the row of a range that has so many before it."""
     key = quoted(looked_at.tracked.key)
-    row = read(
+    found: tuple[Any] | None = read(
         connection,
         lambda: connection.execute(
             f"SELECT {key} FROM {in_main(looked_at.tracked.table)} WHERE {looked_at.holds(key)} "
             f"ORDER BY {key} COLLATE BINARY LIMIT 1 OFFSET :rows",
-            {**looked_at.known, "rows": len(looked_at.shown) + MOST_ROWS},
+            {**looked_at.bounds, "rows": place},
         ).fetchone(),
     )
-    return None if row is None or not _can_be_position(row[0]) else str(row[0])
+    return found
 
 
 def _can_be_position(key: object) -> bool:
@@ -177,6 +198,8 @@ def replace(
     raises ``PageDoesNotFit``. The caller has folded, and switched tracking off.
     """
     tracked, cursor = looked_at.tracked, looked_at.cursor
+    if not _has_anything(connection, looked_at):
+        return Replaced()
     shared.note_told(connection, tracked.name, looked_at.scanned.stubs)
     changes.lose_remote_images(connection, looked_at.lacks("key"), looked_at.known)
     misfits = list[Misfit]()
@@ -192,6 +215,19 @@ def replace(
     return Replaced(tuple(misfits), released)
 
 
+def _has_anything(connection: sqlite3.Connection, looked_at: Range) -> bool:
+    """Tell whether a range has a row, or its object a change or a record that waits.
+
+    Mostly a first read finds nothing, and this is all that it asks.
+    """
+    tracked = looked_at.tracked
+    rows = f"SELECT 1 FROM {in_main(tracked.table)} WHERE {looked_at.holds(quoted(tracked.key))}"
+    found = connection.execute(
+        f"SELECT EXISTS ({rows}) OR EXISTS ({PENDING_KEYS}) OR EXISTS ({quarantine.KEYS})", looked_at.bounds
+    )
+    return bool(found.fetchone()[0])
+
+
 def _offer_again(connection: sqlite3.Connection, looked_at: Range) -> None:
     cursor, unshown = looked_at.cursor, looked_at.unshown
     for where, known, until in by_floors(looked_at.tracked, cursor, unshown, looked_at.known):
@@ -204,4 +240,4 @@ def pass_over(connection: sqlite3.Connection, looked_at: Range) -> None:
     The latter say nothing of what waits in their place.
     """
     which = f"{looked_at.holds('key')} AND version <= :since AND key NOT IN ({quarantine.KEYS})"
-    bases.forget_those(connection, which, looked_at.known)
+    bases.forget_those(connection, which, looked_at.bounds)

@@ -45,6 +45,9 @@ _SETTINGS = (
 _PATIENCE_MS = 100
 """Milliseconds that a session waits for another writer before it looks whether it may wait any longer."""
 
+_LITTLE = -4000
+"""The cache of a session that fills an empty table, as SQLite's pragma says it: KiB."""
+
 _LOG_LENGTH = 4
 """How many times longer than the program's own a session's log may become: 16 MB if the program sets none."""
 
@@ -107,6 +110,7 @@ class DeviceDatabase(SqliteDatabase):
         self._others = 0
         self._is_sound = True
         self._put_off: int | None = None
+        self._cached: int | None = None
         self._writing_back: Task | None = None
 
     def rollback(self) -> None:
@@ -239,9 +243,18 @@ class DeviceDatabase(SqliteDatabase):
 
         A program that writes it back by itself, and has told SQLite so (0 pages), goes on doing that.
         """
-        if self._session is not None:
+        if self._session is not None and self._put_off is None:
             self._put_off = _log_limit(self._session) or None
             _limit_log(self._session, 0)
+
+    def spare_memory(self) -> None:
+        """Let the session that runs now keep little of the file in memory: it reads none of it again.
+
+        The next one has as much as ever.
+        """
+        if self._session is not None and self._cached is None:
+            (self._cached,) = self._session.execute("PRAGMA main.cache_size").fetchone()
+            self._session.execute(f"PRAGMA main.cache_size = {_LITTLE}")
 
     def drop_spare(self) -> None:
         """Close the connection that is kept for the next session, when the last one's log is written back."""
@@ -324,8 +337,11 @@ class DeviceDatabase(SqliteDatabase):
         is_of_session = self._tenures.pop(connection, None) is not None
         if connection is self._session:
             self._session = self._session_thread = None
+            cached, self._cached = self._cached, None
             self._write_back(connection)
             if self._others and self._is_sound:
+                if cached is not None:
+                    connection.execute(f"PRAGMA main.cache_size = {cached}")
                 connection.execute("PRAGMA shrink_memory")
                 self._swap_spare(connection)
                 return

@@ -227,6 +227,16 @@ def _keep_positions_of_scans(connection: sqlite3.Connection) -> None:
     add_column(connection, "statesync_cursor", "floors", "TEXT NOT NULL DEFAULT '[]'")
 
 
+# The indexes that were dropped while a table is filled, and wait to be built, with their statements.
+_INDEXES = """
+CREATE TABLE IF NOT EXISTS statesync_index (
+    name TEXT PRIMARY KEY,
+    tablename TEXT NOT NULL,
+    sql TEXT NOT NULL
+) WITHOUT ROWID;
+"""
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     FORMAT_1,
     _FORMAT_2,
@@ -242,6 +252,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     _tell_when_a_read_began,
     _UNKNOWN_IS_NO_VERSION,
     _keep_positions_of_scans,
+    _INDEXES,
 )
 FORMAT = len(MIGRATIONS)
 

@@ -132,7 +132,8 @@ class Device:
     it is of one range of keys, as they were at the cursor, which stays where it is. ``floors`` say
     up to which key an earlier one, which had to begin anew, has read, and up to which version. ``filter``
     narrows what is read, and ``local`` are the records that never were meant for the hub. ``beside`` is what
-    the database has of another object: its records, and where it stands.
+    the database has of another object: its records, and where it stands. ``index`` is where the table's index
+    is (``modelled.ranges``).
 
     For the promises alone: ``typed`` is what the user entered, ``received`` what came from the feed.
     """
@@ -169,6 +170,7 @@ class Device:
     local: tuple[str, ...] = ()
     object: str = OBJECT
     beside: Device | None = None
+    index: str = "none"
     typed: tuple[tuple[str, Fields | None], ...] = ()
     received: tuple[tuple[str, int], ...] = ()
 

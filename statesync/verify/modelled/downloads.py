@@ -128,7 +128,7 @@ def _made_ready(device: Device, page: Page, scanned: Scanned | None) -> Device:
     if not page.scans and device.scan is not None:  # an older hub has taken the place of the one before
         device = reread(device, MISSED_DELETES)
     elif scanned is not None:
-        device = ranges.replace(device, page, scanned)
+        device = ranges.replace(ranges.put_off_index(device, scanned), page, scanned)
     come = {entry.key for entry in page.entries}
     return evolve(device, local=tuple(key for key in device.local if key not in come))
 

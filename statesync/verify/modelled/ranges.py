@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from functools import partial
 
 from statesync.verify.evolving import evolve
@@ -15,6 +16,15 @@ from statesync.verify.modelled.device import (
     with_change,
 )
 from statesync.verify.modelled.wire import Page, Scan, Scanned
+
+
+class Index(StrEnum):
+    """Where the index is; a table that is read into without one has none."""
+
+    NONE = "none"
+    THERE = "there"
+    WAITS = "dropped, and marked"
+    LOST = "dropped, and nothing says so"
 
 
 def position_after(scanned: Scanned) -> Scan:
@@ -84,3 +94,24 @@ def move(device: Device, scanned: Scanned) -> Device:
         seen=(),
         begun=0,
     )
+
+
+# -- the one index of the table, which need not be kept while that is filled ---------------------------
+
+
+def put_off_index(device: Device, scanned: Scanned) -> Device:
+    """Drop the index with the first page of a scan that fills an empty table, and mark it."""
+    begins = device.scan is None and device.cursor == 0 and not device.rows and not scanned.done
+    if begins and device.index == Index.THERE:
+        return evolve(device, index=Index.WAITS)
+    return device
+
+
+def index_waits(device: Device) -> bool:
+    """Tell whether the index has to be built: a mark says so."""
+    return device.index == Index.WAITS
+
+
+def build_index(device: Device) -> Device:
+    """Build the index, and take its mark away."""
+    return evolve(device, index=Index.THERE)

@@ -19,6 +19,7 @@ from statesync.protocol.messages import (
     Action,
     AskAhead,
     Begin,
+    Build,
     ComposeAhead,
     Continue,
     Continued,
@@ -194,7 +195,7 @@ def _rolled_back(
 def stopped(world: World, talk: Talk) -> tuple[World, Talk]:
     """End the requests that are under way: they may reach the hub, and nobody hears of it."""
     left = evolve(world, late=_unanswered(talk) or world.late)
-    return left, evolve(talk, request=None, reply=None, ahead=None, next=None)
+    return left, evolve(talk, request=None, reply=None, ahead=None, builds=False, next=None)
 
 
 def _unanswered(talk: Talk) -> Request | None:
@@ -250,6 +251,8 @@ def _acted(world: World, talk: Talk, action: Action) -> tuple[World, Talk, str |
             return *_sent(world, talk, action.direction), None
         case Wait():
             return world, evolve(talk, backs_off=True), None
+        case Build():
+            return world, evolve(talk, builds=True), None
         case Drain(grace=float() as grace):
             left = grace if talk.grace is None else min(grace, talk.grace)
             return world, evolve(talk, grace=left), None

@@ -18,6 +18,7 @@ class Kind(StrEnum):
     GRACE_OVER = "the grace is over"
     ANSWER = "the hub answers"
     ARRIVE = "the answer arrives"
+    BUILD = "the index is built"
     LATE = "a late request reaches the hub"
 
     UNREACHABLE = "the connection is refused"

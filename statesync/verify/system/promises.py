@@ -257,7 +257,11 @@ def broken_by_finish(world: World, talk: Talk) -> str | None:
         and (device.log or not all(each.failed for each in device.outbox if each.key in talk.waited))
     ):
         return DRAINED
-    if now.phase is Phase.DONE and talk.options.downloads:
+    has_read_all = now.phase is Phase.DONE and talk.options.downloads
+    unbuilt = scanning.broken_by_index(device, has_read_all=has_read_all)
+    if unbuilt is not None:
+        return unbuilt
+    if has_read_all:
         wrong = _broken_by_download(device, world) or waiting.broken_by_download(device, talk)
         if wrong is not None:
             return wrong

@@ -261,5 +261,10 @@ SCANS = (
         scan_worlds.of_own,
         is_large=True,
     ),
+    Scenario(
+        "a table is filled without its index",
+        {Kind.CANCEL: 1, Kind.TIME_OUT: 1, Kind.CRASH: 1, Kind.ROLL_BACK: 2, Kind.CLEAR_ALL: 1},
+        scan_worlds.with_an_index,
+    ),
 )
 """What may go wrong while an object is read from the start by scans."""

@@ -11,23 +11,25 @@ from statesync.protocol.messages import (
     Answered,
     BackoffOver,
     Begin,
+    Built,
     CancelRequested,
     Continued,
     Event,
     GraceOver,
+    LocalFailure,
     RequestFailed,
 )
 from statesync.values import Reason
 from statesync.verify.evolving import evolve
 from statesync.verify.modelled import device as database
-from statesync.verify.modelled import others, uploads
+from statesync.verify.modelled import others, ranges, uploads
 from statesync.verify.modelled.device import Device
 from statesync.verify.modelled.downloads import Fetched
 from statesync.verify.modelled.hub import purge, restored
 from statesync.verify.modelled.table import fits
 from statesync.verify.modelled.wire import Change, Fields, Page, Pull, Push, PushAnswer, Request, fields
 from statesync.verify.system import promises, waiting
-from statesync.verify.system.driver import begun_anew, has_begun, heard, interrupted, with_device
+from statesync.verify.system.driver import DISK, begun_anew, has_begun, heard, interrupted, with_device
 from statesync.verify.system.happening import UNDER_THE_LOCK, Happening, Kind
 from statesync.verify.system.network import late, network, reaches
 from statesync.verify.system.world import Failed, Step, Talk, World
@@ -73,6 +75,8 @@ def _driven(world: World, talk: Talk) -> Iterator[Step]:
         return
     if talk.reply is not None:
         yield _arrived(world, talk)
+    if talk.builds:
+        yield from _built(world, evolve(talk, builds=False))
     if talk.backs_off:
         over = evolve(talk, backs_off=False)
         yield from _heard(world, over, BackoffOver(), Happening(Kind.BACKOFF_OVER))
@@ -89,6 +93,16 @@ def _heard(world: World, talk: Talk, event: Event, happening: Happening) -> Iter
         yield heard(world.after(Kind.ROLL_BACK, fails), talk, event, refused)
 
 
+def _built(world: World, talk: Talk) -> Iterator[Step]:
+    """Yield what comes of the index that is being built; a full disk leaves it as it was."""
+    happening = Happening(Kind.BUILD)
+    there = with_device(world, ranges.build_index(world.device))
+    yield Step(happening, str(happening), evolve(there, talk=evolve(talk, next=Built())))
+    if world.budget.times(Kind.ROLL_BACK):
+        refused = evolve(happening, fails=1)
+        yield heard(world.after(Kind.ROLL_BACK), talk, LocalFailure(DISK), refused)
+
+
 def _arrived(world: World, talk: Talk) -> Step:
     """Check and stage the answer; nothing is stored yet, so a cancel that comes now goes first."""
     happening, reply = Happening(Kind.ARRIVE), talk.reply
@@ -102,7 +116,8 @@ def _arrived(world: World, talk: Talk) -> Step:
             taken, answered = uploads.take(world.device, talk.batch, reply, options.policy, up_to)
             there = evolve(there, next=answered, taken=taken)
         case Page() if isinstance(talk.request, Pull):
-            answered = Answered(len(reply.entries), more=reply.more)
+            unbuilt = not reply.more and ranges.index_waits(world.device)
+            answered = Answered(len(reply.entries), more=reply.more, unbuilt=unbuilt)
             there = evolve(there, next=answered, taken=Fetched(talk.request, reply))
     return Step(happening, str(happening), evolve(world, talk=there))
 

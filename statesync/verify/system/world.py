@@ -71,9 +71,10 @@ class Talk:
 
     ``next`` is what its driver hears next, if no cancel comes first. ``request`` is under way; with ``reply``
     it is on its way back. ``taken`` is an answer that was checked and is not stored yet. ``backs_off`` and
-    ``grace`` are timers that run. ``gave_up``: the conversation has an error of the upload, which it does not
-    compare by. ``looks`` are the descriptions that the session began with, ``asked`` is where the request of
-    the open batch was asked from. ``held_before`` counts what was in quarantine when it began.
+    ``grace`` are timers that run, ``builds`` says that an index is being built. ``gave_up``: the conversation
+    has an error of the upload, which it does not compare by. ``looks`` are the descriptions that the session
+    began with, ``asked`` is where the request of the open batch was asked from. ``held_before`` counts what
+    was in quarantine when it began.
 
     For the promises alone: ``told`` counts the records, up and down, that the program heard of; ``accepted``
     are the records that the hub took in this session, a replay left out, and ``waited`` those that had
@@ -89,6 +90,7 @@ class Talk:
     ahead: Ahead | None = None
     taken: Verdicts | Fetched | None = None
     backs_off: bool = False
+    builds: bool = False
     grace: float | None = None
     gave_up: bool = False
     looks: tuple[tuple[str, int], ...] = ()

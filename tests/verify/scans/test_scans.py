@@ -1,6 +1,6 @@
 """Reading from the start by scans keeps every promise, and each obligation that is left out is noticed.
 
-The obligations O1 to O25 are those of ``docs/scan.md``.
+The obligations O1 to O26 are those of ``docs/scan.md``.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ BROKEN_OFF, WRITTEN, EDITED, _, ADDED, MISSED, RESTORED = SCANS[:7]
 MISFITS, FILTERED, LOCAL, CHANGED, DISK, VERSIONS, OBJECTS = SCANS[7:14]
 DAMAGED = SCANS[15]
 OWN, OWN_LOST = SCANS[18:20]
+INDEXED = SCANS[21]
 
 
 def test_every_promise_holds_with_each_accident_alone() -> None:
@@ -113,6 +114,16 @@ def test_what_a_device_has_sent_itself_does_not_come_back_with_its_first_read() 
     fresh = OWN.worlds("server_wins", times=0)[0]
     got = {key for world in reached({fresh}) for key, _ in world.devices[0].received}
     assert got == {"w", "x", "y", "z"}
+
+
+def test_a_session_is_broken_off_while_it_builds_an_index_and_a_later_one_builds_it() -> None:
+    amid = {Kind.CANCEL: 1, Kind.CRASH: 1, Kind.ROLL_BACK: 1}
+    seen = reached(evolve(INDEXED, accidents=amid).worlds("server_wins"))
+    building = [world for world in seen if world.talk is not None and world.talk.builds]
+    assert {world.ended for world in building} == {None, Phase.CANCELLED, Phase.FAILED}
+    waits = [world for world in seen if world.ended is not None and ranges.index_waits(world.devices[0])]
+    assert {world.ended for world in waits} == {Phase.CANCELLED, Phase.FAILED}
+    assert {world.devices[0].cursor > 0 for world in waits} == {False, True}
 
 
 # -- sabotages -----------------------------------------------------------------------------------------
@@ -417,7 +428,25 @@ def say_nothing_of_what_is_spared(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(scans, "_range", careless)
 
 
+def end_without_the_index(patch: pytest.MonkeyPatch) -> None:
+    """O26: be done when everything is read."""
+    patch.setattr(ranges, "index_waits", lambda device: False)
+
+
+def leave_no_mark(patch: pytest.MonkeyPatch) -> None:
+    """O26: drop the index, and remember it in the session alone."""
+    put_off = ranges.put_off_index
+
+    def forgetful(device: Device, scanned: Scanned) -> Device:
+        after = put_off(device, scanned)
+        return evolve(after, index=ranges.Index.LOST) if after is not device else device
+
+    patch.setattr(ranges, "put_off_index", forgetful)
+
+
 SABOTAGES: list[tuple[Sabotage, str, Scenario, tuple[Kind, ...]]] = [
+    (end_without_the_index, scanning.BUILT, INDEXED, ()),
+    (leave_no_mark, scanning.BUILT, INDEXED, (Kind.CRASH,)),
     (follow_from_the_head, promises.COMPLETE, WRITTEN, (Kind.WRITE_THERE,)),
     (serve_pages_below_the_horizon, scanning.FOLLOWED, WRITTEN, (Kind.DELETE_THERE, Kind.PURGE)),
     (never_look_at_the_horizon, promises.AGREED, WRITTEN, (Kind.DELETE_THERE, Kind.PURGE)),

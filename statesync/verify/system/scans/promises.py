@@ -5,6 +5,7 @@ from __future__ import annotations
 from statesync.verify.modelled.device import OBJECT, Device
 from statesync.verify.modelled.downloads import Fetched
 from statesync.verify.modelled.hub import Hub
+from statesync.verify.modelled.ranges import Index
 from statesync.verify.modelled.records import Record, matches
 from statesync.verify.modelled.wire import Answer, Conflict, Page, Pull, Push, PushAnswer, Request, Scanned
 from statesync.verify.system.world import Talk, World
@@ -17,7 +18,9 @@ FOUNDED = "no change is in conflict with a version that it was made on"
 ONWARD = "no page of a scan leads another one back, or lets it begin anew"
 GIVEN_BACK = "what a device has written last is what the hub has, also after it was restored from a backup"
 
-STATEMENTS = (KEPT, PASSED, FOLLOWED, BOUNDED, FOUNDED, ONWARD, GIVEN_BACK)
+BUILT = "who has read all has every index, and one that was dropped before can be built"
+
+STATEMENTS = (KEPT, PASSED, FOLLOWED, BOUNDED, FOUNDED, ONWARD, GIVEN_BACK, BUILT)
 
 
 # -- answers -----------------------------------------------------------------------------------------
@@ -68,6 +71,15 @@ def _last(hub: Hub, name: str) -> str:
     return max(
         (each.key for each in hub.records if each.object == name and each.data is not None), default=""
     )
+
+
+# -- the index -----------------------------------------------------------------------------------------
+
+
+def broken_by_index(device: Device, *, has_read_all: bool) -> str | None:
+    """Return the promise that is broken where an index is not there, or None."""
+    missing = (Index.WAITS, Index.LOST) if has_read_all else (Index.LOST,)
+    return BUILT if device.index in missing else None
 
 
 # -- transactions --------------------------------------------------------------------------------------

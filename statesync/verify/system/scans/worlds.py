@@ -8,6 +8,7 @@ from statesync.verify.modelled import downloads, others, uploads
 from statesync.verify.modelled.adapting import adapt
 from statesync.verify.modelled.device import OBJECT, OTHER_OBJECT, Device, fix_limit, put, write
 from statesync.verify.modelled.hub import pull, purge, restored
+from statesync.verify.modelled.ranges import Index
 from statesync.verify.modelled.table import Rules
 from statesync.verify.modelled.wire import Change, Fields, Page, Push, PushAnswer, Refusal
 from statesync.verify.system.network import reaches
@@ -280,6 +281,14 @@ def missed_deletes(policy: str) -> list[World]:
     """Return worlds in which device a reads again what it has missed."""
     away = (missed(policy), missed_last(policy), only_sent(policy))
     return [*away, missed_amid(policy), begun_anew(policy)]
+
+
+def with_an_index(policy: str) -> list[World]:
+    """Return worlds in which device a reads into a table with an index that need not be kept meanwhile."""
+    world = fresh(policy)
+    a, b = world.devices
+    first = evolve(world, devices=(evolve(a, index=Index.THERE), b))
+    return [first, _page_read(first)]
 
 
 def all_reads(policy: str) -> list[World]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from peewee import TextField, UUIDField
+from peewee import BareField, BooleanField, TextField, UUIDField
 
 from statesync import BadAnswer, Phase, RemoteError, Store
 from statesync.hub import Hub, LocalRemote
@@ -174,6 +174,34 @@ def cut_off_at(page: int, site: Site, hub: Hub) -> None:
         return answer
 
     way = watched(site, hub, give)
+
+
+def test_what_is_read_again_is_written_only_where_it_is_another(new_site: NewSite, hub: Hub) -> None:
+    def number(store: Store) -> Any:
+        class Note(store.Model):  # type: ignore[name-defined, misc]
+            title = BareField(null=True)
+            is_open = BooleanField(default=False)
+
+        return Note
+
+    home, away = new_site("home", number), new_site("away", number)
+    for key, value in (("00", "a"), ("01", 1), ("02", 1.5), ("03", None), ("04", "e"), ("05", True)):
+        home.model.create(id=key, title=value, is_open=True)
+    home.sync()
+    away.sync()
+    away.unseen("UPDATE note SET title = 1.0 WHERE id = '01'")
+    away.unseen("UPDATE note SET title = 'other' WHERE id = '04'")
+    away.execute("CREATE TABLE seen (id)")
+    away.execute("CREATE TRIGGER t AFTER UPDATE ON note BEGIN INSERT INTO seen VALUES (NEW.id); END")
+    away.execute(
+        "UPDATE statesync_cursor SET rereading = 'horizon', reread_from = cursor, missed_from = cursor, "
+        "cursor = 0"
+    )
+    result = away.sync(download_batch_size=4)
+    assert result.stats.downloaded == 6
+    assert away.execute("SELECT id FROM seen ORDER BY id") == [("01",), ("04",)]
+    assert away.execute("SELECT typeof(title) FROM note WHERE id = '01'") == [("integer",)]
+    assert away.rows() == home.rows()
 
 
 def test_keys_that_are_uuids_are_read_in_the_order_of_their_texts(new_site: NewSite, hub: Hub) -> None:
