@@ -360,7 +360,7 @@ def a_read_from_the_start_that_stops_behind_a_forgotten_delete(both: AlikeMachin
     sync(both, A)
     both.begin(B, Options(uploads=False), 0)
     both.do(Kind.PURGE)
-    while both.world.device.scan is None:
+    while both.world.device.scan is None and not both.world.device.seen:
         both.go_on(1)
     both.do(Kind.CRASH)
 
@@ -716,6 +716,7 @@ AT_AN_OLDER_HUB = {
     a_restored_hub,
     a_first_read_past_a_forgotten_delete,
     an_old_row_in_a_read_from_the_start,
+    another_epoch_behind_a_forgotten_delete,
 }
 """Those whose differences are about reading from the start in the order of versions, as with such a hub."""
 
