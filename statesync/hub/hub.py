@@ -116,6 +116,8 @@ class Hub:
         self._pay(rights, body)
         with defects_as_refusals():
             request = requests.read_push(body, self.limits)
+            if not rights.has_somewhere(Right.WRITE):
+                return partial(self._repeated, space, request, rights)
             terms = push.terms_of(request, rights, self._objects, self.limits)
         return partial(self._apply, space, request, terms)
 
@@ -214,7 +216,8 @@ class Hub:
 
     def _counted(self, space: str, rights: Rights, right: Right) -> Rights:
         """Return ``rights`` if they are enough, and count the request."""
-        rights.require_somewhere(right)
+        if right is Right.READ or not rights.has_somewhere(Right.READ):
+            rights.require_somewhere(right)  # who may read may ask what became of its last batch
         spaces.check_name(space)
         self._rates.spend(rights.holder, self.limits)
         self._asked += 1
@@ -248,6 +251,14 @@ class Hub:
             cost = cost_of_work(effort.records, effort.size + len(answer))
             self._rates.charge(terms.rights.holder, self.limits, cost)
         return answer
+
+    def _repeated(self, space: str, request: PushRequest, rights: Rights) -> bytes:
+        """Answer the repeat of a batch whose sender may not write any more; raise the 403 for all else."""
+        with failures_as_refusals(), self.database.reading():
+            state = spaces.find(self.database, space, request.envelope.client)
+            if state is None or not push.is_repeat(state, request.envelope):
+                rights.require_somewhere(Right.WRITE)
+            return push.answer_again(self.database, space, request, rights).encode()
 
     def _page(self, space: str, request: Pull, rights: Rights) -> bytes:
         asked, may_begin = (self.database, space, request, self.limits), rights.has_somewhere(Right.WRITE)

@@ -69,12 +69,15 @@ def answer_and_receipt(
 def answer_again(receipt: str, request: Push, claimed: Sequence[str], rights: Rights) -> str:
     """Return the text of what a repeated batch is answered, whose changes are of the objects ``claimed``.
 
-    Raises the 403 unless the sender may write all that the batch was about, whatever objects are claimed
-    now; only of a receipt that does not say it nothing else is known. Raises the 400 for a batch that has not
+    Raises the 403 unless the sender may write or read each object that the batch was about, whatever objects
+    are claimed now; only of a receipt that does not say it nothing else is known. Whoever may not write any
+    more has to hear what became of the batch: else its device could only guess, and its later changes would
+    be in conflict with its own. Raises the 400 for a batch that has not
     as many changes: verdicts on others would be taken for those on its own.
     """
     kept = _RECEIPT.decode(receipt)
-    if rights.lacking(Right.WRITE, claimed if kept.objects is None else kept.objects):
+    unwritable = rights.lacking(Right.WRITE, claimed if kept.objects is None else kept.objects)
+    if rights.lacking(Right.READ, unwritable):
         raise forbidden("the token does not allow to write all that this batch was about")
     if len(claimed) != len(kept.results):
         raise not_a_repeat(len(kept.results), len(claimed))
