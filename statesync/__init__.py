@@ -121,7 +121,6 @@ from statesync.session.handle import (
     OnSuccess,
     Session,
 )
-from statesync.session.telling.pace import paced
 from statesync.store.news.changes import Changes
 from statesync.store.news.observation import Observation, OnNews
 from statesync.store.news.told import News
@@ -306,6 +305,5 @@ __all__ = [
     "client_wins",
     "decide_later",
     "merge_fields",
-    "paced",
     "server_wins",
 ]

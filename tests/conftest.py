@@ -4,6 +4,7 @@ import gc
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from rig.places import keep_bytecode, prefer_memory
 
 from statesync.hub import Hub, prepare, serving
 from statesync.session import driver, timers
+from statesync.session.telling import pace
 
 prefer_memory()
 keep_bytecode()
@@ -21,8 +23,13 @@ gc.disable()  # what is imported and collected stays: to look for circles in it 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take long."""
-    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+    """Begin with the files that take long, and end with the smallest: no worker is left with a large one."""
+    items.sort(key=lambda item: (item.get_closest_marker("long") is None, -_size_of(item.path), item.path))
+
+
+@cache
+def _size_of(file: Path) -> int:
+    return file.stat().st_size
 
 
 def pytest_collection_finish() -> None:
@@ -30,6 +37,12 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.enable()
+
+
+@pytest.fixture(autouse=True)
+def _hear_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let tests hear each step of a session, and not ten a second: most are about one of them."""
+    monkeypatch.setattr(pace, "LEAST_SECONDS", 0.0)
 
 
 @pytest.fixture(scope="session")

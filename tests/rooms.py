@@ -10,7 +10,7 @@ import ast
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from functools import cached_property
+from functools import cache, cached_property
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -137,8 +137,13 @@ def statements_of(path: Path) -> list[ast.stmt]:
     return tree.body[1:] if ast.get_docstring(tree) is not None else tree.body
 
 
-def imported_by(path: Path) -> Iterator[str]:
-    """Yield what a module imports by full dotted names, also in functions and for type checkers alone."""
+@cache
+def imported_by(path: Path) -> list[str]:
+    """Return what a module imports by full dotted names, also in functions and for type checkers alone."""
+    return [*_imported_by(path)]
+
+
+def _imported_by(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

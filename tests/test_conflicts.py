@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rig.device import Device, device_on
 from rig.gate import Gate, Reply, lose_answer
+from rig.search import examples
 
 from statesync import Conflict, Phase, SyncOptions, client_wins, merge_fields, server_wins
 from statesync.conflicts import Policy, Record
@@ -411,7 +412,9 @@ def put(device: Device, key: str, name: str, value: int) -> None:
     ).execute()
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(5), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(history=st.lists(moves, min_size=4, max_size=14))
 def test_whatever_three_devices_do_they_agree_in_the_end(
     live_hub: tuple[Hub, str], tmp_path_factory: pytest.TempPathFactory, history: list[Any]

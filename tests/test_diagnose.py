@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rig.device import Device, as_downloaded, device_at
 from rig.gate import Gate, Reply
+from rig.search import examples
 
 from statesync import BadAnswer, RemoteError, diagnosis, digest
 from statesync.cli.care import diagnose
@@ -212,7 +213,7 @@ def test_tallies_that_no_hub_means_are_a_bad_answer(
         here.scope.diagnose()
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.one_of(st.none(), st.booleans(), st.integers(), st.text(), st.floats(allow_nan=False))))
 def test_a_digest_depends_on_the_values_and_not_on_how_a_number_is_written(values: list[object]) -> None:
     as_floats = [float(value) if isinstance(value, int) and abs(value) < 2**50 else value for value in values]

@@ -7,6 +7,7 @@ import json
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from rig.search import examples
 
 from statesync import BadOptions, SyncOptions
 from statesync.filters import NO_FILTER, Filter, Scalar
@@ -26,7 +27,7 @@ def as_json(value: Scalar) -> tuple[str, Scalar]:
     return kind, value
 
 
-@settings(deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @example({"a": [1, 0.0]}, {"a": True})
 @example({"a": [True]}, {"a": 1})
 @given(wanted, records)
@@ -37,7 +38,7 @@ def test_a_record_passes_if_every_named_field_has_one_of_its_values(
     assert Filter.of(fields).passes(record) == expected
 
 
-@settings(deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(wanted)
 def test_a_filter_is_the_same_after_it_has_travelled_and_was_kept(fields: dict[str, list[Scalar]]) -> None:
     made = Filter.of(fields)

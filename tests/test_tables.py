@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 import re
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -64,13 +64,13 @@ def modules() -> dict[str, str]:
 MODULES = modules()
 
 
-def literals(source: str) -> Iterator[str]:
+@cache
+def literals(source: str) -> list[str]:
     """Return the strings of a module, those within f-strings too; docstrings are none."""
-    tree = ast.parse(source)
-    told = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in told:
-            yield node.value
+    nodes = [*ast.walk(ast.parse(source))]
+    told = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    constants = [node for node in nodes if isinstance(node, ast.Constant) and id(node) not in told]
+    return [node.value for node in constants if isinstance(node.value, str)]
 
 
 def named_tables(source: str) -> set[str]:

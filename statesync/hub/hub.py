@@ -77,6 +77,11 @@ class Hub:
         self.database: Database = open_ready(url, connections=self.connections, patience=patience)
         self.watch: Watch = watch_over(self.database)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether everybody is let in, and no database is asked who it is."""
+        return self._without_tokens
+
     def admit(self, space: str, token: str | None, right: Right, client: str | None = None) -> Rights:
         """Return what ``token`` allows in ``space``, and count the request for its rate.
 

@@ -274,7 +274,7 @@ class Prepare:
 class Send:
     """Start the open batch's request; leads to ``Answered`` or ``RequestFailed``.
 
-    A page is asked for with up to ``page_size`` records, 0 for as many as the hub gives.
+    A download asks for up to ``page_size`` records, 0: as many as the hub gives. An upload has None.
     """
 
     direction: Direction

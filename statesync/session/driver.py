@@ -133,6 +133,10 @@ class Driver:
         """End the session before its next step: a callback has raised what asks for the end of its thread."""
         self._stopped = self._stopped or Stopped.because_of(cause)
 
+    def is_asked_by_a_request(self) -> bool:
+        """Tell whether the calling thread is the one that makes the session's requests."""
+        return self._requests.is_in_this_thread()
+
     def interrupt_requests(self) -> None:
         """End the request that is under way. From another thread, once the tenure is over."""
         self._requests.stop(PATIENCE)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 
 from statesync.conflicts import Record
 from statesync.lifecycle import Phase
+from statesync.store.outbox import preview
+from statesync.store.outbox.fold import fold
 from statesync.store.tracking import triggers
 from statesync.testing.sites import WorldDevice, WorldHub
 from statesync.values import SessionInfo
@@ -27,9 +31,21 @@ def check_at_rest(device: WorldDevice) -> None:
             "WHERE doubt IS NOT 1"
         ).fetchone()
         assert staged == (0,), f"{device.name} keeps a payload of a batch that is settled"
+    check_pending(device)
     for session in device.store.sessions(_NEWEST):
         assert session.phase in _ENDED, f"{device.name} has a session without an end: {session}"
         check_session(device, session)
+
+
+def check_pending(device: WorldDevice) -> None:
+    """Hold ``pending()`` to what a fold makes of the log, in a copy of the file; it does without one."""
+    said = device.store.pending()
+    with closing(sqlite3.connect(device.path)) as there, closing(sqlite3.connect(":memory:")) as copy:
+        there.backup(copy)
+        objects = device.store._in_order(copy, device.store.objects)
+        fold(copy, objects)
+        made = preview.pending(copy, objects)
+    assert said == made, f"{device.name} says that {said} waits, and a fold makes {made} of it"
 
 
 def check_session(device: WorldDevice, session: SessionInfo) -> None:
@@ -72,13 +88,16 @@ def check_feed(device: WorldDevice, hub: WorldHub) -> None:
 def check_held(device: WorldDevice, hub: WorldHub) -> None:
     """Hold a device to its quarantine: what waits is what the hub has, as far as the device has read.
 
-    What a rollback has put there has the version up to which the device had read.
+    What a rollback has put there has the version up to which the device had read. Of what was deleted, and
+    forgotten, the hub knows nothing: it goes with the next read.
     """
     with device.looking() as found:
         cursors = dict(found.execute("SELECT object, cursor FROM statesync_cursor WHERE rereading IS NULL"))
         read = dict(found.execute("SELECT object, max(cursor, reread_from) FROM statesync_cursor"))
     versions, held = hub.versions(), device.held()
     for (name, key), (version, record) in held.items():
+        if (name, key) not in versions:
+            continue
         newest, text = versions[name, key]
         assert version <= max(newest, read.get(name, 0)), (
             f"{device.name} holds {name} {key} in a version that the hub never had"

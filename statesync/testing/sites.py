@@ -321,6 +321,11 @@ class WorldDevice:
             rows = found.execute("SELECT object, key, refusals FROM statesync_change")
             return Counter({(name, key): count for name, key, count in rows})
 
+    def descriptions(self) -> dict[str, str]:
+        """Return what programs have said of each object."""
+        with self.looking() as found:
+            return dict(found.execute("SELECT name, description FROM statesync_object").fetchall())
+
     def has_doubt(self) -> bool:
         """Tell whether an upload has no answer yet."""
         with self.looking() as found:

@@ -387,7 +387,7 @@ def test_a_space_answers_as_its_model_does(shared_hub: Hub) -> None:
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=examples(40),
+            max_examples=examples(12),
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rig.search import examples
 
 from statesync.hub import Hub, HubLimits, Refused, Right, Rights
 
@@ -337,7 +338,9 @@ def test_a_record_larger_than_a_page_comes_alone(hub: Hub, device: Device) -> No
     assert pages == [["0"], ["1"], ["2"]]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(20), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 # Few lengths (11, 20 and 51 bytes as JSON), so that records often end exactly where the page does.
 @given(
     sizes=st.lists(st.sampled_from([0, 9, 40]), max_size=8),

@@ -1,12 +1,15 @@
-"""A year of a keeper's life: under fifty seeds in the ordinary run, under three hundred in a longer one."""
+"""A year of a keeper's life: ten seeds in the ordinary run, three hundred in the longer one of CI."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import pytest
 from attrs import evolve
-from rig.search import examples
+from rig import TESTS
+from rig.search import some
 
 from statesync.keeping import ending
 from statesync.lifecycle import KeeperPhase
@@ -14,10 +17,13 @@ from statesync.testing import KeeperOptions, KeeperWorld
 
 pytestmark = pytest.mark.long
 
-AT_ONCE = 25
+AT_ONCE = 10
+SEEDS = 300
+"""Those of a longer run, of which the ordinary one has no time for more than a few."""
+WANTED = 200
 
 
-@pytest.mark.parametrize("first", range(0, examples(50), AT_ONCE))
+@pytest.mark.parametrize("first", some(range(0, SEEDS, AT_ONCE), 30))
 def test_every_change_of_a_year_is_synced_and_no_session_begins_where_none_may(first: int) -> None:
     for seed in range(first, first + AT_ONCE):
         year = KeeperWorld(seed)
@@ -25,11 +31,23 @@ def test_every_change_of_a_year_is_synced_and_no_session_begins_where_none_may(f
         assert year.sessions > 300
 
 
+def test_ci_lives_under_as_many_seeds_as_are_wanted() -> None:
+    """The step of the longer searches takes every file that imports ``rig.search``, and tries more there."""
+    script = (TESTS.parent / ".ci" / "run").read_text()
+    step = re.search(r"'longer searches' env STATESYNC_SEARCH=(\d+) .*searching", script)
+    assert step is not None
+    assert int(step[1]) > 1
+    assert "'^from rig.search import' tests" in script
+    assert "\nfrom rig.search import" in Path(__file__).read_text()
+    assert SEEDS >= WANTED
+
+
 def years(count: int) -> None:
     for seed in range(count):
         KeeperWorld(seed).live()
 
 
+@pytest.mark.sabotage
 def test_a_keeper_that_sleeps_after_a_failure_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     waiting = ending._waiting
     monkeypatch.setattr(ending, "_waiting", lambda now, event: evolve(waiting(now, event), due=None))
@@ -37,6 +55,7 @@ def test_a_keeper_that_sleeps_after_a_failure_is_noticed(monkeypatch: pytest.Mon
         years(20)
 
 
+@pytest.mark.sabotage
 def test_a_keeper_that_obeys_any_retry_after_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ending, "LONGEST_RETRY_AFTER", 1e12)
     with pytest.raises(AssertionError, match="has waited"):

@@ -198,6 +198,10 @@ def test_the_plugin_reports_a_run(tmp_path: Path) -> None:
 
 def test_the_plugin_can_require_that_everything_is_exercised(tmp_path: Path) -> None:
     assert run_plugin(tmp_path, "--statesync-coverage=require", one=ONE).returncode == 1
+
+
+@pytest.mark.exhaustive
+def test_nothing_is_required_of_a_run_that_does_not_ask(tmp_path: Path) -> None:
     assert run_plugin(tmp_path, one=ONE).returncode == 0
 
 
@@ -223,6 +227,7 @@ def test_half_of_what_is_required_fails_with_workers_too(tmp_path: Path) -> None
     assert alone.returncode == 1
 
 
+@pytest.mark.exhaustive
 def test_without_xdist_the_plugin_does_as_before(tmp_path: Path) -> None:
     options = ("-p", "no:xdist", "--statesync-coverage=require")
     assert run_plugin(tmp_path, *options, sessions=SESSIONS).returncode == 1

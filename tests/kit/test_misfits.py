@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from statesync.store.download import pages, retrying, room
-from statesync.testing.moves.misfits import MisfitDevice, move_texts
+from statesync.testing.moves.misfits import move_texts
+from statesync.testing.moves.rules import MisfitDevice
 
 from .shop import Shelf
 from .test_world import MisfitWorld

@@ -16,7 +16,7 @@ from statesync import Model
 from statesync.testing import SyncWorld
 
 PAGE = Path(__file__).parents[2] / "docs" / "testing.md"
-SHORT = settings(max_examples=examples(4), stateful_step_count=15, deadline=None, derandomize=True)
+SHORT = settings(max_examples=examples(2, 24), stateful_step_count=15, deadline=None, derandomize=True)
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 

@@ -14,6 +14,7 @@ import pytest
 from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rig.search import examples
 
 from statesync import BadOptions, Store, UnsupportedModel
 from statesync.errors import ConnectionLost, RemoteError
@@ -163,7 +164,7 @@ def test_rates_that_are_no_probabilities_are_refused(remote: FaultyRemote) -> No
 # -- record_strategy -------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=examples(15))
 @given(row=record_strategy(Article))
 def test_every_row_of_a_strategy_fits_its_table_and_comes_back(row: dict[str, Any]) -> None:
     database = peewee.SqliteDatabase(":memory:")

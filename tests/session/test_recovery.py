@@ -148,9 +148,10 @@ def test_killed_while_cancelling(
 def test_killed_in_idle(path: Path, gate: Gate, space: str, new_device: NewDevice) -> None:
     """The child dies by its own hand between the record of the session and its start."""
     code = (
-        "import os, signal, sys; from statesync.session.handle import Session; from rig.child import _sync; "
+        "import os, signal, sys; from pathlib import Path; from rig.child import sync_here; "
+        "from statesync.session.handle import Session; "
         "Session.start = lambda self: (self._store.create(), os.kill(os.getpid(), signal.SIGKILL)); "
-        "_sync(*sys.argv[1:], '{}')"
+        "sync_here(Path(sys.argv[1]), *sys.argv[2:], {})"
     )
     arguments = [sys.executable, "-c", code, str(path), gate.url, space]
     assert subprocess.run(arguments, cwd=TESTS, check=False).returncode == -9

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from rig.search import examples
 
 from statesync.protocol.messages import BackoffOver, CancelRequested, GraceOver, HeadStartOver
 from statesync.session.timers import Timer, Timers, backoff
@@ -57,6 +59,7 @@ class Waiting(RuleBasedStateMachine):
 
 
 TestWaiting = Waiting.TestCase
+TestWaiting.settings = settings(max_examples=examples(25))
 
 
 def test_devices_that_were_told_the_same_time_come_back_at_different_ones() -> None:

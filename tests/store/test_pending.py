@@ -134,7 +134,7 @@ steps = st.one_of(
 
 
 @settings(
-    max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(30), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @example(history=[(REPLACE, "a", 0, 0), (FOLD,), (SEND, "a"), (DELETE, "a")]).via("the hub may have it")
 @example(history=[(REPLACE, "a", 0, 0), (FOLD,), (SEND, "a"), (DELETE, "a"), (FOLD,), (RELEASE,)]).via(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import sqlite3
 import uuid
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import ClassVar
 
@@ -78,8 +77,11 @@ class AlikeMachine(RuleBasedStateMachine):
         self.real = RealWorld(self.folder / uuid.uuid4().hex, MOST, refused)
         devices = Device("a", "a"), Device("b", "b", rules=self.table_rules)
         self.world = World(Hub(most=MOST, carries=1), devices, (), ALL, most_later=MOST, is_odd=True)
+        self.hub_file, *self.device_files = map(sqlite3.connect, self.real.paths)
 
     def teardown(self) -> None:
+        for plain in (self.hub_file, *self.device_files):
+            plain.close()
         self.real.close()
 
     # -- what happens --------------------------------------------------------------------------------
@@ -115,7 +117,8 @@ class AlikeMachine(RuleBasedStateMachine):
     def go_on(self, count: int) -> None:
         """Let the session go on for some steps as it ought to."""
         for _ in range(count):
-            self.step(0, ORDINARY)
+            if not self.step(0, ORDINARY):
+                return
 
     @precondition(lambda self: self.world.talk is not None)
     @rule(at=st.integers(0, 30), count=st.integers(0, 10))
@@ -156,8 +159,8 @@ class AlikeMachine(RuleBasedStateMachine):
         for kind in kinds:
             self.step(0, {kind})
 
-    def step(self, at: int, kinds: set[Kind]) -> None:
-        """Let one of the things happen that are of these kinds, if there is one."""
+    def step(self, at: int, kinds: set[Kind]) -> bool:
+        """Let one of the things happen that are of these kinds; tell whether there is one."""
         self.world = evolve(self.world, budget=ALL)
         possible = [step for step in steps(self.world) if _kind(step.happening) in kinds]
         if possible:
@@ -168,11 +171,11 @@ class AlikeMachine(RuleBasedStateMachine):
             if begun:
                 self.learn_how_far_it_leapt()
             self.compare(step.words)
+        return bool(possible)
 
     def learn_how_far_it_leapt(self) -> None:
         """Let the model begin its epoch where the hub has begun it, at random."""
-        with closing(sqlite3.connect(self.real.folder / "hub.db")) as plain:
-            (head,) = plain.execute("SELECT head FROM space").fetchone()
+        (head,) = self.hub_file.execute("SELECT head FROM space").fetchone()
         assert 0 <= head - self.world.hub.head < EPOCH_LEAP
         self.world = evolve(self.world, hub=evolve(self.world.hub, head=head))
 
@@ -187,7 +190,7 @@ class AlikeMachine(RuleBasedStateMachine):
         told = self.world.hub.head + far
         misled = evolve(device, head=told, cursor=told)
         self.world = evolve(self.world, devices=(a, misled) if index else (misled, b))
-        with closing(sqlite3.connect(self.real.devices[index].path)) as plain, plain:
+        with self.device_files[index] as plain:
             plain.execute("UPDATE statesync_space SET head = ?", (told,))
             plain.execute("UPDATE statesync_cursor SET cursor = ?", (told,))
         self.compare("a device is misled")
@@ -201,13 +204,11 @@ class AlikeMachine(RuleBasedStateMachine):
 
     def compared(self) -> Iterator[Compared]:
         talk, session = self.world.talk, self.real.device.running
-        with closing(sqlite3.connect(self.real.folder / "hub.db")) as plain:
-            yield from compared.hub(self.world.hub, plain, self.names)
-        for device, real in zip(self.world.devices, self.real.devices, strict=True):
-            with closing(sqlite3.connect(real.path)) as plain:
-                yield from compared.tables(device, plain, self.names)
-                if talk is not None and session is not None and device is self.world.device:
-                    yield compared.journal(talk, device, session, plain)
+        yield from compared.hub(self.world.hub, self.hub_file, self.names)
+        for device, plain in zip(self.world.devices, self.device_files, strict=True):
+            yield from compared.tables(device, plain, self.names)
+            if talk is not None and session is not None and device is self.world.device:
+                yield compared.journal(talk, device, session, plain)
         yield from compared.session(talk, self.world.device, session, self.names)
 
 

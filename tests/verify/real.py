@@ -256,6 +256,11 @@ class RealWorld:
     def url(self) -> str:
         return f"sqlite:///{self.folder / 'hub.db'}"
 
+    @property
+    def paths(self) -> list[Path]:
+        """The files: the hub's, and those of the devices."""
+        return [self.folder / "hub.db", *(device.path for device in self.devices)]
+
     def open_hub(self) -> Hub:
         limits = HubLimits(record=self.most, page_bytes=1, epoch_pause=0)
         return Hub(self.url, without_tokens=True, limits=limits)

@@ -47,7 +47,7 @@ def test_the_model_and_the_real_thing_are_alike(tmp_path: Path, rules: Rules | N
         machine,
         settings=settings(
             ROUND,
-            max_examples=examples(8 if rules is None else 4),
+            max_examples=examples(4 if rules is None else 2),
         ),
     )
 

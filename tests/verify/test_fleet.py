@@ -196,4 +196,4 @@ ROUND = settings(
 
 
 def test_all_devices_come_together_in_one_epoch_after_any_restored_backup() -> None:
-    run_state_machine_as_test(Fleet, settings=settings(ROUND, max_examples=examples(60)))
+    run_state_machine_as_test(Fleet, settings=settings(ROUND, max_examples=examples(20)))

@@ -17,7 +17,7 @@ from attrs import define, field
 from statesync.hub.db.failures import AWAY, FULL, Undone, Warnings, WrongFile, failure_of
 from statesync.hub.db.groups import Group
 from statesync.hub.db.pool import TooManyConnections
-from statesync.hub.errors import Refused, not_applied, outcome_unknown, refused
+from statesync.hub.errors import Refused, busy, not_applied, outcome_unknown
 
 _log = logging.getLogger(__name__)
 _warnings = Warnings()
@@ -188,7 +188,8 @@ class Database:
     stop_background: Callable[[], None] = field(default=lambda: None)
     """Ends the work that goes on beside the requests."""
     needs_care: bool = False
-    """Whether a request has met what whoever runs the hub has to mend, and no write has been tried since."""
+    """Whether a request has met what whoever runs the hub has to mend, and ``check_writable`` has met nothing
+    since."""
     glances: Glances | None = None
     """Reads without a thread."""
     group: Group | None = None
@@ -332,7 +333,7 @@ def failures_as_refusals() -> Generator[None]:
     try:
         yield
     except TooManyConnections as error:
-        raise refused(503, "busy", "the hub has too many requests under way; try again", 1) from error
+        raise busy("the hub has too many requests under way") from error
     except Exception as error:
         failure = failure_of(error)
         if failure is None:

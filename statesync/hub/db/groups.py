@@ -18,7 +18,7 @@ from typing import Protocol, TypeVar, cast
 from attrs import define
 
 from statesync.hub.db.failures import failure_of
-from statesync.hub.errors import Refused, outcome_unknown, refused
+from statesync.hub.errors import Refused, busy, outcome_unknown
 
 _Outcome = TypeVar("_Outcome")
 
@@ -118,13 +118,32 @@ class Group:
         return cast(_Outcome, turn.outcome)
 
     def _wait(self, turn: _Turn, called: threading.Event) -> None:
-        if called.wait(self._patience):
+        try:
+            is_called = called.wait(self._patience)
+        except BaseException:  # a Ctrl-C, perhaps: nobody is left to lead, if it was its turn
+            self._leave(turn, called)
+            raise
+        if is_called:
             return
         with self._lock:
             if turn in self._waiting and not called.is_set():
                 self._waiting.remove(turn)
-                raise refused(503, "busy", "the hub has too many writes under way; try again", 1)
+                raise busy("the hub has too many writes under way")
         called.wait()
+
+    def _leave(self, turn: _Turn, called: threading.Event) -> None:
+        """Let a step that waits not be run any more; if it was to lead, another one does."""
+        with self._lock:
+            if turn in self._waiting:
+                self._waiting.remove(turn)
+                if called.is_set():
+                    self._call_next()
+
+    def _call_next(self) -> None:
+        """Let the next one lead, if there is one. Called under the lock."""
+        self._is_led = bool(self._waiting)
+        if self._waiting:
+            self._waiting[0].call()
 
     def _lead(self) -> None:
         """Run the steps of those who wait, the caller's first; then let another one lead."""
@@ -134,9 +153,7 @@ class Group:
             self._commit(turns)
         finally:
             with self._lock:
-                self._is_led = bool(self._waiting)
-                if self._waiting:
-                    self._waiting[0].call()
+                self._call_next()
             for turn in turns:
                 if not turn.is_done:
                     turn.is_done, turn.error = True, outcome_unknown()

@@ -115,6 +115,9 @@ class PostgresPool(PooledDatabase[_Connection], peewee.PostgresqlDatabase):
 
         The error of a statement is raised then, too. The last ones travel with the commit, which the server
         does not look at after an error: ``Undone`` says so.
+
+        After an error the connection is closed: the server has passed over what followed, and psycopg takes
+        statements among that for prepared, which are unknown then for as long as the connection is used.
         """
         connection = self._mine()
         try:
@@ -126,11 +129,14 @@ class PostgresPool(PooledDatabase[_Connection], peewee.PostgresqlDatabase):
                         pipeline.sync()
                     raise
         except (peewee.PeeweeException, psycopg.Error) as error:
-            if connection.pgconn.transaction_status != TransactionStatus.INERROR:
-                raise
-            with suppress(psycopg.Error):
-                connection.execute("ROLLBACK")
-            raise Undone(error) from error
+            is_undone = connection.pgconn.transaction_status == TransactionStatus.INERROR
+            if is_undone:
+                with suppress(psycopg.Error):  # its lock is free at once, and not when the server looks
+                    connection.execute("ROLLBACK")
+            connection.close()
+            if is_undone:
+                raise Undone(error) from error
+            raise
 
     def close_all(self) -> None:
         """Close every connection, and the one that reads at once."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 
 from statesync import wire
-from statesync.hub.http.changes import LONGEST, USUAL
+from statesync.hub.http.waiting.changes import LONGEST, USUAL
 
 _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern="^[^\\u0000]*$")]
 _Count = Annotated[int, msgspec.Meta(ge=0)]

@@ -3,7 +3,8 @@
 A request has nothing before its token is known and its body is here. Then it has a place until its answer is
 sent; the bytes of its body and of its answer count for as long as they are here. No space gets more than half
 of either, and no token more than half of its space's, so none keeps the others out. The requests of a space
-stand in lines, in which its tokens take turns, and all surveys in one more.
+stand in lines, in which its tokens take turns, and all surveys in one more. Nobody waits for a thread without
+end.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from threading import Lock
 from types import TracebackType
+from typing import TypeVar
 from weakref import WeakValueDictionary
 
 import anyio
@@ -22,6 +24,8 @@ from statesync.hub.http.pace import Pace
 from statesync.hub.limits import HubLimits
 
 _NO_RIGHTS = Rights({})
+
+_Outcome = TypeVar("_Outcome")
 
 
 @define(eq=False)

@@ -18,14 +18,15 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from statesync.hub.access.rights import Right, Rights
-from statesync.hub.errors import Refused, outcome_unknown, refused
+from statesync.hub.errors import Refused, malformed, outcome_unknown, refused
 from statesync.hub.http.answers import Answer, retry_headers
 from statesync.hub.http.asking import check_path, token_of
 from statesync.hub.http.bodies import SHORT, is_short, misframed, read_body
-from statesync.hub.http.changes import Changes
 from statesync.hub.http.compression import best_coding, pack, unpack
 from statesync.hub.http.openapi import document
 from statesync.hub.http.places import Door, Line, Visit
+from statesync.hub.http.waiting.changes import Changes
+from statesync.hub.http.waiting.pauses import comes_in_time
 from statesync.hub.http.workers import Workers
 from statesync.hub.hub import Hub
 from statesync.hub.requests import GROWS, LARGE, sender_of
@@ -48,11 +49,11 @@ _Taking = Callable[[str, bytes, Rights], _Work]
 
 def application(hub: Hub) -> Starlette:
     """Return the ASGI application that serves ``hub``; it runs on asyncio."""
-    threads, together = Workers(hub.connections), hub.database.together
+    threads, together = Workers(hub.connections, hub.patience), hub.database.together
     door = Door(hub.limits, hub.patience, hub.connections, together)
     # Pushes that share a commit wait for it in threads of their own: of two spaces and of those who read.
-    pushers = threads if together == 1 else Workers(2 * together)
-    verb, reader = partial(_Verb, hub, door), Workers(1)
+    pushers = threads if together == 1 else Workers(2 * together, hub.patience)
+    verb, reader = partial(_Verb, hub, door), Workers(1, hub.patience)
     push = verb(pushers, reader, Right.WRITE, "push", door.push_lines)
     pull = verb(threads, reader, Right.READ, "pull", door.pull_lines)
     survey = verb(threads, reader, Right.READ, "survey", door.survey_lines)
@@ -126,7 +127,8 @@ class _Verb:
             return at_once
         answer = await self.threads.run(partial(self._work_or_wait, request, body, visit))
         if isinstance(answer, bytes):
-            await visit.wait_for_turn()
+            if not await comes_in_time(visit.wait_for_turn(), request.receive):
+                raise malformed("the connection was closed before its turn came")
             work = await self._taken(answer, visit)
             answer = await self.threads.run(partial(self._worked, request, work, visit))
         visit.end_turn()
@@ -203,7 +205,7 @@ class _OpenRoutes:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self._probes = Workers(1)
+        self._probes = Workers(1, hub.patience)
         self._probe: asyncio.Future[None] | None = None
 
     async def health(self, _request: Request) -> Response:

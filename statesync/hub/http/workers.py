@@ -20,6 +20,7 @@ from typing import Generic, TypeVar, cast
 
 from attrs import define, field
 
+from statesync.hub.errors import busy
 from statesync.sqlite import forks
 
 IDLE = 10.0
@@ -70,11 +71,14 @@ class _Job(Generic[_Outcome]):
 class Workers:
     """Threads for the work of event loops, ``most`` of them; whoever finds all at work waits in line.
 
+    Who waits there for more than ``patience`` seconds is refused. A database that hangs keeps every thread
+    for as long as it may, and those who wait would be kept for as long by each who is before them.
+
     They end when they have had nothing to do for a while, and keep no program from ending.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, most: int, patience: float) -> None:
+        self._most, self._patience = most, patience
         self.begin_anew()
         forks.begins_anew(self)
 
@@ -89,12 +93,12 @@ class Workers:
     async def run(self, work: Callable[[], _Outcome]) -> _Outcome:
         """Do ``work`` in a thread, and return what it returns, or raise what it raises.
 
-        Who is cancelled waits no longer: the work goes on, if it has begun, and nobody hears of its outcome.
+        Raises the 503 if no thread is free in time, or none is to be had. Who is cancelled waits no longer:
+        the work goes on, if it has begun, and nobody hears of its outcome.
         """
         loop = asyncio.get_running_loop()
         job: _Job[_Outcome] = _Job(work, loop, loop.create_future())
-        self._begin(cast("_Job[object]", job))
-        await job.end
+        await self._end_of(cast("_Job[object]", job))
         error, job.error = job.error, None
         if error is not None:
             try:
@@ -103,16 +107,49 @@ class Workers:
                 del error  # it knows this frame, which would know it
         return cast(_Outcome, job.outcome)
 
-    def _begin(self, job: _Job[object]) -> None:
+    async def _end_of(self, job: _Job[object]) -> None:
+        """Let a job begin, and wait until it is done."""
+        if self._begin(job):
+            await job.end
+            return
+        giving_up = job.loop.call_later(self._patience, self._give_up, job)
+        try:
+            await job.end
+        finally:
+            giving_up.cancel()
+
+    def _begin(self, job: _Job[object]) -> bool:
+        """Give a job to a thread, or let it wait for one; tell which."""
         with self._lock:
-            if self._idle:
-                self._idle.pop().put(job)
-                return
-            if self._count == self._most:
-                self._waiting.append(job)
-                return
+            if self._idle or self._count == self._most:
+                return self._hand_over(job)
             self._count += 1
-        threading.Thread(target=self._serve, args=(job,), name="statesync-worker", daemon=True).start()
+        try:
+            threading.Thread(target=self._serve, args=(job,), name="statesync-worker", daemon=True).start()
+        except RuntimeError as error:  # the system has none left; those that there are go on
+            with self._lock:
+                self._count -= 1
+                if self._count:
+                    return self._hand_over(job)
+            raise busy("the hub gets no thread") from error
+        return True
+
+    def _hand_over(self, job: _Job[object]) -> bool:
+        """Give a job to a thread that is there, or let it wait for one; tell which. Called under the lock."""
+        if self._idle:
+            self._idle.pop().put(job)
+            return True
+        self._waiting.append(job)
+        return False
+
+    def _give_up(self, job: _Job[object]) -> None:
+        """Refuse a job that still waits."""
+        with self._lock:
+            if job not in self._waiting:
+                return
+            self._waiting.remove(job)
+        job.error = busy(f"the request has waited {self._patience:g} seconds while others kept all threads")
+        job.tell()
 
     def _serve(self, first: _Job[object]) -> None:
         inbox: SimpleQueue[_Job[object]] = SimpleQueue()

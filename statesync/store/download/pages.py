@@ -121,7 +121,8 @@ def _end_reread(
     held: dict[str, list[Misfit]],
 ) -> Stored:
     """End a read from the start, which has come to ``at``; what a rule holds fast waits to be deleted."""
-    name, misfits = tracked.name, list[Misfit]()
+    name = tracked.name
+    misfits: list[Misfit] = []
 
     def delete(which: str) -> None:
         if how.is_apart:

@@ -25,6 +25,7 @@ from peewee import OperationalError, SqliteDatabase
 from statesync.sqlite import forks
 from statesync.sqlite.wal import write_back
 from statesync.store.file.aside import Aside, roll_back_what_is_open
+from statesync.store.file.commits import Commits
 from statesync.store.file.held import HeldFiles
 from statesync.store.file.tenure import Tenure
 from statesync.threads import Task, threads
@@ -67,6 +68,7 @@ class DeviceDatabase(SqliteDatabase):
     _state: Any
 
     def __init__(self, path: str, **settings: Any) -> None:
+        self.commits: Commits = Commits()
         self._forget_connections()
         super().__init__(path, **{"factory": Connection, **settings})
         forks.holds_file(self)
@@ -88,6 +90,7 @@ class DeviceDatabase(SqliteDatabase):
     def begin_anew(self) -> None:
         """Begin without connections in a forked process: what there is belongs to its parent."""
         self._forget_connections()
+        self.commits = Commits()
         self._lock = threading.Lock()  # Peewee's, which a thread may have held that is not there
         self.dispose()
 
@@ -211,9 +214,17 @@ class DeviceDatabase(SqliteDatabase):
         tenure = self._tenures.get(self._state.conn)
         if tenure is None:
             super().commit()
-            return
-        with tenure.held():
-            super().commit()
+        else:
+            with tenure.held():
+                super().commit()
+        self.commits.note(self._state.conn)
+
+    def execute_sql(self, sql: str, params: Any = None) -> sqlite3.Cursor:
+        """Execute a statement; outside of a transaction it is committed."""
+        peewees: Any = super()
+        cursor: sqlite3.Cursor = peewees.execute_sql(sql, params)
+        self.commits.note(cursor.connection)
+        return cursor
 
     def check_in_place(self) -> None:
         """Raise ``StoreError`` if the path does not lead to the file that the thread's connection is of."""
@@ -331,8 +342,8 @@ class DeviceDatabase(SqliteDatabase):
             return
         _limit_log(connection, pages)
         if self._writing_back is None or self._writing_back.wait(0):
-            self._writing_back = Task(lambda: write_back(Path(self.database)), "statesync-checkpoint")
-            threads.start(self._writing_back)
+            task = Task(lambda: write_back(Path(self.database)), "statesync-checkpoint")
+            self._writing_back = task if threads.try_to_start(task) else None
 
 
 def _log_limit(connection: sqlite3.Connection) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from attrs import frozen
@@ -117,6 +117,19 @@ def spare(
         "UPDATE statesync_change SET spared = ? WHERE position = ?",
         [(json.dumps(sorted(added.union(json.loads(text or "[]")))), position) for position, text in rows],
     )
+
+
+def no_longer_spare(connection: sqlite3.Connection, name: str, key: str, columns: Collection[str]) -> None:
+    """Let a change bring ``columns`` to the hub, also those that it has left as they are there."""
+    row = connection.execute(
+        "SELECT spared FROM statesync_change WHERE object = ? AND key = ? AND spared IS NOT NULL", (name, key)
+    ).fetchone()
+    if row is not None:
+        left = sorted(set(json.loads(row[0])).difference(columns))
+        connection.execute(
+            "UPDATE statesync_change SET spared = ? WHERE object = ? AND key = ?",
+            (json.dumps(left) if left else None, name, key),
+        )
 
 
 # -- waiting ---------------------------------------------------------------------------------------

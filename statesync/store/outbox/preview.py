@@ -17,7 +17,7 @@ from statesync.store.outbox.fold import logged
 from statesync.store.outbox.parking import COLUMNS, Told
 from statesync.store.outbox.proof import is_gone, is_write, log_beside_records
 from statesync.store.outbox.shared import NEVER_LEFT
-from statesync.store.outbox.spared import untold_keys
+from statesync.store.outbox.spared import LEAST_BASE, keys_of_unseen, untold_keys
 from statesync.store.tracking import triggers
 from statesync.store.tracking.log import KEPT
 from statesync.store.tracking.objects import Objects, TrackedObject
@@ -34,6 +34,8 @@ class _Net:
     change: PendingChange
     has_image: bool
     has_left: bool
+    may_spare: bool
+    """Whether columns may be spared: of a change that is not folded yet, or that spares some already."""
 
     @property
     def is_nothing(self) -> bool:
@@ -104,7 +106,7 @@ def _kept(connection: sqlite3.Connection, name: str, key: str | None = None) -> 
     """Find the changes that the outbox has of an object, or of its record with this key."""
     rows = connection.execute(
         "SELECT position, object, key, operation, base, revision, deferred, error, image IS NOT NULL, "
-        f"NOT ({NEVER_LEFT}), contested IS NOT NULL, {COLUMNS} FROM statesync_change "
+        f"NOT ({NEVER_LEFT}), spared IS NOT NULL, contested IS NOT NULL, {COLUMNS} FROM statesync_change "
         f"WHERE object = :object {'' if key is None else 'AND key = :key'}",
         {"object": name, "key": key},
     )
@@ -119,6 +121,7 @@ def _kept(connection: sqlite3.Connection, name: str, key: str | None = None) -> 
         error,
         has_image,
         has_left,
+        spares,
         waits,
         *told,
     ) in rows:
@@ -126,7 +129,7 @@ def _kept(connection: sqlite3.Connection, name: str, key: str | None = None) -> 
         change = PendingChange(
             of, shown, operation, base, revision, bool(deferred), error, bool(waits), parked
         )
-        yield _Net((0, position), stored_key, change, bool(has_image), bool(has_left))
+        yield _Net((0, position), stored_key, change, bool(has_image), bool(has_left), bool(spares))
 
 
 def _net_changes(connection: sqlite3.Connection, tracked: TrackedObject, number: int) -> list[_Net]:
@@ -135,12 +138,15 @@ def _net_changes(connection: sqlite3.Connection, tracked: TrackedObject, number:
     if triggers.are_local(connection):
         gone = {record.key for record in _log_of(connection, tracked) if record.is_gone}
         return [net for net in found.values() if net.key not in gone or net.change.operation == "delete"]
+    unseen = keys_of_unseen(connection, tracked)
     for record in _log_of(connection, tracked):
-        known = found.get(record.key)
+        key, known = record.key, found.get(record.key)
         if known is not None:
-            found[record.key] = _continued(known, record)
+            found[key] = _continued(known, record)
         elif record.revisions:  # without one it was only looked at, for a write that did not follow
-            found[record.key] = _begun(tracked.name, record, number)
+            found[key] = _begun(tracked.name, record, number)
+        if key in unseen and key in found:
+            found[key] = _with_least_base(found[key])
     return [net for net in found.values() if not net.is_nothing]
 
 
@@ -174,7 +180,15 @@ def _begun(name: str, record: _Logged, number: int) -> _Net:
     operation = "delete" if record.is_gone else "update" if record.known else "insert"
     shown = key_for_people(record.key)
     change = PendingChange(name, shown, operation, record.base, record.revisions, deferred=False, error=None)
-    return _Net((number, record.first), record.key, change, bool(record.known), has_left=bool(record.known))
+    known = record.known
+    return _Net((number, record.first), record.key, change, known, has_left=known, may_spare=True)
+
+
+def _with_least_base(net: _Net) -> _Net:
+    """Return a change of which a column was written that the device had not read."""
+    if not (net.has_image and net.may_spare):
+        return net
+    return evolve(net, change=evolve(net.change, base=min(net.change.base, LEAST_BASE)))
 
 
 def _has_living(connection: sqlite3.Connection, tracked: TrackedObject) -> bool:

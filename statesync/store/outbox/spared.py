@@ -17,6 +17,9 @@ from statesync.store.tracking.log import KEPT, log_columns
 from statesync.store.tracking.objects import TrackedObject
 from statesync.store.tracking.quoting import in_main, is_key, quoted
 
+LEAST_BASE = 1
+"""The base of a change of a known record of which the device had seen nothing."""
+
 
 def untold_keys(connection: sqlite3.Connection, tracked: TrackedObject) -> str | None:
     """Return the statement that finds the records of a log none of whose rows tells of a tracked column.
@@ -84,9 +87,9 @@ def note_spared(connection: sqlite3.Connection, tracked: TrackedObject, before: 
             record.setdefault(name, old[name])
         if unread & changed:  # whatever the hub has there, this device had not seen it
             connection.execute(
-                "UPDATE statesync_change SET since = max(since, base), base = min(base, 1) "
+                "UPDATE statesync_change SET since = max(since, base), base = min(base, ?) "
                 "WHERE position = ?",
-                (position,),
+                (LEAST_BASE, position),
             )
         left = kept - changed
         for name in left:
@@ -95,6 +98,18 @@ def note_spared(connection: sqlite3.Connection, tracked: TrackedObject, before: 
             "UPDATE statesync_change SET spared = ?, image = ? WHERE position = ?",
             (json.dumps(sorted(left)) if left else None, image_of(record), position),
         )
+
+
+def keys_of_unseen(connection: sqlite3.Connection, tracked: TrackedObject) -> frozenset[StoredKey]:
+    """Return the logged records of which a column was written that this device has not read so far.
+
+    Whatever the hub has there, the device had not seen it: ``note_spared`` takes their base down.
+    """
+    unread = cursors.unread(connection, tracked.name)
+    if not unread:
+        return frozenset()
+    written = _written_columns(connection, tracked)
+    return frozenset(key for key, (_, changed) in written.items() if unread & changed)
 
 
 def _has_spared(connection: sqlite3.Connection, name: str) -> bool:

@@ -145,7 +145,7 @@ def _wanted(
     side = entry.local if choice == LOCAL else entry.remote
     if side is None:
         return None
-    known = {column: value for column, value in side.items() if column in form.tracked.column_names}
+    known = form.tracked.known(side)
     if now is None or entry.kept is None:
         return {**(now or {}), **known}
     lost = {column: value for column, value in known.items() if entry.kept.get(column) != value}

@@ -79,6 +79,7 @@ def _keep(
     sides = Sides(resolution.base, resolution.local, resolution.remote, kept)
     conflict_log.add(connection, session, tracked.name, key, sides)
     _follow(connection, resolution, kept, revised=True)
+    _bring(connection, tracked, key, resolution.local, kept)
 
 
 def _fits(
@@ -119,6 +120,7 @@ def settle(
     write(connection, tracked, key, kept)
     edit = Rebase(_operation(kept, remote), image_of(remote), version)
     _follow_hub(connection, name, key, None if kept == remote else edit, revised=True)
+    _bring(connection, tracked, key, local, kept)
     _end_local(connection, tracked, key, None if kept == remote else kept, version, remote)
     note_settled(connection, change, version, local, kept)
 
@@ -136,7 +138,7 @@ def note_settled(
 def write(connection: sqlite3.Connection, tracked: TrackedObject, key: str, kept: Record | None) -> None:
     """Make a record what is kept of it; a delete spares one that is local only."""
     if kept is not None:
-        records.write(connection, tracked, key, kept)
+        records.write(connection, tracked, key, tracked.known(kept))
     elif not local_only.among(connection, tracked.name, [key]):
         records.delete(connection, tracked, key)
 
@@ -172,6 +174,20 @@ def _follow_hub(
         outbox.forget_record(connection, name, key)
     else:
         outbox.rebase(connection, name, key, edit, revised=revised)
+
+
+def _bring(
+    connection: sqlite3.Connection,
+    tracked: TrackedObject,
+    key: str,
+    local: Record | None,
+    kept: Record | None,
+) -> None:
+    """Let the columns that a decision has written go up, also those that nobody had written before."""
+    before = local or {}
+    written = [name for name, value in tracked.known(kept or {}).items() if before.get(name) != value]
+    if written:
+        outbox.no_longer_spare(connection, tracked.name, key, written)
 
 
 def _end_local(

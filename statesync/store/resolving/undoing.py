@@ -79,8 +79,7 @@ def _write(
     if record is None:
         records.delete(connection, tracked, change.key)
     else:
-        kept = {name: value for name, value in record.items() if name in tracked.column_names}
-        records.write(connection, tracked, change.key, kept)
+        records.write(connection, tracked, change.key, tracked.known(record))
 
 
 def _let_wait(connection: sqlite3.Connection, tracked: TrackedObject, change: Change, reason: Reason) -> None:

@@ -88,6 +88,10 @@ class Description:
         """Return column values, in order, as a record."""
         return dict(zip(self.column_names, values, strict=True))
 
+    def known(self, record: Record) -> Record:
+        """Return a record without columns that are none of the object's: it may be older than a migration."""
+        return {name: value for name, value in record.items() if name in self.column_names}
+
     # -- as text -------------------------------------------------------------------------------------
 
     def to_json(self) -> str:

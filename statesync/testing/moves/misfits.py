@@ -9,10 +9,9 @@ the next syncs bring everybody to the same records.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from functools import partial
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -23,13 +22,12 @@ from hypothesis.stateful import rule
 
 from statesync.errors import UsageError
 from statesync.lifecycle import Phase
-from statesync.store.tracking.objects import TrackedObject
 from statesync.store.tracking.quoting import quoted
 from statesync.testing.faults import Fault
-from statesync.testing.moves.rules import TableRule, rules_of, text_of
+from statesync.testing.moves.rules import MisfitDevice, rules_of, text_of
 from statesync.testing.rest import check_held, check_placed
 from statesync.testing.rows import Row
-from statesync.testing.sites import WorldDevice, WorldHub, key_of
+from statesync.testing.sites import WorldDevice, key_of
 from statesync.testing.world import SyncWorld, Write, update
 from statesync.values import Part, Quarantined, SyncType
 
@@ -39,68 +37,6 @@ _policies = st.sampled_from(["merge_fields", "server_wins", "client_wins"])
 
 _TEXTS = ("long one", "a", "A", "b", "c", "d")
 """So few texts that two records often want one."""
-
-
-class MisfitDevice(WorldDevice):
-    """A device whose tables have ``rules``, by their names; ``steps`` are its program's migrations."""
-
-    def __init__(self, name: str, path: Path, models: Sequence[type[peewee.Model]]) -> None:
-        super().__init__(name, path, models)
-        self.rules: dict[str, TableRule] = {}
-        self.steps: list[Any] = []
-
-    def _set_up(self) -> None:
-        with self.bound():
-            for model in self.models:
-                self.store.track(model)
-            self.store.setup(migrations=self.steps)
-
-    def make_rule(self, made: TableRule) -> None:
-        """Make a rule by SQL of its own, unless the table's records break it already."""
-        with closing(sqlite3.connect(self.path)) as plain:
-            try:
-                plain.execute(made.make)
-            except sqlite3.DatabaseError as error:
-                if "constraint failed" not in str(error):
-                    raise
-            else:
-                self.rules[made.name] = made
-
-    def end_rules(self, names: Iterable[str]) -> None:
-        """Take rules away by a migration."""
-        ended = [self.rules.pop(name) for name in names]
-
-        def step(connection: sqlite3.Connection) -> None:
-            for one in ended:
-                connection.execute(one.end)
-
-        self.steps.append(step)
-        self._set_up()
-
-    def check_fits(self, hub: WorldHub) -> None:
-        """Hold the device, which has just synced, to Q5: where all that the hub has fits, nothing waits.
-
-        What is still to go up may be in the way, and so may a trigger, which asks how a record came about.
-        """
-        ends = {one.end.split()[1] for one in self.rules.values()}
-        if self.held() and not self.waiting() and "TRIGGER" not in ends and self._has_room(hub):
-            raise AssertionError(f"{self.name} keeps in quarantine what fits: {self.store.quarantine()}")
-
-    def _has_room(self, hub: WorldHub) -> bool:
-        """Tell whether all records of the hub fit into new tables like the device's."""
-        with self.looking() as found, closing(sqlite3.connect(":memory:")) as new:
-            for tracked in self.objects.values():
-                of_table = (
-                    "SELECT sql FROM sqlite_master WHERE tbl_name = ? AND type <> 'trigger' AND sql > ''"
-                )
-                for (sql,) in found.execute(of_table, (tracked.table,)):
-                    new.execute(sql)
-            try:
-                for (name, key), record in hub.records(self.objects).items():
-                    _insert(new, self.objects[name], {self.objects[name].key: key, **record})
-            except sqlite3.IntegrityError:
-                return False
-        return True
 
 
 class Misfits(SyncWorld):
@@ -187,6 +123,18 @@ class Misfits(SyncWorld):
             self.write(device, update(model, data.draw(st.sampled_from(keys)), text))
         self.let_sync(device, [], None)
         self.let_sync(ruled, [], None)
+
+    @rule(site=_sites, forgets=st.booleans(), data=st.data())
+    def delete_what_waits(self, site: int, forgets: bool, data: st.DataObject) -> None:
+        """Somebody deletes a record that waits in quarantine elsewhere; the hub may forget that delete."""
+        held, other = self._device(site).held(), self._device(site + 1)
+        models = {model.__name__: model for model in self.models}
+        if there := sorted(held.keys() & other.records().keys()):
+            name, key = data.draw(st.sampled_from(there))
+            self.delete_one(other, models[name], key)
+            self.let_sync(other, [], None)
+        if forgets:
+            self.hub.forget_deletes()
 
     @rule(
         site=_sites, deletes=st.booleans(), policy=_policies, kind=st.sampled_from(SyncType), data=st.data()
@@ -305,11 +253,6 @@ class Misfits(SyncWorld):
     def _ruled(self, device: WorldDevice) -> MisfitDevice:
         assert isinstance(device, MisfitDevice), f"{device.name} has no rules"
         return device
-
-
-def _insert(connection: sqlite3.Connection, tracked: TrackedObject, row: Row) -> None:
-    names, marks = ", ".join(map(quoted, row)), ", ".join("?" * len(row))
-    connection.execute(f"INSERT INTO {quoted(tracked.table)} ({names}) VALUES ({marks})", list(row.values()))
 
 
 def _make(model: type[peewee.Model], row: Row) -> None:

@@ -7,6 +7,8 @@ arrives, and once the hub takes everything again, what was parked goes up by a `
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import peewee
 from attrs import evolve
@@ -21,11 +23,13 @@ from statesync.values import Part, PendingChange
 _sites = st.integers(0, 7)
 _faults = st.lists(st.none() | st.sampled_from(Fault), max_size=4)
 
-Waiting = dict[tuple[str, str], PendingChange]
-
 
 class Refusals(SyncWorld):
     """A world whose hub refuses records for being too large, and changes its mind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._writes: Counter[str] = Counter()
 
     # -- what happens --------------------------------------------------------------------------------
 
@@ -64,14 +68,16 @@ class Refusals(SyncWorld):
     def crash(self, site: int, at: int, faults: list[Fault | None]) -> None:
         """A program that syncs ends anywhere, and parks no more and no less by that."""
         device = self._device(site)
-        before = device.waiting()
-        super().crash(site, at, faults)
-        _check_kept(device, before, is_edited=False)
+        with self._parking_kept(device):
+            super().crash(site, at, faults)
 
     def before_the_end(self) -> None:
-        """Take away the cause of all refusals, and ask for what was refused."""
+        """Take away the cause of all refusals, and ask for what was refused, also in doubt."""
         self.take_all_records()
         for device in self.devices:
+            device.remote.calm()
+            if device.has_doubt():  # the hub has answered it, and gives that answer again
+                self.let_sync(device, [], None)
             device.store.retry()
         super().before_the_end()
 
@@ -88,28 +94,47 @@ class Refusals(SyncWorld):
         only: type[peewee.Model] | None = None,
     ) -> None:
         """Let a device sync: what is parked is not sent, and what is refused is counted."""
-        before, known, doubtful = device.waiting(), device.refusals(), device.has_doubt()
+        known, doubtful, writes = device.refusals(), device.has_doubt(), self._writes[device.name]
         sessions = {session.id for session in device.store.sessions()}
-        super().let_sync(device, faults, cancel_at, meanwhile, during=during, only=only)
-        _check_kept(device, before, is_edited=meanwhile is not None)
-        if (
-            meanwhile is None and not doubtful
-        ):  # what was edited in doubt is refused, and may be accepted then
+        with self._parking_kept(device):
+            super().let_sync(device, faults, cancel_at, meanwhile, during=during, only=only)
+        # What was edited in doubt is refused, and may be accepted then.
+        if writes == self._writes[device.name] and not doubtful:
             _check_counted(device, known, sessions)
 
+    def write(self, device: WorldDevice, write: Write) -> None:
+        """Let a write happen, also amid a session: it lets what was parked go up again."""
+        self._writes[device.name] += 1
+        super().write(device, write)
 
-def _check_kept(device: WorldDevice, before: Waiting, *, is_edited: bool) -> None:
-    """Hold a device to Q2: what was parked, and was not written since, is parked as it was.
+    @contextmanager
+    def _parking_kept(self, device: WorldDevice) -> Iterator[None]:
+        """Hold a device to Q2: what is parked, and was not written since, stays parked as it is.
 
-    What was edited amid the session may have been sent again, and accepted.
-    """
-    after = device.waiting()
-    for place, change in before.items():
-        now = after.get(place)
-        if change.parked is not None and now is not None and now.revision == change.revision:
-            assert now.parked == change.parked, f"{device.name}: {place} left its parking without a reason"
-        elif change.parked is not None and now is None and not is_edited:
-            assert place not in device.records(), f"{device.name}: {place} was parked, and went"
+        What was written meanwhile may have been sent again, and accepted. Where a program has described an
+        object anew, all of it may.
+        """
+        before, writes, described = device.waiting(), self._writes[device.name], device.descriptions()
+        yield
+        after, now = device.waiting(), device.descriptions()
+        for place, change in before.items():
+            if change.parked is not None and now.get(place[0]) == described.get(place[0]):
+                is_written = self._writes[device.name] > writes
+                _check_parked(device, place, change, after.get(place), is_written=is_written)
+
+
+def _check_parked(
+    device: WorldDevice,
+    place: tuple[str, str],
+    change: PendingChange,
+    now: PendingChange | None,
+    *,
+    is_written: bool,
+) -> None:
+    if now is not None and now.revision == change.revision:
+        assert now.parked == change.parked, f"{device.name}: {place} left its parking without a reason"
+    elif now is None and not is_written:
+        assert place not in device.records(), f"{device.name}: {place} was parked, and went"
 
 
 def _check_counted(device: WorldDevice, before: Counter[tuple[str, str]], sessions: set[str]) -> None:

@@ -53,6 +53,6 @@ def end_at_each(morning: Path, around: Path, last: int, points: Sequence[Point])
 
 
 def test_nothing_is_lost_if_the_recovery_crashes_too(folder: Path) -> None:
-    wanted = examples(4)
+    wanted = examples(2, 24)
     held = islice(pairs_that_hold(folder, random.Random(20)), wanted)
     assert len(set(held)) == wanted

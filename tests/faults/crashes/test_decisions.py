@@ -130,7 +130,7 @@ def contested(morning: Path) -> Path:
 def end_everywhere(
     morning: Path, deed: Deed, check: Callable[[Program, Path], None], *, newer: bool = False
 ) -> None:
-    """End the process wherever ``deed`` leaves something else behind, or at every other such point.
+    """End the process wherever ``deed`` leaves something else behind, or at every fourth such point.
 
     It is started again, and ``check`` gets what it finds then.
     """
@@ -147,7 +147,7 @@ def end_everywhere(
     begin()
     points = CrashPoints(day)
     _, telling = telling_points(day, folder)
-    for point in some(telling, 2):
+    for point in some(telling, 4):
         begin()
         points.run_to(point)
         with naming(point), program(folder, newer=newer) as again:

@@ -28,7 +28,7 @@ from .lies import LIES, Liar, Lie, changed
 OPTIONS = SyncOptions(upload_batch_size=3, download_batch_size=3, max_attempts=1)
 
 fuzz = settings(
-    max_examples=examples(40),
+    max_examples=examples(12),
     deadline=None,
     suppress_health_check=list(HealthCheck),
     derandomize=True,

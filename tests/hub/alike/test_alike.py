@@ -1,6 +1,6 @@
 """A hub on SQLite and one on PostgreSQL answer alike and keep alike, whatever they are asked.
 
-For 20,000 requests: ``PYTHONPATH=tests python -m hub.alike.soak``, or ``STATESYNC_SEARCH=50``
+For 20,000 requests: ``PYTHONPATH=tests python -m hub.alike.soak``, or ``STATESYNC_SEARCH=125``
 and ``--timeout 0`` with this file.
 """
 
@@ -25,7 +25,7 @@ def pair(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
 
 
 def test_both_databases_answer_and_keep_the_same_whatever_is_asked(pair: Pair) -> None:
-    for number in range(examples(10)):
+    for number in range(examples(4)):
         seeds = seeds_of(number, HISTORY)
         if pair.run(seeds):
             shortest = pair.shortest(seeds)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from statesync.hub import Hub, prepare
-from statesync.hub.db import checkpoints
+from statesync.hub.db import checkpoints, sqlite
 from statesync.sqlite.wal import write_back
 
 PATIENCE = 30.0
@@ -85,10 +85,17 @@ def test_no_push_waits_until_the_log_is_written_back(file: Path, keeper: Keeper)
     assert file.stat().st_size > PAGES_OF_OLD * PAGE
 
 
-def test_a_log_that_is_not_written_back_in_time_is_not_left_to_grow(file: Path, keeper: Keeper) -> None:
+@pytest.mark.parametrize(
+    ("pages", "megabytes"), [(3_200, 15), pytest.param(32_000, 140, marks=pytest.mark.exhaustive)]
+)
+def test_a_log_that_is_not_written_back_in_time_is_not_left_to_grow(
+    file: Path, keeper: Keeper, monkeypatch: pytest.MonkeyPatch, pages: int, megabytes: int
+) -> None:
+    assert sqlite._PRAGMAS["wal_autocheckpoint"] == 32_000
+    monkeypatch.setitem(sqlite._PRAGMAS, "wal_autocheckpoint", pages)
     hub = open_hub(file)
-    fill(hub, 140)
-    assert file.with_name("hub.db-wal").stat().st_size < 138_000_000
+    fill(hub, megabytes)
+    assert file.with_name("hub.db-wal").stat().st_size < (megabytes - 1) * 1_000_000
     keeper.go.set()
     hub.close()
 
@@ -118,3 +125,51 @@ def test_a_hub_that_only_reads_has_no_thread_for_it(file: Path, new_threads: Cal
     fill(hub, 1)
     assert new_threads() == ["statesync-checkpoints"]
     hub.close()
+
+
+def test_a_write_is_stored_where_no_thread_can_be_started_and_the_next_one_follows(
+    file: Path, new_threads: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process has too many threads for a moment; nothing but the log's length depends on this one."""
+    start = threading.Thread.start
+
+    def crowded(thread: threading.Thread) -> None:
+        if thread.name == "statesync-checkpoints":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    hub = open_hub(file)
+    monkeypatch.setattr(threading.Thread, "start", crowded)
+    fill(hub, 2)
+    monkeypatch.undo()
+    fill(hub, 1)
+    assert new_threads() == ["statesync-checkpoints"]
+    hub.close()
+
+
+class ClosedMeanwhile(threading.Event):
+    """An event before whose first clearing somebody closes."""
+
+    def __init__(self, close: Callable[[], None]) -> None:
+        super().__init__()
+        self.closing = threading.Thread(target=close, daemon=True)
+
+    def clear(self) -> None:
+        if self.closing.ident is None:
+            super().clear()
+            self.closing.start()
+            assert self.wait(PATIENCE)
+        super().clear()
+
+
+def test_a_hub_that_is_closed_in_any_moment_of_a_writing_back_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "PAUSE", 0.0)
+    one = checkpoints.Checkpoints(str(tmp_path / "hub.db"), lambda: False)
+    wanted = one._wanted = ClosedMeanwhile(one.close)
+    one.note_write()
+    assert one._thread is not None
+    one._thread.join(PATIENCE)
+    wanted.closing.join(PATIENCE)
+    assert [each.is_alive() for each in (one._thread, wanted.closing)] == [False, False]

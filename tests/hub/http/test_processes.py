@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ import pytest
 import urllib3
 from rig.certificates import make_certificate
 from rig.device import device_at
+from rig.search import some
 
 from statesync import HttpRemote, Store
 from statesync.hub import Hub, Right, create_token, prepare, revoke_token, spaces
@@ -61,19 +63,24 @@ def test_sigterm_finishes_what_is_under_way_and_takes_nothing_new(new_database: 
     hub.close()
 
 
-@pytest.mark.parametrize(("told", "workers"), [(signal.SIGINT, 1), (signal.SIGTERM, 2)])
+@pytest.mark.parametrize(
+    ("told", "workers"), [(signal.SIGINT, 1), pytest.param(signal.SIGTERM, 2, marks=pytest.mark.exhaustive)]
+)
 def test_a_hub_that_was_told_to_end_has_done_what_it_should_however_many_processes_it_had(
     tmp_path: Path, told: signal.Signals, workers: int
 ) -> None:
     with running(f"sqlite:///{tmp_path}/hub.db", workers=workers) as server:
+        wait_for(lambda: len(server.said) == 3, "the hub says nothing")
         server.process.send_signal(told)
         assert server.process.wait(PATIENCE) == 0
+    by = ", by 2 processes" if workers == 2 else ""
+    assert server.said[2] == f"serving sqlite:///{tmp_path}/hub.db at {server.address}{by}\n"
 
 
 def test_a_hub_that_cannot_open_what_it_needs_never_says_that_it_serves(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/hub.db"
     prepare(url)
-    for most in (8, 10):
+    for most in some((8, 10), 2):
         ran = subprocess.run(
             [sys.executable, "-c", FEW_FILES, str(most), url],
             capture_output=True,
@@ -177,6 +184,51 @@ def test_devices_sync_over_tls(tmp_path: Path) -> None:
         assert here.rows() == there.rows()
 
 
+def test_who_has_connected_and_shakes_hands_only_when_the_hub_ends_is_not_served(tmp_path: Path) -> None:
+    certificate, key = make_certificate(tmp_path)
+    options = ("--tls-certificate", certificate, "--tls-key", key)
+    trust = ssl.create_default_context(cafile=certificate)
+    with running(f"sqlite:///{tmp_path}/hub.db", "--open", *options) as server, ExitStack() as stack:
+        plain = [
+            stack.enter_context(socket.create_connection(("localhost", server.port), PATIENCE)) for _ in "ab"
+        ]
+        # They are taken in their order: when the second one is answered, the first one is there.
+        under_way = stack.enter_context(trust.wrap_socket(plain[1], server_hostname="localhost"))
+        under_way.sendall(b"GET /healthz HTTP/1.1\r\nHost: hub\r\n\r\n")
+        answer = b""
+        while not answer.endswith(b"}"):
+            answer += under_way.recv(1 << 16)
+        assert answer.startswith(b"HTTP/1.1 200")
+        under_way.sendall(
+            b"POST /v1/spaces/acme/push HTTP/1.1\r\nHost: hub\r\nContent-Length: 9\r\n"
+            b"Expect: 100-continue\r\n\r\n"
+        )
+        assert under_way.recv(1 << 16).startswith(b"HTTP/1.1 100")
+        server.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: not server.is_listening(), "the hub still takes connections")
+        with suppress(OSError):
+            late = stack.enter_context(trust.wrap_socket(plain[0], server_hostname="localhost"))
+            late.sendall(b"GET /healthz HTTP/1.1\r\nHost: hub\r\n\r\n")
+            assert late.recv(1 << 16) == b""
+        under_way.sendall(b"{}       ")
+        assert under_way.recv(1 << 16).startswith(b"HTTP/1.1 4")
+        assert server.process.wait(PATIENCE) == 0
+
+
+def test_a_hub_does_not_wait_for_the_farewell_of_devices_that_are_idle(tmp_path: Path) -> None:
+    """TLS asks for one, and a kept connection that nobody reads gives none."""
+    certificate, key = make_certificate(tmp_path)
+    options = ("--tls-certificate", certificate, "--tls-key", key)
+    trust = ssl.create_default_context(cafile=certificate)
+    with running(f"sqlite:///{tmp_path}/hub.db", "--open", *options) as server, ExitStack() as stack:
+        plain = stack.enter_context(socket.create_connection(("localhost", server.port), PATIENCE))
+        idle = stack.enter_context(trust.wrap_socket(plain, server_hostname="localhost"))
+        idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: hub\r\n\r\n")
+        assert idle.recv(1)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(10) == 0
+
+
 def test_workers_end_with_a_supervisor_that_is_killed_and_give_back_the_port(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/hub.db"
     prepare(url)
@@ -209,10 +261,10 @@ def test_a_hub_says_where_it_serves_what_and_who_gets_in(tmp_path: Path) -> None
     revoked = create_token(opened.database, "one", {"*": frozenset(Right)})
     revoke_token(opened.database, "one", revoked.split("~")[1])
     opened.close()
-    with running(url, workers=2) as server:
+    with running(url) as server:
         wait_for(lambda: len(server.said) == 2, "the hub says nothing")
     assert server.said[0] == "3 tokens are good, for 2 spaces\n"
-    assert server.said[1] == f"serving {url} at {server.address}, by 2 processes\n"
+    assert server.said[1] == f"serving {url} at {server.address}\n"
 
 
 @pytest.mark.exhaustive

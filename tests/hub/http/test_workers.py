@@ -13,8 +13,11 @@ from typing import TypeVar
 
 import pytest
 
+from statesync.hub.errors import Refused
 from statesync.hub.http import workers
 from statesync.hub.http.workers import Workers
+
+PATIENCE = 10.0
 
 _Outcome = TypeVar("_Outcome")
 
@@ -51,7 +54,7 @@ def at_work() -> int:
 
 def test_work_is_done_in_another_thread_and_its_outcome_returned() -> None:
     async def work() -> tuple[int, int]:
-        return await Workers(1).run(threading.get_ident), threading.get_ident()
+        return await Workers(1, PATIENCE).run(threading.get_ident), threading.get_ident()
 
     there, here = in_a_loop(work)
     assert there != here
@@ -63,18 +66,18 @@ def test_what_work_fails_by_is_raised_where_it_is_waited_for(error: BaseExceptio
         raise error
 
     with pytest.raises(type(error)) as met:
-        in_a_loop(lambda: Workers(1).run(fail))
+        in_a_loop(lambda: Workers(1, PATIENCE).run(fail))
     assert met.value is error
 
 
 def test_an_error_that_no_coroutine_may_raise_leaves_nobody_waiting() -> None:
     with pytest.raises(RuntimeError, match="StopIteration"):
-        in_a_loop(lambda: Workers(1).run(lambda: next(iter(()))))
+        in_a_loop(lambda: Workers(1, PATIENCE).run(lambda: next(iter(()))))
 
 
 def test_a_thread_goes_on_after_work_that_failed() -> None:
     async def work() -> int:
-        threads = Workers(1)
+        threads = Workers(1, PATIENCE)
         with suppress(ZeroDivisionError):
             await threads.run(lambda: 1 // 0)
         return await threads.run(lambda: 7)
@@ -93,7 +96,7 @@ def test_no_more_is_done_at_once_than_there_are_threads_and_the_rest_in_its_orde
         gate.wait()
 
     async def work() -> list[int]:
-        threads = Workers(most)
+        threads = Workers(most, PATIENCE)
         asked = [asyncio.ensure_future(threads.run(partial(one, number))) for number in range(6)]
         await until(lambda: len(begun) == most)
         await asyncio.sleep(0.02)
@@ -109,7 +112,7 @@ def test_no_more_is_done_at_once_than_there_are_threads_and_the_rest_in_its_orde
 
 def test_one_after_the_other_needs_one_thread() -> None:
     async def work() -> set[int]:
-        threads = Workers(8)
+        threads = Workers(8, PATIENCE)
         return {await threads.run(threading.get_ident) for _ in range(50)}
 
     assert len(in_a_loop(work)) == 1
@@ -119,7 +122,7 @@ def test_who_is_cancelled_before_its_turn_is_not_worked_for(gate: threading.Even
     done: list[str] = []
 
     async def work() -> None:
-        threads = Workers(1)
+        threads = Workers(1, PATIENCE)
         holds = asyncio.ensure_future(threads.run(gate.wait))
         given_up = asyncio.ensure_future(threads.run(lambda: done.append("given up")))
         await asyncio.sleep(0)
@@ -137,7 +140,7 @@ def test_who_is_cancelled_amid_its_work_waits_no_longer_and_the_thread_is_used_a
     gate: threading.Event,
 ) -> None:
     async def work() -> int:
-        threads = Workers(1)
+        threads = Workers(1, PATIENCE)
         asked = asyncio.ensure_future(threads.run(gate.wait))
         await until(lambda: at_work() > 0)
         asked.cancel()
@@ -150,7 +153,7 @@ def test_who_is_cancelled_amid_its_work_waits_no_longer_and_the_thread_is_used_a
 
 
 def test_work_that_outlives_its_loop_harms_nobody(gate: threading.Event) -> None:
-    threads = Workers(1)
+    threads = Workers(1, PATIENCE)
     left = asyncio.new_event_loop()
     asked = left.create_task(threads.run(gate.wait))
     left.run_until_complete(asyncio.sleep(0))
@@ -164,7 +167,7 @@ def test_work_that_outlives_its_loop_harms_nobody(gate: threading.Event) -> None
 def test_threads_that_have_nothing_to_do_end() -> None:
     async def work() -> None:
         before = at_work()
-        await Workers(2).run(lambda: None)
+        await Workers(2, PATIENCE).run(lambda: None)
         await until(lambda: at_work() <= before)
 
     in_a_loop(work)
@@ -174,7 +177,7 @@ def test_threads_that_end_and_work_that_comes_do_not_miss_each_other(monkeypatch
     monkeypatch.setattr(workers, "IDLE", 0.0005)
 
     async def work() -> int:
-        threads, done = Workers(2), 0
+        threads, done = Workers(2, PATIENCE), 0
         for number in range(300):
             await asyncio.sleep(0.0005 * (number % 3))
             done += await threads.run(lambda: 1)
@@ -188,16 +191,63 @@ def test_work_sees_the_variables_of_whoever_asks() -> None:
 
     async def work() -> str:
         asker.set("somebody")
-        return await Workers(1).run(asker.get)
+        return await Workers(1, PATIENCE).run(asker.get)
 
     assert in_a_loop(work) == "somebody"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_forked_process_has_threads_of_its_own() -> None:
-    threads = Workers(1)
+    threads = Workers(1, PATIENCE)
     in_a_loop(lambda: threads.run(lambda: None))
     child = os.fork()
     if child == 0:
         os._exit(7 if in_a_loop(lambda: threads.run(lambda: True)) else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+def begin(began: threading.Event, gate: threading.Event) -> bool:
+    began.set()
+    return gate.wait(PATIENCE)
+
+
+def test_who_waits_too_long_for_a_thread_is_refused_and_its_work_is_not_done(gate: threading.Event) -> None:
+    done: list[str] = []
+    began = threading.Event()
+
+    async def work() -> None:
+        threads = Workers(1, 0.05)
+        first = asyncio.ensure_future(threads.run(partial(begin, began, gate)))
+        await until(began.is_set)
+        with pytest.raises(Refused, match=r"has waited 0\.05 seconds"):
+            await threads.run(lambda: done.append("late"))
+        gate.set()
+        assert await first
+        await threads.run(lambda: done.append("next"))
+
+    in_a_loop(work)
+    assert done == ["next"]
+
+
+def test_where_the_system_has_no_thread_left_the_others_take_the_work_or_it_is_refused(
+    gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_more(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    began = threading.Event()
+
+    async def work() -> str:
+        threads = Workers(2, PATIENCE)
+        first = asyncio.ensure_future(threads.run(partial(begin, began, gate)))
+        await until(began.is_set)
+        monkeypatch.setattr(threading.Thread, "start", no_more)
+        second = asyncio.ensure_future(threads.run(lambda: "by the one that is there"))
+        await asyncio.sleep(0)
+        gate.set()
+        await first
+        with pytest.raises(Refused, match="gets no thread"):
+            await Workers(1, PATIENCE).run(lambda: None)
+        return await second
+
+    assert in_a_loop(work) == "by the one that is there"

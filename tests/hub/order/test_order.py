@@ -51,6 +51,7 @@ def run_crowd(url: str, kind: type[Hub], batches: int, size: int) -> tuple[set[s
     return {f"{name}-{key}" for name in names for key in range(batches * size)}, seen
 
 
+@pytest.mark.timeout(600)
 def test_no_reader_passes_a_late_commit(new_database: Callable[[], str]) -> None:
     batches, size = examples(30), 125
     written, seen = run_crowd(new_database(), Hub, batches, size)

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import UNSET
+from rig.search import examples
 
 from statesync.store.download import upserts
 from statesync.store.tracking.description import SCALAR, Column
@@ -54,6 +55,7 @@ part_rows = st.lists(
 )
 
 
+@settings(max_examples=examples(25))
 @given(
     pages=st.lists(whole_rows | part_rows, min_size=2, max_size=4),
     chosen=st.sets(st.sampled_from(INDEXES)),

@@ -89,7 +89,7 @@ class Life:
                 transaction.rollback()
 
 
-@pytest.mark.parametrize("seed", range(examples(6)))
+@pytest.mark.parametrize("seed", range(examples(3)))
 def test_a_mirror_that_is_kept_by_the_news_is_what_is_in_the_table(
     here: Device, there: Device, seed: int
 ) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -14,11 +15,18 @@ from statesync.hub import Hub, LocalRemote, prepare
 from .sites import Define, Site
 
 
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a hub that nobody has opened yet; for copying."""
+    path = tmp_path_factory.mktemp("prepared") / "hub.db"
+    prepare(f"sqlite:///{path}")
+    return path
+
+
 @pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Hub]:
-    url = f"sqlite:///{tmp_path}/hub.db"
-    prepare(url)
-    hub = Hub(url, without_tokens=True)
+def hub(prepared: Path, tmp_path: Path) -> Iterator[Hub]:
+    shutil.copy(prepared, tmp_path / "hub.db")
+    hub = Hub(f"sqlite:///{tmp_path}/hub.db", without_tokens=True)
     yield hub
     hub.close()
 

@@ -12,6 +12,7 @@ from attrs import define, field
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from peewee import IntegerField, TextField
+from rig.search import examples
 
 from statesync import Store
 
@@ -98,7 +99,9 @@ B = A | {"key": "b"}
 
 
 @pytest.mark.parametrize("recursive", ["OFF", "ON"])
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(30), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @example(start={"a": 1}, history=[("edit", A, True), ("delete", A, False)]).via("lost")
 @example(start={"a": 1}, history=[("edit", A, True), ("delete", A, True)]).via("deleted")
 @example(start={"a": 1}, history=[("replace", B, True)]).via("replaced")

@@ -161,6 +161,54 @@ def test_a_migration_of_a_parent_uploads_nothing_and_cascades_to_nothing(
     a.store.close()
 
 
+@pytest.mark.parametrize("choice", ["local", "remote", "values"])
+@pytest.mark.parametrize("change", ["drop_column", "rename_column"])
+def test_a_conflict_that_waits_is_settled_also_after_a_migration(
+    pair: tuple[Site, Site], change: str, choice: str
+) -> None:
+    """Its sides have the columns of before."""
+    a, b = pair
+    step, define = CHANGES[change]
+    b.model.update(title="theirs", count="8").where(b.model.id == "k").execute()
+    b.sync()
+    a.model.update(title="mine").where(a.model.id == "k").execute()
+    a.sync(conflict_policy="later")
+    a, b = reopened(a, define, step), reopened(b, define, step)
+    (entry,) = a.store.conflicts(waiting=True)
+    text = "heading" if change == "rename_column" else "title"
+    a.store.resolve(entry, {text: "both"} if choice == "values" else choice)
+    assert a.store.conflicts(waiting=True) == []
+    assert a.store.examine() == []
+    for site in (a, b, a):
+        site.sync()
+    kept = {"local": "mine", "remote": "theirs", "values": "both"}[choice]
+    if change == "rename_column" and choice != "values":
+        kept = "mine"  # each side's was in a column that is gone, and each device has its own in the new one
+    else:
+        assert a.rows() == b.rows()
+    assert a.execute(f"SELECT {text} FROM note WHERE id = 'k'") == [(kept,)]
+    a.store.close()
+    b.store.close()
+
+
+@pytest.mark.parametrize("when", ["at once", "later"])
+def test_what_a_decision_writes_in_a_new_column_goes_up(pair: tuple[Site, Site], when: str) -> None:
+    a, b = pair
+    b.model.update(title="theirs").where(b.model.id == "k").execute()
+    b.sync()
+    a.model.update(title="mine").where(a.model.id == "k").execute()
+    a, b = reopened(a, KIND), reopened(b, KIND)
+    a.sync(conflict_policy="later" if when == "later" else lambda _conflict: {"kind": "decided"})
+    for entry in a.store.conflicts(waiting=True):
+        a.store.resolve(entry, {"kind": "decided"})
+    for site in (a, b, a):
+        site.sync()
+    assert a.rows() == b.rows()
+    assert b.rows()["k"][2] == "decided"
+    a.store.close()
+    b.store.close()
+
+
 def test_what_a_migration_writes_is_not_uploaded(pair: tuple[Site, Site]) -> None:
     a, b = pair
     a = reopened(a, second(kind=kind), rewrite)
@@ -396,6 +444,25 @@ def test_the_fleets_values_also_come_to_records_whose_changes_waited_when_they_w
     for site in (a, b):
         assert site.store.scope(site.remote).diagnose().differences == ()
         site.store.close()
+
+
+@pytest.mark.parametrize("upgrade", WAYS)
+def test_what_waits_is_told_the_same_before_a_new_column_is_folded_and_after(
+    pair: tuple[Site, Site], upgrade: Callable[[Site], Site]
+) -> None:
+    """With its base: what was written in a column that was not read so far began from nothing known."""
+    a, b = pair
+    a.model.update(title="mine").where(a.model.id << ["k", "m"]).execute()
+    a = upgrade(a)
+    a.model.update(kind="z").where(a.model.id << ["k", "l"]).execute()
+    a.model.update(title="later").where(a.model.id == "m").execute()
+    told = a.store.pending()
+    a.fold()
+    assert told == a.store.pending()
+    assert {change.key: change.base for change in told}["l"] == 1
+    assert all(change.base > 1 for change in told if change.key == "m")
+    a.store.close()
+    b.store.close()
 
 
 @pytest.mark.parametrize("upgrade", WAYS)

@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from peewee import CharField, ForeignKeyField, IntegerField, Model, SqliteDatabase, TextField, UUIDField
 from rig.device import Device, as_downloaded
+from rig.search import examples
 
 from statesync import HttpRemote, Store, UnsupportedModel
 
@@ -578,7 +579,9 @@ def stored(other: sqlite3.Connection) -> dict[str, Row]:
 
 
 @pytest.mark.parametrize("recursive", ["OFF", "ON"])
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(30), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(start=starts, history=groups)
 def test_any_sequence_of_writes_folds_into_the_net_change(
     items: Store, recursive: str, start: dict[str, Row], history: list[tuple[str, list[Write]]]
@@ -625,7 +628,9 @@ anything = st.one_of(
 )
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(30), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(name=anything.filter(lambda value: value is not None), elevation=anything, plan=anything)
 def test_the_image_of_a_record_is_exact_for_every_value_that_sqlite_holds(
     exact: Device, name: Any, elevation: Any, plan: Any

@@ -328,7 +328,7 @@ ACTIONS = ["set_up_new", "set_up_old", "track_another", "clear", "reset", "repai
 plans = st.dictionaries(st.integers(1, 24), st.sampled_from(ACTIONS), max_size=3)
 
 
-@settings(max_examples=examples(20), deadline=None)
+@settings(max_examples=examples(7), deadline=None)
 @given(plan=plans, waiting=st.integers(0, 4), begun=st.booleans())
 def test_whatever_another_program_does_at_any_point_of_a_session_all_agree_after_the_next(
     plan: dict[int, str], waiting: int, begun: bool
