@@ -97,7 +97,7 @@ class Hub:
         A token may have ended, or have fewer rights, since the body began to come.
         """
         rights = self._known(space, token, None)
-        rights.require_somewhere(right)
+        _require_for(right, rights)
         return rights
 
     async def admit_at_once(self, space: str, token: str | None, right: Right) -> Rights | None:
@@ -221,8 +221,7 @@ class Hub:
 
     def _counted(self, space: str, rights: Rights, right: Right) -> Rights:
         """Return ``rights`` if they are enough, and count the request."""
-        if right is Right.READ or not rights.has_somewhere(Right.READ):
-            rights.require_somewhere(right)  # who may read may ask what became of its last batch
+        _require_for(right, rights)
         spaces.check_name(space)
         self._rates.spend(rights.holder, self.limits)
         self._asked += 1
@@ -263,7 +262,9 @@ class Hub:
             state = spaces.find(self.database, space, request.envelope.client)
             if state is None or not push.is_repeat(state, request.envelope):
                 rights.require_somewhere(Right.WRITE)
-            return push.answer_again(self.database, space, request, rights).encode()
+            answer = push.answer_again(self.database, space, request, rights).encode()
+        self._rates.charge(rights.holder, self.limits, cost_of_work(0, len(answer)))
+        return answer
 
     def _page(self, space: str, request: Pull, rights: Rights) -> bytes:
         asked, may_begin = (self.database, space, request, self.limits), rights.has_somewhere(Right.WRITE)
@@ -335,6 +336,15 @@ class Hub:
         if isinstance(outcome, Refused):
             raise outcome
         return outcome
+
+
+def _require_for(right: Right, rights: Rights) -> None:
+    """Raise the 403 for a request that needs ``right``, unless ``rights`` have it of any object.
+
+    A push of who may only read goes on: it may ask what became of its last batch, see ``Hub.take_push``.
+    """
+    if right is Right.READ or not rights.has_somewhere(Right.READ):
+        rights.require_somewhere(right)
 
 
 def _standing(rights: Rights, client: str) -> ClientState | None:

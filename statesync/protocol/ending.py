@@ -153,7 +153,7 @@ def _dropped(now: Conversation, batch: OpenBatch) -> DropBatch:
 
 
 def is_in_doubt(now: Conversation, batch: OpenBatch) -> bool:
-    """Tell whether the hub may have applied ``batch``; beside a download it is another one that is in doubt."""
+    """Tell whether the hub may have applied ``batch``; beside a download another one is in doubt."""
     return now.doubt is not Doubt.NONE and batch.direction is Direction.UPLOAD
 
 

@@ -132,8 +132,14 @@ def request_failed(now: Conversation, event: RequestFailed) -> Decision:
 
 
 def _adapt(now: Conversation, batch: OpenBatch, problem: Problem) -> Decision:
-    """Drop the batch and follow the hub. Adapting settles every doubt: the changes are still pending."""
-    adapted = evolve(now, adaptations=now.adaptations + 1, doubt=Doubt.NONE)
+    """Drop the batch and follow the hub.
+
+    Another identity or epoch settles every doubt: the changes are still pending. That deletes were missed
+    says nothing of a batch that waits beside the download.
+    """
+    waits = batch.direction is Direction.DOWNLOAD and problem.code == HORIZON_PASSED
+    doubt = now.doubt if waits else Doubt.NONE
+    adapted = evolve(now, adaptations=now.adaptations + 1, doubt=doubt)
     effects = (DropBatch(batch.number, in_doubt=False), Adapt(problem))
     return decision_of(adapted, (Trigger.ABORT_BATCH,), effects, Continue())
 
