@@ -70,11 +70,11 @@ def answer_again(receipt: str, request: Push, claimed: Sequence[str], rights: Ri
     """Return the text of what a repeated batch is answered, whose changes are of the objects ``claimed``.
 
     Raises the 403 unless the sender may write or read each object that the batch was about, whatever objects
-    are claimed now. Who may read has its records anyway, and a device that may not write any more has to hear
-    what became of its batch: else it is taken for a copy of itself, and its later changes are in conflict with
-    its own. Of a receipt that does not say its objects nothing but the claim is known: it is for who may write
-    them. Raises the 400 for a batch that has not as many changes: verdicts on others would be taken for those
-    on its own.
+    are claimed now. Who may read has its records anyway, and a device that may not write any more has to
+    hear what became of its batch: else it is taken for a copy of itself, and its later changes are in
+    conflict with its own. Of a receipt that does not say its objects nothing but the claim is known: it is
+    for who may write them. Raises the 400 for a batch that has not as many changes: verdicts on others would
+    be taken for those on its own.
     """
     kept = _RECEIPT.decode(receipt)
     unheard = rights.lacking(Right.WRITE, claimed if kept.objects is None else kept.objects)
