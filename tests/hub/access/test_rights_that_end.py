@@ -73,7 +73,7 @@ class Fleet:
         """Sync all, and see that both have this name of the record, or no record, and nobody a conflict."""
         for each in (self.device, self.other, self.device):
             assert each.sync(conflict_policy="server_wins").phase is Phase.DONE
-            assert each.store.conflicts() == []
+            assert not each.store.conflicts()
             assert not each.store.has_pending()
         for each in (self.device, self.other):
             assert [row[0] for key, row in each.rows().items() if key == KEY] == ([name] if name else [])
