@@ -139,7 +139,7 @@ class TurnedAway(asyncio.Protocol):
     """
 
     cycle = None
-    began = math.inf
+    began: float = math.inf
     """It has no place that another one could want."""
 
     def __init__(self, connections: set[Any], refusal: Refused) -> None:
@@ -176,7 +176,7 @@ def _end_one_at_rest(connections: set[Any]) -> bool:
     Where there is none, on the one that has waited for longest with its first request: else who connects and
     says nothing would keep all others out for as long as a head may take.
     """
-    late, silent = asyncio.get_running_loop().time() - _LINGER, []
+    late, silent = time.monotonic() - _LINGER, []
     for connection in connections:
         cycle = connection.cycle
         if cycle is None:
