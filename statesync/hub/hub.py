@@ -97,7 +97,7 @@ class Hub:
         A token may have ended, or have fewer rights, since the body began to come.
         """
         rights = self._known(space, token, None)
-        _require_for(right, rights)
+        rights.require_to_ask(right)
         return rights
 
     async def admit_at_once(self, space: str, token: str | None, right: Right) -> Rights | None:
@@ -221,7 +221,7 @@ class Hub:
 
     def _counted(self, space: str, rights: Rights, right: Right) -> Rights:
         """Return ``rights`` if they are enough, and count the request."""
-        _require_for(right, rights)
+        rights.require_to_ask(right)
         spaces.check_name(space)
         self._rates.spend(rights.holder, self.limits)
         self._asked += 1
@@ -336,15 +336,6 @@ class Hub:
         if isinstance(outcome, Refused):
             raise outcome
         return outcome
-
-
-def _require_for(right: Right, rights: Rights) -> None:
-    """Raise the 403 for a request that needs ``right``, unless ``rights`` have it of any object.
-
-    A push of who may only read goes on: it may ask what became of its last batch, see ``Hub.take_push``.
-    """
-    if right is Right.READ or not rights.has_somewhere(Right.READ):
-        rights.require_somewhere(right)
 
 
 def _standing(rights: Rights, client: str) -> ClientState | None:
