@@ -643,8 +643,8 @@ def takes_every_batch_for_an_upload(_: Callable[..., bool]) -> Callable[..., boo
 
 
 def forgets_its_receipts(_: object) -> Callable[..., object]:
-    def changed(hub: Hub, request: object) -> object:
-        hub, answer = push(hub, request)  # type: ignore[arg-type]
+    def changed(hub: Hub, request: object, **rights: bool) -> object:
+        hub, answer = push(hub, request, **rights)  # type: ignore[arg-type]
         return evolve(hub, receipts=()), answer
 
     return changed
