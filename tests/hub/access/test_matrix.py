@@ -184,7 +184,12 @@ def test_who_may_not_write_any_more_hears_what_became_of_its_last_batch_and_writ
     assert [each["status"] for each in told[1]["results"]] == ["accepted", "rejected"]
     assert told[1]["results"][0] == first["results"][0]
     assert SECRET not in json.dumps(told)
-    nearly = [{"number": 2}, {"batch": "another"}, {"client": owner.client}, {"epoch": "another"}]
+    nearly: list[dict[str, Any]] = [
+        {"number": 2},
+        {"batch": "another"},
+        {"client": owner.client},
+        {"epoch": "another"},
+    ]
     for change in nearly:
         again = json.dumps(batch | change).encode() + b" " * size
         assert code_of(device.send("push", again)) == "403 forbidden"
