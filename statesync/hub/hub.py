@@ -98,7 +98,7 @@ class Hub:
         A token may have ended, or have fewer rights, since the body began to come.
         """
         rights = self._known(space, token, None)
-        rights.require_somewhere(right)
+        rights.require_to_ask(right)
         return rights
 
     async def admit_at_once(self, space: str, token: str | None, right: Right) -> Rights | None:
@@ -122,6 +122,8 @@ class Hub:
         self._pay(rights, body)
         with defects_as_refusals():
             request = requests.read_push(body, self.limits)
+            if not rights.has_somewhere(Right.WRITE):
+                return partial(self._repeated, space, request, rights)
             terms = push.terms_of(request, rights, self._objects, self.limits)
         return partial(self._apply, space, request, terms)
 
@@ -220,7 +222,7 @@ class Hub:
 
     def _counted(self, space: str, rights: Rights, right: Right) -> Rights:
         """Return ``rights`` if they are enough, and count the request."""
-        rights.require_somewhere(right)
+        rights.require_to_ask(right)
         spaces.check_name(space)
         self._rates.spend(rights.holder, self.limits)
         self._asked += 1
@@ -253,6 +255,16 @@ class Hub:
         finally:
             cost = cost_of_work(effort.records, effort.size + len(answer))
             self._rates.charge(terms.rights.holder, self.limits, cost)
+        return answer
+
+    def _repeated(self, space: str, request: PushRequest, rights: Rights) -> bytes:
+        """Answer the repeat of a batch whose sender may not write any more; raise the 403 for all else."""
+        with failures_as_refusals(), self.database.reading():
+            state = spaces.find(self.database, space, request.envelope.client)
+            if state is None or not push.is_repeat(state, request.envelope):
+                rights.require_somewhere(Right.WRITE)
+            answer = push.answer_again(self.database, space, request, rights).encode()
+        self._rates.charge(rights.holder, self.limits, cost_of_work(0, len(answer)))
         return answer
 
     def _page(self, space: str, request: Pull, rights: Rights) -> bytes:

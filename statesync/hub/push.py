@@ -121,9 +121,7 @@ def apply_batch(
     envelope = request.envelope
     terms.effort.records = len(request.changes)
     if is_repeat(state, envelope):
-        kept = spaces.answer_kept(database, space, envelope.client)
-        claimed = [change.object for change in request.changes]
-        return receipts.answer_again(kept, envelope, claimed, terms.rights)
+        return answer_again(database, space, request, terms.rights)
     claim = epochs.claim_of(envelope)
     step = epochs.next_step(state, claim, may_begin=True, pause=terms.limits.epoch_pause)
     if step is Step.BEGIN_EPOCH:
@@ -139,6 +137,13 @@ def apply_batch(
     if made:
         retention.mark_and_purge(database, space, judged.head, made)
     return _store(database, space, state, request, terms, judged)
+
+
+def answer_again(database: Database, space: str, request: PushRequest, rights: Rights) -> str:
+    """Return the text of the answer to a repeat, from its receipt; raises what that raises."""
+    kept = spaces.answer_kept(database, space, request.envelope.client)
+    claimed = [change.object for change in request.changes]
+    return receipts.answer_again(kept, request.envelope, claimed, rights)
 
 
 def judge(

@@ -133,12 +133,19 @@ class SpaceMachine(RuleBasedStateMachine):
         )
         self.offer(client, self.batch(client, client.number + 1, offered))
 
-    @rule(name=st.sampled_from(CLIENTS), offers_again=st.booleans())
-    def repeat(self, name: str, offers_again: bool = True) -> None:
-        """The answer was lost; the device may be of another version by now."""
+    @rule(name=st.sampled_from(CLIENTS), offers_again=st.booleans(), may_write=st.booleans())
+    def repeat(self, name: str, offers_again: bool = True, may_write: bool = True) -> None:
+        """The answer was lost; the device may be of another version by now, or may only read."""
         client = self.clients[name]
         if client.last is not None:
-            self.offer(client, evolve(client.last, offers_again=offers_again))
+            repeated = evolve(client.last, offers_again=offers_again)
+            self.offer(client, repeated, may_write=may_write)
+
+    @rule(name=st.sampled_from(CLIENTS))
+    def push_of_who_may_only_read(self, name: str) -> None:
+        """It is no repeat, whatever else it is."""
+        client = self.clients[name]
+        self.offer(client, self.batch(client, client.number + 1, ()), may_write=False)
 
     @rule(
         name=st.sampled_from(READERS),
@@ -259,16 +266,17 @@ class SpaceMachine(RuleBasedStateMachine):
         assert 0 <= row[0] - self.model.head < model.EPOCH_LEAP
         self.model = evolve(self.model, head=row[0])
 
-    def offer(self, client: Client, request: Push) -> None:
+    def offer(self, client: Client, request: Push, *, may_write: bool = True) -> None:
         before = self.model.epochs
-        self.model, expected = model.push(self.model, request)
+        self.model, expected = model.push(self.model, request, may_write=may_write)
         body: dict[str, Any] = {
             "batch": request.batch,
             "changes": [_change(each) for each in request.changes],
         }
         if request.offers_again:
             body["offers_again"] = True
-        answer = self.answer(self.hub.push, request, body)
+        ask = self.hub.push if may_write else partial(self.hub.push, rights=READ_ONLY)
+        answer = self.answer(ask, request, body)
         if self.model.epochs > before:
             self.learn_how_far_it_leapt()
         self.compare(client, answer, expected)

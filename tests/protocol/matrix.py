@@ -132,6 +132,14 @@ def _refused(code: str, status: int = 409) -> RequestFailed:
     return RequestFailed(RemoteError("no", status=status, problem=Problem(code, "no")))
 
 
+_MAY_NOT_WRITE = RemoteError("may not write")
+
+
+def _beside_doubt(situation: str) -> Conversation:
+    """Return a situation in which a batch in doubt waits until its sender may write again."""
+    return evolve(SITUATIONS[situation], doubt=Doubt.OPEN, upload_error=_MAY_NOT_WRITE)
+
+
 CASES_BEGIN: dict[str, Conversation] = {
     "download only, idle": evolve(SITUATIONS["idle"], uploads=False),
     "download only, a batch in doubt was settled": evolve(SITUATIONS["uploading"], uploads=False),
@@ -140,6 +148,17 @@ CASES_BEGIN: dict[str, Conversation] = {
     "upload only, batch under way": evolve(_SENT, downloads=False),
     "a batch is in doubt, uploading": evolve(SITUATIONS["uploading"], doubt=Doubt.EARLIER),
     "a batch in doubt is under way": evolve(_SENT, doubt=Doubt.EARLIER, batch=_FIRST),
+    "upload only, a batch in doubt is under way": evolve(
+        _SENT, doubt=Doubt.EARLIER, batch=_FIRST, downloads=False
+    ),
+    "offers in doubt are under way": evolve(_OFFERS, doubt=Doubt.EARLIER),
+    "a batch in doubt waits for the right": _beside_doubt("uploading"),
+    "a batch in doubt waits for the right, page written": _beside_doubt("downloading, batch written"),
+    "a batch in doubt waits for the right, page under way": _beside_doubt("downloading, batch under way"),
+    "a batch in doubt waits for the right, reading again": evolve(
+        _beside_doubt("downloading"), adaptations=1
+    ),
+    "a batch in doubt waits for the right, cancelling": _beside_doubt("cancelling, download under way"),
     "a batch in doubt is written": evolve(SITUATIONS["uploading, batch written"], doubt=Doubt.EARLIER),
     "an attempt was lost, batch waiting": evolve(SITUATIONS["uploading, batch waiting"], doubt=Doubt.OPEN),
     "an attempt was lost, batch written": evolve(SITUATIONS["uploading, batch written"], doubt=Doubt.OPEN),

@@ -21,7 +21,8 @@ from peewee import SQL, TextField
 
 from statesync import Store, SyncOptions, SyncType
 from statesync.errors import RemoteError, StoreFull, SyncFailed
-from statesync.hub import Hub, HubLimits, LocalRemote, Refused, prepare
+from statesync.hub import Hub, HubLimits, LocalRemote, Refused, Right, prepare
+from statesync.hub.access.rights import Rights
 from statesync.protocol.conversation import NO_TIME, Conversation
 from statesync.protocol.messages import (
     Answered,
@@ -40,9 +41,10 @@ from statesync.values import Reason
 from statesync.verify.system.happening import Happening, Kind
 from statesync.verify.system.network import FAILURES
 from statesync.verify.system.world import Options
-from statesync.wire import Pull, Push
+from statesync.wire import FORBIDDEN, Pull, Push, PushAnswer
 
 SPACE = "space"
+READ_ONLY, NO_RIGHTS = Rights({"*": frozenset({Right.READ})}), Rights({})
 
 
 class StillThread:
@@ -369,7 +371,7 @@ class RealWorld:
         request = requests._ahead if what.ahead else requests._awaited
         assert session.thread.unanswered[0] is request
         session.thread.unanswered.pop(0)
-        outcome: Outcome = FAILURES[what.kind] if what.kind in FAILURES else self.ask(request)
+        outcome = self.outcome_of(request, what.kind)
         if what.kind is Kind.LOSE_ANSWER:
             self.ask(request)
         reply = Reply(request, outcome, 0.0)
@@ -377,6 +379,11 @@ class RealWorld:
             assert not requests.accept(reply)
         else:
             session.session._mailbox.post(reply)
+
+    def outcome_of(self, request: Request, kind: Kind) -> Outcome:
+        if kind is Kind.FORBID and isinstance(request, Push):
+            return self.forbid(request)
+        return FAILURES[kind] if kind in FAILURES else self.ask(request)
 
     def ask(self, request: Request) -> Outcome:
         """Let a request reach the hub."""
@@ -387,6 +394,22 @@ class RealWorld:
             return remote.push(request) if isinstance(request, Push) else remote.pull(request)
         except RemoteError as error:
             return error
+
+    def forbid(self, request: Push) -> Outcome:
+        """Let an upload reach the hub when its sender may not write, and no late one any more.
+
+        Who does not download may not read, either.
+        """
+        self.late, session = None, self.device.running
+        assert session is not None
+        rights = READ_ONLY if session.driver._now.downloads else NO_RIGHTS
+        try:
+            answer = self.hub.push(SPACE, msgspec.json.encode(request), rights)
+        except Refused as refused:
+            if refused.problem.code != FORBIDDEN:
+                raise
+            return FAILURES[Kind.FORBID]
+        return msgspec.json.decode(answer, type=PushAnswer)
 
     def stop(self, session: RealSession) -> None:
         """What is under way when nobody waits for it may still reach the hub."""

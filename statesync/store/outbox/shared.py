@@ -37,6 +37,14 @@ NEVER_LEFT = (
 """Says of a change of ``:object`` that no hub can have its record, as a part of a statement."""
 
 
+def are_mere_offers(connection: sqlite3.Connection, wire_id: str) -> bool:
+    """Tell whether nobody made any change of a batch here."""
+    made = f"SELECT 1 FROM statesync_change WHERE batch = ? AND NOT ({IS_MERE_OFFER})"
+    offered = "SELECT 1 FROM statesync_change WHERE batch = ?"
+    rows = connection.execute(f"SELECT EXISTS ({offered}) AND NOT EXISTS ({made})", (wire_id, wire_id))
+    return bool(rows.fetchone()[0])
+
+
 def note_batch(connection: sqlite3.Connection, wire_id: str) -> None:
     """Note that a hub may have taken the records of a batch, whatever becomes of it."""
     note_those(connection, "batch = ?", wire_id)

@@ -32,6 +32,7 @@ from statesync.wire import (
     CLIENT_FORKED,
     EPOCH_AWAITED,
     EPOCH_CHANGED,
+    FORBIDDEN,
     HORIZON_PASSED,
     VERSIONS_USED_UP,
     WRONG_HUB,
@@ -155,13 +156,18 @@ def with_epoch(hub: Hub) -> Hub:
 # -- push --------------------------------------------------------------------------------------------
 
 
-def push(hub: Hub, request: Push) -> tuple[Hub, PushAnswer | Refusal]:
-    """Apply one upload batch whole, answer its repeat from the receipt, or refuse it."""
+def push(hub: Hub, request: Push, *, may_write: bool = True) -> tuple[Hub, PushAnswer | Refusal]:
+    """Apply one upload batch whole, answer its repeat from the receipt, or refuse it.
+
+    Whoever may not write, and may read, hears no more than what became of its last batch.
+    """
     receipt = hub.receipt(request.client)
     last = receipt.number if receipt else 0
     is_here = request.hub in (None, hub.id) and request.epoch in (None, hub.epoch)
     if receipt is not None and is_here and (receipt.number, receipt.batch) == (request.number, request.batch):
         return hub, repeated(receipt.answer, request)
+    if not may_write:
+        return hub, Refusal(FORBIDDEN)
     hub, refusal = _disbelieved(hub, request, last, request.number - 1, request.head)
     if refusal is not None:
         return hub, refusal

@@ -10,7 +10,7 @@ from statesync.net.remote import refusal
 from statesync.verify.evolving import evolve
 from statesync.verify.modelled.device import OBJECT
 from statesync.verify.modelled.hub import Hub, pull, push
-from statesync.verify.modelled.wire import Answer, Push, Refusal, Request
+from statesync.verify.modelled.wire import Answer, Push, PushAnswer, Refusal, Request
 from statesync.verify.system import deleted, promises, waiting
 from statesync.verify.system.happening import Happening, Kind
 from statesync.verify.system.scans import promises as scanning
@@ -41,7 +41,9 @@ def _befalls(world: World, talk: Talk, request: Request, *, ahead: bool) -> Iter
         if not world.budget.times(kind):
             continue
         happening, left = Happening(kind, ahead=ahead), world.after(kind)
-        if kind is Kind.LOSE_ANSWER:
+        if kind is Kind.FORBID and isinstance(request, Push):
+            yield _forbidden(left, talk, request, happening)
+        elif kind is Kind.LOSE_ANSWER:
             heard_of = _answered(left, talk, request, happening)
             lost = _with_reply(heard_of.target, talk, Failed(error), ahead=ahead)
             yield Step(happening, str(happening), lost, heard_of.broken)
@@ -59,6 +61,18 @@ def _answered(world: World, talk: Talk, request: Request, happening: Happening) 
     unheld = scanning.broken_by_answer(before, asked.device, request, answer)
     broken = promises.NEVER_FORKED if doubts else overwritten or returned or unheld
     return Step(happening, str(happening), _with_reply(world, talk, reply, ahead=happening.ahead), broken)
+
+
+def _forbidden(world: World, talk: Talk, request: Push, happening: Happening) -> Step:
+    """Take the right to write away; what is late comes too late then.
+
+    A repeat is answered all the same, unless the device only uploads: it may not read, either.
+    """
+    reply: Reply = Failed(FAILURES[Kind.FORBID])
+    if talk.options.downloads:
+        _, answer = push(world.hub, request, may_write=False)
+        reply = answer if isinstance(answer, PushAnswer) else reply
+    return Step(happening, str(happening), _with_reply(evolve(world, late=None), talk, reply, ahead=False))
 
 
 def _with_reply(world: World, talk: Talk, reply: Reply, *, ahead: bool) -> World:

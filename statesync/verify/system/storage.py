@@ -74,6 +74,8 @@ def _written(device: Device, talk: Talk, effect: Effect) -> tuple[Device, Commit
             return evolve(device, in_doubt=device.in_doubt or is_upload), None
         case StoreAnswer():
             return _answer_stored(device, talk)
+        case StoreDoubt() | DropBatch() if _is_page(talk):
+            return device, None  # a batch in doubt beside it stays that
         case StoreDoubt():
             return keep_doubt(device) if effect.in_doubt else evolve(device, in_doubt=False), None
         case DropBatch():
@@ -86,6 +88,11 @@ def _written(device: Device, talk: Talk, effect: Effect) -> tuple[Device, Commit
             return adapt(device, Refusal(problem.code, epoch, problem.number, problem.highest)), None
         case StoreBatch() | StoreReason() | EndSession():
             return device, None
+
+
+def _is_page(talk: Talk) -> bool:
+    batch = talk.conversation.batch
+    return batch is not None and batch.direction is Direction.DOWNLOAD
 
 
 def _begun(device: Device, effect: BeginSession) -> tuple[Device, Committed]:

@@ -170,10 +170,12 @@ def with_large_batches(policy: str) -> list[World]:
 def with_rights_that_end(policy: str) -> list[World]:
     """Return worlds whose hub may refuse all that a device writes, also once it has taken a batch of its.
 
-    The device lets go of that batch to read on, and is taken for another one then. What has changed since
-    meets its own older write as a conflict, which a policy decides: no silent loss, but one without need.
+    The device keeps that batch in doubt while it reads on. It stays who it is, so that what has changed since
+    never meets its own older write as a conflict.
     """
-    return [evolve(world, is_odd=True) for world in with_and_without_doubt(in_conflict, policy)]
+    worlds = with_and_without_doubt(in_conflict, policy)
+    up = Options(downloads=False, policy=policy)
+    return [*worlds, evolve(worlds[-1], plans=(Plan(_A, up), *worlds[-1].plans))]
 
 
 def having_read(world: World) -> World:
