@@ -18,6 +18,7 @@ from statesync.hub.db.failures import AWAY, FULL, Undone, Warnings, WrongFile, f
 from statesync.hub.db.groups import Group
 from statesync.hub.db.pool import TooManyConnections
 from statesync.hub.errors import Refused, busy, not_applied, outcome_unknown
+from statesync.hub.limits import Allowance
 
 _log = logging.getLogger(__name__)
 _warnings = Warnings()
@@ -83,6 +84,13 @@ _ALL_TABLES = (
 
 Statement = tuple[str, list[object]]
 """A query with ``?`` for each of its parameters."""
+
+
+def size_of(text: str | None) -> int:
+    """Return how many bytes a text has; most are ASCII, and Python knows that of a text."""
+    if text is None:
+        return 0
+    return len(text) if text.isascii() else len(text.encode())
 
 
 class Pool(Protocol):
@@ -166,11 +174,11 @@ class Dialect(Protocol):
         """
 
     def page(
-        self, pool: Pool, feeds: Sequence[Statement], limit: int, max_bytes: int
+        self, pool: Pool, feeds: Sequence[Statement], limit: int, allowance: Allowance
     ) -> tuple[list[FeedRow], bool]:
         """Return the first records of ``feeds``, and whether they have more.
 
-        At most ``limit`` records, and none that begins past ``max_bytes`` of the records before it.
+        At most ``limit`` records, and none that begins past what is allowed of the records before it.
         """
 
 

@@ -27,12 +27,14 @@ from statesync.hub.db.database import (
     Statement,
     Stored,
     Written,
+    size_of,
 )
 from statesync.hub.db.failures import NEARLY_FULL, WrongFile
 from statesync.hub.db.groups import Group
 from statesync.hub.db.held import Apart, HeldFile
 from statesync.hub.db.pool import PooledDatabase, TooManyConnections
 from statesync.hub.errors import BadDatabase
+from statesync.hub.limits import Allowance
 from statesync.sqlite import forks
 
 _PRAGMAS = {
@@ -269,11 +271,11 @@ class SqliteDialect:
         return f"{sql} ORDER BY version LIMIT ?", [*chain.from_iterable(some for _, some in feeds), limit]
 
     def page(
-        self, pool: Pool, feeds: Sequence[Statement], limit: int, max_bytes: int
+        self, pool: Pool, feeds: Sequence[Statement], limit: int, allowance: Allowance
     ) -> tuple[list[FeedRow], bool]:
         """Step through the feeds until the page is full; rows past it are never read."""
         rows = pool.cursor().execute(*self.merged(feeds, limit + 1))
-        return _fill_page(rows, limit, max_bytes)
+        return _fill_page(rows, limit, allowance)
 
 
 def open_sqlite(path: str, connections: int, patience: float) -> Database:
@@ -320,23 +322,16 @@ def _find_whole(
         rows = cursor.execute(_FIND_WHOLE, (json.dumps(keys), space, name))
         for _, key, version, writer, deleted, data in rows:
             found[name, key] = Stored(version, writer, bool(deleted), data)
-            left -= _size(data)
+            left -= size_of(data)
             if left <= 0:
                 break
     return left
 
 
-def _size(text: str | None) -> int:
-    """Return how many bytes a text has; most are ASCII, and Python knows that of a text."""
-    if text is None:
-        return 0
-    return len(text) if text.isascii() else len(text.encode())
-
-
-def _fill_page(rows: Iterator[FeedRow], limit: int, max_bytes: int) -> tuple[list[FeedRow], bool]:
+def _fill_page(rows: Iterator[FeedRow], limit: int, allowance: Allowance) -> tuple[list[FeedRow], bool]:
     """Take the rows that fit into a page, reading no further; tell whether more follow."""
     taken: list[FeedRow] = []
-    take, size, certain = taken.append, 0, max_bytes // _MOST_OF_A_CHARACTER
+    take, size, certain = taken.append, 0, allowance.size // _MOST_OF_A_CHARACTER
     # Whatever is done for each of a thousand rows is felt: characters cost less to count than bytes.
     for row in islice(rows, limit):
         take(row)
@@ -346,10 +341,11 @@ def _fill_page(rows: Iterator[FeedRow], limit: int, max_bytes: int) -> tuple[lis
             if size >= certain:
                 break
     if size >= certain:
-        size = sum(_size(row[4]) for row in taken)
+        size = sum(size_of(row[4]) for row in taken)
     for row in rows:
-        if size >= max_bytes or len(taken) == limit:
+        is_full = size >= allowance.size and not allowance.grows()
+        if is_full or len(taken) == limit:
             return taken, True
         take(row)
-        size += _size(row[4])
+        size += size_of(row[4])
     return taken, False
