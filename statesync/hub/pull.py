@@ -190,10 +190,9 @@ def _filtered(row: FeedRow, feed: Feed, wanted: Filter, state: ClientState) -> E
     name, key, version, deleted, data = row
     if deleted or data is None:
         return Entry(name, key, version, deleted=True)
-    text = data.encode()
-    if not wanted.is_open and not passes(key, text, wanted):
+    if not wanted.is_open and not passes(key, data, wanted):
         return None if _has_nothing(state, feed) else Entry(name, key, version, deleted=True)
-    return Entry(name, key, version, data=msgspec.Raw(text))
+    return Entry(name, key, version, data=msgspec.Raw(data))
 
 
 def _value(field: msgspec.Raw | None) -> object:

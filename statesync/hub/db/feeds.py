@@ -46,9 +46,12 @@ class Read:
     """What that cost, in records: those that were passed over count a tenth."""
 
 
-def feed_query(space: str, wanted: Wanted, through: int) -> Statement:
-    """Return the query of one feed up to the version ``through``: a stretch of its own in the index."""
-    sql = f"SELECT object, key, version, deleted, data {_STRETCH}"
+def feed_query(space: str, wanted: Wanted, through: int, data: str = "data") -> Statement:
+    """Return the query of one feed up to the version ``through``: a stretch of its own in the index.
+
+    ``data`` is the expression for what is read of a record's JSON.
+    """
+    sql = f"SELECT object, key, version, deleted, {data} AS data {_STRETCH}"
     parameters: list[object] = [space, wanted.object, wanted.cursor, through]
     if wanted.but_deletes:
         sql += " AND NOT deleted"
@@ -95,8 +98,9 @@ class Feeds:
 
     def _rows(self, through: int, limit: int, allowance: Allowance) -> tuple[list[FeedRow], bool]:
         """Return the first records up to a version, and whether there are more of them."""
-        feeds = [feed_query(self.space, each, through) for each in self.wanted]
-        return self.database.dialect.page(self.database.pool, feeds, limit, allowance)
+        dialect = self.database.dialect
+        feeds = [feed_query(self.space, each, through, dialect.data_for_pages) for each in self.wanted]
+        return dialect.page(self.database.pool, feeds, limit, allowance)
 
     def _count(self, most: int) -> tuple[int, int]:
         """Return how many records there are to look at, up to ``most``, and the version of the last."""

@@ -28,7 +28,6 @@ from statesync.hub.db.database import (
     Statement,
     Stored,
     Written,
-    size_of,
 )
 from statesync.hub.db.failures import READ_ONLY, Undone
 from statesync.hub.db.glances import Glances, Numbered
@@ -52,6 +51,9 @@ _ANY_LENGTH = 1 << 30
 
 _WRITTEN_AT_ONCE = 4 << 20
 """Bytes of data in one statement; as texts, and on their way to the server, they take many times as much."""
+
+_TEXTS = 100
+"""Records of a page whose texts are there at once."""
 
 _AHEAD_KEYS, _AHEAD_BYTES = 100, 1 << 20
 """Records that are looked up before it is known that they are wanted, and bytes of them that come then."""
@@ -186,6 +188,7 @@ class PostgresDialect:
     row_lock: str = " FOR UPDATE"
     key_order: str = 'key COLLATE "C"'
     data_bytes: str = "octet_length(data)"
+    data_for_pages: str = "data"
 
     def check_usable(self, pool: Pool) -> None:
         """Refuse a database in any encoding but UTF-8."""
@@ -265,8 +268,8 @@ class PostgresDialect:
         sql, rows, size = _FITTING.format(feeds=feed), list[FeedRow](), 0
         while True:
             left = allowance.size - size
-            some = pool.execute_sql(sql, (left, *parameters, len(rows), left)).fetchall()
-            size += sum(size_of(row[4]) for row in some)
+            some = _fetched(pool.execute_sql(sql, (left, *parameters, len(rows), left)))
+            size += sum(len(row[4]) for row in some if row[4] is not None)
             if size < allowance.size or some[-1][4] is not None:
                 rows += some
                 return rows[:limit], len(rows) > limit
@@ -278,6 +281,17 @@ class PostgresDialect:
     def _merged(self, feeds: Sequence[Statement], limit: int) -> Statement:
         sql, parameters = self.merged(feeds, limit)
         return sql.replace("?", "%s"), parameters
+
+
+def _fetched(cursor: Any) -> list[FeedRow]:
+    """Return the rows of a page that came, of which few at a time are made texts."""
+    rows: list[FeedRow] = []
+    while some := cursor.fetchmany(_TEXTS):
+        rows += [
+            (name, key, version, deleted, None if text is None else text.encode())
+            for name, key, version, deleted, text in some
+        ]
+    return rows
 
 
 def _find(pool: Pool, space: str, keys: Sequence[tuple[str, str]], longest: int) -> Any:

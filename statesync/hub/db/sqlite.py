@@ -27,7 +27,6 @@ from statesync.hub.db.database import (
     Statement,
     Stored,
     Written,
-    size_of,
 )
 from statesync.hub.db.failures import NEARLY_FULL, WrongFile
 from statesync.hub.db.groups import Group
@@ -63,9 +62,6 @@ _PROBE = """
 INSERT INTO hub_meta VALUES ('ready', randomblob(?)) ON CONFLICT (name) DO UPDATE SET value = excluded.value
 """
 _FORGET_PROBE = "DELETE FROM hub_meta WHERE name = 'ready'"
-
-_MOST_OF_A_CHARACTER = 4
-"""Bytes of a character in UTF-8, at most."""
 
 LEAST_FREE = 1 << 20
 """Bytes of a disk without which a hub is not ready: one push of a device writes as much."""
@@ -211,6 +207,7 @@ class SqliteDialect:
     row_lock: str = ""  # BEGIN IMMEDIATE already holds the whole file
     key_order: str = "key"
     data_bytes: str = "length(CAST(data AS BLOB))"
+    data_for_pages: str = "CAST(data AS BLOB)"
 
     def check_usable(self, pool: Pool) -> None:
         """Refuse a device's database; SQLite turns texts into whatever its file is in."""
@@ -322,30 +319,31 @@ def _find_whole(
         rows = cursor.execute(_FIND_WHOLE, (json.dumps(keys), space, name))
         for _, key, version, writer, deleted, data in rows:
             found[name, key] = Stored(version, writer, bool(deleted), data)
-            left -= size_of(data)
+            left -= _size(data)
             if left <= 0:
                 break
     return left
 
 
+def _size(text: str | None) -> int:
+    """Return how many bytes a text has; most are ASCII, and Python knows that of a text."""
+    if text is None:
+        return 0
+    return len(text) if text.isascii() else len(text.encode())
+
+
 def _fill_page(rows: Iterator[FeedRow], limit: int, allowance: Allowance) -> tuple[list[FeedRow], bool]:
     """Take the rows that fit into a page, reading no further; tell whether more follow."""
     taken: list[FeedRow] = []
-    take, size, certain = taken.append, 0, allowance.size // _MOST_OF_A_CHARACTER
-    # Whatever is done for each of a thousand rows is felt: characters cost less to count than bytes.
+    take, size, allowed = taken.append, 0, allowance.size
+    # Whatever is done for each of a thousand rows is felt.
     for row in islice(rows, limit):
+        while size >= allowed:
+            if not allowance.grows():
+                return taken, True
+            allowed = allowance.size
         take(row)
-        text = row[4]
-        if text:
-            size += len(text)
-            if size >= certain:
-                break
-    if size >= certain:
-        size = sum(size_of(row[4]) for row in taken)
-    for row in rows:
-        is_full = size >= allowance.size and not allowance.grows()
-        if is_full or len(taken) == limit:
-            return taken, True
-        take(row)
-        size += size_of(row[4])
-    return taken, False
+        data = row[4]
+        if data:
+            size += len(data)
+    return taken, next(rows, None) is not None
