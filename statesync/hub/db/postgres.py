@@ -79,7 +79,7 @@ ON CONFLICT (space, object, key) DO UPDATE SET
     version = excluded.version, writer = excluded.writer, deleted = excluded.deleted, data = excluded.data
 """
 # The records that begin before so many bytes of others, and one more, which comes without its text.
-_FITTING = """
+FITTING = """
 SELECT object, key, version, deleted, CASE WHEN coalesce(before, 0) < %s THEN data END FROM (
     SELECT feed.*,
         sum(octet_length(data)) OVER (ORDER BY version ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
@@ -265,7 +265,7 @@ class PostgresDialect:
         A driver gives what it was asked for at once, and then has it twice. Most pages take one round trip.
         """
         feed, parameters = self._merged(feeds, limit + 1)
-        sql, rows, size = _FITTING.format(feeds=feed), list[FeedRow](), 0
+        sql, rows, size = FITTING.format(feeds=feed), list[FeedRow](), 0
         while True:
             left = allowance.size - size
             some = _fetched(pool.execute_sql(sql, (left, *parameters, len(rows), left)))

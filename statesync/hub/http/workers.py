@@ -184,7 +184,7 @@ class Workers:
         return inbox.get()  # somebody took it at the last moment, and has a job for it
 
 
-def share_one_arena() -> None:
+def spare_memory() -> None:
     """Let all threads have their memory from one place, where the system's library is glibc.
 
     Left to itself that gives each thread a place of its own, up to eight for each core, and what one thread
