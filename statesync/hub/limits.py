@@ -92,7 +92,7 @@ class HubLimits:
     burst: int = _limit(100, "Small requests that a token may make at once before its rate holds it back.")
 
 
-BEGIN = 2 << 20
+BEGIN = 1 << 20
 """Bytes of records that a page begins with: most pages have no more."""
 
 Ask = Callable[[int], bool]

@@ -26,7 +26,7 @@ from statesync.hub.limits import HubLimits
 
 _NO_RIGHTS = Rights({})
 
-MADE = 3
+MADE = 4
 """Times the bytes of its records that a page may have in memory while it is made: what the database's driver
 gives, the texts, and the JSON with what it is packed into."""
 

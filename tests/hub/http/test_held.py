@@ -174,7 +174,7 @@ def test_small_requests_do_not_wait_while_large_pages_have_all_memory(
 def test_who_reads_while_others_have_the_memory_gets_smaller_pages_and_all_of_it(
     new_database: Callable[[], str],
 ) -> None:
-    with served(new_database(), 20.0, held=5 * FIRST) as service, ExitStack() as stack:
+    with served(new_database(), 20.0, held=8 * FIRST) as service, ExitStack() as stack:
         fill(service.device("acme"), 8)
         reader = service.device("acme")
         assert len(reader.pull({"Airport": {"cursor": 0}})["changes"]) == 8
@@ -196,8 +196,11 @@ def peak(process: int) -> float:
 @pytest.mark.exhaustive
 @pytest.mark.timeout(180)
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="this system does not tell the peak")
-@pytest.mark.parametrize("text", ["x" * 800, "x" * 799 + "\N{GRINNING FACE}"], ids=["plain", "wide"])
-@pytest.mark.parametrize("coding", ["identity", "gzip"])
+@pytest.mark.parametrize(
+    ("text", "coding"),
+    [("x" * 800, "gzip"), ("x" * 799 + "\N{GRINNING FACE}", "identity")],
+    ids=["packed", "wide"],
+)
 def test_slow_readers_of_large_pages_leave_a_hub_under_120_mb(
     new_database: Callable[[], str], text: str, coding: str
 ) -> None:
@@ -219,7 +222,8 @@ def test_slow_readers_of_large_pages_leave_a_hub_under_120_mb(
                     wire.ask(f"/v1/spaces/{space}/pull", *head, f"Accept-Encoding: {coding}", body=body)
             stack.enter_context(reading(service, tokens))
             time.sleep(12)
-        assert peak(server.process.pid) < PEAK
+        most = peak(server.process.pid)
+        assert most < PEAK
 
 
 def tokens_of(hub: Hub, space: str) -> list[str]:
