@@ -83,7 +83,7 @@ class HubLimits:
     )
     line: int = _limit(32, "Pushes, and surveys, of one token in one space that wait for their turn.")
     held: int = _limit(
-        40 << 20, "Bytes of bodies, pages and answers held in one process; half and quarter as above."
+        32 << 20, "Bytes of bodies, pages and answers held in one process; half and quarter as above."
     )
     head_seconds: float = _seconds(20.0, "Seconds in which the head of a request has to come.")
     stall_seconds: float = _seconds(30.0, "Seconds that a body, or an answer, may take whatever its pace.")
