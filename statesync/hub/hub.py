@@ -128,8 +128,8 @@ class Hub:
         """Return the page (a ``wire.Page``) that follows the request in ``body`` (a ``wire.Pull``).
 
         A space that is new is made; one that is behind a reader that may write begins a new epoch. ``ask``
-        tells how large the page may be made. Raises ``Refused``, and ``NoMemory`` where not even ``ask``'s
-        first question was allowed; nothing was read then.
+        tells how large the page may be made. Raises ``Refused``, and ``NoMemory`` for a page that is not
+        short, where ``ask`` does not even allow it to be begun.
         """
         return self.take_pull(space, body, rights, ask)()
 

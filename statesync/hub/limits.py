@@ -99,8 +99,12 @@ Ask = Callable[[int], bool]
 """Tells whether a page of so many bytes of records may be made."""
 
 
+UNCOUNTED = 1 << 16
+"""Bytes of records of a page that is made also where there is no memory: others do not wait for it."""
+
+
 class NoMemory(Exception):
-    """There is no memory even to begin a page; nothing was read."""
+    """There is no memory for more than a short page, and there is more to read; nothing is answered."""
 
 
 def unbounded(_size: int, /) -> bool:
@@ -116,18 +120,25 @@ class Allowance:
     ask: Ask = unbounded
     size: int = 0
     """Bytes of records that it may have now."""
+    _is_counted: bool = False
 
     def begin(self) -> None:
-        """Allow what a page begins with; raises ``NoMemory``. Call it before anything is read."""
+        """Allow what a page begins with; without memory for that, what is too short to be counted."""
         first = min(BEGIN, self.most)
-        if not self.ask(first):
-            raise NoMemory
-        self.size = first
+        self._is_counted = self.ask(first)
+        self.size = first if self._is_counted else min(UNCOUNTED, self.most)
 
     def grows(self) -> bool:
-        """Allow twice as much, or the most; return False where the page has to end."""
-        more = min(2 * self.size, self.most)
-        if more == self.size or not self.ask(more):
+        """Allow twice as much, or the most; return False where the page has to end.
+
+        Raises ``NoMemory`` for one that is no longer short, and may not even be begun.
+        """
+        more = min(2 * self.size if self._is_counted else BEGIN, self.most)
+        if more <= self.size:
             return False
-        self.size = more
+        if not self.ask(more):
+            if self._is_counted:
+                return False
+            raise NoMemory
+        self.size, self._is_counted = more, True
         return True

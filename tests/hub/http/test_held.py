@@ -165,6 +165,7 @@ def test_small_requests_do_not_wait_while_large_pages_have_all_memory(
                 writer.push(upsert("small", {"n": number}))
                 head = writer.pull({})["head"]
                 assert writer.pull({"Airport": {"cursor": head}})["changes"] == []
+                assert len(writer.pull({"Airport": {"cursor": head - 1, "own": True}})["changes"]) == 1
             assert time.monotonic() - begun < 5
             assert not waiting.done()
             wire.link.close()
