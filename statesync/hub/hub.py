@@ -15,7 +15,7 @@ from statesync.hub.access.tokens import Admitted
 from statesync.hub.db.database import Database, defects_as_refusals, failures_as_refusals
 from statesync.hub.db.opening import open_ready, useful_connections
 from statesync.hub.errors import Refused, nothing_here, refused
-from statesync.hub.limits import HubLimits
+from statesync.hub.limits import Ask, HubLimits, unbounded
 from statesync.hub.pages import pull
 from statesync.hub.push import Terms
 from statesync.hub.requests import PushRequest
@@ -127,20 +127,21 @@ class Hub:
             terms = push.terms_of(request, rights, self._objects, self.limits)
         return partial(self._apply, space, request, terms)
 
-    def pull(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS) -> bytes:
+    def pull(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS, ask: Ask = unbounded) -> bytes:
         """Return the page (a ``wire.Page``) that follows the request in ``body`` (a ``wire.Pull``).
 
-        A space that is new is made; one that is behind a reader that may write begins a new epoch. Raises
-        ``Refused``.
+        A space that is new is made; one that is behind a reader that may write begins a new epoch. ``ask``
+        tells how large the page may be made. Raises ``Refused``, and ``NoMemory`` for a page that is not
+        short, where ``ask`` does not even allow it to be begun.
         """
-        return self.take_pull(space, body, rights)()
+        return self.take_pull(space, body, rights, ask)()
 
-    def take_pull(self, space: str, body: bytes, rights: Rights) -> Callable[[], bytes]:
+    def take_pull(self, space: str, body: bytes, rights: Rights, ask: Ask = unbounded) -> Callable[[], bytes]:
         """Read the request in ``body``, which takes no database; return what answers it, see ``pull``."""
         self._pay(rights, body)
         request = requests.read_pull(body, self.limits)
         rights.require(Right.READ, request.objects)
-        return partial(self._page, space, request, rights)
+        return partial(self._page, space, request, rights, ask)
 
     async def pull_at_once(
         self, space: str, body: bytes, token: str | None, let_in: Callable[[Rights], None]
@@ -267,9 +268,9 @@ class Hub:
         self._rates.charge(rights.holder, self.limits, cost_of_work(0, len(answer)))
         return answer
 
-    def _page(self, space: str, request: Pull, rights: Rights) -> bytes:
+    def _page(self, space: str, request: Pull, rights: Rights, ask: Ask) -> bytes:
         asked, may_begin = (self.database, space, request, self.limits), rights.has_somewhere(Right.WRITE)
-        read = partial(pull.answer, *asked, may_begin=may_begin)
+        read = partial(pull.answer, *asked, may_begin=may_begin, ask=ask)
         with failures_as_refusals():
             is_amid = (space, request.client) in self._amid
             answer = read(seen=_standing(rights, request.client), is_amid=is_amid)

@@ -18,6 +18,7 @@ from statesync.hub.db.failures import AWAY, FULL, Undone, Warnings, WrongFile, f
 from statesync.hub.db.groups import Group
 from statesync.hub.db.pool import TooManyConnections
 from statesync.hub.errors import Refused, busy, not_applied, outcome_unknown
+from statesync.hub.limits import Allowance, Room
 
 _log = logging.getLogger(__name__)
 _warnings = Warnings()
@@ -61,10 +62,11 @@ class Written(NamedTuple):
         return None if self.data is None else self.data.decode()
 
 
-FeedRow = tuple[str, str, int, bool, str | None]
-"""What a page carries of a record: object, key, version, whether it is deleted, JSON text.
+FeedRow = tuple[str, str, int, bool, bytes | None]
+"""What a page carries of a record: object, key, version, whether it is deleted, JSON in UTF-8.
 
-A plain tuple, as the drivers give it: every record of every page passes through it.
+A plain tuple: every record of every page passes through it. As a text the JSON may take four times the
+memory.
 """
 
 PROBE_BYTES = 1 << 14
@@ -150,6 +152,8 @@ class Dialect(Protocol):
     """The expression by which keys compare as the device's do: by their code points."""
     data_bytes: str
     """The expression for the bytes of a record's JSON text."""
+    data_for_pages: str
+    """The expression for what ``page`` reads of it."""
 
     def check_usable(self, pool: Pool) -> None:
         """Raise ``BadDatabase`` for a database that cannot hold every record."""
@@ -173,14 +177,16 @@ class Dialect(Protocol):
         """
 
     def page(
-        self, pool: Pool, feeds: Sequence[Statement], limit: int, max_bytes: int
+        self, pool: Pool, feeds: Sequence[Statement], limit: int, allowance: Allowance
     ) -> tuple[list[FeedRow], bool]:
         """Return the first records of ``feeds``, and whether they have more.
 
-        At most ``limit`` records, and none that begins past ``max_bytes`` of the records before it.
+        At most ``limit`` records, and none that begins past what is allowed of the records before it.
         """
 
-    def stretch(self, pool: Pool, query: Statement, limit: int, max_bytes: int) -> tuple[list[FeedRow], bool]:
+    def stretch(
+        self, pool: Pool, query: Statement, limit: int, allowance: Room
+    ) -> tuple[list[FeedRow], bool]:
         """Return the first rows of a query that has them in the order of their keys, as ``page`` does.
 
         Those that have no text say so where a record says whether it is deleted.

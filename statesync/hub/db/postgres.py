@@ -6,10 +6,10 @@ import os
 import secrets
 import selectors
 import socket
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
-from itertools import accumulate, chain
+from itertools import chain
 from math import isfinite
 from typing import Any
 
@@ -33,6 +33,7 @@ from statesync.hub.db.failures import READ_ONLY, Undone
 from statesync.hub.db.glances import Glances, Numbered
 from statesync.hub.db.pool import PooledDatabase
 from statesync.hub.errors import BadDatabase
+from statesync.hub.limits import Allowance, Room
 from statesync.net.alarm import alarm
 from statesync.sqlite import forks
 
@@ -50,6 +51,9 @@ _ANY_LENGTH = 1 << 30
 
 _WRITTEN_AT_ONCE = 4 << 20
 """Bytes of data in one statement; as texts, and on their way to the server, they take many times as much."""
+
+_TEXTS = 100
+"""Records of a page whose texts are there at once."""
 
 _AHEAD_KEYS, _AHEAD_BYTES = 100, 1 << 20
 """Records that are looked up before it is known that they are wanted, and bytes of them that come then."""
@@ -74,15 +78,19 @@ WHERE space.space = %s
 ON CONFLICT (space, object, key) DO UPDATE SET
     version = excluded.version, writer = excluded.writer, deleted = excluded.deleted, data = excluded.data
 """
-# Records that are so small that a whole page of them fits come at once; of the others comes nothing yet.
-_SMALL = """
-SELECT object, key, version, {bare}, CASE WHEN octet_length(data) <= %s THEN data END
-FROM ({rows}) AS feed ORDER BY {order}
+# The records that begin before so many bytes of others, and one more, which comes without its text.
+FITTING = """
+SELECT object, key, version, {bare}, CASE WHEN coalesce(before, 0) < %s THEN data END FROM (
+    SELECT feed.*,
+        sum(octet_length(data)) OVER (ORDER BY {order} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
+            AS before,
+        sum(octet_length(data)) OVER (ORDER BY {order} ROWS BETWEEN UNBOUNDED PRECEDING AND 2 PRECEDING)
+            AS before_last
+    FROM ({rows} OFFSET %s) AS feed
+) AS summed WHERE coalesce(before_last, 0) < %s ORDER BY {order}
 """
 _FEEDS = {"order": "version", "bare": "deleted"}
 _SCAN = {"order": "key", "bare": "stub"}
-_LENGTHS = "SELECT coalesce(octet_length(data), 0) FROM ({rows}) AS feed ORDER BY {order}"
-
 
 # No space has such a name.
 _PROBE = "INSERT INTO receipt (space, client, number, batch, answer) VALUES (' ', %s, 0, ' ', %s)"
@@ -182,6 +190,7 @@ class PostgresDialect:
     row_lock: str = " FOR UPDATE"
     key_order: str = 'key COLLATE "C"'
     data_bytes: str = "octet_length(data)"
+    data_for_pages: str = "data"
 
     def check_usable(self, pool: Pool) -> None:
         """Refuse a database in any encoding but UTF-8."""
@@ -251,43 +260,58 @@ class PostgresDialect:
         return f"{sql} ORDER BY version LIMIT ?", parameters
 
     def page(
-        self, pool: Pool, feeds: Sequence[Statement], limit: int, max_bytes: int
+        self, pool: Pool, feeds: Sequence[Statement], limit: int, allowance: Allowance
     ) -> tuple[list[FeedRow], bool]:
-        """Ask once if all records are small; otherwise ask for their lengths, then for what fits.
+        """Ask for what fits, and for more of it while more is allowed: no record travels that does not fit.
 
-        No record travels that does not fit, and most pages take one round trip.
+        A driver gives what it was asked for at once, and then has it twice. Most pages take one round trip.
         """
-        return _page(pool, partial(self.merged, feeds), _FEEDS, limit, max_bytes)
+        return _page(pool, self.merged(feeds, limit + 1), _FEEDS, limit, allowance)
 
-    def stretch(self, pool: Pool, query: Statement, limit: int, max_bytes: int) -> tuple[list[FeedRow], bool]:
+    def stretch(
+        self, pool: Pool, query: Statement, limit: int, allowance: Room
+    ) -> tuple[list[FeedRow], bool]:
         """Ask as for a page of feeds. The planner is told the order, so that it does not sort."""
         sql, parameters = query
-        ordered = f"{sql} ORDER BY key LIMIT ?"
-        return _page(pool, lambda most: (ordered, [*parameters, most]), _SCAN, limit, max_bytes)
+        return _page(pool, (f"{sql} ORDER BY key LIMIT ?", [*parameters, limit + 1]), _SCAN, limit, allowance)
 
 
 def _page(
-    pool: Pool, query: Callable[[int], Statement], names: Mapping[str, str], limit: int, max_bytes: int
+    pool: Pool, query: Statement, names: Mapping[str, str], limit: int, allowance: Room
 ) -> tuple[list[FeedRow], bool]:
-    """Return as many rows as fit into a page of a query, which is given its limit, and whether it has more.
+    """Return as many of a query's rows as fit into a page, and whether it has more.
 
     ``names`` says in which ``order`` they are, and which of them are ``bare``: without a text.
     """
-    sql, parameters = _numbered(query(limit + 1))
-    small = max_bytes // (limit + 1)
-    some = _SMALL.format(rows=sql, **names)
-    rows: list[FeedRow] = pool.execute_sql(some, (small, *parameters)).fetchall()
-    if all(data is not None or is_bare for _, _, _, is_bare, data in rows):
-        return rows[:limit], len(rows) > limit
-    lengths = pool.execute_sql(_LENGTHS.format(rows=sql, **names), parameters).fetchall()
-    before = accumulate((length for (length,) in lengths), initial=0)
-    taken = min(limit, sum(size < max_bytes for size, _ in zip(before, lengths, strict=False)))
-    return pool.execute_sql(*_numbered(query(taken))).fetchall(), len(rows) > taken
+    feed, parameters = _numbered(query)
+    sql, rows, size = FITTING.format(rows=feed, **names), list[FeedRow](), 0
+    while True:
+        left = allowance.size - size
+        some = _fetched(pool.execute_sql(sql, (left, *parameters, len(rows), left)))
+        size += sum(len(row[4]) for row in some if row[4] is not None)
+        if size < allowance.size or some[-1][4] is not None:
+            rows += some
+            return rows[:limit], len(rows) > limit
+        rows += some[:-1]
+        while size >= allowance.size:
+            if len(rows) == limit or not allowance.grows():
+                return rows, True
 
 
 def _numbered(query: Statement) -> Statement:
     """Return a query with the driver's own placeholders."""
     return query[0].replace("?", "%s"), query[1]
+
+
+def _fetched(cursor: Any) -> list[FeedRow]:
+    """Return the rows of a page that came, of which few at a time are made texts."""
+    rows: list[FeedRow] = []
+    while some := cursor.fetchmany(_TEXTS):
+        rows += [
+            (name, key, version, deleted, None if text is None else text.encode())
+            for name, key, version, deleted, text in some
+        ]
+    return rows
 
 
 def _find(pool: Pool, space: str, keys: Sequence[tuple[str, str]], longest: int) -> Any:

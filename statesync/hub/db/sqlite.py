@@ -34,6 +34,7 @@ from statesync.hub.db.groups import Group
 from statesync.hub.db.held import Apart, HeldFile
 from statesync.hub.db.pool import PooledDatabase, TooManyConnections
 from statesync.hub.errors import BadDatabase
+from statesync.hub.limits import Allowance, Room
 from statesync.sqlite import forks
 
 _PRAGMAS = {
@@ -62,9 +63,6 @@ _PROBE = """
 INSERT INTO hub_meta VALUES ('ready', randomblob(?)) ON CONFLICT (name) DO UPDATE SET value = excluded.value
 """
 _FORGET_PROBE = "DELETE FROM hub_meta WHERE name = 'ready'"
-
-_MOST_OF_A_CHARACTER = 4
-"""Bytes of a character in UTF-8, at most."""
 
 LEAST_FREE = 1 << 20
 """Bytes of a disk without which a hub is not ready: one push of a device writes as much."""
@@ -210,6 +208,7 @@ class SqliteDialect:
     row_lock: str = ""  # BEGIN IMMEDIATE already holds the whole file
     key_order: str = "key"
     data_bytes: str = "length(CAST(data AS BLOB))"
+    data_for_pages: str = "CAST(data AS BLOB)"
 
     def check_usable(self, pool: Pool) -> None:
         """Refuse a device's database; SQLite turns texts into whatever its file is in."""
@@ -270,15 +269,17 @@ class SqliteDialect:
         return f"{sql} ORDER BY version LIMIT ?", [*chain.from_iterable(some for _, some in feeds), limit]
 
     def page(
-        self, pool: Pool, feeds: Sequence[Statement], limit: int, max_bytes: int
+        self, pool: Pool, feeds: Sequence[Statement], limit: int, allowance: Allowance
     ) -> tuple[list[FeedRow], bool]:
         """Step through the feeds until the page is full; rows past it are never read."""
         rows = pool.cursor().execute(*self.merged(feeds, limit + 1))
-        return _fill_page(rows, limit, max_bytes)
+        return _fill_page(rows, limit, allowance)
 
-    def stretch(self, pool: Pool, query: Statement, limit: int, max_bytes: int) -> tuple[list[FeedRow], bool]:
+    def stretch(
+        self, pool: Pool, query: Statement, limit: int, allowance: Room
+    ) -> tuple[list[FeedRow], bool]:
         """Step through the rows until the page is full, as for a page of feeds."""
-        return _fill_page(pool.cursor().execute(*query), limit, max_bytes)
+        return _fill_page(pool.cursor().execute(*query), limit, allowance)
 
 
 def open_sqlite(path: str, connections: int, patience: float) -> Database:
@@ -331,23 +332,18 @@ def _find_whole(
     return left
 
 
-def _fill_page(rows: Iterator[FeedRow], limit: int, max_bytes: int) -> tuple[list[FeedRow], bool]:
+def _fill_page(rows: Iterator[FeedRow], limit: int, allowance: Room) -> tuple[list[FeedRow], bool]:
     """Take the rows that fit into a page, reading no further; tell whether more follow."""
     taken: list[FeedRow] = []
-    take, size, certain = taken.append, 0, max_bytes // _MOST_OF_A_CHARACTER
-    # Whatever is done for each of a thousand rows is felt: characters cost less to count than bytes.
+    take, size, allowed = taken.append, 0, allowance.size
+    # Whatever is done for each of a thousand rows is felt.
     for row in islice(rows, limit):
+        while size >= allowed:
+            if not allowance.grows():
+                return taken, True
+            allowed = allowance.size
         take(row)
-        text = row[4]
-        if text:
-            size += len(text)
-            if size >= certain:
-                break
-    if size >= certain:
-        size = sum(size_of(row[4]) for row in taken)
-    for row in rows:
-        if size >= max_bytes or len(taken) == limit:
-            return taken, True
-        take(row)
-        size += size_of(row[4])
-    return taken, False
+        data = row[4]
+        if data:
+            size += len(data)
+    return taken, next(rows, None) is not None

@@ -26,8 +26,11 @@ from statesync.sqlite import forks
 IDLE = 10.0
 """Seconds that a thread waits for work."""
 
-_ARENA_MAX = -8
-"""The number of the option in glibc's ``malloc.h``."""
+_ARENA_MAX, _MMAP_THRESHOLD = -8, -3
+"""The numbers of the options in glibc's ``malloc.h``."""
+
+_APART = 1 << 20
+"""Bytes from which on a piece of memory is the system's again as soon as it is free."""
 
 _Outcome = TypeVar("_Outcome")
 
@@ -181,14 +184,16 @@ class Workers:
         return inbox.get()  # somebody took it at the last moment, and has a job for it
 
 
-def share_one_arena() -> None:
+def spare_memory() -> None:
     """Let all threads have their memory from one place, where the system's library is glibc.
 
     Left to itself that gives each thread a place of its own, up to eight for each core, and what one thread
     has freed there no other one can use. So each thread of a hub kept as much as its largest request had
-    taken. Call it before threads are started.
+    taken. It also learns from each large piece to keep the next one that is as large: a hub kept its largest
+    pages. Call it before threads are started.
     """
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
         if mallopt is not None:  # musl has none, and one place for all
             mallopt(_ARENA_MAX, 1)
+            mallopt(_MMAP_THRESHOLD, _APART)

@@ -18,7 +18,7 @@ from statesync.hub.db.database import Database, FeedRow
 from statesync.hub.db.pages.feeds import Feeds, Read, Wanted
 from statesync.hub.epochs import Step
 from statesync.hub.errors import Refused, horizon_passed
-from statesync.hub.limits import HubLimits
+from statesync.hub.limits import Allowance, Ask, HubLimits, unbounded
 from statesync.hub.pages import scans
 from statesync.hub.pages.matching import passes
 from statesync.hub.spaces import ClientState
@@ -44,13 +44,15 @@ def answer(
     may_begin: bool,
     seen: ClientState | None = None,
     is_amid: bool = False,
+    ask: Ask = unbounded,
 ) -> PageAnswer | None:
     """Return the page that follows the request's cursors; None if ``renew`` has to come first.
 
     ``may_begin`` says that the reader may write, and so begin an epoch. ``seen`` is where the reader stood
     since the request came, if that is known; ``is_amid`` says that there is probably more to read, so that
-    nobody looks whether there is. Raises the refusal of a device that is somewhere else than it
-    believes; whoever only reads takes no lock by that.
+    nobody looks whether there is. ``ask`` tells how large the page may be made. Raises the refusal of a
+    device that is somewhere else than it believes, and ``NoMemory``; whoever only reads takes no lock by
+    that.
     """
     if not is_amid:
         state = seen or spaces.ask(database, space, request.client)
@@ -58,12 +60,14 @@ def answer(
             return None
         if not _is_behind(state, request):
             return _answer(state, request, Read([], state.head))  # the commonest pull is one statement
+    allowance = Allowance(limits.page_bytes, ask)
+    allowance.begin()
     with database.reading():
         state = spaces.find(database, space, request.client)
         if not _is_readable(state, request, limits, may_begin):
             return None
         _check_deletes_kept(state, request)
-        return _read_page(database, space, state, request, limits)
+        return _read_page(database, space, state, request, limits, allowance)
 
 
 def nothing_new(request: Pull, limits: HubLimits, state: ClientState, *, may_begin: bool) -> bytes | None:
@@ -142,11 +146,16 @@ def _deletes_known(feed: Feed, request: Pull) -> int:
 
 
 def _read_page(
-    database: Database, space: str, state: ClientState, request: Pull, limits: HubLimits
+    database: Database,
+    space: str,
+    state: ClientState,
+    request: Pull,
+    limits: HubLimits,
+    allowance: Allowance,
 ) -> PageAnswer:
     limit = min(request.limit or limits.default_page, limits.page)
     if any(feed.scan is not None for feed in request.objects.values()):
-        page = scans.read(database, space, state, request, limit, limits.page_bytes)
+        page = scans.read(database, space, state, request, limit, allowance)
         return _answer_to_scans(state, request, page)
     wanted = [
         Wanted(name, feed.cursor, None if feed.own else request.client, _has_nothing(state, feed))
@@ -155,7 +164,7 @@ def _read_page(
     ]
     if not wanted:
         return _answer(state, request, Read([], state.head))
-    read = Feeds(database, space, state.head, wanted).page(limit, limits.page_bytes)
+    read = Feeds(database, space, state.head, wanted).page(limit, allowance)
     return _answer(state, request, read)
 
 
@@ -194,7 +203,6 @@ def _filtered(row: FeedRow, feed: Feed, wanted: Filter, state: ClientState) -> E
     name, key, version, deleted, data = row
     if deleted or data is None:
         return Entry(name, key, version, deleted=True)
-    text = data.encode()
-    if not wanted.is_open and not passes(key, text, wanted):
+    if not wanted.is_open and not passes(key, data, wanted):
         return None if _has_nothing(state, feed) else Entry(name, key, version, deleted=True)
-    return Entry(name, key, version, data=msgspec.Raw(text))
+    return Entry(name, key, version, data=msgspec.Raw(data))

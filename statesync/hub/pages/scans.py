@@ -13,6 +13,7 @@ from statesync.filters import Filter
 from statesync.hub.db.database import Database
 from statesync.hub.db.pages import feeds
 from statesync.hub.db.pages.scans import Keys, Stretch
+from statesync.hub.limits import Allowance
 from statesync.hub.pages.matching import passes
 from statesync.hub.spaces import ClientState
 from statesync.wire import Entry, Feed, Pull, Scan, Scanned
@@ -26,8 +27,10 @@ class Page:
     """What a page has so far, and what it has room for: records, bytes of them, keys to look at."""
 
     records: int
-    size: int
     keys: int
+    allowance: Allowance
+    size: int = 0
+    """Bytes of the records that it has."""
     entries: list[Entry] = field(factory=list)
     scans: dict[str, Scanned] = field(factory=dict)
     cost: int = 0
@@ -36,8 +39,14 @@ class Page:
     @property
     def goes_on(self) -> bool:
         """Whether there is room for another scan, behind those that are done."""
-        is_left = min(self.records, self.size, self.keys) > 0
-        return is_left and all(scanned.done for scanned in self.scans.values())
+        is_left = min(self.records, self.keys) > 0 and all(scanned.done for scanned in self.scans.values())
+        return is_left and self._has_room()
+
+    def _has_room(self) -> bool:
+        while self.size >= self.allowance.size:
+            if not self.allowance.grows():
+                return False
+        return True
 
     def take(self, name: str, feed: Feed, scan: Scan, stretch: Stretch, count: int | None) -> None:
         """Add what was found in one object, which has ``count`` records if its scan begins."""
@@ -46,24 +55,26 @@ class Page:
         self.entries += _entries(stretch, feed)
         self.scans[name] = Scanned(scan.since, scan.until, stretch.last, stretch.done, stubs, count)
         self.records -= len(rows)
-        self.size -= stretch.size
+        self.size += stretch.size
         self.keys -= stretch.looked_at
         self.cost += _SCAN + len(rows) + (stretch.looked_at - len(rows)) // feeds.LOOKS
 
 
-def read(database: Database, space: str, state: ClientState, request: Pull, limit: int, size: int) -> Page:
+def read(
+    database: Database, space: str, state: ClientState, request: Pull, limit: int, allowance: Allowance
+) -> Page:
     """Return what follows the positions of the request's scans, in the order of its objects.
 
-    Up to ``limit`` records, and none that begins past ``size`` bytes of others; at least one object is
+    Up to ``limit`` records, and none that begins past what is allowed of others; at least one object is
     answered.
     """
-    page = Page(limit, size, max(feeds.FEW, feeds.LOOKS * limit))
+    page = Page(limit, max(feeds.FEW, feeds.LOOKS * limit), allowance)
     for name, feed in request.objects.items():
         if feed.scan is not None and page.goes_on:
             keys = Keys(database, space, name)
             scan, count = (feed.scan, None) if feed.scan.since else _begun(keys, state.head)
             spared = request.client if feed.scan.spares else ""
-            stretch = keys.stretch(scan, spared, page.records, page.size, page.keys)
+            stretch = keys.stretch(scan, spared, page.records, allowance.behind(page.size), page.keys)
             page.take(name, feed, scan, stretch, count)
     return page
 
@@ -83,5 +94,5 @@ def _entries(stretch: Stretch, feed: Feed) -> list[Entry]:
     return [
         Entry(name, key, version, data=msgspec.Raw(text))
         for name, key, version, _, text in stretch.rows
-        if text is not None and (wanted.is_open or passes(key, text.encode(), wanted))
+        if text is not None and (wanted.is_open or passes(key, text, wanted))
     ]

@@ -218,13 +218,18 @@ def test_a_body_counts_for_what_it_may_become(
     service: Service, space: str, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     held: list[int] = []
-    hold = Visit.hold
+    hold, finish = Visit.hold, Visit.finish
 
     def noted(visit: Visit, count: int) -> None:
         held.append(count)
         hold(visit, count)
 
+    def noted_at_the_end(visit: Visit, count: int) -> None:
+        held.append(count)
+        finish(visit, count)
+
     monkeypatch.setattr(Visit, "hold", noted)
+    monkeypatch.setattr(Visit, "finish", noted_at_the_end)
     body = push_of(service, space, size)
     assert service.ask("POST", f"/v1/spaces/{space}/push", body).status == 200
     assert max(held) == GROWS * len(body)

@@ -245,11 +245,15 @@ def plan_of(hub: Hub, sql: str, parameters: object) -> str:
 @pytest.fixture
 def filled(hub: Hub, device: Device) -> Hub:
     """A hub with records in it, and no statistics of them."""
+    fill(hub, device)
+    return hub
+
+
+def fill(hub: Hub, device: Device) -> None:
     document = device.push_document(
         *(upsert(f"{n}", {}, name=["Airport", "Country"][n % 2]) for n in range(3000))
     )
     hub.push("one", json.dumps(document).encode())
-    return hub
 
 
 def test_a_page_is_read_in_the_order_of_its_index(filled: Hub) -> None:
@@ -262,6 +266,19 @@ def test_a_page_is_read_in_the_order_of_its_index(filled: Hub) -> None:
         plan = plan_of(filled, sql.replace("?", filled.database.pool.param), parameters)
         assert plan.count("record_feed") == 2
         assert not re.search(r"Sort  |TEMP B-TREE|SCAN record\b|Seq Scan", plan), plan
+
+
+def test_postgres_adds_up_what_fits_into_a_page_in_the_order_of_the_index(
+    postgres_hub: Hub, device: Device
+) -> None:
+    fill(postgres_hub, device)
+    wanted = [Wanted("Airport", 0, "client", but_deletes=True), Wanted("Country", 5)]
+    feeds = [feed_query("one", each, 3000) for each in wanted]
+    sql, parameters = postgres_hub.database.dialect.merged(feeds, 11)
+    sql = postgres.FITTING.format(feeds=sql.replace("?", "%s"))
+    plan = plan_of(postgres_hub, sql, [1000, *parameters, 0, 1000])
+    assert plan.count("record_feed") == 2
+    assert not re.search(r"Sort  |Seq Scan", plan), plan
 
 
 def test_postgres_finds_records_by_their_key(postgres_hub: Hub, device: Device) -> None:

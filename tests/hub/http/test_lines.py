@@ -15,6 +15,7 @@ import pytest
 from statesync.hub import Hub, HubLimits, Refused, serving
 from statesync.hub.access.rights import ALL_RIGHTS, Right, Rights
 from statesync.hub.http.places import Door
+from statesync.hub.limits import Ask, unbounded
 from statesync.hub.requests import LARGE
 
 from ..devices import Service, upsert
@@ -92,10 +93,10 @@ class Held(Hub):
         self.wait()
         return super().survey(space, body, rights)
 
-    def pull(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS) -> bytes:
+    def pull(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS, ask: Ask = unbounded) -> bytes:
         if space == "busy":
             self.wait()
-        return super().pull(space, body, rights)
+        return super().pull(space, body, rights, ask)
 
     def wait(self) -> None:
         self.begun += 1

@@ -11,6 +11,7 @@ import pytest
 
 from statesync.hub import Hub, HubLimits, Refused, Right, Rights
 from statesync.hub.db.pages.scans import count_query, last_query, stretch_query
+from statesync.hub.limits import Allowance
 from statesync.wire import Scan
 
 from ..cost.asking import ask
@@ -59,7 +60,7 @@ def test_postgres_passes_the_records_on_as_the_index_has_them(postgres_hub: Hub)
     dialect, asked = postgres_hub.database.dialect, Scan(9, "a", "b")
     with postgres_hub.database.reading():
         query = stretch_query("one", "Airport", asked, "me", 100)
-        dialect.stretch(pool, query, 10, 1000)
+        dialect.stretch(pool, query, 10, Allowance(1000, size=1000))
     pool.execute_sql = run
     ((sql, parameters),) = [each for each in seen if "record" in each[0]]
     plan = plan_of(postgres_hub, sql, parameters)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from statesync.hub.db.database import Database, FeedRow, Statement, size_of
+from statesync.hub.db.database import Database, FeedRow, Statement
 from statesync.hub.db.pages import feeds
+from statesync.hub.limits import Room
 from statesync.wire import Scan
 
 _WITHIN = "space = ? AND object = ? AND key > ? AND key <= ?"
@@ -32,20 +33,21 @@ class Stretch:
     @property
     def size(self) -> int:
         """Bytes of all texts."""
-        return sum(size_of(row[4]) for row in self.rows)
+        return sum(len(row[4]) for row in self.rows if row[4] is not None)
 
 
-def stretch_query(space: str, name: str, scan: Scan, spared: str, most: int) -> Statement:
+def stretch_query(space: str, name: str, scan: Scan, spared: str, most: int, data: str = "data") -> Statement:
     """Return the query of the living records among the next ``most`` keys, in their order.
 
     What is newer than the scan, or was written by ``spared``, is a stub; the empty text is no writer.
     That is the order of the inner query, whose rows SQLite passes on as they come: to ask for the order once
-    more would have it sort them. A text that is not wanted is not read.
+    more would have it sort them. A text that is not wanted is not read; ``data`` is the expression for one
+    that is.
     """
     sql = f"""
         SELECT object, key, version, stub, data FROM (
             SELECT object, key, version, deleted, version > ? OR writer = ? AS stub,
-                CASE WHEN version <= ? AND writer <> ? AND NOT deleted THEN data END AS data
+                CASE WHEN version <= ? AND writer <> ? AND NOT deleted THEN {data} END AS data
             FROM record WHERE {_WITHIN} ORDER BY key LIMIT ?
         ) AS looked_at WHERE NOT deleted"""
     return sql, [scan.since, spared, scan.since, spared, *_bounds(space, name, scan), most]
@@ -93,13 +95,16 @@ class Keys:
                 return "", 0
         return last, count
 
-    def stretch(self, scan: Scan, spared: str, limit: int, page_bytes: int, most: int) -> Stretch:
-        """Return the next records of a scan: up to ``limit``, none that begins past ``page_bytes``, and those
-        among ``most`` keys. Of what ``spared`` has written there are the keys alone."""
+    def stretch(self, scan: Scan, spared: str, limit: int, allowance: Room, most: int) -> Stretch:
+        """Return the next records of a scan; of those that ``spared`` has written, the keys alone.
+
+        Up to ``limit``, none that begins past what is allowed, and those among ``most`` keys.
+        """
         if not scan.until:  # there was no record
             return Stretch([], "", 0, done=True)
-        query = stretch_query(self.space, self.object, scan, spared, most)
-        rows, is_full = self.database.dialect.stretch(self.database.pool, query, limit, page_bytes)
+        dialect = self.database.dialect
+        query = stretch_query(self.space, self.object, scan, spared, most, dialect.data_for_pages)
+        rows, is_full = dialect.stretch(self.database.pool, query, limit, allowance)
         if is_full:
             return Stretch(rows, rows[-1][1], len(rows), done=False)
         sql, parameters = count_query(self.space, self.object, scan, most)

@@ -11,7 +11,7 @@ from attrs import define, field
 
 from statesync.hub.errors import Refused, busy, refused
 from statesync.hub.http.crowd import room_for
-from statesync.hub.http.places import Share
+from statesync.hub.http.shares import Share
 from statesync.hub.http.waiting.pauses import Bell, Deadlines
 from statesync.hub.hub import Hub
 from statesync.hub.signals.waiters import NOWHERE, Head
