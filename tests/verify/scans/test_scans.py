@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 
 import pytest
 from attrs import evolve
+from rig.search import some
 
 from statesync.lifecycle import Phase
 from statesync.values import Direction
@@ -44,11 +45,11 @@ INDEXED = SCANS[21]
 
 
 def test_every_promise_holds_with_each_accident_alone() -> None:
-    """What every run can afford; all of them together are a run of their own."""
-    alone = [evolve(each, accidents={kind: 1}) for each in SCANS for kind in each.accidents]
+    """What every run can afford, some of them; all of them together are a run of their own."""
+    alone = some([evolve(each, accidents={kind: 1}) for each in SCANS for kind in each.accidents], 4)
     seen = check_scenarios(alone)
     assert seen.violations == ()
-    assert len(alone) > 30
+    assert len(alone) > 10
     assert all(part.runs > 10 for part in seen.explored)
 
 
