@@ -89,7 +89,7 @@ SELECT object, key, version, {bare}, CASE WHEN coalesce(before, 0) < %s THEN dat
     FROM ({rows} OFFSET %s) AS feed
 ) AS summed WHERE coalesce(before_last, 0) < %s ORDER BY {order}
 """
-_FEEDS = {"order": "version", "bare": "deleted"}
+FEEDS = {"order": "version", "bare": "deleted"}
 _SCAN = {"order": "key", "bare": "stub"}
 
 # No space has such a name.
@@ -266,7 +266,7 @@ class PostgresDialect:
 
         A driver gives what it was asked for at once, and then has it twice. Most pages take one round trip.
         """
-        return _page(pool, self.merged(feeds, limit + 1), _FEEDS, limit, allowance)
+        return _page(pool, self.merged(feeds, limit + 1), FEEDS, limit, allowance)
 
     def stretch(
         self, pool: Pool, query: Statement, limit: int, allowance: Room
