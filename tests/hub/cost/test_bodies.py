@@ -251,9 +251,9 @@ def test_large_bodies_are_read_one_at_a_time_and_nobody_else_waits_for_them(
         return read_push(body, limits)
 
     monkeypatch.setattr("statesync.hub.requests.read_push", slow)
-    url = new_database()
+    url, roomy = new_database(), HubLimits(held=64 << 20)  # four of them and a page beside
     with (
-        closing(Hub(url, without_tokens=True, connections=2)) as hub,
+        closing(Hub(url, without_tokens=True, connections=2, limits=roomy)) as hub,
         serving(hub) as address,
         Service(address, hub, url) as service,
         ThreadPoolExecutor(4) as pool,
