@@ -17,7 +17,7 @@ from .hubs import Writer, hub
 from .runner import Figures, Result, run
 from .sides.records import keys
 from .sizes import Sizes
-from .transfers import longest_batch, some_of
+from .transfers import as_they_come, longest_batch, some_of
 
 
 @frozen
@@ -114,7 +114,8 @@ class _Device:
     def fill(self, repeat: int) -> Figures:
         """Choose what will change ``repeat`` times, give it all records, and return what that took."""
         self._writer.fill(self.course.order, self.count)
-        newest = list(keys(self.course.order, self.count))[-self.course.among :]
+        made = list(keys(self.course.order, self.count))
+        newest = as_they_come(self.side, made)[-self.course.among :]
         self._changes = [some_of(newest, number) for number in range(repeat)]
         return self._run("download", limit=1000 if self.side == "bare" else 0)
 

