@@ -31,6 +31,7 @@ from statesync.hub.db.database import (
 )
 from statesync.hub.db.failures import READ_ONLY, Undone
 from statesync.hub.db.glances import Glances, Numbered
+from statesync.hub.db.pages.fitting import FEEDS, SCAN, page_of
 from statesync.hub.db.pool import PooledDatabase
 from statesync.hub.errors import BadDatabase
 from statesync.hub.limits import Allowance, Room
@@ -51,9 +52,6 @@ _ANY_LENGTH = 1 << 30
 
 _WRITTEN_AT_ONCE = 4 << 20
 """Bytes of data in one statement; as texts, and on their way to the server, they take many times as much."""
-
-_TEXTS = 100
-"""Records of a page whose texts are there at once."""
 
 _AHEAD_KEYS, _AHEAD_BYTES = 100, 1 << 20
 """Records that are looked up before it is known that they are wanted, and bytes of them that come then."""
@@ -78,20 +76,6 @@ WHERE space.space = %s
 ON CONFLICT (space, object, key) DO UPDATE SET
     version = excluded.version, writer = excluded.writer, deleted = excluded.deleted, data = excluded.data
 """
-# The records that begin before so many bytes of others, and one more, which comes without its text.
-FITTING = """
-SELECT object, key, version, {bare}, CASE WHEN coalesce(before, 0) < %s THEN data END FROM (
-    SELECT feed.*,
-        sum(octet_length(data)) OVER (ORDER BY {order} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
-            AS before,
-        sum(octet_length(data)) OVER (ORDER BY {order} ROWS BETWEEN UNBOUNDED PRECEDING AND 2 PRECEDING)
-            AS before_last
-    FROM ({rows} OFFSET %s) AS feed
-) AS summed WHERE coalesce(before_last, 0) < %s ORDER BY {order}
-"""
-FEEDS = {"order": "version", "bare": "deleted"}
-_SCAN = {"order": "key", "bare": "stub"}
-
 # No space has such a name.
 _PROBE = "INSERT INTO receipt (space, client, number, batch, answer) VALUES (' ', %s, 0, ' ', %s)"
 
@@ -266,52 +250,16 @@ class PostgresDialect:
 
         A driver gives what it was asked for at once, and then has it twice. Most pages take one round trip.
         """
-        return _page(pool, self.merged(feeds, limit + 1), FEEDS, limit, allowance)
+        return page_of(pool, self.merged(feeds, limit + 1), FEEDS, limit, allowance)
 
     def stretch(
         self, pool: Pool, query: Statement, limit: int, allowance: Room
     ) -> tuple[list[FeedRow], bool]:
         """Ask as for a page of feeds. The planner is told the order, so that it does not sort."""
         sql, parameters = query
-        return _page(pool, (f"{sql} ORDER BY key LIMIT ?", [*parameters, limit + 1]), _SCAN, limit, allowance)
-
-
-def _page(
-    pool: Pool, query: Statement, names: Mapping[str, str], limit: int, allowance: Room
-) -> tuple[list[FeedRow], bool]:
-    """Return as many of a query's rows as fit into a page, and whether it has more.
-
-    ``names`` says in which ``order`` they are, and which of them are ``bare``: without a text.
-    """
-    feed, parameters = _numbered(query)
-    sql, rows, size = FITTING.format(rows=feed, **names), list[FeedRow](), 0
-    while True:
-        left = allowance.size - size
-        some = _fetched(pool.execute_sql(sql, (left, *parameters, len(rows), left)))
-        size += sum(len(row[4]) for row in some if row[4] is not None)
-        if size < allowance.size or some[-1][4] is not None:
-            rows += some
-            return rows[:limit], len(rows) > limit
-        rows += some[:-1]
-        while size >= allowance.size:
-            if len(rows) == limit or not allowance.grows():
-                return rows, True
-
-
-def _numbered(query: Statement) -> Statement:
-    """Return a query with the driver's own placeholders."""
-    return query[0].replace("?", "%s"), query[1]
-
-
-def _fetched(cursor: Any) -> list[FeedRow]:
-    """Return the rows of a page that came, of which few at a time are made texts."""
-    rows: list[FeedRow] = []
-    while some := cursor.fetchmany(_TEXTS):
-        rows += [
-            (name, key, version, deleted, None if text is None else text.encode())
-            for name, key, version, deleted, text in some
-        ]
-    return rows
+        return page_of(
+            pool, (f"{sql} ORDER BY key LIMIT ?", [*parameters, limit + 1]), SCAN, limit, allowance
+        )
 
 
 def _find(pool: Pool, space: str, keys: Sequence[tuple[str, str]], longest: int) -> Any:

@@ -22,6 +22,7 @@ from statesync.hub import (
 from statesync.hub.db import postgres, schema
 from statesync.hub.db.database import Database
 from statesync.hub.db.opening import open_database
+from statesync.hub.db.pages import fitting
 from statesync.hub.db.pages.feeds import Wanted, count_query, feed_query
 from statesync.hub.errors import BadDatabase, CannotDistribute
 
@@ -275,7 +276,7 @@ def test_postgres_adds_up_what_fits_into_a_page_in_the_order_of_the_index(
     wanted = [Wanted("Airport", 0, "client", but_deletes=True), Wanted("Country", 5)]
     feeds = [feed_query("one", each, 3000) for each in wanted]
     sql, parameters = postgres_hub.database.dialect.merged(feeds, 11)
-    sql = postgres.FITTING.format(rows=sql.replace("?", "%s"), **postgres.FEEDS)
+    sql = fitting.FITTING.format(rows=sql.replace("?", "%s"), **fitting.FEEDS)
     plan = plan_of(postgres_hub, sql, [1000, *parameters, 0, 1000])
     assert plan.count("record_feed") == 2
     assert not re.search(r"Sort  |Seq Scan", plan), plan
