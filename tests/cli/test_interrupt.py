@@ -1,4 +1,7 @@
-"""Ctrl-C during ``statesync sync``, in a real process: once cancels, twice kills."""
+"""Ctrl-C and other signals of the end during ``statesync sync``, in a real process.
+
+The first cancels, a second Ctrl-C kills.
+"""
 
 from __future__ import annotations
 
@@ -47,18 +50,19 @@ def sync(here: Device, tmp_path: Path, gate: Gate, held: Hold, space: str) -> It
             process.kill()
 
 
-def interrupted(process: subprocess.Popen[str]) -> str:
-    """Press Ctrl-C and return the line that the command answers it with."""
-    process.send_signal(signal.SIGINT)
+def interrupted(process: subprocess.Popen[str], number: int = signal.SIGINT) -> str:
+    """Press Ctrl-C, or send another signal, and return the line that the command answers it with."""
+    process.send_signal(number)
     assert process.stderr is not None
     return process.stderr.readline()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_cancels_and_waits_for_the_batch_in_flight(
-    sync: Sync, held: Hold, here: Device, gate: Gate
+    sync: Sync, held: Hold, here: Device, gate: Gate, number: int
 ) -> None:
     syncing = sync()
-    assert interrupted(syncing).startswith("cancelling")
+    assert interrupted(syncing, number).startswith("cancelling")
     assert syncing.poll() is None
     held.release()
     ran = end_of(syncing)
@@ -80,6 +84,36 @@ def test_the_second_kills_and_the_session_is_interrupted(sync: Sync, here: Devic
     assert "Traceback" not in ran.err
     assert here.rows() == {}
     assert "failed (interrupted)" in call("sessions", tmp_path / "here.db").out
+
+
+def test_who_has_told_it_twice_by_another_signal_still_gets_the_drain(
+    sync: Sync, held: Hold, here: Device
+) -> None:
+    """As a supervisor does that also ends the terminal; a kill is what it has SIGKILL for."""
+    syncing = sync()
+    assert interrupted(syncing, signal.SIGTERM).startswith("cancelling")
+    syncing.send_signal(signal.SIGHUP)
+    syncing.send_signal(signal.SIGTERM)
+    held.release()
+    assert end_of(syncing).code == 3
+    assert len(here.rows()) == 10
+
+
+def test_the_end_of_a_terminal_that_it_is_to_outlive_cancels_nothing(
+    here: Device, there: Device, gate: Gate, held: Hold, tmp_path: Path, space: str
+) -> None:
+    """``nohup`` has SIGHUP ignored."""
+    where = (tmp_path / "here.db", "--remote", gate.url, "--space", space)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        syncing = start("sync", *where)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    held.wait()
+    syncing.send_signal(signal.SIGHUP)
+    held.release()
+    assert end_of(syncing).code == 0
+    assert len(here.rows()) == 30
 
 
 def test_a_grace_bounds_the_wait(sync: Sync, held: Hold) -> None:
