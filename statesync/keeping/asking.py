@@ -47,6 +47,8 @@ class Asking:
     """Whether the last answer was that whoever asks may not, or there was no token to ask with."""
     is_known: bool = False
     """Whether the hub has answered before: it is no older one then, whatever stands in its place."""
+    uncut: float | None = None
+    """The ``wait`` of a question that was cut, as long as it may have been the hub itself that has ended."""
 
     def answered(self, began: float) -> Asking:
         """Return how to go on after an answer to a question that ``began`` at a time.
@@ -67,9 +69,11 @@ class Asking:
         was_heard = lived >= _LIVED and not isinstance(error, Unreachable)
         if was_heard and asked_for is None and not is_refused:
             wait = max(SHORTEST_WAIT, _CUT * min(lived, self.wait))
-            return Asking(wait, now + chance, is_known=self.is_known)
+            return Asking(wait, now + chance, is_known=self.is_known, uncut=self.wait)
+        # A hub that is away has cut the last question by its own end: nothing on the way is in a hurry.
+        wait = self.wait if self.uncut is None else self.uncut
         failures = self.failures + 1
         # A Retry-After is in whole seconds, the same for all: so they come back within the second after it.
         least = min(asked_for, LONGEST_RETRY_AFTER) + chance if asked_for else 0.0
         at = now + max(back_off(failures, chance), least)
-        return Asking(self.wait, at, failures, is_refused, self.is_known)
+        return Asking(wait, at, failures, is_refused, self.is_known)

@@ -67,6 +67,29 @@ def test_a_hub_that_has_just_ended_is_not_asked_for_no_time_at_all_ever_after() 
     assert asking.wait == 25.0
 
 
+@pytest.mark.parametrize("away", [Unreachable("no connection"), lost(), lost(502), lost(503, 5.0)])
+def test_a_hub_that_is_away_after_a_cut_has_ended_itself_and_may_take_its_time_when_it_is_back(
+    away: RemoteError,
+) -> None:
+    """Else all keepers ask it every few seconds once it is back, until they have learned better."""
+    asking = Asking().failed(lost(), 100.0, 104.0, chance=0.5)
+    assert asking.wait == 3.0
+    again = asking.failed(away, 104.5, 104.5, chance=0.5)
+    assert again.wait == 25.0
+    assert again.answered(110.0).wait == 25.0
+
+
+def test_what_is_known_of_a_proxy_outlives_an_outage_of_the_hub() -> None:
+    asking = Asking().failed(lost(), 100.0, 120.0, chance=0.5)
+    assert asking.wait == 15.0
+    asking = (
+        asking.answered(121.0)
+        .failed(lost(), 140.0, 143.0, 0.5)
+        .failed(Unreachable("none"), 144.0, 144.0, 0.5)
+    )
+    assert asking.wait == pytest.approx(16.5)
+
+
 @pytest.mark.parametrize("status", [404, 405, 501, 401, 403])
 def test_who_does_not_know_the_question_or_refuses_it_is_asked_seldom(status: int) -> None:
     asking = Asking().failed(lost(status), 100.0, 100.0, 0.5)

@@ -20,7 +20,7 @@ _Body = TypeVar("_Body", bound=Callable[..., None])
 
 
 def grace_option(body: _Body) -> _Body:
-    """Give the body of a command the option ``--grace``: seconds that a batch gets after a signal of the end."""
+    """Give the body of a command the option ``--grace``: seconds that a batch gets at the end."""
     return click.option(
         "--grace",
         type=SECONDS,
