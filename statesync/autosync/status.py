@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from attrs import frozen
 
 from statesync.errors import SyncError
-from statesync.lifecycle import KeeperPhase, Phase
+from statesync.keeping.standing import Standing
+from statesync.lifecycle import KEEPER, KeeperPhase, Phase
 from statesync.values import Backlog
 
 
@@ -71,6 +72,18 @@ class KeeperStatus:
         rests = self.phase in (KeeperPhase.RESTING, KeeperPhase.LISTENING)
         in_sync = self.in_sync is not None and self.last is not None and self.in_sync.session == self.last.id
         return rests and in_sync and self.backlog.is_empty and not self.is_behind
+
+
+def what_wakes(standing: Standing) -> tuple[str | None, float | None]:
+    """Return what wakes a keeper next that was started, and when by the monotonic clock."""
+    if KEEPER.is_final(standing.phase):
+        return None, None
+    if standing.has_session:
+        return "session_ended", None
+    if standing.asking is not None:
+        return "conditions_changed", standing.due
+    coming = standing.next_trigger()
+    return (None, None) if coming is None else (str(coming[0]), coming[2])
 
 
 def as_time(wall: float) -> datetime:

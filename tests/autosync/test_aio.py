@@ -130,7 +130,7 @@ def test_a_reader_that_leaves_is_told_no_more(here: Device) -> None:
             statuses = keeper.__aiter__()
             await anext(statuses)
             await statuses.aclose()  # type: ignore[attr-defined]
-            assert await asyncio.to_thread(wait_for, lambda: not keeper._driver._watchers)
+            assert await asyncio.to_thread(wait_for, lambda: not keeper._driver.telling._watchers)
         return keeper
 
     asyncio.run(live())
