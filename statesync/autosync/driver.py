@@ -25,7 +25,7 @@ from statesync.autosync.telling import Telling
 from statesync.autosync.turns import Turns
 from statesync.checks import as_wait
 from statesync.errors import StoreError, UsageError
-from statesync.keeping.decide import decide
+from statesync.keeping.decide import JUMP, decide
 from statesync.keeping.messages import (
     Action,
     AskConditions,
@@ -234,13 +234,17 @@ class Driver:
             try:
                 letter: _Letter | _Committed = self._queue.get(timeout=LOOK_EVERY if looks else left)
             except Empty:
-                if not looks:
+                if not looks or self._has_slept():
                     return Ticked()
                 letter = _Committed()
             if not isinstance(letter, _Committed):
                 return letter
             if self._is_looking() and self._has_news():
                 return Changed()
+
+    def _has_slept(self) -> bool:
+        """Tell whether the core is to look at the clock now, and not at its next look: it has jumped."""
+        return abs(now().jump_since(self._standing.seen)) > JUMP
 
     def _is_looking(self) -> bool:
         return self._looks and self.machine.phase in (KeeperPhase.RESTING, KeeperPhase.LISTENING)

@@ -182,6 +182,18 @@ def test_a_machine_that_slept_syncs_when_it_wakes(
     assert wait_for(lambda: sessions(here) == 2)
 
 
+def test_a_keeper_that_looks_for_changes_sees_at_its_next_look_that_the_machine_slept(
+    here: Device, keep: Keep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever opens the lid looks at the screen now, and not in a quarter of a minute."""
+    slept = [0.0]
+    monkeypatch.setattr(standing, "CLOCK_LOOK", 3600.0)
+    monkeypatch.setattr(driver, "now", lambda: Moment(time.monotonic(), time.time() + slept[0]))
+    assert rests(keep(here))
+    slept[0] = 8 * 3600.0
+    assert wait_for(lambda: sessions(here) == 2)
+
+
 # -- failures ------------------------------------------------------------------------------------------------
 
 NO_RETRIES = SyncOptions(max_attempts=1)
