@@ -7,17 +7,19 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from itertools import count
 from typing import Any
 
 import pytest
 from attrs import Factory, define
 from rig.device import Device
-from rig.gate import PATIENCE, Gate, Reply, answer, lose_request, refuse, wait_for
+from rig.gate import PATIENCE, Gate, Hold, Reply, answer, lose_request, refuse, wait_for
 
 from statesync import (
     AutoSync,
     BadOptions,
+    ConnectionLost,
     HttpRemote,
     KeeperPhase,
     RemoteError,
@@ -234,6 +236,23 @@ def test_a_question_that_was_cut_before_it_was_asked_is_not_waited_for(here: Dev
         signals.ask(0, 25.0)
     assert time.monotonic() - began < 5
     signals.close()
+
+
+def test_a_question_whose_connection_has_died_is_given_up_soon_after_its_wait_is_over(
+    here: Device, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub says something then, and a dead connection never does: nobody waits for the read time-out."""
+    monkeypatch.setattr(asking, "LONGEST_WAIT", 0.1)
+    monkeypatch.setattr("statesync.net.remote.NEWS_TIMEOUT", 0.2)
+    dead = Hold(before_hub=True)
+    gate.plan_questions(dead)
+    assert isinstance(here.remote, HttpRemote)
+    with closing(here.remote.signals()) as signals:
+        began = time.monotonic()
+        with pytest.raises(ConnectionLost):
+            signals.ask(0, 0.1)
+        assert 0.3 <= time.monotonic() - began < 20.0
+    dead.release()
 
 
 def test_a_hub_that_always_tells_of_news_gets_a_session_in_each_gap_and_no_more(

@@ -114,20 +114,6 @@ def test_a_hub_that_falls_silent_is_given_up_after_the_read_time_out(any_way: Me
         any_way.remote(read_timeout=0.3).pull(PULL)
 
 
-def test_a_question_for_news_that_is_not_answered_in_its_time_is_given_up_before_the_read_time_out(
-    any_way: Meeting, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The hub says something once the wait is over. A connection that died while it waited never does."""
-    monkeypatch.setattr("statesync.keeping.asking.LONGEST_WAIT", 0.1)
-    monkeypatch.setattr("statesync.net.remote.NEWS_TIMEOUT", 0.2)
-    any_way.will(silent)
-    with closing(any_way.remote().signals()) as signals:
-        began = time.monotonic()
-        with pytest.raises(ConnectionLost):
-            signals.ask(0, 0.1)
-        assert 0.3 <= time.monotonic() - began < 10.0
-
-
 def test_a_server_that_does_not_speak_tls_is_given_up_after_the_connect_time_out() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as deaf,
