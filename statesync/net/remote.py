@@ -45,7 +45,7 @@ _NOT_PROCESSED = frozenset({401, 407, 411, 413, 414, 415, 417, 421, 422, 426, 43
 after a push was applied, and 303 follows what was done."""
 
 NEWS_TIMEOUT = 15.0
-"""Seconds that a question for news is silent at most once its wait is over; a hub needs ten of them at most."""
+"""Seconds that a question for news is silent at most once its wait is over; a hub needs ten of them."""
 
 _WORTH_PACKING = 1 << 10
 _IN_A_PATH = "/%:@!$&'()*+,;=~"
