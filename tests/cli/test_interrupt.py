@@ -5,10 +5,14 @@ The first cancels, a second Ctrl-C kills.
 
 from __future__ import annotations
 
+import fcntl
+import os
+import pty
 import signal
 import sqlite3
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from configparser import ConfigParser
@@ -17,9 +21,11 @@ from pathlib import Path
 
 import pytest
 from rig.device import Device
-from rig.gate import Gate, Hold
+from rig.gate import Gate, Hold, wait_for
 
-from .shell import call, end_of, start
+from statesync import Phase
+
+from .shell import PATIENCE, call, end_of, start
 
 
 @pytest.fixture
@@ -114,6 +120,39 @@ def test_the_end_of_a_terminal_that_it_is_to_outlive_cancels_nothing(
     held.release()
     assert end_of(syncing).code == 0
     assert len(here.rows()) == 30
+
+
+@pytest.mark.parametrize(("command", "code"), [("sync", 3), ("watch", 0)])
+def test_a_terminal_that_is_closed_lets_the_batch_in_flight_end_and_the_exit_code_says_so(
+    here: Device, gate: Gate, held: Hold, tmp_path: Path, space: str, command: str, code: int
+) -> None:
+    """What is written to it fails from then on."""
+    master, slave = pty.openpty()
+    where = (tmp_path / "here.db", "--remote", gate.url, "--space", space)
+    syncing = subprocess.Popen(
+        [sys.executable, "-m", "statesync", command, *map(str, where)],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        env={**os.environ, "TERM": "xterm"},
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    with syncing:
+        os.close(slave)
+        held.wait()
+        drawn = b""
+        while b"sync" not in drawn and b"download" not in drawn:  # until then it may heed no signal
+            drawn += os.read(master, 1 << 16)
+        os.close(master)
+        assert wait_for(lambda: cancels(here))
+        held.release()
+        assert syncing.wait(PATIENCE) == code
+    assert len(here.rows()) == 30
+
+
+def cancels(here: Device) -> bool:
+    return here.store.sessions()[0].phase is Phase.CANCELLING
 
 
 def test_a_grace_bounds_the_wait(sync: Sync, held: Hold) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import TypeVar
@@ -14,6 +14,9 @@ import click
 
 from statesync.cli.kinds import SECONDS
 from statesync.session.handle import Session
+
+_OUTPUTS = (1, 2)
+"""The descriptors that are written to."""
 
 _SHOW_CURSOR = "\x1b[?25h"
 _Body = TypeVar("_Body", bound=Callable[..., None])
@@ -37,9 +40,11 @@ def told_of_the_end(end: Callable[[], object]) -> Iterator[None]:
     These are Ctrl-C, SIGTERM, and the end of the terminal (SIGHUP). Who has the program started so that it
     outlives its terminal (``nohup``) has SIGHUP ignored, and so it stays. ``end`` may be called again.
     """
+    terminals = [number for number in _OUTPUTS if os.isatty(number)]
 
     def told(_number: int, _frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, die_of_interrupt)
+        _write_to_nobody(number for number in terminals if not os.isatty(number))
         end()
 
     before = {number: signal.signal(number, told) for number in _ends()}
@@ -48,6 +53,14 @@ def told_of_the_end(end: Callable[[], object]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _write_to_nobody(outputs: Iterable[int]) -> None:
+    """Let nothing fail for a terminal that is gone: the batch in flight comes to its end all the same."""
+    for number in outputs:
+        nobody = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nobody, number)
+        os.close(nobody)
 
 
 def _ends() -> Iterator[int]:
