@@ -321,6 +321,19 @@ def test_a_hub_that_hangs_does_not_keep_a_stop_from_its_end(here: Device, keep: 
     assert keeper.status().phase is STOPPED
 
 
+@pytest.mark.parametrize("is_application", [False, True])
+def test_the_end_of_its_block_gives_a_session_as_long_as_its_options_say(
+    here: Device, gate: Gate, is_application: bool
+) -> None:
+    held = gate.hold(before_hub=True)
+    keeper = AutoSync(here.scope, options=SyncOptions(cancel_grace=0.1))
+    with Application([keeper]) if is_application else keeper:
+        held.wait()
+        began = time.monotonic()
+    assert time.monotonic() - began < 3
+    assert keeper.status().phase is STOPPED
+
+
 def test_a_keeper_that_was_stopped_before_it_was_started_is_not_started(here: Device) -> None:
     keeper = AutoSync(here.scope)
     keeper.stop()
