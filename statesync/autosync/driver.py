@@ -17,7 +17,7 @@ from queue import Empty, SimpleQueue
 from attrs import evolve, frozen
 
 from statesync.autosync.conditions import Condition, Conditions
-from statesync.autosync.listening import Listening
+from statesync.autosync.listening import Heard, Listening
 from statesync.autosync.sessions import Over, Sessions, TurnCame
 from statesync.autosync.status import KeeperStatus, as_time, what_wakes
 from statesync.autosync.target import Target
@@ -62,7 +62,7 @@ class _Committed:
     """The program has committed something, which is looked at without waiting for the next look."""
 
 
-_Letter = Event | TurnCame | Over | _Watched
+_Letter = Event | TurnCame | Over | Heard | _Watched
 
 
 def now() -> Moment:
@@ -185,6 +185,7 @@ class Driver:
             last=self._sessions.last,
             backlog=self._lookout.backlog(),
             in_sync=self._sessions.in_sync,
+            hears=self._listening.hears,
             is_behind=standing.is_due or self._lookout.is_behind(),
         )
 
@@ -266,6 +267,8 @@ class Driver:
                 self._sessions.begin()
             case _Watched():
                 self.telling.greet()
+            case Heard():
+                self.telling.tell_all()
             case Over():
                 self._tell_core(self._sessions.end(letter))
             case TokenRenewed():

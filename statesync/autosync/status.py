@@ -45,7 +45,9 @@ class KeeperStatus:
     ``why`` says what led to ``phase``, ``since`` when. ``next`` is what wakes it next, as a trigger of its
     chart or ``start``, None where nothing does any more; ``next_at`` when, None where that is not up to the
     clock. ``last`` is the last session, ``backlog`` what waits and is stuck, ``in_sync`` when all was in sync
-    for the last time, as far as this keeper has seen. ``is_behind`` says whether the hub is known to have
+    for the last time, as far as this keeper has seen. ``hears`` says whether the hub answers the question for
+    news: where it does not, what others send comes with the interval; None where it is not asked, as without
+    ``live``, or had no time to answer. ``is_behind`` says whether the hub is known to have
     more than was read here, or may have: it has told of news, a session is due or runs, whoever began it, or
     the last one has not read all.
     """
@@ -59,6 +61,7 @@ class KeeperStatus:
     backlog: Backlog
     in_sync: InSync | None
     is_behind: bool = False
+    hears: bool | None = None
 
     @property
     def is_up_to_date(self) -> bool:

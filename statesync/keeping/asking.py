@@ -31,6 +31,8 @@ _LIVED = 1.0
 """Seconds after which a question that was lost is taken for one that was heard: something on the way has cut
 it, or the hub has ended. It is also the least time between two questions that were answered."""
 
+_NEVER = float("-inf")
+
 _REFUSED = frozenset({401, 403})
 _UNKNOWN = frozenset({404, 405, 501})
 """What an older hub answers, which has no such route, or something on the way that lets none through."""
@@ -41,7 +43,7 @@ class Asking:
     """How the next question is asked: not before ``at``, by the monotonic clock, for ``wait`` seconds."""
 
     wait: float = LONGEST_WAIT
-    at: float = float("-inf")
+    at: float = _NEVER
     failures: int = 0
     is_refused: bool = False
     """Whether the last answer was that whoever asks may not, or there was no token to ask with."""
@@ -49,6 +51,13 @@ class Asking:
     """Whether the hub has answered before: it is no older one then, whatever stands in its place."""
     uncut: float | None = None
     """The ``wait`` of a question that was cut, as long as it may have been the hub itself that has ended."""
+
+    @property
+    def hears(self) -> bool | None:
+        """Whether the hub answers; None as long as it has not had the time to."""
+        if not self.is_known and self.at == _NEVER:
+            return None
+        return self.is_known and self.failures == 0 and not self.is_refused
 
     def answered(self, began: float) -> Asking:
         """Return how to go on after an answer to a question that ``began`` at a time.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import threading
@@ -253,6 +254,43 @@ def test_a_question_whose_connection_has_died_is_given_up_soon_after_its_wait_is
             signals.ask(0, 0.1)
         assert 0.3 <= time.monotonic() - began < 20.0
     dead.release()
+
+
+def test_the_status_says_whether_the_hub_answers_and_who_watches_is_told_when_that_changes(
+    here: Device, keep: Keep, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing_new = answer(200, b'{"epoch": null, "head": 0}')
+    busy = refuse(503, "busy", Retry_After="1")
+    lost, found = Hold(busy, before_hub=True), Hold(nothing_new, before_hub=True)
+    gate.plan_questions(nothing_new, lost, found)
+    monkeypatch.setattr(asking, "_LIVED", 0.0)
+    monkeypatch.setattr(ending, "LONGEST_BACK_OFF", 1.0)
+    said: list[bool | None] = []
+
+    async def watch(keeper: AutoSync) -> None:
+        async for status in keeper:
+            if not said or status.hears is not said[-1]:
+                said.append(status.hears)
+            if said[-2:] == [None, True]:
+                lost.release()
+            elif said[-1] is False:
+                found.release()
+            elif said[-2:] == [False, True]:
+                keeper.stop(wait=False)
+
+    asyncio.run(asyncio.wait_for(watch(keep(here, live=True)), PATIENCE))
+    assert said == [None, True, False, True, None]
+    assert sessions(here) == 1, "nobody is asked for more, only because nobody answers"
+
+
+def test_who_never_answers_the_question_is_told_to_be_silent_and_the_rest_stays_true(
+    here: Device, keep: Keep, gate: Gate
+) -> None:
+    gate.plan_questions(*[refuse(404, "not_found")] * 9)
+    keeper = keep(here, live=True)
+    assert wait_for(lambda: keeper.status().hears is False)
+    assert keeper.status().is_up_to_date
+    assert keep(here, live=False).status().hears is None
 
 
 def test_a_hub_that_always_tells_of_news_gets_a_session_in_each_gap_and_no_more(

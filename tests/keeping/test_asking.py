@@ -108,6 +108,24 @@ def test_a_hub_that_has_answered_before_is_asked_again_within_a_minute(status: i
     assert not asking.answered(now).is_refused
 
 
+@pytest.mark.parametrize(
+    ("asking", "hears"),
+    [
+        (Asking(), None),
+        (Asking().answered(100.0), True),
+        (Asking().answered(100.0).failed(lost(), 100.0, 120.0, 0.5), True),
+        (Asking().answered(100.0).failed(Unreachable("away"), 100.0, 100.0, 0.5), False),
+        (Asking().answered(100.0).failed(lost(401), 100.0, 100.0, 0.5), False),
+        (Asking().failed(lost(404), 100.0, 100.0, 0.5), False),
+        (Asking().failed(lost(), 100.0, 100.0, 0.5), False),
+        (Asking().failed(lost(), 100.0, 100.0, 0.5).answered(101.0), True),
+    ],
+)
+def test_it_is_known_whether_the_hub_answers(asking: Asking, hears: bool | None) -> None:
+    """A proxy that cuts who waits is no reason to say that it does not."""
+    assert asking.hears is hears
+
+
 def test_where_there_is_no_token_to_ask_with_that_is_a_refusal() -> None:
     assert Asking().failed(Unauthorized("none at present"), 100.0, 100.0, 0.5).is_refused
 

@@ -141,11 +141,16 @@ def line_of(status: KeeperStatus, progress: Progress | None, now: datetime) -> s
 def news_of(status: KeeperStatus) -> str:
     """Return what is new about a keeper once it changes: its phase, its trouble, and what is stuck."""
     if status.is_up_to_date and status.in_sync is not None:
-        return f"up to date, in sync at {local_time(status.in_sync.at)}"
+        return " · ".join([f"up to date, in sync at {local_time(status.in_sync.at)}", *_deaf(status)])
     parts = [str(status.phase).replace("_", " ")]
     if status.phase in _TROUBLED:
         parts[0] += f": {status.why}"
-    return visible(" · ".join([*parts, *_stuck(status.backlog)]))
+    return visible(" · ".join([*parts, *_stuck(status.backlog), *_deaf(status)]))
+
+
+def _deaf(status: KeeperStatus) -> Iterator[str]:
+    if status.hears is False:
+        yield "the hub does not answer the question for news"
 
 
 def _stuck(backlog: Backlog) -> Iterator[str]:
