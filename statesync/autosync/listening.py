@@ -68,6 +68,7 @@ class Listening:
             self._listens = listens
             self._end()
             if listens:
+                self._asking = self._asking.reached() if is_done else self._asking
                 self._begin(is_done=is_done)
 
     def ask_with_another_token(self, *, is_done: bool) -> None:

@@ -49,6 +49,8 @@ class Asking:
     """Whether the last answer was that whoever asks may not, or there was no token to ask with."""
     is_known: bool = False
     """Whether the hub has answered before: it is no older one then, whatever stands in its place."""
+    is_away: bool = False
+    """Whether it could not be asked when it was asked last; it has said neither no nor when to come again."""
     uncut: float | None = None
     """The ``wait`` of a question that was cut, as long as it may have been the hub itself that has ended."""
 
@@ -73,7 +75,7 @@ class Asking:
         """
         is_refused = isinstance(error, Unauthorized) or error.status in _REFUSED
         if not self.is_known and (is_refused or error.status in _UNKNOWN):
-            return evolve(self, at=now + SELDOM, failures=0, is_refused=is_refused)
+            return evolve(self, at=now + SELDOM, failures=0, is_refused=is_refused, is_away=False)
         lived, asked_for = now - began, error.retry_after
         was_heard = lived >= _LIVED and not isinstance(error, Unreachable)
         if was_heard and asked_for is None and not is_refused:
@@ -85,4 +87,9 @@ class Asking:
         # A Retry-After is in whole seconds, the same for all: so they come back within the second after it.
         least = min(asked_for, LONGEST_RETRY_AFTER) + chance if asked_for else 0.0
         at = now + max(back_off(failures, chance), least)
-        return Asking(wait, at, failures, is_refused, self.is_known)
+        is_away = asked_for is None and not is_refused and error.status not in _UNKNOWN
+        return Asking(wait, at, failures, is_refused, self.is_known, is_away)
+
+    def reached(self) -> Asking:
+        """Return how to go on after a session that has reached the hub: at once, where it had been away."""
+        return evolve(self, at=_NEVER, failures=0, is_away=False) if self.is_away else self

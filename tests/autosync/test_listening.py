@@ -283,6 +283,21 @@ def test_the_status_says_whether_the_hub_answers_and_who_watches_is_told_when_th
     assert sessions(here) == 1, "nobody is asked for more, only because nobody answers"
 
 
+def test_after_a_session_that_has_reached_the_hub_it_listens_at_once(
+    here: Device, there: Device, keep: Keep, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ending, "SHORTEST_BACK_OFF", 600.0)
+    monkeypatch.setattr(ending, "LONGEST_BACK_OFF", 600.0)
+    gate.plan_questions(lose_request)
+    keeper = keep(here, live=True, min_gap=0.0)
+    assert wait_for(lambda: keeper.status().hears is False)
+    keeper.nudge()
+    assert listens(keeper, gate, 2)
+    keys = there.add(1)
+    there.sync()
+    assert wait_for(lambda: here.keys() == keys)
+
+
 def test_who_never_answers_the_question_is_told_to_be_silent_and_the_rest_stays_true(
     here: Device, keep: Keep, gate: Gate
 ) -> None:

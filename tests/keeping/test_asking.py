@@ -126,6 +126,24 @@ def test_it_is_known_whether_the_hub_answers(asking: Asking, hears: bool | None)
     assert asking.hears is hears
 
 
+@pytest.mark.parametrize("away", [Unreachable("no connection"), lost(), lost(502)])
+def test_a_hub_that_a_session_has_reached_is_asked_at_once(away: RemoteError) -> None:
+    """It is back, and whoever waits out a back-off hears of nothing meanwhile."""
+    asking = Asking().answered(99.0)
+    for _ in range(7):
+        asking = asking.failed(away, 100.0, 100.0, chance=1.0)
+    assert asking.reached().at <= 100.0
+    assert asking.reached().hears
+    assert asking.reached().failed(away, 200.0, 200.0, chance=1.0).at == 202.0
+
+
+@pytest.mark.parametrize("refusal", [lost(503, 30.0), lost(404), lost(401), lost(403)])
+def test_a_hub_that_has_said_no_is_not_asked_sooner_for_a_session(refusal: RemoteError) -> None:
+    for before in (Asking(), Asking().answered(99.0), Asking().failed(lost(), 99.0, 99.0, chance=0.0)):
+        asking = before.failed(refusal, 100.0, 100.0, chance=1.0)
+        assert asking.reached() == asking
+
+
 def test_where_there_is_no_token_to_ask_with_that_is_a_refusal() -> None:
     assert Asking().failed(Unauthorized("none at present"), 100.0, 100.0, 0.5).is_refused
 
