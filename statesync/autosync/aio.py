@@ -56,7 +56,7 @@ async def statuses(driver: Driver) -> AsyncIterator[KeeperStatus]:
             loop.call_soon_threadsafe(keep, status)
 
     told: KeeperStatus | None = None
-    driver.watch(tell)
+    driver.telling.watch(tell)
     try:
         while True:
             await news.wait()
@@ -70,4 +70,4 @@ async def statuses(driver: Driver) -> AsyncIterator[KeeperStatus]:
             if KEEPER.is_final(status.phase):
                 return
     finally:
-        driver.unwatch(tell)
+        driver.telling.unwatch(tell)

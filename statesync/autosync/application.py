@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from types import TracebackType
 
-from statesync.autosync.handle import GRACE, AutoSync
+from statesync.autosync.handle import AutoSync
 from statesync.autosync.round import SessionOutcome, run_round
 from statesync.autosync.status import KeeperStatus
 from statesync.autosync.turns import Turns
@@ -61,7 +61,7 @@ class Application:
         for keeper in self.keepers:
             keeper.nudge()
 
-    def stop(self, grace: float | None = GRACE, *, wait: bool = True) -> None:
+    def stop(self, grace: float | None = None, *, wait: bool = True) -> None:
         """Stop every keeper, all at the same time; see ``AutoSync.stop``."""
         for keeper in self.keepers:
             keeper.stop(grace, wait=False)
@@ -96,7 +96,7 @@ class Application:
     ) -> None:
         await self.stop_async()
 
-    async def stop_async(self, grace: float | None = GRACE) -> None:
+    async def stop_async(self, grace: float | None = None) -> None:
         """Stop every keeper beside the event loop, also where the waiting task is cancelled."""
         from statesync.autosync.aio import stopped
 

@@ -10,20 +10,22 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from logging import Logger, getLogger
 from queue import Empty, SimpleQueue
 
 from attrs import evolve, frozen
 
 from statesync.autosync.conditions import Condition, Conditions
-from statesync.autosync.listening import Listening
+from statesync.autosync.listening import Heard, Listening
 from statesync.autosync.sessions import Over, Sessions, TurnCame
-from statesync.autosync.status import KeeperStatus, as_time
+from statesync.autosync.status import KeeperStatus, as_time, what_wakes
 from statesync.autosync.target import Target
+from statesync.autosync.telling import Telling
 from statesync.autosync.turns import Turns
 from statesync.checks import as_wait
 from statesync.errors import StoreError, UsageError
-from statesync.keeping.decide import decide
+from statesync.keeping.decide import JUMP, decide
 from statesync.keeping.messages import (
     Action,
     AskConditions,
@@ -49,15 +51,10 @@ logger: Logger = getLogger(__name__)
 LOOK_EVERY = 0.02
 """Seconds between two looks for local changes, while any would begin a session."""
 
-Watcher = Callable[[KeeperStatus | StoreError], object]
-"""Gets each new status, or why it cannot be read, in the keeper's thread, and returns at once."""
-
 
 @frozen
 class _Watched:
     """Somebody has begun to watch, and wants to be told the present status."""
-
-    watcher: Watcher
 
 
 @frozen
@@ -65,7 +62,7 @@ class _Committed:
     """The program has committed something, which is looked at without waiting for the next look."""
 
 
-_Letter = Event | TurnCame | Over | _Watched
+_Letter = Event | TurnCame | Over | Heard | _Watched
 
 
 def now() -> Moment:
@@ -92,10 +89,8 @@ class Driver:
         self._sessions = Sessions(target, sync_options, on_progress, self._queue.put)
         self._listening = Listening(target, self._queue.put)
         self._standing = Standing.begun(options, now())
-        self._watchers: list[Watcher] = []
-        self._wakes: list[Callable[[], object]] = []
+        self.telling: Telling = Telling(self.status, partial(self._queue.put, _Watched()), target.leave)
         self._task = Task(self._run, "statesync-keeper")
-        self._ended = threading.Event()
         self._beginning = threading.RLock()  # a signal handler may stop it while its thread is starting it
         self._process = os.getpid()
         self.is_begun: bool = False
@@ -120,7 +115,7 @@ class Driver:
         except BaseException:
             self._fail("it got no thread to live in")
             self._forget()
-            self._end()
+            self.telling.end()
             raise
 
     def end(self, grace: float | None) -> None:
@@ -135,7 +130,7 @@ class Driver:
                 return
             self.is_begun = True
             self._adopt(decide(self._standing, now(), asked))
-        self._end()
+        self.telling.end()
 
     def take_turns(self, turns: Turns) -> None:
         """Begin sessions in turn with others; called before it is started."""
@@ -151,7 +146,7 @@ class Driver:
         A process that was forked meanwhile does not wait: the keeper is its parent's.
         """
         if self.is_inherited:
-            return self._ended.is_set()
+            return self.telling.is_over
         seconds = as_wait(timeout)
         until = None if seconds is None else time.monotonic() + seconds
         session = self._sessions.session
@@ -160,7 +155,7 @@ class Driver:
                 session.wait(seconds)
             except TimeoutError:
                 return False
-        return self._ended.wait(None if until is None else max(0.0, until - time.monotonic()))
+        return self.telling.wait(None if until is None else max(0.0, until - time.monotonic()))
 
     @property
     def is_inherited(self) -> bool:
@@ -174,31 +169,13 @@ class Driver:
         """
         if self.is_inherited:
             wake()
-            return
-        with self._beginning:
-            if not self._ended.is_set():
-                self._wakes.append(wake)
-                return
-        wake()
-
-    def watch(self, watcher: Watcher) -> None:
-        """Call ``watcher`` with the present status and with each new one; with the last one after the end."""
-        with self._beginning:
-            if not self._ended.is_set():
-                self._watchers = [*self._watchers, watcher]
-                self._queue.put(_Watched(watcher))
-                return
-        self._announce([watcher])
-
-    def unwatch(self, watcher: Watcher) -> None:
-        """Call it no more."""
-        with self._beginning:
-            self._watchers = [each for each in self._watchers if each is not watcher]
+        else:
+            self.telling.call_at_the_end(wake)
 
     def status(self) -> KeeperStatus:
         """Return what the keeper does, and what is stuck now. Raises ``StoreError``."""
         standing = self._standing
-        following, at = self._following(standing)
+        following, at = what_wakes(standing) if self.is_begun else ("start", None)
         return KeeperStatus(
             phase=standing.phase,
             since=as_time(standing.since.wall),
@@ -208,21 +185,9 @@ class Driver:
             last=self._sessions.last,
             backlog=self._lookout.backlog(),
             in_sync=self._sessions.in_sync,
+            hears=self._listening.hears,
             is_behind=standing.is_due or self._lookout.is_behind(),
         )
-
-    def _following(self, standing: Standing) -> tuple[str | None, float | None]:
-        """Return what wakes it next, and when by the monotonic clock."""
-        if KEEPER.is_final(standing.phase):
-            return None, None
-        if not self.is_begun:
-            return "start", None
-        if standing.has_session:
-            return "session_ended", None
-        if standing.asking is not None:
-            return "conditions_changed", standing.due
-        coming = standing.next_trigger()
-        return (None, None) if coming is None else (str(coming[0]), coming[2])
 
     # -- the thread ------------------------------------------------------------------------------------
 
@@ -239,7 +204,7 @@ class Driver:
             self._sessions.leave()
             self._forget()
             self._target.leave()
-            self._end()
+            self.telling.end()
 
     def _tell_of_token(self) -> None:
         self.tell(TokenRenewed())
@@ -259,26 +224,7 @@ class Driver:
     def _fail(self, why: str) -> None:
         """Say that it has stopped, although its chart has not."""
         self._standing = evolve(self._standing, phase=KeeperPhase.STOPPED, why=why)
-        self._announce(self._watchers)
-
-    def _end(self) -> None:
-        with self._beginning:
-            self._ended.set()
-            wakes, self._wakes = self._wakes, []
-        late = self._late_watchers()
-        if late:
-            self._announce(late)
-            self._target.leave()
-        for wake in wakes:
-            wake()
-
-    def _late_watchers(self) -> list[Watcher]:
-        """Return who wanted to be told when nothing was read any more."""
-        found: list[Watcher] = []
-        while not self._queue.empty():
-            letter = self._queue.get()
-            found += [letter.watcher] if isinstance(letter, _Watched) else []
-        return found
+        self.telling.tell_all()
 
     def _next(self) -> _Letter:
         """Wait for the next letter; time that has passed is one."""
@@ -289,13 +235,17 @@ class Driver:
             try:
                 letter: _Letter | _Committed = self._queue.get(timeout=LOOK_EVERY if looks else left)
             except Empty:
-                if not looks:
+                if not looks or self._has_slept():
                     return Ticked()
                 letter = _Committed()
             if not isinstance(letter, _Committed):
                 return letter
             if self._is_looking() and self._has_news():
                 return Changed()
+
+    def _has_slept(self) -> bool:
+        """Tell whether the core is to look at the clock now, and not at its next look: it has jumped."""
+        return abs(now().jump_since(self._standing.seen)) > JUMP
 
     def _is_looking(self) -> bool:
         return self._looks and self.machine.phase in (KeeperPhase.RESTING, KeeperPhase.LISTENING)
@@ -315,8 +265,10 @@ class Driver:
         match letter:
             case TurnCame():
                 self._sessions.begin()
-            case _Watched(watcher):
-                self._announce([watcher])
+            case _Watched():
+                self.telling.greet()
+            case Heard():
+                self.telling.tell_all()
             case Over():
                 self._tell_core(self._sessions.end(letter))
             case TokenRenewed():
@@ -329,7 +281,7 @@ class Driver:
         before = _as_told(self._standing)
         self._adopt(decide(self._standing, now(), event))
         if before != _as_told(self._standing):
-            self._announce(self._watchers)
+            self.telling.tell_all()
 
     def _adopt(self, decision: Decision) -> None:
         if decision.trigger is not None:
@@ -349,18 +301,6 @@ class Driver:
                 self._sessions.ask()
             case CancelSession(grace):
                 self._sessions.cancel(grace)
-
-    def _announce(self, watchers: list[Watcher]) -> None:
-        if not watchers:
-            return
-        status: KeeperStatus | StoreError
-        try:
-            status = self.status()
-        except StoreError as error:
-            logger.warning("the keeper's status cannot be read", exc_info=True)
-            status = error
-        for watcher in watchers:
-            watcher(status)
 
 
 def _as_told(standing: Standing) -> tuple[KeeperPhase, str, bool]:

@@ -18,9 +18,6 @@ from statesync.scope import Scope
 from statesync.session.handle import OnProgress
 from statesync.values import CancelOptions, SyncOptions
 
-GRACE = 10.0
-"""Seconds that the batch in flight gets where nobody says how many."""
-
 
 class AutoSync:
     """Keeps a scope in sync until it is stopped: begins sessions by itself, one at a time.
@@ -120,7 +117,7 @@ class AutoSync:
         """
         self._driver.tell(TokenRenewed())
 
-    def stop(self, grace: float | None = GRACE, *, wait: bool = True) -> None:
+    def stop(self, grace: float | None = None, *, wait: bool = True) -> None:
         """Begin nothing any more, bring the session that runs to its end, and wait for that.
 
         ``grace`` bounds the seconds that its batch in flight may take, and with it the whole end, which comes
@@ -158,7 +155,7 @@ class AutoSync:
     ) -> None:
         await self.stop_async()
 
-    async def stop_async(self, grace: float | None = GRACE) -> None:
+    async def stop_async(self, grace: float | None = None) -> None:
         """Stop as ``stop`` does, beside the event loop, and also where the waiting task is cancelled."""
         # asyncio is a tenth of what the import of statesync takes, and most programs have threads.
         from statesync.autosync.aio import stopped

@@ -26,19 +26,35 @@ from statesync.wire import Signal
 logger: Logger = getLogger(__name__)
 
 
+@frozen
+class Heard:
+    """The hub answers the question for news again, or does not any more."""
+
+
+Tell = Callable[[Signalled | Heard], object]
+
+
 class Listening:
     """Asks for news while its keeper listens; ``tell`` gets ``Signalled``. It is used in the keeper's thread.
 
     What it knows outlives a poll: how the hub is asked best, and up to which head it has told of news.
     """
 
-    def __init__(self, target: Target, tell: Callable[[Signalled], object]) -> None:
+    def __init__(self, target: Target, tell: Tell) -> None:
         self._target, self._tell = target, tell
         self._listens = False
         self._poll: _Poll | None = None
         self._asking = Asking()
         self._told: _Told | None = None
         self._kept: Signals | None = None
+
+    @property
+    def hears(self) -> bool | None:
+        """Whether the hub answers the question; None where it is not asked, or had no time to. Any thread."""
+        poll = self._poll
+        if poll is None:
+            return False if self._listens else None
+        return poll.asking.hears
 
     def follow(self, phase: KeeperPhase, *, is_done: bool) -> None:
         """Ask while ``phase`` is ``listening``, and only then.
@@ -52,6 +68,7 @@ class Listening:
             self._listens = listens
             self._end()
             if listens:
+                self._asking = self._asking.reached() if is_done else self._asking
                 self._begin(is_done=is_done)
 
     def ask_with_another_token(self, *, is_done: bool) -> None:
@@ -122,7 +139,7 @@ class _Poll:
         signals: Signals,
         since: int,
         asking: Asking,
-        tell: Callable[[Signalled], object],
+        tell: Tell,
         clear_up: Callable[[], object],
     ) -> None:
         self.signals, self.asking = signals, asking
@@ -141,6 +158,8 @@ class _Poll:
                 self._ask()
         except Exception:  # a defect: the keeper goes by its interval, and nobody waits for this thread
             logger.exception("a defect ended the question for news; the interval goes on")
+            self.asking = evolve(self.asking, at=time.monotonic(), failures=self.asking.failures + 1)
+            self._tell_while_asked(Heard())
         finally:
             if not self._is_over:
                 _let_go(self.signals.close)
@@ -157,14 +176,16 @@ class _Poll:
         return self._is_over
 
     def _ask(self) -> None:
-        began = time.monotonic()
+        began, heard = time.monotonic(), self.asking.hears
         try:
             said = self._answer()
         except RemoteError as error:
             if not self._ended.is_set():
                 self._note(error, began)
+                self._tell_of_change(heard)
             return
         self.asking = self.asking.answered(began)
+        self._tell_of_change(heard)
         if said.head != self._since:
             self._end_with(said.head, began)
 
@@ -175,7 +196,11 @@ class _Poll:
                 return
             self.asking = evolve(self.asking, at=began)
             self.told, self._is_over = _Told(head, self._since), True
-        self._signal()
+        self._tell_while_asked(Signalled())
+
+    def _tell_of_change(self, heard: bool | None) -> None:
+        if self.asking.hears is not heard:
+            self._tell_while_asked(Heard())
 
     def _answer(self) -> Signal:
         try:
@@ -188,11 +213,11 @@ class _Poll:
         self.asking = self.asking.failed(error, began, now, random.random())  # noqa: S311 - jitter is no secret
         logger.debug("no news from the hub, asked again in %.1f seconds: %s", self.asking.at - now, error)
         if self.asking.is_refused and not was_refused:
-            self._signal()  # a session finds out, and says, what is wrong with the token
+            self._tell_while_asked(Signalled())  # a session finds out, and says, what is wrong with the token
 
-    def _signal(self) -> None:
+    def _tell_while_asked(self, what: Signalled | Heard) -> None:
         if not self._ended.is_set():
-            self._tell(Signalled())
+            self._tell(what)
 
 
 def _let_go(end: Callable[[], object]) -> None:

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from attrs import frozen
 
 from statesync.errors import SyncError
-from statesync.lifecycle import KeeperPhase, Phase
+from statesync.keeping.standing import Standing
+from statesync.lifecycle import KEEPER, KeeperPhase, Phase
 from statesync.values import Backlog
 
 
@@ -44,7 +45,9 @@ class KeeperStatus:
     ``why`` says what led to ``phase``, ``since`` when. ``next`` is what wakes it next, as a trigger of its
     chart or ``start``, None where nothing does any more; ``next_at`` when, None where that is not up to the
     clock. ``last`` is the last session, ``backlog`` what waits and is stuck, ``in_sync`` when all was in sync
-    for the last time, as far as this keeper has seen. ``is_behind`` says whether the hub is known to have
+    for the last time, as far as this keeper has seen. ``hears`` says whether the hub answers the question for
+    news: where it does not, what others send comes with the interval; None where it is not asked, as without
+    ``live``, or had no time to answer. ``is_behind`` says whether the hub is known to have
     more than was read here, or may have: it has told of news, a session is due or runs, whoever began it, or
     the last one has not read all.
     """
@@ -58,6 +61,7 @@ class KeeperStatus:
     backlog: Backlog
     in_sync: InSync | None
     is_behind: bool = False
+    hears: bool | None = None
 
     @property
     def is_up_to_date(self) -> bool:
@@ -71,6 +75,18 @@ class KeeperStatus:
         rests = self.phase in (KeeperPhase.RESTING, KeeperPhase.LISTENING)
         in_sync = self.in_sync is not None and self.last is not None and self.in_sync.session == self.last.id
         return rests and in_sync and self.backlog.is_empty and not self.is_behind
+
+
+def what_wakes(standing: Standing) -> tuple[str | None, float | None]:
+    """Return what wakes a keeper next that was started, and when by the monotonic clock."""
+    if KEEPER.is_final(standing.phase):
+        return None, None
+    if standing.has_session:
+        return "session_ended", None
+    if standing.asking is not None:
+        return "conditions_changed", standing.due
+    coming = standing.next_trigger()
+    return (None, None) if coming is None else (str(coming[0]), coming[2])
 
 
 def as_time(wall: float) -> datetime:

@@ -135,13 +135,13 @@ def _go_on(now: Standing) -> Decision:
         return Decision(now)
     trigger, why, _ = coming
     if not now.options.conditions:
-        return _begin(evolve(now, why=why), trigger)
+        return _begin(now, trigger, why)
     asking = evolve(now, asking=trigger, due=now.seen.at + PATIENCE)
     return Decision(asking, actions=(AskConditions(),))
 
 
-def _begin(now: Standing, trigger: KeeperTrigger) -> Decision:
-    begun = evolve(now, wish=None, due=None, asking=None)
+def _begin(now: Standing, trigger: KeeperTrigger, why: str) -> Decision:
+    begun = evolve(now, why=why, wish=None, due=None, asking=None)
     known = KeeperFacts(gap_over=now.earliest <= now.seen.at, live=now.options.live)
     return Decision(begun, trigger, Facts(keeper=known), (BeginSession(),))
 
@@ -157,7 +157,7 @@ def _answered(now: Standing, event: ConditionsAsked) -> Decision:
         return _go_on(evolve(now, due=now.seen.at)) if late else Decision(now)
     if event.failing:
         return _hold(now, event.failing, event.why)
-    return _begin(evolve(now, why="all conditions hold"), now.asking)
+    return _begin(now, now.asking, "all conditions hold")
 
 
 def _out_of_patience(now: Standing) -> Decision:

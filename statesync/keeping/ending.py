@@ -24,21 +24,21 @@ def session_ended(now: Standing, event: SessionEnded) -> Decision:
     facts = Facts(keeper=KeeperFacts(live=now.options.live, ended=event.end))
     if now.phase is KeeperPhase.STOPPING:
         return Decision(now, KeeperTrigger.SESSION_ENDED, facts)
-    return Decision(_waiting(evolve(now, why=event.why), event), KeeperTrigger.SESSION_ENDED, facts)
+    return Decision(_waiting(now, event), KeeperTrigger.SESSION_ENDED, facts)
 
 
 def _waiting(now: Standing, event: SessionEnded) -> Standing:
     """Arm the timers. What was asked for during a session that failed comes with the next one."""
     at, asked_for = now.seen.at, _asked_for(event.retry_after)
-    gap = evolve(now, earliest=at + max(now.options.min_gap, asked_for))
+    failures, due, wish = now.failures + 1, at + now.options.every, None
     if event.end is SessionEnd.SETTLED:
-        return evolve(gap, failures=0, due=at + now.options.every, wish=_in_rest(now))
-    failures = now.failures + 1
-    if event.end is SessionEnd.TOKEN_REFUSED:
-        wish = now.wish if now.wish and now.wish.trigger is KeeperTrigger.TOKEN_RENEWED else None
-        return evolve(gap, failures=failures, due=at + now.options.every, wish=wish)
-    delay = max(back_off(failures, event.chance), asked_for)
-    return evolve(gap, failures=failures, due=at + delay, wish=None)
+        failures, wish = 0, _in_rest(now)
+    elif event.end is SessionEnd.FAILED:
+        due = at + max(back_off(failures, event.chance), asked_for)
+    elif now.wish is not None and now.wish.trigger is KeeperTrigger.TOKEN_RENEWED:
+        wish = now.wish
+    earliest = at + max(now.options.min_gap, asked_for)
+    return evolve(now, why=event.why, earliest=earliest, failures=failures, due=due, wish=wish)
 
 
 def _in_rest(now: Standing) -> Wish | None:

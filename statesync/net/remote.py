@@ -44,6 +44,9 @@ _NOT_PROCESSED = frozenset({401, 407, 411, 413, 414, 415, 417, 421, 422, 426, 43
 6585). Any other page may stand in the place of an answer of the hub's: a filter for answers says 403 or 406
 after a push was applied, and 303 follows what was done."""
 
+NEWS_TIMEOUT = 15.0
+"""Seconds that a question for news is silent at most once its wait is over; a hub needs ten of them."""
+
 _WORTH_PACKING = 1 << 10
 _IN_A_PATH = "/%:@!$&'()*+,;=~"
 
@@ -179,13 +182,17 @@ class HttpRemote:
         return self._ask("survey", request, SurveyAnswer)
 
     def signals(self) -> Signals:
-        """Return who asks for news, on a connection of its own; its time-outs begin when the wait is over."""
+        """Return who asks for news, on a connection of its own; its time-outs begin when the wait is over.
+
+        That of silence is 15 seconds at most: a connection that is idle for so long may have died.
+        """
         from statesync.keeping.asking import LONGEST_WAIT
         from statesync.net.asking import HttpSignals
         from statesync.net.transport import Transport
 
         known = self._timeouts
-        timeouts = Timeouts(known.connect, known.read + LONGEST_WAIT, known.request + LONGEST_WAIT)
+        silence = LONGEST_WAIT + min(known.read, NEWS_TIMEOUT)
+        timeouts = Timeouts(known.connect, silence, known.request + LONGEST_WAIT)
         transport = Transport(self._url, timeouts, 1 << 16, self._way)
 
         def get(question: str) -> RawAnswer:

@@ -43,6 +43,10 @@ _BROKEN: tuple[type[Exception], ...] = (*FAILURES, *UNPACKABLE)
 _GLANCE = 1.0
 """Seconds in which a server that hangs up without a word is asked whether it speaks TLS."""
 
+_FRESH = 30.0
+"""Seconds for which an idle connection is asked on, by either clock. What is on the way forgets one that is
+idle for long, and a machine that slept has lost it. Nobody says so, and a request waits for its time-out."""
+
 
 @frozen
 class Way:
@@ -75,6 +79,7 @@ class Transport:
         self._max_answer = max_answer
         self._route = _route(url, way)
         self._kept: Connection | None = None
+        self._kept_at = _both_clocks()
         self._in_use: Connection | None = None
         self._was_answered = False
         self._is_stopped = False
@@ -157,15 +162,18 @@ class Transport:
         """Return the connection that was kept, or a new one; nobody else has it then."""
         kept, self._kept = self._kept, None
         if kept is not None:
-            if kept.is_alive():
+            if self._is_fresh() and kept.is_alive():
                 return kept
             kept.close()
         return Connection(self._route, self._timeouts)
 
+    def _is_fresh(self) -> bool:
+        return all(abs(now - then) < _FRESH for now, then in zip(_both_clocks(), self._kept_at, strict=True))
+
     def _keep(self, connection: Connection) -> None:
         self._was_answered = True
         if connection.is_open:
-            self._kept = connection
+            self._kept, self._kept_at = connection, _both_clocks()
         else:  # the hub has said that it hangs up
             connection.close()
 
@@ -185,6 +193,11 @@ class Transport:
         kept, self._kept = self._kept, None
         if kept is not None:
             kept.close()
+
+
+def _both_clocks() -> tuple[float, float]:
+    """Return the monotonic time, which may stand still while the machine sleeps, and the wall clock's."""
+    return time.monotonic(), time.time()
 
 
 def _route(url: str, way: Way) -> Route:

@@ -182,6 +182,18 @@ def test_a_machine_that_slept_syncs_when_it_wakes(
     assert wait_for(lambda: sessions(here) == 2)
 
 
+def test_a_keeper_that_looks_for_changes_sees_at_its_next_look_that_the_machine_slept(
+    here: Device, keep: Keep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever opens the lid looks at the screen now, and not in a quarter of a minute."""
+    slept = [0.0]
+    monkeypatch.setattr(standing, "CLOCK_LOOK", 3600.0)
+    monkeypatch.setattr(driver, "now", lambda: Moment(time.monotonic(), time.time() + slept[0]))
+    assert rests(keep(here))
+    slept[0] = 8 * 3600.0
+    assert wait_for(lambda: sessions(here) == 2)
+
+
 # -- failures ------------------------------------------------------------------------------------------------
 
 NO_RETRIES = SyncOptions(max_attempts=1)
@@ -305,6 +317,19 @@ def test_a_hub_that_hangs_does_not_keep_a_stop_from_its_end(here: Device, keep: 
     held.wait()
     began = time.monotonic()
     keeper.stop(grace=0.1)
+    assert time.monotonic() - began < 3
+    assert keeper.status().phase is STOPPED
+
+
+@pytest.mark.parametrize("is_application", [False, True])
+def test_the_end_of_its_block_gives_a_session_as_long_as_its_options_say(
+    here: Device, gate: Gate, is_application: bool
+) -> None:
+    held = gate.hold(before_hub=True)
+    keeper = AutoSync(here.scope, options=SyncOptions(cancel_grace=0.1))
+    with Application([keeper]) if is_application else keeper:
+        held.wait()
+        began = time.monotonic()
     assert time.monotonic() - began < 3
     assert keeper.status().phase is STOPPED
 

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from itertools import count
 from typing import Any
 
 import pytest
 from attrs import Factory, define
 from rig.device import Device
-from rig.gate import PATIENCE, Gate, Reply, answer, lose_request, refuse, wait_for
+from rig.gate import PATIENCE, Gate, Hold, Reply, answer, lose_request, refuse, wait_for
 
 from statesync import (
     AutoSync,
     BadOptions,
+    ConnectionLost,
     HttpRemote,
     KeeperPhase,
     RemoteError,
@@ -234,6 +237,75 @@ def test_a_question_that_was_cut_before_it_was_asked_is_not_waited_for(here: Dev
         signals.ask(0, 25.0)
     assert time.monotonic() - began < 5
     signals.close()
+
+
+def test_a_question_whose_connection_has_died_is_given_up_soon_after_its_wait_is_over(
+    here: Device, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub says something then, and a dead connection never does: nobody waits for the read time-out."""
+    monkeypatch.setattr(asking, "LONGEST_WAIT", 0.1)
+    monkeypatch.setattr("statesync.net.remote.NEWS_TIMEOUT", 0.2)
+    dead = Hold(before_hub=True)
+    gate.plan_questions(dead)
+    assert isinstance(here.remote, HttpRemote)
+    with closing(here.remote.signals()) as signals:
+        began = time.monotonic()
+        with pytest.raises(ConnectionLost):
+            signals.ask(0, 0.1)
+        assert 0.3 <= time.monotonic() - began < 20.0
+    dead.release()
+
+
+def test_the_status_says_whether_the_hub_answers_and_who_watches_is_told_when_that_changes(
+    here: Device, keep: Keep, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing_new = answer(200, b'{"epoch": null, "head": 0}')
+    busy = refuse(503, "busy", Retry_After="1")
+    lost, found = Hold(busy, before_hub=True), Hold(nothing_new, before_hub=True)
+    gate.plan_questions(nothing_new, lost, found)
+    monkeypatch.setattr(asking, "_LIVED", 0.0)
+    monkeypatch.setattr(ending, "LONGEST_BACK_OFF", 1.0)
+    said: list[bool | None] = []
+
+    async def watch(keeper: AutoSync) -> None:
+        async for status in keeper:
+            if not said or status.hears is not said[-1]:
+                said.append(status.hears)
+            if said[-2:] == [None, True]:
+                lost.release()
+            elif said[-1] is False:
+                found.release()
+            elif said[-2:] == [False, True]:
+                keeper.stop(wait=False)
+
+    asyncio.run(asyncio.wait_for(watch(keep(here, live=True)), PATIENCE))
+    assert said == [None, True, False, True, None]
+    assert sessions(here) == 1, "nobody is asked for more, only because nobody answers"
+
+
+def test_after_a_session_that_has_reached_the_hub_it_listens_at_once(
+    here: Device, there: Device, keep: Keep, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ending, "SHORTEST_BACK_OFF", 600.0)
+    monkeypatch.setattr(ending, "LONGEST_BACK_OFF", 600.0)
+    gate.plan_questions(lose_request)
+    keeper = keep(here, live=True, min_gap=0.0)
+    assert wait_for(lambda: keeper.status().hears is False)
+    keeper.nudge()
+    assert listens(keeper, gate, 2)
+    keys = there.add(1)
+    there.sync()
+    assert wait_for(lambda: here.keys() == keys)
+
+
+def test_who_never_answers_the_question_is_told_to_be_silent_and_the_rest_stays_true(
+    here: Device, keep: Keep, gate: Gate
+) -> None:
+    gate.plan_questions(*[refuse(404, "not_found")] * 9)
+    keeper = keep(here, live=True)
+    assert wait_for(lambda: keeper.status().hears is False)
+    assert keeper.status().is_up_to_date
+    assert keep(here, live=False).status().hears is None
 
 
 def test_a_hub_that_always_tells_of_news_gets_a_session_in_each_gap_and_no_more(

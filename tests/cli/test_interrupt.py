@@ -1,11 +1,18 @@
-"""Ctrl-C during ``statesync sync``, in a real process: once cancels, twice kills."""
+"""Ctrl-C and other signals of the end during ``statesync sync``, in a real process.
+
+The first cancels, a second Ctrl-C kills.
+"""
 
 from __future__ import annotations
 
+import fcntl
+import os
+import pty
 import signal
 import sqlite3
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from configparser import ConfigParser
@@ -14,10 +21,12 @@ from pathlib import Path
 
 import pytest
 from rig.device import Device
-from rig.gate import Gate, Hold
+from rig.gate import Gate, Hold, wait_for
 from rig.search import some
 
-from .shell import call, end_of, start
+from statesync import Phase
+
+from .shell import PATIENCE, call, end_of, start
 
 
 @pytest.fixture
@@ -48,18 +57,19 @@ def sync(here: Device, tmp_path: Path, gate: Gate, held: Hold, space: str) -> It
             process.kill()
 
 
-def interrupted(process: subprocess.Popen[str]) -> str:
-    """Press Ctrl-C and return the line that the command answers it with."""
-    process.send_signal(signal.SIGINT)
+def interrupted(process: subprocess.Popen[str], number: int = signal.SIGINT) -> str:
+    """Press Ctrl-C, or send another signal, and return the line that the command answers it with."""
+    process.send_signal(number)
     assert process.stderr is not None
     return process.stderr.readline()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_cancels_and_waits_for_the_batch_in_flight(
-    sync: Sync, held: Hold, here: Device, gate: Gate
+    sync: Sync, held: Hold, here: Device, gate: Gate, number: int
 ) -> None:
     syncing = sync()
-    assert interrupted(syncing).startswith("cancelling")
+    assert interrupted(syncing, number).startswith("cancelling")
     assert syncing.poll() is None
     held.release()
     ran = end_of(syncing)
@@ -81,6 +91,69 @@ def test_the_second_kills_and_the_session_is_interrupted(sync: Sync, here: Devic
     assert "Traceback" not in ran.err
     assert here.rows() == {}
     assert "failed (interrupted)" in call("sessions", tmp_path / "here.db").out
+
+
+def test_who_has_told_it_twice_by_another_signal_still_gets_the_drain(
+    sync: Sync, held: Hold, here: Device
+) -> None:
+    """As a supervisor does that also ends the terminal; a kill is what it has SIGKILL for."""
+    syncing = sync()
+    assert interrupted(syncing, signal.SIGTERM).startswith("cancelling")
+    syncing.send_signal(signal.SIGHUP)
+    syncing.send_signal(signal.SIGTERM)
+    held.release()
+    assert end_of(syncing).code == 3
+    assert len(here.rows()) == 10
+
+
+def test_the_end_of_a_terminal_that_it_is_to_outlive_cancels_nothing(
+    here: Device, there: Device, gate: Gate, held: Hold, tmp_path: Path, space: str
+) -> None:
+    """``nohup`` has SIGHUP ignored."""
+    where = (tmp_path / "here.db", "--remote", gate.url, "--space", space)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        syncing = start("sync", *where)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    held.wait()
+    syncing.send_signal(signal.SIGHUP)
+    held.release()
+    assert end_of(syncing).code == 0
+    assert len(here.rows()) == 30
+
+
+@pytest.mark.parametrize(("command", "code"), [("sync", 3), ("watch", 0)])
+def test_a_terminal_that_is_closed_lets_the_batch_in_flight_end_and_the_exit_code_says_so(
+    here: Device, gate: Gate, held: Hold, tmp_path: Path, space: str, command: str, code: int
+) -> None:
+    """What is written to it fails from then on."""
+    master, slave = pty.openpty()
+    where = (tmp_path / "here.db", "--remote", gate.url, "--space", space)
+    syncing = subprocess.Popen(
+        [sys.executable, "-m", "statesync", command, *map(str, where)],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        env={**os.environ, "TERM": "xterm"},
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    with syncing:
+        os.close(slave)
+        held.wait()
+        drawn = b""
+        while b"sync" not in drawn and b"download" not in drawn:  # until then it may heed no signal
+            drawn += os.read(master, 1 << 16)
+        os.close(master)
+        assert wait_for(lambda: cancels(here))
+        held.release()
+        assert syncing.wait(PATIENCE) == code
+    assert len(here.rows()) == 30
+
+
+def cancels(here: Device) -> bool:
+    return here.store.sessions()[0].phase is Phase.CANCELLING
 
 
 def test_a_grace_bounds_the_wait(sync: Sync, held: Hold) -> None:

@@ -80,6 +80,8 @@ def test_nothing_that_is_stuck_is_hidden_and_nothing_is_up_to_date_with_it() -> 
         backlog=Backlog(),
     )
     assert news_of(status).startswith("up to date, in sync at 2026-01-0")
+    assert news_of(evolve(status, hears=True)) == news_of(status)
+    assert news_of(evolve(status, hears=False)).endswith(" · the hub does not answer the question for news")
     stuck = evolve(status, backlog=Backlog(0, 1, 2, 3, 4, in_doubt=True, partly_read=5))
     assert news_of(stuck) == (
         "resting · 1 deferred · 2 in conflict · 3 refused by the hub · 4 in quarantine · 5 partly read"

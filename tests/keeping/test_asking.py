@@ -67,6 +67,29 @@ def test_a_hub_that_has_just_ended_is_not_asked_for_no_time_at_all_ever_after() 
     assert asking.wait == 25.0
 
 
+@pytest.mark.parametrize("away", [Unreachable("no connection"), lost(), lost(502), lost(503, 5.0)])
+def test_a_hub_that_is_away_after_a_cut_has_ended_itself_and_may_take_its_time_when_it_is_back(
+    away: RemoteError,
+) -> None:
+    """Else all keepers ask it every few seconds once it is back, until they have learned better."""
+    asking = Asking().failed(lost(), 100.0, 104.0, chance=0.5)
+    assert asking.wait == 3.0
+    again = asking.failed(away, 104.5, 104.5, chance=0.5)
+    assert again.wait == 25.0
+    assert again.answered(110.0).wait == 25.0
+
+
+def test_what_is_known_of_a_proxy_outlives_an_outage_of_the_hub() -> None:
+    asking = Asking().failed(lost(), 100.0, 120.0, chance=0.5)
+    assert asking.wait == 15.0
+    asking = (
+        asking.answered(121.0)
+        .failed(lost(), 140.0, 143.0, 0.5)
+        .failed(Unreachable("none"), 144.0, 144.0, 0.5)
+    )
+    assert asking.wait == pytest.approx(16.5)
+
+
 @pytest.mark.parametrize("status", [404, 405, 501, 401, 403])
 def test_who_does_not_know_the_question_or_refuses_it_is_asked_seldom(status: int) -> None:
     asking = Asking().failed(lost(status), 100.0, 100.0, 0.5)
@@ -83,6 +106,42 @@ def test_a_hub_that_has_answered_before_is_asked_again_within_a_minute(status: i
         assert asking.is_refused == (status in (401, 403))
         now = asking.at
     assert not asking.answered(now).is_refused
+
+
+@pytest.mark.parametrize(
+    ("asking", "hears"),
+    [
+        (Asking(), None),
+        (Asking().answered(100.0), True),
+        (Asking().answered(100.0).failed(lost(), 100.0, 120.0, 0.5), True),
+        (Asking().answered(100.0).failed(Unreachable("away"), 100.0, 100.0, 0.5), False),
+        (Asking().answered(100.0).failed(lost(401), 100.0, 100.0, 0.5), False),
+        (Asking().failed(lost(404), 100.0, 100.0, 0.5), False),
+        (Asking().failed(lost(), 100.0, 100.0, 0.5), False),
+        (Asking().failed(lost(), 100.0, 100.0, 0.5).answered(101.0), True),
+    ],
+)
+def test_it_is_known_whether_the_hub_answers(asking: Asking, hears: bool | None) -> None:
+    """A proxy that cuts who waits is no reason to say that it does not."""
+    assert asking.hears is hears
+
+
+@pytest.mark.parametrize("away", [Unreachable("no connection"), lost(), lost(502)])
+def test_a_hub_that_a_session_has_reached_is_asked_at_once(away: RemoteError) -> None:
+    """It is back, and whoever waits out a back-off hears of nothing meanwhile."""
+    asking = Asking().answered(99.0)
+    for _ in range(7):
+        asking = asking.failed(away, 100.0, 100.0, chance=1.0)
+    assert asking.reached().at <= 100.0
+    assert asking.reached().hears
+    assert asking.reached().failed(away, 200.0, 200.0, chance=1.0).at == 202.0
+
+
+@pytest.mark.parametrize("refusal", [lost(503, 30.0), lost(404), lost(401), lost(403)])
+def test_a_hub_that_has_said_no_is_not_asked_sooner_for_a_session(refusal: RemoteError) -> None:
+    for before in (Asking(), Asking().answered(99.0), Asking().failed(lost(), 99.0, 99.0, chance=0.0)):
+        asking = before.failed(refusal, 100.0, 100.0, chance=1.0)
+        assert asking.reached() == asking
 
 
 def test_where_there_is_no_token_to_ask_with_that_is_a_refusal() -> None:

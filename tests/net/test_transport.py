@@ -51,6 +51,30 @@ def test_a_connection_that_the_hub_has_ended_meanwhile_is_not_asked_on(meeting: 
     assert len(meeting.server.links) == 2
 
 
+def test_a_connection_that_a_machine_has_slept_over_is_not_asked_on(
+    any_way: Meeting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be dead, and nobody has said so: a request on it would wait for its time-out."""
+    any_way.will(*[answered(PAGE)] * 3)
+    remote, wall = any_way.remote(), time.time
+    for slept in (0.0, 3600.0, -3600.0):
+        monkeypatch.setattr(time, "time", lambda slept=slept: wall() + slept)
+        assert remote.pull(PULL).hub == "hub"
+    assert len(any_way.server.links) == 3
+
+
+def test_a_connection_that_was_idle_for_long_is_not_asked_on(
+    any_way: Meeting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A router on the way forgets it without a word."""
+    any_way.will(*[answered(PAGE)] * 2)
+    remote, clock = any_way.remote(), time.monotonic
+    remote.pull(PULL)
+    monkeypatch.setattr(time, "monotonic", lambda: clock() + 31.0)
+    remote.pull(PULL)
+    assert len(any_way.server.links) == 2
+
+
 def test_a_hub_that_says_that_it_will_hang_up_is_connected_to_anew(any_way: Meeting) -> None:
     any_way.will(*[answered(PAGE, "Connection: close")] * 2)
     remote = any_way.remote()

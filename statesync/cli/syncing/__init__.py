@@ -1,1 +1,1 @@
-"""Commands that sync: what they show meanwhile, and how Ctrl-C ends them."""
+"""Commands that sync: what they show meanwhile, and how signals end them."""

@@ -9,7 +9,7 @@ from statesync.cli.commands import visible
 from statesync.cli.devices import opened, remote_options
 from statesync.cli.kinds import COUNT
 from statesync.cli.printing import database_argument, json_option, print_json, say
-from statesync.cli.syncing.interrupt import cancelled_by_interrupt, grace_option
+from statesync.cli.syncing.interrupt import cancelled_by_signals, grace_option
 from statesync.cli.syncing.progress import SessionBar
 from statesync.conflicts import POLICIES
 from statesync.errors import (
@@ -61,9 +61,10 @@ def sync(
 ) -> None:
     """Sync the device database DB with a hub, without the program that it belongs to.
 
-    Changes made here go up, what others changed comes down. Ctrl-C cancels: the batch in flight is brought
-    to its end, what was saved stays, and the next sync goes on from there. A second Ctrl-C kills. The exit
-    code is 0 if the session is done, 1 if it failed, 3 if it was cancelled.
+    Changes made here go up, what others changed comes down. Ctrl-C, SIGTERM, or the end of its terminal
+    cancels: the batch in flight is brought to its end, what was saved stays, and the next sync goes on from
+    there. A second Ctrl-C kills. The exit code is 0 if the session is done, 1 if it failed, 3 if it was
+    cancelled.
     """
     if upload_only and download_only:
         raise click.UsageError("--upload-only and --download-only exclude each other.")
@@ -92,7 +93,7 @@ def _direction(*, upload_only: bool, download_only: bool) -> SyncType:
 
 def _follow(session: Session, cancel: CancelOptions, *, quiet: bool) -> SyncError | None:
     """Show the session until it has ended, and return its error."""
-    with cancelled_by_interrupt(session, cancel.grace), SessionBar(quiet=quiet) as bar:
+    with cancelled_by_signals(session, cancel.grace), SessionBar(quiet=quiet) as bar:
         for event in session.events():
             bar.show(event)
         return session.exception()

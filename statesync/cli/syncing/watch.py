@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from types import FrameType, TracebackType
+from types import TracebackType
 
 import click
 from rich.console import Console
@@ -19,7 +17,7 @@ from statesync.cli.commands import visible
 from statesync.cli.devices import opened, remote_options
 from statesync.cli.kinds import INTERVAL
 from statesync.cli.printing import database_argument, local_time
-from statesync.cli.syncing.interrupt import die_of_interrupt, grace_option
+from statesync.cli.syncing.interrupt import grace_option, told_of_the_end
 from statesync.cli.syncing.progress import described
 from statesync.errors import StoreError
 from statesync.lifecycle import KeeperPhase
@@ -66,7 +64,12 @@ def watch(database: str, remote: HttpRemote, every: float, grace: float) -> None
     with opened(database) as store, StatusLine() as line:
         scope = store.scope(remote)
         keeper = AutoSync(scope, every=every, live=True, on_progress=line.note_progress)
-        with _stopped_by_signals(keeper, line, grace):
+
+        def stop() -> None:
+            line.is_stopping = True
+            keeper.stop(grace, wait=False)
+
+        with told_of_the_end(stop):
             keeper.start()
             while not keeper.wait(REDRAWN_EVERY):
                 line.show(keeper)
@@ -76,30 +79,6 @@ def watch(database: str, remote: HttpRemote, every: float, grace: float) -> None
             raise click.ClickException(
                 f"nothing is synced any more, the keeper has ended: {why}; start it again"
             )
-
-
-@contextmanager
-def _stopped_by_signals(keeper: AutoSync, line: StatusLine, grace: float) -> Iterator[None]:
-    """Stop the keeper at the first signal of the end inside the block; die of the second SIGINT.
-
-    Who has it started so that it outlives its terminal (``nohup``) has SIGHUP ignored, and so it stays.
-    """
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, die_of_interrupt)
-        line.is_stopping = True
-        keeper.stop(grace, wait=False)
-
-    ends = [signal.SIGINT, signal.SIGTERM]
-    hangup = getattr(signal, "SIGHUP", None)  # not on every system
-    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
-        ends.append(hangup)
-    before = {number: signal.signal(number, stop) for number in ends}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class StatusLine:
@@ -162,11 +141,16 @@ def line_of(status: KeeperStatus, progress: Progress | None, now: datetime) -> s
 def news_of(status: KeeperStatus) -> str:
     """Return what is new about a keeper once it changes: its phase, its trouble, and what is stuck."""
     if status.is_up_to_date and status.in_sync is not None:
-        return f"up to date, in sync at {local_time(status.in_sync.at)}"
+        return " · ".join([f"up to date, in sync at {local_time(status.in_sync.at)}", *_deaf(status)])
     parts = [str(status.phase).replace("_", " ")]
     if status.phase in _TROUBLED:
         parts[0] += f": {status.why}"
-    return visible(" · ".join([*parts, *_stuck(status.backlog)]))
+    return visible(" · ".join([*parts, *_stuck(status.backlog), *_deaf(status)]))
+
+
+def _deaf(status: KeeperStatus) -> Iterator[str]:
+    if status.hears is False:
+        yield "the hub does not answer the question for news"
 
 
 def _stuck(backlog: Backlog) -> Iterator[str]:

@@ -22,7 +22,7 @@ from statesync.store.news.taps import Noted
 from statesync.store.news.told import News
 from statesync.store.news.witness import StoreWitness
 from statesync.store.parts import StoreParts
-from statesync.store.tracking.records import there_among
+from statesync.store.tracking.records import has_number_among, there_among
 from statesync.threads import Task, threads
 
 logger: Logger = getLogger(__name__)
@@ -228,4 +228,7 @@ class _Reader:
             return News(name, everything=True)
         tracked = self._parts.registry.refresh(connection).get(name)
         there = set() if tracked is None else there_among(connection, tracked, keys)
-        return News(name, tuple(sorted(there)), tuple(sorted(keys - there)))
+        gone = keys - there
+        if gone and tracked is not None and has_number_among(connection, tracked, gone):
+            return News(name, everything=True)
+        return News(name, tuple(sorted(there)), tuple(sorted(gone)))

@@ -65,6 +65,12 @@ def there_among(connection: sqlite3.Connection, tracked: TrackedObject, keys: It
     return {key for (key,) in connection.execute(tracked.sql.present, (json.dumps(list(keys)),))}
 
 
+def has_number_among(connection: sqlite3.Connection, tracked: TrackedObject, keys: Iterable[str]) -> bool:
+    """Tell whether one of ``keys`` is in its table as a number, which a column without a type keeps."""
+    wanted = json.dumps(list(keys))
+    return connection.execute(tracked.sql.present_as_number, (wanted,)).fetchone() is not None
+
+
 def refuse_twins(connection: sqlite3.Connection, tracked: TrackedObject, keys: Iterable[str]) -> None:
     """Raise ``sqlite3.IntegrityError`` if one of ``keys`` is, to the table, the key of another record."""
     wanted = json.dumps(list(keys))

@@ -88,6 +88,17 @@ class Statements:
         return f"SELECT wanted.value {self._wanted} AND {is_same_key(self._key, 'wanted.value')}"
 
     @cached_property
+    def present_as_number(self) -> str:
+        """Select one key, if there is any, that is a number, and whose text is in a JSON list.
+
+        To SQLite all numbers are less than any text; in a column of texts there are none.
+        """
+        return (
+            f"SELECT {self._key} FROM {in_main(self._of.table)} AS now WHERE {self._key} < '' "
+            f"AND CAST({self._key} AS TEXT) IN (SELECT value FROM json_each(?)) LIMIT 1"
+        )
+
+    @cached_property
     def twins(self) -> str:
         """Select (key, twin) for keys in a JSON list: another key, which the table takes for the same."""
         same = is_same_key(self._key, "wanted.value")

@@ -99,19 +99,31 @@ class Life:
 
         A look at a clock that has not moved says nothing, and is passed over: a year has two million.
         """
-        standing, here = self.standing, self._moment()
+        standing = self.standing
         coming = standing.next_trigger()
-        if standing.asking is not None or coming is None or abs(here.jump_since(standing.seen)) > 0.001:
+        if standing.asking is not None or coming is None or self._was_set(standing.seen):
             return standing.wakes_at()
         return coming[2]
+
+    def _was_set(self, seen: Moment) -> bool:
+        """Tell whether the wall clock has moved otherwise than the monotonic one since a moment."""
+        return abs(self.ahead - (seen.wall - seen.at)) > 0.001
+
+    def step(self, until: float) -> bool:
+        """Let time pass until the core has to be told of it, and tell it; False where that is not before."""
+        wakes_at = self.next_wake()
+        if wakes_at is None or wakes_at > until:
+            self.at = until
+            return False
+        self.at = max(self.at, wakes_at)
+        self.tell(Ticked())
+        return True
 
     def passes(self, seconds: float) -> Life:
         """Let time pass, and tick whenever the core has to be told of it."""
         until = self.at + seconds
-        while (wakes_at := self.next_wake()) is not None and wakes_at <= until:
-            self.at = max(self.at, wakes_at)
-            self.tell(Ticked())
-        self.at = until
+        while self.step(until):
+            pass
         return self
 
     def times(self, what: str) -> list[float]:

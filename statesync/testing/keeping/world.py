@@ -16,7 +16,7 @@ from statesync.testing.keeping.life import Life
 
 HOUR = 3600.0
 DAY = 24 * HOUR
-YEAR = 365 * DAY
+WEEK = 7 * DAY
 LONGEST_SESSION = 120.0
 LONGEST_RETRY_AFTER = HOUR
 WAKING = 15.0 + 10.0 + 5.0
@@ -63,7 +63,7 @@ class KeeperWorld:
     def options(self) -> KeeperOptions:
         """Return how the keeper lives; by default, in one of several ways."""
         return KeeperOptions(
-            every=self.chance.choice([6 * HOUR, DAY]),
+            every=self.chance.choice([DAY, 3 * DAY, WEEK, 2 * WEEK]),
             min_gap=self.chance.choice([0.0, 1.0, 60.0]),
             on_change=self.chance.random() < 0.7,
             live=self.chance.random() < 0.5,
@@ -196,10 +196,11 @@ class KeeperWorld:
         self._judge()
         self._look()
         while True:
-            coming = [at for at in (self._ends_at, self._life.next_wake()) if at is not None]
-            at = min([until, *coming])
-            self._life.passes(max(at - self._life.at, 0.0))
+            at = until if self._ends_at is None else min(until, self._ends_at)
+            has_woken = self._life.step(at)
             self._judge()
+            if has_woken:
+                continue
             if self._ends_at is not None and self._life.at >= self._ends_at:
                 self._end_session()
             if at >= until:

@@ -45,8 +45,12 @@ class Came:
     """Requests in the busiest second."""
     requests: int
     """From the hub's return until all were in sync."""
+    verbs: dict[str, int]
+    """The same by what was asked."""
     refused: dict[str, int]
-    """Refusals, by their words."""
+    """Refusals, by what was asked and their words."""
+    refused_at: dict[int, int]
+    """Refusals, by the second after the hub's return."""
     without_a_time: int
     cores: float
 
@@ -60,8 +64,9 @@ class Came:
             f"{last:.1f} s ({last / LONGEST_BACK_OFF:.2f} of the longest back-off)",
             f"  requests: {self.requests}, {even:.0f} a second if they came evenly, "
             f"{self.busiest} in the busiest ({self.busiest / even:.1f} times as many)",
+            f"  what they asked: {self.verbs}",
             f"  told to come again: {sum(self.refused.values())}, {self.without_a_time} of them without "
-            f"Retry-After; {self.refused}",
+            f"Retry-After; {self.refused}; by the second: {self.refused_at}",
             f"  the hub's processor: {self.cores:.2f} cores",
         ]
 
@@ -109,7 +114,7 @@ async def outage(hub: HubProcess, keepers: list[Kept], seconds: float) -> Came:
         loop.call_later(chance.uniform(0, seconds), kept.change)
     await asyncio.sleep(seconds)
     await asyncio.to_thread(hub.start)
-    back, before = time.monotonic(), returns.refused.copy()
+    back, before, verbs = time.monotonic(), returns.refused.copy(), returns.verbs.copy()
     with watched(hub) as use:
         await _until_all(keepers, lambda one: not one.waiting and one.synced_at > back, 600)
         took = time.monotonic() - back
@@ -122,7 +127,9 @@ async def outage(hub: HubProcess, keepers: list[Kept], seconds: float) -> Came:
         _spread([kept.first_after(back) - back for kept in keepers]),
         max(asked.values()),
         sum(asked.values()),
+        dict(returns.verbs - verbs),
         dict(returns.refused - before),
+        {second - int(back): count for second, count in returns.refused_at.items() if second >= int(back)},
         returns.without_a_time,
         use.processor / took,
     )
@@ -157,13 +164,14 @@ def main() -> None:
     parser.add_argument("--keepers", type=int, default=2000)
     parser.add_argument("--spaces", type=int, default=200)
     parser.add_argument("--outage", type=float, default=60.0, help="seconds without the hub")
+    parser.add_argument("--option", action="append", default=[], help="what the hub is to be told besides")
     asked = parser.parse_args()
     allow(2 * asked.keepers + 200)
     sockets, waiters = str(3 * asked.keepers), str(2 * asked.keepers)
     with tempfile.TemporaryDirectory(prefix="statesync-keepers-") as folder:
         url = f"sqlite:///{folder}/hub.db"
         prepare(url)
-        options = ("--limit-sockets", sockets, "--limit-waiters", waiters)
+        options = ("--limit-sockets", sockets, "--limit-waiters", waiters, *asked.option)
         hub = HubProcess(url, 1, options, Path(folder) / "log")
         hub.start()
         try:

@@ -48,16 +48,23 @@ class Returns:
 
     asked: Counter[int] = field(factory=Counter)
     """Requests that were answered, by their second."""
+    verbs: Counter[str] = field(factory=Counter)
+    """The same by what was asked."""
     refused: Counter[str] = field(factory=Counter)
+    refused_at: Counter[int] = field(factory=Counter)
+    """Refusals, by their second."""
     without_a_time: int = 0
     """Refusals that did not say when to come again."""
     unreached: int = 0
 
-    def note(self, status: int, headers: Mapping[str, str], answer: Mapping[str, Any]) -> None:
+    def note(self, verb: str, status: int, headers: Mapping[str, str], answer: Mapping[str, Any]) -> None:
         """Count one answer."""
-        self.asked[int(time.monotonic())] += 1
+        second = int(time.monotonic())
+        self.asked[second] += 1
+        self.verbs[verb] += 1
         if status in COME_AGAIN:
-            self.refused[str(answer["error"]["message"])] += 1
+            self.refused[f"{verb}: {answer['error']['message']}"] += 1
+            self.refused_at[second] += 1
             self.without_a_time += "retry-after" not in headers
 
 
@@ -78,7 +85,7 @@ class KeptDevice(Device):
                 wait, words = None, repr(error)
                 self.hang_up()
                 continue
-            self.returns.note(status, headers, answer)
+            self.returns.note(verb, status, headers, answer)
             if status == 200:
                 self._hub, self._epoch = answer["hub"], answer["epoch"]
                 return answer
@@ -199,7 +206,7 @@ class Kept:
             self.listener.hang_up()
             self._fail(RemoteError(repr(error)), began)
             return
-        self.returns.note(status, headers, said)
+        self.returns.note("changes", status, headers, said)
         if status != 200:
             self._fail(_refusal(status, headers), began)
             return

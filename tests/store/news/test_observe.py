@@ -6,13 +6,14 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
-from peewee import TextField
+from peewee import Model, TextField
 from rig.child import start_child
-from rig.device import Device
+from rig.device import Device, quick_store
 from rig.gate import wait_for
 
 from statesync import (
@@ -227,6 +228,33 @@ def test_an_object_that_is_tracked_later_is_told_as_well(here: Device) -> None:
         told.clear()
         assert here.store.rollback(ship) == 1
         assert wait_for(lambda: told == [News("Ship", (), ("s",))])
+
+
+@pytest.mark.parametrize("key", ["7", "7.5", "0.1 + 0.2", "-9223372036854775807"])
+@pytest.mark.parametrize("is_tracked", [True, False])
+def test_a_record_whose_key_is_a_number_is_never_told_as_gone_while_it_is_there(
+    tmp_path: Path, key: str, is_tracked: bool
+) -> None:
+    """A column without a type keeps it as one, and whoever asks for the text does not find it."""
+    with quick_store(tmp_path / "odd.db") as store:
+        database: Any = store.database
+        database.execute_sql("CREATE TABLE tag (name PRIMARY KEY, title TEXT)")
+
+        class Tag(Model):
+            name = TextField(primary_key=True)
+            title = TextField()
+
+        store.track(Tag)
+        store.setup()
+        told: list[News] = []
+        with store.observe("Tag", told.append):
+            for sql in (f"INSERT INTO tag VALUES ({key}, 'new')", "UPDATE tag SET title = 'edited'"):
+                with nullcontext() if is_tracked else store.untracked():
+                    database.execute_sql(sql)
+                assert wait_for(lambda: told != [])
+                assert told.pop() == News("Tag", everything=True)
+            database.execute_sql("INSERT INTO tag VALUES ('a text', 'new')")
+            assert wait_for(lambda: told == [News("Tag", ("a text",))])
 
 
 def test_too_many_records_at_once_are_told_as_everything(
