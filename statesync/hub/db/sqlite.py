@@ -211,7 +211,13 @@ class SqliteDialect:
     data_for_pages: str = "CAST(data AS BLOB)"
 
     def check_usable(self, pool: Pool) -> None:
-        """Refuse a device's database; SQLite turns texts into whatever its file is in."""
+        """Refuse a device's database, and one in UTF-16: SQLite sorts its keys otherwise than devices do."""
+        (encoding,) = pool.execute_sql("PRAGMA encoding", ()).fetchone()
+        if encoding != "UTF-8":
+            raise BadDatabase(
+                f"the database's encoding is {encoding}, and records are UTF-8; copy it into another file with: "
+                "sqlite3 OLD .dump | sqlite3 NEW"
+            )
         found = {name for (name,) in pool.execute_sql(_OWN_TABLES, ()).fetchall()}
         if found and "hub_meta" not in found:
             raise BadDatabase(
