@@ -31,7 +31,7 @@ from statesync.store.tracking.quoting import in_main, quoted
 from statesync.wire import MAX_KEY_LENGTH, Page, Scanned
 
 MOST_ROWS = 5000
-"""Rows of one range that one transaction deletes, or offers again."""
+"""Rows of one range, besides the records of its page, that one transaction answers for."""
 
 
 @frozen(slots=False, eq=False)
@@ -133,27 +133,30 @@ def cut(
 def _end_of(connection: sqlite3.Connection, looked_at: Range) -> str | None:
     """Return the key at which a range has as many rows as one transaction may answer for, or None.
 
-    Those count that do not stay as they are. A range behind the end of a scan is cut where no position can
-    stand: what counted once more would be cut there for ever.
+    Behind the end of a scan no position can stand. There those rows alone count that do not stay as they are:
+    what counted once more would be cut off there for ever.
     """
-    if _row_at(connection, looked_at, looked_at.holds(looked_at.key), looked_at.bounds) is None:
+    if _row_at(connection, looked_at, MOST_ROWS) is None:
         return None
-    tried = f"{looked_at.key} COLLATE BINARY NOT IN ({quarantine.KEYS})"
-    row = _row_at(connection, looked_at, f"{looked_at.unshown} AND {tried}", looked_at.known)
+    row = _row_at(connection, looked_at, len(looked_at.shown) + MOST_ROWS)
+    if row is not None and not str(row[0]) < looked_at.scanned.until:
+        tried = f"{looked_at.key} COLLATE BINARY NOT IN ({quarantine.KEYS})"
+        row = _row_at(connection, looked_at, MOST_ROWS, f"{looked_at.unshown} AND {tried}")
     return None if row is None or not _can_be_position(row[0]) else str(row[0])
 
 
 def _row_at(
-    connection: sqlite3.Connection, looked_at: Range, which: str, known: Mapping[str, object]
+    connection: sqlite3.Connection, looked_at: Range, place: int, which: str | None = None
 ) -> tuple[Any] | None:
-    """Return the key of the row that ``which`` picks behind ``MOST_ROWS`` others."""
+    """Return the key of the row of a range that has so many before it; ``which`` picks those that count."""
     key = looked_at.key
+    where, known = (which, looked_at.known) if which else (looked_at.holds(key), looked_at.bounds)
     found: tuple[Any] | None = read(
         connection,
         lambda: connection.execute(
-            f"SELECT {key} FROM {in_main(looked_at.tracked.table)} WHERE {which} "
+            f"SELECT {key} FROM {in_main(looked_at.tracked.table)} WHERE {where} "
             f"ORDER BY {key} COLLATE BINARY LIMIT 1 OFFSET :rows",
-            {**known, "rows": MOST_ROWS},
+            {**known, "rows": place},
         ).fetchone(),
     )
     return found
