@@ -18,7 +18,7 @@ from statesync.hub.db.failures import AWAY, FULL, Undone, Warnings, WrongFile, f
 from statesync.hub.db.groups import Group
 from statesync.hub.db.pool import TooManyConnections
 from statesync.hub.errors import Refused, busy, not_applied, outcome_unknown
-from statesync.hub.limits import Allowance, Room
+from statesync.hub.limits import Allowance, NoMemory, Room
 
 _log = logging.getLogger(__name__)
 _warnings = Warnings()
@@ -42,6 +42,11 @@ class Stored(NamedTuple):
     writer: str
     deleted: bool
     data: str | None
+
+    @property
+    def is_left_out(self) -> bool:
+        """Whether its text would have been too much."""
+        return self.data is None and not self.deleted
 
 
 class Written(NamedTuple):
@@ -340,7 +345,7 @@ def defects_as_refusals() -> Generator[None]:
     try:
         yield
     except Exception as error:  # a defect may be anything; the device has to know that nothing was applied
-        if isinstance(error, (Refused, TooManyConnections)) or failure_of(error) is not None:
+        if isinstance(error, (Refused, NoMemory, TooManyConnections)) or failure_of(error) is not None:
             raise
         _log.exception("the hub failed on a batch, and applied nothing of it")
         raise not_applied() from error

@@ -215,8 +215,8 @@ class SqliteDialect:
         (encoding,) = pool.execute_sql("PRAGMA encoding", ()).fetchone()
         if encoding != "UTF-8":
             raise BadDatabase(
-                f"the database's encoding is {encoding}, and records are UTF-8; copy it into another file with: "
-                "sqlite3 OLD .dump | sqlite3 NEW"
+                f"the database's encoding is {encoding}, and records are UTF-8; copy it into another file "
+                "with: sqlite3 OLD .dump | sqlite3 NEW"
             )
         found = {name for (name,) in pool.execute_sql(_OWN_TABLES, ()).fetchall()}
         if found and "hub_meta" not in found:
