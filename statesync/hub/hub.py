@@ -12,8 +12,9 @@ from statesync.hub.access import tokens
 from statesync.hub.access.rates import Rates, cost_of_body, cost_of_work
 from statesync.hub.access.rights import ALL_RIGHTS, Right, Rights
 from statesync.hub.access.tokens import Admitted
-from statesync.hub.db.database import Database, defects_as_refusals, failures_as_refusals
+from statesync.hub.db.database import Database
 from statesync.hub.db.opening import open_ready, useful_connections
+from statesync.hub.db.refusals import defects_as_refusals, failures_as_refusals
 from statesync.hub.errors import Refused, nothing_here, refused
 from statesync.hub.limits import BEGIN, Ask, HubLimits, NoMemory, Sight, unbounded
 from statesync.hub.pages import pull

@@ -15,7 +15,7 @@ from rig.trips import wired
 
 from statesync.hub import Hub, create_token, prepare, revoke_token, serving
 from statesync.hub.access.rights import Right, Rights
-from statesync.hub.db import glances
+from statesync.hub.db.server import glances
 from statesync.hub.limits import Ask, unbounded
 
 from ..devices import Service, upsert
