@@ -35,8 +35,8 @@ _ROOM_OF_NEW = 1 << 19
 def set_up(parts: StoreParts, migrations: Sequence[Step]) -> None:
     """Create or migrate tables and triggers, then end sessions that were interrupted.
 
-    The program's migrations find the indexes that wait built. Else they are in the end, if no session runs and
-    there is room for them.
+    The program's migrations find the indexes that wait built. Else they are in the end, if no session runs,
+    and there is room for them.
     """
     database = parts.database
     _check_path(database.path)
