@@ -15,6 +15,7 @@ import psycopg
 from psycopg.pq import ConnStatus, TransactionStatus
 
 from statesync.hub.db.failures import Undone
+from statesync.hub.db.pages.fitting import take_varchars_as_bytes
 from statesync.hub.db.pool import PooledDatabase
 from statesync.hub.db.server.glances import Glances
 from statesync.net.alarm import alarm
@@ -86,9 +87,11 @@ class PostgresPool(PooledDatabase[_Connection], peewee.PostgresqlDatabase):
         return self._watched(connection)
 
     def _open(self) -> _Connection:
-        return psycopg.connect(
+        connection = psycopg.connect(
             str(self.database), autocommit=True, client_encoding="UTF8", **self.connect_params
         )
+        take_varchars_as_bytes(connection)
+        return connection
 
     def _shut(self, connection: _Connection) -> None:
         connection.close()
