@@ -179,6 +179,9 @@ def test_who_is_cancelled_amid_its_work_holds_what_that_takes_until_it_has_ended
             tasks.cancel_scope.cancel()
         if has_begun:
             assert not door.visit("b").make(BEGIN), "what a thread has is given away"
+        else:
+            with door.visit("c") as third:
+                third.let_in()  # who only waited for a thread has nothing any more
         gate.set()
         other = door.visit("a", door.push_lines("a"))
         with anyio.fail_after(30.0):
