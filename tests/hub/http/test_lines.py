@@ -220,6 +220,8 @@ def test_nothing_is_done_for_who_hangs_up_while_he_waits_in_a_line(
             for wire in gone:
                 wire.ask(f"/v1/spaces/busy/{verb}", f"Content-Length: {len(body)}", body=body)
             wait_for(lambda: hub.asked == asked + 3, "they do not ask")
+            service.device("other").push(upsert("a", {}))  # what comes later is answered: they stand in line
+        service.device("other").push(upsert("a", {}))  # and that they are gone was seen
         hub.let_go.set()
         assert first.result()[0] == 200
         assert device.send(verb, document | {"batch": "again"})[0] in (200, 409)
