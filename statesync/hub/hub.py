@@ -12,10 +12,11 @@ from statesync.hub.access import tokens
 from statesync.hub.access.rates import Rates, cost_of_body, cost_of_work
 from statesync.hub.access.rights import ALL_RIGHTS, Right, Rights
 from statesync.hub.access.tokens import Admitted
-from statesync.hub.db.database import Database, defects_as_refusals, failures_as_refusals
+from statesync.hub.db.database import Database
 from statesync.hub.db.opening import open_ready, useful_connections
+from statesync.hub.db.refusals import defects_as_refusals, failures_as_refusals
 from statesync.hub.errors import Refused, nothing_here, refused
-from statesync.hub.limits import Ask, HubLimits, unbounded
+from statesync.hub.limits import BEGIN, Ask, HubLimits, NoMemory, Sight, unbounded
 from statesync.hub.pages import pull
 from statesync.hub.push import Terms
 from statesync.hub.requests import PushRequest
@@ -110,21 +111,23 @@ class Hub:
         rights = await tokens.admit_at_once(self.database, space, token, "")
         return None if rights is None else self._counted(space, rights, right)
 
-    def push(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS) -> bytes:
+    def push(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS, ask: Ask = unbounded) -> bytes:
         """Apply the batch in ``body`` (a ``wire.Push``) whole or not at all; return a ``wire.PushAnswer``.
 
-        Raises ``Refused``; nothing was applied then, unless its code is ``outcome_unknown``.
+        ``ask`` tells how much of what is stored may be looked at. Raises ``Refused``; nothing was applied
+        then, unless its code is ``outcome_unknown``. Raises ``NoMemory`` where ``ask`` does not allow enough.
         """
-        return self.take_push(space, body, rights)()
+        return self.take_push(space, body, rights, ask)()
 
-    def take_push(self, space: str, body: bytes, rights: Rights) -> Callable[[], bytes]:
+    def take_push(self, space: str, body: bytes, rights: Rights, ask: Ask = unbounded) -> Callable[[], bytes]:
         """Read the batch in ``body``, which takes no database; return what applies it, see ``push``."""
         self._pay(rights, body)
         with defects_as_refusals():
             request = requests.read_push(body, self.limits)
             if not rights.has_somewhere(Right.WRITE):
                 return partial(self._repeated, space, request, rights)
-            terms = push.terms_of(request, rights, self._objects, self.limits)
+            sight = Sight(self.limits.body, ask)
+            terms = push.terms_of(request, rights, self._objects, self.limits, sight)
         return partial(self._apply, space, request, terms)
 
     def pull(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS, ask: Ask = unbounded) -> bytes:
@@ -166,19 +169,21 @@ class Hub:
         let_in(self._counted(space, rights, Right.READ))
         return None if state is None else self._nothing_new(body, rights, state)
 
-    def survey(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS) -> bytes:
+    def survey(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS, ask: Ask = unbounded) -> bytes:
         """Return what the hub has (a ``wire.SurveyAnswer``) of what ``body`` (a ``wire.Survey``) asks for.
 
-        Raises ``Refused``.
+        Raises ``Refused``, and ``NoMemory`` where ``ask`` does not allow what is read at once.
         """
-        return self.take_survey(space, body, rights)()
+        return self.take_survey(space, body, rights, ask)()
 
-    def take_survey(self, space: str, body: bytes, rights: Rights) -> Callable[[], bytes]:
+    def take_survey(
+        self, space: str, body: bytes, rights: Rights, ask: Ask = unbounded
+    ) -> Callable[[], bytes]:
         """Read the request in ``body``, which takes no database; return what answers it, see ``survey``."""
         self._pay(rights, body)
         request = requests.read_survey(body, self.limits)
         rights.require(Right.READ, {request.object})
-        return partial(self._surveyed, space, request, rights)
+        return partial(self._surveyed, space, request, rights, ask)
 
     def purge(self, space: str, through: int) -> int:
         """Forget the deletes up to the version ``through``; return how many there were.
@@ -251,8 +256,12 @@ class Hub:
         answer, effort = b"", terms.effort
         apply = partial(push.apply_batch, self.database, space, request, terms, self._retention)
         look_up = partial(push.look_up, self.database, space, request, terms)
+        terms.sight.begin()
         try:
             answer = self._write(space, request.envelope.client, apply, look_up).encode()
+        except NoMemory:
+            effort.records = 0  # it will be looked at again
+            raise
         finally:
             cost = cost_of_work(effort.records, effort.size + len(answer))
             self._rates.charge(terms.rights.holder, self.limits, cost)
@@ -299,7 +308,9 @@ class Hub:
         else:
             self._amid = {}
 
-    def _surveyed(self, space: str, request: Survey, rights: Rights) -> bytes:
+    def _surveyed(self, space: str, request: Survey, rights: Rights, ask: Ask) -> bytes:
+        if not ask(BEGIN):
+            raise NoMemory
         pace, answer = survey.Pace(self.limits.survey_seconds, lambda: self._asked), b""
         try:
             with failures_as_refusals(), self.database.reading():

@@ -96,7 +96,7 @@ BEGIN = 1 << 20
 """Bytes of records that a page begins with: most pages have no more."""
 
 Ask = Callable[[int], bool]
-"""Tells whether a page of so many bytes of records may be made."""
+"""Tells whether so many bytes of records may be in memory, for a page or beside a batch."""
 
 
 UNCOUNTED = 1 << 16
@@ -104,11 +104,11 @@ UNCOUNTED = 1 << 16
 
 
 class NoMemory(Exception):
-    """There is no memory for more than a short page, and there is more to read; nothing is answered."""
+    """There is no memory for what was asked for, unless it is short; nothing was done, and it may wait."""
 
 
 def unbounded(_size: int, /) -> bool:
-    """Let every page be made."""
+    """Let there be as many as are needed."""
     return True
 
 
@@ -146,6 +146,42 @@ class Allowance:
     def behind(self, used: int) -> Room:
         """Return what is left of it behind so many bytes of records."""
         return _Rest(self, used)
+
+
+LOOKED_AT = 1 << 18
+"""Bytes of stored records that a push looks at also where there is no memory: most batches need no more."""
+
+
+@define(eq=False)
+class Sight:
+    """How much of what is stored one push may look at: up to ``most`` bytes, as far as ``ask`` allows it."""
+
+    most: int
+    ask: Ask = unbounded
+    size: int = LOOKED_AT
+    """Bytes that it may look at now."""
+    _wanted: int = 0
+    """Bytes that there was no memory for."""
+
+    def begin(self) -> None:
+        """Allow what is known to be needed; raises ``NoMemory``."""
+        self.size = min(self.size, self.most)
+        if self._wanted:
+            self._have(self._wanted)
+
+    def grows(self) -> bool:
+        """Allow more; return False where it has the most already. Raises ``NoMemory``."""
+        more = min(max(BEGIN, 2 * self.size), self.most)
+        if more > self.size:
+            self._have(more)
+            return True
+        return False
+
+    def _have(self, size: int) -> None:
+        self._wanted = size
+        if not self.ask(size):
+            raise NoMemory
+        self.size, self._wanted = size, 0
 
 
 class Room(Protocol):

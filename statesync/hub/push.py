@@ -18,7 +18,7 @@ from statesync.hub.access.rights import Right, Rights
 from statesync.hub.db.database import Database, Finding, Stored, Written
 from statesync.hub.epochs import Step
 from statesync.hub.errors import Refused, too_large, versions_used_up
-from statesync.hub.limits import HubLimits
+from statesync.hub.limits import HubLimits, Sight
 from statesync.hub.requests import PushRequest, text_of
 from statesync.hub.retention import Retention
 from statesync.hub.spaces import ClientState
@@ -57,13 +57,15 @@ class Terms:
     """On what terms a batch is taken: what its sender may do, and what the hub allows.
 
     ``rejections`` are the changes, by their place in the batch, that cannot be taken whatever is stored,
-    ``unreadable`` the objects of the batch whose records its sender may not read.
+    ``unreadable`` the objects of the batch whose records its sender may not read, and ``sight`` is how much
+    of what is stored it may look at.
     """
 
     rights: Rights
     limits: HubLimits
     rejections: Mapping[int, Rejected]
     unreadable: frozenset[str]
+    sight: Sight
     effort: Effort = field(factory=Effort)
 
 
@@ -85,7 +87,7 @@ class BatchVerdict:
 
 
 def terms_of(
-    request: PushRequest, rights: Rights, objects: frozenset[str] | None, limits: HubLimits
+    request: PushRequest, rights: Rights, objects: frozenset[str] | None, limits: HubLimits, sight: Sight
 ) -> Terms:
     """Return the terms for a batch; what its sender may do is looked at here, and only here.
 
@@ -94,14 +96,14 @@ def terms_of(
     names = {change.object for change in request.changes}
     unwritable = rights.lacking(Right.WRITE, names)
     rejections = requests.rejections(request.changes, objects, unwritable, limits)
-    return Terms(rights, limits, rejections, frozenset(rights.lacking(Right.READ, names)))
+    return Terms(rights, limits, rejections, frozenset(rights.lacking(Right.READ, names)), sight)
 
 
 def look_up(database: Database, space: str, request: PushRequest, terms: Terms) -> Finding:
-    """Ask what is stored of a batch: no more bytes of it than a batch may bring, and one record more."""
+    """Ask what is stored of a batch: no more bytes of it than it may look at, and one record more."""
     numbered = enumerate(request.changes)
     keys = [(each.object, each.key) for place, each in numbered if place not in terms.rejections]
-    return database.dialect.find(database.pool, space, keys, terms.limits.body) if keys else dict
+    return database.dialect.find(database.pool, space, keys, terms.sight.size) if keys else dict
 
 
 def apply_batch(
@@ -116,7 +118,8 @@ def apply_batch(
     """Apply a batch in the open transaction, which holds the space's row; return the answer's text.
 
     ``find`` is what ``look_up`` returned under that lock. If the device cannot go on as it is, that is
-    returned, after a new epoch was begun if one is due. Raises ``Refused``; nothing was changed then.
+    returned, after a new epoch was begun if one is due. Raises ``Refused``, and ``NoMemory`` where it has to
+    look at more than there is memory for; nothing was changed then.
     """
     envelope = request.envelope
     terms.effort.records = len(request.changes)
@@ -130,13 +133,26 @@ def apply_batch(
         return step
     if len(request.changes) > MAX_VERSION - state.head:
         raise versions_used_up()
-    stored = find()
-    terms.effort.size = sum(len(each.data) for each in stored.values() if each.data is not None)
+    stored = _looked_at(database, space, terms, find())
     judged = judge(request, terms, stored, state)
     made = sum(written.deleted for written in judged.writes)
     if made:
         retention.mark_and_purge(database, space, judged.head, made)
     return _store(database, space, state, request, terms, judged)
+
+
+def _looked_at(
+    database: Database, space: str, terms: Terms, found: Mapping[tuple[str, str], Stored]
+) -> Mapping[tuple[str, str], Stored]:
+    """Return what was ``found`` with all that was left out of it, as far as the batch may look."""
+    stored, sight = dict(found), terms.sight
+    while True:
+        terms.effort.size = sum(len(each.data) for each in stored.values() if each.data is not None)
+        left_out = [key for key, each in stored.items() if each.is_left_out]
+        if not left_out or not sight.grows():
+            return stored
+        rest = max(1, sight.size - terms.effort.size)
+        stored |= database.dialect.find(database.pool, space, left_out, rest)()
 
 
 def answer_again(database: Database, space: str, request: PushRequest, rights: Rights) -> str:

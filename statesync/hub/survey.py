@@ -25,8 +25,9 @@ from statesync.wire import Finding, Survey, SurveyAnswer, Tally
 LISTED = 5000
 """Records that one answer lists at most."""
 
-_PAGE = 500
-_PAGE_BYTES = 4 << 20
+_PAGE = 250
+_PAGE_BYTES = 2 << 20
+"""Bytes of records that are there at once, or one that is larger."""
 
 _WORK = 0.002
 """Seconds of work before a rest."""

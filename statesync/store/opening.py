@@ -7,6 +7,7 @@ import sqlite3
 import stat
 from collections.abc import Sequence
 from contextlib import closing, nullcontext, suppress
+from logging import Logger, getLogger
 from pathlib import Path
 
 from statesync.errors import StoreCorrupt, StoreError, StoreFull, StoreNotReady, StoreReadOnly, SyncInProgress
@@ -15,6 +16,7 @@ from statesync.store.evolution import adopting, columns, steps
 from statesync.store.evolution.adopting import Takeover
 from statesync.store.evolution.places import fold_where_it_is
 from statesync.store.evolution.steps import Step
+from statesync.store.file.database import Database
 from statesync.store.indexes.building import build_all
 from statesync.store.parts import StoreParts
 from statesync.store.schema import migrating, notes
@@ -24,6 +26,8 @@ from statesync.store.tracking.objects import TrackedObject
 from statesync.store.tracking.tables.fitting import check, fit, table_of
 from statesync.store.tracking.tables.table import Table
 
+logger: Logger = getLogger(__name__)
+
 _ROOM_OF_NEW = 1 << 19
 """Bytes that a new store takes, with its log, before anything is in it; rounded up."""
 
@@ -31,7 +35,8 @@ _ROOM_OF_NEW = 1 << 19
 def set_up(parts: StoreParts, migrations: Sequence[Step]) -> None:
     """Create or migrate tables and triggers, then end sessions that were interrupted.
 
-    The program's migrations find the indexes that wait built. Else they are in the end, if no session runs.
+    The program's migrations find the indexes that wait built. Else they are in the end, if no session runs,
+    and there is room for them.
     """
     database = parts.database
     _check_path(database.path)
@@ -47,7 +52,15 @@ def set_up(parts: StoreParts, migrations: Sequence[Step]) -> None:
             parts.registry.begin(connection)
     with suppress(SyncInProgress), parts.lock.held():
         recover(database)
+        _build_if_there_is_room(database)
+
+
+def _build_if_there_is_room(database: Database) -> None:
+    """Build the indexes that wait; a program that has all its records goes on without one."""
+    try:
         build_all(database)
+    except StoreFull as error:
+        logger.warning("an index waits to be built until there is room for it: %s", error)
 
 
 def follow_tables(parts: StoreParts) -> None:

@@ -81,9 +81,8 @@ class SessionStore:
         options: SyncOptions,
         tenure: Tenure,
     ) -> None:
-        self._tenure = tenure
-        self._parts, self._session, self._space = parts, session, space
-        self._names, self._options = names, options
+        self._parts, self._session, self._space, self._names = parts, session, space, names
+        self._tenure, self._options = tenure, options
         self._journal = JournalWriter(session, began=time.monotonic())
         self._batch: int | None = None
         self._stored = 0
@@ -202,7 +201,8 @@ class SessionStore:
 
     def request_ahead(self, page_size: int) -> Pull:
         """Return the request that follows once the staged page is stored."""
-        return self._downloads.request_ahead(page_size)
+        with self._errors_mapped():
+            return self._downloads.request_ahead(page_size)
 
     def take(self, request: Push | Pull, answer: PushAnswer | Page) -> Answered:
         """Check an answer and stage it; writes nothing. Raises ``BadAnswer``."""
@@ -247,7 +247,7 @@ class SessionStore:
             last = self._journal.write(connection, moves, self._batch, details)
         self._refuse_open_transaction()
         if any(isinstance(effect, StoreAnswer) for effect in effects):
-            self._downloads.drop()  # it would lie beside the page that is decoded next
+            self._downloads.end_page()  # it would lie beside the page that is decoded next
         self._journal.last = last
         return committed
 
@@ -284,6 +284,7 @@ class SessionStore:
             case Adapt():
                 objects = claims.objects_of(connection, self._context.space, self._context.tracked)
                 rereading.adapt(connection, self._context.space, objects, effect.problem)
+                self._downloads.begin_again()
             case StoreReason():
                 details[Trigger.CANCEL] = {"reason": effect.reason}
             case EndSession():

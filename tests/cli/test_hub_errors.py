@@ -21,7 +21,7 @@ from rig.places import memory
 
 from statesync import Store
 from statesync.hub import prepare
-from statesync.hub.db import sqlite
+from statesync.hub.db.file import pool
 
 from .shell import Ran, call
 
@@ -312,9 +312,9 @@ def test_a_working_folder_that_is_gone_is_said_so(
 
 def test_a_disk_that_is_full_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"sqlite:///{tmp_path}/hub.db"
-    full = {**sqlite._PRAGMAS, "max_page_count": 1}
+    full = {**pool._PRAGMAS, "max_page_count": 1}
     with monkeypatch.context() as patch:
-        patch.setattr(sqlite, "_PRAGMAS", full)
+        patch.setattr(pool, "_PRAGMAS", full)
         assert_one_line(hub("init", "--database", url), "full", "free some space")
         assert list(tmp_path.iterdir()) == []
 
@@ -322,8 +322,8 @@ def test_a_disk_that_is_full_is_one_line(tmp_path: Path, monkeypatch: pytest.Mon
 FULL_DISK = """
 import sys
 from statesync.cli.commands import commands
-from statesync.hub.db import sqlite
-sqlite._PRAGMAS["max_page_count"] = 1
+from statesync.hub.db.file import pool
+pool._PRAGMAS["max_page_count"] = 1
 commands.main(sys.argv[1:])
 """
 

@@ -140,7 +140,7 @@ def test_a_defect_of_the_hub_is_a_refusal_document_too(
     def defect(*_arguments: object) -> bytes:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(hub, verb, defect)
+    monkeypatch.setattr(hub, f"take_{verb}", lambda *_arguments: defect)
     with caplog.at_level(logging.CRITICAL), serving(hub) as address, Service(address, hub, url) as service:
         device = service.device("acme")
         status, answer = device.send(verb, device.push_document() | device.pull_document({}) | {"number": 1})

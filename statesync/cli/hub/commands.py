@@ -9,7 +9,7 @@ from statesync.cli.hub.serving import serve_command
 from statesync.cli.hub.tokens import token
 from statesync.cli.kinds import NAME, VERSION
 from statesync.hub import epochs, prepare, retention, spaces
-from statesync.hub.db.database import failures_as_refusals
+from statesync.hub.db.refusals import failures_as_refusals
 
 
 @click.group(name="hub")

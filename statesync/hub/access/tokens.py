@@ -19,7 +19,8 @@ from attrs import frozen
 
 from statesync.hub import spaces
 from statesync.hub.access.rights import Right, Rights
-from statesync.hub.db.database import Database, failures_as_refusals
+from statesync.hub.db.database import Database
+from statesync.hub.db.refusals import failures_as_refusals
 from statesync.hub.errors import forbidden, unauthorized
 from statesync.hub.spaces import ClientState, check_name
 

@@ -6,7 +6,6 @@ Everything else in the hub is written once. This module knows neither of the two
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -16,12 +15,8 @@ from attrs import define, field
 
 from statesync.hub.db.failures import AWAY, FULL, Undone, Warnings, WrongFile, failure_of
 from statesync.hub.db.groups import Group
-from statesync.hub.db.pool import TooManyConnections
-from statesync.hub.errors import Refused, busy, not_applied, outcome_unknown
+from statesync.hub.errors import outcome_unknown
 from statesync.hub.limits import Allowance, Room
-
-_log = logging.getLogger(__name__)
-_warnings = Warnings()
 
 _Outcome = TypeVar("_Outcome")
 
@@ -42,6 +37,11 @@ class Stored(NamedTuple):
     writer: str
     deleted: bool
     data: str | None
+
+    @property
+    def is_left_out(self) -> bool:
+        """Whether its text would have been too much."""
+        return self.data is None and not self.deleted
 
 
 class Written(NamedTuple):
@@ -332,30 +332,3 @@ class Database:
         """Stop what runs in the background, then close every connection."""
         self.stop_background()
         self.pool.close_all()
-
-
-@contextmanager
-def defects_as_refusals() -> Generator[None]:
-    """Turn a defect into the refusal ``not_applied``; what was done until then has to be rolled back."""
-    try:
-        yield
-    except Exception as error:  # a defect may be anything; the device has to know that nothing was applied
-        if isinstance(error, (Refused, TooManyConnections)) or failure_of(error) is not None:
-            raise
-        _log.exception("the hub failed on a batch, and applied nothing of it")
-        raise not_applied() from error
-
-
-@contextmanager
-def failures_as_refusals() -> Generator[None]:
-    """Turn what a database fails by into its refusal; the transaction has been rolled back."""
-    try:
-        yield
-    except TooManyConnections as error:
-        raise busy("the hub has too many requests under way") from error
-    except Exception as error:
-        failure = failure_of(error)
-        if failure is None:
-            raise
-        _warnings.warn(f"the database {failure.words}", error)
-        raise failure.refusal() from error

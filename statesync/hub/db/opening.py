@@ -9,11 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from statesync.hub.addresses import without_password
-from statesync.hub.db import distribution, schema
+from statesync.hub.db import schema
 from statesync.hub.db.database import Database
-from statesync.hub.db.held import make_private
-from statesync.hub.db.postgres import open_postgres
-from statesync.hub.db.sqlite import open_sqlite
+from statesync.hub.db.file.held import make_private
+from statesync.hub.db.file.opening import open_sqlite
+from statesync.hub.db.server import distribution
+from statesync.hub.db.server.opening import open_postgres
 from statesync.hub.errors import BadDatabase, HubNotReady
 
 LONGEST = 50.0

@@ -53,7 +53,7 @@ async def read_body(request: Request, visit: Visit, door: Door) -> bytes:
                 if len(body) > most:
                     raise body_too_large(most)
                 if len(body) > SHORT:
-                    visit.hold(len(body))
+                    await visit.hold(len(body))
         except ClientDisconnect as error:
             raise malformed("the connection was closed before the body was there") from error
     if wait.is_over:

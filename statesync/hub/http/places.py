@@ -27,8 +27,8 @@ from statesync.hub.limits import HubLimits
 _NO_RIGHTS = Rights({})
 
 MADE = 4
-"""Times the bytes of its records that a page may have in memory while it is made: what the database's driver
-gives, the texts, and the JSON with what it is packed into."""
+"""Times the bytes of the records for it that a page, or an answer, may have in memory while it is made: what
+the database's driver gives, the texts, and the JSON with what it is packed into."""
 
 
 @define(eq=False)
@@ -182,8 +182,11 @@ class Visit:
     """Bytes that are held of its body, or of its answer."""
     _making: int = 0
     """Bytes that may be held besides, while its page is made."""
-    _lacking: int = 0
-    """Bytes that it has to have before its page is begun."""
+    _wanted: tuple[int, int] | None = None
+    """What it waits for: bytes of its body, and of what is made."""
+    _is_worked_on: bool = False
+    """Whether a thread works for it."""
+    _is_over: bool = False
 
     def introduce(self, rights: Rights) -> None:
         """Say what the request's token allows."""
@@ -212,13 +215,18 @@ class Visit:
 
         Raises the 503 if one is long, or takes long. Who waits for memory lets others have their turns.
         """
-        if self._lacking:
+        if self._wanted is not None:
             self.end_turn()
-            await self._bytes.wait(self.space, self.rights.holder, self._lacking, self._held)
-            self._making, self._lacking = self._making + self._lacking, 0
+            await self._wait_for_memory()
         while self._turns < len(self._lines):
             await self._lines[self._turns].wait(self.rights.holder)
             self._turns += 1
+
+    async def _wait_for_memory(self) -> None:
+        if self._wanted is not None:
+            (content, making), held = self._wanted, self._held
+            await self._bytes.wait(self.space, self.rights.holder, content + making - held, held)
+            self._content, self._making, self._wanted = content, making, None
 
     def end_turn(self) -> None:
         """Let the next ones of the lines go on."""
@@ -226,29 +234,54 @@ class Visit:
             self._turns -= 1
             self._lines[self._turns].leave()
 
-    def hold(self, size: int) -> None:
+    async def hold(self, size: int) -> None:
         """Hold so many bytes of its body from now on, in place of those until now.
 
-        Raises the 503 if there is no room. From any thread.
+        Waits for room; raises the 503 if that takes long.
         """
-        self._set(size, self._making)
+        if not self.has_room(size):
+            await self._wait_for_memory()
+
+    def has_room(self, size: int) -> bool:
+        """Hold so many bytes of its body, and tell whether there is room; if not, it is to wait for that.
+
+        From any thread.
+        """
+        return self._sets(size, self._making)
 
     def make(self, size: int, /) -> bool:
         """Let a page of ``size`` bytes of records be made, and tell whether there is room for one.
 
-        Of a page that may not even be begun it is known then what it has to wait for. From any thread.
+        It waits only for a page that may not even be begun: of the others it is known how far they go. From
+        any thread.
         """
-        making = MADE * size
-        try:
-            self._set(self._content, max(making, self._making))
-        except Refused:
-            self._lacking = 0 if self._making else making
-            return False
-        return True
+        has_begun = self._making > 0
+        if self.look_at(size):
+            return True
+        self._wanted = None if has_begun else self._wanted
+        return False
+
+    def look_at(self, size: int, /) -> bool:
+        """Let ``size`` bytes of stored records be read, and tell whether there is room; if not, it is to wait
+        for that.
+
+        From any thread.
+        """
+        return self._sets(self._content, max(MADE * size, self._making))
 
     def finish(self, size: int) -> None:
         """Hold so many bytes of its answer, and nothing else any more; raises the 503 if there is no room."""
         self._set(size, 0)
+
+    def _sets(self, content: int, making: int) -> bool:
+        """Hold so many bytes, and tell whether there is room for them; if not, they are wanted."""
+        try:
+            self._set(content, making)
+        except Refused:
+            self._wanted = content, making
+            return False
+        self._wanted = None
+        return True
 
     @property
     def _held(self) -> int:
@@ -262,12 +295,27 @@ class Visit:
             self._bytes.give_back(self.space, self.rights.holder, -more)
         self._content, self._making = content, making
 
+    def begin_work(self) -> None:
+        """Let a thread work for it: what it has then is held until that has ended, whoever waits for it."""
+        self._is_worked_on = True
+
+    def end_work(self) -> None:
+        """Take note that the thread has ended its work."""
+        self._is_worked_on = False
+        if self._is_over:
+            self._leave()
+
     def __enter__(self) -> Visit:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._is_over = True
+        if not self._is_worked_on:
+            self._leave()
+
+    def _leave(self) -> None:
         self.end_turn()
         self.finish(0)
         if self._is_in:

@@ -23,6 +23,10 @@ class _Waiting:
     loop: asyncio.AbstractEventLoop = field(factory=asyncio.get_running_loop)
     turn: asyncio.Event = field(factory=asyncio.Event)
 
+    def is_of(self, who: tuple[str, str]) -> bool:
+        """Tell whether it is one of those whose part of the whole ``who`` is."""
+        return who in _parts_of(self.space, self.holder)
+
     def go_on(self) -> None:
         """Let it go on; from any thread."""
         with suppress(RuntimeError):  # the loop is closed
@@ -48,7 +52,8 @@ class Share:
     def take(self, space: str, holder: str, count: int, has: int = 0) -> None:
         """Give a request of ``holder`` to ``space`` so many more; it ``has`` some already.
 
-        Raises the 503 where there are not so many. What is too large for a share is given to who is alone.
+        Raises the 503 where there are not so many. What is too large for a share is given to who is alone:
+        those who wait themselves do nothing, and keep nobody from it.
         """
         with self._lock:
             self._take(space, holder, count, has)
@@ -60,9 +65,10 @@ class Share:
         """
         one = _Waiting(space, holder, count, has)
         with self._lock:
-            if self._gets(one):
-                return
             self._waiting.append(one)
+            self._go_round()
+            if one not in self._waiting:
+                return
         try:
             with anyio.fail_after(self.patience):
                 await one.turn.wait()
@@ -78,26 +84,30 @@ class Share:
         with self._lock:
             self._give_back(space, holder, count)
 
-    def _take(self, space: str, holder: str, count: int, has: int) -> None:
+    def _take(self, space: str, holder: str, count: int, has: int, waiting: _Waiting | None = None) -> None:
         half = -(-self.most // 2)
         quarter = -(-half // 2)
-        if holder and self._is_over((space, holder), has, count, quarter):
+        if holder and self._is_over((space, holder), has, count, quarter, waiting):
             raise busy(f"the token has {quarter} {self.what}, which is its half of the space's")
-        if self._is_over((space, ""), has, count, half):
+        if self._is_over((space, ""), has, count, half, waiting):
             raise busy(f"the space has {half} {self.what}, which is its half of the hub's")
-        if self._is_over(("", ""), has, count, self.most):
+        if self._is_over(("", ""), has, count, self.most, waiting):
             raise busy(f"the hub has {self.most} {self.what}, which is its limit")
         self._add(space, holder, count)
 
     def _gets(self, one: _Waiting) -> bool:
         try:
-            self._take(one.space, one.holder, one.count, one.has)
+            self._take(one.space, one.holder, one.count, one.has, one)
         except Refused:
             return False
         return True
 
     def _give_back(self, space: str, holder: str, count: int) -> None:
         self._add(space, holder, -count)
+        self._go_round()
+
+    def _go_round(self) -> None:
+        """Let all go on who wait, and for whom there are so many now."""
         for one in [*self._waiting]:
             if self._gets(one):
                 self._waiting.remove(one)
@@ -110,12 +120,21 @@ class Share:
             else:  # it got them in the moment in which it gave up
                 self._give_back(one.space, one.holder, one.count)
 
-    def _is_over(self, who: tuple[str, str], has: int, count: int, most: int) -> bool:
+    def _is_over(
+        self, who: tuple[str, str], has: int, count: int, most: int, waiting: _Waiting | None
+    ) -> bool:
         others = self._taken.get(who, 0) - has
-        return others > 0 and others + has + count > most
+        if others <= 0 or others + has + count <= most:
+            return False
+        return others > sum(one.has for one in self._waiting if one is not waiting and one.is_of(who))
 
     def _add(self, space: str, holder: str, count: int) -> None:
-        for who in {("", ""), (space, ""), (space, holder)}:
+        for who in _parts_of(space, holder):
             rest = self._taken.pop(who, 0) + count
             if rest:
                 self._taken[who] = rest
+
+
+def _parts_of(space: str, holder: str) -> set[tuple[str, str]]:
+    """Return by what names those are counted that a request has."""
+    return {("", ""), (space, ""), (space, holder)}

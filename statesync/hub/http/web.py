@@ -6,9 +6,10 @@ import asyncio
 import logging
 from collections.abc import Callable
 from functools import partial
+from typing import TypeVar
 
 import msgspec
-from attrs import frozen
+from attrs import define, frozen
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -29,7 +30,7 @@ from statesync.hub.http.waiting.changes import Changes
 from statesync.hub.http.waiting.pauses import comes_in_time
 from statesync.hub.http.workers import Workers
 from statesync.hub.hub import Hub
-from statesync.hub.limits import Ask, NoMemory
+from statesync.hub.limits import NoMemory
 from statesync.hub.requests import GROWS, LARGE, sender_of
 from statesync.hub.texts.quoting import shortened
 from statesync.wire import Refusal
@@ -42,7 +43,7 @@ _READY_WITHIN = 3.0
 _SMALL = 1 << 14
 """Bytes of a pull that can be read without a thread."""
 
-_Answering = Callable[..., bytes]
+_Outcome = TypeVar("_Outcome")
 _Work = Callable[[], bytes]
 """What does the work of a request that was read; it returns the answer, or raises ``Refused``."""
 _Taking = Callable[..., _Work]
@@ -93,6 +94,28 @@ class _WellFramed:
         await answer(scope, receive, send)
 
 
+@define(eq=False)
+class _Asked:
+    """A request whose body is here, and how far it has come: what it lacks yet comes with its turn."""
+
+    request: Request
+    body: bytes
+    visit: Visit
+    plain: bytes | None = None
+    """The unpacked body."""
+    work: _Work | None = None
+
+    @property
+    def coding(self) -> str:
+        """How the body is packed, the empty text if it is not."""
+        return self.request.headers.get("content-encoding", "").strip().lower()
+
+    @property
+    def is_large(self) -> bool:
+        """Whether one such body is read at a time; that is known once it is unpacked."""
+        return self.plain is not None and len(self.plain) > LARGE
+
+
 @frozen(eq=False)
 class _Verb:
     """One of the three requests of devices. Slow work runs in threads.
@@ -119,29 +142,39 @@ class _Verb:
 
     async def _answered(self, request: Request, visit: Visit) -> Response:
         if not is_short(request):  # nobody without rights gets to send much
-            await self.threads.run(partial(self._introduce, request, visit))
+            await self._in_thread(visit, partial(self._introduce, request, visit))
         body = await read_body(request, visit, self.door)
         if visit.is_known:
-            await self.threads.run(partial(self._look_again, request, visit))
+            await self._in_thread(visit, partial(self._look_again, request, visit))
         at_once = await self._at_once(request, body, visit)
         if at_once is not None:
             return at_once
-        answer = await self.threads.run(partial(self._work_or_wait, request, body, visit))
-        if isinstance(answer, bytes):
-            answer = await self._later(request, answer, visit)
+        asked = _Asked(request, body, visit)
+        answer = await self._in_thread(visit, partial(self._work_or_wait, asked))
+        answer = answer or await self._later(asked)
         visit.end_turn()
         return answer
 
-    async def _later(self, request: Request, plain: bytes, visit: Visit) -> Response:
-        """Answer the request when its turn comes, and there is memory for its page."""
-        work: _Work | None = None
+    async def _in_thread(
+        self, visit: Visit, work: Callable[[], _Outcome], threads: Workers | None = None
+    ) -> _Outcome:
+        visit.begin_work()
+        return await (threads or self.threads).run(work, visit.end_work)
+
+    async def _later(self, asked: _Asked) -> Response:
+        """Answer a request when its turn comes, and there is memory for it."""
+        visit = asked.visit
         while True:
-            if not await comes_in_time(visit.wait_for_turn(), request.receive):
+            if not await comes_in_time(visit.wait_for_turn(), asked.request.receive):
                 raise malformed("the connection was closed before its turn came")
-            work = work or await self._taken(plain, visit)
-            answer = await self.threads.run(partial(self._worked, request, work, visit))
-            if answer is not None:
-                return answer
+            if asked.plain is None:
+                await self._in_thread(visit, partial(self._unpack, asked))
+            elif asked.is_large and asked.work is None:
+                await self._in_thread(visit, partial(self._take, asked), self.reader)
+            else:
+                answer = await self._in_thread(visit, partial(self._worked, asked))
+                if answer is not None:
+                    return answer
 
     def _introduce(self, request: Request, visit: Visit, client: str | None = None) -> None:
         if not visit.is_known:
@@ -164,47 +197,52 @@ class _Verb:
         page = await self.hub.pull_at_once(visit.space, body, token_of(request), let_in)
         return None if page is None else _packed(page, "", visit)
 
-    def _work_or_wait(self, request: Request, body: bytes, visit: Visit) -> Response | bytes:
-        """Answer the request; return its unpacked body if its turn, or its memory, has yet to come."""
-        coding = request.headers.get("content-encoding", "").strip().lower()
-        is_seen = self.right is Right.READ and not coding and len(body) <= SHORT
-        self._introduce(request, visit, sender_of(body) if is_seen else None)
+    def _work_or_wait(self, asked: _Asked) -> Response | None:
+        """Answer a request; return None if its turn, or its memory, has yet to come."""
+        visit, body = asked.visit, asked.body
+        is_seen = self.right is Right.READ and not asked.coding and len(body) <= SHORT
+        self._introduce(asked.request, visit, sender_of(body) if is_seen else None)
         visit.let_in()
-        plain = unpack(body, coding, self.hub.limits)
-        visit.hold(_counted(plain))
-        if len(plain) > LARGE:
-            visit.stand_in(self.door.large_lines(visit.space))
-            return plain
-        work = partial(self._work, plain, visit)
-        return (self._worked(request, work, visit) or plain) if visit.step_up() else plain
+        if self._unpack(asked) and not asked.is_large and visit.step_up():
+            return self._worked(asked)
+        return None
 
-    async def _taken(self, plain: bytes, visit: Visit) -> _Work:
-        """Return what does the work of a body whose turn has come; a large one is read then."""
-        if len(plain) <= LARGE:
-            return partial(self._work, plain, visit)
-        visit.hold(GROWS * len(plain))
+    def _unpack(self, asked: _Asked) -> bool:
+        """Unpack the body of a request, which stands in line by that; return False if it is to wait.
+
+        Who waits for memory keeps no more than came.
+        """
+        plain = unpack(asked.body, asked.coding, self.hub.limits)
+        if not asked.visit.has_room(_counted(plain)):
+            return False
+        asked.plain = plain
+        if asked.is_large:
+            asked.visit.stand_in(self.door.large_lines(asked.visit.space))
+        return True
+
+    def _take(self, asked: _Asked) -> bool:
+        """Read an unpacked body, if that was not done; return False if it is to wait for the memory."""
+        plain, visit = asked.plain or b"", asked.visit
+        if asked.work is not None:
+            return True
+        if len(plain) > SHORT and not visit.has_room(GROWS * len(plain)):
+            return False
         take: _Taking = getattr(self.hub, f"take_{self.name}")
-        return await self.reader.run(partial(take, visit.space, plain, visit.rights, **self._asking(visit)))
+        ask = visit.make if self.name == "pull" else visit.look_at
+        asked.work = take(visit.space, plain, visit.rights, ask)
+        return True
 
-    def _work(self, plain: bytes, visit: Visit) -> bytes:
-        if len(plain) > SHORT:
-            visit.hold(GROWS * len(plain))
-        answer: _Answering = getattr(self.hub, self.name)
-        return answer(visit.space, plain, visit.rights, **self._asking(visit))
-
-    def _asking(self, visit: Visit) -> dict[str, Ask]:
-        """Return what the work is told besides: a pull, how large its page may be made."""
-        return {"ask": visit.make} if self.name == "pull" else {}
-
-    def _worked(self, request: Request, work: _Work, visit: Visit) -> Response | None:
+    def _worked(self, asked: _Asked) -> Response | None:
         """Do what is asked for; return None if there is no memory for it yet, and nothing was done.
 
         A push that fails later than it is refused may have been applied.
         """
-        coding = best_coding(request.headers.get("accept-encoding", ""))
+        visit, coding = asked.visit, best_coding(asked.request.headers.get("accept-encoding", ""))
+        if not self._take(asked) or asked.work is None:
+            return None
         is_done = False
         try:
-            answer = work()
+            answer = asked.work()
             is_done = True
             return _packed(answer, coding, visit)
         except NoMemory:

@@ -42,6 +42,7 @@ class _Job(Generic[_Outcome]):
     work: Callable[[], _Outcome]
     loop: asyncio.AbstractEventLoop
     end: asyncio.Future[None]
+    at_end: Callable[[], object]
     context: Context = field(factory=copy_context)
     outcome: _Outcome | None = None
     error: BaseException | None = None
@@ -67,6 +68,7 @@ class _Job(Generic[_Outcome]):
         return True
 
     def _end(self) -> None:
+        self.at_end()
         if not self.end.done():
             self.end.set_result(None)
 
@@ -93,14 +95,17 @@ class Workers:
         """Where those look for a job that have none; the one that has been busy last is used first."""
         self._waiting: deque[_Job[object]] = deque()
 
-    async def run(self, work: Callable[[], _Outcome]) -> _Outcome:
+    async def run(
+        self, work: Callable[[], _Outcome], at_end: Callable[[], object] = lambda: None
+    ) -> _Outcome:
         """Do ``work`` in a thread, and return what it returns, or raise what it raises.
 
         Raises the 503 if no thread is free in time, or none is to be had. Who is cancelled waits no longer:
-        the work goes on, if it has begun, and nobody hears of its outcome.
+        the work goes on, if it has begun, and nobody hears of its outcome. ``at_end`` is called in the event
+        loop when no thread has to do with the work any more.
         """
         loop = asyncio.get_running_loop()
-        job: _Job[_Outcome] = _Job(work, loop, loop.create_future())
+        job: _Job[_Outcome] = _Job(work, loop, loop.create_future(), at_end)
         await self._end_of(cast("_Job[object]", job))
         error, job.error = job.error, None
         if error is not None:
@@ -118,6 +123,10 @@ class Workers:
         giving_up = job.loop.call_later(self._patience, self._give_up, job)
         try:
             await job.end
+        except asyncio.CancelledError:
+            if self._takes_back(job):
+                job.at_end()
+            raise
         finally:
             giving_up.cancel()
 
@@ -134,6 +143,7 @@ class Workers:
                 self._count -= 1
                 if self._count:
                     return self._hand_over(job)
+            job.at_end()
             raise busy("the hub gets no thread") from error
         return True
 
@@ -147,12 +157,18 @@ class Workers:
 
     def _give_up(self, job: _Job[object]) -> None:
         """Refuse a job that still waits."""
+        if self._takes_back(job):
+            seconds = f"{self._patience:g} seconds"
+            job.error = busy(f"the request has waited {seconds} while others kept all threads")
+            job.tell()
+
+    def _takes_back(self, job: _Job[object]) -> bool:
+        """Let a job wait no more; return False for one that a thread has."""
         with self._lock:
             if job not in self._waiting:
-                return
+                return False
             self._waiting.remove(job)
-        job.error = busy(f"the request has waited {self._patience:g} seconds while others kept all threads")
-        job.tell()
+            return True
 
     def _serve(self, first: _Job[object]) -> None:
         inbox: SimpleQueue[_Job[object]] = SimpleQueue()

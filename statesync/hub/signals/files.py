@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Collection, Mapping
 
-from statesync.hub.db.held import Apart
+from statesync.hub.db.file.held import Apart
 from statesync.hub.signals.waiters import Head
 
 LOOK_EVERY = 0.02

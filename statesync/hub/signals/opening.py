@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from statesync.hub.db.database import Database
-from statesync.hub.db.postgres import PostgresPool, detach
-from statesync.hub.db.sqlite import SqlitePool
+from statesync.hub.db.file.pool import SqlitePool
+from statesync.hub.db.server.pool import PostgresPool, detach
 from statesync.hub.signals.files import FileObserver
 from statesync.hub.signals.servers import ServerObserver
 from statesync.hub.signals.watch import Observer, Watch

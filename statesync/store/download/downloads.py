@@ -6,7 +6,7 @@ Used by the session's thread alone. ``store`` writes, in the caller's transactio
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 from attrs import define, evolve, frozen
@@ -20,6 +20,7 @@ from statesync.store.cursors.cursor import MISSED_DELETES, Cursor, begun_after
 from statesync.store.download import decoding, fitting, orphans, pages, scans
 from statesync.store.download.decoding import ObjectPage
 from statesync.store.download.fitting import PageDoesNotFit, TransactionLost
+from statesync.store.download.groups import Groups
 from statesync.store.download.retrying import Retries
 from statesync.store.download.scans import Range
 from statesync.store.file.reading import is_in_byte_order
@@ -35,12 +36,16 @@ from statesync.wire import Feed, Page, Pull, Scan
 
 @define(eq=False)
 class Download:
-    """The page that has come in answer to ``request``, decoded; ``ranges`` are what its scans looked at."""
+    """The page that has come in answer to ``request``, decoded; ``ranges`` are what its scans looked at.
+
+    ``is_last`` says that nothing more is read after it.
+    """
 
     request: Pull
     page: Page
     parts: list[ObjectPage]
     ranges: list[Range]
+    is_last: bool
 
 
 @frozen
@@ -58,6 +63,7 @@ class Downloads:
         self._context = context
         self._watched = orphans.watched(context.objects)
         self._download: Download | None = None
+        self._groups = Groups(list(context.objects))
         self._asked_from: dict[str, Cursor] = {}
         self._holds = False
         self._is_apart = False
@@ -80,21 +86,33 @@ class Downloads:
         context = self._context
         here = spaces.load_or_create(context.raw(), context.space)
         self._asked_from = applied.cursors(context.raw(), context.objects)
-        feeds = {name: at.feed(scans=self._scans) for name, at in self._asked_from.items()}
+        feeds = self._feeds(self._asked_from, self._groups.current)
         return Pull(here.client, here.number, here.hub, here.epoch, feeds, page_size, here.head)
 
     def request_ahead(self, page_size: int) -> Pull:
         """Return what ``request`` will return once the page that has come is stored."""
         download = self._staged()
         asked, page = download.request, download.page
-        feeds = {name: _followed(name, feed, page) for name, feed in asked.objects.items()}
+        following = () if page.more else self._groups.following(page.head)
+        if following:
+            feeds = self._feeds(applied.cursors(self._context.raw(), following), following)
+        else:
+            feeds = {name: _followed(name, feed, page) for name, feed in asked.objects.items()}
         head = max(asked.head, page.head)
         return Pull(asked.client, asked.number, page.hub, page.epoch, feeds, page_size, head)
+
+    def _feeds(self, cursors: Mapping[str, Cursor], names: Collection[str]) -> dict[str, Feed]:
+        return {name: at.feed(scans=self._scans) for name, at in cursors.items() if name in names}
+
+    def begin_again(self) -> None:
+        """Read all objects from now on, as what was known of them is not any more."""
+        self._groups.begin_again()
 
     def take(self, request: Pull, page: Page) -> Answered:
         """Check and decode a page. Raises ``BadAnswer``; writes nothing.
 
-        More follows also where more of what is in quarantine is to be tried again than one batch may.
+        More follows also where other objects are still to be asked for, and where more of what is in
+        quarantine is to be tried again than one batch may.
         """
         decoding.check(request, page)
         self._is_apart = False
@@ -102,8 +120,9 @@ class Downloads:
         if page.scans:
             page, upto = scans.cut(raw, page, objects, self._asked_from)
         ranges = [scans.range_of(objects[name], self._asked_from[name], page, upto) for name in page.scans]
-        self._download = Download(request, page, decoding.decode(page, objects), ranges)
-        more = page.more or (self._holds and self._retries.are_left(raw))
+        is_last = not (page.more or self._groups.following(page.head))
+        self._download = Download(request, page, decoding.decode(page, objects), ranges, is_last)
+        more = not is_last or (self._holds and self._retries.are_left(raw))
         counts = [
             self._to_come(request, name, it.count) for name, it in page.scans.items() if it.count is not None
         ]
@@ -144,6 +163,7 @@ class Downloads:
         positions = applied.cursors(connection, context.objects)
         if here.client != download.request.client or positions != self._asked_from:
             raise context.changed("how far its objects are read")
+        positions = {name: positions[name] for name in download.request.objects}
         spaces.learn(connection, here, page.hub, page.epoch, page.head)
         how = pages.How(
             context.session,
@@ -157,13 +177,13 @@ class Downloads:
             page, positions, parts = self._let_scans_go(connection, page, positions, parts)
         stored = pages.apply(connection, page, parts, context.objects, positions, how, download.ranges)
         self._spare_memory(connection, [r.tracked.name for r in download.ranges if r.begins_with_many])
-        if self._holds and not page.more:
+        if self._holds and download.is_last:
             stored += self._retries.take_turn(connection, evolve(how, is_apart=True, notes_keys=False))
         self._holds = self._holds or stored.held > 0
         for part in download.parts:
             if part.tracked.name in self._watched:
                 orphans.note(connection, part.tracked, (entry.key for entry in part.entries))
-        if self._watched and not page.more:
+        if self._watched and download.is_last:
             self.orphans = orphans.find(connection, context.objects)
         if stored.records:
             batches.set_records(connection, context.session, number, stored.records)
@@ -194,6 +214,12 @@ class Downloads:
         page = msgspec.structs.replace(page, changes=changes, cursors={n: page.cursors[n] for n in left})
         parts = [part for part in parts if part.tracked.name in left]
         return page, applied.cursors(connection, left), parts
+
+    def end_page(self) -> None:
+        """Let go of the page that has come, and is stored now, if one is."""
+        if self._download is not None and not self._download.page.more:
+            self._groups.end_current(self._download.page.head)
+        self.drop()
 
     def drop(self) -> None:
         """Let go of the page that has come."""

@@ -45,6 +45,11 @@ class Range:
     _page: Page
 
     @property
+    def key(self) -> str:
+        """The object's key, as SQL names it."""
+        return quoted(self.tracked.key)
+
+    @property
     def shown(self) -> list[str]:
         """The keys of the page's entries and stubs."""
         name = self.tracked.name
@@ -87,7 +92,7 @@ class Range:
         But not on those that wait, that are local only, or that this device has written since itself. A row
         that its table takes for a pending one's is spared: it may be the very one, written otherwise.
         """
-        key = quoted(self.tracked.key)
+        key = self.key
         return (
             f"{self.lacks(key)} AND {key} NOT IN ({PENDING_KEYS}) "
             f"AND {key} COLLATE BINARY NOT IN ({LOCAL_KEYS}) "
@@ -126,22 +131,32 @@ def cut(
 
 
 def _end_of(connection: sqlite3.Connection, looked_at: Range) -> str | None:
-    """Return the key at which a range has as many rows as one transaction may answer for, or None."""
+    """Return the key at which a range has as many rows as one transaction may answer for, or None.
+
+    Behind the end of a scan no position can stand. There those rows alone count that do not stay as they are:
+    what counted once more would be cut off there for ever.
+    """
     if _row_at(connection, looked_at, MOST_ROWS) is None:
         return None
     row = _row_at(connection, looked_at, len(looked_at.shown) + MOST_ROWS)
+    if row is not None and not str(row[0]) < looked_at.scanned.until:
+        tried = f"{looked_at.key} COLLATE BINARY NOT IN ({quarantine.KEYS})"
+        row = _row_at(connection, looked_at, MOST_ROWS, f"{looked_at.unshown} AND {tried}")
     return None if row is None or not _can_be_position(row[0]) else str(row[0])
 
 
-def _row_at(connection: sqlite3.Connection, looked_at: Range, place: int) -> tuple[Any] | None:
-    """Return the key of the row of a range that has so many before it."""
-    key = quoted(looked_at.tracked.key)
+def _row_at(
+    connection: sqlite3.Connection, looked_at: Range, place: int, which: str | None = None
+) -> tuple[Any] | None:
+    """Return the key of the row of a range that has so many before it; ``which`` picks those that count."""
+    key = looked_at.key
+    where, known = (which, looked_at.known) if which else (looked_at.holds(key), looked_at.bounds)
     found: tuple[Any] | None = read(
         connection,
         lambda: connection.execute(
-            f"SELECT {key} FROM {in_main(looked_at.tracked.table)} WHERE {looked_at.holds(key)} "
+            f"SELECT {key} FROM {in_main(looked_at.tracked.table)} WHERE {where} "
             f"ORDER BY {key} COLLATE BINARY LIMIT 1 OFFSET :rows",
-            {**looked_at.bounds, "rows": place},
+            {**known, "rows": place},
         ).fetchone(),
     )
     return found
@@ -221,7 +236,7 @@ def _has_anything(connection: sqlite3.Connection, looked_at: Range) -> bool:
     Mostly a first read finds nothing, and this is all that it asks.
     """
     tracked = looked_at.tracked
-    rows = f"SELECT 1 FROM {in_main(tracked.table)} WHERE {looked_at.holds(quoted(tracked.key))}"
+    rows = f"SELECT 1 FROM {in_main(tracked.table)} WHERE {looked_at.holds(looked_at.key)}"
     found = connection.execute(
         f"SELECT EXISTS ({rows}) OR EXISTS ({PENDING_KEYS}) OR EXISTS ({quarantine.KEYS})", looked_at.bounds
     )

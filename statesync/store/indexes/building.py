@@ -104,6 +104,8 @@ def _build_alone(database: Database, mark: Mark, is_called: Question | None) -> 
         return False
     try:
         with database.transaction() as connection:
+            if mark not in marks.waiting(connection, mark.table):
+                return True  # another program has built it meanwhile, and may have dropped it since
             try:
                 build(connection, mark)
             except sqlite3.OperationalError as error:

@@ -218,17 +218,17 @@ def test_a_body_counts_for_what_it_may_become(
     service: Service, space: str, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     held: list[int] = []
-    hold, finish = Visit.hold, Visit.finish
+    has_room, finish = Visit.has_room, Visit.finish
 
-    def noted(visit: Visit, count: int) -> None:
+    def noted(visit: Visit, count: int) -> bool:
         held.append(count)
-        hold(visit, count)
+        return has_room(visit, count)
 
     def noted_at_the_end(visit: Visit, count: int) -> None:
         held.append(count)
         finish(visit, count)
 
-    monkeypatch.setattr(Visit, "hold", noted)
+    monkeypatch.setattr(Visit, "has_room", noted)
     monkeypatch.setattr(Visit, "finish", noted_at_the_end)
     body = push_of(service, space, size)
     assert service.ask("POST", f"/v1/spaces/{space}/push", body).status == 200

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from statesync.hub import Hub, prepare
-from statesync.hub.db import checkpoints, sqlite
+from statesync.hub.db.file import checkpoints, pool
 from statesync.sqlite.wal import write_back
 
 PATIENCE = 30.0
@@ -91,8 +91,8 @@ def test_no_push_waits_until_the_log_is_written_back(file: Path, keeper: Keeper)
 def test_a_log_that_is_not_written_back_in_time_is_not_left_to_grow(
     file: Path, keeper: Keeper, monkeypatch: pytest.MonkeyPatch, pages: int, megabytes: int
 ) -> None:
-    assert sqlite._PRAGMAS["wal_autocheckpoint"] == 32_000
-    monkeypatch.setitem(sqlite._PRAGMAS, "wal_autocheckpoint", pages)
+    assert pool._PRAGMAS["wal_autocheckpoint"] == 32_000
+    monkeypatch.setitem(pool._PRAGMAS, "wal_autocheckpoint", pages)
     hub = open_hub(file)
     fill(hub, megabytes)
     assert file.with_name("hub.db-wal").stat().st_size < (megabytes - 1) * 1_000_000

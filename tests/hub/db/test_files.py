@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import stat
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from cli.shell import call
 
-from statesync.hub import Hub, Right, create_token, prepare
+from statesync.hub import BadDatabase, Hub, Right, create_token, prepare
 
 
 @pytest.fixture
@@ -47,3 +48,18 @@ def test_a_folder_that_is_missing_is_said_in_one_line(tmp_path: Path) -> None:
     assert len(ran.err.splitlines()) == 1
     assert "check its address" in ran.err
     assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("encoding", ["UTF-16le", "UTF-16be"])
+def test_a_file_in_utf_16_is_refused_by_name_when_it_is_made_and_when_it_is_opened(
+    tmp_path: Path, encoding: str
+) -> None:
+    """Its pages would be no JSON, and its keys are in another order than those of devices."""
+    path = tmp_path / "hub.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"PRAGMA encoding = '{encoding}'")
+        connection.execute("CREATE TABLE other (id)")
+    with pytest.raises(BadDatabase, match=f"{encoding}.*sqlite3 OLD .dump"):
+        prepare(f"sqlite:///{path}")
+    with pytest.raises(BadDatabase, match=encoding):
+        Hub(f"sqlite:///{path}")

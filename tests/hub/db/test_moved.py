@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from statesync.hub import Hub, prepare
-from statesync.hub.db import checkpoints
-from statesync.hub.db.held import HeldFile
+from statesync.hub.db.file import checkpoints
+from statesync.hub.db.file.held import HeldFile
 
 from .test_servers import pull, push, refusal
 

@@ -19,11 +19,12 @@ from statesync.hub import (
     prepare,
     revoke_token,
 )
-from statesync.hub.db import postgres, schema
+from statesync.hub.db import schema
 from statesync.hub.db.database import Database
 from statesync.hub.db.opening import open_database
 from statesync.hub.db.pages import fitting
 from statesync.hub.db.pages.feeds import Wanted, count_query, feed_query
+from statesync.hub.db.server import records
 from statesync.hub.errors import BadDatabase, CannotDistribute
 
 from ..devices import Device, delete, upsert
@@ -288,6 +289,6 @@ def test_postgres_asks_for_what_fits_into_a_page_in_the_order_of_the_index(
 def test_postgres_finds_records_by_their_key(postgres_hub: Hub, device: Device) -> None:
     document = device.push_document(*(upsert(f"{n}", {}) for n in range(3000)))
     postgres_hub.push("one", json.dumps(document).encode())
-    plan = plan_of(postgres_hub, postgres.FIND, (100, ["Airport"], ["1-1"], "one"))
+    plan = plan_of(postgres_hub, records.FIND, (100, ["Airport"], ["1-1"], "one"))
     assert "record_pkey" in plan
     assert "record_feed" not in plan

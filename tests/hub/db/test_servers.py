@@ -19,9 +19,11 @@ import psycopg
 import pytest
 
 from statesync.hub import BadDatabase, Hub, Refused, prepare, serving, spaces
-from statesync.hub.db import failures, sqlite
-from statesync.hub.db.database import Database, failures_as_refusals
+from statesync.hub.db import failures
+from statesync.hub.db.database import Database
+from statesync.hub.db.file import records
 from statesync.hub.db.opening import open_database
+from statesync.hub.db.refusals import failures_as_refusals
 from statesync.hub.http import web
 
 from ..devices import Service, upsert
@@ -195,7 +197,7 @@ def test_a_disk_that_takes_a_number_and_no_row_is_not_ready(sqlite_hub: Hub) -> 
 def test_a_disk_with_next_to_no_room_left_is_not_ready(
     sqlite_hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "LEAST_FREE", 1 << 62)
+    monkeypatch.setattr(records, "LEAST_FREE", 1 << 62)
     status, code, words = refusal(sqlite_hub.check_ready)
     assert (status, code) == (507, "storage_full")
     assert "next to no room" in words

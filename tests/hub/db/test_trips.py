@@ -14,7 +14,7 @@ from rig.trips import Wire, wired
 
 from statesync.hub import Hub, create_token, prepare, serving
 from statesync.hub.access.rights import Right
-from statesync.hub.db import postgres as postgres_db
+from statesync.hub.db.server import pool as pool_of_server
 
 from ..devices import Service, accepted, delete, upsert
 
@@ -142,7 +142,8 @@ def test_a_push_of_many_bytes_writes_some_when_the_server_has_those_before(
 def test_a_connection_that_dies_while_nobody_uses_it_costs_no_request(
     ask: Callable[..., dict[str, Any]], wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres_db, "_has_news", lambda _connection: False)  # it dies behind the look at it
+    # It dies behind the look at it.
+    monkeypatch.setattr(pool_of_server, "_has_news", lambda _connection: False)
     wire.cut()
     page = ask("pull", number=PREPARED, objects={"Airport": {"cursor": PREPARED}}, limit=500)
     assert page["head"] == PREPARED

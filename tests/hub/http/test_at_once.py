@@ -14,8 +14,8 @@ import pytest
 from rig.trips import wired
 
 from statesync.hub import Hub, create_token, prepare, revoke_token, serving
-from statesync.hub.access.rights import ALL_RIGHTS, Right, Rights
-from statesync.hub.db import glances
+from statesync.hub.access.rights import Right, Rights
+from statesync.hub.db.server import glances
 from statesync.hub.limits import Ask, unbounded
 
 from ..devices import Service, upsert
@@ -27,9 +27,9 @@ class Counted(Hub):
 
     pulls = 0
 
-    def pull(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS, ask: Ask = unbounded) -> bytes:
+    def take_pull(self, space: str, body: bytes, rights: Rights, ask: Ask = unbounded) -> Callable[[], bytes]:
         self.pulls += 1
-        return super().pull(space, body, rights, ask)
+        return super().take_pull(space, body, rights, ask)
 
 
 @pytest.fixture

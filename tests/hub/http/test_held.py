@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import pytest
 from statesync.hub import Hub, HubLimits, Refused, create_token, serving
 from statesync.hub.access.rights import Right
 from statesync.hub.http.places import MADE, Door, Visit
+from statesync.hub.http.workers import Workers
 from statesync.hub.limits import BEGIN
 
 from ..devices import Device, Service, upsert
@@ -28,6 +31,10 @@ FIRST = MADE * BEGIN
 
 PEAK = 120
 """Megabytes of a hub's process, whatever it is asked for."""
+
+
+PEAK_OF_ONE = 240
+"""Megabytes, where one request alone looks at all that one may look at: what is too large is given to it."""
 
 
 def visits(held: int, spaces: str, patience: float = 30.0) -> Iterator[Visit]:
@@ -118,6 +125,73 @@ def test_who_waits_for_memory_of_his_space_keeps_no_other_space_from_it() -> Non
     anyio.run(wait)
 
 
+MB = 1 << 20
+
+
+def test_bodies_that_wait_for_memory_to_be_read_do_not_wait_for_each_other() -> None:
+    """Those that wait have all there is: the first of them is read, and then the next one."""
+    first, second, late = visits(8 * MB, "abc")
+
+    async def wait() -> None:
+        assert first.has_room(3 * MB)
+        assert second.has_room(3 * MB)
+        assert not first.has_room(12 * MB)
+        assert not second.has_room(12 * MB)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(second.wait_for_turn)
+            await first.wait_for_turn()
+            assert not late.make(BEGIN), "one is worked on: there is nothing left"
+            first.finish(0)
+        assert not late.make(BEGIN)
+        second.finish(0)
+        assert late.make(BEGIN)
+
+    anyio.run(wait)
+
+
+@pytest.mark.parametrize("has_begun", [True, False])
+def test_who_is_cancelled_amid_its_work_holds_what_that_takes_until_it_has_ended(has_begun: bool) -> None:
+    door, threads = Door(HubLimits(held=FIRST, under_way=1), 30.0), Workers(1, 30.0)
+    begun, gate = threading.Event(), threading.Event()
+
+    def work(visit: Visit) -> None:
+        begun.set()
+        visit.let_in()
+        assert visit.step_up()
+        assert visit.make(BEGIN)
+        gate.wait(30.0)
+
+    async def ask(visit: Visit, what: Callable[[], object]) -> None:
+        with visit:
+            visit.begin_work()
+            await threads.run(what, visit.end_work)
+
+    async def cancel() -> None:
+        visit = door.visit("a", door.push_lines("a"))
+        async with anyio.create_task_group() as tasks:
+            if not has_begun:
+                tasks.start_soon(ask, door.visit("b"), partial(gate.wait, 30.0))
+                await anyio.wait_all_tasks_blocked()
+                visit.let_in()
+            tasks.start_soon(ask, visit, partial(work, visit))
+            await anyio.wait_all_tasks_blocked()
+            await anyio.to_thread.run_sync(begun.wait, 0 if not has_begun else 30.0)
+            tasks.cancel_scope.cancel()
+        if has_begun:
+            assert not door.visit("b").make(BEGIN), "what a thread has is given away"
+        else:
+            with door.visit("c") as third:
+                third.let_in()  # who only waited for a thread has nothing any more
+        gate.set()
+        other = door.visit("a", door.push_lines("a"))
+        with anyio.fail_after(30.0):
+            while not (other.make(BEGIN) and other.step_up()):
+                await anyio.sleep(0.01)
+        other.let_in()
+
+    anyio.run(cancel)
+
+
 # -- over HTTP ---------------------------------------------------------------------------------------------
 
 
@@ -170,6 +244,69 @@ def test_small_requests_do_not_wait_while_large_pages_have_all_memory(
             assert not waiting.done()
             wire.link.close()
             assert waiting.result(10)["changes"]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_push_waits_for_the_memory_that_others_have(new_database: Callable[[], str], packed: bool) -> None:
+    with served(new_database(), 20.0, held=2 * FIRST) as service, ExitStack() as stack:
+        writer, other = service.device("acme"), service.device("acme")
+        fill(other, 8)
+        wire = unread(stack, service, "acme")
+        assert wire.status() == 200
+        text = "".join(map(str, range(180_000)))
+        body = json.dumps(writer.push_document(upsert("a", {"text": text}))).encode()
+        path, coding = "/v1/spaces/acme/push", {"Content-Encoding": "gzip"} if packed else {}
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(
+                service.ask, "POST", path, gzip.compress(body) if packed else body, **coding
+            )
+            time.sleep(0.5)
+            assert not waiting.done(), waiting.result().data
+            wire.link.close()
+            assert waiting.result(10).status == 200
+
+
+def test_a_small_push_that_changes_large_records_waits_for_the_memory_that_these_take(
+    new_database: Callable[[], str],
+) -> None:
+    with served(new_database(), 20.0, held=2 * FIRST) as service, ExitStack() as stack:
+        writer = service.device("acme")
+        fill(writer, 8)
+        wire = unread(stack, service, "acme")
+        assert wire.status() == 200
+        changes = [upsert(f"{number:03}", {"n": number}) for number in range(8)]
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(writer.push, *changes)
+            time.sleep(0.5)
+            assert not waiting.done(), waiting.result()
+            wire.link.close()
+            assert [verdict["status"] for verdict in waiting.result(10)] == ["accepted"] * 8
+        found, _ = service.device("acme").read_all("Airport")
+        assert [found[f"Airport/{number:03}"]["n"] for number in range(8)] == list(range(8))
+        assert all(len(record["text"]) > MB // 2 for record in found.values())
+
+
+def test_a_survey_waits_for_the_memory_that_it_takes(new_database: Callable[[], str]) -> None:
+    with served(new_database(), 20.0, held=2 * FIRST) as service, ExitStack() as stack:
+        device = service.device("acme")
+        fill(device, 8)
+        wire = unread(stack, service, "acme")
+        assert wire.status() == 200
+        document = {
+            "client": device.client,
+            "hub": device.hub,
+            "epoch": device.epoch,
+            "object": "Airport",
+            "columns": ["text"],
+            "bounds": [""],
+        }
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(device.send, "survey", document)
+            time.sleep(0.5)
+            assert not waiting.done(), waiting.result()
+            wire.link.close()
+            status, answer = waiting.result(10)
+        assert (status, answer["tallies"][0]["count"]) == (200, 8)
 
 
 def test_who_reads_while_others_have_the_memory_gets_smaller_pages_and_all_of_it(
@@ -225,6 +362,32 @@ def test_slow_readers_of_large_pages_leave_a_hub_under_120_mb(
             time.sleep(12)
         most = peak(server.process.pid)
         assert most < PEAK
+
+
+@pytest.mark.exhaustive
+@pytest.mark.timeout(180)
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="this system does not tell the peak")
+@pytest.mark.parametrize("is_conflict", [True, False])
+def test_small_pushes_that_look_at_much_leave_a_hub_under_its_peak(
+    new_database: Callable[[], str], is_conflict: bool
+) -> None:
+    """Those of six spaces at once; each may look at 32 MB, and is told all of it, or writes all of it."""
+    url = new_database()
+    text, changes = "x" * 900_000, [upsert(f"{number:03}", {"n": 1}) for number in range(32)]
+    with closing(Hub(url)) as hub, running(url) as server, Service(server.address, hub, url) as service:
+        devices = []
+        for number in range(6):
+            owner, other = service.device(f"s{number}"), service.device(f"s{number}")
+            owner.token, other.token = tokens_of(hub, owner.space)[:2]
+            for key in range(32):
+                owner.push(upsert(f"{key:03}", {"text": text}))
+            devices.append(other if is_conflict else owner)
+        with ThreadPoolExecutor(6) as pool:
+            documents = [each.push_document(*changes, offers_again=True) for each in devices]
+            said = {status for status, _ in pool.map(Device.send, devices, ["push"] * 6, documents)}
+        assert said <= {200, 503}
+        assert 200 in said
+        assert peak(server.process.pid) < PEAK_OF_ONE
 
 
 def tokens_of(hub: Hub, space: str) -> list[str]:

@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 from statesync.hub import Hub, HubLimits, Refused, serving
-from statesync.hub.access.rights import ALL_RIGHTS, Right, Rights
+from statesync.hub.access.rights import Right, Rights
 from statesync.hub.http.places import Door
 from statesync.hub.limits import Ask, unbounded
 from statesync.hub.requests import LARGE
@@ -84,19 +84,21 @@ class Held(Hub):
         self.asked += 1
         return super().admit(space, token, right, client)
 
-    def take_push(self, space: str, body: bytes, rights: Rights) -> Callable[[], bytes]:
+    def take_push(self, space: str, body: bytes, rights: Rights, ask: Ask = unbounded) -> Callable[[], bytes]:
         if len(body) > LARGE:
             self.wait()
-        return super().take_push(space, body, rights)
+        return super().take_push(space, body, rights, ask)
 
-    def survey(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS) -> bytes:
+    def take_survey(
+        self, space: str, body: bytes, rights: Rights, ask: Ask = unbounded
+    ) -> Callable[[], bytes]:
         self.wait()
-        return super().survey(space, body, rights)
+        return super().take_survey(space, body, rights, ask)
 
-    def pull(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS, ask: Ask = unbounded) -> bytes:
+    def take_pull(self, space: str, body: bytes, rights: Rights, ask: Ask = unbounded) -> Callable[[], bytes]:
         if space == "busy":
             self.wait()
-        return super().pull(space, body, rights, ask)
+        return super().take_pull(space, body, rights, ask)
 
     def wait(self) -> None:
         self.begun += 1
@@ -218,6 +220,8 @@ def test_nothing_is_done_for_who_hangs_up_while_he_waits_in_a_line(
             for wire in gone:
                 wire.ask(f"/v1/spaces/busy/{verb}", f"Content-Length: {len(body)}", body=body)
             wait_for(lambda: hub.asked == asked + 3, "they do not ask")
+            service.device("other").push(upsert("a", {}))  # what comes later is answered: they stand in line
+        service.device("other").push(upsert("a", {}))  # and that they are gone was seen
         hub.let_go.set()
         assert first.result()[0] == 200
         assert device.send(verb, document | {"batch": "again"})[0] in (200, 409)

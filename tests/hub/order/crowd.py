@@ -15,6 +15,7 @@ import msgspec
 from statesync.hub import Hub, requests, spaces
 from statesync.hub.access.rights import ALL_RIGHTS, Rights
 from statesync.hub.db.database import Database, Written
+from statesync.hub.limits import Ask, unbounded
 from statesync.wire import Page
 
 SPACE = "crowded"
@@ -35,7 +36,8 @@ class Dawdling(Database):
 class LateCommits(Hub):
     """A hub that is broken on purpose: it hands out versions before the transaction that writes them."""
 
-    def push(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS) -> bytes:
+    def push(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS, ask: Ask = unbounded) -> bytes:
+        assert ask(len(body))
         request = requests.read_push(body, self.limits)
         changes = request.changes
         with self.database.writing():

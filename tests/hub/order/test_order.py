@@ -25,7 +25,9 @@ WRITERS, READERS = 8, 4
 def run_crowd(url: str, kind: type[Hub], batches: int, size: int) -> tuple[set[str], list[list[str]]]:
     """Run the crowd; return what was written, and what each reader saw in its order."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["statesync.hub", "statesync.hub.db.sqlite", "statesync.hub.db.postgres"])
+    context.set_forkserver_preload(
+        ["statesync.hub", "statesync.hub.db.file.opening", "statesync.hub.db.server.opening"]
+    )
     finished = context.Event()
     names = [f"writer{n}" for n in range(WRITERS)]
     writers = [context.Process(target=write, args=(url, kind, name, batches, size)) for name in names]

@@ -431,7 +431,45 @@ def test_a_full_disk_amid_the_building_is_named_and_the_next_session_builds(
     assert (here(away), marks(away)) == (ALL, set())
 
 
+def test_a_store_is_set_up_also_where_there_is_no_room_for_its_indexes(
+    home: Site, away: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    home.execute("UPDATE note SET title = title || printf('%03000d', 7)")
+    home.sync()
+    broken_off(away, 4)
+    ((pages,),) = away.execute("PRAGMA page_count")
+    away.execute(f"PRAGMA max_page_count = {pages}")
+    away.store.setup()
+    assert marks(away) == ALL
+    assert "waits to be built until there is room" in caplog.text
+    away.execute("PRAGMA max_page_count = 100000")
+    away.store.setup()
+    assert (here(away), marks(away)) == (ALL, set())
+
+
 # -- what became of them meanwhile ---------------------------------------------------------------------------
+
+
+def test_one_that_another_program_has_built_and_dropped_meanwhile_is_not_made_again(
+    home: Site, away: Site
+) -> None:
+    broken_off(away)
+    other = Database(str(away.store.database.database), busy_timeout=5.0)
+    calls: list[int] = []
+
+    def is_called() -> bool:
+        calls.append(1)
+        if len(calls) == 1:
+            assert building.build_all(other)
+            with other.transaction() as connection:
+                for name in ALL:
+                    connection.execute(f"DROP INDEX {name}")
+        return False
+
+    database: Database = away.store._parts.database
+    assert building.build_all(database, is_called)
+    other.close()
+    assert (here(away), marks(away)) == (set(), set())
 
 
 def test_one_that_the_program_made_again_needs_no_building(home: Site, away: Site) -> None:

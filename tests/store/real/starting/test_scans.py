@@ -76,6 +76,65 @@ def test_a_page_that_lacks_many_rows_is_stored_in_parts(
     assert away.execute("SELECT since, floors, rereading FROM statesync_cursor") == [(0, "[]", None)]
 
 
+def local_only(away: Site, _home: Site, hub: Hub) -> None:
+    away.sync()
+    with away.store.untracked():
+        fill_behind(away)
+    hub.begin_epoch("space")
+
+
+def waiting(away: Site, _home: Site, _hub: Hub) -> None:
+    fill_behind(away)
+
+
+def lost_by_the_hub(away: Site, _home: Site, hub: Hub) -> None:
+    fill_behind(away)
+    away.sync()
+    hub.database.run("DELETE FROM record WHERE key >= '50'")
+    hub.begin_epoch("space")
+
+
+def held_by_a_rule(away: Site, home: Site, hub: Hub) -> None:
+    fill_behind(home)
+    home.sync()
+    away.sync()
+    home.model.delete().where(home.model.id >= "50").execute()
+    home.sync()
+    hub.purge("space", 1 << 60)
+    away.execute("CREATE TRIGGER keep BEFORE DELETE ON note BEGIN SELECT RAISE(ABORT, 'no'); END")
+
+
+def fill_behind(site: Site) -> None:
+    for number in range(50, 70):
+        site.model.create(id=f"{number:02}", title="mine")
+
+
+@pytest.mark.parametrize("there", [0, 3])
+@pytest.mark.parametrize("stay", [local_only, waiting, lost_by_the_hub, held_by_a_rule])
+def test_many_rows_that_stay_behind_the_end_of_a_scan_end_it(
+    new_site: NewSite,
+    hub: Hub,
+    monkeypatch: pytest.MonkeyPatch,
+    there: int,
+    stay: Callable[[Site, Site, Hub], None],
+) -> None:
+    """No position can stand there, so nothing is left of them to come back to."""
+    home, away = new_site("home", note), new_site("away", note)
+    fill(home, there)
+    stay(away, home, hub)
+    before = away.rows()
+    monkeypatch.setattr(scans, "MOST_ROWS", 4)
+    way = watched(away, hub, lambda page: page if len(way.asked) < 30 else asked_for_ever())
+    direction = "download_only" if stay is waiting else "full"
+    assert away.sync(download_batch_size=5, sync_type=direction).phase is Phase.DONE
+    assert away.rows() == {**before, **home.rows()}
+    assert away.execute("SELECT since, rereading FROM statesync_cursor") == [(0, None)]
+
+
+def asked_for_ever() -> Page:
+    raise AssertionError("the device asks for the same again and again")
+
+
 def test_what_the_device_has_sent_itself_does_not_come_back_with_its_first_read(
     new_site: NewSite, hub: Hub
 ) -> None:

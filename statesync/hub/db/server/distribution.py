@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from statesync.hub.db.database import Database
-from statesync.hub.db.postgres import DETOURS
+from statesync.hub.db.server.opening import DETOURS
 from statesync.hub.errors import CannotDistribute
 
 _TABLES = ("space", "record", "receipt", "token", "mark", "living")

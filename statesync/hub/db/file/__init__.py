@@ -1,0 +1,1 @@
+"""The hub in one SQLite file: one writer at a time, readers beside it."""
