@@ -27,6 +27,7 @@ from statesync.testing.moves.refusals import Refusals
 from statesync.testing.moves.restored import RestoredHub
 from statesync.testing.moves.sql import RawSql
 
+from .scanned import Scanned
 from .shop import Article, Shelf
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
@@ -35,7 +36,7 @@ _sites = st.integers(0, 7)
 _faults = st.lists(st.none() | st.sampled_from(Fault), max_size=4)
 
 
-class World(Decisions, RawSql, OddKeys, Beside, Refusals, LocalWrites):
+class World(Scanned, Decisions, RawSql, OddKeys, Beside, Refusals, LocalWrites):
     models = [Shelf, Article]
 
     @rule(site=_sites, again=st.sampled_from(["clear", "reset"]), data=st.data())
@@ -89,19 +90,19 @@ class CrowdedWorld(World):
     device_count = 3
 
 
-class SpoiltWorld(DamagedPages):
+class SpoiltWorld(Scanned, DamagedPages):
     models = [Shelf, Article]
 
 
-class MisfitWorld(Misfits):
+class MisfitWorld(Scanned, Misfits):
     models = [Shelf, Article]
 
 
-class RestoredWorld(RestoredHub):
+class RestoredWorld(Scanned, RestoredHub):
     models = [Shelf, Article]
 
 
-class StrictWorld(Refusals):
+class StrictWorld(Scanned, Refusals):
     """A world whose hub refuses most records from the start."""
 
     models = [Shelf, Article]
