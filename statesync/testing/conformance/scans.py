@@ -37,7 +37,7 @@ class ScanConformance:
             while reader.is_scanning:
                 reader.scan(limit)
             reader.pull_all(limit)
-            expected = {key: {"n": limit} for key in _KEYS if key != "\u65e5"}
+            expected: dict[str, dict[str, object]] = {key: {"n": limit} for key in _KEYS if key != "\u65e5"}
             expected |= {"A": {"n": "edited"}, "\U0001f600": {"n": "edited"}}
             assert reader.held == expected | {"aa": {"n": "new"}, "\U0001f601": {"n": "new"}}
             writer.push(*(writer.delete(key) for key in [*expected, "aa", "\U0001f601"]))
