@@ -58,8 +58,8 @@ class Answered:
     ``records`` in it; for an upload how many the hub ``rejected``, how many must be sent again after
     their conflict was resolved (``resend``) or because the hub's record did not come (``unread``), and
     whether it was the ``last`` that waited; for a download whether ``more`` pages follow, the bytes of its
-    records (``size``), how many records are ``expected`` of the objects that it begins with, where that
-    is known, and, with the last page, whether indexes wait to be built (``unbuilt``). ``spent`` are the
+    records (``size``), how many records are ``expected`` of the scans under way, its own among them, where
+    that is known, and, with the last page, whether indexes wait to be built (``unbuilt``). ``spent`` are the
     seconds of this attempt.
     """
 

@@ -26,7 +26,7 @@ class Reporter:
     def expect(self, records: int | None) -> None:
         """Take in how many more records are about to come, where the hub has said that."""
         if records is not None:
-            self._expected = (self._expected or 0) + records
+            self._expected = self._records[Direction.DOWNLOAD] + records
 
     def moved(self, moves: tuple[Move, ...], batch: OpenBatch | None, committed: Committed) -> None:
         """Tell what a transaction has moved; ``batch`` is the one that was open then."""

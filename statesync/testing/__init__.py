@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from statesync.keeping.options import KeeperOptions
     from statesync.machine import Commit, KeeperMachine, Move, SessionMachine
     from statesync.store.tracking.objects import TrackedObject
-    from statesync.testing.conformance import HubConformance, RemoteConformance
+    from statesync.testing.conformance.remotes import HubConformance, RemoteConformance
     from statesync.testing.coverage import ChartCoverage, Counts, Outcome, watching
     from statesync.testing.crashes import CrashPoints, Point, Program, ProgramFailed, Watch
     from statesync.testing.faults import Fault, FaultyRemote
@@ -34,7 +34,7 @@ _HOMES = {
     "CrashPoints": "statesync.testing.crashes",
     "Fault": "statesync.testing.faults",
     "FaultyRemote": "statesync.testing.faults",
-    "HubConformance": "statesync.testing.conformance",
+    "HubConformance": "statesync.testing.conformance.remotes",
     "Known": "statesync.testing.sites",
     "Ledger": "statesync.testing.ledger",
     "LifecycleMachine": "statesync.testing.lifecycle",
@@ -46,7 +46,7 @@ _HOMES = {
     "Program": "statesync.testing.crashes",
     "ProgramFailed": "statesync.testing.crashes",
     "Reference": "statesync.testing.reference",
-    "RemoteConformance": "statesync.testing.conformance",
+    "RemoteConformance": "statesync.testing.conformance.remotes",
     "Row": "statesync.testing.rows",
     "KeeperMachine": "statesync.machine",
     "KeeperOptions": "statesync.keeping.options",

@@ -11,7 +11,19 @@ from attrs import define, field
 
 from statesync.errors import RemoteError
 from statesync.net.remote import Remote
-from statesync.wire import Accepted, Change, Conflicted, Entry, Feed, Page, Pull, Push, PushAnswer, Rejected
+from statesync.wire import (
+    Accepted,
+    Change,
+    Conflicted,
+    Entry,
+    Feed,
+    Page,
+    Pull,
+    Push,
+    PushAnswer,
+    Rejected,
+    Scan,
+)
 
 
 @define(eq=False)
@@ -26,6 +38,9 @@ class Peer:
     epoch: str | None = None
     cursor: int = 0
     begun: int = 0
+    position: Scan = field(factory=Scan)
+    is_scanning: bool = True
+    """Whether a read from the start, in the order of keys, is not at its end."""
     held: dict[str, Any] = field(factory=dict)
 
     def batch(self, *changes: Change, **other: Any) -> Push:
@@ -69,11 +84,45 @@ class Peer:
         begun = self.begun if self.cursor else page.head
         self.begun = begun if page.more else 0
         self.hub, self.epoch, self.cursor = page.hub, page.epoch, page.cursors[self.object]
+        self._take(page)
+        return page
+
+    def _take(self, page: Page) -> None:
         for entry in page.changes:
             if entry.deleted:
                 self.held.pop(entry.key, None)
             else:
                 self.held[entry.key] = read(entry)
+
+    def scan_request(
+        self, limit: int = 0, *, spares: bool = False, scan: Scan | None = None, **other: Any
+    ) -> Pull:
+        """Return the request for the next page of a scan, or for that of another ``scan``."""
+        wanted = msgspec.structs.replace(self.position if scan is None else scan, spares=spares)
+        own = self.position.since > 0
+        return self.request(limit, objects={self.object: Feed(0, own=own, scan=wanted)}, **other)
+
+    def scan(self, limit: int = 0) -> Page:
+        """Fetch the next page of a read from the start in the order of keys, and apply it to ``held``.
+
+        What it does not show of the keys that it has looked at is not there. A hub that knows no scans
+        answers a page of the feed, without ``scans``: then the read goes on with ``pull``.
+        """
+        page = self.remote.pull(self.scan_request(limit))
+        self.hub, self.epoch = page.hub, page.epoch
+        scanned = page.scans.get(self.object)
+        if scanned is None:
+            self.begun = page.head if page.more else 0
+            self.cursor, self.is_scanning = page.cursors[self.object], False
+        else:
+            shown = {*scanned.stubs, *(entry.key for entry in page.changes)}
+            after, upto = self.position.after, None if scanned.done else scanned.last
+            gone = [k for k in self.held if k > after and (upto is None or k <= upto) and k not in shown]
+            for key in gone:
+                del self.held[key]
+            self.position = Scan(scanned.since, scanned.last, scanned.until)
+            self.cursor, self.is_scanning = scanned.since if scanned.done else 0, not scanned.done
+        self._take(page)
         return page
 
     def pull_all(self, limit: int = 0) -> None:

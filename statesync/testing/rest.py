@@ -70,18 +70,23 @@ def check_session(device: WorldDevice, session: SessionInfo) -> None:
 def check_feed(device: WorldDevice, hub: WorldHub) -> None:
     """Hold a device to whole pages: up to its cursor it has what others wrote and its filter shows.
 
-    Records that were changed on it are left out, and those in quarantine: see ``check_held``.
+    Amid a scan it has that up to where the scan began, of the keys that the scan has come past. Records that
+    were changed on it are left out, and those in quarantine: see ``check_held``.
     """
     with device.looking() as found:
         client = found.execute("SELECT client FROM statesync_space").fetchone()
-        cursors = dict(found.execute("SELECT object, cursor FROM statesync_cursor WHERE rereading IS NULL"))
-    if client is None or not cursors:
+        rows = found.execute(
+            "SELECT object, iif(rereading IS NULL, cursor, 0), since, after FROM statesync_cursor"
+        ).fetchall()
+    if client is None:
         return
+    read = {name: (cursor, since, after) for name, cursor, since, after in rows}
     records, hidden = device.records(), hub.hidden(device.filters())
     aside = device.set_aside() | device.held().keys()
     for name, key, version, text in hub.foreign(client[0]):
-        is_read = name in device.objects and version <= cursors.get(name, 0)
-        if is_read and (name, key) not in aside:
+        cursor, since, after = read.get(name, (0, 0, ""))
+        is_read = version <= (since if since and key <= after else cursor)
+        if name in device.objects and is_read and (name, key) not in aside:
             expected = None
             if text is not None and (name, key) not in hidden:
                 expected = device.objects[name].wire.read(text.encode())

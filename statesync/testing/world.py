@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from statesync.errors import AllRejected, InDoubt, RemoteError, SyncCancelled
+from statesync.session.telling.tracing import each_step
 from statesync.store.indexes import building
 from statesync.testing.crashes import CrashPoints, Watch
 from statesync.testing.faults import Fault
@@ -320,8 +321,8 @@ class SyncWorld(RuleBasedStateMachine):
         device.remote.inject(*faults)
         scope = device.store.scope(device.remote, device.own(only)) if only else device.scope
         follow = Follower(scope, cancel_at, meanwhile, during)
-        with suppress(SyncCancelled, RemoteError, InDoubt, AllRejected):
-            scope.sync(self.options, follow)
+        with suppress(SyncCancelled, RemoteError, InDoubt, AllRejected), each_step(follow):
+            scope.sync(self.options)
         device.remote.calm()
         device.note_client()
 

@@ -28,6 +28,7 @@ from statesync.testing.moves.restored import RestoredHub
 from statesync.testing.moves.sql import RawSql
 from statesync.testing.sites import WorldDevice
 
+from .scanned import Scanned
 from .shop import Article, Shelf
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
@@ -47,7 +48,7 @@ class Indexed(SyncWorld):
         assert {("shelf_name",), ("article_count",)} <= {*there, *marked}
 
 
-class World(Indexed, Decisions, RawSql, OddKeys, Beside, Refusals, LocalWrites):
+class World(Scanned, Indexed, Decisions, RawSql, OddKeys, Beside, Refusals, LocalWrites):
     models = [Shelf, Article]
 
     @rule(site=_sites, again=st.sampled_from(["clear", "reset"]), data=st.data())
@@ -101,19 +102,19 @@ class CrowdedWorld(World):
     device_count = 3
 
 
-class SpoiltWorld(DamagedPages):
+class SpoiltWorld(Scanned, DamagedPages):
     models = [Shelf, Article]
 
 
-class MisfitWorld(Misfits):
+class MisfitWorld(Scanned, Misfits):
     models = [Shelf, Article]
 
 
-class RestoredWorld(Indexed, RestoredHub):
+class RestoredWorld(Scanned, Indexed, RestoredHub):
     models = [Shelf, Article]
 
 
-class StrictWorld(Refusals):
+class StrictWorld(Scanned, Refusals):
     """A world whose hub refuses most records from the start."""
 
     models = [Shelf, Article]

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
-from rig.device import Device
-from rig.gate import Gate, refuse, wait_for
+from rig.child import start_child
+from rig.device import Device, device_at
+from rig.gate import Gate, pass_on, refuse, wait_for
 
 from statesync import (
     AutoSync,
@@ -17,6 +22,7 @@ from statesync import (
     Progress,
     RemoteError,
     State,
+    SyncCancelled,
     SyncOptions,
 )
 from statesync.lifecycle import Phase
@@ -55,6 +61,62 @@ def test_a_batch_that_goes_well_has_one_attempt_and_no_error(here: Device, there
     here.scope.sync(on_progress=told.append)
     assert {event.attempt for event in told if event.part is Part.DOWNLOAD} == {1}
     assert {(event.error, event.next_at) for event in told} == {(None, None)}
+
+
+COUNT = "SELECT count(*) FROM airport"
+
+
+def asked_on_disk(path: Path, question: str) -> object:
+    with closing(sqlite3.connect(path)) as database:
+        return database.execute(question).fetchone()[0]
+
+
+def of_downloads(told: list[Progress]) -> list[tuple[int, int | None]]:
+    """Return how far each stored page came, and of how many."""
+    ended = [event for event in told if (event.part, event.state) == (Part.DOWNLOAD, State.ENDED)]
+    return [(event.records, event.total) for event in ended]
+
+
+def test_a_session_in_a_new_process_that_goes_on_with_a_read_tells_how_much_is_left_of_it(
+    here: Device, there: Device, gate: Gate, space: str
+) -> None:
+    """The process before it was cancelled after two pages of five."""
+    there.add(23)
+    there.sync()
+    gate.plan(pass_on, pass_on)
+    held = gate.hold()
+    path = Path(here.store.database.database)
+    here.store.close()
+    with start_child(path, gate.url, space, download_batch_size=5) as child:
+        held.wait()
+        assert wait_for(lambda: asked_on_disk(path, COUNT) == 10)
+        child.send_signal(signal.SIGINT)
+        assert wait_for(lambda: asked_on_disk(path, "SELECT phase FROM statesync_session") == "cancelling")
+        held.release()
+        child.wait(10)
+    assert asked_on_disk(path, COUNT) == 15
+    told: list[Progress] = []
+    with device_at(path, gate.url, space) as again:
+        again.scope.sync(SyncOptions(download_batch_size=5), on_progress=told.append)
+    assert of_downloads(told)[:2] == [(5, 8), (8, 8)]
+
+
+def test_a_read_that_begins_anew_counts_anew(here: Device, there: Device, gate: Gate) -> None:
+    there.add(12)
+    there.sync()
+    here.sync()
+    here.store.clear()
+
+    def cancel(event: Progress) -> None:
+        if event.records == 5:
+            here.scope.cancel_sync()
+
+    with pytest.raises(SyncCancelled):
+        here.scope.sync(SyncOptions(download_batch_size=5), on_progress=cancel)
+    here.store.clear()
+    told: list[Progress] = []
+    here.scope.sync(SyncOptions(download_batch_size=5), on_progress=told.append)
+    assert of_downloads(told)[:3] == [(5, 12), (10, 12), (12, 12)]
 
 
 # -- the pace ------------------------------------------------------------------------------------------------

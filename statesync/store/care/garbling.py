@@ -43,6 +43,18 @@ def compare(
     return tuple(dict(zip(columns, row[1:], strict=True)) for row in lost), tuple(row[0] for row in strange)
 
 
+def entries(
+    connection: sqlite3.Connection, table: str, columns: list[str], rowids: list[int]
+) -> tuple[Entry, ...]:
+    """Return these rows as an index of these columns has them."""
+    names = ", ".join(map(quoted, columns))
+    rows = connection.execute(
+        f"SELECT {names} FROM {quoted(table)} NOT INDEXED WHERE rowid IN (SELECT value FROM json_each(?))",
+        (json.dumps(rowids),),
+    )
+    return tuple(dict(zip(columns, row, strict=True)) for row in rows)
+
+
 def drop(connection: sqlite3.Connection, tables: Iterable[str], losses: Losses) -> list[Loss]:
     """Delete from the store's own tables what it never wrote; return what is lost with that.
 

@@ -16,7 +16,8 @@ class Loss:
     """What is gone of one table: ``read`` rows could be read, ``lost`` could not, None where nobody knows.
 
     ``known`` are the lost rows as the table's unique index has them; None if no index could be read.
-    ``garbled`` are the rowids of rows that could be read and are not what the index has.
+    ``garbled`` are the rowids of rows that could be read and are not what the index has. ``doubtful`` are
+    the rows that could be read from damaged pages, as that index would have them.
     """
 
     table: str
@@ -24,6 +25,7 @@ class Loss:
     lost: int | None
     known: tuple[Entry, ...] | None = None
     garbled: tuple[int, ...] = ()
+    doubtful: tuple[Entry, ...] = ()
 
     @property
     def is_nothing(self) -> bool:
@@ -35,6 +37,12 @@ class Loss:
         if self.known is None or not all(column in entry for entry in self.known):
             return [] if self.is_nothing else None
         return [entry[column] for entry in self.known]
+
+    def touched(self, column: str) -> list[Any] | None:
+        """Return the values of a column of all rows that damaged pages had; None if nobody knows them."""
+        if self.known is None or not all(column in entry for entry in (*self.known, *self.doubtful)):
+            return None
+        return [entry[column] for entry in (*self.known, *self.doubtful)]
 
     def in_words(self) -> str:
         """Return what a person should know of it."""

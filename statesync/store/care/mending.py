@@ -130,7 +130,9 @@ def _loss(
     for index, columns in _unique_indexes(connection, table).items():
         if index in sound:
             known, garbled = garbling.compare(connection, table, index, columns)
-            return Loss(table, read, len(known), known, garbled)
+            beside = [cell.rowid for leaf in tree.leaves for cell in leaf.kept or ()]
+            doubtful = garbling.entries(connection, table, columns, [*garbled, *beside])
+            return Loss(table, read, len(known), known, garbled, doubtful)
     return Loss(table, read, None if tree.lost_pages else tree.lost_cells)
 
 

@@ -22,6 +22,7 @@ from statesync.store.schema.statements import has_table
 from statesync.store.tracking import registry, triggers
 from statesync.store.tracking.objects import Objects
 from statesync.store.upload.doubts import let_go
+from statesync.wire import MAX_KEY_LENGTH
 
 
 def settle(connection: sqlite3.Connection, losses: Losses, opened: Objects) -> None:
@@ -44,7 +45,10 @@ def settle(connection: sqlite3.Connection, losses: Losses, opened: Objects) -> N
             changes.forget_versions(connection, name)
     if losses.of(quarantine.TABLE):  # which records these were, the hub alone knows
         gone = objects
-    reread(connection, gone, MISSED_DELETES)
+    ranges = _ranges(connection, losses, {n: gone[n] for n in gone.keys() - doubted.keys()})
+    for name, (after, until) in ranges.items():
+        rereads.read_range(connection, name, after, until)
+    reread(connection, {n: gone[n] for n in gone.keys() - ranges.keys()}, MISSED_DELETES)
     reread(connection, doubted, UNLOGGED)
     if not is_described:  # an object of which nobody knows how it looks is read again all the same
         for kept in applied.kept(connection):
@@ -52,6 +56,27 @@ def settle(connection: sqlite3.Connection, losses: Losses, opened: Objects) -> N
                 rereads.start_over(connection, kept.name, UNLOGGED)
     if losses.of(cursor.SEEN_TABLE):
         rereads.restart_rereads(connection)
+
+
+def _ranges(connection: sqlite3.Connection, losses: Losses, objects: Objects) -> dict[str, tuple[str, str]]:
+    """Return the range of keys that is enough to read again, of each object of which that is known.
+
+    It has every record of the damaged pages. It is enough only where nothing but records is gone, and the
+    feed brings what is newer than the cursor: of its own writes a device is not told.
+    """
+    if batches.awaited(connection) or {loss.table.lower() for loss in losses} - {
+        tracked.table.lower() for tracked in objects.values()
+    }:
+        return {}
+    found = {}
+    for at in applied.cursors(connection, objects).values():
+        damaged = losses.of(objects[at.object].table)
+        keys = None if damaged is None else damaged.touched(objects[at.object].key)
+        if keys and at.is_whole and at.position >= max(1, spaces.head_of(connection, at.space)):
+            texts = sorted(key for key in keys if isinstance(key, str) and key and "\0" not in key)
+            if texts and len(texts[-1]) <= MAX_KEY_LENGTH:
+                found[at.object] = (texts[0][:-1], texts[-1])
+    return found
 
 
 def _with_tables(connection: sqlite3.Connection, objects: Objects) -> Objects:

@@ -116,8 +116,10 @@ def move(connection: sqlite3.Connection, found: Iterable[Cursor], page: Page) ->
     )
 
 
-def follow_scan(connection: sqlite3.Connection, cursor: Cursor, scanned: Scanned) -> None:
-    """Save how far a page leads a scan; in the transaction that applies it.
+def follow_scan(
+    connection: sqlite3.Connection, cursor: Cursor, scanned: Scanned, to_come: int | None
+) -> None:
+    """Save how far a page leads a scan, and how many records are ``to_come``; in its transaction.
 
     One of the whole object that is done is followed by the feed from where it began; one of a range leaves
     the cursor where it was. A page of a scan without an end leads nowhere before it is done.
@@ -125,13 +127,13 @@ def follow_scan(connection: sqlite3.Connection, cursor: Cursor, scanned: Scanned
     name = cursor.object
     if not scanned.done and scanned.until:
         connection.execute(
-            "UPDATE statesync_cursor SET since = ?, after = ?, until = ? WHERE object = ?",
-            (scanned.since, scanned.last, scanned.until, name),
+            "UPDATE statesync_cursor SET since = ?, after = ?, until = ?, to_come = ? WHERE object = ?",
+            (scanned.since, scanned.last, scanned.until, to_come, name),
         )
     elif scanned.done:
         connection.execute(
-            "UPDATE statesync_cursor SET cursor = ?, begun = 0, since = 0, after = '', until = '' "
-            "WHERE object = ?",
+            "UPDATE statesync_cursor SET cursor = ?, begun = 0, since = 0, after = '', until = '', "
+            "to_come = NULL WHERE object = ?",
             (scanned.since, name),
         )
         if not cursor.is_part:

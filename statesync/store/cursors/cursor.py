@@ -26,7 +26,8 @@ SEEN_KEYS = "SELECT key FROM statesync_seen WHERE object = :object"
 """The keys that a read from the start in the order of versions has met, as a part of a statement."""
 
 COLUMNS = (
-    "object, cursor, rereading, reread_from, missed_from, begun, space, filter, since, after, until, floors"
+    "object, cursor, rereading, reread_from, missed_from, begun, space, filter, since, after, until, floors, "
+    "to_come"
 )
 """The columns of ``statesync_cursor`` that make a ``Cursor``."""
 
@@ -41,7 +42,8 @@ class Cursor:
 
     ``since``, ``after`` and ``until`` are those of the scan under way (see ``wire.Scan``); without one
     ``since`` is 0. ``floors`` is a JSON list of (key, version): up to that key an earlier scan, which had to
-    begin anew, has read everything up to that version.
+    begin anew, has read everything up to that version. ``to_come`` is about how many records the scan has
+    yet to bring, where the hub has counted them; it is for the progress.
 
     A page is stored only where the cursor is the one that it was asked from, in all that it says.
     """
@@ -58,6 +60,7 @@ class Cursor:
     after: str = ""
     until: str = ""
     floors: str = "[]"
+    to_come: int | None = None
 
     @property
     def is_compared(self) -> bool:

@@ -26,7 +26,7 @@ def start_over(connection: sqlite3.Connection, name: str, why: str) -> None:
     floors = "[]" if before is None or why == EVERYTHING else before.floors_after()
     connection.execute(
         "UPDATE statesync_cursor SET cursor = 0, begun = 0, since = 0, after = '', until = '', "
-        "floors = :floors, "
+        "to_come = NULL, floors = :floors, "
         "reread_from = CASE WHEN cursor = 0 THEN reread_from ELSE max(cursor, reread_from) END, "
         "missed_from = CASE WHEN rereading IS NULL OR rereading = :all THEN cursor ELSE missed_from END, "
         "rereading = CASE WHEN :why = :all THEN :why WHEN rereading = :unlogged THEN rereading "
@@ -120,7 +120,7 @@ def distrust(connection: sqlite3.Connection, names: Iterable[str]) -> None:
         bases.forget(connection, name)
         connection.execute(
             "UPDATE statesync_cursor SET cursor = 0, begun = 0, since = 0, after = '', until = '', "
-            "floors = '[]', reread_from = 0, missed_from = 0 WHERE object = ?",
+            "to_come = NULL, floors = '[]', reread_from = 0, missed_from = 0 WHERE object = ?",
             (name,),
         )
 

@@ -6,7 +6,9 @@ Used by the session's thread alone. ``store`` writes, in the caller's transactio
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from operator import attrgetter
 
 import msgspec
 from attrs import define, evolve, frozen
@@ -119,13 +121,14 @@ class Downloads:
         objects, raw, upto = self._context.objects, self._context.raw(), dict[str, str]()
         if page.scans:
             page, upto = scans.cut(raw, page, objects, self._asked_from)
-        ranges = [scans.range_of(objects[name], self._asked_from[name], page, upto) for name in page.scans]
+        to_come, behind = self._to_come(request, page)
+        ranges = [
+            scans.range_of(objects[name], self._asked_from[name], page, upto, behind.get(name))
+            for name in page.scans
+        ]
         is_last = not (page.more or self._groups.following(page.head))
         self._download = Download(request, page, decoding.decode(page, objects), ranges, is_last)
         more = not is_last or (self._holds and self._retries.are_left(raw))
-        counts = [
-            self._to_come(request, name, it.count) for name, it in page.scans.items() if it.count is not None
-        ]
         size = sum(map(len, filter(None, map(decoding.DATA, page.changes))))
         unbuilt = not more and marks.are_any(raw)
         return Answered(
@@ -133,10 +136,27 @@ class Downloads:
             more=more,
             size=size,
             unbuilt=unbuilt,
-            expected=sum(counts) if counts else None,
+            expected=sum(to_come.values()) if to_come else None,
         )
 
-    def _to_come(self, request: Pull, name: str, count: int) -> int:
+    def _to_come(self, request: Pull, page: Page) -> tuple[dict[str, int], dict[str, int]]:
+        """Return how many records each scan has yet to bring, with this page and behind it.
+
+        Of scans alone whose records the hub has counted.
+        """
+        here = Counter(map(attrgetter("object"), page.changes)) if page.scans else Counter[str]()
+        known = {name: at.to_come for name, at in self._asked_from.items()}
+        known |= {
+            name: self._of_others(request, name, it.count)
+            for name, it in page.scans.items()
+            if it.count is not None
+        }
+        done = {name for name, scanned in page.scans.items() if scanned.done}
+        found = {name: max(count, here[name]) for name, count in known.items() if count is not None}
+        to_come = {name: here[name] if name in done else count for name, count in found.items()}
+        return to_come, {name: count - here[name] for name, count in to_come.items()}
+
+    def _of_others(self, request: Pull, name: str, count: int) -> int:
         """Return how many of the ``count`` records that the hub has of an object will come with its scan."""
         scan = request.objects[name].scan
         if scan is None or not scan.spares:

@@ -113,7 +113,7 @@ def apply(
             stored += _end_reread(connection, objects[cursor.object], cursor, at, how, held)
     for looked_at in ranges:
         scans.pass_over(connection, looked_at)
-        applied.follow_scan(connection, looked_at.cursor, looked_at.scanned)
+        applied.follow_scan(connection, looked_at.cursor, looked_at.scanned, looked_at.to_come)
     if not page.scans:
         _move(connection, page, positions, how)
     for name, misfits in held.items():

@@ -43,6 +43,8 @@ class Range:
     scanned: Scanned
     upto: str | None
     _page: Page
+    to_come: int | None = None
+    """About how many records the scan has yet to bring behind it, where the hub has counted them."""
 
     @property
     def key(self) -> str:
@@ -100,7 +102,13 @@ class Range:
         )
 
 
-def range_of(tracked: TrackedObject, cursor: Cursor, page: Page, upto: Mapping[str, str]) -> Range:
+def range_of(
+    tracked: TrackedObject,
+    cursor: Cursor,
+    page: Page,
+    upto: Mapping[str, str],
+    to_come: int | None = None,
+) -> Range:
     """Return what a page has looked at of one object; ``upto`` bounds it where it was cut."""
     scanned = page.scans[tracked.name]
     if tracked.name in upto:
@@ -109,7 +117,7 @@ def range_of(tracked: TrackedObject, cursor: Cursor, page: Page, upto: Mapping[s
         end = scanned.until if cursor.is_part else None
     else:
         end = scanned.last
-    return Range(tracked, cursor, scanned, end, page)
+    return Range(tracked, cursor, scanned, end, page, to_come)
 
 
 # -- pages that answer for too many rows -----------------------------------------------------------------

@@ -237,6 +237,11 @@ CREATE TABLE IF NOT EXISTS statesync_index (
 """
 
 
+def _tell_what_is_to_come(connection: sqlite3.Connection) -> None:
+    """Let cursors say how many records a scan has yet to bring; of one under way nobody has kept it."""
+    add_column(connection, "statesync_cursor", "to_come", "INTEGER")
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     FORMAT_1,
     _FORMAT_2,
@@ -253,6 +258,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     _UNKNOWN_IS_NO_VERSION,
     _keep_positions_of_scans,
     _INDEXES,
+    _tell_what_is_to_come,
 )
 FORMAT = len(MIGRATIONS)
 

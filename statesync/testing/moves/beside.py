@@ -184,13 +184,13 @@ class _VisitedScope:
     scope: Scope
     visit: _Visitor
 
-    def sync(self, options: SyncOptions, on_progress: Callable[[Progress], None]) -> SyncResult:
+    def sync(self, options: SyncOptions) -> SyncResult:
         def tell(progress: Progress) -> None:
             if progress.outcome is None:  # after the end the store is anybody's
                 self.visit()
 
         with each_step(tell):
-            return self.scope.sync(options, on_progress)
+            return self.scope.sync(options)
 
     def cancel_sync(self, **how: Any) -> None:
         self.scope.cancel_sync(**how)

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from rig.device import Device, device_at
+from rig.gate import Gate, lose_answer
 
-from statesync import Phase, Store, StoreError
+from statesync import Phase, RemoteError, Store, StoreError
 from statesync.cli.care import doctor
 from statesync.complaints import Complaint, Repair
 from statesync.errors import StoreCorrupt
@@ -212,6 +213,82 @@ def test_a_damaged_page_is_salvaged_and_the_hub_gives_back_what_was_on_it(
         there.sync()
         assert device.rows() == there.rows()
         assert there.field(keys[-1], "name") == "pending"
+
+
+@pytest.fixture
+def large(tmp_path: Path, address: str, space: str, there: Device) -> Path:
+    """A device's file that has read 2000 records."""
+    there.add(2000)
+    there.sync()
+    path = tmp_path / "damaged.db"
+    with device_at(path, address, space) as device:
+        device.sync()
+    return path
+
+
+def test_of_a_damaged_page_no_more_is_read_again_than_stood_on_it(
+    large: Path, address: str, space: str, there: Device
+) -> None:
+    """Rows of it that can still be read are no exception: nobody knows whether they are as they were."""
+    page, size = leaf_of(large, "airport")
+    content = bytearray(large.read_bytes()[(page - 1) * size : page * size])
+    assert content.count(b"n15") > 50
+    content[8:10] = b"\x00\x00"  # where its first row begins
+    content = content.replace(b"n15", b"N15")
+    with large.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(content)
+    with device_at(large, address, space) as device:
+        assert len(device.store.repair()) == 1
+        assert device.store.examine() == []
+        assert any(name.startswith("N15") for name, *_ in device.rows().values())
+        result = device.sync()
+        assert device.rows() == there.rows()
+    assert 10 < result.stats.downloaded < 300
+
+
+def test_what_is_newer_than_what_was_read_is_not_lost_with_a_damaged_page(
+    large: Path, address: str, space: str, there: Device
+) -> None:
+    """Of its own writes a feed does not tell a device; so all is read again."""
+    with device_at(large, address, space) as device:
+        for key in list(device.rows()):
+            device.edit(key, elevation=7)
+        device.sync(sync_type="upload_only")
+    page, size = leaf_of(large, "airport")
+    with large.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xde\xad" * (size // 2))
+    with device_at(large, address, space) as device:
+        assert len(device.store.repair()) == 1
+        assert len(device.keys()) < 2000
+        device.sync()
+        there.sync()
+        assert device.rows() == there.rows()
+
+
+def test_what_was_on_its_way_up_is_not_lost_with_a_damaged_page(
+    large: Path, gate: Gate, space: str, there: Device, no_backoff: None
+) -> None:
+    """The hub has it, and will not tell who has sent it: so all is read again."""
+    page, size = leaf_of(large, "airport")
+    content = large.read_bytes()[(page - 1) * size : page * size]
+    key = re.findall(rb"k[0-9]{5}", content)[20].decode()
+    gate.plan(lose_answer, lose_answer)
+    with device_at(large, gate.url, space) as device:
+        device.edit(key, elevation=7)
+        with pytest.raises(RemoteError):
+            device.sync(max_attempts=1)
+    leaf_of(large, "airport")
+    with large.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xde\xad" * (size // 2))
+    with device_at(large, gate.url, space) as device:
+        assert len(device.store.repair()) == 1
+        assert key not in device.rows()
+        device.sync()
+        there.sync()
+        assert (there.field(key, "elevation"), device.rows()) == (7, there.rows())
 
 
 def test_a_file_of_which_nothing_can_be_read_is_left_as_it_is_and_said_so(tmp_path: Path) -> None:

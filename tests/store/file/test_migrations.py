@@ -20,6 +20,7 @@ from statesync.testing import Fault, FaultyRemote
 _SINCE_FORMAT_5 = """\
 DROP TABLE statesync_index;
 ALTER TABLE statesync_cursor DROP COLUMN floors;
+ALTER TABLE statesync_cursor DROP COLUMN to_come;
 ALTER TABLE statesync_cursor DROP COLUMN until;
 ALTER TABLE statesync_cursor DROP COLUMN after;
 ALTER TABLE statesync_cursor DROP COLUMN since;

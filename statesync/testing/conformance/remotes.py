@@ -7,6 +7,7 @@ requests are made here, and answers compared, as section 6 of the design has the
 from __future__ import annotations
 
 from statesync.net.remote import Remote
+from statesync.testing.conformance.scans import ScanConformance
 from statesync.testing.peer import Peer, read, refusal_of
 from statesync.wire import (
     CLIENT_FORKED,
@@ -21,7 +22,7 @@ from statesync.wire import (
 )
 
 
-class RemoteConformance:
+class RemoteConformance(ScanConformance):
     """Holds a remote, and the hub behind it, to what a session needs of them.
 
     Give it ``remote()``: a new remote of the same empty space each time it is called within one test, with
@@ -278,6 +279,20 @@ class HubConformance(RemoteConformance):
         reader.cursor, reader.held = 0, {}
         reader.pull(own=True)
         assert reader.held == {"b": {}}
+
+    def test_a_scan_that_began_before_a_purged_delete_has_to_begin_anew(self) -> None:
+        """The feed that follows it could not tell the delete. One that begins is never refused for that."""
+        peer, reader = self.peer(), self.peer()
+        peer.push(*(peer.upsert(key, {}) for key in "abcd"))
+        if not reader.scan(limit=1).scans:
+            return
+        self.purge(_version(peer.push(peer.delete("a"))[0]))
+        assert refusal_of(reader.remote.pull, reader.scan_request(1)) == HORIZON_PASSED
+        anew = self.peer()
+        while anew.is_scanning:
+            anew.scan(limit=1)
+        anew.pull_all()
+        assert anew.held.keys() == {"b", "c", "d"}
 
     def test_a_read_from_the_start_comes_to_its_end_past_purged_deletes(self) -> None:
         """Whoever reads in pages says where the head was when the read began: it has missed none of them."""
