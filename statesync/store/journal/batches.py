@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
+from functools import cached_property
 
+import msgspec
 from attrs import frozen
 
 from statesync.lifecycle import BATCH, BatchPhase
 from statesync.store.journal.phases import has_not_ended
 from statesync.values import Direction
+from statesync.wire import Change
+
+_CHANGES = msgspec.json.Decoder(list[Change])
 
 
 @frozen
@@ -18,6 +23,11 @@ class WireBatch:
     id: str
     number: int
     payload: bytes
+
+    @cached_property
+    def changes(self) -> list[Change]:
+        """Its changes, read from the payload when they are asked for: of most batches nobody does."""
+        return _CHANGES.decode(self.payload)
 
 
 @frozen

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import NamedTuple
 
 from attrs import frozen
@@ -20,6 +21,9 @@ from statesync.store.outbox.queue import Waiting
 from statesync.store.outbox.shared import IS_MERE_OFFER, OFFERED, SENT, TOLD
 from statesync.store.tracking.objects import TrackedObject
 from statesync.store.tracking.quoting import in_main, quoted
+
+_REVISED = itemgetter(0, 6)
+"""A waiting change's position and revision."""
 
 _IS_NO_OFFER = "NOT (shared AND operation = 'insert' AND image IS NULL)"
 
@@ -213,8 +217,8 @@ def forget_versions_above(connection: sqlite3.Connection, name: str, version: in
 def mark_sent(connection: sqlite3.Connection, wire_id: str, sources: Iterable[Waiting]) -> None:
     """Note which revision of each change goes up with the batch ``wire_id``."""
     positions: dict[int, list[int]] = {}
-    for change in sources:
-        positions.setdefault(change.revision, []).append(change.position)
+    for position, revision in map(_REVISED, sources):
+        positions.setdefault(revision, []).append(position)
     connection.executemany(  # most records were changed once: this is one statement a batch, not a record
         "UPDATE statesync_change SET batch = ?, sent = ? WHERE position IN (SELECT value FROM json_each(?))",
         [(wire_id, revision, json.dumps(some)) for revision, some in positions.items()],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterable, Sequence
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -61,6 +61,12 @@ class WireForm:
                 for name, value in zip(self._names, values, strict=True)
             )
         return msgspec.json.encode(self.row_type(*values))
+
+    def records(self, columns: list[Sequence[Any]]) -> Iterable[msgspec.Struct]:
+        """Return records, given as the values of each column, in the shape that travels."""
+        for index in self._booleans:
+            columns[index] = [None if value is None else bool(value) for value in columns[index]]
+        return map(self.row_type, *columns)
 
     def read(self, text: bytes | msgspec.Raw) -> Record:
         """Return a record that travelled as JSON text; columns unknown to this device are left out.

@@ -13,6 +13,7 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from math import isfinite
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -26,12 +27,15 @@ from statesync.store.outbox.lookup import spared_columns
 from statesync.store.outbox.queue import Mark, Waiting, Window
 from statesync.store.tracking.description import BLOB
 from statesync.store.tracking.objects import Objects, TrackedObject
+from statesync.store.upload import in_one
+from statesync.store.upload.in_one import PLAIN
 from statesync.wire import MAX_BATCH_BYTES, MAX_KEY_LENGTH, MAX_RECORD_BYTES, Change
 
 Texts = dict[tuple[str, str], bytes | str]
 
 _NONE: frozenset[str] = frozenset()
-_PLAIN = frozenset({str, int, float, type(None)})
+_MARK = itemgetter(0, 6, 4)
+"""A waiting change's position, revision and base."""
 
 _MISSING = (
     "no record with this key is there any more, and none was seen being deleted, so nothing was sent; make "
@@ -49,12 +53,11 @@ _BAD_KEY = (
 
 @frozen
 class Outgoing:
-    """An upload batch that stands ready: its changes, their exact payload, and what it was made from.
+    """An upload batch that stands ready: its exact payload, and what it was made from.
 
     ``sources`` are the changes as they waited. ``last_position`` is that of the last one that was looked at.
     """
 
-    changes: list[Change]
     payload: bytes
     sources: tuple[Waiting, ...]
     last_position: int
@@ -108,8 +111,23 @@ def draft(connection: sqlite3.Connection, objects: Objects, window: Window) -> D
 
 
 def _compose(connection: sqlite3.Connection, objects: Objects, waiting: list[Waiting]) -> Draft:
-    texts = _record_texts(connection, objects, waiting)
-    changes: list[Change] = []
+    marks: list[Mark] = list(map(_MARK, waiting))
+    payload = _in_one(connection, objects, waiting)
+    if payload is not None:
+        return Draft(marks, Outgoing(payload, tuple(waiting), waiting[-1].position), [])
+    return Draft(marks, *_one_by_one(waiting, _record_texts(connection, objects, waiting)))
+
+
+def _in_one(connection: sqlite3.Connection, objects: Objects, waiting: list[Waiting]) -> bytes | None:
+    """Return the payload if no change needs a look by itself."""
+    tracked = objects[waiting[0].object]
+    if not in_one.are_upserts(waiting) or spared_columns(connection, tracked.name):
+        return None
+    rows = _rows(connection, tracked, [str(change.key) for change in waiting])
+    return in_one.payload(tracked.wire, waiting, rows)
+
+
+def _one_by_one(waiting: list[Waiting], texts: Texts) -> tuple[Outgoing, list[Unsendable]]:
     parts: list[bytes] = []
     taken: list[Waiting] = []
     failed: list[Unsendable] = []
@@ -123,13 +141,10 @@ def _compose(connection: sqlite3.Connection, objects: Objects, waiting: list[Wai
             size += len(part)
             if parts and size > MAX_BATCH_BYTES:
                 break
-            changes.append(offer)
             parts.append(part)
             taken.append(change)
         last_position = change.position
-    payload = b"[" + b",".join(parts) + b"]"
-    marks: list[Mark] = [(change.position, change.revision, change.base) for change in waiting]
-    return Draft(marks, Outgoing(changes, payload, tuple(taken), last_position), failed)
+    return Outgoing(b"[" + b",".join(parts) + b"]", tuple(taken), last_position), failed
 
 
 def _record_texts(connection: sqlite3.Connection, objects: Objects, waiting: list[Waiting]) -> Texts:
@@ -153,7 +168,7 @@ def _rows(connection: sqlite3.Connection, tracked: TrackedObject, keys: list[str
 
 
 def _text_of(tracked: TrackedObject, values: Sequence[Any], spared: frozenset[str]) -> bytes | str:
-    odd = None if _PLAIN.issuperset(map(type, values)) else _without_json(tracked, values)
+    odd = None if PLAIN.issuperset(map(type, values)) else _without_json(tracked, values)
     if odd is not None:
         return odd
     text = tracked.wire.text(tuple(values), spared)

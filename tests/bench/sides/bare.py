@@ -276,8 +276,8 @@ def request(path: str, port: int, space: str, limit: int, repeat: int) -> dict[s
     """Ask again and again whether there is anything new: the medians of the request, and of two commits.
 
     Two commits are the least that a promise costs: what begins is written down, and what came of it. They
-    are made between the requests: a hub that has rested for some milliseconds answers later than one that is asked
-    without a pause, and between two syncs it rests.
+    are made between the requests: a hub that has rested for some milliseconds answers later than one that is
+    asked without a pause, and between two syncs it rests.
     """
     create(path)
     loop = Loop(path, port, space)
