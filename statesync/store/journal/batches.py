@@ -65,11 +65,19 @@ def create_batch(
 def stage_upload(
     connection: sqlite3.Connection, session: str, number: int, wire: WireBatch, records: int
 ) -> None:
-    """Keep the exact payload of an upload batch until the hub's answer is stored."""
+    """Keep the exact payload of an upload batch, which takes the place of the session's last one.
+
+    That one's answer is stored. If it had gone with that, its pages would be written twice.
+    """
     connection.execute(
         "UPDATE statesync_batch SET wire_id = ?, wire_number = ?, records = ? "
         "WHERE session = ? AND number = ?",
         (wire.id, wire.number, records, session, number),
+    )
+    connection.execute(
+        "DELETE FROM statesync_payload WHERE session = ? AND NOT (SELECT doubt FROM statesync_batch AS batch "
+        "WHERE batch.session = statesync_payload.session AND batch.number = statesync_payload.number)",
+        (session,),
     )
     connection.execute("INSERT INTO statesync_payload VALUES (?, ?, ?)", (session, number, wire.payload))
 
@@ -127,10 +135,7 @@ def set_doubt(connection: sqlite3.Connection, session: str, number: int, *, doub
 
 
 def resolve_doubt(connection: sqlite3.Connection, session: str, number: int) -> None:
-    """Take doubt and payload off a batch that is answered, or that another one asks for now.
-
-    The payload goes at once, so that the next one takes its place in the file.
-    """
+    """Take doubt and payload off a batch that another one asks for now, or that nobody asks for any more."""
     set_doubt(connection, session, number, doubtful=False)
     connection.execute("DELETE FROM statesync_payload WHERE session = ? AND number = ?", (session, number))
 

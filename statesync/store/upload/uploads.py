@@ -207,7 +207,7 @@ class Uploads:
             )
         spaces.learn(connection, here, answer.hub, answer.epoch, answer.head)
         spaces.acknowledge(connection, context.space, batch.wire.number)
-        batches.resolve_doubt(connection, context.session, number)
+        batches.set_doubt(connection, context.session, number, doubtful=False)
         if batch.replayed is None:
             return outcome, Committed(outcome.accepted)
         # Edits that were made before the doubt was settled have moved to the end of the queue.
