@@ -22,8 +22,8 @@ from statesync.store.outbox.shared import IS_MERE_OFFER, OFFERED, SENT, TOLD
 from statesync.store.tracking.objects import TrackedObject
 from statesync.store.tracking.quoting import in_main, quoted
 
-_REVISED = itemgetter(0, 6)
-"""A waiting change's position and revision."""
+_REVISION = itemgetter(6)
+"""Of a waiting change."""
 
 _IS_NO_OFFER = "NOT (shared AND operation = 'insert' AND image IS NULL)"
 
@@ -214,15 +214,27 @@ def forget_versions_above(connection: sqlite3.Connection, name: str, version: in
 # -- under way -------------------------------------------------------------------------------------
 
 
-def mark_sent(connection: sqlite3.Connection, wire_id: str, sources: Iterable[Waiting]) -> None:
-    """Note which revision of each change goes up with the batch ``wire_id``."""
-    positions: dict[int, list[int]] = {}
-    for position, revision in map(_REVISED, sources):
-        positions.setdefault(revision, []).append(position)
+def mark_sent(connection: sqlite3.Connection, wire_id: str, sources: Sequence[Waiting]) -> None:
+    """Note which revision of each change, in their order, goes up with the batch ``wire_id``."""
+    revisions = set(map(_REVISION, sources))
+    if len(revisions) == 1 and _are_side_by_side(sources):
+        connection.execute(
+            "UPDATE statesync_change SET batch = ?, sent = ? WHERE position BETWEEN ? AND ?",
+            (wire_id, *revisions, sources[0].position, sources[-1].position),
+        )
+        return
+    positions: dict[int, list[int]] = {revision: [] for revision in revisions}
+    for change in sources:
+        positions[change.revision].append(change.position)
     connection.executemany(  # most records were changed once: this is one statement a batch, not a record
         "UPDATE statesync_change SET batch = ?, sent = ? WHERE position IN (SELECT value FROM json_each(?))",
         [(wire_id, revision, json.dumps(some)) for revision, some in positions.items()],
     )
+
+
+def _are_side_by_side(sources: Sequence[Waiting]) -> bool:
+    """Tell whether there is no room between these changes for another one, whatever happens meanwhile."""
+    return sources[-1].position - sources[0].position == len(sources) - 1
 
 
 def mark_failed(connection: sqlite3.Connection, name: str, key: str, error: str, session: str) -> None:

@@ -26,6 +26,7 @@ class WireForm:
         self._columns = of.columns
         self._names = of.column_names
         self._booleans = tuple(index for index, c in enumerate(of.columns) if c.kind == BOOLEAN)
+        self.has_blobs = any(c.kind == BLOB for c in of.columns)
         self._row_name = f"{of.name}Row"
 
     @cached_property

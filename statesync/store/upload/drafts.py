@@ -168,7 +168,8 @@ def _rows(connection: sqlite3.Connection, tracked: TrackedObject, keys: list[str
 
 
 def _text_of(tracked: TrackedObject, values: Sequence[Any], spared: frozenset[str]) -> bytes | str:
-    odd = None if PLAIN.issuperset(map(type, values)) else _without_json(tracked, values)
+    is_plain = not tracked.wire.has_blobs and PLAIN.issuperset(map(type, values))
+    odd = None if is_plain else _without_json(tracked, values)
     if odd is not None:
         return odd
     text = tracked.wire.text(tuple(values), spared)

@@ -58,7 +58,7 @@ def payload(wire: WireForm, waiting: Sequence[Waiting], rows: Rows) -> bytes | N
     """
     keys = list(map(itemgetter(2), waiting))
     has_columns = bool(rows) and len(rows[0]) > 1
-    if not has_columns or list(map(itemgetter(0), rows)) != keys:
+    if not has_columns or wire.has_blobs or list(map(itemgetter(0), rows)) != keys:
         return None
     if not PLAIN.issuperset(map(type, chain.from_iterable(rows))):
         return None
