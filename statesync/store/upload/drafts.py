@@ -28,7 +28,6 @@ from statesync.store.outbox.queue import Mark, Waiting, Window
 from statesync.store.tracking.description import BLOB
 from statesync.store.tracking.objects import Objects, TrackedObject
 from statesync.store.upload import in_one
-from statesync.store.upload.in_one import PLAIN
 from statesync.wire import MAX_BATCH_BYTES, MAX_KEY_LENGTH, MAX_RECORD_BYTES, Change
 
 Texts = dict[tuple[str, str], bytes | str]
@@ -168,7 +167,7 @@ def _rows(connection: sqlite3.Connection, tracked: TrackedObject, keys: list[str
 
 
 def _text_of(tracked: TrackedObject, values: Sequence[Any], spared: frozenset[str]) -> bytes | str:
-    is_plain = not tracked.wire.has_blobs and PLAIN.issuperset(map(type, values))
+    is_plain = all(map(frozenset.__contains__, tracked.wire.stored_types, map(type, values)))
     odd = None if is_plain else _without_json(tracked, values)
     if odd is not None:
         return odd

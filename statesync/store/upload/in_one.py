@@ -1,4 +1,4 @@
-"""The payload of a batch in one go, for most batches: existing records of one object, of plain values alone.
+"""The payload of a batch in one go, for most batches: records of one object whose values are as declared.
 
 What needs a look at each record (a delete, a value that does not travel, a column that is spared, a size)
 makes no payload here: ``drafts`` goes through such a batch one by one then. Both write the same bytes.
@@ -16,9 +16,6 @@ import msgspec
 from statesync.store.outbox.queue import Waiting
 from statesync.store.tracking.wire_form import WireForm
 from statesync.wire import MAX_KEY_LENGTH, MAX_RECORD_BYTES
-
-PLAIN = frozenset({str, int, float, type(None)})
-"""The types of values that travel as they are, but for an infinite number, which is written as null."""
 
 _INFINITE = frozenset({float("inf"), float("-inf")})
 
@@ -57,19 +54,27 @@ def payload(wire: WireForm, waiting: Sequence[Waiting], rows: Rows) -> bytes | N
     One of at most ``MAX_RECORD_BYTES`` has no record that is larger, and is no batch that is too large.
     """
     keys = list(map(itemgetter(2), waiting))
-    has_columns = bool(rows) and len(rows[0]) > 1
-    if not has_columns or wire.has_blobs or list(map(itemgetter(0), rows)) != keys:
+    if list(map(itemgetter(0), rows)) != keys:
         return None
-    if not PLAIN.issuperset(map(type, chain.from_iterable(rows))):
+    columns = list(zip(*rows, strict=True))[1:]
+    if not columns or not _are_stored_types(wire, columns):
         return None
-    records = wire.records(list(zip(*rows, strict=True))[1:])
     bases, since = map(itemgetter(4), waiting), map(itemgetter(5), waiting)
-    upserts = map(_Upsert, repeat(waiting[0].object), keys, repeat("upsert"), bases, records, since)
+    name, records = waiting[0].object, wire.records(columns)
+    upserts = map(_Upsert, repeat(name), keys, repeat("upsert"), bases, records, since)
     text = msgspec.json.encode(list(upserts))
-    if len(text) > MAX_RECORD_BYTES or (b"null" in text and _has_infinite(rows)):
+    # An infinite number has been written as null.
+    if len(text) > MAX_RECORD_BYTES or (b"null" in text and _has_infinite(columns)):
         return None
     return text
 
 
-def _has_infinite(rows: Rows) -> bool:
-    return not _INFINITE.isdisjoint(chain.from_iterable(rows))
+def _are_stored_types(wire: WireForm, columns: Iterable[Iterable[object]]) -> bool:
+    """Tell whether the values of all columns are of types that travel from there."""
+    return all(
+        types.issuperset(map(type, values)) for types, values in zip(wire.stored_types, columns, strict=True)
+    )
+
+
+def _has_infinite(columns: Iterable[Iterable[object]]) -> bool:
+    return not _INFINITE.isdisjoint(chain.from_iterable(columns))
