@@ -154,19 +154,19 @@ def _opening(folder: Path, sizes: Sizes) -> Iterator[Result]:
     seconds = median(run("ours:opening", path=device)["seconds"] for _ in range(sizes.repeat)) * 1000
     what = f"open and setup() with {sizes.growth[-1]:,} records, {sizes.sessions:,} sessions"
     yield Result("W7", what, seconds, 50.0, "ms", seconds / 50, 1.0)
-    yield _importing(folder, sizes)
+    yield importing(folder, sizes)
 
 
 _DEPENDENCIES = ("attrs", "filelock", "msgspec", "peewee", "transitions", "uuid_utils")
 """What is imported with ``statesync``: all that it takes along, but for the network's."""
 
 
-def _importing(folder: Path, sizes: Sizes) -> Result:
+def importing(folder: Path, sizes: Sizes) -> Result:
     """W7: the import beside that of its dependencies alone, by turns."""
     dependencies = ", ".join(_DEPENDENCIES)
     _import_seconds(folder, f"statesync, {dependencies}")  # compiles, as an installation does
     ours, least = by_turns(
-        sizes.often,
+        sizes.repeat,
         lambda _: {"seconds": _import_seconds(folder, "statesync")},
         lambda _: {"seconds": _import_seconds(folder, dependencies)},
     )
