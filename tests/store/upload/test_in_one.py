@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
+from peewee import TextField
 from rig.device import Device, as_downloaded
 from rig.gate import Gate, lose_answer
 
-from statesync import ConnectionLost, SyncOptions
+from statesync import ConnectionLost, HttpRemote, Store, SyncOptions
 
 KEY = "k00001"
 
@@ -50,6 +52,46 @@ def test_each_change_says_on_what_it_is_based(here: Device, there: Device, gate:
     first, last = pushed(gate)[-1]
     assert (first["key"], first["base"] > 1) == ("k00000", True)
     assert (last["key"], last["base"]) == ("new", 0)
+
+
+def test_two_objects_with_the_same_key_in_one_batch_keep_their_own_values(
+    tmp_path: Path, gate: Gate, space: str
+) -> None:
+    with Store(tmp_path / "two.db") as store, closing(HttpRemote(gate.url, space)) as remote:
+
+        class Left(store.Model):  # type: ignore[name-defined, misc]
+            name = TextField()
+
+        class Right(store.Model):  # type: ignore[name-defined, misc]
+            name = TextField()
+
+        store.setup()
+        Left.create(id="same", name="left")
+        Right.create(id="same", name="right")
+        assert store.scope(remote).sync().stats.uploaded == 2
+    (batch,) = pushed(gate)
+    assert {change["object"]: change["data"]["name"] for change in batch} == {
+        "Left": "left",
+        "Right": "right",
+    }
+
+
+def test_a_change_says_since_when_a_delete_would_be_news(here: Device, gate: Gate) -> None:
+    here.add(2)
+    here.scope.defer(here.airport.get_by_id(KEY))  # folds
+    here.execute("UPDATE statesync_change SET since = 7, deferred = 0")
+    here.sync()
+    assert [change["since"] for change in pushed(gate)[0]] == [7, 7]
+
+
+def test_a_column_that_a_change_spares_stays_here(here: Device, gate: Gate) -> None:
+    here.add(2)
+    here.scope.defer(here.airport.get_by_id(KEY))  # folds
+    here.execute("UPDATE statesync_change SET deferred = 0")
+    here.execute("UPDATE statesync_change SET spared = ? WHERE key = ?", '["elevation"]', KEY)
+    here.sync()
+    (batch,) = pushed(gate)
+    assert {change["key"]: "elevation" in change["data"] for change in batch} == {"k00000": True, KEY: False}
 
 
 ODD: dict[str, tuple[str, object]] = {
