@@ -533,11 +533,12 @@ def test_a_session_whose_every_record_is_rejected_fails(picky: Device) -> None:
     ],
 )
 def test_a_record_that_no_hub_could_take_is_not_sent_but_listed(
-    here: Device, there: Device, key: str, values: dict[str, Any], code: str
+    here: Device, there: Device, gate: Gate, key: str, values: dict[str, Any], code: str
 ) -> None:
     here.add(1)
     here.airport.create(id=key, **values)
     result = here.sync()
+    assert pushed(gate) == [[("upsert", KEY)]]
     assert [(error.key, error.code) for error in result.errors.upload] == [(key, code)]
     assert here.operations() == {key: "insert"}
     there.sync()
