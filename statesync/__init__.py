@@ -121,7 +121,6 @@ from statesync.session.handle import (
     OnSuccess,
     Session,
 )
-from statesync.session.telling.pace import paced
 from statesync.store.news.changes import Changes
 from statesync.store.news.observation import Observation, OnNews
 from statesync.store.news.told import News
@@ -165,6 +164,8 @@ from statesync.wire import (
     Push,
     PushAnswer,
     Rejected,
+    Scan,
+    Scanned,
     Signal,
     Survey,
     SurveyAnswer,
@@ -260,6 +261,8 @@ __all__ = [
     "RemoteError",
     "Repair",
     "Scalar",
+    "Scan",
+    "Scanned",
     "Scope",
     "Session",
     "SessionEnd",
@@ -306,6 +309,5 @@ __all__ = [
     "client_wins",
     "decide_later",
     "merge_fields",
-    "paced",
     "server_wins",
 ]

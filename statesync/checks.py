@@ -14,6 +14,9 @@ from statesync.filters import MOST_FIELDS, MOST_VALUES, Filter, excess
 LARGEST = (1 << 63) - 1
 """The largest whole number that a database, and a number on the wire, can be."""
 
+LONGEST_WAIT = 1e9
+"""Seconds that anybody waits at a time, some thirty years: a system can wait for no endless time."""
+
 
 def is_utf8(text: str) -> bool:
     """Tell whether a text can be written at all: one of odd bytes from outside cannot."""
@@ -53,14 +56,31 @@ def as_policy(value: object) -> Policy:
 
 def is_timeout(_: Any, attribute: Attribute[Any], value: Any) -> None:
     """Check an option that is seconds above 0, or None."""
-    if value is not None and not (isinstance(value, int | float) and value > 0):
+    if value is not None and not (_is_seconds(value) and value > 0):
         raise BadOptions(f"{attribute.name} must be a number of seconds above 0 or None, not {value!r}")
 
 
 def is_grace(_: Any, attribute: Attribute[Any], value: Any) -> None:
     """Check an option that is seconds from 0, or None."""
-    if value is not None and not (isinstance(value, int | float) and value >= 0):
+    if value is not None and not (_is_seconds(value) and value >= 0):
         raise BadOptions(f"{attribute.name} must be a number of seconds from 0 or None, not {value!r}")
+
+
+def _is_seconds(value: object) -> bool:
+    """Tell whether a value can be added to a time; an endless one can."""
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) <= LARGEST)
+
+
+def as_wait(timeout: float | None) -> float | None:
+    """Return the seconds that a caller wants to wait, as the system can; None: for ever.
+
+    Raises ``BadOptions`` for what is no number of seconds: one that is none would be waited for without end.
+    """
+    if timeout is None:
+        return None
+    if not _is_seconds(timeout) or timeout != timeout:
+        raise BadOptions(f"timeout must be a number of seconds or None, not {timeout!r}")
+    return min(timeout, LONGEST_WAIT)
 
 
 def seconds_of(least: float, most: float) -> Callable[[Any, Attribute[Any], Any], None]:

@@ -18,6 +18,8 @@ class Repair(StrEnum):
     """Set outbox entries right by what their records are."""
     REREAD = "reread"
     """Read the object from the hub again, from the start; pending changes stay."""
+    REINDEX = "reindex"
+    """Build the indexes that a table was filled without."""
     CLOSE = "close"
     """Mark the session as failed: its history cannot be trusted, its committed work stays."""
 

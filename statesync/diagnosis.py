@@ -18,8 +18,9 @@ from statesync import digest
 from statesync.errors import BadAnswer, WrongHub
 from statesync.filters import NO_FILTER, Filter, Filters
 from statesync.net.remote import Remote
-from statesync.store import cursors, local_only, quarantine, spaces
+from statesync.store import local_only, quarantine, spaces
 from statesync.store.care import inventory
+from statesync.store.cursors import applied
 from statesync.store.outbox import parking
 from statesync.store.outbox.queue import count_pending
 from statesync.store.tracking.objects import TrackedObject
@@ -183,10 +184,11 @@ class _Inquiry:
     ) -> Iterator[RecordDifference]:
         there = {record.key: record for record in self._list(tracked, wanted, low, until)}
         here = inventory.digests(self._connection, tracked, low, until)
-        read = cursors.position_of(self._connection, tracked.name)
+        cursor = applied.cursors(self._connection, [tracked.name]).get(tracked.name)
         keys = sorted(here.keys() | there.keys())
         local = local_only.among(self._connection, tracked.name, keys)
         for key in keys:
+            read = 0 if cursor is None else cursor.read_until(key)
             kind = _kind(here.get(key), there.get(key), read)
             if kind is Difference.DIVERGED and self._is_filled_in(tracked, key, there[key]):
                 continue

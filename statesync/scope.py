@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar, cast
 
 import peewee
 
+from statesync.checks import as_wait
 from statesync.complaints import Complaint
 from statesync.diagnosis import Diagnosis, SurveyRemote, diagnose
 from statesync.errors import BadOptions, NothingToCancel, UnknownObject, UsageError
@@ -17,7 +18,7 @@ from statesync.session.handle import OnFailure, OnProgress, OnSuccess, Session
 from statesync.session.running import Running
 from statesync.store import opening
 from statesync.store.awaited.selection import AwaitedSelection
-from statesync.store.cursors import stored_filters
+from statesync.store.cursors.applied import stored_filters
 from statesync.store.journal import history
 from statesync.store.news.desk import Desk
 from statesync.store.parts import StoreParts
@@ -199,7 +200,8 @@ class Store(AwaitedSelection):
         Raises ``BadOptions`` for what is no number of seconds, and ``UsageError`` in a callback of that
         session, which it cannot wait for; it is cancelled all the same.
         """
-        keepers = self._running.end_keepers(grace)
+        seconds = CancelOptions(grace=grace).grace
+        keepers = self._running.end_keepers(seconds)
         unfinished = self._running.unfinished()
         for session in unfinished:
             if grace is None:
@@ -210,7 +212,7 @@ class Store(AwaitedSelection):
             session.wait()
         for keeper in keepers:
             keeper.wait()
-        self._desk.close(grace)
+        self._desk.close(as_wait(seconds))
         self._parts.database.close()
 
     def __enter__(self) -> Store:
@@ -244,7 +246,8 @@ class Scope(AwaitedSelection):
     ) -> Session:
         """Start a session and return it at once.
 
-        ``on_success`` gets the ``SyncResult``, ``on_failure`` the error, ``on_progress`` each ``Progress``.
+        ``on_success`` gets the ``SyncResult``, ``on_failure`` the error, ``on_progress`` its ``Progress``:
+        ten times a second at most, and at once each part, each failure and the end.
         What is wrong before a session exists is raised here, and nothing is recorded: ``SyncInProgress``,
         ``UsageError`` (also inside a transaction of the calling thread), ``BadOptions`` for a filter on a
         column that is not there, ``StoreError``.

@@ -11,8 +11,11 @@ import sys
 import threading
 from collections.abc import Callable
 from contextvars import Context
+from logging import Logger, getLogger
 from pathlib import Path
 from queue import Empty, SimpleQueue
+
+logger: Logger = getLogger(__name__)
 
 IDLE = 10.0
 """Seconds that a thread waits for another task."""
@@ -30,7 +33,8 @@ class Task:
     def __init__(
         self, work: Callable[[], object], name: str, after: Callable[[], object] | None = None
     ) -> None:
-        self._work, self._name, self._after = work, name, after
+        self.name: str = name
+        self._work, self._after = work, after
         self._thread: threading.Thread | None = None
         self._ended = threading.Event()
         self._process = os.getpid()
@@ -51,7 +55,7 @@ class Task:
     def run(self) -> None:
         """Do the work in the calling thread, with the variables of a new context."""
         self._thread = threading.current_thread()
-        self._thread.name = self._name
+        self._thread.name = self.name
         Context().run(self._work)
 
     def end(self) -> None:
@@ -91,6 +95,18 @@ class Threads:
             threading.Thread(target=self._serve, args=(task,), daemon=True).start()
         else:
             inbox.put(task)
+
+    def try_to_start(self, task: Task) -> bool:
+        """Do what ``start`` does; return False, and say so in the log, where the process can have no more.
+
+        For what can wait until another time, and must not keep the caller from what it has to do.
+        """
+        try:
+            self.start(task)
+        except RuntimeError as error:
+            logger.warning("no thread can be started (%s): %s", task.name, error)
+            return False
+        return True
 
     def _serve(self, first: Task) -> None:
         inbox: SimpleQueue[Task] = SimpleQueue()

@@ -309,7 +309,8 @@ class Backlog:
 
     ``waiting`` changes go up with the next session. ``deferred`` ones wait for ``mark_for_upload``,
     ``in_conflict`` for a decision, and ``parked`` ones were refused by the hub. ``quarantined`` records do
-    not fit their tables. ``in_doubt`` says that a batch was sent whose answer never came.
+    not fit their tables. ``in_doubt`` says that a batch was sent whose answer never came. ``partly_read``
+    objects are being read from the start, and are not read to their end.
     """
 
     waiting: int = 0
@@ -318,6 +319,7 @@ class Backlog:
     parked: int = 0
     quarantined: int = 0
     in_doubt: bool = False
+    partly_read: int = 0
 
     @property
     def is_empty(self) -> bool:

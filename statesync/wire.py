@@ -2,7 +2,8 @@
 
 Records travel as the JSON text that their device wrote (``msgspec.Raw``); whoever only passes a record
 on does not decode it. These are msgspec structs, not attrs values, because every record of every page
-passes through them.
+passes through them. Those that there are thousands of hold nothing but texts and numbers, so Python need not
+look for cycles in them (``gc=False``): it would do so some times a page.
 """
 
 from __future__ import annotations
@@ -33,6 +34,12 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 MAX_KEY_LENGTH = 255
 """Characters that a record's key may have."""
 
+Key = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_KEY_LENGTH)]
+"""The key of a record."""
+
+Position = Annotated[str, msgspec.Meta(max_length=MAX_KEY_LENGTH)]
+"""A key, or the empty text before all keys."""
+
 MAX_RECORD_BYTES = 8 << 20
 """Bytes of JSON that a device sends of one record; a hub may allow less, and rejects it then."""
 
@@ -40,7 +47,7 @@ MAX_BATCH_BYTES = 8 << 20
 """Bytes of JSON at which a device closes a batch; a hub takes bodies of twice that, and some more."""
 
 
-class Change(msgspec.Struct, frozen=True, omit_defaults=True):
+class Change(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One record that a device offers.
 
     ``base`` is the version up to which the device had seen the hub when the record was first changed. 0
@@ -84,7 +91,7 @@ class Push(msgspec.Struct, frozen=True):
     offers_again: bool = False
 
 
-class Accepted(msgspec.Struct, frozen=True, tag_field="status", tag="accepted"):
+class Accepted(msgspec.Struct, frozen=True, tag_field="status", tag="accepted", gc=False):
     """The hub wrote the change under ``version``."""
 
     version: Version
@@ -133,6 +140,20 @@ class PushAnswer(msgspec.Struct, frozen=True):
     results: list[Verdict]
 
 
+class Scan(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How far a read of one object in the order of its keys has come (see ``docs/scan.md``).
+
+    ``since`` is the head of the hub when it began, ``after`` the last key that it has looked at, and
+    ``until`` the greatest key that there was when it began. Without any of them it begins: the hub says what
+    they are. ``spares`` asks for no more than the keys of what the client has written itself: it has that.
+    """
+
+    since: int = 0
+    after: str = ""
+    until: str = ""
+    spares: bool = False
+
+
 class Feed(msgspec.Struct, frozen=True, omit_defaults=True):
     """How one object is to be read.
 
@@ -143,12 +164,16 @@ class Feed(msgspec.Struct, frozen=True, omit_defaults=True):
     ``begun``, amid a read from the start, is the head of the page that began it, which answered the cursor 0;
     else it is 0. All that such a read has met was there then. So it has missed no delete while the hub has
     purged none that came later, however far below that its cursor is.
+
+    ``scan`` asks for records in the order of their keys. A hub that does not know scans passes over it, and
+    goes by the rest; so the page that it answers has no ``scans``.
     """
 
     cursor: int
     own: bool = False
     filter: WireFilter | None = None
     begun: int = 0
+    scan: Scan | None = None
 
 
 class Pull(msgspec.Struct, frozen=True):
@@ -166,7 +191,7 @@ class Pull(msgspec.Struct, frozen=True):
     head: int = 0
 
 
-class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
+class Entry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One record of a page; ``data`` is left out of a deleted one.
 
     Both fields stay as they travel: to make one value of them for each record takes two and a half times as
@@ -180,8 +205,30 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
-class Page(msgspec.Struct, frozen=True):
-    """Records in the order of their versions, and the cursors to save with them."""
+class Scanned(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How far a page leads the scan of one object: it has looked at all keys up to ``last``, or at all keys
+    if it is ``done``.
+
+    ``since`` and ``until`` are as in ``Scan``. ``stubs`` are the keys, in their order, of living records that
+    are newer than ``since``: the feed brings them. ``count``, on the first page of an object, is about how
+    many living records there are; it is for the progress, and may be wrong.
+    """
+
+    since: Version
+    until: Position
+    last: Position
+    done: bool
+    stubs: list[Key] = []
+    count: Count | None = None
+
+
+class Page(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Records in the order of their versions, and the cursors to save with them.
+
+    A page of ``scans`` has one object's records after the other's, each in the order of their keys. It has
+    nothing of the feeds. A scan that it does not speak of was not reached; a page without any is one of the
+    feeds, also where a scan was asked for.
+    """
 
     hub: str
     epoch: str
@@ -189,6 +236,7 @@ class Page(msgspec.Struct, frozen=True):
     changes: list[Entry]
     cursors: dict[str, Version]
     more: bool
+    scans: dict[str, Scanned] = {}
 
 
 class Survey(msgspec.Struct, frozen=True):

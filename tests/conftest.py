@@ -15,6 +15,7 @@ from rig.places import keep_bytecode, prefer_memory
 
 from statesync.hub import Hub, prepare, serving
 from statesync.session import driver, timers
+from statesync.session.telling import pace
 
 prefer_memory()
 keep_bytecode()
@@ -36,6 +37,12 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.enable()
+
+
+@pytest.fixture(autouse=True)
+def _hear_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let tests hear each step of a session, and not ten a second: most are about one of them."""
+    monkeypatch.setattr(pace, "LEAST_SECONDS", 0.0)
 
 
 @pytest.fixture(scope="session")

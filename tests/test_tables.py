@@ -34,6 +34,7 @@ OWNERS = {
     "statesync_conflict": "store.conflict_log",
     "statesync_base": "store.bases",
     "statesync_quarantine": "store.quarantine",
+    "statesync_index": "store.indexes",
     "statesync_touched": "store.download.orphans",
     "statesync_news": "store.news.taps",
 }

@@ -6,16 +6,29 @@ SQLite blocks, so a keeper has a thread, and its core runs there. The loop is on
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 
 from statesync.autosync.driver import Driver
 from statesync.autosync.status import KeeperStatus
+from statesync.errors import StoreError
 from statesync.lifecycle import KEEPER
 
 
-async def stopped(driver: Driver) -> None:
-    """Wait until the keeper has stopped, and only then let a cancel of the waiting task go on."""
+async def stopped(drivers: Sequence[Driver]) -> None:
+    """Wait until the keepers have stopped, all, and only then let a cancel of the waiting task go on."""
+    cancelled: asyncio.CancelledError | None = None
+    for over in [_end_of(driver) for driver in drivers]:
+        while not over.is_set():
+            try:
+                await over.wait()
+            except asyncio.CancelledError as error:
+                cancelled = error
+    if cancelled is not None:
+        raise cancelled
+
+
+def _end_of(driver: Driver) -> asyncio.Event:
     loop, over = asyncio.get_running_loop(), asyncio.Event()
 
     def wake() -> None:
@@ -23,26 +36,22 @@ async def stopped(driver: Driver) -> None:
             loop.call_soon_threadsafe(over.set)
 
     driver.call_when_stopped(wake)
-    cancelled: asyncio.CancelledError | None = None
-    while not over.is_set():
-        try:
-            await over.wait()
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        raise cancelled
+    return over
 
 
 async def statuses(driver: Driver) -> AsyncIterator[KeeperStatus]:
-    """Yield the keeper's status, and then each new one, the newest alone where several have come."""
-    loop, news = asyncio.get_running_loop(), asyncio.Event()
-    newest: list[KeeperStatus] = []
+    """Yield the keeper's status, and then each new one, the newest alone where several have come.
 
-    def keep(status: KeeperStatus) -> None:
+    Raises ``StoreError`` where that cannot be read: who reads must not take the last one for true.
+    """
+    loop, news = asyncio.get_running_loop(), asyncio.Event()
+    newest: list[KeeperStatus | StoreError] = []
+
+    def keep(status: KeeperStatus | StoreError) -> None:
         newest[:] = [status]
         news.set()
 
-    def tell(status: KeeperStatus) -> None:
+    def tell(status: KeeperStatus | StoreError) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody reads any more
             loop.call_soon_threadsafe(keep, status)
 
@@ -53,6 +62,8 @@ async def statuses(driver: Driver) -> AsyncIterator[KeeperStatus]:
             await news.wait()
             news.clear()
             status = newest[0]
+            if isinstance(status, StoreError):
+                raise status
             if status != told:
                 yield status
             told = status

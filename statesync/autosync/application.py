@@ -18,17 +18,16 @@ class Application:
 
     Give keepers that were not started, or scopes, which get a keeper with its usual settings. Sessions run
     one after the other, or (``parallel``) beside each other, one a store. One that fails stops no other.
+    Raises ``UsageError`` for a keeper that is given twice.
     """
 
     def __init__(self, keepers: Iterable[AutoSync | Scope], *, parallel: bool = False) -> None:
         self.keepers: tuple[AutoSync, ...] = tuple(
             each if isinstance(each, AutoSync) else AutoSync(each) for each in keepers
         )
+        if len(set(self.keepers)) < len(self.keepers):
+            raise UsageError("a keeper stands twice in the application, and is started once; give it once")
         self._parallel = parallel
-        if not parallel:
-            turns = Turns()
-            for keeper in self.keepers:
-                keeper._driver.take_turns(turns)
 
     def sync(self) -> tuple[SessionOutcome, ...]:
         """Run one session of each scope, and return how each ended: its result, or its error.
@@ -41,11 +40,21 @@ class Application:
         return run_round([(keeper.scope, keeper.options) for keeper in self.keepers], parallel=self._parallel)
 
     def start(self) -> None:
-        """Start every keeper, or none: raises what ``AutoSync.start`` raises before any was started."""
+        """Start every keeper, or none: raises what ``AutoSync.start`` raises before any was started.
+
+        Where one cannot live, as without a thread, those before it are stopped again.
+        """
         for keeper in self.keepers:
             keeper.check()
-        for keeper in self.keepers:
-            keeper.start()
+        turns = Turns()
+        try:
+            for keeper in self.keepers:
+                if not self._parallel:
+                    keeper._driver.take_turns(turns)
+                keeper.start()
+        except BaseException:
+            self.stop()
+            raise
 
     def nudge(self) -> None:
         """Ask each keeper for a session now."""
@@ -88,7 +97,8 @@ class Application:
         await self.stop_async()
 
     async def stop_async(self, grace: float | None = GRACE) -> None:
-        """Stop every keeper beside the event loop."""
+        """Stop every keeper beside the event loop, also where the waiting task is cancelled."""
+        from statesync.autosync.aio import stopped
+
         self.stop(grace, wait=False)
-        for keeper in self.keepers:
-            await keeper.stop_async(grace)
+        await stopped([keeper._driver for keeper in self.keepers])

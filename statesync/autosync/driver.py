@@ -21,6 +21,7 @@ from statesync.autosync.sessions import Over, Sessions, TurnCame
 from statesync.autosync.status import KeeperStatus, as_time
 from statesync.autosync.target import Target
 from statesync.autosync.turns import Turns
+from statesync.checks import as_wait
 from statesync.errors import StoreError, UsageError
 from statesync.keeping.decide import decide
 from statesync.keeping.messages import (
@@ -48,8 +49,8 @@ logger: Logger = getLogger(__name__)
 LOOK_EVERY = 0.02
 """Seconds between two looks for local changes, while any would begin a session."""
 
-Watcher = Callable[[KeeperStatus], object]
-"""Gets each new status, in the keeper's thread, and returns at once."""
+Watcher = Callable[[KeeperStatus | StoreError], object]
+"""Gets each new status, or why it cannot be read, in the keeper's thread, and returns at once."""
 
 
 @frozen
@@ -57,6 +58,11 @@ class _Watched:
     """Somebody has begun to watch, and wants to be told the present status."""
 
     watcher: Watcher
+
+
+@frozen
+class _Committed:
+    """The program has committed something, which is looked at without waiting for the next look."""
 
 
 _Letter = Event | TurnCame | Over | _Watched
@@ -81,8 +87,8 @@ class Driver:
         self.machine: KeeperMachine = KeeperMachine(keeper_chart(options.conditions))
         self._target, self._lookout = target, target.lookout
         self._looks = options.on_change and sync_options.uploads
-        self._queue: SimpleQueue[_Letter] = SimpleQueue()
-        self._conditions = Conditions(only_if, self._queue.put)
+        self._queue: SimpleQueue[_Letter | _Committed] = SimpleQueue()
+        self._conditions = Conditions(only_if, self._queue.put, target.clear_up)
         self._sessions = Sessions(target, sync_options, on_progress, self._queue.put)
         self._listening = Listening(target, self._queue.put)
         self._standing = Standing.begun(options, now())
@@ -94,6 +100,7 @@ class Driver:
         self._process = os.getpid()
         self.is_begun: bool = False
         self._is_blind = False
+        self._looks_at_commits_from = float("-inf")
 
     # -- from any thread -------------------------------------------------------------------------------
 
@@ -106,6 +113,8 @@ class Driver:
         self._standing = Standing.begun(self._standing.options, now())
         self._target.enter(self)
         self._target.watch_token(self._tell_of_token)
+        if self._looks:
+            self._lookout.watch(self._tell_of_commit)
         try:
             threads.start(self._task)
         except BaseException:
@@ -141,19 +150,31 @@ class Driver:
 
         A process that was forked meanwhile does not wait: the keeper is its parent's.
         """
-        if os.getpid() != self._process:
+        if self.is_inherited:
             return self._ended.is_set()
-        until = None if timeout is None else time.monotonic() + timeout
+        seconds = as_wait(timeout)
+        until = None if seconds is None else time.monotonic() + seconds
         session = self._sessions.session
         if session is not None:
             try:
-                session.wait(timeout)
+                session.wait(seconds)
             except TimeoutError:
                 return False
         return self._ended.wait(None if until is None else max(0.0, until - time.monotonic()))
 
+    @property
+    def is_inherited(self) -> bool:
+        """Whether this process was forked from the one that the keeper lives in: nothing is heard of it."""
+        return os.getpid() != self._process
+
     def call_when_stopped(self, wake: Callable[[], object]) -> None:
-        """Call ``wake`` when it has stopped, in any thread; it must return at once."""
+        """Call ``wake`` when it has stopped, in any thread; it must return at once.
+
+        In a process that was forked meanwhile it is called at once, as ``wait`` does not wait there.
+        """
+        if self.is_inherited:
+            wake()
+            return
         with self._beginning:
             if not self._ended.is_set():
                 self._wakes.append(wake)
@@ -187,6 +208,7 @@ class Driver:
             last=self._sessions.last,
             backlog=self._lookout.backlog(),
             in_sync=self._sessions.in_sync,
+            is_behind=standing.is_due or self._lookout.is_behind(),
         )
 
     def _following(self, standing: Standing) -> tuple[str | None, float | None]:
@@ -222,7 +244,15 @@ class Driver:
     def _tell_of_token(self) -> None:
         self.tell(TokenRenewed())
 
+    def _tell_of_commit(self) -> None:
+        """Look at once after a commit; at those that follow at the next look, however many they are."""
+        now = time.monotonic()
+        if now >= self._looks_at_commits_from and self._is_looking():
+            self._looks_at_commits_from = now + LOOK_EVERY
+            self._queue.put(_Committed())
+
     def _forget(self) -> None:
+        self._lookout.unwatch(self._tell_of_commit)
         self._target.unwatch_token(self._tell_of_token)
         self._target.forget(self)
 
@@ -257,12 +287,15 @@ class Driver:
             left = None if wakes_at is None else max(0.0, wakes_at - time.monotonic())
             looks = self._is_looking() and (left is None or left > LOOK_EVERY)
             try:
-                return self._queue.get(timeout=LOOK_EVERY if looks else left)
+                letter: _Letter | _Committed = self._queue.get(timeout=LOOK_EVERY if looks else left)
             except Empty:
                 if not looks:
                     return Ticked()
-                if self._has_news():
-                    return Changed()
+                letter = _Committed()
+            if not isinstance(letter, _Committed):
+                return letter
+            if self._is_looking() and self._has_news():
+                return Changed()
 
     def _is_looking(self) -> bool:
         return self._looks and self.machine.phase in (KeeperPhase.RESTING, KeeperPhase.LISTENING)
@@ -286,13 +319,16 @@ class Driver:
                 self._announce([watcher])
             case Over():
                 self._tell_core(self._sessions.end(letter))
+            case TokenRenewed():
+                self._listening.ask_with_another_token(is_done=self._sessions.has_read_all)
+                self._tell_core(letter)
             case _:
                 self._tell_core(letter)
 
     def _tell_core(self, event: Event) -> None:
-        before = self._standing
-        self._adopt(decide(before, now(), event))
-        if (before.phase, before.why) != (self._standing.phase, self._standing.why):
+        before = _as_told(self._standing)
+        self._adopt(decide(self._standing, now(), event))
+        if before != _as_told(self._standing):
             self._announce(self._watchers)
 
     def _adopt(self, decision: Decision) -> None:
@@ -317,10 +353,16 @@ class Driver:
     def _announce(self, watchers: list[Watcher]) -> None:
         if not watchers:
             return
+        status: KeeperStatus | StoreError
         try:
             status = self.status()
-        except StoreError:
+        except StoreError as error:
             logger.warning("the keeper's status cannot be read", exc_info=True)
-            return
+            status = error
         for watcher in watchers:
             watcher(status)
+
+
+def _as_told(standing: Standing) -> tuple[KeeperPhase, str, bool]:
+    """Return that of which a change is a new status."""
+    return standing.phase, standing.why, standing.is_due

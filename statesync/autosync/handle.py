@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from inspect import iscoroutinefunction
 from types import TracebackType
 
 from statesync.autosync.conditions import Condition
@@ -32,7 +33,7 @@ class AutoSync:
     those of each session. After a failure it waits from 1 to 60 seconds, and never less than the hub asks
     for. ``live`` listens to the hub in between, and begins one when somebody else has sent something there;
     a hub that does not tell, or cannot be reached for that, leaves it to the interval. ``on_progress`` gets
-    the ``Progress`` of each session, in the session's thread and ten times a second at most (``paced``).
+    the ``Progress`` of each session, in the session's thread.
 
     Use it as a context manager, also ``async with``, or call ``start`` and ``stop``. Raises ``BadOptions``
     for values that make no sense.
@@ -53,7 +54,7 @@ class AutoSync:
     ) -> None:
         conditions = dict(only_if or {})
         for name, condition in conditions.items():
-            if not callable(condition):
+            if not callable(condition) or iscoroutinefunction(condition):
                 raise BadOptions(
                     f"only_if: {name} must be a function that answers yes or no, not {condition!r}"
                 )
@@ -163,16 +164,20 @@ class AutoSync:
         from statesync.autosync.aio import stopped
 
         self.stop(grace, wait=False)
-        await stopped(self._driver)
+        await stopped([self._driver])
 
     def __aiter__(self) -> AsyncIterator[KeeperStatus]:
         """Return its statuses: the one of now, and each new one up to ``stopped``.
 
         A reader that is slow gets the newest, not all that it has missed. Raises ``UsageError`` for a keeper
-        that was not started: nothing would ever come.
+        that was not started, and in a process that was forked meanwhile: nothing would ever come; and
+        ``StoreError``, as ``status`` does, where the store cannot be read: the keeper goes on, and may be
+        read again.
         """
         from statesync.autosync.aio import statuses
 
         if not self.is_begun:
             raise UsageError("the keeper was not started; start it, or use it with `async with`")
+        if self._driver.is_inherited:
+            raise UsageError("the keeper lives in the process that this one was forked from; watch it there")
         return statuses(self._driver)

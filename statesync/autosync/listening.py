@@ -12,15 +12,16 @@ import time
 from collections.abc import Callable
 from logging import Logger, getLogger
 
-from attrs import evolve
+from attrs import evolve, frozen
 
 from statesync.autosync.target import Target
-from statesync.errors import RemoteError, StoreError
+from statesync.errors import RemoteError, SyncError
 from statesync.keeping.asking import Asking
 from statesync.keeping.messages import Signalled
 from statesync.lifecycle import KeeperPhase
 from statesync.net.signals import Signals
 from statesync.threads import Task, threads
+from statesync.wire import Signal
 
 logger: Logger = getLogger(__name__)
 
@@ -36,7 +37,7 @@ class Listening:
         self._listens = False
         self._poll: _Poll | None = None
         self._asking = Asking()
-        self._told = 0
+        self._told: _Told | None = None
         self._kept: Signals | None = None
 
     def follow(self, phase: KeeperPhase, *, is_done: bool) -> None:
@@ -53,20 +54,32 @@ class Listening:
             if listens:
                 self._begin(is_done=is_done)
 
+    def ask_with_another_token(self, *, is_done: bool) -> None:
+        """Forget that the hub has refused the one before: it would not be asked again for an hour."""
+        if self._asking.is_refused or (self._poll is not None and self._poll.asking.is_refused):
+            self._end()
+            self._asking = Asking()
+            if self._listens:
+                self._begin(is_done=is_done)
+
     def close(self) -> None:
         """Ask no more."""
         self._end()
         if self._kept is not None:
-            self._kept.close()
+            _let_go(self._kept.close)
             self._kept = None
 
     def _begin(self, *, is_done: bool) -> None:
         try:
             since = self._since(is_done=is_done)
-            poll = _Poll(self._kept or self._target.signals(), since, self._asking, self._tell)
+            signals = self._kept or self._target.signals()
+            poll = _Poll(signals, since, self._asking, self._tell, self._target.clear_up)
             threads.start(Task(poll.run, "statesync-listening"))
-        except (StoreError, RuntimeError):
+        except (SyncError, RuntimeError):
             logger.warning("the hub cannot be listened to; the interval goes on", exc_info=True)
+            return
+        except Exception:  # a remote of the program's own may raise anything
+            logger.exception("the remote cannot be asked for news; the interval goes on")
             return
         self._poll, self._kept = poll, None
 
@@ -74,64 +87,101 @@ class Listening:
         """Return the head that is no news any more.
 
         What was told of, and has led to a session, is none either: a session may have its reasons to leave
-        something, and would do so again at once.
+        something, and would do so again at once. So it is with a head that has gone back, as of a hub that
+        was restored, or lags behind.
         """
-        told, self._told = self._told, 0
-        return max(told, self._target.lookout.read_until(is_done=is_done))
+        told, self._told = self._told, None
+        read = self._target.lookout.read_until(is_done=is_done)
+        if told is None:
+            return read
+        return told.head if told.head < told.since else max(told.head, read)
 
     def _end(self) -> None:
         poll, self._poll = self._poll, None
         if poll is None:
             return
-        poll.end()
+        was_over = poll.end()
         self._asking, self._told = poll.asking, poll.told
-        if poll.is_over:
+        if was_over:
             self._kept = poll.signals
+
+
+@frozen
+class _Told:
+    """The news that a poll has ended with: the head, and the one since which it has asked."""
+
+    head: int
+    since: int
 
 
 class _Poll:
     """One question after the other, until there is news, or nobody wants to know any more."""
 
     def __init__(
-        self, signals: Signals, since: int, asking: Asking, tell: Callable[[Signalled], object]
+        self,
+        signals: Signals,
+        since: int,
+        asking: Asking,
+        tell: Callable[[Signalled], object],
+        clear_up: Callable[[], object],
     ) -> None:
         self.signals, self.asking = signals, asking
-        self.told = 0
-        self.is_over = False
-        """Whether it has come to an end by itself, so that its connection is free."""
-        self._since, self._tell = since, tell
+        self.told: _Told | None = None
+        self._since, self._tell, self._clear_up = since, tell, clear_up
+        self._ending = threading.Lock()
+        """Held while it is said who has ended it: the hub by news, or the keeper, which cuts the question."""
+        self._is_over = False
+        """Whether there was news, so that its connection is free."""
         self._ended = threading.Event()
 
     def run(self) -> None:
         """Ask, in a thread of its own."""
         try:
-            while not self.is_over and not self._ended.wait(max(0.0, self.asking.at - time.monotonic())):
+            while not self._is_over and not self._ended.wait(max(0.0, self.asking.at - time.monotonic())):
                 self._ask()
         except Exception:  # a defect: the keeper goes by its interval, and nobody waits for this thread
             logger.exception("a defect ended the question for news; the interval goes on")
         finally:
-            if not self.is_over:
-                self.signals.close()
+            if not self._is_over:
+                _let_go(self.signals.close)
 
-    def end(self) -> None:
-        """Want to know no more. From another thread."""
-        self._ended.set()
-        if not self.is_over:
-            self.signals.interrupt()
+    def end(self) -> bool:
+        """Want to know no more, from another thread; tell whether it was over by itself.
+
+        Then the signals are free, and were not interrupted, so that they can be asked again.
+        """
+        with self._ending:
+            self._ended.set()
+        if not self._is_over:
+            _let_go(self.signals.interrupt)
+        return self._is_over
 
     def _ask(self) -> None:
         began = time.monotonic()
         try:
-            said = self.signals.ask(self._since, self.asking.wait)
+            said = self._answer()
         except RemoteError as error:
             if not self._ended.is_set():
                 self._note(error, began)
             return
         self.asking = self.asking.answered(began)
         if said.head != self._since:
+            self._end_with(said.head, began)
+
+    def _end_with(self, head: int, began: float) -> None:
+        """Tell of news, unless nobody wants to know any more."""
+        with self._ending:
+            if self._ended.is_set():
+                return
             self.asking = evolve(self.asking, at=began)
-            self.told, self.is_over = said.head, True
-            self._signal()
+            self.told, self._is_over = _Told(head, self._since), True
+        self._signal()
+
+    def _answer(self) -> Signal:
+        try:
+            return self.signals.ask(self._since, self.asking.wait)
+        finally:
+            self._clear_up()  # the program's function for the token may have read the store
 
     def _note(self, error: RemoteError, began: float) -> None:
         was_refused, now = self.asking.is_refused, time.monotonic()
@@ -143,3 +193,11 @@ class _Poll:
     def _signal(self) -> None:
         if not self._ended.is_set():
             self._tell(Signalled())
+
+
+def _let_go(end: Callable[[], object]) -> None:
+    """End or close what asks; nothing that a remote of the program's own raises then ends its keeper."""
+    try:
+        end()
+    except Exception:
+        logger.exception("a question for news could not be ended as it should")

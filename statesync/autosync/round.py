@@ -65,14 +65,16 @@ def run_round(scopes: Sequence[tuple[Scope, SyncOptions]], *, parallel: bool) ->
     lines = _by_store(places) if parallel else [places]
     current = _Round()
     tasks = [Task(partial(current.run, line), "statesync-round") for line in lines]
-    for task in tasks:
-        threads.start(task)
+    begun: list[Task] = []
     try:
         for task in tasks:
+            threads.start(task)
+            begun.append(task)
+        for task in begun:
             task.wait()
-    except BaseException:  # a Ctrl-C, perhaps: the sessions get their drain, and it goes on
+    except BaseException:  # a Ctrl-C, perhaps, or no thread: the sessions get their drain, and it goes on
         current.cancel()
-        for task in tasks:
+        for task in begun:
             task.wait()
         raise
     return tuple(current.outcomes[number] for number, _, _ in places)

@@ -17,7 +17,6 @@ from statesync.keeping.ending import meaning_of
 from statesync.keeping.messages import SessionEnded
 from statesync.lifecycle import Phase, SessionEnd
 from statesync.session.handle import OnProgress, Session
-from statesync.session.telling.pace import paced
 from statesync.values import SyncOptions
 
 logger: Logger = getLogger(__name__)
@@ -50,7 +49,7 @@ class Sessions:
         tell: Callable[[TurnCame | Over], object],
     ) -> None:
         self._target, self._options, self._tell = target, options, tell
-        self._on_progress = None if on_progress is None else paced(on_progress)
+        self._on_progress = on_progress
         self.turns: Turns = target.turns
         self.session: Session | None = None
         self.last: LastSession | None = None

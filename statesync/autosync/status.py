@@ -44,7 +44,9 @@ class KeeperStatus:
     ``why`` says what led to ``phase``, ``since`` when. ``next`` is what wakes it next, as a trigger of its
     chart or ``start``, None where nothing does any more; ``next_at`` when, None where that is not up to the
     clock. ``last`` is the last session, ``backlog`` what waits and is stuck, ``in_sync`` when all was in sync
-    for the last time, as far as this keeper has seen.
+    for the last time, as far as this keeper has seen. ``is_behind`` says whether the hub is known to have
+    more than was read here, or may have: it has told of news, a session is due or runs, whoever began it, or
+    the last one has not read all.
     """
 
     phase: KeeperPhase
@@ -55,18 +57,20 @@ class KeeperStatus:
     last: LastSession | None
     backlog: Backlog
     in_sync: InSync | None
+    is_behind: bool = False
 
     @property
     def is_up_to_date(self) -> bool:
         """Whether the last session brought everything in sync, and nothing waits or is stuck here since.
 
-        What the hub has got since then, nobody here can know before the next session. Never true while a
-        change waits, is deferred, parked, in conflict or in doubt, while a record is in quarantine, nor in a
-        phase in which something keeps the keeper from its next session.
+        What the hub has got since then, and has not told of, nobody here can know before the next session.
+        Never true while a change waits, is deferred, parked, in conflict or in doubt, while a record is in
+        quarantine, while an object is read from the start, while it ``is_behind``, nor in a phase in which
+        something keeps the keeper from its next session.
         """
         rests = self.phase in (KeeperPhase.RESTING, KeeperPhase.LISTENING)
         in_sync = self.in_sync is not None and self.last is not None and self.in_sync.session == self.last.id
-        return rests and in_sync and self.backlog.is_empty
+        return rests and in_sync and self.backlog.is_empty and not self.is_behind
 
 
 def as_time(wall: float) -> datetime:

@@ -66,6 +66,10 @@ class Target:
         """Let the store know a keeper no longer."""
         self._scope._running.keepers.discard(keeper)
 
+    def clear_up(self) -> None:
+        """Close what code of the program's has opened in the calling thread, and roll back what is open."""
+        self._scope._parts.database.clear_up()
+
     def leave(self) -> None:
         """Close the calling thread's connection."""
         self._scope._parts.database.leave()

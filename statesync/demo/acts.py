@@ -11,6 +11,7 @@ from statesync.demo.report import Holding, Play, SessionRow
 from statesync.demo.stage import Device, digest
 from statesync.errors import SyncCancelled
 from statesync.lifecycle import BatchTrigger, Phase, Trigger
+from statesync.session.telling.tracing import each_step
 from statesync.values import JournalEntry, Part, Progress, State, SyncOptions
 
 OPTIONS = SyncOptions(upload_batch_size=1000, download_batch_size=500)
@@ -55,7 +56,8 @@ def _sync_and_cancel(b: Device, at: int, show: Callable[[Progress], None]) -> No
             b.scope.cancel_sync()
 
     try:
-        b.scope.sync(OPTIONS, on_progress=watch)
+        with each_step(watch):
+            b.scope.sync(OPTIONS)
     except SyncCancelled:
         return
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from statesync.demo.report import Play
 from statesync.demo.stage import Device
 from statesync.lifecycle import BatchPhase, Phase
+from statesync.session.telling.tracing import each_step
 from statesync.values import Part, Progress, SessionInfo, State, SyncOptions
 
 READY = "ready"
@@ -99,7 +100,8 @@ def _download_until_killed(path: str, address: str, at: str, batch_size: str) ->
             _tell(READY)
             sys.stdin.read()  # ends only if the one who is to kill this program is gone
 
-    device.scope.sync(SyncOptions(download_batch_size=int(batch_size)), on_progress=stand_still)
+    with each_step(stand_still):
+        device.scope.sync(SyncOptions(download_batch_size=int(batch_size)))
 
 
 def _tell(line: str) -> None:

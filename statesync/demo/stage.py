@@ -18,6 +18,7 @@ from attrs import define, field, frozen
 from statesync.demo.airports import FIELDS, define_airport
 from statesync.hub import Hub, prepare, serving
 from statesync.hub.access.rights import ALL_RIGHTS, Rights
+from statesync.hub.limits import Ask, unbounded
 from statesync.net.remote import HttpRemote
 from statesync.scope import Scope, Store
 from statesync.store.tracking.model import Model
@@ -46,9 +47,9 @@ class CountingHub(Hub):
         super().__init__(url, without_tokens=True, objects=[OBJECT])
         self.sent: list[Sent] = []
 
-    def pull(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS) -> bytes:
+    def pull(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS, ask: Ask = unbounded) -> bytes:
         """Answer as a hub does, and note the page."""
-        answer = super().pull(space, body, rights)
+        answer = super().pull(space, body, rights, ask)
         keys = tuple(entry.key for entry in msgspec.json.decode(answer, type=Page).changes)
         self.sent.append(Sent(msgspec.json.decode(body, type=Pull).client, keys))
         return answer

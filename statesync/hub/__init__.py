@@ -17,7 +17,7 @@ from statesync.hub.errors import BadDatabase, CannotDistribute, HubError, HubNot
 from statesync.hub.http.serving import Address, Setup, serve, serving
 from statesync.hub.http.web import application
 from statesync.hub.hub import Hub
-from statesync.hub.limits import HubLimits
+from statesync.hub.limits import Ask, HubLimits, NoMemory
 from statesync.hub.local import LocalRemote
 from statesync.hub.retention import Retention
 from statesync.hub.signals.watch import Watch
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Address",
+    "Ask",
     "BadDatabase",
     "CannotDistribute",
     "Database",
@@ -37,6 +38,7 @@ __all__ = [
     "HubTooNew",
     "Issuer",
     "LocalRemote",
+    "NoMemory",
     "Refused",
     "Retention",
     "Right",

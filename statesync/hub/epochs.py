@@ -72,7 +72,9 @@ def claim_of(request: Push | Pull) -> Claim:
     """Return where the sender of a request says that it stands."""
     if isinstance(request, Push):
         return Claim(request.hub, request.epoch, request.number - 1, request.head)
-    seen = max([request.head, *[feed.cursor for feed in request.objects.values()]])
+    feeds = request.objects.values()
+    begun = [feed.scan.since for feed in feeds if feed.scan is not None]
+    seen = max([request.head, *[feed.cursor for feed in feeds], *begun])
     return Claim(request.hub, request.epoch, request.number, seen)
 
 

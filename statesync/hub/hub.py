@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from statesync.hub import epochs, pull, push, requests, retention, spaces, survey
+from statesync.hub import epochs, push, requests, retention, spaces, survey
 from statesync.hub.access import tokens
 from statesync.hub.access.rates import Rates, cost_of_body, cost_of_work
 from statesync.hub.access.rights import ALL_RIGHTS, Right, Rights
@@ -15,7 +15,8 @@ from statesync.hub.access.tokens import Admitted
 from statesync.hub.db.database import Database, defects_as_refusals, failures_as_refusals
 from statesync.hub.db.opening import open_ready, useful_connections
 from statesync.hub.errors import Refused, nothing_here, refused
-from statesync.hub.limits import HubLimits
+from statesync.hub.limits import Ask, HubLimits, unbounded
+from statesync.hub.pages import pull
 from statesync.hub.push import Terms
 from statesync.hub.requests import PushRequest
 from statesync.hub.retention import Retention
@@ -77,6 +78,11 @@ class Hub:
         self.database: Database = open_ready(url, connections=self.connections, patience=patience)
         self.watch: Watch = watch_over(self.database)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether everybody is let in, and no database is asked who it is."""
+        return self._without_tokens
+
     def admit(self, space: str, token: str | None, right: Right, client: str | None = None) -> Rights:
         """Return what ``token`` allows in ``space``, and count the request for its rate.
 
@@ -92,7 +98,7 @@ class Hub:
         A token may have ended, or have fewer rights, since the body began to come.
         """
         rights = self._known(space, token, None)
-        rights.require_somewhere(right)
+        rights.require_to_ask(right)
         return rights
 
     async def admit_at_once(self, space: str, token: str | None, right: Right) -> Rights | None:
@@ -116,23 +122,26 @@ class Hub:
         self._pay(rights, body)
         with defects_as_refusals():
             request = requests.read_push(body, self.limits)
+            if not rights.has_somewhere(Right.WRITE):
+                return partial(self._repeated, space, request, rights)
             terms = push.terms_of(request, rights, self._objects, self.limits)
         return partial(self._apply, space, request, terms)
 
-    def pull(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS) -> bytes:
+    def pull(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS, ask: Ask = unbounded) -> bytes:
         """Return the page (a ``wire.Page``) that follows the request in ``body`` (a ``wire.Pull``).
 
-        A space that is new is made; one that is behind a reader that may write begins a new epoch. Raises
-        ``Refused``.
+        A space that is new is made; one that is behind a reader that may write begins a new epoch. ``ask``
+        tells how large the page may be made. Raises ``Refused``, and ``NoMemory`` for a page that is not
+        short, where ``ask`` does not even allow it to be begun.
         """
-        return self.take_pull(space, body, rights)()
+        return self.take_pull(space, body, rights, ask)()
 
-    def take_pull(self, space: str, body: bytes, rights: Rights) -> Callable[[], bytes]:
+    def take_pull(self, space: str, body: bytes, rights: Rights, ask: Ask = unbounded) -> Callable[[], bytes]:
         """Read the request in ``body``, which takes no database; return what answers it, see ``pull``."""
         self._pay(rights, body)
         request = requests.read_pull(body, self.limits)
         rights.require(Right.READ, request.objects)
-        return partial(self._page, space, request, rights)
+        return partial(self._page, space, request, rights, ask)
 
     async def pull_at_once(
         self, space: str, body: bytes, token: str | None, let_in: Callable[[Rights], None]
@@ -214,7 +223,7 @@ class Hub:
 
     def _counted(self, space: str, rights: Rights, right: Right) -> Rights:
         """Return ``rights`` if they are enough, and count the request."""
-        rights.require_somewhere(right)
+        rights.require_to_ask(right)
         spaces.check_name(space)
         self._rates.spend(rights.holder, self.limits)
         self._asked += 1
@@ -249,11 +258,22 @@ class Hub:
             self._rates.charge(terms.rights.holder, self.limits, cost)
         return answer
 
-    def _page(self, space: str, request: Pull, rights: Rights) -> bytes:
+    def _repeated(self, space: str, request: PushRequest, rights: Rights) -> bytes:
+        """Answer the repeat of a batch whose sender may not write any more; raise the 403 for all else."""
+        with failures_as_refusals(), self.database.reading():
+            state = spaces.find(self.database, space, request.envelope.client)
+            if state is None or not push.is_repeat(state, request.envelope):
+                rights.require_somewhere(Right.WRITE)
+            answer = push.answer_again(self.database, space, request, rights).encode()
+        self._rates.charge(rights.holder, self.limits, cost_of_work(0, len(answer)))
+        return answer
+
+    def _page(self, space: str, request: Pull, rights: Rights, ask: Ask) -> bytes:
         asked, may_begin = (self.database, space, request, self.limits), rights.has_somewhere(Right.WRITE)
-        read = partial(pull.answer, *asked, may_begin=may_begin)
+        read = partial(pull.answer, *asked, may_begin=may_begin, ask=ask)
         with failures_as_refusals():
-            answer = read(seen=_standing(rights, request.client))
+            is_amid = (space, request.client) in self._amid
+            answer = read(seen=_standing(rights, request.client), is_amid=is_amid)
             if answer is None:
 
                 def renew(state: ClientState, _found: None) -> Refused | None:

@@ -1,10 +1,14 @@
-"""The limits of a hub, in one value. Each says in its metadata what it counts, for the command line."""
+"""The limits of a hub, in one value, and how near to theirs one page may go.
+
+Each limit says in its metadata what it counts, for the command line.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
-from attrs import Attribute, field, frozen
+from attrs import Attribute, define, field, frozen
 
 from statesync.filters import MOST_FIELDS, MOST_VALUES
 from statesync.wire import MAX_KEY_LENGTH
@@ -57,7 +61,9 @@ class HubLimits:
     batch: int = _limit(10_000, "Changes in one push.")
     page: int = _limit(10_000, "Records in one page.")
     default_page: int = _limit(5000, "Records in a page for a device that leaves the choice to the hub.")
-    page_bytes: int = _limit(8 << 20, "Bytes of records in one answer, but for one more record.")
+    page_bytes: int = _limit(
+        8 << 20, "Bytes of records in one answer, but for one more record; fewer where memory is short."
+    )
     objects: int = _limit(200, "Objects that one pull may ask for.", most=_MOST_MERGED)
     columns: int = _limit(2000, "Columns that one survey may name.")
     bounds: int = _limit(10_000, "Ranges of keys that one survey may ask for.")
@@ -77,10 +83,92 @@ class HubLimits:
     )
     line: int = _limit(32, "Pushes, and surveys, of one token in one space that wait for their turn.")
     held: int = _limit(
-        128 << 20, "Bytes of bodies and answers held in one process; half and quarter as above."
+        32 << 20, "Bytes of bodies, pages and answers held in one process; half and quarter as above."
     )
     head_seconds: float = _seconds(20.0, "Seconds in which the head of a request has to come.")
     stall_seconds: float = _seconds(30.0, "Seconds that a body, or an answer, may take whatever its pace.")
     pace: int = _limit(1024, "Bytes a second that it has to come, or go, beyond those seconds.")
     rate: float = _rate("Small requests a second that one token may make, on average; 0 is any number.")
     burst: int = _limit(100, "Small requests that a token may make at once before its rate holds it back.")
+
+
+BEGIN = 1 << 20
+"""Bytes of records that a page begins with: most pages have no more."""
+
+Ask = Callable[[int], bool]
+"""Tells whether a page of so many bytes of records may be made."""
+
+
+UNCOUNTED = 1 << 16
+"""Bytes of records of a page that is made also where there is no memory: others do not wait for it."""
+
+
+class NoMemory(Exception):
+    """There is no memory for more than a short page, and there is more to read; nothing is answered."""
+
+
+def unbounded(_size: int, /) -> bool:
+    """Let every page be made."""
+    return True
+
+
+@define(eq=False)
+class Allowance:
+    """What one page may have: up to ``most`` bytes of records, as far as ``ask`` allows it."""
+
+    most: int
+    ask: Ask = unbounded
+    size: int = 0
+    """Bytes of records that it may have now."""
+    _is_counted: bool = False
+
+    def begin(self) -> None:
+        """Allow what a page begins with; without memory for that, what is too short to be counted."""
+        first = min(BEGIN, self.most)
+        self._is_counted = self.ask(first)
+        self.size = first if self._is_counted else min(UNCOUNTED, self.most)
+
+    def grows(self) -> bool:
+        """Allow twice as much, or the most; return False where the page has to end.
+
+        Raises ``NoMemory`` for one that is no longer short, and may not even be begun.
+        """
+        more = min(2 * self.size if self._is_counted else BEGIN, self.most)
+        if more <= self.size:
+            return False
+        if not self.ask(more):
+            if self._is_counted:
+                return False
+            raise NoMemory
+        self.size, self._is_counted = more, True
+        return True
+
+    def behind(self, used: int) -> Room:
+        """Return what is left of it behind so many bytes of records."""
+        return _Rest(self, used)
+
+
+class Room(Protocol):
+    """What is allowed: an allowance, or what is left of one."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of records that there may be now; none or less where all is used."""
+
+    def grows(self) -> bool:
+        """Allow more; see ``Allowance.grows``."""
+
+
+@frozen
+class _Rest:
+    """What is left of an allowance behind what is ``used`` of it, in bytes of records."""
+
+    whole: Allowance
+    used: int
+
+    @property
+    def size(self) -> int:
+        return self.whole.size - self.used
+
+    def grows(self) -> bool:
+        return self.whole.grows()

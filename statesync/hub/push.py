@@ -7,6 +7,7 @@ a record with the fields that it has already.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 import msgspec
@@ -71,12 +72,14 @@ class BatchVerdict:
     """What becomes of a batch: a verdict for each change, what is written, and the space's new head.
 
     ``carried`` are the bytes of the records that the verdicts carry, ``said`` those of their words; each is
-    bounded by itself, so that what is rejected takes no record from what is in conflict.
+    bounded by itself, so that what is rejected takes no record from what is in conflict. ``living`` is how
+    many more records each object has that are not deleted.
     """
 
     head: int
     verdicts: list[Verdict] = field(factory=list)
     writes: list[Written] = field(factory=list)
+    living: Counter[str] = field(factory=Counter)
     carried: int = 0
     said: int = 0
 
@@ -118,9 +121,7 @@ def apply_batch(
     envelope = request.envelope
     terms.effort.records = len(request.changes)
     if is_repeat(state, envelope):
-        kept = spaces.answer_kept(database, space, envelope.client)
-        claimed = [change.object for change in request.changes]
-        return receipts.answer_again(kept, envelope, claimed, terms.rights)
+        return answer_again(database, space, request, terms.rights)
     claim = epochs.claim_of(envelope)
     step = epochs.next_step(state, claim, may_begin=True, pause=terms.limits.epoch_pause)
     if step is Step.BEGIN_EPOCH:
@@ -136,6 +137,13 @@ def apply_batch(
     if made:
         retention.mark_and_purge(database, space, judged.head, made)
     return _store(database, space, state, request, terms, judged)
+
+
+def answer_again(database: Database, space: str, request: PushRequest, rights: Rights) -> str:
+    """Return the text of the answer to a repeat, from its receipt; raises what that raises."""
+    kept = spaces.answer_kept(database, space, request.envelope.client)
+    claimed = [change.object for change in request.changes]
+    return receipts.answer_again(kept, request.envelope, claimed, rights)
 
 
 def judge(
@@ -237,6 +245,7 @@ def _accept(
         return Rejected("record_too_large", message)
     judged.head += 1
     judged.writes.append(Written(change.object, change.key, judged.head, deleted, text))
+    judged.living[change.object] += (not deleted) - (old is not None and not old.deleted)
     return Accepted(judged.head)
 
 
@@ -274,5 +283,6 @@ def _store(
     if judged.writes:
         database.dialect.write(database.pool, space, envelope.client, judged.writes)
         spaces.move_head(database, space, judged.head)
+        spaces.count_living(database, space, judged.living)
     spaces.keep_receipt(database, space, envelope, receipt)
     return answer

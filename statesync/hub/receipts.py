@@ -69,12 +69,18 @@ def answer_and_receipt(
 def answer_again(receipt: str, request: Push, claimed: Sequence[str], rights: Rights) -> str:
     """Return the text of what a repeated batch is answered, whose changes are of the objects ``claimed``.
 
-    Raises the 403 unless the sender may write all that the batch was about, whatever objects are claimed
-    now; only of a receipt that does not say it nothing else is known. Raises the 400 for a batch that has not
-    as many changes: verdicts on others would be taken for those on its own.
+    Raises the 403 unless the sender may write or read each object that the batch was about, whatever objects
+    are claimed now. Who may read has its records anyway, and a device that may not write any more has to
+    hear what became of its batch: else it is taken for a copy of itself, and its later changes are in
+    conflict with its own. Of a receipt that does not say its objects nothing but the claim is known: it is
+    for who may write them. Raises the 400 for a batch that has not as many changes: verdicts on others would
+    be taken for those on its own.
     """
     kept = _RECEIPT.decode(receipt)
-    if rights.lacking(Right.WRITE, claimed if kept.objects is None else kept.objects):
+    unheard = rights.lacking(Right.WRITE, claimed if kept.objects is None else kept.objects)
+    if kept.objects is not None:
+        unheard = rights.lacking(Right.READ, unheard)
+    if unheard:
         raise forbidden("the token does not allow to write all that this batch was about")
     if len(claimed) != len(kept.results):
         raise not_a_repeat(len(kept.results), len(claimed))

@@ -19,7 +19,7 @@ from statesync.hub.limits import HubLimits
 from statesync.hub.texts.outline import check_text, commas_at, is_deeper_than
 from statesync.hub.texts.quoting import quoted, shortened
 from statesync.hub.texts.records import UNREADABLE, fault_of
-from statesync.wire import MAX_KEY_LENGTH, MAX_VERSION, Change, Pull, Push, Rejected, Survey
+from statesync.wire import MAX_KEY_LENGTH, MAX_VERSION, Change, Pull, Push, Rejected, Scan, Survey
 
 _Document = TypeVar("_Document")
 
@@ -244,6 +244,22 @@ def _check_feeds(pull: Pull, limits: HubLimits) -> None:
         raise malformed(f"an object's name has at most {MAX_KEY_LENGTH} characters, no NUL")
     for name, feed in pull.objects.items():
         _check_filter(name, feed.filter, limits)
+        if feed.scan is not None:
+            _check_scan(feed.scan)
+
+
+def _check_scan(scan: Scan) -> None:
+    """Refuse a scan that no hub has begun: the one that goes on has an end, and has not passed it.
+
+    A range of keys that is read by itself may begin before all keys.
+    """
+    _check_versions(scan.since)
+    if not all(map(_is_name, (scan.after, scan.until))):
+        raise malformed(f"the keys of a scan have at most {MAX_KEY_LENGTH} characters, no NUL")
+    if not scan.since and (scan.after or scan.until):
+        raise malformed("a scan that begins has neither a position nor an end: the hub says where they are")
+    if scan.since and not (scan.until and scan.after <= scan.until):
+        raise malformed("a scan that goes on has an end, and its position is not behind that")
 
 
 def _too_many_objects(count: int, limits: HubLimits) -> Refused:
@@ -284,7 +300,7 @@ def _check_filter(name: str, wanted: WireFilter | None, limits: HubLimits) -> No
 def _check_versions(*versions: int) -> None:
     """Refuse versions that no space can reach, and no column can hold."""
     if not all(0 <= version <= MAX_VERSION for version in versions):
-        raise malformed(f"cursors, head and begun are from 0 to {MAX_VERSION}")
+        raise malformed(f"cursors, head, begun and since are from 0 to {MAX_VERSION}")
 
 
 def _is_name(name: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
 
@@ -25,6 +25,13 @@ _MAKE = """
 INSERT INTO space (space, hub, epoch, head, horizon, created) VALUES (?, ?, ?, 0, 0, ?)
 ON CONFLICT DO NOTHING
 """
+_COUNT = """
+INSERT INTO living (space, object, records) VALUES {rows}
+ON CONFLICT (space, object) DO UPDATE SET records = living.records + excluded.records
+"""
+_COUNTED_AT_ONCE = 500
+"""Objects whose records are counted in one statement."""
+
 _ANSWER = "SELECT answer FROM receipt WHERE space = ? AND client = ?"
 _RECEIPT = """
 INSERT INTO receipt (space, client, number, batch, answer) VALUES (?, ?, ?, ?, ?)
@@ -119,6 +126,15 @@ def lock_row(database: Database, space: str) -> bool:
 def move_head(database: Database, space: str, head: int) -> None:
     """Note that versions up to ``head`` are given out in the locked space."""
     database.run("UPDATE space SET head = ? WHERE space = ?", head, space)
+
+
+def count_living(database: Database, space: str, more: Mapping[str, int]) -> None:
+    """Note how many more living records each object of the locked space has; fewer are less than 0."""
+    changed = [(name, count) for name, count in more.items() if count]
+    for first in range(0, len(changed), _COUNTED_AT_ONCE):
+        some = changed[first : first + _COUNTED_AT_ONCE]
+        values = [value for name, count in some for value in (space, name, count)]
+        database.run(_COUNT.format(rows=", ".join(["(?, ?, ?)"] * len(some))), *values)
 
 
 def move_purged_through(database: Database, space: str, version: int) -> None:

@@ -7,15 +7,16 @@ whoever waits for long, the question waits for less.
 
 from __future__ import annotations
 
-from attrs import frozen
+from attrs import evolve, frozen
 
-from statesync.errors import RemoteError
+from statesync.errors import RemoteError, Unauthorized, Unreachable
 from statesync.keeping.ending import LONGEST_RETRY_AFTER, back_off
 
 LONGEST_WAIT = 25.0
 """Seconds that a hub is asked to wait."""
 
 SHORTEST_WAIT = 2.0
+"""Seconds that it is asked to wait at least, however soon a question was cut."""
 
 SELDOM = 3600.0
 """Seconds after which a hub is asked again that does not know the question, or does not answer it."""
@@ -27,7 +28,8 @@ _GROWS = 1.1
 """How much longer the next question waits after one that was answered."""
 
 _LIVED = 1.0
-"""Seconds after which a question that is lost had been heard: something has cut it, or the hub has ended."""
+"""Seconds after which a question that was lost is taken for one that was heard: something on the way has cut
+it, or the hub has ended. It is also the least time between two questions that were answered."""
 
 _REFUSED = frozenset({401, 403})
 _UNKNOWN = frozenset({404, 405, 501})
@@ -42,28 +44,32 @@ class Asking:
     at: float = float("-inf")
     failures: int = 0
     is_refused: bool = False
-    """Whether the last answer was that whoever asks may not."""
+    """Whether the last answer was that whoever asks may not, or there was no token to ask with."""
+    is_known: bool = False
+    """Whether the hub has answered before: it is no older one then, whatever stands in its place."""
 
     def answered(self, began: float) -> Asking:
         """Return how to go on after an answer to a question that ``began`` at a time.
 
-        What answers at once, with nothing new, is asked once in a second all the same.
+        A hub that answers at once, with nothing new, is asked no more than once in a second.
         """
-        return Asking(min(LONGEST_WAIT, self.wait * _GROWS), began + _LIVED)
+        return Asking(min(LONGEST_WAIT, self.wait * _GROWS), began + _LIVED, is_known=True)
 
     def failed(self, error: RemoteError, began: float, now: float, chance: float) -> Asking:
         """Return how to go on after a failure of a question that ``began`` at a time.
 
         ``chance`` is at random, from 0 to 1: those that a hub has lost in one moment do not come back in one.
         """
-        is_refused = error.status in _REFUSED
-        if is_refused or error.status in _UNKNOWN:
-            return Asking(self.wait, now + SELDOM, is_refused=is_refused)
+        is_refused = isinstance(error, Unauthorized) or error.status in _REFUSED
+        if not self.is_known and (is_refused or error.status in _UNKNOWN):
+            return evolve(self, at=now + SELDOM, failures=0, is_refused=is_refused)
         lived, asked_for = now - began, error.retry_after
-        if lived >= _LIVED and asked_for is None:
-            return Asking(max(SHORTEST_WAIT, _CUT * min(lived, self.wait)), now + chance)
+        was_heard = lived >= _LIVED and not isinstance(error, Unreachable)
+        if was_heard and asked_for is None and not is_refused:
+            wait = max(SHORTEST_WAIT, _CUT * min(lived, self.wait))
+            return Asking(wait, now + chance, is_known=self.is_known)
         failures = self.failures + 1
-        least = (
-            0.0 if not asked_for else min(asked_for, LONGEST_RETRY_AFTER) + chance
-        )  # it is in whole seconds
-        return Asking(self.wait, now + max(back_off(failures, chance), least), failures)
+        # A Retry-After is in whole seconds, the same for all: so they come back within the second after it.
+        least = min(asked_for, LONGEST_RETRY_AFTER) + chance if asked_for else 0.0
+        at = now + max(back_off(failures, chance), least)
+        return Asking(self.wait, at, failures, is_refused, self.is_known)

@@ -147,12 +147,17 @@ def _begin(now: Standing, trigger: KeeperTrigger) -> Decision:
 
 
 def _answered(now: Standing, event: ConditionsAsked) -> Decision:
-    """Take the answer of the conditions; one that nobody waits for any more says nothing."""
-    if now.asking is None and now.phase is not KeeperPhase.HELD:
-        return Decision(now)
+    """Take the answer of the conditions; one that nobody waits for any more says nothing.
+
+    One that comes late, in ``held``, is old: the first of them was asked before the last one answered. So
+    they are asked again.
+    """
+    if now.asking is None:
+        late = now.phase is KeeperPhase.HELD and not event.failing
+        return _go_on(evolve(now, due=now.seen.at)) if late else Decision(now)
     if event.failing:
         return _hold(now, event.failing, event.why)
-    return _begin(evolve(now, why="all conditions hold"), now.asking or KeeperTrigger.CONDITIONS_CHANGED)
+    return _begin(evolve(now, why="all conditions hold"), now.asking)
 
 
 def _out_of_patience(now: Standing) -> Decision:

@@ -87,6 +87,11 @@ class Standing:
         """Whether a session is there, whose end will be told."""
         return self.phase in (KeeperPhase.SYNCING, KeeperPhase.STOPPING)
 
+    @property
+    def is_due(self) -> bool:
+        """Whether something asks for a session, which waits for the gap or the conditions."""
+        return self.wish is not None or self.asking is not None
+
     def next_trigger(self) -> tuple[KeeperTrigger, str, float] | None:
         """Return what comes next by the clock, why, and when; None where only a session's end comes."""
         if self.due is None or self.has_session:

@@ -35,8 +35,8 @@ class Alarm:
         """Call ``ring`` in another thread if the block takes longer than ``seconds``."""
         this, due = object(), time.monotonic() + seconds
         with self._news:
+            self._wake_by(due)  # raises where there is no thread: then nothing may be left that rings
             self._set[this] = due, ring
-            self._wake_by(due)
         try:
             yield
         finally:

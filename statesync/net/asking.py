@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import msgspec
 
 from statesync.errors import BadAnswer, RemoteError
-from statesync.net.transport import Transport
+from statesync.net.transport import RawAnswer, Transport
 from statesync.wire import Signal
 
 
 class HttpSignals:
     """The question over HTTP. Made by ``HttpRemote.signals``.
 
-    ``headers`` and ``refused`` are the remote's: what it says of itself, and how it reads a refusal.
+    ``get`` asks the remote's space for something over ``transport``, and ``refused`` reads a refusal.
     """
 
     def __init__(
         self,
         transport: Transport,
-        path: str,
-        headers: Callable[[], Mapping[str, str]],
+        get: Callable[[str], RawAnswer],
         refused: Callable[[int, float | None, bytes], RemoteError],
     ) -> None:
-        self._transport, self._path, self._headers, self._refused = transport, path, headers, refused
+        self._transport, self._get, self._refused = transport, get, refused
 
     def ask(self, since: int, wait: float) -> Signal:
         """Ask, and wait; see ``Signals.ask``."""
-        headers = {name: value for name, value in self._headers().items() if name != "Content-Type"}
-        path = f"{self._path}/changes?since={since}&wait={wait:.3f}"
-        status, retry_after, body = self._transport.exchange(path, None, headers, "GET")
+        status, retry_after, body = self._get(f"changes?since={since}&wait={wait:.3f}")
         if status != 200:
             raise self._refused(status, retry_after, body)
         try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -32,6 +32,9 @@ from statesync.wire import (
     Survey,
     SurveyAnswer,
 )
+
+if TYPE_CHECKING:
+    from statesync.net.transport import RawAnswer, Transport
 
 _Answer = TypeVar("_Answer", PushAnswer, Page, SurveyAnswer)
 
@@ -101,13 +104,13 @@ class HttpRemote:
     ``space`` names the set of records. ``token`` is sent as a bearer token: a text, or a function that
     returns one, or None where there is none at present. It is asked before the first request, and once more
     when the hub refuses what it gave (401); the request is sent again with what it gives then, if that is
-    another one. What it raises is told without its words: they might quote a token. ``connect_timeout``,
-    ``read_timeout`` and ``request_timeout`` are seconds: to connect (to look the name up, to reach one of its
-    addresses, to pass a proxy and to begin TLS, all together), of silence while an answer is awaited,
-    and for the whole request, however slowly its answer drips. An answer of more
-    than ``max_answer`` bytes (after decompression) is refused as ``BadAnswer``. ``compress`` packs bodies
-    both ways with gzip, or has the hub answer in zstd where this Python reads that (3.14, or the extra
-    ``zstd``): worth it where the network is slower than the processor.
+    another one. It is called in threads of the library's, by one at a time. What it raises is told without
+    its words: they might quote a token. ``connect_timeout``, ``read_timeout`` and ``request_timeout`` are
+    seconds: to connect (to look the name up, to reach one of its addresses, to pass a proxy and to begin
+    TLS, all together), of silence while an answer is awaited, and for the whole request, however slowly its
+    answer drips. An answer of more than ``max_answer`` bytes (after decompression) is refused as
+    ``BadAnswer``. ``compress`` packs bodies both ways with gzip, or has the hub answer in zstd where this
+    Python reads that (3.14, or the extra ``zstd``): worth it where the network is slower than the processor.
 
     ``proxy`` is the address of an HTTP proxy, ``http://user:password@proxy:3128`` or https. By default it is
     what the environment's ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` say, which never
@@ -150,14 +153,13 @@ class HttpRemote:
         self._timeouts, self._way = timeouts, way
         self._path = _path_of(url, space)
         self._same_headers = {
-            "Content-Type": "application/json",
             "Accept": "application/json",
             "User-Agent": "statesync",
         }
         if compress:
             self._same_headers["Accept-Encoding"] = ACCEPTED
         self._token = Token(token)
-        self._token_watchers: list[Callable[[], object]] = []
+        self._token_watchers: dict[Callable[[], object], None] = {}
 
     @property
     def space(self) -> str:
@@ -185,7 +187,11 @@ class HttpRemote:
         known = self._timeouts
         timeouts = Timeouts(known.connect, known.read + LONGEST_WAIT, known.request + LONGEST_WAIT)
         transport = Transport(self._url, timeouts, 1 << 16, self._way)
-        return HttpSignals(transport, self._path, lambda: self._headers, self._refused)
+
+        def get(question: str) -> RawAnswer:
+            return self._exchanged(transport, question, None, self._headers, "GET")
+
+        return HttpSignals(transport, get, self._refused)
 
     def renew_token(self, token: str | TokenSource | None) -> None:
         """Take another token, for the next request on; keepers that wait for one go on. From any thread.
@@ -198,11 +204,11 @@ class HttpRemote:
 
     def watch_token(self, tell: Callable[[], object]) -> None:
         """Call ``tell``, which returns at once, whenever there is another token."""
-        self._token_watchers = [*self._token_watchers, tell]
+        self._token_watchers[tell] = None
 
     def unwatch_token(self, tell: Callable[[], object]) -> None:
         """Call it no more."""
-        self._token_watchers = [each for each in self._token_watchers if each != tell]
+        self._token_watchers.pop(tell, None)
 
     def interrupt(self) -> None:
         """Shut the connection under a waiting request; see ``Remote.interrupt``."""
@@ -214,11 +220,7 @@ class HttpRemote:
 
     def _ask(self, verb: str, request: Push | Pull | Survey, kind: type[_Answer]) -> _Answer:
         sent, headers = self._packed(msgspec.json.encode(request))
-        path = f"{self._path}/{verb}"
-        status, retry_after, body = self._transport.exchange(path, sent, headers)
-        if status == 401 and self._token.is_renewed():
-            again = headers | self._token.headers()
-            status, retry_after, body = self._transport.exchange(path, sent, again)
+        status, retry_after, body = self._exchanged(self._transport, verb, sent, headers, "POST")
         if status != 200:
             raise self._refused(status, retry_after, body)
         try:
@@ -230,15 +232,26 @@ class HttpRemote:
                 maybe_applied=True,
             ) from error
 
+    def _exchanged(
+        self, transport: Transport, what: str, body: bytes | None, headers: dict[str, str], method: str
+    ) -> RawAnswer:
+        """Make a request, and make it again where the hub refuses its token and there is another one."""
+        path = f"{self._path}/{what}"
+        answer = transport.exchange(path, body, headers, method)
+        if answer.status != 401 or (renewed := self._token.renewed(headers)) is None:
+            return answer
+        return transport.exchange(path, body, headers | renewed, method)
+
     @property
     def _headers(self) -> dict[str, str]:
         """What every request says. Raises ``Unauthorized`` where a function gives no token."""
         return self._same_headers | self._token.headers()
 
     def _packed(self, body: bytes) -> tuple[bytes, dict[str, str]]:
+        headers = self._headers | {"Content-Type": "application/json"}
         if not self._compress or len(body) < _WORTH_PACKING:
-            return body, self._headers
-        return gzip.compress(body, compresslevel=1, mtime=0), self._headers | {"Content-Encoding": "gzip"}
+            return body, headers
+        return gzip.compress(body, compresslevel=1, mtime=0), headers | {"Content-Encoding": "gzip"}
 
     def _refused(self, status: int, retry_after: float | None, body: bytes) -> RemoteError:
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from attrs import field, frozen
 from urllib3.response import BaseHTTPResponse
@@ -53,6 +54,14 @@ class Way:
     client_certificate: ClientCertificate | None = None
 
 
+class RawAnswer(NamedTuple):
+    """An answer as it came. ``retry_after`` are the seconds of its Retry-After, None where it has none."""
+
+    status: int
+    retry_after: float | None
+    body: bytes
+
+
 class Transport:
     """The connection to the hub at ``url``; an answer of more than ``max_answer`` bytes is refused.
 
@@ -70,10 +79,8 @@ class Transport:
         self._was_answered = False
         self._is_stopped = False
 
-    def exchange(
-        self, path: str, body: bytes | None, headers: dict[str, str], method: str = "POST"
-    ) -> tuple[int, float | None, bytes]:
-        """Make one request; return the answer's status, the seconds of its Retry-After, and its body.
+    def exchange(self, path: str, body: bytes | None, headers: dict[str, str], method: str) -> RawAnswer:
+        """Make one request, and return its answer.
 
         Raises ``Unreachable`` where nothing was applied, ``ConnectionLost`` where nobody knows, and
         ``BadAnswer``.
@@ -94,7 +101,7 @@ class Transport:
         self._keep(connection)
         if answer.status == PROXY_AUTHENTICATION and self._route.is_forwarded:
             raise refused_by_proxy(self._url, connection, answer.status, answer.reason or "")
-        return answer.status, _seconds(answer.headers.get("Retry-After")), content
+        return RawAnswer(answer.status, _seconds(answer.headers.get("Retry-After")), content)
 
     @contextmanager
     def _losses_told(self, connection: Connection) -> Iterator[None]:

@@ -19,7 +19,7 @@ class Doubt(StrEnum):
     EARLIER = "earlier"
     """A batch of an earlier session: it goes first, and is the next one to be opened until it is answered."""
     OPEN = "open"
-    """The batch of this session that is open, or that was the last one to be open."""
+    """The batch of this session that is open, or the last upload that was."""
 
 
 class RequestState(StrEnum):

@@ -34,6 +34,7 @@ from statesync.protocol.messages import (
     Answered,
     BackoffOver,
     Begin,
+    Built,
     CancelRequested,
     Continued,
     Decision,
@@ -45,7 +46,7 @@ from statesync.protocol.messages import (
     RequestFailed,
 )
 from statesync.protocol.next_batch import begin, compose_ahead, go_on, prepared, send_again
-from statesync.protocol.outcome import answered, request_failed
+from statesync.protocol.outcome import answered, built, request_failed
 
 
 def decide(now: Conversation, event: Event) -> Decision:
@@ -69,6 +70,8 @@ def decide(now: Conversation, event: Event) -> Decision:
             return answered(now, event)
         case RequestFailed():
             return request_failed(now, event)
+        case Built() if now.phase is Phase.DOWNLOADING and now.feed_drained:
+            return built(now)
         case BackoffOver():
             return send_again(now)
         case CancelRequested():

@@ -149,7 +149,12 @@ def _with_request_ended(now: Conversation, batch: OpenBatch) -> Conversation:
 
 
 def _dropped(now: Conversation, batch: OpenBatch) -> DropBatch:
-    return DropBatch(batch.number, in_doubt=now.doubt is not Doubt.NONE)
+    return DropBatch(batch.number, in_doubt=is_in_doubt(now, batch))
+
+
+def is_in_doubt(now: Conversation, batch: OpenBatch) -> bool:
+    """Tell whether the hub may have applied ``batch``; beside a download another one is in doubt."""
+    return now.doubt is not Doubt.NONE and batch.direction is Direction.UPLOAD
 
 
 def _cancelled(now: Conversation) -> SyncCancelled:

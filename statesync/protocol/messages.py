@@ -57,8 +57,10 @@ class Answered:
 
     ``records`` in it; for an upload how many the hub ``rejected``, how many must be sent again after
     their conflict was resolved (``resend``) or because the hub's record did not come (``unread``), and
-    whether it was the ``last`` that waited; for a download whether ``more`` pages follow, and the bytes of
-    its records (``size``). ``spent`` are the seconds of this attempt.
+    whether it was the ``last`` that waited; for a download whether ``more`` pages follow, the bytes of its
+    records (``size``), how many records are ``expected`` of the objects that it begins with, where that
+    is known, and, with the last page, whether indexes wait to be built (``unbuilt``). ``spent`` are the
+    seconds of this attempt.
     """
 
     records: int
@@ -68,7 +70,9 @@ class Answered:
     last: bool = False
     more: bool = False
     size: int = 0
+    unbuilt: bool = False
     spent: Spent = NO_TIME
+    expected: int | None = field(default=None, eq=False)
 
 
 @frozen
@@ -82,6 +86,11 @@ class RequestFailed:
 @frozen
 class BackoffOver:
     """The time before the next attempt has passed."""
+
+
+@frozen
+class Built:
+    """The indexes that waited are built."""
 
 
 @frozen
@@ -118,6 +127,7 @@ Event = (
     | Answered
     | RequestFailed
     | BackoffOver
+    | Built
     | CancelRequested
     | GraceOver
     | LocalFailure
@@ -274,7 +284,7 @@ class Prepare:
 class Send:
     """Start the open batch's request; leads to ``Answered`` or ``RequestFailed``.
 
-    A page is asked for with up to ``page_size`` records, 0 for as many as the hub gives.
+    A download asks for up to ``page_size`` records, 0: as many as the hub gives. An upload has None.
     """
 
     direction: Direction
@@ -323,6 +333,14 @@ class Continue:
 
 
 @frozen
+class Build:
+    """Build the indexes that wait, each in a transaction of its own; leads to ``Built``.
+
+    A cancel, or the end of the session's time, interrupts it at once, and is what happens next then.
+    """
+
+
+@frozen
 class Interrupt:
     """End the request that is under way: nobody waits for its answer."""
 
@@ -334,7 +352,7 @@ class Finish:
     error: SyncError | None = field(default=None, eq=False)
 
 
-Action = Prepare | Send | GiveHeadStart | ComposeAhead | Wait | Drain | Continue | Interrupt | Finish
+Action = Prepare | Send | GiveHeadStart | ComposeAhead | Wait | Drain | Continue | Build | Interrupt | Finish
 
 
 NOTHING_KNOWN = Facts()

@@ -60,6 +60,8 @@ def go_on(now: Conversation) -> Decision:
     if now.batch is not None:
         is_next = now.batch.request is RequestState.NOT_SENT
         return _send(now, now.batch) if is_next else out_of_turn(now, Continued())
+    if now.phase is Phase.DOWNLOADING and now.feed_drained:
+        return out_of_turn(now, Continued())
     if now.phase is Phase.DOWNLOADING:
         return _open_download(now)
     if now.is_replaying:

@@ -12,6 +12,7 @@ from statesync.protocol.ending import (
     done,
     facts_of,
     fail,
+    is_in_doubt,
     settle,
     with_doubt,
 )
@@ -19,6 +20,7 @@ from statesync.protocol.messages import (
     Adapt,
     Answered,
     AskAhead,
+    Build,
     Continue,
     Decision,
     DropBatch,
@@ -67,6 +69,8 @@ def answered(now: Conversation, event: Answered) -> Decision:
     effects = (StoreAnswer(batch.number, batch.direction, spent),)
     if now.phase is Phase.CANCELLING:
         return settle(taken, triggers, effects)
+    if taken.feed_drained and event.unbuilt:
+        return decision_of(taken, triggers, effects, Build())
     if taken.feed_drained:
         return done(taken, triggers, effects, upload_error_of(taken))
     comes_again = taken.resend or taken.unread or taken.all_rejected
@@ -75,6 +79,11 @@ def answered(now: Conversation, event: Answered) -> Decision:
         return leave_upload(taken, triggers, effects)
     ahead = (AskAhead(taken.page_size),) if batch.direction is Direction.DOWNLOAD else ()
     return evolve(decision_of(taken, triggers, effects, Continue()), meanwhile=ahead)
+
+
+def built(now: Conversation) -> Decision:
+    """End the session: everything was read before its indexes were built."""
+    return done(now, (), (), upload_error_of(now))
 
 
 def _take_answer(now: Conversation, batch: OpenBatch, event: Answered) -> Conversation:
@@ -110,6 +119,8 @@ def request_failed(now: Conversation, event: RequestFailed) -> Decision:
     problem = error.problem
     if problem is not None and problem.code in _ADAPTABLE and now.adaptations < MAX_ADAPTATIONS:
         return _adapt(failed, batch, problem)
+    if now.is_replaying and _is_forbidden(error) and not batch.are_offers:
+        return _wait_for_right(failed, batch, error)
     if now.is_replaying and (error.status in _UNACCEPTABLE or _has_failed(error) or _is_forbidden(error)):
         return _offer_anew(failed, batch)
     if _may_write_nothing(failed, batch, error):
@@ -129,8 +140,14 @@ def request_failed(now: Conversation, event: RequestFailed) -> Decision:
 
 
 def _adapt(now: Conversation, batch: OpenBatch, problem: Problem) -> Decision:
-    """Drop the batch and follow the hub. Adapting settles every doubt: the changes are still pending."""
-    adapted = evolve(now, adaptations=now.adaptations + 1, doubt=Doubt.NONE)
+    """Drop the batch and follow the hub.
+
+    Another identity or epoch settles every doubt: the changes are still pending. That deletes were missed
+    says nothing of a batch that waits beside the download.
+    """
+    waits = batch.direction is Direction.DOWNLOAD and problem.code == HORIZON_PASSED
+    doubt = now.doubt if waits else Doubt.NONE
+    adapted = evolve(now, adaptations=now.adaptations + 1, doubt=doubt)
     effects = (DropBatch(batch.number, in_doubt=False), Adapt(problem))
     return decision_of(adapted, (Trigger.ABORT_BATCH,), effects, Continue())
 
@@ -138,12 +155,25 @@ def _adapt(now: Conversation, batch: OpenBatch, problem: Problem) -> Decision:
 def _offer_anew(now: Conversation, batch: OpenBatch) -> Decision:
     """Let go of a batch in doubt that the hub will not even look at: its changes go up as new batches.
 
-    Nothing is applied twice by that: a hub that had applied it knows its number, and calls us forked. Who may
-    not write any more is told so again then, and goes on downloading.
+    Nothing is applied twice by that: a hub that had applied it knows its number, and calls us forked.
     """
     freed = evolve(now, doubt=Doubt.NONE)
     effects = (DropBatch(batch.number, in_doubt=False),)
     return decision_of(freed, (Trigger.ABORT_BATCH,), effects, Continue())
+
+
+def _wait_for_right(now: Conversation, batch: OpenBatch, error: RemoteError) -> Decision:
+    """Download, and leave in doubt a batch whose sender may not write any more; without a download, fail.
+
+    The hub may have applied it before the right ended. Its very repeat is answered from the receipt once the
+    right is back. If its changes went up as another batch, the hub would call us forked, and what was changed
+    here since would be in conflict with what we have written ourselves.
+    """
+    if not now.downloads:
+        return fail(now, error)
+    waiting = evolve(now, upload_error=error, doubt=Doubt.OPEN)
+    effects = (DropBatch(batch.number, in_doubt=True),)
+    return decision_of(waiting, (Trigger.ABORT_BATCH,), effects, Continue())
 
 
 def _may_write_nothing(now: Conversation, batch: OpenBatch, error: RemoteError) -> bool:
@@ -207,6 +237,6 @@ def _hold_back(now: Conversation, batch: OpenBatch, error: RemoteError) -> Decis
 
 def _retry(now: Conversation, batch: OpenBatch, error: RemoteError) -> Decision:
     facts = evolve(facts_of(now), retryable=True, attempts_left=True)
-    effects = (StoreDoubt(batch.number, in_doubt=now.doubt is not Doubt.NONE),)
+    effects = (StoreDoubt(batch.number, in_doubt=is_in_doubt(now, batch)),)
     wait = Wait(batch.attempts + 1, error.retry_after)
     return Decision(now, (BatchTrigger.RETRY,), facts, effects, actions=(wait,))

@@ -30,6 +30,8 @@ from statesync.protocol.decide import decide
 from statesync.protocol.messages import (
     Action,
     AskAhead,
+    Build,
+    Built,
     CancelRequested,
     ComposeAhead,
     Continue,
@@ -133,6 +135,10 @@ class Driver:
         """End the session before its next step: a callback has raised what asks for the end of its thread."""
         self._stopped = self._stopped or Stopped.because_of(cause)
 
+    def is_asked_by_a_request(self) -> bool:
+        """Tell whether the calling thread is the one that makes the session's requests."""
+        return self._requests.is_in_this_thread()
+
     def interrupt_requests(self) -> None:
         """End the request that is under way. From another thread, once the tenure is over."""
         self._requests.stop(PATIENCE)
@@ -201,6 +207,7 @@ class Driver:
             answered = self.storage.take(reply.request, outcome)
         except RemoteError as error:
             return RequestFailed(error, reply.seconds)
+        self._reporter.expect(answered.expected)
         return evolve(answered, spent=Spent(reply.seconds, self.clock() - began))
 
     # -- decisions -----------------------------------------------------------------------------------
@@ -263,6 +270,9 @@ class Driver:
                     )
             case Continue():
                 self._next.append(Continued())
+            case Build():
+                if self.storage.build(self._is_called):
+                    self._next.append(Built())
             case Interrupt():
                 self.remote.interrupt()
             case Finish():
@@ -281,6 +291,10 @@ class Driver:
             self._requests.send(wanted)
         if self._now.batch is not None:
             self._reporter.sent(self._now.batch)
+
+    def _is_called(self) -> bool:
+        """Tell whether the session, which is busy, is to end: a cancel waits for it, or its time is over."""
+        return self.mailbox.has_cancel() or self._timers.is_due(Timer.SESSION)
 
     def _finish(self, error: SyncError | None) -> None:
         self.error, self._is_over = error, True

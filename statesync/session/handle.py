@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from logging import Logger, getLogger
 
+from statesync.checks import as_wait
 from statesync.errors import (
     InternalError,
     Interrupted,
@@ -24,6 +25,7 @@ from statesync.session.callbacks import Callbacks
 from statesync.session.driver import Driver
 from statesync.session.mailbox import Mailbox
 from statesync.session.telling.logs import log_end, log_steps
+from statesync.session.telling.pace import Pace
 from statesync.session.telling.told import Told
 from statesync.session.telling.tracing import Traced, tracers
 from statesync.session.watch import watch
@@ -71,7 +73,7 @@ class Session:
         self._mailbox = Mailbox()
         self._announcement = Announcement()
         self._news = self._announcement.news
-        self._told = Told(self._news)
+        self._told, self._pace = Told(self._news), Pace()
         self._cancellers: list[tuple[Callable[[object], object] | None, OnFailure | None]] = []
         self._tenure = Tenure()
         self._options = options
@@ -151,8 +153,9 @@ class Session:
         Returns at once, and may be called from any thread, any number of times, and from a signal handler.
         ``grace`` bounds the seconds that the batch in flight may take (K7), and with it the whole end:
         whatever hangs then (a hub, another writer, code of the program's), the session has ended a second
-        later. A session that has ended, or that commits its last batch first, is not changed by it (K6);
-        a callback of the end that hangs is waited for no longer than the grace and a second, too.
+        later. A session that has ended, or that commits its last batch first, is not changed by it (K6),
+        unless it has indexes to build, which the next one does then; a callback of the end that hangs is
+        waited for no longer than the grace and a second, too.
         Raises ``BadOptions`` for a grace that is no number of seconds.
         """
         seconds = CancelOptions(grace=grace).grace
@@ -170,8 +173,9 @@ class Session:
         """Wait for the end and return what was done.
 
         Raises ``SyncCancelled`` or ``SyncFailed`` for a session that ended so (its ``result`` says what was
-        done until then), ``TimeoutError`` after ``timeout`` seconds, and ``UsageError`` in a callback of
-        this very session while it runs: it would wait for itself.
+        done until then), ``TimeoutError`` after ``timeout`` seconds, and ``BadOptions`` for a ``timeout``
+        that is no number. ``UsageError`` is for a callback of this very session, or its function for the
+        token, while it runs: it would wait for itself.
         """
         outcome = self._awaited(timeout).outcome
         if isinstance(outcome, SyncError):
@@ -192,9 +196,9 @@ class Session:
         self._awaited(timeout)
 
     def _awaited(self, timeout: float | None) -> Ended:
-        if self._task.is_this_thread() and not self.done():
+        if not self.done() and (self._task.is_this_thread() or self._driver.is_asked_by_a_request()):
             raise UsageError("a callback cannot wait for the session that called it")
-        ended = self._announcement.wait(timeout)
+        ended = self._announcement.wait(as_wait(timeout))
         if ended is None:
             raise TimeoutError(f"session {self.id} is still {self.phase} after {timeout} seconds")
         return ended
@@ -204,11 +208,11 @@ class Session:
         self._announcement.call_when_complete(wake)
 
     def events(self) -> Iterator[Progress]:
-        """Return every progress event from the first to the last, waiting for those to come."""
+        """Return its progress from the first event to the last, as ``on_progress`` gets it; wait for more."""
         return self._told.each()
 
     def __aiter__(self) -> AsyncIterator[Progress]:
-        """Return its progress from the first event on, for what draws it: as ``paced`` does."""
+        """Return its progress from the first event on, as ``on_progress`` gets it."""
         # asyncio is a tenth of what the import of statesync takes, and most programs have threads.
         from statesync.session.telling.aio import events
 
@@ -289,7 +293,7 @@ class Session:
         except Exception as error:  # a defect: who waits must be let go all the same
             logger.exception("a defect ended a session that was left behind")
             ended = self._ended(Phase.FAILED, None, InternalError.because_of(error))
-        threads.start(Task(self._driver.interrupt_requests, "statesync-interrupt"))
+        threads.try_to_start(Task(self._driver.interrupt_requests, "statesync-interrupt"))
         self._core.lock.release()
         watch.ring_at(self, time.monotonic() + LATE / 2)  # what is told now may hang, too
         self._announce(ended)
@@ -343,7 +347,8 @@ class Session:
     def _tell(self, event: Progress) -> None:
         if self._tenure.is_over and event.outcome is None:
             return  # of a thread that was late
-        self._told.add(event)
         for tell in self._on_steps:
             self._callbacks.call(tell, event)
-        self._callbacks.call(self._on_progress, event)
+        for each in self._pace.due(event):
+            self._told.add(each)
+            self._callbacks.call(self._on_progress, each)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from queue import Empty, SimpleQueue
 
+from statesync.checks import LONGEST_WAIT
 from statesync.protocol.messages import CancelRequested
 from statesync.session.requests import Reply
 
@@ -31,10 +32,18 @@ class Mailbox:
         self._fetch(0.0)
         return self._pop_cancel()
 
+    def has_cancel(self) -> bool:
+        """Tell whether a cancel waits; never waits itself."""
+        self._fetch(0.0)
+        return any(isinstance(letter, CancelRequested) for letter in self._letters)
+
     def take(self, timeout: float | None) -> Letter | None:
-        """Wait up to ``timeout`` seconds (None: for ever) for a letter."""
+        """Wait up to ``timeout`` seconds (None: for ever) for a letter.
+
+        It may come back before that with None, as for somebody's endless time.
+        """
         if not self._letters:
-            self._fetch(timeout)
+            self._fetch(None if timeout is None else min(timeout, LONGEST_WAIT))
         return self._pop() if self._letters else None
 
     def _fetch(self, timeout: float | None) -> None:

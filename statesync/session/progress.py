@@ -21,6 +21,12 @@ class Reporter:
         self._tell = tell
         self._records = {Direction.UPLOAD: 0, Direction.DOWNLOAD: 0}
         self._total: int | None = None
+        self._expected: int | None = None
+
+    def expect(self, records: int | None) -> None:
+        """Take in how many more records are about to come, where the hub has said that."""
+        if records is not None:
+            self._expected = (self._expected or 0) + records
 
     def moved(self, moves: tuple[Move, ...], batch: OpenBatch | None, committed: Committed) -> None:
         """Tell what a transaction has moved; ``batch`` is the one that was open then."""
@@ -54,7 +60,13 @@ class Reporter:
     def _of(self, state: State, batch: OpenBatch) -> Progress:
         is_upload = batch.direction is Direction.UPLOAD
         part = Part.UPLOAD if is_upload else Part.DOWNLOAD
-        total = self._total if is_upload else None
+        total = self._total_of(batch)
         return Progress(
             part, state, batch.number, self._records[batch.direction], total, attempt=batch.attempts
         )
+
+    def _total_of(self, batch: OpenBatch) -> int | None:
+        """Return how many records there are; what is written meanwhile comes besides."""
+        if batch.direction is Direction.UPLOAD:
+            return self._total
+        return None if self._expected is None else max(self._expected, self._records[batch.direction])

@@ -80,6 +80,10 @@ class Requests:
         """Let the thread end after what it does now: nothing else will be asked for. Waits for nothing."""
         self._thread.end()
 
+    def is_in_this_thread(self) -> bool:
+        """Tell whether it is a request itself that asks: the program's code gives its token, perhaps."""
+        return self._thread.is_this_thread()
+
     def stop(self, patience: float) -> bool:
         """End the thread and whatever it does; tell whether it has ended within ``patience`` seconds."""
         return self._thread.stop(patience)
@@ -102,11 +106,16 @@ class _RequestThread:
 
     def send(self, request: Request) -> None:
         """Start a request, after those that are under way."""
-        self._begun += 1
         if self._task is None:
-            self._task = Task(self._work, "statesync-request")
-            threads.start(self._task)
+            task = Task(self._work, "statesync-request")
+            threads.start(task)
+            self._task = task
+        self._begun += 1
         self._requests.put(request)
+
+    def is_this_thread(self) -> bool:
+        """Tell whether the calling thread is this one."""
+        return self._task is not None and self._task.is_this_thread()
 
     def end(self) -> None:
         """Let the thread end after what it does now."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from statesync.machine import Move
@@ -39,6 +40,9 @@ class Storage(Protocol):
 
     def clear_up_request(self) -> None:
         """Close what a remote of the program's own has opened in the calling thread, that of a request."""
+
+    def build(self, is_called: Callable[[], bool]) -> bool:
+        """Build the indexes that wait; False if that was broken off, as soon as ``is_called`` said so."""
 
     def commit(self, moves: tuple[Move, ...], effects: tuple[Effect, ...]) -> Committed:
         """Write effects and journal rows in one transaction; if it raises, nothing was written."""

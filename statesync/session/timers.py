@@ -55,11 +55,14 @@ class Timers:
         """Return the seconds until the first is over; None: nothing is waited for."""
         return max(0.0, min(self._ends.values()) - self.clock()) if self._ends else None
 
+    def is_due(self, timer: Timer) -> bool:
+        """Tell whether ``timer`` is waited for, and over."""
+        return timer in self._ends and self.clock() >= self._ends[timer]
+
     def take_due(self) -> Event | None:
         """Return the event of one that is over, which is not waited for any more; None if none is."""
-        now = self.clock()
         for timer in Timer:
-            if timer in self._ends and now >= self._ends[timer]:
+            if self.is_due(timer):
                 del self._ends[timer]
                 event: Event = timer.value
                 return evolve(event, grace=self.grace) if isinstance(event, CancelRequested) else event

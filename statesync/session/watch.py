@@ -13,7 +13,11 @@ import time
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
+from statesync.checks import LONGEST_WAIT
 from statesync.threads import IDLE, Task, threads
+
+_AGAIN = 0.5
+"""Seconds after which a session is given up that there was no thread for."""
 
 
 class Watched(Protocol):
@@ -64,13 +68,15 @@ class Watch:
             for session, when in list(self._due.items()):
                 if when <= time.monotonic():
                     self._due.pop(session, None)
-                    threads.start(Task(session.give_up, "statesync-give-up"))
+                    if not threads.try_to_start(Task(session.give_up, "statesync-give-up")):
+                        self.ring_at(session, time.monotonic() + _AGAIN)
 
     def _wait(self) -> bool:
         """Wait for the next time or the next news; tell whether there was nothing to wait for."""
         due = list(self._due.values())
+        left = max(0.0, min(due) - time.monotonic()) if due else IDLE
         try:
-            self._news.get(timeout=max(0.0, min(due) - time.monotonic()) if due else IDLE)
+            self._news.get(timeout=min(left, LONGEST_WAIT))
         except Empty:
             return not due
         return False

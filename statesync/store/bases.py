@@ -11,10 +11,13 @@ stays until somebody takes it back.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 TABLE = "statesync_base"
+
+NEWER = "SELECT key FROM statesync_base WHERE object = :object AND version > :since"
+"""The keys of an object's records that are here in a version after ``:since``, as a part of a statement."""
 
 
 class Step(NamedTuple):
@@ -57,6 +60,14 @@ def remember(connection: sqlite3.Connection, name: str, key: str, version: int) 
     connection.execute("INSERT OR REPLACE INTO statesync_base VALUES (?, ?, ?)", (name, key, version))
 
 
+def remember_those(connection: sqlite3.Connection, name: str, versions: Mapping[str, int]) -> None:
+    """Say in which versions these records are here, whatever the cursor says."""
+    connection.executemany(
+        "INSERT OR REPLACE INTO statesync_base VALUES (?, ?, ?)",
+        ((name, key, version) for key, version in versions.items()),
+    )
+
+
 def forget_record(connection: sqlite3.Connection, name: str, key: str) -> None:
     """Say that a record is as its object's cursor says."""
     connection.execute("DELETE FROM statesync_base WHERE object = ? AND key = ?", (name, key))
@@ -67,6 +78,11 @@ def pass_over(connection: sqlite3.Connection, steps: Iterable[Step]) -> None:
     connection.executemany(
         "DELETE FROM statesync_base WHERE object = ? AND version > ? AND version <= ?", steps
     )
+
+
+def forget_those(connection: sqlite3.Connection, which: str, known: Mapping[str, object]) -> None:
+    """Forget the exceptions of ``:object`` that ``which`` picks."""
+    connection.execute(f"DELETE FROM statesync_base WHERE object = :object AND {which}", known)
 
 
 def forget(connection: sqlite3.Connection, name: str) -> None:

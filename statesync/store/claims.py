@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Mapping
 
-from statesync.store import cursors, spaces
+from statesync.store import spaces
+from statesync.store.cursors import applied, cursor
 from statesync.store.tracking.objects import Objects
 from statesync.store.upload.doubts import resolve_doubts
 
@@ -15,7 +16,7 @@ def claim_objects(connection: sqlite3.Connection, objects: Iterable[str], space:
 
     A space that has never answered, such as a mistyped one, owns nothing.
     """
-    owners = cursors.spaces(connection)
+    owners = applied.spaces(connection)
     others = [name for name in objects if owners.get(name) != space]
     return _claim(connection, others, owners, space) if others else None
 
@@ -25,27 +26,27 @@ def _claim(
 ) -> str | None:
     hubs = spaces.hubs(connection)
     # A hub does not send a device what it wrote itself; one that has been here before may have forgotten it.
-    rereading = cursors.OWN if space in hubs else None
+    rereading = cursor.OWN if space in hubs else None
     for name in objects:
         owner = owners.get(name)
         if owner is not None:
             if hubs.get(owner) is not None:
                 return name
             resolve_doubts(connection, owner)
-        cursors.move_to_space(connection, name, space, rereading)
+        applied.move_to_space(connection, name, space, rereading)
     return None
 
 
 def objects_of(connection: sqlite3.Connection, space: str, objects: Objects) -> Objects:
     """Return the objects that belong to ``space``."""
-    owners = cursors.spaces(connection)
+    owners = applied.spaces(connection)
     return {name: objects[name] for name, owner in owners.items() if owner == space and name in objects}
 
 
 def forget(connection: sqlite3.Connection, objects: Iterable[str]) -> None:
     """Forget where these objects belong, and every space that no object is left of."""
     for name in objects:
-        cursors.remove(connection, name)
-    for space in spaces.hubs(connection).keys() - set(cursors.spaces(connection).values()):
+        applied.remove(connection, name)
+    for space in spaces.hubs(connection).keys() - set(applied.spaces(connection).values()):
         resolve_doubts(connection, space)
         spaces.remove(connection, space)

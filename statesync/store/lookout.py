@@ -1,16 +1,22 @@
 """Who looks out over a scope: whether a commit has left something to send, and how much is stuck. Only reads.
 
 SQLite counts the commits of all other connections to a file, in this process and in others
-(``PRAGMA data_version``), so to ask is cheap: only after a commit is there a look at the outbox.
+(``PRAGMA data_version``), so to ask is cheap: only after a commit is there a look at the outbox. Commits of
+this process are told besides, so that nobody waits for the next look.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Callable
 
-from statesync.store import cursors, quarantine, spaces
-from statesync.store.journal import batches
+from attrs import evolve
+
+from statesync.store import quarantine, spaces
+from statesync.store.cursors import applied
+from statesync.store.cursors.cursor import Cursor
+from statesync.store.journal import batches, sessions
 from statesync.store.outbox import preview, queue
 from statesync.store.outbox.fold import logged
 from statesync.store.outbox.queue import Mark
@@ -31,6 +37,14 @@ class Lookout:
         self._parts, self._names, self._space = parts, names, space
         self._version: int | None = None
         self._offered = _NOTHING
+
+    def watch(self, tell: Callable[[], object]) -> None:
+        """Call ``tell`` after each commit of this process, in any thread; it must return at once."""
+        self._parts.database.peewee.commits.watch(tell)
+
+    def unwatch(self, tell: Callable[[], object]) -> None:
+        """Call it no more."""
+        self._parts.database.peewee.commits.unwatch(tell)
 
     def has_news(self) -> bool:
         """Tell whether there was a commit since the last look, after which something is there to send.
@@ -61,12 +75,34 @@ class Lookout:
         """Return how much waits and is stuck; from any thread. Raises ``StoreError``."""
         with self._parts.database.snapshot() as connection:
             objects = self._objects(connection)
-            held = quarantine.count_of(connection, objects)
-            in_doubt = bool(batches.all_in_doubt(connection, self._space))
+            found = Backlog(
+                quarantined=quarantine.count_of(connection, objects),
+                in_doubt=bool(batches.all_in_doubt(connection, self._space)),
+                partly_read=sum(not at.is_whole for at in applied.cursors(connection, objects).values()),
+            )
             if logged(connection, objects):
-                return _by_why(preview.pending(connection, objects), held, in_doubt=in_doubt)
+                return _by_why(found, preview.pending(connection, objects))
             every, contested, parked, deferred = queue.count_by_why(connection, objects)
-            return Backlog(every - contested - parked - deferred, deferred, contested, parked, held, in_doubt)
+            waiting = every - contested - parked - deferred
+            return evolve(found, waiting=waiting, deferred=deferred, in_conflict=contested, parked=parked)
+
+    def is_behind(self) -> bool:
+        """Tell whether the hub is known to have more than was read here; from any thread.
+
+        So it is while a session runs, after one that has not read all, and where an object was let go of.
+        Raises ``StoreError``.
+        """
+        with self._parts.database.snapshot() as connection:
+            if sessions.running(connection):
+                return True
+            objects = self._parts.registry.refresh(connection)
+            wanted = set(objects) if self._names is None else set(objects) & set(self._names)
+            read = applied.cursors(connection, wanted)
+            head = spaces.head_of(connection, self._space)
+            return any(name not in read or not self._has_read(read[name], head) for name in wanted)
+
+    def _has_read(self, cursor: Cursor, head: int) -> bool:
+        return cursor.space == self._space and cursor.rereading is None and cursor.position >= head
 
     def read_until(self, *, is_done: bool) -> int:
         """Return up to which head of the hub's space everything here was read; 0 for nothing.
@@ -77,7 +113,7 @@ class Lookout:
         with self._parts.database.snapshot() as connection:
             if not is_done:
                 return spaces.head_of(connection, self._space)
-            found = cursors.cursors(connection, self._objects(connection))
+            found = applied.cursors(connection, self._objects(connection))
             return max((each.position for each in found.values() if each.space == self._space), default=0)
 
     def _objects(self, connection: sqlite3.Connection) -> Objects:
@@ -89,9 +125,15 @@ class Lookout:
         return queue.mark_of_ready(connection, self._objects(connection), time.time())
 
 
-def _by_why(changes: list[PendingChange], held: int, *, in_doubt: bool) -> Backlog:
+def _by_why(found: Backlog, changes: list[PendingChange]) -> Backlog:
     contested = [change for change in changes if change.in_conflict]
     parked = [change for change in changes if change.parked and not change.in_conflict]
     deferred = [each for each in changes if each.deferred and not (each.in_conflict or each.parked)]
     others = len(changes) - len(contested) - len(parked) - len(deferred)
-    return Backlog(others, len(deferred), len(contested), len(parked), held, in_doubt)
+    return evolve(
+        found,
+        waiting=others,
+        deferred=len(deferred),
+        in_conflict=len(contested),
+        parked=len(parked),
+    )

@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 
-from statesync.errors import StoreCorrupt, StoreError, StoreFull, StoreNotReady, StoreReadOnly
-from statesync.store.ending.recovery import recover_if_free
+from statesync.errors import StoreCorrupt, StoreError, StoreFull, StoreNotReady, StoreReadOnly, SyncInProgress
+from statesync.store.ending.recovery import recover
 from statesync.store.evolution import adopting, columns, steps
 from statesync.store.evolution.adopting import Takeover
 from statesync.store.evolution.places import fold_where_it_is
 from statesync.store.evolution.steps import Step
+from statesync.store.indexes.building import build_all
 from statesync.store.parts import StoreParts
 from statesync.store.schema import migrating, notes
 from statesync.store.tracking import registry, triggers
@@ -28,20 +29,25 @@ _ROOM_OF_NEW = 1 << 19
 
 
 def set_up(parts: StoreParts, migrations: Sequence[Step]) -> None:
-    """Create or migrate tables and triggers, then end sessions that were interrupted."""
+    """Create or migrate tables and triggers, then end sessions that were interrupted.
+
+    The program's migrations find the indexes that wait built. Else they are in the end, if no session runs.
+    """
     database = parts.database
     _check_path(database.path)
     _check_room(database.path)
     migrating.migrate(database)
     with database.errors_mapped():
         is_due = steps.are_due(database.raw(), migrations)
-    with (
-        steps.alone(database, parts.lock) if is_due else nullcontext(),
-        database.transaction() as connection,
-    ):
-        _Setup(parts, connection, migrations).run()
-        parts.registry.begin(connection)
-    recover_if_free(database, parts.lock)
+    with steps.alone(database, parts.lock) if is_due else nullcontext():
+        if is_due:
+            build_all(database)
+        with database.transaction() as connection:
+            _Setup(parts, connection, migrations).run()
+            parts.registry.begin(connection)
+    with suppress(SyncInProgress), parts.lock.held():
+        recover(database)
+        build_all(database)
 
 
 def follow_tables(parts: StoreParts) -> None:

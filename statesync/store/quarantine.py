@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from attrs import astuple, frozen
@@ -161,11 +161,13 @@ def texts(connection: sqlite3.Connection, name: str, keys: Iterable[str]) -> dic
     return dict(rows.fetchall())
 
 
-def texts_of_those(connection: sqlite3.Connection, name: str, which: str) -> dict[str, bytes]:
+def texts_of_those(
+    connection: sqlite3.Connection, which: str, known: Mapping[str, object]
+) -> dict[str, bytes]:
     """Return the texts of those records of ``:object`` that ``which`` picks by ``key``, but of deletes."""
     rows = connection.execute(
         f"SELECT key, data FROM statesync_quarantine WHERE object = :object AND data IS NOT NULL AND {which}",
-        {"object": name},
+        known,
     )
     return dict(rows.fetchall())
 
@@ -309,13 +311,13 @@ def release(connection: sqlite3.Connection, name: str, keys: Iterable[str]) -> i
     return released
 
 
-def release_those(connection: sqlite3.Connection, name: str, which: str) -> int:
-    """Let those records of ``:object`` go that ``which`` picks by ``key``: the hub has them no more.
+def release_those(connection: sqlite3.Connection, name: str, which: str, known: Mapping[str, object]) -> int:
+    """Let those records of an object go that ``which`` picks by ``key``: the hub has none of them.
 
     Returns how many there were.
     """
     rows = connection.execute(
-        f"SELECT key FROM statesync_quarantine WHERE object = :object AND {which}", {"object": name}
+        f"SELECT key FROM statesync_quarantine WHERE object = :object AND {which}", known
     )
     return release(connection, name, [key for (key,) in rows.fetchall()])
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from uuid import UUID
 
 from peewee import Model
 
-from statesync.checks import check_count, is_utf8
+from statesync.checks import check_count
 from statesync.errors import UnknownObject, UsageError
 from statesync.store import claims, conflict_log, local_only, opening, quarantine
-from statesync.store.cursors import EVERYTHING
+from statesync.store.cursors.cursor import EVERYTHING
 from statesync.store.file.reading import key_for_people
+from statesync.store.indexes import building, marks
 from statesync.store.journal import history
 from statesync.store.outbox import changes, lookup, parking, preview, queue
 from statesync.store.outbox.fold import fold
@@ -82,7 +84,7 @@ class Selection:
                 changes.set_deferred(connection, name, some, deferred=deferred) for name, some in keys.items()
             )
 
-    def retry(self, what: Model | type[Model] | str | None = None, key: str | None = None) -> int:
+    def retry(self, what: Model | type[Model] | str | None = None, key: str | UUID | None = None) -> int:
         """Let changes that the hub has refused go up again with the next session; return how many these are.
 
         Those of one record (an instance, or a model or an object's name with a ``key``), of one object (a
@@ -94,7 +96,7 @@ class Selection:
             return sum(parking.let_go(connection, name, keys) for name in names)
 
     def _picked(
-        self, what: Model | type[Model] | str | None, key: str | None
+        self, what: Model | type[Model] | str | None, key: str | UUID | None
     ) -> tuple[tuple[str, ...], list[str] | None]:
         """Return which objects are meant, and which of their keys; None are all."""
         if isinstance(what, Model):
@@ -106,7 +108,8 @@ class Selection:
             if key is not None:
                 raise UsageError(f"the key {key!r} alone says no record; give the object with it")
             return tuple(self._tracked()), None
-        return (self._known_name(what),), None if key is None else [key]
+        name = self._known_name(what)
+        return (name,), None if key is None else [self._parts.registry.stored_key(name, key)]
 
     @contextmanager
     def untracked(self) -> Iterator[None]:
@@ -194,6 +197,7 @@ class Selection:
             claims.forget(connection, self.objects)
             for tracked in self._tracked().values():
                 triggers.remove(connection, tracked)
+                marks.forget_table(connection, tracked.table)
                 connection.execute(f"DROP TABLE IF EXISTS {in_main(tracked.table)}")
                 registry.remove(connection, tracked.name)
         self._parts.registry.forget(self.objects)
@@ -211,6 +215,7 @@ class Selection:
         for tracked in self._tracked().values():
             if not tracked.is_gone:
                 self._delete_all(connection, tracked)
+                building.build_of(connection, tracked.table)
             changes.forget_object(connection, tracked.name)
             conflict_log.forget_waiting(connection, tracked.name)
             local_only.forget_object(connection, tracked.name)
@@ -303,7 +308,7 @@ class Selection:
             raise UnknownObject(f"{name} is not in this scope, which has: {', '.join(self.objects)}")
         return name
 
-    def _record(self, what: Model | type[Model] | str, key: str | None) -> tuple[str, str]:
+    def _record(self, what: Model | type[Model] | str, key: str | UUID | None) -> tuple[str, str]:
         """Return the object and the key of the one record that is meant."""
         names, keys = self._picked(what, key)
         if keys is None:
@@ -320,12 +325,7 @@ class Selection:
 
     def _address(self, record: Model) -> tuple[str, str]:
         name = self._name(type(record))
-        tracked = self._parts.objects[name]
-        key = type(record)._meta.columns[tracked.key]
-        value = str(key.db_value(getattr(record, key.name)))
-        if not is_utf8(value):
-            raise UsageError(f"{value!a} is no key of {name}: it cannot be written as UTF-8")
-        return name, value
+        return name, self._parts.registry.key_of(name, record)
 
     @contextmanager
     def _quietly(self) -> Iterator[sqlite3.Connection]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from statesync.errors import InternalError, StoreLocked, UsageError
@@ -37,11 +37,11 @@ from statesync.protocol.messages import (
 from statesync.store import claims, opening, rereading
 from statesync.store.context import SessionContext
 from statesync.store.download.downloads import Downloads
-from statesync.store.download.fitting import TransactionLost
-from statesync.store.download.pages import PageDoesNotFit
+from statesync.store.download.fitting import PageDoesNotFit, TransactionLost
 from statesync.store.ending.leaving import LeftEnd, end_left
 from statesync.store.ending.recovery import recover
 from statesync.store.file.tenure import Tenure
+from statesync.store.indexes.building import build_all
 from statesync.store.journal import batches, history, sessions
 from statesync.store.journal.transitions import Detail, JournalWriter
 from statesync.store.outbox import queue
@@ -213,6 +213,11 @@ class SessionStore:
                 return self._downloads.take(request, answer)
         raise UsageError("a page is no answer to an upload")
 
+    def build(self, is_called: Callable[[], bool]) -> bool:
+        """Build the indexes that wait; False if that was broken off. The log is written back afterwards."""
+        self._parts.database.peewee.put_off_checkpoint()
+        return build_all(self._parts.database, is_called)
+
     def _errors_mapped(self) -> AbstractContextManager[None]:
         return self._parts.database.errors_mapped()
 
@@ -241,6 +246,8 @@ class SessionStore:
                 committed = self._write(connection, effect, details) or committed
             last = self._journal.write(connection, moves, self._batch, details)
         self._refuse_open_transaction()
+        if any(isinstance(effect, StoreAnswer) for effect in effects):
+            self._downloads.drop()  # it would lie beside the page that is decoded next
         self._journal.last = last
         return committed
 

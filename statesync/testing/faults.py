@@ -15,7 +15,7 @@ import msgspec
 
 from statesync.errors import BadOptions, ConnectionLost, RemoteError
 from statesync.net.remote import Remote, refusal
-from statesync.wire import Page, Problem, Pull, Push, PushAnswer
+from statesync.wire import Entry, Page, Problem, Pull, Push, PushAnswer
 
 _Answer = TypeVar("_Answer", PushAnswer, Page)
 
@@ -157,6 +157,22 @@ def truncated(request: Pull, page: Page) -> Page:
     kept = page.changes[: len(page.changes) // 2]
     if not kept:
         return page
+    if page.scans:
+        return _truncated_scans(request, page, kept)
     reached = kept[-1].version
     cursors = {name: max(feed.cursor, reached) for name, feed in request.objects.items()}
     return msgspec.structs.replace(page, changes=kept, cursors=cursors, more=True)
+
+
+def _truncated_scans(request: Pull, page: Page, kept: list[Entry]) -> Page:
+    """Return a page of scans with these records: its last scan has come to the last of them."""
+    cut, last = kept[-1].object, kept[-1].key
+    names = list(page.scans)
+    scans = {name: page.scans[name] for name in names[: names.index(cut) + 1]}
+    stubs = [key for key in scans[cut].stubs if key <= last]
+    scans[cut] = msgspec.structs.replace(scans[cut], last=last, done=False, stubs=stubs)
+    cursors = {
+        name: page.cursors[name] if name in scans and name != cut else feed.cursor
+        for name, feed in request.objects.items()
+    }
+    return msgspec.structs.replace(page, changes=kept, cursors=cursors, more=True, scans=scans)

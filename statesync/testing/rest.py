@@ -31,6 +31,11 @@ def check_at_rest(device: WorldDevice) -> None:
             "WHERE doubt IS NOT 1"
         ).fetchone()
         assert staged == (0,), f"{device.name} keeps a payload of a batch that is settled"
+        twice = found.execute(
+            "SELECT name FROM statesync_index JOIN main.sqlite_master USING (name) WHERE type = 'index' "
+            "AND sqlite_master.sql = statesync_index.sql"
+        ).fetchall()
+        assert twice == [], f"{device.name} has an index that waits to be built: {twice}"
     check_pending(device)
     for session in device.store.sessions(_NEWEST):
         assert session.phase in _ENDED, f"{device.name} has a session without an end: {session}"
@@ -123,6 +128,9 @@ def check_converged(devices: Sequence[WorldDevice], hub: WorldHub) -> None:
     local only is the device's own business.
     """
     for device in devices:
+        with device.looking() as found:
+            unbuilt = found.execute("SELECT name FROM statesync_index").fetchall()
+        assert unbuilt == [], f"{device.name} has read everything, and lacks indexes: {unbuilt}"
         waiting = device.store.pending()
         assert waiting == [], f"{device.name} has changes that did not go up: {waiting}"
         hidden = hub.hidden(device.filters())

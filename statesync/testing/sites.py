@@ -14,7 +14,7 @@ import peewee
 from statesync.conflicts import Record
 from statesync.filters import Filter, Filters
 from statesync.hub import Hub, HubLimits, LocalRemote, prepare
-from statesync.hub.pull import passes
+from statesync.hub.pages.matching import passes
 from statesync.scope import Scope, Store
 from statesync.store.rereading import reread
 from statesync.store.tracking.describe import describe

@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, ClassVar, cast
+from unittest import mock
 
 import peewee
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from statesync.errors import AllRejected, InDoubt, RemoteError, SyncCancelled
+from statesync.store.indexes import building
 from statesync.testing.crashes import CrashPoints, Watch
 from statesync.testing.faults import Fault
 from statesync.testing.ledger import Ledger
@@ -70,6 +72,7 @@ class SyncWorld(RuleBasedStateMachine):
         self._stack = ExitStack()
         self._clock = WorldClock()
         self._stack.enter_context(self._clock.rules())
+        self._stack.enter_context(mock.patch.object(building, "WORTH_IT", 1))
         memory = _MEMORY if _MEMORY.is_dir() else None
         self.folder: Path = Path(tempfile.mkdtemp(prefix="statesync-", dir=memory))
         self._stack.callback(shutil.rmtree, self.folder)

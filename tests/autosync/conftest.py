@@ -7,10 +7,20 @@ from typing import Any
 
 import pytest
 from rig.device import Device
+from rig.gate import wait_for
 
 from statesync import AutoSync
 
 Keep = Callable[..., AutoSync]
+
+
+def is_done(keeper: AutoSync) -> bool:
+    """Ask for a session; tell whether it went well."""
+    before = keeper.status().last
+    keeper.nudge()
+    assert wait_for(lambda: keeper.status().last is not before)
+    last = keeper.status().last
+    return last is not None and last.error is None
 
 
 @pytest.fixture

@@ -6,9 +6,10 @@ import asyncio
 
 import pytest
 from rig.device import Device
-from rig.gate import Gate, wait_for
+from rig.gate import PATIENCE, Gate, wait_for
 
-from statesync import AutoSync, KeeperPhase, KeeperStatus, UsageError
+from statesync import AutoSync, Backlog, KeeperPhase, KeeperStatus, StoreError, UsageError
+from statesync.store.lookout import Lookout
 
 RESTING, LISTENING, SYNCING, BACKING_OFF, HELD, NEEDS_TOKEN, STOPPING, STOPPED = KeeperPhase
 
@@ -133,3 +134,40 @@ def test_a_reader_that_leaves_is_told_no_more(here: Device) -> None:
         return keeper
 
     asyncio.run(live())
+
+
+def test_a_reader_is_told_that_the_status_cannot_be_read_and_does_not_wait_with_an_old_one(
+    here: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(self: Lookout) -> Backlog:
+        raise StoreError("disk I/O error")
+
+    async def main() -> None:
+        async with keeper_of(here) as keeper:
+            statuses = keeper.__aiter__()
+            async for status in statuses:
+                if status.is_up_to_date:
+                    break
+            monkeypatch.setattr(Lookout, "backlog", unreadable)
+            keeper.nudge()
+            with pytest.raises(StoreError, match="disk"):
+                await asyncio.wait_for(anext(statuses), PATIENCE)
+            monkeypatch.undo()
+            assert (await anext(keeper.__aiter__())).phase is not STOPPED
+
+    asyncio.run(main())
+
+
+def test_a_reader_is_told_when_news_wait_for_the_gap(here: Device, there: Device) -> None:
+    async def main() -> None:
+        async with AutoSync(here.scope, every=3600, min_gap=60, live=True) as keeper:
+            statuses = keeper.__aiter__()
+            async for status in statuses:
+                if status.is_up_to_date:
+                    break
+            await asyncio.to_thread(there.add, 1)
+            await asyncio.to_thread(there.sync)
+            told = await asyncio.wait_for(anext(statuses), PATIENCE)
+            assert (told.phase, told.is_up_to_date) == (LISTENING, False)
+
+    asyncio.run(main())

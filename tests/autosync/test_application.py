@@ -6,11 +6,12 @@ import asyncio
 import signal
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
-from rig.device import Device
-from rig.gate import PATIENCE, Gate, lose_request, wait_for
+from rig.device import Device, device_at
+from rig.gate import PATIENCE, Gate, gate_before, lose_request, wait_for
 
 from statesync import (
     Application,
@@ -26,6 +27,7 @@ from statesync import (
     Unreachable,
     UsageError,
 )
+from statesync.threads import Task, Threads
 
 ONE_ATTEMPT = SyncOptions(max_attempts=1)
 
@@ -175,6 +177,73 @@ def test_a_round_beside_keepers_that_live_is_refused(here: Device) -> None:
         application.sync()
 
 
+def test_a_keeper_that_is_given_twice_is_refused_before_anything_lives(here: Device) -> None:
+    (keeper,) = fast(here)
+    with pytest.raises(UsageError, match="twice"):
+        Application([keeper, keeper])
+    assert not keeper.is_begun
+
+
+def test_where_one_gets_no_thread_none_lives(
+    here: Device, there: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    application, start = Application(fast(here, there)), Threads.start
+    keepers: list[Task] = []
+
+    def crowded(self: Threads, task: Task) -> None:
+        keepers.extend([task] if task.name == "statesync-keeper" else [])
+        if len(keepers) == 2:
+            raise RuntimeError("can't start new thread")
+        start(self, task)
+
+    monkeypatch.setattr(Threads, "start", crowded)
+    with pytest.raises(RuntimeError, match="thread"):
+        application.start()
+    assert {status.phase for status in application.status()} == {KeeperPhase.STOPPED}
+
+
+def test_a_keeper_that_lives_keeps_its_turn_when_an_application_is_made_of_it(
+    here: Device, gate: Gate
+) -> None:
+    """Else the turn that it has is never given back, and the others of its store wait for ever."""
+    first, second = fast(here, here)
+    held = gate.hold()
+    with first:
+        held.wait()
+        with second:
+            Application([first])
+            held.release()
+            assert wait_for(lambda: second.status().is_up_to_date)
+
+
+def test_a_cancelled_task_waits_for_the_drain_of_all(
+    tmp_path: Path, address: str, space: str, here: Device, gate: Gate
+) -> None:
+    with gate_before(address) as other, device_at(tmp_path / "other.db", other.url, space) as second:
+        application = Application(fast(here, second), parallel=True)
+        held = gate.hold(), other.hold()
+
+        async def block() -> None:
+            async with application:
+                for each in held:
+                    await asyncio.to_thread(each.wait)
+
+        async def main() -> None:
+            task = asyncio.create_task(block())
+            await asyncio.to_thread(held[1].wait)
+            await asyncio.sleep(0.05)
+            for _ in range(3):
+                task.cancel()
+                await asyncio.sleep(0.02)
+            held[0].release()
+            asyncio.get_running_loop().call_later(0.2, held[1].release)
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert {status.phase for status in application.status()} == {KeeperPhase.STOPPED}
+
+        asyncio.run(main())
+
+
 def test_an_application_lives_in_asyncio_too(here: Device, there: Device) -> None:
     async def live() -> Application:
         async with Application(fast(here, there)) as application:
@@ -195,3 +264,36 @@ def test_what_was_not_begun_when_a_round_was_cancelled_is_said_to_be_cancelled(h
     current.run([(0, Target(here.scope), SyncOptions())])
     assert isinstance(current.outcomes[0], SyncCancelled)
     assert here.scope.sessions() == []
+
+
+def test_a_round_that_gets_no_thread_for_one_of_its_stores_ends_what_it_has_begun(
+    here: Device, there: Device, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, start, lines = gate.hold(), Threads.start, list[Task]()
+
+    def crowded(self: Threads, task: Task) -> None:
+        if task.name == "statesync-round":
+            lines.append(task)
+        if task.name == "statesync-round" and len(lines) == 2:
+            held.wait()  # the first one has a request under way
+            raise RuntimeError("can't start new thread")
+        start(self, task)
+
+    monkeypatch.setattr(Threads, "start", crowded)
+    raised: list[str] = []
+
+    def run() -> None:
+        with pytest.raises(RuntimeError) as error:
+            Application([here.scope, there.scope], parallel=True).sync()
+        raised.append(str(error.value))
+
+    running = threading.Thread(target=run)
+    running.start()
+    held.wait()
+    running.join(0.1)
+    assert running.is_alive(), "its first session is left to itself"
+    held.release()
+    running.join(PATIENCE)
+    assert raised == ["can't start new thread"]
+    assert not lines[1].wait(0)
+    assert lines[0].wait(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sqlite3
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from rig.gate import PATIENCE, Gate, lose_request, refuse, rejecting, wait_for
 from rig.walls import Wall
 
 from statesync import (
+    Application,
     AutoSync,
     BadOptions,
     KeeperPhase,
@@ -45,6 +48,18 @@ RESTING, LISTENING, SYNCING, BACKING_OFF, HELD, NEEDS_TOKEN, STOPPING, STOPPED =
 
 def sessions(device: Device) -> int:
     return len(device.scope.sessions())
+
+
+def succeeds_in_a_child(holds: Callable[[], bool]) -> bool:
+    child = os.fork()
+    if not child:
+        signal.alarm(int(PATIENCE))
+        code = 1
+        try:
+            code = 0 if holds() else 2
+        finally:
+            os._exit(code)
+    return os.waitpid(child, 0)[1] == 0
 
 
 def comes_to(keeper: AutoSync, phase: KeeperPhase) -> bool:
@@ -344,10 +359,22 @@ def test_a_defect_ends_a_keeper_and_its_status_says_so(
 def test_a_forked_process_does_not_wait_for_its_parent_s_keeper(here: Device, keep: Keep) -> None:
     keeper = keep(here)
     assert rests(keeper)
-    child = os.fork()
-    if not child:
-        os._exit(0 if keeper.wait() is False else 1)
-    assert os.waitpid(child, 0)[1] == 0
+    assert succeeds_in_a_child(lambda: keeper.wait() is False)
+
+
+def test_a_forked_process_does_not_wait_in_asyncio_either(here: Device, keep: Keep) -> None:
+    keeper = keep(here)
+    assert rests(keeper)
+
+    async def ends() -> bool:
+        await keeper.stop_async()
+        await Application([here.scope]).stop_async()
+        with pytest.raises(UsageError, match="forked"):
+            aiter(keeper)
+        return True
+
+    assert succeeds_in_a_child(lambda: asyncio.run(ends()))
+    assert keeper.status().phase is RESTING, "it lives in its parent"
 
 
 def test_a_session_that_the_program_cancels_is_not_begun_again_at_once(
@@ -376,7 +403,7 @@ def test_where_no_thread_can_be_started_it_tries_again_or_says_so(
     refused: list[str] = []
 
     def crowded(self: Threads, task: Task) -> None:
-        if task._name == name and not refused:
+        if task.name == name and not refused:
             refused.append(name)
             raise RuntimeError("can't start new thread")
         start(self, task)
@@ -395,6 +422,33 @@ def test_where_no_thread_can_be_started_it_tries_again_or_says_so(
     with keeper:
         assert rests(keeper)
     assert refused
+
+
+@pytest.mark.parametrize("timeout", [float("nan"), "1", 10**400])
+def test_a_time_to_wait_that_is_none_is_refused_and_not_waited_for(
+    here: Device, keep: Keep, gate: Gate, timeout: Any
+) -> None:
+    held = gate.hold()
+    keeper = keep(here)
+    held.wait()
+    with pytest.raises(BadOptions, match="timeout must be a number of seconds"):
+        keeper.wait(timeout)
+    with pytest.raises(BadOptions, match="grace must be a number of seconds"):
+        here.store.close(grace=timeout)
+    held.release()
+    assert rests(keeper), "neither has ended anything"
+
+
+def test_an_endless_time_is_waited_for(here: Device, keep: Keep, gate: Gate) -> None:
+    held = gate.hold()
+    keeper = keep(here)
+    held.wait()
+    threading.Timer(0.1, held.release).start()
+    told = here.store.observe(None, lambda news: threading.Event().wait(0.1))
+    here.add(1)
+    here.store.close(grace=float("inf"))
+    assert keeper.wait(float("inf"))
+    assert not told.is_active
 
 
 def test_a_keeper_is_started_once(here: Device, keep: Keep) -> None:
@@ -499,3 +553,77 @@ def test_it_leaves_no_connection_behind(here: Device, keep: Keep, tmp_path: Path
     assert not (tmp_path / "here.db-wal").exists()
     with store_at(tmp_path / "here.db") as (store, _), closing(sqlite3.connect(tmp_path / "here.db")):
         assert store.examine() == []
+
+
+@pytest.mark.parametrize("ends", ["keeper", "store"])
+def test_a_function_for_the_token_stops_it_and_cannot_wait(
+    new_device: Callable[..., Device], gate: Gate, ends: str
+) -> None:
+    """It is called by the session's request, which the end would wait for."""
+    raised: list[Exception] = []
+
+    def token() -> str:
+        try:
+            keeper.stop(None) if ends == "keeper" else device.store.close()
+        except UsageError as error:
+            raised.append(error)
+        return "token"
+
+    device = new_device("token", gate.url, token=token)
+    keeper = AutoSync(device.scope, options=SyncOptions(cancel_grace=None))
+    keeper.start()
+    assert keeper.wait(PATIENCE)
+    assert len(raised) == 1
+
+
+# -- commits of this process ---------------------------------------------------------------------------------
+
+
+def by_model(device: Device) -> None:
+    device.add(1)
+
+
+def in_a_transaction(device: Device) -> None:
+    database: Any = device.store.database
+    with database.atomic():
+        device.add(1)
+        device.add(1, first=1)
+
+
+def by_sql(device: Device) -> None:
+    database: Any = device.store.database
+    database.execute_sql("INSERT INTO airport (id, name, is_open) VALUES ('by-sql', 'by SQL', 1)")
+
+
+@pytest.mark.parametrize("write", [by_model, in_a_transaction, by_sql])
+def test_a_commit_of_this_process_does_not_wait_for_the_next_look(
+    here: Device, keep: Keep, monkeypatch: pytest.MonkeyPatch, write: Callable[[Device], None]
+) -> None:
+    monkeypatch.setattr(driver, "LOOK_EVERY", 600.0)
+    keeper = keep(here, every=3600)
+    assert rests(keeper)
+    write(here)
+    assert wait_for(lambda: not here.store.has_pending())
+
+
+def test_many_commits_are_looked_at_no_more_often_than_every_so_often(
+    here: Device, keep: Keep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them would wake the keeper, and cost the program more than its writes do."""
+    monkeypatch.setattr(driver, "LOOK_EVERY", 0.2)
+    looks: list[float] = []
+    has_news = Lookout.has_news
+
+    def counted(lookout: Lookout) -> bool:
+        looks.append(time.monotonic())
+        return has_news(lookout)
+
+    keeper = keep(here, debounce=1.0)
+    assert rests(keeper)
+    monkeypatch.setattr(Lookout, "has_news", counted)
+    began = time.monotonic()
+    for number in range(100):
+        here.add(1, first=number)
+    took = time.monotonic() - began
+    assert wait_for(lambda: not here.store.has_pending())
+    assert len([at for at in looks if at < began + took]) <= 2 * (1 + took / 0.2)

@@ -6,9 +6,12 @@ import json
 import re
 import threading
 import time
+from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import pytest
+from attrs import Factory, define
 from rig.device import Device
 from rig.gate import PATIENCE, Gate, Reply, answer, lose_request, refuse, wait_for
 
@@ -18,14 +21,18 @@ from statesync import (
     HttpRemote,
     KeeperPhase,
     RemoteError,
+    Signal,
     SyncOptions,
     SyncType,
     Unauthorized,
 )
+from statesync.autosync.listening import Listening
+from statesync.autosync.target import Target
 from statesync.hub import Hub, LocalRemote
 from statesync.keeping import asking, ending
+from statesync.keeping.messages import Signalled
 
-from .conftest import Keep
+from .conftest import Keep, is_done
 
 LISTENING, NEEDS_TOKEN, STOPPED = KeeperPhase.LISTENING, KeeperPhase.NEEDS_TOKEN, KeeperPhase.STOPPED
 
@@ -190,6 +197,34 @@ def test_a_head_that_no_session_reaches_costs_one_session_and_no_more(
     assert (sessions(here), len(gate.asked)) == (2, 2)
 
 
+@pytest.mark.parametrize("head", [0, 1])
+def test_a_head_that_has_gone_back_costs_one_session_and_no_more(
+    here: Device, there: Device, keep: Keep, gate: Gate, head: int
+) -> None:
+    """A hub that lags behind tells the old one again and again."""
+    there.add(5)
+    there.sync()
+    gate.plan_questions(*[answer(200, json.dumps({"epoch": "x", "head": head}).encode())] * 1000)
+    keeper = keep(here, live=True)
+    assert listens(keeper, gate, 2)
+    assert not keeper.wait(0.3)
+    assert (sessions(here), len(gate.asked)) == (2, 2)
+    assert [since(question) for question in gate.asked] == [5, head]
+
+
+def test_what_is_sent_after_a_head_has_gone_back_is_here_at_once(
+    here: Device, there: Device, keep: Keep, gate: Gate
+) -> None:
+    there.add(5)
+    there.sync()
+    gate.plan_questions(answer(200, b'{"epoch": "x", "head": 1}'))
+    keeper = keep(here, live=True)
+    assert listens(keeper, gate, 3), "the hub is not at 1, and says so"
+    keys = [*here.keys(), *there.add(1, first=9)]
+    there.sync()
+    assert wait_for(lambda: here.keys() == keys)
+
+
 def test_a_question_that_was_cut_before_it_was_asked_is_not_waited_for(here: Device, gate: Gate) -> None:
     assert isinstance(here.remote, HttpRemote)
     signals = here.remote.signals()
@@ -248,6 +283,95 @@ def test_a_token_that_is_refused_while_it_listens_is_found_out_by_a_session(
     assert listens(keeper, gate, 2)
 
 
+def test_a_token_that_expires_while_it_listens_is_asked_for_again_and_it_goes_on_listening(
+    new_device: Callable[..., Device], there: Device, keep: Keep, gate: Gate
+) -> None:
+    tokens = iter(["old", "new", "newest"])
+    here = new_device("expiring", gate.url, token=lambda: next(tokens))
+    gate.plan_questions(refuse(401, "unauthorized"))
+    keeper = keep(here, live=True)
+    assert listens(keeper, gate, 2)
+    assert sessions(here) == 1, "nobody has to find out"
+    keys = there.add(1)
+    there.sync()
+    assert wait_for(lambda: here.keys() == keys)
+    assert next(tokens) == "newest"
+
+
+def test_a_function_for_the_token_that_reads_the_store_leaves_nothing_open_for_the_session_after_it(
+    new_device: Callable[..., Device], keep: Keep, gate: Gate
+) -> None:
+    """The program keeps its token in a table. The thread that asks for news is the next one's."""
+
+    def token() -> str:
+        return f"token-{next(tokens)}-{here.airport.select().count()}"
+
+    tokens = count()
+    here = new_device("kept", gate.url, token=token)
+    gate.plan_questions(refuse(401, "unauthorized"))
+    keeper = keep(here, live=True)
+    assert listens(keeper, gate, 2)
+    assert is_done(keeper)
+    keeper.stop()
+    database: Any = here.store.database
+    ours = {"statesync-keeper", "statesync-session", "statesync-listening"}
+    assert wait_for(lambda: not ours & {thread.name for thread in threading.enumerate()})
+    assert len(database.held_connections()) <= 2, "by this thread, and by the session for the next one"
+
+
+def test_a_function_that_has_no_token_while_it_listens_is_said_and_the_next_one_is_taken(
+    new_device: Callable[..., Device], there: Device, keep: Keep, gate: Gate
+) -> None:
+    """Nobody is signed in any more: that is no reason to say that all is up to date."""
+    signed_in, refused = ["token"], refuse(401, "unauthorized")
+    here = new_device("signing-out", gate.url, token=lambda: signed_in[-1] if signed_in else None)
+    keeper = keep(here, live=True)
+    assert listens(keeper, gate)
+    signed_in.clear()
+    gate.plan_questions(refused)
+    there.add(1)
+    there.sync()  # answers the question that is open; the next one is refused
+    assert wait_for(lambda: keeper.status().phase is NEEDS_TOKEN)
+    signed_in.append("another")
+    keeper.token_renewed()
+    assert wait_for(lambda: keeper.status().is_up_to_date)
+    keys = [*here.keys(), *there.add(1, first=5)]
+    there.sync()
+    assert wait_for(lambda: here.keys() == keys)
+
+
+def test_a_token_that_is_renewed_while_its_question_is_refused_lets_it_listen_again(
+    here: Device, there: Device, keep: Keep, gate: Gate
+) -> None:
+    """The session that was to find out has gone well with the new token already."""
+    assert isinstance(here.remote, HttpRemote)
+    gate.plan_questions(refuse(401, "unauthorized"))
+    keeper = keep(here, live=True)
+    assert wait_for(lambda: sessions(here) == 2 and keeper.status().phase is LISTENING)
+    here.remote.renew_token("new")
+    assert listens(keeper, gate, 2)
+    keys = there.add(1)
+    there.sync()
+    assert wait_for(lambda: here.keys() == keys)
+
+
+@pytest.mark.parametrize("status", [404, 405, 501])
+def test_a_hub_that_has_answered_before_is_no_older_one(
+    here: Device, there: Device, keep: Keep, gate: Gate, quickly: None, status: int
+) -> None:
+    """Something on the way answers for a moment, as a captive portal does, or a proxy without its hub."""
+    keeper = keep(here, live=True)
+    assert listens(keeper, gate)
+    gate.plan_questions(refuse(status, "unknown"))
+    keys = there.add(1)
+    there.sync()
+    assert wait_for(lambda: here.keys() == keys)
+    assert listens(keeper, gate, 3)
+    keys += there.add(1, first=5)
+    there.sync()
+    assert wait_for(lambda: here.keys() == keys)
+
+
 def test_a_question_that_alone_is_refused_costs_one_session_and_no_more(
     here: Device, keep: Keep, gate: Gate
 ) -> None:
@@ -256,6 +380,17 @@ def test_a_question_that_alone_is_refused_costs_one_session_and_no_more(
     assert wait_for(lambda: sessions(here) == 2 and keeper.status().phase is LISTENING)
     assert not keeper.wait(0.3)
     assert (sessions(here), len(gate.asked)) == (2, 1)
+
+
+def test_a_question_that_was_refused_is_asked_again_once_there_is_another_token(
+    here: Device, keep: Keep, gate: Gate
+) -> None:
+    gate.plan_questions(refuse(403, "forbidden"))
+    keeper = keep(here, live=True)
+    assert wait_for(lambda: sessions(here) == 2 and keeper.status().phase is LISTENING)
+    keeper.token_renewed()
+    assert listens(keeper, gate, 2)
+    assert sessions(here) == 2
 
 
 def test_a_session_that_was_cancelled_is_not_begun_again_for_what_it_has_left(
@@ -288,6 +423,52 @@ def test_a_hub_in_the_same_process_tells_too(
     assert wait_for(lambda: hub.watch.count(space) == 0)
 
 
+@define(eq=False)
+class Late:
+    """Signals whose answer is there in the very moment in which the question is cut."""
+
+    is_cut: bool = False
+    is_closed: bool = False
+    asked: threading.Event = Factory(threading.Event)
+    answer: threading.Event = Factory(threading.Event)
+    read: threading.Event = Factory(threading.Event)
+
+    def ask(self, since: int, wait: float) -> Signal:
+        assert not self.is_cut, "who was cut is asked again"
+        self.asked.set()
+        assert self.answer.wait(PATIENCE)
+        return Signal("x", since + 1)
+
+    def interrupt(self) -> None:
+        self.answer.set()
+        self.read.wait(0.1)  # time enough for the answer to be read
+        self.is_cut = True
+
+    def close(self) -> None:
+        self.is_closed = True
+        self.read.set()
+
+
+def test_news_that_come_as_it_stops_listening_do_not_keep_it_from_listening_again(here: Device) -> None:
+    made: list[Late] = []
+
+    def signals() -> Late:
+        made.append(Late())
+        return made[-1]
+
+    target: Any = Target(here.scope)
+    target.signals = signals
+    told: list[Signalled] = []
+    listening = Listening(target, told.append)
+    for number in range(2):
+        listening.follow(LISTENING, is_done=True)
+        assert wait_for(lambda: len(made) == number + 1 and made[-1].asked.is_set())  # noqa: B023
+        listening.follow(KeeperPhase.SYNCING, is_done=True)
+    listening.close()
+    assert wait_for(lambda: all(one.is_closed for one in made))
+    assert told == []
+
+
 class Mute:
     """A remote of a program's own that knows of no signals."""
 
@@ -298,6 +479,64 @@ class Mute:
         if name == "signals":
             raise AttributeError(name)
         return getattr(self._inner, name)
+
+
+@define(eq=False)
+class Odd:
+    """A remote of a program's own: it, or who asks for its news, raises what no remote raises."""
+
+    real: HttpRemote
+    raises_in: str
+    error: Exception
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+    def signals(self) -> OddSignals:
+        if self.raises_in == "signals":
+            raise self.error
+        return OddSignals(self.raises_in, self.error)
+
+
+@define(eq=False)
+class OddSignals:
+    raises_in: str
+    error: Exception
+
+    def ask(self, since: int, wait: float) -> Signal:
+        self._perhaps("ask")
+        return Signal("x", since)
+
+    def interrupt(self) -> None:
+        self._perhaps("interrupt")
+
+    def close(self) -> None:
+        self._perhaps("close")
+
+    def _perhaps(self, where: str) -> None:
+        if where == self.raises_in:
+            raise self.error
+
+
+@pytest.mark.parametrize(
+    ("where", "error"),
+    [
+        ("signals", BadOptions("the file with the certificates is gone")),
+        ("signals", ZeroDivisionError()),
+        ("ask", ZeroDivisionError()),
+        ("interrupt", ZeroDivisionError()),
+        ("close", ZeroDivisionError()),
+    ],
+)
+def test_a_remote_that_raises_anything_leaves_it_to_the_interval(
+    here: Device, where: str, error: Exception
+) -> None:
+    assert isinstance(here.remote, HttpRemote)
+    odd = Odd(here.remote, where, error)
+    keeper = AutoSync(here.store.scope(odd), live=True, min_gap=0, every=0.05)
+    with keeper:
+        assert wait_for(lambda: sessions(here) >= 3), "an interval and another one"
+    assert keeper.status().why == "it was stopped"
 
 
 def test_a_keeper_that_could_not_listen_is_not_made(here: Device) -> None:

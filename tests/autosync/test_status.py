@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
-from rig.device import Device
-from rig.gate import Gate, lose_answer, refuse, rejecting, wait_for
+from peewee import TextField
+from rig.device import Device, airport_model, store_at
+from rig.gate import PATIENCE, Gate, lose_answer, pass_on, refuse, rejecting, wait_for
 
-from statesync import AutoSync, Backlog, KeeperPhase, Phase, SyncOptions, SyncType
+from statesync import (
+    AutoSync,
+    Backlog,
+    KeeperPhase,
+    Phase,
+    RemoteError,
+    Store,
+    SyncCancelled,
+    SyncOptions,
+    SyncType,
+)
 from statesync.store.lookout import Lookout
 
 from .conftest import Keep
 
 RESTING, LISTENING, SYNCING, BACKING_OFF, HELD, NEEDS_TOKEN, STOPPING, STOPPED = KeeperPhase
 ONE_ATTEMPT = SyncOptions(max_attempts=1)
+
+
+def two_models(store: Store) -> tuple[Any, Any]:
+    class Harbour(store.Model):  # type: ignore[name-defined, misc]
+        name = TextField()
+
+    return airport_model(store), Harbour
 
 
 def after_a_session(keeper: AutoSync) -> bool:
@@ -168,6 +189,25 @@ def test_an_upload_in_doubt_is_not_up_to_date(here: Device, keep: Keep, gate: Ga
     assert not status.is_up_to_date
 
 
+def test_a_read_from_the_start_that_was_cut_off_is_not_up_to_date(
+    here: Device, keep: Keep, gate: Gate
+) -> None:
+    """Somebody else's session has left it so; the keeper's own have all been done."""
+    here.add(5)
+    keeper = quiet(here, keep)
+    here.store.clear()
+    assert keeper.status().backlog == Backlog(partly_read=1)
+    gate.plan(pass_on, refuse(503, "busy"))
+    with pytest.raises(RemoteError):
+        here.sync(download_batch_size=2, max_attempts=1)
+    assert 0 < len(here.rows()) < 5
+    assert keeper.status().backlog == Backlog(partly_read=1)
+    assert not keeper.status().is_up_to_date
+    here.sync()
+    assert keeper.status().backlog == Backlog()
+    assert len(here.rows()) == 5
+
+
 @pytest.mark.parametrize("one_way", [SyncType.UPLOAD_ONLY, SyncType.DOWNLOAD_ONLY])
 def test_a_session_of_one_direction_is_no_evidence(here: Device, keep: Keep, one_way: SyncType) -> None:
     keeper = keep(here, options=SyncOptions(sync_type=one_way))
@@ -187,6 +227,84 @@ def test_a_session_that_failed_after_one_that_was_done_takes_the_word_back(
     assert wait_for(lambda: keeper.status().phase is BACKING_OFF)
     assert not keeper.status().is_up_to_date
     assert keeper.status().in_sync == before
+
+
+# -- what the hub is known to have ---------------------------------------------------------------------------
+
+
+def test_news_that_wait_for_the_gap_are_not_up_to_date(here: Device, there: Device, keep: Keep) -> None:
+    keeper = keep(here, live=True, min_gap=60)
+    assert settles(keeper)
+    there.add(1)
+    there.sync()
+    assert wait_for(lambda: keeper.status().is_behind)
+    status = keeper.status()
+    assert (status.phase, status.next) == (LISTENING, "signal")
+    assert not status.is_up_to_date
+
+
+def test_news_that_wait_for_the_conditions_are_not_up_to_date(
+    here: Device, there: Device, keep: Keep
+) -> None:
+    hangs, asked, released = threading.Event(), threading.Event(), threading.Event()
+
+    def on_wifi() -> bool:
+        asked.set()
+        return not hangs.is_set() or released.wait(PATIENCE)
+
+    keeper = keep(here, live=True, only_if={"on_wifi": on_wifi})
+    assert settles(keeper)
+    asked.clear()
+    hangs.set()
+    there.add(1)
+    there.sync()
+    assert asked.wait(PATIENCE)
+    assert not keeper.status().is_up_to_date
+    released.set()
+    assert settles(keeper)
+
+
+def test_a_session_that_the_program_runs_itself_is_not_up_to_date_before_it_has_read_all(
+    here: Device, there: Device, keep: Keep, gate: Gate
+) -> None:
+    """Neither while it runs, nor after it was cut short; a whole one gives the word back."""
+    keeper = keep(here, on_change=False)
+    assert settles(keeper)
+    there.add(4)
+    there.sync()
+    gate.plan(pass_on)
+    held = gate.hold()
+    session = here.scope.start_sync(SyncOptions(download_batch_size=1))
+    held.wait()
+    assert not keeper.status().is_up_to_date
+    session.cancel()
+    held.release()
+    with pytest.raises(SyncCancelled):
+        session.result()
+    assert len(here.keys()) < 4
+    assert not keeper.status().is_up_to_date
+    here.sync()
+    assert keeper.status().is_up_to_date
+
+
+def test_objects_that_were_let_go_of_are_not_up_to_date(here: Device, keep: Keep) -> None:
+    keeper = keep(here, on_change=False)
+    assert settles(keeper)
+    here.store.reset()
+    assert not keeper.status().is_up_to_date
+    keeper.nudge()
+    assert settles(keeper)
+
+
+def test_the_objects_of_another_scope_are_no_business_of_a_keeper(
+    tmp_path: Path, here: Device, there: Device, keep: Keep
+) -> None:
+    with store_at(tmp_path / "two.db", two_models) as (store, (airport, _)):
+        device = Device(store, airport, here.remote)
+        keeper = AutoSync(store.scope(here.remote, airport), every=3600, min_gap=0)
+        with keeper:
+            assert settles(keeper), "nobody has ever read the harbours"
+        assert device.keys() == []
 
 
 # -- the lookout ---------------------------------------------------------------------------------------------

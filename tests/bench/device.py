@@ -13,12 +13,12 @@ from .sizes import Sizes
 
 
 def cancelling(folder: Path, sizes: Sizes) -> Iterator[Result]:
-    """W4: from a cancel at a random moment of a download to its terminal event."""
+    """W4: from a cancel at a random moment of a download, or of building its index, to its terminal event."""
     with hub(f"sqlite:///{folder}/w4.db") as port:
         Writer(port, "w4").fill("random", sizes.records)
-        found = run_raw(
-            "ours:cancels", path=f"{folder}/w4-device", port=port, space="w4", limit=1000, times=sizes.cancels
-        )
+        given = {"port": port, "space": "w4", "times": sizes.cancels}
+        found = run_raw("ours:cancels", path=f"{folder}/w4-device", limit=0, **given)
+        built = run_raw("ours:cancels_building", path=f"{folder}/w4-building", **given)
     latencies, batches = sorted(found["latencies"]), found["batches"]
     worst, batch = _hundredth(latencies), _hundredth(batches)
     details = {
@@ -28,8 +28,15 @@ def cancelling(folder: Path, sizes: Sizes) -> Iterator[Result]:
         "done first": found["done"],
     }
     yield Result(
-        "W4", "cancel: 99th percentile to the end, ms above a batch's", worst * 1000, batch * 1000, "ms",
+        "W4", f"cancel in a scan of {sizes.records:,}: 99th percentile to the end, ms above a batch's",
+        worst * 1000, batch * 1000, "ms",
         (worst - batch) * 1000, 10.0, details, {"latencies": latencies, "batches": sorted(batches)},
+    )  # fmt: skip
+    worst = _hundredth(sorted(built["latencies"]))
+    details = {"median": median(built["latencies"]) * 1000, "the building": built["longest"] * 1000}
+    yield Result(
+        "W4", "cancel while its index is built: the same", worst * 1000, batch * 1000, "ms",
+        (worst - batch) * 1000, 10.0, details,
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from itertools import compress, product
+from itertools import product
 from pathlib import Path
 from statistics import median
 
@@ -17,7 +17,7 @@ from .hubs import Writer, hub
 from .runner import Figures, Result, by_turns, run
 from .sides.records import keys
 from .sizes import Sizes
-from .transfers import some_of
+from .transfers import as_they_come, longest_batch, some_of
 
 
 @frozen
@@ -40,7 +40,8 @@ def growth(folder: Path, sizes: Sizes) -> Iterator[Result]:
     a page of its own to read and to write for each: that part grows for everybody, so the bare loop's
     growth stands beside it.
     """
-    times, memory = _exchanges(folder, sizes)
+    times, filled = _exchanges(folder, sizes)
+    memory = [figures["memory"] for figures in filled["ours"]]
     counts = f"{sizes.growth[-1]:,} to {sizes.growth[0]:,}"
     yield _grown(f"1000 changes a side: the newest of {counts}", times["ours", "near"])
     series = {
@@ -56,12 +57,13 @@ def growth(folder: Path, sizes: Sizes) -> Iterator[Result]:
     yield Result(
         "W1", f"resident memory at {sizes.growth[-1]:,}", memory[-1], 64.0, "MB", memory[-1] / 64, 1.0
     )
+    yield from _large_download(sizes.growth[-1], filled["ours"][-1], filled["bare"][-1])
     yield from _history(folder, sizes)
     yield from _opening(folder, sizes)
 
 
-def _exchanges(folder: Path, sizes: Sizes) -> tuple[Times, list[float]]:
-    """Return the seconds of every exchange, and the memory of our downloads, for ever more records.
+def _exchanges(folder: Path, sizes: Sizes) -> tuple[Times, dict[str, list[Figures]]]:
+    """Return the seconds of every exchange, and each side's downloads of random keys, for ever more records.
 
     All devices are filled first and take turns then, the small and the large ones too: a machine that
     becomes slower meanwhile would be taken for growth otherwise.
@@ -74,15 +76,22 @@ def _exchanges(folder: Path, sizes: Sizes) -> tuple[Times, list[float]]:
             port = stack.enter_context(hub(f"sqlite:///{folder}/w6-{count}.db"))
             for side, course in product(sides, courses):
                 devices.append(_Device(folder, port, side, course, count))
-        memory = [device.fill(sizes.often) for device in devices]
+        filled = [device.fill(sizes.often) for device in devices]
         for number in range(sizes.often):
             for device in devices if number % 2 else reversed(devices):
                 device.exchange(number)
     times: Times = {(side, course.name): [] for side, course in product(sides, courses)}
     for device in devices:
         times[device.side, device.course.name].append(median(device.seconds))
-    far = [device.side == "ours" and device.course.name == "far" for device in devices]
-    return times, list(compress(memory, far))
+    far = {
+        side: [
+            figures
+            for device, figures in zip(devices, filled, strict=True)
+            if device.side == side and device.course.name == "far"
+        ]
+        for side in sides
+    }
+    return times, far
 
 
 @define(eq=False)
@@ -102,12 +111,13 @@ class _Device:
         """Begin with a space that nobody has written to."""
         self._writer = Writer(self.port, f"w6-{self.side}-{self.course.name}")
 
-    def fill(self, repeat: int) -> float:
-        """Give it all records, choose what will change ``repeat`` times, and return its memory in MB."""
+    def fill(self, repeat: int) -> Figures:
+        """Choose what will change ``repeat`` times, give it all records, and return what that took."""
         self._writer.fill(self.course.order, self.count)
-        newest = list(keys(self.course.order, self.count))[-self.course.among :]
+        made = list(keys(self.course.order, self.count))
+        newest = as_they_come(self.side, made)[-self.course.among :]
         self._changes = [some_of(newest, number) for number in range(repeat)]
-        return self._run("download")["memory"]
+        return self._run("download", limit=1000 if self.side == "bare" else 0)
 
     def exchange(self, number: int) -> None:
         """Change records on both sides, and sync."""
@@ -118,7 +128,17 @@ class _Device:
     def _run(self, work: str, **given: int) -> Figures:
         device = _path(self.folder, self.side, self.course.name, self.count)
         space = self._writer.space
-        return run(f"{self.side}:{work}", path=device, port=self.port, space=space, limit=1000, **given)
+        return run(
+            f"{self.side}:{work}", path=device, port=self.port, space=space, **{"limit": 1000, **given}
+        )
+
+
+def _large_download(count: int, ours: Figures, bare: Figures) -> Iterator[Result]:
+    """W1 once with the most records: what random keys cost grows with their number."""
+    mine, theirs, cpu = ours["seconds"], bare["seconds"], {"cpu": ours["cpu"] / bare["cpu"]}
+    what = f"first download of {count:,}, random keys, once"
+    yield Result("W1", what, mine, theirs, "s", mine / theirs, 0.3, cpu)
+    yield longest_batch(f"{count:,}, random keys", ours["longest"])
 
 
 def _grown(what: str, times: list[float], series: dict[str, list[float]] | None = None) -> Result:

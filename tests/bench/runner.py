@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -81,6 +81,16 @@ def by_turns(repeat: int, ours: Side, limit: Side) -> tuple[Figures, Figures]:
         for kept, side in pair if number % 2 else reversed(pair):
             kept.append(side(number))
     return middle(mine), middle(theirs)
+
+
+def all_by_turns(repeat: int, sides: Sequence[Callable[[], Figures]]) -> list[Figures]:
+    """Measure several sides ``repeat`` times, each time in the other direction; return their medians."""
+    found: list[list[Figures]] = [[] for _ in sides]
+    for number in range(repeat):
+        pairs = list(zip(found, sides, strict=True))
+        for kept, side in pairs if number % 2 else reversed(pairs):
+            kept.append(side())
+    return [middle(each) for each in found]
 
 
 def middle(figures: list[Figures]) -> Figures:

@@ -15,7 +15,7 @@ from statesync.cli.charts import diagram as diagram_command
 from statesync.cli.charts import verify as verify_command
 from statesync.lifecycle import BATCH, SESSION
 from statesync.verify import check
-from statesync.verify.system.scenarios import SCENARIOS
+from statesync.verify.system.scenarios import SCANS, SCENARIOS
 
 ROOT = Path(__file__).parents[2]
 
@@ -92,5 +92,5 @@ def test_verify_system_prints_runs_and_states() -> None:
     result = CliRunner().invoke(verify_command, ["--system", "--times", "0"])
     assert result.exit_code == 0
     told = re.findall(r"\d+ runs through \d+ states and \d+ transitions: (.+)", result.output)
-    assert told == [scenario.name for scenario in SCENARIOS]
+    assert told == [scenario.name for scenario in (*SCENARIOS, *SCANS)]
     assert "holds   no local change is lost" in result.output

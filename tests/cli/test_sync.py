@@ -70,7 +70,8 @@ def test_the_batch_size_holds_for_both_directions(
     ran = call("sync", database, "--remote", address, "--space", space, "--batch-size", 2, "--json")
     batches = [(batch["direction"], batch["records"]) for batch in ran.json()["result"]["stats"]["batches"]]
     assert [records for direction, records in batches if direction == "upload"] == [2, 1]
-    assert [records for direction, records in batches if direction == "download"][:2] == [2, 2]
+    came = [records for direction, records in batches if direction == "download"]
+    assert (max(came), sum(came)) == (2, 4), "the keys of its own three are among what a page may have"
 
 
 @pytest.mark.parametrize(

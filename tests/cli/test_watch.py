@@ -33,6 +33,7 @@ from statesync import (
     Progress,
     State,
 )
+from statesync.autosync import driver
 from statesync.cli.syncing.watch import line_of, news_of
 
 from .shell import PATIENCE, call, end_of, start
@@ -79,9 +80,10 @@ def test_nothing_that_is_stuck_is_hidden_and_nothing_is_up_to_date_with_it() -> 
         backlog=Backlog(),
     )
     assert news_of(status).startswith("up to date, in sync at 2026-01-0")
-    stuck = evolve(status, backlog=Backlog(0, 1, 2, 3, 4, in_doubt=True))
+    stuck = evolve(status, backlog=Backlog(0, 1, 2, 3, 4, in_doubt=True, partly_read=5))
     assert news_of(stuck) == (
-        "resting · 1 deferred · 2 in conflict · 3 refused by the hub · 4 in quarantine · a batch in doubt"
+        "resting · 1 deferred · 2 in conflict · 3 refused by the hub · 4 in quarantine · 5 partly read"
+        " · a batch in doubt"
     )
 
 
@@ -113,7 +115,7 @@ def line_with(process: subprocess.Popen[str], words: str) -> str:
     return line
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_it_syncs_what_is_written_here_and_ends_by_a_signal_with_the_batch_in_flight(
     watch: Watch, here: Device, there: Device, gate: Gate, number: int
 ) -> None:
@@ -179,6 +181,18 @@ def test_a_file_that_is_no_device_database_is_refused_in_one_line(tmp_path: Path
     assert "there is no file" in ran.err
 
 
+def test_a_keeper_that_ends_by_itself_is_a_failure(
+    tmp_path: Path, here: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def defect(*_: object) -> None:
+        raise ZeroDivisionError("one too many")
+
+    monkeypatch.setattr(driver, "decide", defect)
+    ran = call("watch", tmp_path / "here.db", "--remote", "http://127.0.0.1:9", "--space", "s")
+    assert ran.code == 1
+    assert "a defect ended it: one too many" in ran.err.splitlines()[-1]
+
+
 # -- in a terminal -----------------------------------------------------------------------------------------
 
 
@@ -207,8 +221,10 @@ class Terminal:
 
 
 @pytest.fixture
-def terminal(here: Device, tmp_path: Path, gate: Gate, space: str) -> Iterator[Terminal]:
-    """Watch in a terminal of 100 columns."""
+def terminal(
+    here: Device, tmp_path: Path, gate: Gate, space: str, request: pytest.FixtureRequest
+) -> Iterator[Terminal]:
+    """Watch in a terminal of 100 columns; of the kind that the test says."""
     master, slave = pty.openpty()
     termios.tcsetwinsize(slave, (24, 100))
     where = (tmp_path / "here.db", "--remote", gate.url, "--space", space)
@@ -217,7 +233,7 @@ def terminal(here: Device, tmp_path: Path, gate: Gate, space: str) -> Iterator[T
         stdin=slave,
         stdout=slave,
         stderr=slave,
-        env={**os.environ, "TERM": "xterm"},
+        env={**os.environ, "TERM": getattr(request, "param", "xterm")},
         start_new_session=True,
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )
@@ -226,6 +242,15 @@ def terminal(here: Device, tmp_path: Path, gate: Gate, space: str) -> Iterator[T
     process.kill()
     process.wait()
     os.close(master)
+
+
+@pytest.mark.parametrize("terminal", ["dumb"], indirect=True)
+def test_in_a_terminal_that_cannot_draw_each_new_state_is_a_line(terminal: Terminal) -> None:
+    """As in an editor's shell."""
+    assert terminal.shows("up to date, in sync at")
+    terminal.press("\x03")
+    assert terminal.shows("stopped")
+    assert terminal.process.wait(PATIENCE) == 0
 
 
 def test_in_a_terminal_one_line_lives_and_ctrl_c_drains(

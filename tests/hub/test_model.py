@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import pytest
-from attrs import define, evolve, field
+from attrs import asdict, define, evolve, field
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 from rig.search import examples
 
 from statesync.hub import Hub, HubLimits, Refused, Right, Rights
-from statesync.hub.db import feeds
+from statesync.hub.db.pages import feeds
 from statesync.verify.modelled import hub as model
 from statesync.verify.modelled.wire import (
     Accepted,
@@ -34,6 +34,8 @@ from statesync.verify.modelled.wire import (
     PushAnswer,
     Refusal,
     Rejected,
+    Scan,
+    Scanned,
     Verdict,
     fields,
 )
@@ -95,7 +97,9 @@ class SpaceMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.space = f"space-{uuid.uuid4().hex}"
-        self.model = model.Hub(takes=tuple(OBJECTS), most=MOST, carries=CARRIES, paces=True, few=FEW, looks=1)
+        self.model = model.Hub(
+            takes=tuple(OBJECTS), most=MOST, carries=CARRIES, paces=True, few=FEW, looks=1, scans=True
+        )
         self.clients = {name: Client(name) for name in READERS}
         self.ids: dict[object, str] = {}
         """What the model calls the hub and its epochs, and what the real hub does."""
@@ -129,12 +133,19 @@ class SpaceMachine(RuleBasedStateMachine):
         )
         self.offer(client, self.batch(client, client.number + 1, offered))
 
-    @rule(name=st.sampled_from(CLIENTS), offers_again=st.booleans())
-    def repeat(self, name: str, offers_again: bool = True) -> None:
-        """The answer was lost; the device may be of another version by now."""
+    @rule(name=st.sampled_from(CLIENTS), offers_again=st.booleans(), may_write=st.booleans())
+    def repeat(self, name: str, offers_again: bool = True, may_write: bool = True) -> None:
+        """The answer was lost; the device may be of another version by now, or may only read."""
         client = self.clients[name]
         if client.last is not None:
-            self.offer(client, evolve(client.last, offers_again=offers_again))
+            repeated = evolve(client.last, offers_again=offers_again)
+            self.offer(client, repeated, may_write=may_write)
+
+    @rule(name=st.sampled_from(CLIENTS))
+    def push_of_who_may_only_read(self, name: str) -> None:
+        """It is no repeat, whatever else it is."""
+        client = self.clients[name]
+        self.offer(client, self.batch(client, client.number + 1, ()), may_write=False)
 
     @rule(
         name=st.sampled_from(READERS),
@@ -241,6 +252,9 @@ class SpaceMachine(RuleBasedStateMachine):
         known = sorted({0, 1, *of_records, self.model.purged_through, self.model.head})
         return known[at % len(known)]
 
+    def living(self, name: str) -> int:
+        return sum(each.object == name and each.data is not None for each in self.model.records)
+
     def batch(self, client: Client, number: int, changes: tuple[Change, ...]) -> Push:
         hub = None if client.epoch is None else self.model.id
         return Push(client.name, number, str(uuid.uuid4()), hub, client.epoch, changes, client.head)
@@ -252,16 +266,17 @@ class SpaceMachine(RuleBasedStateMachine):
         assert 0 <= row[0] - self.model.head < model.EPOCH_LEAP
         self.model = evolve(self.model, head=row[0])
 
-    def offer(self, client: Client, request: Push) -> None:
+    def offer(self, client: Client, request: Push, *, may_write: bool = True) -> None:
         before = self.model.epochs
-        self.model, expected = model.push(self.model, request)
+        self.model, expected = model.push(self.model, request, may_write=may_write)
         body: dict[str, Any] = {
             "batch": request.batch,
             "changes": [_change(each) for each in request.changes],
         }
         if request.offers_again:
             body["offers_again"] = True
-        answer = self.answer(self.hub.push, request, body)
+        ask = self.hub.push if may_write else partial(self.hub.push, rights=READ_ONLY)
+        answer = self.answer(ask, request, body)
         if self.model.epochs > before:
             self.learn_how_far_it_leapt()
         self.compare(client, answer, expected)
@@ -289,6 +304,11 @@ class SpaceMachine(RuleBasedStateMachine):
                 for each in expected.entries
             ]
             assert (page["cursors"], page["more"]) == (dict(expected.cursors), expected.more)
+            begun = {each.object for each in feeds if each.scan is not None and not each.scan.since}
+            assert page.get("scans", {}) == {
+                name: _scanned(each) | ({"count": self.living(name)} if name in begun else {})
+                for name, each in expected.scans
+            }
         return expected
 
     def answer(
@@ -348,7 +368,19 @@ def _change(change: Change) -> dict[str, Any]:
 def _feed(feed: Feed) -> dict[str, Any]:
     wanted = {name: list(values) for name, values in feed.filter or ()}
     begun = {"begun": feed.begun} if feed.begun else {}
-    return {"cursor": feed.cursor, "own": feed.own} | ({"filter": wanted} if feed.filter else {}) | begun
+    scan = {} if feed.scan is None else {"scan": _said(feed.scan)}
+    told = {"cursor": feed.cursor, "own": feed.own} | ({"filter": wanted} if feed.filter else {})
+    return told | begun | scan
+
+
+def _said(scan: Scan) -> dict[str, Any]:
+    """A scan that begins says nothing."""
+    return {name: value for name, value in asdict(scan).items() if value}
+
+
+def _scanned(scanned: Scanned) -> dict[str, Any]:
+    stubs = {"stubs": list(scanned.stubs)} if scanned.stubs else {}
+    return {name: value for name, value in asdict(scanned).items() if name != "stubs"} | stubs
 
 
 def _data(data: Fields | None) -> dict[str, Any]:
@@ -371,6 +403,11 @@ def _verdict(verdict: Verdict, found: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def shared_hub(new_database: Any) -> Any:
+    yield from hub_like_the_model(new_database)
+
+
+def hub_like_the_model(new_database: Any) -> Iterator[Hub]:
+    """A hub with the limits of the model."""
     limits = HubLimits(record=MOST, page_bytes=CARRIES)
     hub = Hub(new_database(), without_tokens=True, objects=OBJECTS, limits=limits)
     with pytest.MonkeyPatch.context() as patch:

@@ -45,6 +45,18 @@ def test_feeds_are_merged_by_version_each_from_its_own_cursor(device: Device, ot
     )
 
 
+def test_a_hub_that_does_not_know_a_field_of_a_feed_answers_as_if_it_were_not_there(
+    device: Device, other: Device
+) -> None:
+    """So a newer device is told by the answer that this hub does not know what it has asked for."""
+    device.push(*(upsert(f"{n}", {}) for n in range(3)))
+    later = {"since": 2, "after": "0", "until": "2"}
+    asked = other.pull({"Airport": {"cursor": 0, "later": later}})
+    plain = other.pull({"Airport": {"cursor": 0}})
+    assert asked == plain
+    assert keys(plain) == ["0", "1", "2"]
+
+
 def test_a_cursor_never_goes_back(device: Device, other: Device) -> None:
     device.push(*(upsert(f"{n}", {}) for n in range(5)))
     page = other.pull({"Airport": {"cursor": 0}, "Country": {"cursor": 4}}, limit=2)

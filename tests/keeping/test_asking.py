@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from statesync import RemoteError
+from statesync import RemoteError, Unauthorized, Unreachable
 from statesync.keeping.asking import Asking
 
 
@@ -24,6 +24,14 @@ def test_a_hub_that_is_away_is_asked_less_and_less_often_and_once_a_minute_at_le
     assert pauses[:3] == [2.0, 4.0, 8.0]
     assert pauses[-1] == 60.0
     assert asking.answered(0.0).failures == 0
+
+
+def test_a_hub_that_nobody_can_connect_to_for_long_is_away_and_nobody_has_cut_the_question() -> None:
+    """A firewall that lets nothing through keeps each attempt to connect for ten seconds."""
+    asking = Asking()
+    for failures, pause in enumerate([2.0, 4.0, 8.0], 1):
+        asking = asking.failed(Unreachable("no connection"), 100.0, 110.0, chance=1.0)
+        assert (asking.at - 110.0, asking.wait, asking.failures) == (pause, 25.0, failures)
 
 
 @pytest.mark.parametrize("chance", [0.0, 0.5, 1.0])
@@ -64,6 +72,21 @@ def test_who_does_not_know_the_question_or_refuses_it_is_asked_seldom(status: in
     asking = Asking().failed(lost(status), 100.0, 100.0, 0.5)
     assert asking.at == 3700.0
     assert asking.is_refused == (status in (401, 403))
+
+
+@pytest.mark.parametrize("status", [404, 405, 501, 401, 403])
+def test_a_hub_that_has_answered_before_is_asked_again_within_a_minute(status: int) -> None:
+    asking, now = Asking().answered(99.0), 100.0
+    for _ in range(20):
+        asking = asking.failed(lost(status), now, now, 1.0)
+        assert now < asking.at <= now + 60.0
+        assert asking.is_refused == (status in (401, 403))
+        now = asking.at
+    assert not asking.answered(now).is_refused
+
+
+def test_where_there_is_no_token_to_ask_with_that_is_a_refusal() -> None:
+    assert Asking().failed(Unauthorized("none at present"), 100.0, 100.0, 0.5).is_refused
 
 
 def test_what_answers_at_once_with_nothing_new_is_asked_once_in_a_second() -> None:

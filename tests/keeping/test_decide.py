@@ -238,12 +238,23 @@ def test_what_fails_is_said_by_its_name() -> None:
     assert held().standing.why == "on_wifi does not hold"
 
 
-def test_conditions_that_do_not_answer_do_not_hold_and_one_that_answers_late_is_heard() -> None:
+def test_conditions_that_do_not_answer_do_not_hold_and_one_that_answers_late_is_asked_anew() -> None:
     life = Life(ON_WIFI, answers=False)
     assert life.passes(9.9).phase is RESTING
     assert life.passes(0.1).phase is HELD
     assert life.standing.why == "on_wifi did not answer in 10 seconds"
-    assert life.passes(1).tell(ConditionsAsked()).phase is SYNCING
+    assert life.passes(1).tell(ConditionsAsked()).phase is HELD, "what was said first may be old by now"
+    life.answers = True
+    assert life.passes(15).phase is SYNCING
+
+
+def test_a_late_answer_lets_the_conditions_be_asked_anew_at_once() -> None:
+    life = Life(ON_WIFI, answers=False).passes(10)
+    life.answers = True
+    assert life.tell(ConditionsAsked()).phase is SYNCING
+    late = Life(ON_WIFI, answers=False).passes(10)
+    late.answers, late.failing = True, FAILS
+    assert (late.tell(ConditionsAsked()).phase, late.begun()) == (HELD, 0)
 
 
 def test_an_answer_that_nobody_waits_for_begins_nothing() -> None:

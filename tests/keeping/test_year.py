@@ -1,11 +1,14 @@
-"""A year of a keeper's life: under ten seeds in the ordinary run, under three hundred in a longer one."""
+"""A year of a keeper's life: ten seeds in the ordinary run, three hundred in the longer one of CI."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import pytest
 from attrs import evolve
+from rig import TESTS
 from rig.search import some
 
 from statesync.keeping import ending
@@ -15,14 +18,28 @@ from statesync.testing import KeeperOptions, KeeperWorld
 pytestmark = pytest.mark.long
 
 AT_ONCE = 10
+SEEDS = 300
+"""Those of a longer run, of which the ordinary one has no time for more than a few."""
+WANTED = 200
 
 
-@pytest.mark.parametrize("first", some(range(0, 300, AT_ONCE), 30))
+@pytest.mark.parametrize("first", some(range(0, SEEDS, AT_ONCE), 30))
 def test_every_change_of_a_year_is_synced_and_no_session_begins_where_none_may(first: int) -> None:
     for seed in range(first, first + AT_ONCE):
         year = KeeperWorld(seed)
         year.live()
         assert year.sessions > 300
+
+
+def test_ci_lives_under_as_many_seeds_as_are_wanted() -> None:
+    """The step of the longer searches takes every file that imports ``rig.search``, and tries more there."""
+    script = (TESTS.parent / ".ci" / "run").read_text()
+    step = re.search(r"'longer searches' env STATESYNC_SEARCH=(\d+) .*searching", script)
+    assert step is not None
+    assert int(step[1]) > 1
+    assert "'^from rig.search import' tests" in script
+    assert "\nfrom rig.search import" in Path(__file__).read_text()
+    assert SEEDS >= WANTED
 
 
 def years(count: int) -> None:

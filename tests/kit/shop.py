@@ -17,13 +17,13 @@ from peewee import (
 
 class Shelf(Model):
     id = CharField(primary_key=True)
-    name = TextField()
+    name = TextField(index=True)
 
 
 class Article(Model):
     id = CharField(primary_key=True)
     name = TextField(null=True)
-    count = IntegerField(default=0)
+    count = IntegerField(default=0, index=True)
     price = FloatField(null=True)
     sold = BooleanField(default=False)
     picture = BlobField(null=True)

@@ -16,7 +16,7 @@ from hypothesis.stateful import rule
 from rig.search import examples
 
 from statesync import UsageError
-from statesync.testing import Fault
+from statesync.testing import Fault, SyncWorld
 from statesync.testing.moves.beside import Beside
 from statesync.testing.moves.damage import DamagedPages
 from statesync.testing.moves.keys import OddKeys
@@ -26,6 +26,7 @@ from statesync.testing.moves.misfits import Misfits
 from statesync.testing.moves.refusals import Refusals
 from statesync.testing.moves.restored import RestoredHub
 from statesync.testing.moves.sql import RawSql
+from statesync.testing.sites import WorldDevice
 
 from .shop import Article, Shelf
 
@@ -35,7 +36,18 @@ _sites = st.integers(0, 7)
 _faults = st.lists(st.none() | st.sampled_from(Fault), max_size=4)
 
 
-class World(Decisions, RawSql, OddKeys, Beside, Refusals, LocalWrites):
+class Indexed(SyncWorld):
+    """Its tables have indexes that are not unique, which may be gone while they are filled."""
+
+    def check_at_rest(self, device: WorldDevice) -> None:
+        super().check_at_rest(device)
+        with device.looking() as found:
+            there = found.execute("SELECT name FROM sqlite_master WHERE type = 'index'").fetchall()
+            marked = found.execute("SELECT name FROM statesync_index").fetchall()
+        assert {("shelf_name",), ("article_count",)} <= {*there, *marked}
+
+
+class World(Indexed, Decisions, RawSql, OddKeys, Beside, Refusals, LocalWrites):
     models = [Shelf, Article]
 
     @rule(site=_sites, again=st.sampled_from(["clear", "reset"]), data=st.data())
@@ -97,7 +109,7 @@ class MisfitWorld(Misfits):
     models = [Shelf, Article]
 
 
-class RestoredWorld(RestoredHub):
+class RestoredWorld(Indexed, RestoredHub):
     models = [Shelf, Article]
 
 

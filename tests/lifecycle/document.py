@@ -47,7 +47,8 @@ PROMISES = {
     3: "`cancelled` is announced only after K2, with every transaction, socket and worker released",
     4: "the statistics in the terminal event equal what is durable",
     5: "cancel during back-off, or before a batch is sent, takes effect at once",
-    6: "cancel after the last batch was committed: the session is `done`. Cancel twice: the same outcome. "
+    6: "cancel after the last batch was committed: the session is `done`, or `cancelled` if it still builds "
+    "indexes. Cancel twice: the same outcome. "
     "Cancel with nothing running: `NothingToCancel`",
     7: "`cancel(grace=seconds)` bounds the drain. Past it a download batch is dropped (`cancelled`); an "
     "upload batch is in doubt, and the session is `failed` with `InDoubt`, never `cancelled`",
@@ -196,7 +197,8 @@ def _keeper_invariants() -> str:
 
 
 def _system() -> str:
-    test = "`verify/test_system.py::test_every_promise_holds_in_every_interleaving`"
+    name = "test_every_promise_holds_in_every_interleaving"
+    test = f"`verify/test_system.py::{name}`<br>`verify/scans/test_scans.py::{name}`"
     rows = [[f"S{number}", statement, test] for number, statement in enumerate(STATEMENTS, start=1)]
     return _table(["no.", "invariant", "test"], rows)
 

@@ -34,6 +34,21 @@ def test_it_does_not_ring_for_a_block_that_is_over() -> None:
     assert not rung.is_set()
 
 
+def test_it_does_not_ring_for_a_block_that_got_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    alarm, rung, later = Alarm(), threading.Event(), threading.Event()
+
+    def crowded(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", crowded)
+        with pytest.raises(RuntimeError), alarm.after(0.02, rung.set):
+            pytest.fail("it has begun")
+    with alarm.after(0.05, later.set):
+        assert later.wait(PATIENCE)
+    assert not rung.is_set()
+
+
 @pytest.mark.parametrize("longer", [60.0, 1e12, math.inf])
 def test_a_short_one_rings_though_the_thread_sleeps_for_a_long_one(longer: float) -> None:
     alarm, rung = Alarm(), threading.Event()

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import os
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 from attrs import define
 from rig.device import Device, device_on
-from rig.gate import Gate, gate_before, wait_for
+from rig.gate import Gate, gate_before, refuse, wait_for
 
 from statesync import AutoSync, BadOptions, HttpRemote, KeeperPhase, Unauthorized
 from statesync.hub import Hub, Right, create_token, prepare, revoke_token, serving
-from statesync.net.identity.tokens import TokenSource
+from statesync.net.identity.tokens import Token, TokenSource
 
 RIGHTS = {"*": frozenset(Right)}
 
@@ -130,6 +134,13 @@ def _number() -> object:
     return 7
 
 
+def _ending(kind: type[BaseException]) -> TokenSource:
+    def fetch() -> str:
+        raise kind
+
+    return fetch
+
+
 def test_what_goes_wrong_in_a_function_is_told_in_words_that_quote_nothing(
     guarded: Guarded, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -137,6 +148,8 @@ def test_what_goes_wrong_in_a_function_is_told_in_words_that_quote_nothing(
     cases: list[tuple[object, str]] = [
         (_raising(token), r"raised ConnectionError in fetch \(test_tokens\.py, line \d+\); nothing was sent"),
         (_none, "has none at present; nothing was sent"),
+        (_ending(SystemExit), r"raised SystemExit in fetch .*; nothing was sent"),
+        (_ending(asyncio.CancelledError), r"raised CancelledError in fetch .*; nothing was sent"),
         (_number, "returned int, not a text; nothing was sent"),
         (lambda: f"{token} {token}", "has a space"),
     ]
@@ -201,4 +214,54 @@ def test_a_keeper_that_has_stopped_is_told_of_no_token_any_more(guarded: Guarded
     device = guarded.device(guarded.token())
     with AutoSync(device.scope, every=3600, min_gap=0) as keeper:
         assert comes_to(keeper, KeeperPhase.RESTING)
-    assert device.remote._token_watchers == []  # type: ignore[attr-defined]
+    assert device.remote._token_watchers == {}  # type: ignore[attr-defined]
+
+
+def test_a_keeper_whose_question_for_news_is_refused_asks_its_function_and_goes_on_listening(
+    guarded: Guarded,
+) -> None:
+    given, give = in_turn(guarded.token(), guarded.token())
+    device = guarded.device(give)
+    guarded.gate.plan_questions(refuse(401, "unauthorized"))
+    with AutoSync(device.scope, every=3600, min_gap=0, live=True):
+        assert wait_for(lambda: len(guarded.gate.asked) == 2)
+        assert len(device.scope.sessions()) == 1
+    assert len(given) == 2
+
+
+def test_a_keeper_whose_function_has_no_other_token_than_a_refused_one_says_so_soon(guarded: Guarded) -> None:
+    _, give = in_turn(guarded.token(), None)
+    guarded.gate.plan_questions(refuse(401, "unauthorized"))
+    with AutoSync(guarded.device(give).scope, every=3600, min_gap=0, live=True) as keeper:
+        assert comes_to(keeper, KeeperPhase.NEEDS_TOKEN)
+
+
+# -- threads -------------------------------------------------------------------------------------------
+
+
+def test_threads_that_meet_the_end_of_a_token_at_once_ask_the_function_once() -> None:
+    """Of two calls at once an identity provider may take the second for a thief's."""
+    given, give = in_turn("old", "new")
+
+    def slowly() -> str | None:
+        threading.Event().wait(0.05)
+        return give()
+
+    token = Token(slowly)
+    with ThreadPoolExecutor(3) as pool:
+        before = [one.result(10) for one in [pool.submit(token.headers) for _ in range(3)]]
+        after = [one.result(10) for one in [pool.submit(token.renewed, before[0]) for _ in range(3)]]
+    assert (before, after) == ([{"Authorization": "Bearer old"}] * 3, [{"Authorization": "Bearer new"}] * 3)
+    assert given == ["old", "new"]
+
+
+def test_a_process_that_was_forked_while_the_function_is_asked_can_ask_it() -> None:
+    token = Token(lambda: "mine")
+    token._asking.acquire()  # as the thread has it that asks, and that is not there in a child
+    child = os.fork()
+    if child == 0:
+        asked = threading.Thread(target=token.headers, daemon=True)
+        asked.start()
+        asked.join(5)
+        os._exit(int(asked.is_alive()))
+    assert os.waitpid(child, 0)[1] == 0

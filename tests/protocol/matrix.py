@@ -18,6 +18,7 @@ from statesync.protocol.messages import (
     Answered,
     BackoffOver,
     Begin,
+    Built,
     CancelRequested,
     Continued,
     Event,
@@ -81,6 +82,7 @@ SITUATIONS = {
     "uploading, batch under way": _at(Phase.UPLOADING, _batch(_UP, *_UNDER_WAY)),
     "uploading, batch waiting": _at(Phase.UPLOADING, _batch(_UP, *_WAITING)),
     "downloading": _at(Phase.DOWNLOADING),
+    "downloading, indexes are built": evolve(_at(Phase.DOWNLOADING), feed_drained=True),
     "downloading, batch written": _at(Phase.DOWNLOADING, _batch(_DOWN, *_WRITTEN)),
     "downloading, batch under way": _at(Phase.DOWNLOADING, _batch(_DOWN, *_UNDER_WAY)),
     "downloading, batch waiting": _at(Phase.DOWNLOADING, _batch(_DOWN, *_WAITING)),
@@ -103,6 +105,7 @@ EVENTS: dict[str, Event] = {
     "request failed": RequestFailed(RemoteError("no", status=403)),
     "request lost": RequestFailed(ConnectionLost("gone", retryable=True, maybe_applied=True)),
     "back-off over": BackoffOver(),
+    "built": Built(),
     "cancel": CancelRequested(Reason.USER),
     "grace over": GraceOver(),
     "local failure": LocalFailure(StoreError("no")),
@@ -129,6 +132,14 @@ def _refused(code: str, status: int = 409) -> RequestFailed:
     return RequestFailed(RemoteError("no", status=status, problem=Problem(code, "no")))
 
 
+_MAY_NOT_WRITE = RemoteError("may not write")
+
+
+def _beside_doubt(situation: str) -> Conversation:
+    """Return a situation in which a batch in doubt waits until its sender may write again."""
+    return evolve(SITUATIONS[situation], doubt=Doubt.OPEN, upload_error=_MAY_NOT_WRITE)
+
+
 CASES_BEGIN: dict[str, Conversation] = {
     "download only, idle": evolve(SITUATIONS["idle"], uploads=False),
     "download only, a batch in doubt was settled": evolve(SITUATIONS["uploading"], uploads=False),
@@ -137,6 +148,17 @@ CASES_BEGIN: dict[str, Conversation] = {
     "upload only, batch under way": evolve(_SENT, downloads=False),
     "a batch is in doubt, uploading": evolve(SITUATIONS["uploading"], doubt=Doubt.EARLIER),
     "a batch in doubt is under way": evolve(_SENT, doubt=Doubt.EARLIER, batch=_FIRST),
+    "upload only, a batch in doubt is under way": evolve(
+        _SENT, doubt=Doubt.EARLIER, batch=_FIRST, downloads=False
+    ),
+    "offers in doubt are under way": evolve(_OFFERS, doubt=Doubt.EARLIER),
+    "a batch in doubt waits for the right": _beside_doubt("uploading"),
+    "a batch in doubt waits for the right, page written": _beside_doubt("downloading, batch written"),
+    "a batch in doubt waits for the right, page under way": _beside_doubt("downloading, batch under way"),
+    "a batch in doubt waits for the right, reading again": evolve(
+        _beside_doubt("downloading"), adaptations=1
+    ),
+    "a batch in doubt waits for the right, cancelling": _beside_doubt("cancelling, download under way"),
     "a batch in doubt is written": evolve(SITUATIONS["uploading, batch written"], doubt=Doubt.EARLIER),
     "an attempt was lost, batch waiting": evolve(SITUATIONS["uploading, batch waiting"], doubt=Doubt.OPEN),
     "an attempt was lost, batch written": evolve(SITUATIONS["uploading, batch written"], doubt=Doubt.OPEN),
@@ -169,6 +191,9 @@ CASES_BEGIN: dict[str, Conversation] = {
     "upload only, offers are under way": evolve(_OFFERS, downloads=False),
     "an attempt with offers was lost": evolve(_OFFERS, doubt=Doubt.OPEN),
     "the upload was given up": evolve(SITUATIONS["uploading"], upload_error=RemoteError("may not write")),
+    "the upload was given up, indexes are built": evolve(
+        SITUATIONS["downloading, indexes are built"], upload_error=RemoteError("may not write")
+    ),
     "the upload was given up, page under way": evolve(_FETCHED, upload_error=RemoteError("may not write")),
     "a batch was cut": evolve(SITUATIONS["uploading"], at_most=2),
     "half a batch is under way": evolve(_SENT, at_most=2),
@@ -184,6 +209,7 @@ CASES_BEGIN: dict[str, Conversation] = {
     "uploading, batch under way": _SENT,
     "downloading, batch under way": _FETCHED,
     "cancelling, upload under way": SITUATIONS["cancelling, upload under way"],
+    "cancelling, download under way": SITUATIONS["cancelling, download under way"],
 }
 
 CASES_EVENTS: dict[str, Event] = EVENTS | {
@@ -191,6 +217,7 @@ CASES_EVENTS: dict[str, Event] = EVENTS | {
     "begin with nothing waiting": Begin(waiting=False),
     "begin with nothing waiting but a batch in doubt": Begin(replay=True, waiting=False),
     "answered with more": Answered(3, more=True, spent=Spent(1.0, 0.5)),
+    "answered, with indexes to be built": Answered(3, unbuilt=True),
     "answered, the last": Answered(3, last=True),
     "answered, the last, all rejected": Answered(3, rejected=3, last=True),
     "answered, the last, one goes up again": Answered(3, resend=1, last=True),

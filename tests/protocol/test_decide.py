@@ -317,3 +317,17 @@ def test_every_statement_runs_in_the_matrix(module: ModuleType) -> None:
         decide(SITUATIONS["done"], EVENTS["begin"])
     assert len(statements(module)) > 20
     assert statements(module) - seen == set()
+
+
+def test_deletes_that_were_missed_settle_no_doubt_that_waits_beside_a_download() -> None:
+    """Another identity does: then no batch of the old one is ever repeated."""
+    begun = CASES_BEGIN["a batch in doubt waits for the right, page under way"]
+    settled = {
+        event: decide(begun, CASES_EVENTS[event]).conversation.doubt
+        for event in ("refused: horizon_passed", "refused: client_forked", "refused: epoch_changed")
+    }
+    assert settled == {
+        "refused: horizon_passed": Doubt.OPEN,
+        "refused: client_forked": Doubt.NONE,
+        "refused: epoch_changed": Doubt.NONE,
+    }

@@ -159,7 +159,7 @@ def test_callbacks_come_one_after_the_other_and_in_no_transaction(here: Device, 
     options = SyncOptions(upload_batch_size=2, download_batch_size=2)
     session = here.scope.start_sync(options, on_success=look, on_failure=look, on_progress=look)
     session.result(PATIENCE)
-    assert len(writable) == 1 + 3 * 5 + 1 + 1
+    assert len(writable) == 1 + 3 * (2 + 5) + 1 + 1  # a first read has the keys of what the device wrote, too
     assert not any(overlapping)
     assert all(writable)
 
@@ -184,9 +184,13 @@ def test_the_progress_of_a_session_tells_its_whole_way(here: Device, there: Devi
         ("download", "started", 4, 2),
         ("download", "in_progress", 4, 2),
         ("download", "ended", 4, 3),
+        ("download", "started", 5, 3),
+        ("download", "in_progress", 5, 3),
+        ("download", "ended", 5, 3),
         ("sync", "ended", None, 0),
     ]
     assert [e.total for e in events if e.part == "upload"] == [3] * 6
+    assert [e.total for e in events if e.part == "download"] == [None] * 2 + [3] * 7
     assert events[-1].outcome is Phase.DONE
     assert all(event.outcome is None for event in events[:-1])
     assert list(session.events()) == events

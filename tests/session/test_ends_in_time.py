@@ -33,6 +33,8 @@ from statesync import (
     SyncError,
     SyncOptions,
 )
+from statesync.session import watch
+from statesync.threads import Task, Threads
 from statesync.wire import Page, Pull
 
 BOUND = 1.0
@@ -337,6 +339,29 @@ def test_a_remote_that_does_not_let_go_holds_up_no_cancel(
         wall.remove()
 
 
+@pytest.mark.parametrize("missing", ["statesync-give-up", "statesync-interrupt"])
+def test_it_ends_where_a_thread_for_that_is_missing_at_first(
+    here: Device, wall: Wall, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    """A process has too many threads for a moment."""
+    monkeypatch.setattr(watch, "_AGAIN", 0.02)
+    start, refused = Threads.start, list[str]()
+
+    def crowded(self: Threads, task: Task) -> None:
+        if task.name == missing and not refused:
+            refused.append(missing)
+            raise RuntimeError("can't start new thread")
+        start(self, task)
+
+    monkeypatch.setattr(Threads, "start", crowded)
+    session = here.scope.start_sync(on_progress=wall)
+    assert wall.entered.wait(PATIENCE)
+    session.cancel(grace=0.0)
+    assert wait_for(session.is_over)
+    assert (refused, session.phase) == ([missing], Phase.CANCELLED)
+    here.sync()
+
+
 # -- the end of a program ------------------------------------------------------------------------------------
 
 
@@ -352,6 +377,8 @@ def test_closing_gives_a_hub_that_hangs_no_longer_than_its_grace(here: Device, g
     with pytest.raises(BadOptions):
         here.store.close(grace=-1)
     here.store.close()
+    with pytest.raises(BadOptions):
+        here.store.close(grace=-1)  # also where nothing runs
 
 
 @pytest.mark.usefixtures("hurried")
@@ -396,3 +423,35 @@ def test_cancelling_a_task_gives_a_hub_that_hangs_no_longer_than_the_options_say
     assert here.store.sessions()[-1].phase is Phase.CANCELLED
     assert not held.released.is_set()
     held.release()
+
+
+@pytest.mark.parametrize("endless", [float("inf"), 1e300])
+def test_a_time_that_no_system_can_wait_for_is_as_good_as_none(
+    here: Device, gate: Gate, endless: float
+) -> None:
+    held = gate.hold()
+    session = here.scope.start_sync(SyncOptions(timeout=endless, cancel_grace=endless))
+    held.wait()
+    session.cancel(grace=endless)
+    held.release()
+    with pytest.raises(SyncCancelled):
+        session.result(PATIENCE)
+    second = gate.hold()
+    session = here.scope.start_sync()
+    second.wait()
+    session.cancel(grace=0.05)
+    session.wait(PATIENCE)
+    assert session.done(), "the watch over all sessions has survived"
+    second.release()
+
+
+def test_a_time_that_is_no_time_is_refused_before_anything_ends(here: Device, gate: Gate) -> None:
+    held = gate.hold()
+    session = here.scope.start_sync()
+    held.wait()
+    with pytest.raises(BadOptions, match="grace"):
+        session.cancel(grace=10**400)
+    with pytest.raises(BadOptions, match="timeout"):
+        SyncOptions(timeout=10**400)
+    held.release()
+    session.result(PATIENCE)

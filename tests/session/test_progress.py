@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
@@ -15,12 +18,12 @@ from statesync import (
     RemoteError,
     State,
     SyncOptions,
-    paced,
 )
 from statesync.lifecycle import Phase
 from statesync.session import driver
 from statesync.session.telling import pace
 from statesync.session.telling.pace import Pace
+from statesync.session.telling.tracing import each_step
 
 
 def test_a_batch_that_fails_says_why_when_it_is_tried_again_and_which_attempt_that_is(
@@ -70,15 +73,23 @@ def step(part: Part = Part.DOWNLOAD, state: State = State.ENDED, **more: int) ->
     return Progress(part, state, **more)  # type: ignore[arg-type]
 
 
+@pytest.fixture
+def usual_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tell as many steps as programs are told: other tests hear each."""
+    monkeypatch.setattr(pace, "LEAST_SECONDS", 0.1)
+
+
+@pytest.mark.usefixtures("usual_pace")
 def test_figures_are_told_ten_times_a_second_at_most() -> None:
     clock = Clock()
     pace, told = Pace(clock), 0
     for number in range(1000):
         clock.now = number / 500
-        told += pace.admits(step(batch=number))
+        told += len(pace.due(step(batch=number)))
     assert 18 <= told <= 21
 
 
+@pytest.mark.usefixtures("usual_pace")
 def test_what_changes_more_than_figures_is_told_at_once() -> None:
     pace = Pace(Clock())
     told = [
@@ -90,30 +101,89 @@ def test_what_changes_more_than_figures_is_told_at_once() -> None:
         step(Part.SYNC, State.CANCELLING),
         step(Part.SYNC, State.ENDED),
     ]
-    assert [pace.admits(event) for event in told] == [True] * len(told)
-    assert not pace.admits(step(batch=1)) or not pace.admits(step(batch=2))
+    assert [pace.due(event) for event in told] == [(event,) for event in told]
+    assert not pace.due(step(batch=1)) or not pace.due(step(batch=2))
 
 
-def test_a_paced_callback_hears_the_end_of_every_session(here: Device, there: Device) -> None:
-    there.add(40)
-    there.sync()
+@pytest.mark.usefixtures("usual_pace")
+def test_the_last_figures_of_a_part_are_told_before_the_next_part() -> None:
+    pace = Pace(Clock())
+    begun, last = step(Part.UPLOAD, State.STARTED), step(Part.UPLOAD, records=50)
+    following = step(Part.DOWNLOAD, State.STARTED)
+    assert pace.due(begun) == (begun,)
+    assert [pace.due(step(Part.UPLOAD, State.IN_PROGRESS)), pace.due(last)] == [(), ()]
+    assert pace.due(following) == (last, following)
+    assert pace.due(step(Part.SYNC, State.ENDED)) == (step(Part.SYNC, State.ENDED),), "nothing twice"
+
+
+def figures(told: list[Progress]) -> list[tuple[Part, State, int]]:
+    """Return what was told within the parts."""
+    return [(event.part, event.state, event.records) for event in told if event.part is not Part.SYNC]
+
+
+FULL_SPEED = [
+    (Part.UPLOAD, State.STARTED, 0),
+    (Part.UPLOAD, State.ENDED, 30),
+    (Part.DOWNLOAD, State.STARTED, 0),
+    (Part.DOWNLOAD, State.ENDED, 40),
+]
+
+
+def by_callback(device: Device, options: SyncOptions) -> list[Progress]:
     told: list[Progress] = []
-    tell = paced(told.append)
-    for _ in range(2):
-        here.scope.sync(on_progress=tell)
-    assert [event.outcome for event in told if event.outcome] == [Phase.DONE, Phase.DONE]
+    device.scope.sync(options, on_progress=told.append)
+    return told
 
 
-def test_the_sessions_of_a_keeper_tell_their_progress(
-    here: Device, there: Device, monkeypatch: pytest.MonkeyPatch
+def by_events(device: Device, options: SyncOptions) -> list[Progress]:
+    return list(device.scope.start_sync(options).events())
+
+
+def by_coroutine(device: Device, options: SyncOptions) -> list[Progress]:
+    async def heard() -> list[Progress]:
+        return [event async for event in device.scope.start_sync(options)]
+
+    return asyncio.run(heard())
+
+
+def by_keeper(device: Device, options: SyncOptions) -> list[Progress]:
+    told: list[Progress] = []
+    with AutoSync(device.scope, options=options, on_progress=told.append, on_change=False) as keeper:
+        assert wait_for(lambda: keeper.status().is_up_to_date)
+    return told
+
+
+@pytest.mark.parametrize("heard", [by_callback, by_events, by_coroutine, by_keeper])
+def test_however_progress_is_heard_figures_within_a_tenth_of_a_second_are_told_once(
+    here: Device,
+    there: Device,
+    monkeypatch: pytest.MonkeyPatch,
+    heard: Callable[[Device, SyncOptions], list[Progress]],
 ) -> None:
+    """The tenth of a second is an hour here: so only what begins a part is told, and how far it came."""
     monkeypatch.setattr(pace, "LEAST_SECONDS", 3600)
     there.add(40)
     there.sync()
-    told: list[Progress] = []
-    options = SyncOptions(download_batch_size=2)
-    with AutoSync(here.scope, options=options, on_progress=told.append, min_gap=0) as keeper:
-        assert wait_for(lambda: keeper.status().is_up_to_date)
-    ends = [event for event in told if event.outcome is not None]
-    assert [event.outcome for event in ends] == [Phase.DONE]
-    assert len([event for event in told if event.part is Part.DOWNLOAD]) == 1
+    here.add(30, first=1000)
+    told = heard(here, SyncOptions(upload_batch_size=2, download_batch_size=2))
+    assert figures(told) == FULL_SPEED
+    assert [event.outcome for event in told if event.outcome] == [Phase.DONE]
+
+
+def test_whoever_has_to_be_there_at_a_certain_step_hears_each(
+    here: Device, there: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kit comes by at each step, whatever programs are told; sessions of other threads do not count."""
+    monkeypatch.setattr(pace, "LEAST_SECONDS", 3600)
+    there.add(40)
+    steps: list[Progress] = []
+    with each_step(steps.append):
+        thread = threading.Thread(target=there.sync)
+        thread.start()
+        thread.join()
+        assert not steps
+        here.scope.sync(SyncOptions(download_batch_size=2))
+    here.scope.sync()
+    ends = [step.batch for step in steps if (step.part, step.state) == (Part.DOWNLOAD, State.ENDED)]
+    assert len(ends) >= 20
+    assert [step.outcome for step in steps if step.outcome] == [Phase.DONE]

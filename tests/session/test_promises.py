@@ -156,9 +156,9 @@ def test_k2_the_page_in_flight_is_stored_with_its_cursor(
     held.release()
     end_of(session)
     assert here.keys() == waiting[:10]
-    assert gate.seen[0].body["objects"]["Airport"]["cursor"] == 0
+    assert gate.seen[0].body["objects"]["Airport"]["scan"] == {"spares": True}
     here.sync(download_batch_size=10)
-    assert gate.seen[1].body["objects"]["Airport"]["cursor"] == 10
+    assert gate.seen[1].body["objects"]["Airport"]["scan"]["after"] == waiting[9]
 
 
 def test_k2_the_upload_in_flight_is_acknowledged_record_by_record(

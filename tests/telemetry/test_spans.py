@@ -55,6 +55,9 @@ def attributes(span: ReadableSpan) -> Mapping[str, Any]:
 def test_a_session_is_a_span_with_one_for_each_batch_request_and_store(
     here: Device, there: Device, spans: Callable[[], list[ReadableSpan]], space: str
 ) -> None:
+    there.add(1, first=20)
+    there.sync()
+    here.sync()  # what follows comes with the feed
     there.add(3)
     there.sync()
     here.add(2, first=10)

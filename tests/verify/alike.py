@@ -23,10 +23,10 @@ from statesync.verify.modelled import others
 from statesync.verify.modelled.device import Device, write
 from statesync.verify.modelled.hub import EPOCH_LEAP, Hub
 from statesync.verify.modelled.table import Rules, fits
-from statesync.verify.modelled.wire import fields
+from statesync.verify.modelled.wire import Filter, fields
 from statesync.verify.system import driver
 from statesync.verify.system.happening import UNDER_THE_LOCK, Budget, Happening, Kind
-from statesync.verify.system.steps import OTHERS, steps
+from statesync.verify.system.steps import OTHERS, steps, written_there
 from statesync.verify.system.world import Options, Plan, World
 
 from . import compared
@@ -34,12 +34,18 @@ from .compared import Compared, Names
 from .real import RealWorld
 
 MOST = 30
-KEYS = ["x", "y", "z"]
+KEYS = ["w", "x", "y", "z"]
 UNFIT = "unfit"
 TEXTS = ["one", "two", "a text that is too large for the hub"]
 FEW_FIT = Rules(refuses=(fields({"text": UNFIT}),), is_unique=True)
 """What the table of a device may ask of its records, while that of the other takes all."""
-OTHERWISE = {Kind.EDIT, Kind.DELETE} | UNDER_THE_LOCK
+OTHERWISE = {
+    Kind.EDIT,
+    Kind.DELETE,
+    Kind.WRITE_THERE,
+    Kind.DELETE_THERE,
+    Kind.OTHER_VERSION,
+} | UNDER_THE_LOCK
 """What has a rule of its own."""
 ALL = Budget.of(dict.fromkeys(set(Kind) - OTHERWISE, 2))
 DIRECTED = {Kind.SET_UP, Kind.TRACK, Kind.TRACK_ANEW, Kind.MIGRATE}
@@ -76,7 +82,9 @@ class AlikeMachine(RuleBasedStateMachine):
         refused = UNFIT if self.table_rules else None
         self.real = RealWorld(self.folder / uuid.uuid4().hex, MOST, refused)
         devices = Device("a", "a"), Device("b", "b", rules=self.table_rules)
-        self.world = World(Hub(most=MOST, carries=1), devices, (), ALL, most_later=MOST, is_odd=True)
+        self.world = World(
+            Hub(most=MOST, carries=1, scans=True), devices, (), ALL, most_later=MOST, is_odd=True
+        )
         self.hub_file, *self.device_files = map(sqlite3.connect, self.real.paths)
 
     def teardown(self) -> None:
@@ -104,13 +112,66 @@ class AlikeMachine(RuleBasedStateMachine):
         self.compare(f"the user writes {key}")
 
     @precondition(lambda self: self.world.talk is None)
-    @rule(index=st.integers(0, 1), options=OPTIONS, count=st.integers(0, 60))
-    def begin(self, index: int, options: Options, count: int) -> None:
-        """Begin a session, and let it go on for some steps."""
+    @rule(
+        index=st.integers(0, 1),
+        options=OPTIONS,
+        count=st.integers(0, 60),
+        wanted=st.sampled_from([None, None, None, ("one", "three")]),
+    )
+    def begin(self, index: int, options: Options, count: int, wanted: tuple[str, ...] | None = None) -> None:
+        """Begin a session, and let it go on for some steps; ``wanted`` are the texts that it reads."""
+        if options.downloads:
+            self.read_with(index, None if wanted is None else (("text", wanted),))
         self.world = driver.begin(evolve(self.world, plans=(Plan(index, options),)))
-        self.real.begin(index, options)
+        self.real.begin(index, options, None if wanted is None else {"text": wanted})
         self.compare("a session begins")
         self.go_on(count)
+
+    def read_with(self, index: int, wanted: Filter | None) -> None:
+        """Let the model read with a filter; what was read with another one is read again."""
+        device = self.world.devices[index]
+        if device.filter != wanted:
+            is_read = device.cursor or device.scan is not None
+            self.change(index, others.filtered(device, wanted) if is_read else evolve(device, filter=wanted))
+
+    def change(self, index: int, changed: Device) -> None:
+        """Put a device of the model in the place of what it was."""
+        a, b = self.world.devices
+        self.world = evolve(self.world, devices=(a, changed) if index else (changed, b))
+
+    @precondition(lambda self: self.world.talk is not None)
+    @rule(key=st.sampled_from(KEYS), text=st.sampled_from(["one", "two", None]))
+    def write_there(self, key: str, text: str | None) -> None:
+        """Let the device that runs no session write on the hub, past its store."""
+        index = 0 if self.world.running else 1
+        other, data = self.world.devices[index], None if text is None else fields({"text": text})
+        if other.hub is None or other.in_doubt or other.log or other.pending(key) is not None:
+            return
+        if not fits(other.rules, other.rows, key, data):
+            return
+        left = written_there(self.world, other, key, data)
+        if left is not None:
+            batch = f"{other.name} there {other.number + 1}"
+            self.names.of("batch", batch, batch)
+            self.world = left
+            self.real.write_there(index, batch, other.cursor, key, text)
+            self.compare(f"the other device writes {key}")
+
+    @rule()
+    def take_the_place_of_the_hub(self) -> None:
+        """Let a hub that knows scans be one that does not, or the other way round."""
+        self.world = evolve(self.world, hub=evolve(self.world.hub, scans=not self.world.hub.scans))
+        self.real.knows_scans = self.world.hub.scans
+
+    @precondition(lambda self: self.world.talk is None)
+    @rule(index=st.integers(0, 1), low=st.sampled_from(["", "x"]), high=st.sampled_from(["y", "z"]))
+    def repair(self, index: int, low: str, high: str) -> None:
+        """Let a device read one range of keys again."""
+        device = self.world.devices[index]
+        if device.cursor and device.scan is None and not device.begun and device.rereading is None:
+            self.change(index, others.repaired(device, low, high))
+            self.real.devices[index].read_again(low, high)
+            self.compare("a range is to be read again")
 
     @precondition(lambda self: self.world.talk is not None)
     @rule(count=st.integers(1, 20))
@@ -183,13 +244,11 @@ class AlikeMachine(RuleBasedStateMachine):
     @rule(index=st.integers(0, 1), far=st.sampled_from([1, 1 << 62]))
     def mislead(self, index: int, far: int) -> None:
         """Let a device believe what another hub has said: that it has read far more than there is."""
-        a, b = self.world.devices
-        device = b if index else a
-        if device.hub is None:
+        device = self.world.devices[index]
+        if device.hub is None or device.scan is not None:
             return
         told = self.world.hub.head + far
-        misled = evolve(device, head=told, cursor=told)
-        self.world = evolve(self.world, devices=(a, misled) if index else (misled, b))
+        self.change(index, evolve(device, head=told, cursor=told))
         with self.device_files[index] as plain:
             plain.execute("UPDATE statesync_space SET head = ?", (told,))
             plain.execute("UPDATE statesync_cursor SET cursor = ?", (told,))

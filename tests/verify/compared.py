@@ -11,9 +11,10 @@ from attrs import evolve, frozen
 
 from statesync.protocol.conversation import Conversation
 from statesync.protocol.messages import Event, Prepared, RequestFailed
+from statesync.store.outbox.shared import IS_MERE_OFFER
 from statesync.verify.modelled.device import Device, Pending, Tally
 from statesync.verify.modelled.hub import Hub
-from statesync.verify.modelled.wire import Fields
+from statesync.verify.modelled.wire import Fields, Scan
 from statesync.verify.system.world import Talk
 
 from .real import RealSession, without_time
@@ -146,6 +147,10 @@ def tables(device: Device, plain: sqlite3.Connection, names: Names) -> Iterator[
     for cursor in rows("SELECT cursor, rereading, reread_from, missed_from, begun FROM statesync_cursor"):
         read = (device.cursor, device.rereading, device.reread_from, device.missed_from, device.begun)
         yield Compared("cursors", read, cursor)
+    for *position, floors in rows("SELECT since, after, until, floors FROM statesync_cursor"):
+        scan = device.scan or Scan()
+        led = (scan.since, scan.after, scan.until), [list(each) for each in device.floors]
+        yield Compared("scans", led, (tuple(position), json.loads(floors)))
     seen = rows("SELECT key FROM statesync_seen ORDER BY key")
     yield Compared("seen keys", [(key,) for key in device.seen], seen)
     ahead = rows("SELECT key, version FROM statesync_base ORDER BY key")
@@ -180,7 +185,7 @@ def _stands(device: Device, real: tuple[Any, ...], names: Names) -> tuple[Any, .
 def _outbox(device: Device, plain: sqlite3.Connection, names: Names) -> Compared:
     found = plain.execute(
         "SELECT position, batch, key, operation, image, base, since, revision, sent, error IS NOT NULL, "
-        "parked FROM statesync_change ORDER BY position"
+        f"parked, {IS_MERE_OFFER} FROM statesync_change ORDER BY position"
     ).fetchall()
     real = [
         ((device.name, at), batch, key, operation, text_of_json(image), *rest)
@@ -208,6 +213,7 @@ def _change(device: Device, change: Pending, place: Any, batch: Any, names: Name
         change.sent,
         change.failed,
         change.parked,
+        change.is_mere_offer,
     )
 
 

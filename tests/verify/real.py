@@ -10,16 +10,19 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from attrs import define, evolve, field
 from peewee import SQL, TextField
 
 from statesync import Store, SyncOptions, SyncType
 from statesync.errors import RemoteError, StoreFull, SyncFailed
-from statesync.hub import Hub, HubLimits, LocalRemote, Refused, prepare
+from statesync.hub import Hub, HubLimits, LocalRemote, Refused, Right, prepare
+from statesync.hub.access.rights import Rights
 from statesync.protocol.conversation import NO_TIME, Conversation
 from statesync.protocol.messages import (
     Answered,
@@ -32,14 +35,16 @@ from statesync.protocol.messages import (
 from statesync.session.handle import Session
 from statesync.session.requests import Outcome, Reply, Request, Requests
 from statesync.session.timers import Timer
+from statesync.store.cursors import rereads
 from statesync.store.ending.recovery import recover
 from statesync.values import Reason
 from statesync.verify.system.happening import Happening, Kind
 from statesync.verify.system.network import FAILURES
 from statesync.verify.system.world import Options
-from statesync.wire import Push
+from statesync.wire import FORBIDDEN, Pull, Push, PushAnswer
 
 SPACE = "space"
+READ_ONLY, NO_RIGHTS = Rights({"*": frozenset({Right.READ})}), Rights({})
 
 
 class StillThread:
@@ -152,8 +157,10 @@ class RealDevice:
     def parts(self) -> Any:
         return self.store._parts
 
-    def begin(self, hub: Hub, options: Options) -> RealSession:
-        """Begin a session as ``start_sync`` does, but for its thread."""
+    def begin(
+        self, hub: Hub, options: Options, wanted: Mapping[str, Sequence[str]] | None = None
+    ) -> RealSession:
+        """Begin a session as ``start_sync`` does, but for its thread; ``wanted`` filters what is read."""
         if options.uploads and options.downloads:
             kind = SyncType.FULL
         else:
@@ -164,6 +171,7 @@ class RealDevice:
             download_batch_size=1,
             max_attempts=2,
             conflict_policy=options.policy,
+            filter={} if wanted is None else {"Note": wanted},
         )
         self.parts.lock.acquire()
         session = Session(self.parts, LocalRemote(hub, SPACE), ("Note",), chosen, None, None, None)
@@ -221,13 +229,20 @@ class RealDevice:
             )
             plain.execute("PRAGMA writable_schema = RESET")
 
-    def write(self, key: str, text: str | None) -> None:
-        """Write or delete a record as another program would."""
+    def write(self, key: str, text: str | None, *, tracked: bool = True) -> None:
+        """Write or delete a record as another program would, or as a page would."""
         with closing(sqlite3.connect(self.path)) as plain, plain:
+            plain.execute("UPDATE statesync_tracking SET is_on = ?", (tracked,))
             if text is None:
                 plain.execute("DELETE FROM note WHERE id = ?", (key,))
             elif plain.execute("UPDATE note SET text = ? WHERE id = ?", (text, key)).rowcount == 0:
                 plain.execute("INSERT INTO note (id, text) VALUES (?, ?)", (key, text))
+            plain.execute("UPDATE statesync_tracking SET is_on = 1")
+
+    def read_again(self, low: str, high: str) -> None:
+        """Let the records behind one key, up to another, be read again, as a repair does."""
+        with closing(sqlite3.connect(self.path)) as plain, plain:
+            rereads.read_range(plain, "Note", low, high)
 
 
 @define(eq=False)
@@ -243,6 +258,7 @@ class RealWorld:
     hub: Hub = field(init=False)
     devices: tuple[RealDevice, RealDevice] = field(init=False)
     late: Request | None = None
+    knows_scans: bool = True
     device: RealDevice = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -289,10 +305,10 @@ class RealWorld:
 
     # -- what happens --------------------------------------------------------------------------------
 
-    def begin(self, index: int, options: Options) -> None:
+    def begin(self, index: int, options: Options, wanted: Mapping[str, Sequence[str]] | None = None) -> None:
         """Begin a session on one of the devices."""
         self.device = self.devices[index]
-        self.device.begin(self.hub, options)
+        self.device.begin(self.hub, options, wanted)
 
     def happen(self, what: Happening) -> None:
         """Do what happens in the modelled world."""
@@ -355,7 +371,7 @@ class RealWorld:
         request = requests._ahead if what.ahead else requests._awaited
         assert session.thread.unanswered[0] is request
         session.thread.unanswered.pop(0)
-        outcome: Outcome = FAILURES[what.kind] if what.kind in FAILURES else self.ask(request)
+        outcome = self.outcome_of(request, what.kind)
         if what.kind is Kind.LOSE_ANSWER:
             self.ask(request)
         reply = Reply(request, outcome, 0.0)
@@ -364,13 +380,36 @@ class RealWorld:
         else:
             session.session._mailbox.post(reply)
 
+    def outcome_of(self, request: Request, kind: Kind) -> Outcome:
+        if kind is Kind.FORBID and isinstance(request, Push):
+            return self.forbid(request)
+        return FAILURES[kind] if kind in FAILURES else self.ask(request)
+
     def ask(self, request: Request) -> Outcome:
         """Let a request reach the hub."""
         remote = LocalRemote(self.hub, SPACE)
+        if isinstance(request, Pull) and not self.knows_scans:
+            request = as_an_older_hub_reads_it(request)
         try:
             return remote.push(request) if isinstance(request, Push) else remote.pull(request)
         except RemoteError as error:
             return error
+
+    def forbid(self, request: Push) -> Outcome:
+        """Let an upload reach the hub when its sender may not write, and no late one any more.
+
+        Who does not download may not read, either.
+        """
+        self.late, session = None, self.device.running
+        assert session is not None
+        rights = READ_ONLY if session.driver._now.downloads else NO_RIGHTS
+        try:
+            answer = self.hub.push(SPACE, msgspec.json.encode(request), rights)
+        except Refused as refused:
+            if refused.problem.code != FORBIDDEN:
+                raise
+            return FAILURES[Kind.FORBID]
+        return msgspec.json.decode(answer, type=PushAnswer)
 
     def stop(self, session: RealSession) -> None:
         """What is under way when nobody waits for it may still reach the hub."""
@@ -387,6 +426,26 @@ class RealWorld:
         with suppress(Refused):  # it is a copy of a device that has uploaded already
             self.hub.push(SPACE, json.dumps(body | {"changes": []}).encode())
 
+    def write_there(self, index: int, batch: str, base: int, key: str, text: str | None) -> None:
+        """Let a device that runs no session write on the hub, and know it."""
+        device = self.devices[index]
+        with closing(sqlite3.connect(device.path)) as plain:
+            row = plain.execute("SELECT client, number, hub, epoch FROM statesync_space").fetchone()
+        client, number, hub, epoch = row
+        change = {"object": "Note", "key": key, "base": base, "op": "delete" if text is None else "upsert"}
+        if text is not None:
+            change["data"] = {"text": text}
+        body = {"client": client, "number": number + 1, "batch": batch, "hub": hub, "epoch": epoch}
+        self.hub.push(SPACE, json.dumps(body | {"changes": [change]}).encode())
+        device.write(key, text, tracked=False)
+        with (
+            closing(sqlite3.connect(self.folder / "hub.db")) as there,
+            closing(sqlite3.connect(device.path)) as plain,
+            plain,
+        ):
+            (head,) = there.execute("SELECT head FROM space").fetchone()
+            plain.execute("UPDATE statesync_space SET number = ?, head = ?", (number + 1, head))
+
     def back_up(self) -> None:
         """Copy the hub's database."""
         self._copy("hub.db", "backup.db")
@@ -401,6 +460,12 @@ class RealWorld:
             closing(sqlite3.connect(self.folder / target)) as new,
         ):
             old.backup(new)
+
+
+def as_an_older_hub_reads_it(request: Pull) -> Pull:
+    """Return what is left of a request at a hub that passes over scans."""
+    feeds = {name: msgspec.structs.replace(feed, scan=None) for name, feed in request.objects.items()}
+    return msgspec.structs.replace(request, objects=feeds)
 
 
 def without_time(event: Event | None) -> Event | None:

@@ -23,10 +23,11 @@ from statesync.verify.modelled import adapting, device, downloads, others, quara
 from statesync.verify.modelled.device import Device
 from statesync.verify.modelled.hub import Hub, push
 from statesync.verify.modelled.table import Rules
-from statesync.verify.modelled.wire import Conflict, PushAnswer
+from statesync.verify.modelled.wire import Conflict, PushAnswer, Refusal
 from statesync.verify.system import driver, network, storage
 from statesync.verify.system.happening import Kind
 from statesync.verify.system.world import Asked, Options
+from statesync.wire import FORBIDDEN
 
 from .alike import FEW_FIT, ROUND, UNFIT, AlikeMachine
 
@@ -238,6 +239,52 @@ def a_lost_answer(both: AlikeMachine) -> None:
     both.go_on(EVERYTHING)
 
 
+def a_batch_that_was_taken_before_the_right_ended(both: AlikeMachine) -> None:
+    both.write(A, "x", "one")
+    both.begin(A, Options(), 0)
+    both.do(*UNTIL_UPLOAD_IS_UNDER_WAY, Kind.LOSE_ANSWER, Kind.CRASH)
+    both.write(A, "x", "two")
+    both.begin(A, Options(), 0)
+    both.do(*UNTIL_UPLOAD_IS_UNDER_WAY, Kind.FORBID)
+    both.go_on(EVERYTHING)
+    sync(both, A)
+
+
+def a_doubt_that_waits_for_the_right(both: AlikeMachine, *page: Kind, downloads: bool = True) -> None:
+    """The hub has not heard of the batch. Pages come meanwhile, also of the record that is in doubt."""
+    both.write(A, "x", "one")
+    both.write(A, "z", "one")
+    sync(both, A)
+    sync(both, B)
+    both.write(A, "x", "two")
+    both.begin(A, Options(), 0)
+    both.do(*UNTIL_UPLOAD_IS_UNDER_WAY, Kind.CRASH)
+    both.write(B, "x", "of b")
+    both.write(B, "y", "of b")
+    both.write(B, "z", None)
+    sync(both, B)
+    both.begin(A, Options(downloads=downloads), 0)
+    both.do(*UNTIL_UPLOAD_IS_UNDER_WAY, Kind.FORBID, Kind.ARRIVE, Kind.GO_ON, Kind.GO_ON, *page)
+    both.go_on(EVERYTHING)
+    assert both.world.devices[A].in_doubt
+    both.write(A, "x", "three")
+    sync(both, A, policy="client_wins")
+    sync(both, B)
+    assert not both.world.devices[A].in_doubt
+
+
+def a_doubt_that_waits_while_a_page_is_lost(both: AlikeMachine) -> None:
+    a_doubt_that_waits_for_the_right(both, Kind.GO_ON, Kind.UNREACHABLE)
+
+
+def a_doubt_that_waits_while_deletes_are_missed(both: AlikeMachine) -> None:
+    a_doubt_that_waits_for_the_right(both, Kind.PURGE)
+
+
+def a_doubt_of_who_may_not_even_read(both: AlikeMachine) -> None:
+    a_doubt_that_waits_for_the_right(both, downloads=False)
+
+
 def an_edit_of_what_was_read(both: AlikeMachine) -> None:
     both.write(A, "x", "one")
     both.write(A, "y", "one")
@@ -348,19 +395,19 @@ def a_delete_that_waits_at_a_reset(both: AlikeMachine) -> None:
 
 
 def a_read_from_the_start_that_stops_behind_a_forgotten_delete(both: AlikeMachine) -> None:
-    """Device b has missed the delete of x, and has read again what is newer."""
-    for key in "xyz":
+    """Device b has missed the delete of x, and has read again what comes before it."""
+    for key in "wxz":
         both.write(A, key, "one")
     sync(both, A)
     sync(both, B)
     both.write(A, "x", None)
     sync(both, A)
-    for key in "yz":
+    for key in "wz":
         both.write(A, key, "two")
     sync(both, A)
     both.begin(B, Options(uploads=False), 0)
     both.do(Kind.PURGE)
-    while not both.world.device.seen:
+    while both.world.device.scan is None and not both.world.device.seen:
         both.go_on(1)
     both.do(Kind.CRASH)
 
@@ -584,9 +631,20 @@ def keeps_its_upload_limit(store: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *arguments: (*store(*arguments)[:2], None)
 
 
+def tells_no_reader(_: object) -> Callable[..., object]:
+    def changed(hub: Hub, request: object, *, may_write: bool = True) -> object:
+        return push(hub, request) if may_write else (hub, Refusal(FORBIDDEN))  # type: ignore[arg-type]
+
+    return changed
+
+
+def takes_every_batch_for_an_upload(_: Callable[..., bool]) -> Callable[..., bool]:
+    return lambda _: False
+
+
 def forgets_its_receipts(_: object) -> Callable[..., object]:
-    def changed(hub: Hub, request: object) -> object:
-        hub, answer = push(hub, request)  # type: ignore[arg-type]
+    def changed(hub: Hub, request: object, **rights: bool) -> object:
+        hub, answer = push(hub, request, **rights)  # type: ignore[arg-type]
         return evolve(hub, receipts=()), answer
 
     return changed
@@ -679,6 +737,12 @@ DIFFERENCES = [
     (a_doubt_before_a_clear_and_before_a_reset, changing(others, "_without_hub", keeps_its_name)),
     (a_doubt_and_an_edit_after_it, changing(uploads, "store", keeps_its_upload_limit)),
     (a_lost_answer, changing(network, "push", forgets_its_receipts)),
+    (a_batch_that_was_taken_before_the_right_ended, changing(network, "push", tells_no_reader)),
+    (a_doubt_that_waits_while_a_page_is_lost, changing(storage, "_is_page", takes_every_batch_for_an_upload)),
+    (
+        a_doubt_that_waits_while_deletes_are_missed,
+        changing(storage, "_is_page", takes_every_batch_for_an_upload),
+    ),
     (an_edit_of_what_was_read, changing(device, "add_change", knows_no_version)),
     (a_restored_hub, changing(downloads, "_finish_reread", drops_what_the_hub_lost)),
     (what_another_hub_has_said, changing(adapting, "_forget_above", believes_another_hub)),
@@ -711,12 +775,23 @@ FEW_FIT_WHERE = {
 }
 """Histories of a device whose table has rules."""
 
+AT_AN_OLDER_HUB = {
+    a_page_that_passes_what_a_conflict_brought,
+    a_restored_hub,
+    a_first_read_past_a_forgotten_delete,
+    an_old_row_in_a_read_from_the_start,
+    another_epoch_behind_a_forgotten_delete,
+}
+"""Those whose differences are about reading from the start in the order of versions, as with such a hub."""
+
 
 @contextlib.contextmanager
 def both_in(folder: Path, happens: Callable[[AlikeMachine], None]) -> Iterator[AlikeMachine]:
     rules = FEW_FIT if happens in FEW_FIT_WHERE else None
     machine = type("Machine", (AlikeMachine,), {"folder": folder, "table_rules": rules})()
     try:
+        if happens in AT_AN_OLDER_HUB:
+            machine.take_the_place_of_the_hub()
         yield machine
     finally:
         machine.teardown()
@@ -726,6 +801,7 @@ def both_in(folder: Path, happens: Callable[[AlikeMachine], None]) -> Iterator[A
     "happens",
     [
         *dict.fromkeys(happens for happens, _ in DIFFERENCES),
+        a_doubt_of_who_may_not_even_read,
         a_delete_that_was_forgotten,
         an_edit_of_what_a_conflict_and_then_a_page_brought,
         an_edit_of_a_record_that_did_not_come,

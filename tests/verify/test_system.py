@@ -10,7 +10,7 @@ import pytest
 from attrs import evolve
 
 from statesync.lifecycle import Phase, Trigger
-from statesync.protocol.conversation import Conversation, RequestState
+from statesync.protocol.conversation import Conversation, Doubt, RequestState
 from statesync.protocol.decide import decide
 from statesync.protocol.messages import (
     Adapt,
@@ -54,7 +54,6 @@ from statesync.verify.modelled.uploads import Batch, Verdicts
 from statesync.verify.modelled.wire import Conflict, Entry, Fields, Push, PushAnswer, Refusal, Request
 from statesync.verify.system import (
     SystemReport,
-    check_system,
     deleted,
     driver,
     network,
@@ -69,7 +68,7 @@ from statesync.verify.system.happening import Kind
 from statesync.verify.system.scenarios import POLICIES, SCENARIOS, Scenario
 from statesync.verify.system.world import Asked, Talk, World
 from statesync.verify.system.worlds import in_conflict
-from statesync.wire import CLIENT_FORKED
+from statesync.wire import CLIENT_FORKED, FORBIDDEN
 
 NETWORK, EDITS, DELETES, DISK, REJECTIONS, DIRECTIONS = SCENARIOS[:6]
 RESTORED, FORGETFUL, UNWILLING, SMALL, FORBIDDING = SCENARIOS[6:11]
@@ -83,6 +82,7 @@ GRACES = evolve(NETWORK, accidents={Kind.CANCEL: 1, Kind.HURRY: 1})
 ROLL_BACK = evolve(DISK, accidents={Kind.ROLL_BACK: 1})
 ONE_EDIT = evolve(EDITS, accidents={Kind.EDIT: 1, Kind.LOSE_ANSWER: 1})
 COPIED = evolve(FORGETFUL, accidents={Kind.COPY: 1})
+RIGHTS = evolve(FORBIDDING, accidents={Kind.FORBID: 1})
 
 SET_UP = evolve(OTHERS, accidents={Kind.SET_UP: 1})
 TRACKED_ANEW = evolve(OTHERS, accidents={Kind.TRACK_ANEW: 1})
@@ -95,7 +95,7 @@ Sabotage = Callable[[Conversation, Event, Decision], Decision]
 
 @pytest.fixture(scope="module")
 def report() -> SystemReport:
-    return check_system()
+    return check_scenarios(SCENARIOS)
 
 
 def one_accident_each() -> list[Scenario]:
@@ -348,6 +348,14 @@ def hear_what_is_late(now: Conversation, event: Event, decision: Decision) -> De
     return decision
 
 
+def let_go_for_want_of_a_right(now: Conversation, event: Event, decision: Decision) -> Decision:
+    """Drop for good a batch in doubt that the hub does not look at because its sender may not write."""
+    if not isinstance(event, RequestFailed) or event.error.status != 403 or not now.is_replaying:
+        return decision
+    forgotten = forget_doubt(now, event, decision)
+    return evolve(forgotten, conversation=evolve(forgotten.conversation, doubt=Doubt.NONE))
+
+
 def forget_to_adapt(now: Conversation, event: Event, decision: Decision) -> Decision:
     """Go on under the old identity, in the old epoch."""
     return evolve(decision, effects=tuple(each for each in decision.effects if not isinstance(each, Adapt)))
@@ -382,6 +390,7 @@ def be_done_with_rejections(now: Conversation, event: Event, decision: Decision)
         (upload_nothing, promises.DRAINED, ENOUGH),
         (compose_and_prepare, promises.AHEAD, ENOUGH),
         (hear_what_is_late, promises.STRAY, ENOUGH),
+        (let_go_for_want_of_a_right, promises.NEVER_FORKED, RIGHTS),
         (forget_to_adapt, promises.AGREED, COPIED),
         (be_done_with_rejections, promises.REJECTED, REJECTIONS),
     ],
@@ -405,6 +414,17 @@ def test_a_broken_conversation_is_noticed(
 
 def statements(scenario: Scenario, policy: str = "client_wins") -> set[str]:
     return {violation.statement for violation in check_scenarios([scenario], [policy]).violations}
+
+
+@pytest.mark.sabotage
+def test_a_hub_that_tells_no_reader_what_became_of_its_batch_is_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def push(there: Hub, request: Push, *, may_write: bool = True) -> tuple[Hub, PushAnswer | Refusal]:
+        return hub.push(there, request) if may_write else (there, Refusal(FORBIDDEN))
+
+    monkeypatch.setattr(network, "push", push)
+    assert promises.NEVER_FORKED in statements(RIGHTS)
 
 
 @pytest.mark.sabotage

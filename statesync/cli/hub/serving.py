@@ -110,10 +110,10 @@ def is_loopback(host: str) -> bool:
 def _that_can_be(limits: HubLimits) -> HubLimits:
     """Return limits that leave room for each other, or refuse them."""
     for option, most in (("--limit-body", limits.body), ("--limit-page-bytes", limits.page_bytes)):
-        if limits.held < 2 * most:
+        if limits.held < most:
             raise click.UsageError(
-                f"--limit-held {limits.held} leaves a space {limits.held // 2} bytes, its half, and {option} "
-                f"allows {most} at once: give it {2 * most} or more."
+                f"--limit-held {limits.held} is less than what {option} allows at once: give it {most} or "
+                "more."
             )
     return limits
 

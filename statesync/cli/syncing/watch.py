@@ -37,6 +37,7 @@ _COUNTED = (
     ("in_conflict", "in conflict"),
     ("parked", "refused by the hub"),
     ("quarantined", "in quarantine"),
+    ("partly_read", "partly read"),
 )
 
 _TROUBLED = (KeeperPhase.BACKING_OFF, KeeperPhase.HELD, KeeperPhase.NEEDS_TOKEN)
@@ -58,8 +59,9 @@ def watch(database: str, remote: HttpRemote, every: float, grace: float) -> None
 
     A session begins at once, after each change here, when the hub has news, and every so many seconds;
     after a failure it is tried again by itself. In a terminal one line shows the present state; elsewhere
-    each new state is a line. Ctrl-C, or SIGTERM, ends it: the batch in flight is brought to its end. A
-    second Ctrl-C kills. The exit code is 0 if it was ended so.
+    each new state is a line. Ctrl-C, SIGTERM, or the end of its terminal ends it: the batch in flight is
+    brought to its end. A second Ctrl-C kills. The exit code is 0 if it was ended so, and 1 if it has ended
+    by itself.
     """
     with opened(database) as store, StatusLine() as line:
         scope = store.scope(remote)
@@ -69,18 +71,30 @@ def watch(database: str, remote: HttpRemote, every: float, grace: float) -> None
             while not keeper.wait(REDRAWN_EVERY):
                 line.show(keeper)
             line.show(keeper)
+        if not line.is_stopping:
+            why = visible(keeper.status().why)
+            raise click.ClickException(
+                f"nothing is synced any more, the keeper has ended: {why}; start it again"
+            )
 
 
 @contextmanager
 def _stopped_by_signals(keeper: AutoSync, line: StatusLine, grace: float) -> Iterator[None]:
-    """Stop the keeper at the first SIGINT or SIGTERM inside the block; die of the second SIGINT."""
+    """Stop the keeper at the first signal of the end inside the block; die of the second SIGINT.
+
+    Who has it started so that it outlives its terminal (``nohup``) has SIGHUP ignored, and so it stays.
+    """
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, die_of_interrupt)
         line.is_stopping = True
         keeper.stop(grace, wait=False)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    ends = [signal.SIGINT, signal.SIGTERM]
+    hangup = getattr(signal, "SIGHUP", None)  # not on every system
+    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
+        ends.append(hangup)
+    before = {number: signal.signal(number, stop) for number in ends}
     try:
         yield
     finally:
@@ -96,10 +110,11 @@ class StatusLine:
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._progress: Progress | None = None
         self._said: str | None = None
+        self._draws = self._console.is_terminal and not self._console.is_dumb_terminal
         self.is_stopping: bool = False
 
     def __enter__(self) -> StatusLine:
-        if self._console.is_terminal:
+        if self._draws:
             self._live.start()
         return self
 
@@ -107,7 +122,7 @@ class StatusLine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._live.stop()
-        if self._console.is_terminal and self._said is not None:
+        if self._draws and self._said is not None:
             self._say(self._said)
 
     def note_progress(self, event: Progress) -> None:
@@ -123,7 +138,7 @@ class StatusLine:
                 text = news = STOPPING
         except StoreError as error:
             text = news = visible(error.message)
-        if self._console.is_terminal:
+        if self._draws:
             self._live.update(Text(text, no_wrap=True, overflow="ellipsis"), refresh=True)
         elif news != self._said:
             self._say(news)

@@ -44,6 +44,14 @@ class Rights:
         if not self.has_somewhere(right):
             raise forbidden(f"the token does not allow to {right} in this space")
 
+    def require_to_ask(self, right: Right) -> None:
+        """Raise the 403 if no request that needs ``right`` may have an answer, before it is read.
+
+        A push of who may only read may: it may ask what became of its last batch, see ``Hub.take_push``.
+        """
+        if right is Right.READ or not self.has_somewhere(Right.READ):
+            self.require_somewhere(right)
+
     def has_somewhere(self, right: Right) -> bool:
         """Tell whether ``right`` holds for any object."""
         return any(right in granted for granted in self.grants.values())

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from attrs import define, field
 
-from statesync.hub.errors import refused
+from statesync.hub.errors import busy
 from statesync.sqlite.wal import write_back
 
 PAUSE = 1.0
@@ -36,11 +36,15 @@ class Checkpoints:
         self._closed = threading.Event()
 
     def note_write(self) -> None:
-        """Take note of a write; one thread may call this at a time."""
-        if self._thread is None and not self._closed.is_set():
-            self._thread = threading.Thread(target=self._run, name="statesync-checkpoints", daemon=True)
-            self._thread.start()
+        """Take note of a write; one thread may call this at a time. Raises nothing: the write is done."""
         self._wanted.set()
+        if self._thread is None and not self._closed.is_set():
+            thread = threading.Thread(target=self._run, name="statesync-checkpoints", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # there are too many; the next write tries again
+                return
+            self._thread = thread
 
     def close(self) -> None:
         """End the thread, after the writing back that is under way."""
@@ -76,8 +80,10 @@ class WriterLock:
 
     def __enter__(self) -> None:
         if not self.lock.acquire(timeout=self.patience):
-            raise refused(503, "busy", "the hub has too many writes under way; try again", 1)
+            raise busy("the hub has too many writes under way")
 
     def __exit__(self, *_error: object) -> None:
-        self.checkpoints.note_write()
-        self.lock.release()
+        try:
+            self.checkpoints.note_write()
+        finally:
+            self.lock.release()

@@ -17,7 +17,8 @@ from attrs import define, field
 from statesync.hub.db.failures import AWAY, FULL, Undone, Warnings, WrongFile, failure_of
 from statesync.hub.db.groups import Group
 from statesync.hub.db.pool import TooManyConnections
-from statesync.hub.errors import Refused, not_applied, outcome_unknown, refused
+from statesync.hub.errors import Refused, busy, not_applied, outcome_unknown
+from statesync.hub.limits import Allowance, Room
 
 _log = logging.getLogger(__name__)
 _warnings = Warnings()
@@ -61,10 +62,11 @@ class Written(NamedTuple):
         return None if self.data is None else self.data.decode()
 
 
-FeedRow = tuple[str, str, int, bool, str | None]
-"""What a page carries of a record: object, key, version, whether it is deleted, JSON text.
+FeedRow = tuple[str, str, int, bool, bytes | None]
+"""What a page carries of a record: object, key, version, whether it is deleted, JSON in UTF-8.
 
-A plain tuple, as the drivers give it: every record of every page passes through it.
+A plain tuple: every record of every page passes through it. As a text the JSON may take four times the
+memory.
 """
 
 PROBE_BYTES = 1 << 14
@@ -74,7 +76,7 @@ take a number, and refuse every push."""
 Finding = Callable[[], Mapping[tuple[str, str], Stored]]
 """Gives the records that were asked for, by object and key."""
 
-_TABLES = ("space", "record", "receipt", "mark", "token")
+_TABLES = ("space", "record", "receipt", "mark", "token", "living")
 _ALL_TABLES = (
     "SELECT name FROM hub_meta WHERE name = 'schema'",
     " UNION ALL ".join(f"SELECT space FROM {table} WHERE space = ' '" for table in _TABLES),  # nobody's space
@@ -83,6 +85,13 @@ _ALL_TABLES = (
 
 Statement = tuple[str, list[object]]
 """A query with ``?`` for each of its parameters."""
+
+
+def size_of(text: str | None) -> int:
+    """Return how many bytes a text has; most are ASCII, and Python knows that of a text."""
+    if text is None:
+        return 0
+    return len(text) if text.isascii() else len(text.encode())
 
 
 class Pool(Protocol):
@@ -143,6 +152,8 @@ class Dialect(Protocol):
     """The expression by which keys compare as the device's do: by their code points."""
     data_bytes: str
     """The expression for the bytes of a record's JSON text."""
+    data_for_pages: str
+    """The expression for what ``page`` reads of it."""
 
     def check_usable(self, pool: Pool) -> None:
         """Raise ``BadDatabase`` for a database that cannot hold every record."""
@@ -166,11 +177,19 @@ class Dialect(Protocol):
         """
 
     def page(
-        self, pool: Pool, feeds: Sequence[Statement], limit: int, max_bytes: int
+        self, pool: Pool, feeds: Sequence[Statement], limit: int, allowance: Allowance
     ) -> tuple[list[FeedRow], bool]:
         """Return the first records of ``feeds``, and whether they have more.
 
-        At most ``limit`` records, and none that begins past ``max_bytes`` of the records before it.
+        At most ``limit`` records, and none that begins past what is allowed of the records before it.
+        """
+
+    def stretch(
+        self, pool: Pool, query: Statement, limit: int, allowance: Room
+    ) -> tuple[list[FeedRow], bool]:
+        """Return the first rows of a query that has them in the order of their keys, as ``page`` does.
+
+        Those that have no text say so where a record says whether it is deleted.
         """
 
 
@@ -188,7 +207,8 @@ class Database:
     stop_background: Callable[[], None] = field(default=lambda: None)
     """Ends the work that goes on beside the requests."""
     needs_care: bool = False
-    """Whether a request has met what whoever runs the hub has to mend, and no write has been tried since."""
+    """Whether a request has met what whoever runs the hub has to mend, and ``check_writable`` has met nothing
+    since."""
     glances: Glances | None = None
     """Reads without a thread."""
     group: Group | None = None
@@ -332,7 +352,7 @@ def failures_as_refusals() -> Generator[None]:
     try:
         yield
     except TooManyConnections as error:
-        raise refused(503, "busy", "the hub has too many requests under way; try again", 1) from error
+        raise busy("the hub has too many requests under way") from error
     except Exception as error:
         failure = failure_of(error)
         if failure is None:

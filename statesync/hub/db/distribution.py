@@ -12,7 +12,7 @@ from statesync.hub.db.database import Database
 from statesync.hub.db.postgres import DETOURS
 from statesync.hub.errors import CannotDistribute
 
-_TABLES = ("space", "record", "receipt", "token", "mark")
+_TABLES = ("space", "record", "receipt", "token", "mark", "living")
 
 _KNOWN = """
 SELECT coalesce(bool_or(setconfig @> ARRAY[{settings}]), false) FROM pg_db_role_setting
@@ -94,8 +94,8 @@ def _forbid_detours(database: Database, say: Callable[[str], object]) -> None:
         names = "SELECT quote_ident(session_user), quote_ident(current_database())"
         role, name = database.run(names).fetchone()
         settings = [f"ALTER ROLE {role} IN DATABASE {name} SET enable_{way} = off" for way in DETOURS]
-        for setting in settings:
-            database.run(setting)
+        for setting in settings:  # not by ``run``, to which a name with a ``?`` would have a parameter
+            database.pool.cursor().execute(setting)
     say(f"the planner walks along indexes for {role} in {name}: restart every hub on it, once")
     with database.writing():
         answers = (

@@ -108,6 +108,9 @@ _BY_SQLITE = {
 
 _BY_SQLSTATE = {
     "25006": READ_ONLY,
+    "25P03": AWAY,  # a transaction stood still for too long, and its connection was ended
+    "25P04": AWAY,  # or took too long in all
+    "26000": AWAY,  # what the connection had prepared is gone: whoever pools it has given it another server
     "40001": BUSY,  # two transactions that could not both be right
     "3F000": NO_HUB,  # no schema that the search_path names
     "40P01": BUSY,

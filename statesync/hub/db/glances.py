@@ -28,7 +28,7 @@ _PAUSE = 0.2
 """Seconds from one attempt to connect to the next."""
 
 _MOST = 512
-"""Statements under way."""
+"""Results that a connection may owe before another statement takes a thread; a statement has two of them."""
 
 _WHOLE_NUMBERS = frozenset({20, 21, 23})
 _BOOLEAN = 16

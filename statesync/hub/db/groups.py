@@ -15,10 +15,10 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Protocol, TypeVar, cast
 
-from attrs import define, field
+from attrs import define
 
 from statesync.hub.db.failures import failure_of
-from statesync.hub.errors import Refused, outcome_unknown, refused
+from statesync.hub.errors import Refused, busy, outcome_unknown
 
 _Outcome = TypeVar("_Outcome")
 
@@ -44,13 +44,22 @@ class Parts(Protocol):
 
 @define(eq=False)
 class _Turn:
-    """One step, and what became of it. ``is_called`` when that is known, or when it is its turn to lead."""
+    """One step, and what became of it.
+
+    Whoever waits for it ``is_called`` when that is known, or when it is its turn to lead; who leads at once
+    waits for nothing.
+    """
 
     step: Callable[[], object]
-    is_called: threading.Event = field(factory=threading.Event)
+    is_called: threading.Event | None = None
     is_done: bool = False
     outcome: object = None
     error: Exception | None = None
+
+    def call(self) -> None:
+        """Let it go on, if it waits."""
+        if self.is_called is not None:
+            self.is_called.set()
 
 
 @define(eq=False)
@@ -94,26 +103,47 @@ class Group:
         ``step`` may be run twice: what its first run did is undone then. Raises what it raises, or what
         ``writing`` raises, and the 503 for who has waited too long.
         """
-        turn = _Turn(step)
+        turn, called = _Turn(step), None
         with self._lock:
+            if self._is_led:
+                turn.is_called = called = threading.Event()
+            self._is_led = True
             self._waiting.append(turn)
-            leads, self._is_led = not self._is_led, True
-        if not leads:
-            self._wait(turn)
+        if called is not None:
+            self._wait(turn, called)
         if not turn.is_done:
             self._lead()
         if turn.error is not None:
             raise turn.error
         return cast(_Outcome, turn.outcome)
 
-    def _wait(self, turn: _Turn) -> None:
-        if turn.is_called.wait(self._patience):
+    def _wait(self, turn: _Turn, called: threading.Event) -> None:
+        try:
+            is_called = called.wait(self._patience)
+        except BaseException:  # a Ctrl-C, perhaps: nobody is left to lead, if it was its turn
+            self._leave(turn, called)
+            raise
+        if is_called:
             return
         with self._lock:
-            if turn in self._waiting and not turn.is_called.is_set():
+            if turn in self._waiting and not called.is_set():
                 self._waiting.remove(turn)
-                raise refused(503, "busy", "the hub has too many writes under way; try again", 1)
-        turn.is_called.wait()
+                raise busy("the hub has too many writes under way")
+        called.wait()
+
+    def _leave(self, turn: _Turn, called: threading.Event) -> None:
+        """Let a step that waits not be run any more; if it was to lead, another one does."""
+        with self._lock:
+            if turn in self._waiting:
+                self._waiting.remove(turn)
+                if called.is_set():
+                    self._call_next()
+
+    def _call_next(self) -> None:
+        """Let the next one lead, if there is one. Called under the lock."""
+        self._is_led = bool(self._waiting)
+        if self._waiting:
+            self._waiting[0].call()
 
     def _lead(self) -> None:
         """Run the steps of those who wait, the caller's first; then let another one lead."""
@@ -123,13 +153,11 @@ class Group:
             self._commit(turns)
         finally:
             with self._lock:
-                self._is_led = bool(self._waiting)
-                if self._waiting:
-                    self._waiting[0].is_called.set()
+                self._call_next()
             for turn in turns:
                 if not turn.is_done:
                     turn.is_done, turn.error = True, outcome_unknown()
-                turn.is_called.set()
+                turn.call()
 
     def _take(self, turns: list[_Turn]) -> bool:
         """Take the next one who waits; return False if there is none."""

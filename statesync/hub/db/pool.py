@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
 import peewee
@@ -100,7 +101,10 @@ class PooledDatabase(peewee.Database, Generic[_Connection]):
         self.dispose()
 
     def _forget_connections(self) -> None:
-        self._places = threading.Semaphore(self._most)
+        self._places: SimpleQueue[None] = SimpleQueue()
+        """One for each connection that may be lent; a ``Semaphore`` takes several times as long."""
+        for _ in range(self._most):
+            self._places.put(None)
         self._doubts = 0
         self._idle: list[tuple[_Connection, int]] = []
         """Connections with the number of doubts that there were when they were opened."""
@@ -113,8 +117,10 @@ class PooledDatabase(peewee.Database, Generic[_Connection]):
 
     def _connect(self) -> _Connection:
         thread, doubts = threading.get_ident(), self._doubts
-        if not self._places.acquire(timeout=0 if thread in self._hurried else self._patience):
-            raise TooManyConnections
+        try:
+            self._places.get(timeout=0 if thread in self._hurried else self._patience)
+        except Empty:
+            raise TooManyConnections from None
         self._lent[thread] = None
         try:
             lent = self._take_idle()
@@ -125,7 +131,7 @@ class PooledDatabase(peewee.Database, Generic[_Connection]):
         finally:
             if self._lent[thread] is None:
                 del self._lent[thread]
-                self._places.release()
+                self._places.put(None)
         return lent[0]
 
     def _mine(self) -> _Connection:
@@ -159,4 +165,4 @@ class PooledDatabase(peewee.Database, Generic[_Connection]):
             else:
                 self._shut(connection)
         finally:
-            self._places.release()
+            self._places.put(None)

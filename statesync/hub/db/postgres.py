@@ -9,7 +9,7 @@ import socket
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
-from itertools import accumulate, chain
+from itertools import chain
 from math import isfinite
 from typing import Any
 
@@ -31,8 +31,10 @@ from statesync.hub.db.database import (
 )
 from statesync.hub.db.failures import READ_ONLY, Undone
 from statesync.hub.db.glances import Glances, Numbered
+from statesync.hub.db.pages.fitting import FEEDS, SCAN, page_of
 from statesync.hub.db.pool import PooledDatabase
 from statesync.hub.errors import BadDatabase
+from statesync.hub.limits import Allowance, Room
 from statesync.net.alarm import alarm
 from statesync.sqlite import forks
 
@@ -74,14 +76,6 @@ WHERE space.space = %s
 ON CONFLICT (space, object, key) DO UPDATE SET
     version = excluded.version, writer = excluded.writer, deleted = excluded.deleted, data = excluded.data
 """
-# Records that are so small that a whole page of them fits come at once; of the others comes nothing yet.
-_SMALL = """
-SELECT object, key, version, deleted, CASE WHEN octet_length(data) <= %s THEN data END
-FROM ({feeds}) AS feed ORDER BY version
-"""
-_LENGTHS = "SELECT coalesce(octet_length(data), 0) FROM ({feeds}) AS feed ORDER BY version"
-
-
 # No space has such a name.
 _PROBE = "INSERT INTO receipt (space, client, number, batch, answer) VALUES (' ', %s, 0, ' ', %s)"
 
@@ -115,6 +109,9 @@ class PostgresPool(PooledDatabase[_Connection], peewee.PostgresqlDatabase):
 
         The error of a statement is raised then, too. The last ones travel with the commit, which the server
         does not look at after an error: ``Undone`` says so.
+
+        After an error the connection is closed: the server has passed over what followed, and psycopg takes
+        statements among that for prepared, which are unknown then for as long as the connection is used.
         """
         connection = self._mine()
         try:
@@ -126,11 +123,14 @@ class PostgresPool(PooledDatabase[_Connection], peewee.PostgresqlDatabase):
                         pipeline.sync()
                     raise
         except (peewee.PeeweeException, psycopg.Error) as error:
-            if connection.pgconn.transaction_status != TransactionStatus.INERROR:
-                raise
-            with suppress(psycopg.Error):
-                connection.execute("ROLLBACK")
-            raise Undone(error) from error
+            is_undone = connection.pgconn.transaction_status == TransactionStatus.INERROR
+            if is_undone:
+                with suppress(psycopg.Error):  # its lock is free at once, and not when the server looks
+                    connection.execute("ROLLBACK")
+            connection.close()
+            if is_undone:
+                raise Undone(error) from error
+            raise
 
     def close_all(self) -> None:
         """Close every connection, and the one that reads at once."""
@@ -174,6 +174,7 @@ class PostgresDialect:
     row_lock: str = " FOR UPDATE"
     key_order: str = 'key COLLATE "C"'
     data_bytes: str = "octet_length(data)"
+    data_for_pages: str = "data"
 
     def check_usable(self, pool: Pool) -> None:
         """Refuse a database in any encoding but UTF-8."""
@@ -243,25 +244,22 @@ class PostgresDialect:
         return f"{sql} ORDER BY version LIMIT ?", parameters
 
     def page(
-        self, pool: Pool, feeds: Sequence[Statement], limit: int, max_bytes: int
+        self, pool: Pool, feeds: Sequence[Statement], limit: int, allowance: Allowance
     ) -> tuple[list[FeedRow], bool]:
-        """Ask once if all records are small; otherwise ask for their lengths, then for what fits.
+        """Ask for what fits, and for more of it while more is allowed: no record travels that does not fit.
 
-        No record travels that does not fit, and most pages take one round trip.
+        A driver gives what it was asked for at once, and then has it twice. Most pages take one round trip.
         """
-        feed, parameters = self._merged(feeds, limit + 1)
-        small = max_bytes // (limit + 1)
-        rows: list[FeedRow] = pool.execute_sql(_SMALL.format(feeds=feed), (small, *parameters)).fetchall()
-        if all(data is not None or deleted for _, _, _, deleted, data in rows):
-            return rows[:limit], len(rows) > limit
-        lengths = pool.execute_sql(_LENGTHS.format(feeds=feed), parameters).fetchall()
-        before = accumulate((length for (length,) in lengths), initial=0)
-        taken = min(limit, sum(size < max_bytes for size, _ in zip(before, lengths, strict=False)))
-        return pool.execute_sql(*self._merged(feeds, taken)).fetchall(), len(rows) > taken
+        return page_of(pool, self.merged(feeds, limit + 1), FEEDS, limit, allowance)
 
-    def _merged(self, feeds: Sequence[Statement], limit: int) -> Statement:
-        sql, parameters = self.merged(feeds, limit)
-        return sql.replace("?", "%s"), parameters
+    def stretch(
+        self, pool: Pool, query: Statement, limit: int, allowance: Room
+    ) -> tuple[list[FeedRow], bool]:
+        """Ask as for a page of feeds. The planner is told the order, so that it does not sort."""
+        sql, parameters = query
+        return page_of(
+            pool, (f"{sql} ORDER BY key LIMIT ?", [*parameters, limit + 1]), SCAN, limit, allowance
+        )
 
 
 def _find(pool: Pool, space: str, keys: Sequence[tuple[str, str]], longest: int) -> Any:

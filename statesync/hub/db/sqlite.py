@@ -9,7 +9,7 @@ import threading
 from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,14 @@ from statesync.hub.db.database import (
     Statement,
     Stored,
     Written,
+    size_of,
 )
 from statesync.hub.db.failures import NEARLY_FULL, WrongFile
 from statesync.hub.db.groups import Group
 from statesync.hub.db.held import Apart, HeldFile
 from statesync.hub.db.pool import PooledDatabase, TooManyConnections
 from statesync.hub.errors import BadDatabase
+from statesync.hub.limits import Allowance, Room
 from statesync.sqlite import forks
 
 _PRAGMAS = {
@@ -206,6 +208,7 @@ class SqliteDialect:
     row_lock: str = ""  # BEGIN IMMEDIATE already holds the whole file
     key_order: str = "key"
     data_bytes: str = "length(CAST(data AS BLOB))"
+    data_for_pages: str = "CAST(data AS BLOB)"
 
     def check_usable(self, pool: Pool) -> None:
         """Refuse a device's database; SQLite turns texts into whatever its file is in."""
@@ -266,11 +269,17 @@ class SqliteDialect:
         return f"{sql} ORDER BY version LIMIT ?", [*chain.from_iterable(some for _, some in feeds), limit]
 
     def page(
-        self, pool: Pool, feeds: Sequence[Statement], limit: int, max_bytes: int
+        self, pool: Pool, feeds: Sequence[Statement], limit: int, allowance: Allowance
     ) -> tuple[list[FeedRow], bool]:
         """Step through the feeds until the page is full; rows past it are never read."""
         rows = pool.cursor().execute(*self.merged(feeds, limit + 1))
-        return _fill_page(rows, limit, max_bytes)
+        return _fill_page(rows, limit, allowance)
+
+    def stretch(
+        self, pool: Pool, query: Statement, limit: int, allowance: Room
+    ) -> tuple[list[FeedRow], bool]:
+        """Step through the rows until the page is full, as for a page of feeds."""
+        return _fill_page(pool.cursor().execute(*query), limit, allowance)
 
 
 def open_sqlite(path: str, connections: int, patience: float) -> Database:
@@ -317,28 +326,24 @@ def _find_whole(
         rows = cursor.execute(_FIND_WHOLE, (json.dumps(keys), space, name))
         for _, key, version, writer, deleted, data in rows:
             found[name, key] = Stored(version, writer, bool(deleted), data)
-            left -= _size(data)
+            left -= size_of(data)
             if left <= 0:
                 break
     return left
 
 
-def _size(text: str | None) -> int:
-    """Return how many bytes a text has; most are ASCII, and Python knows that of a text."""
-    if text is None:
-        return 0
-    return len(text) if text.isascii() else len(text.encode())
-
-
-def _fill_page(rows: Iterator[FeedRow], limit: int, max_bytes: int) -> tuple[list[FeedRow], bool]:
+def _fill_page(rows: Iterator[FeedRow], limit: int, allowance: Room) -> tuple[list[FeedRow], bool]:
     """Take the rows that fit into a page, reading no further; tell whether more follow."""
     taken: list[FeedRow] = []
-    size = 0
-    for row in rows:
-        if size >= max_bytes or len(taken) == limit:
-            return taken, True
-        taken.append(row)
-        text = row[4]
-        if text is not None:  # a call for each of a thousand rows would be a tenth of a page
-            size += len(text) if text.isascii() else len(text.encode())
-    return taken, False
+    take, size, allowed = taken.append, 0, allowance.size
+    # Whatever is done for each of a thousand rows is felt.
+    for row in islice(rows, limit):
+        while size >= allowed:
+            if not allowance.grows():
+                return taken, True
+            allowed = allowance.size
+        take(row)
+        data = row[4]
+        if data:
+            size += len(data)
+    return taken, next(rows, None) is not None

@@ -11,7 +11,7 @@ from statesync.hub.errors import Refused
 from statesync.hub.http.bodies import SHORT
 from statesync.hub.http.pace import Pace
 
-_PIECE = 1 << 18
+_PIECE = 1 << 16
 _HEAD, _BODY = "http.response.start", "http.response.body"
 
 

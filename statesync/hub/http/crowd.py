@@ -1,8 +1,9 @@
 """How many connections a process takes, and what becomes of those that are too many.
 
 Each takes a descriptor, and so do the database and its files: a process that has none left can do nothing.
-So it has fewer connections than it has descriptors for. One more takes the place of one that is kept and asks
-for nothing; where there is none, it is told to come again, and the next ones are cut.
+So it has fewer connections than it has descriptors for. One more takes the place of one that is kept and
+asks for nothing, or that has not asked within a moment; where there is none, it is told to come again, and
+the next ones are cut.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import math
 import os
 import sys
 import time
@@ -28,7 +30,8 @@ BACKLOG = 128
 """Connections that wait until the process takes them, and that it takes at once; others try again."""
 
 _LINGER = 2.0
-"""Seconds in which who is turned away has to ask, and to read the answer."""
+"""Seconds in which who is turned away has to ask, and to read the answer; and in which everybody has to ask
+where others want the place."""
 
 _PAUSE = 1.0
 """Seconds between two lines of the log."""
@@ -109,6 +112,8 @@ class Crowd:
     """The connections of one server: as many as ``most`` are served, and an eighth more get an answer."""
 
     most: int
+    is_ending: bool = False
+    """Whether the server has told its connections that it ends; who comes later is told nothing."""
     _line: _Line = field(factory=_Line)
 
     def is_full(self, connections: set[Any]) -> bool:
@@ -134,6 +139,8 @@ class TurnedAway(asyncio.Protocol):
     """
 
     cycle = None
+    began: float = math.inf
+    """It has no place that another one could want."""
 
     def __init__(self, connections: set[Any], refusal: Refused) -> None:
         self._connections = connections
@@ -151,7 +158,7 @@ class TurnedAway(asyncio.Protocol):
         """Answer, whatever it asks; the rest of it is let go by."""
         if not self._is_told:
             self._is_told = True
-            self._transport.write(_as_bytes(self._refusal))
+            self._transport.write(as_bytes(self._refusal))
 
     def connection_lost(self, _error: Exception | None) -> None:
         """Leave."""
@@ -164,16 +171,25 @@ class TurnedAway(asyncio.Protocol):
 
 
 def _end_one_at_rest(connections: set[Any]) -> bool:
-    """Hang up on one that has had its answer, as its time to be kept would; return whether there was one."""
+    """Hang up on one that has had its answer, as its time to be kept would; return whether there was one.
+
+    Where there is none, on the one that has waited for longest with its first request: else who connects and
+    says nothing would keep all others out for as long as a head may take.
+    """
+    late, silent = time.monotonic() - _LINGER, []
     for connection in connections:
         cycle = connection.cycle
-        if cycle is not None and cycle.response_complete and not connection.transport.is_closing():
-            connection.shutdown()
+        if cycle is None:
+            silent += [connection] * (connection.began < late and not connection.transport.is_closing())
+        elif cycle.response_complete and not connection.transport.is_closing():
+            connection.give_way()
             return True
-    return False
+    if silent:
+        min(silent, key=lambda connection: connection.began).give_way()
+    return bool(silent)
 
 
-def _as_bytes(error: Refused) -> bytes:
+def as_bytes(error: Refused) -> bytes:
     """Return a whole answer, after which the connection ends."""
     body = msgspec.json.encode(Refusal(error.problem))
     headers = {

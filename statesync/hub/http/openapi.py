@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 
 from statesync import wire
-from statesync.hub.http.changes import LONGEST, USUAL
+from statesync.hub.http.waiting.changes import LONGEST, USUAL
 
 _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=128, pattern="^[^\\u0000]*$")]
 _Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -28,11 +28,20 @@ class Push(wire.Push, frozen=True):
     changes: list[wire.Change]  # type: ignore[assignment]
 
 
+class Scan(wire.Scan, frozen=True, omit_defaults=True):
+    """How far a read of one object in the order of its keys has come; {} for one that begins."""
+
+    since: wire.Version = 0
+    after: _Name = ""
+    until: _Name = ""
+
+
 class Feed(wire.Feed, frozen=True, omit_defaults=True):
     """How one object is to be read."""
 
     cursor: wire.Version
     begun: wire.Version = 0
+    scan: Scan | None = None
 
 
 class Pull(wire.Pull, frozen=True):

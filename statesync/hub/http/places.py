@@ -1,9 +1,11 @@
 """Who is let in, and how much is held for whom: what the requests of one process share.
 
 A request has nothing before its token is known and its body is here. Then it has a place until its answer is
-sent; the bytes of its body and of its answer count for as long as they are here. No space gets more than half
-of either, and no token more than half of its space's, so none keeps the others out. The requests of a space
-stand in lines, in which its tokens take turns, and all surveys in one more.
+sent; the bytes of its body, of its page while that is made, and of its answer count for as long as they are
+here. No space gets more than half of either, and no token more than half of its space's, so none keeps the
+others out. The requests of a space
+stand in lines, in which its tokens take turns, and all surveys in one more. Nobody waits for a thread without
+end.
 """
 
 from __future__ import annotations
@@ -17,56 +19,16 @@ import anyio
 from attrs import define, field
 
 from statesync.hub.access.rights import Rights
-from statesync.hub.errors import busy
+from statesync.hub.errors import Refused, busy
 from statesync.hub.http.pace import Pace
+from statesync.hub.http.shares import Share
 from statesync.hub.limits import HubLimits
 
 _NO_RIGHTS = Rights({})
 
-
-@define(eq=False)
-class Share:
-    """So many of something: one space gets half of them, and one token half of that. From any thread.
-
-    Without tokens nobody can tell the devices of a space apart.
-    """
-
-    most: int
-    what: str
-    _taken: dict[tuple[str, str], int] = field(factory=dict)
-    """By space and token; all that a space has, and all that there is, have empty texts in their places."""
-    _lock: Lock = field(factory=Lock)
-
-    def take(self, space: str, holder: str, count: int, has: int = 0) -> None:
-        """Give a request of ``holder`` to ``space`` so many more; it ``has`` some already.
-
-        Raises the 503 where there are not so many. What is too large for a share is given to who is alone.
-        """
-        half = -(-self.most // 2)
-        quarter = -(-half // 2)
-        with self._lock:
-            if holder and self._is_over((space, holder), has, count, quarter):
-                raise busy(f"the token has {quarter} {self.what}, which is its half of the space's")
-            if self._is_over((space, ""), has, count, half):
-                raise busy(f"the space has {half} {self.what}, which is its half of the hub's")
-            if self._is_over(("", ""), has, count, self.most):
-                raise busy(f"the hub has {self.most} {self.what}, which is its limit")
-            self._add(space, holder, count)
-
-    def give_back(self, space: str, holder: str, count: int) -> None:
-        """Take back what a request of ``holder`` to ``space`` has no more need of."""
-        with self._lock:
-            self._add(space, holder, -count)
-
-    def _is_over(self, who: tuple[str, str], has: int, count: int, most: int) -> bool:
-        others = self._taken.get(who, 0) - has
-        return others > 0 and others + has + count > most
-
-    def _add(self, space: str, holder: str, count: int) -> None:
-        for who in {("", ""), (space, ""), (space, holder)}:
-            rest = self._taken.pop(who, 0) + count
-            if rest:
-                self._taken[who] = rest
+MADE = 4
+"""Times the bytes of its records that a page may have in memory while it is made: what the database's driver
+gives, the texts, and the JSON with what it is packed into."""
 
 
 @define(eq=False)
@@ -159,7 +121,7 @@ class Door:
         seconds = patience + limits.survey_seconds
         self._surveys = Line(limits.line, seconds, "the hub", "surveys", by_token=False)
         self._places = Share(limits.under_way, "requests under way")
-        self._bytes = Share(limits.held, "bytes of requests and answers")
+        self._bytes = Share(limits.held, "bytes of requests and answers", patience)
         self._lines: WeakValueDictionary[tuple[str, str], Line] = WeakValueDictionary()
 
     def visit(self, space: str, lines: tuple[Line, ...] = ()) -> Visit:
@@ -216,7 +178,12 @@ class Visit:
     """Whether it has a place."""
     _turns: int = 0
     """In how many of its lines its turn has come."""
-    _held: int = 0
+    _content: int = 0
+    """Bytes that are held of its body, or of its answer."""
+    _making: int = 0
+    """Bytes that may be held besides, while its page is made."""
+    _lacking: int = 0
+    """Bytes that it has to have before its page is begun."""
 
     def introduce(self, rights: Rights) -> None:
         """Say what the request's token allows."""
@@ -241,7 +208,14 @@ class Visit:
         return True
 
     async def wait_for_turn(self) -> None:
-        """Wait in the lines that are left; raises the 503 if one is long, or takes long."""
+        """Wait for memory, if it lacks some, and in the lines that are left.
+
+        Raises the 503 if one is long, or takes long. Who waits for memory lets others have their turns.
+        """
+        if self._lacking:
+            self.end_turn()
+            await self._bytes.wait(self.space, self.rights.holder, self._lacking, self._held)
+            self._making, self._lacking = self._making + self._lacking, 0
         while self._turns < len(self._lines):
             await self._lines[self._turns].wait(self.rights.holder)
             self._turns += 1
@@ -253,15 +227,40 @@ class Visit:
             self._lines[self._turns].leave()
 
     def hold(self, size: int) -> None:
-        """Hold so many bytes from now on, in place of those until now; raises the 503 if there is no room.
+        """Hold so many bytes of its body from now on, in place of those until now.
 
-        From any thread.
+        Raises the 503 if there is no room. From any thread.
         """
-        if size > self._held:
-            self._bytes.take(self.space, self.rights.holder, size - self._held, self._held)
-        elif size < self._held:
-            self._bytes.give_back(self.space, self.rights.holder, self._held - size)
-        self._held = size
+        self._set(size, self._making)
+
+    def make(self, size: int, /) -> bool:
+        """Let a page of ``size`` bytes of records be made, and tell whether there is room for one.
+
+        Of a page that may not even be begun it is known then what it has to wait for. From any thread.
+        """
+        making = MADE * size
+        try:
+            self._set(self._content, max(making, self._making))
+        except Refused:
+            self._lacking = 0 if self._making else making
+            return False
+        return True
+
+    def finish(self, size: int) -> None:
+        """Hold so many bytes of its answer, and nothing else any more; raises the 503 if there is no room."""
+        self._set(size, 0)
+
+    @property
+    def _held(self) -> int:
+        return self._content + self._making
+
+    def _set(self, content: int, making: int) -> None:
+        more = content + making - self._held
+        if more > 0:
+            self._bytes.take(self.space, self.rights.holder, more, self._held)
+        elif more < 0:
+            self._bytes.give_back(self.space, self.rights.holder, -more)
+        self._content, self._making = content, making
 
     def __enter__(self) -> Visit:
         return self
@@ -270,6 +269,6 @@ class Visit:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.end_turn()
-        self.hold(0)
+        self.finish(0)
         if self._is_in:
             self._places.give_back(self.space, self.rights.holder, 1)

@@ -25,10 +25,10 @@ from statesync.hub.access import tokens
 from statesync.hub.addresses import without_password
 from statesync.hub.db.opening import file_at, is_file, prepare
 from statesync.hub.errors import HubError
-from statesync.hub.http.arenas import share_one_arena
 from statesync.hub.http.crowd import BACKLOG, allow, tell_of_failures
 from statesync.hub.http.watch import WatchedConfig
 from statesync.hub.http.web import application
+from statesync.hub.http.workers import spare_memory
 from statesync.hub.hub import Hub
 from statesync.hub.limits import HubLimits
 from statesync.hub.retention import Retention
@@ -65,7 +65,7 @@ class Setup:
 
     def __call__(self) -> Starlette:
         """Return the application of a worker: it closes its hub when the last request has ended."""
-        share_one_arena()
+        spare_memory()
         hub = self.open()
 
         @asynccontextmanager

@@ -14,11 +14,10 @@ from typing import Any
 
 import uvicorn
 from attrs import define
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from statesync.hub.http.bodies import SHORT
 from statesync.hub.http.crowd import BACKLOG, Crowd, TurnedAway, room_for
-from statesync.hub.http.pauses import END
+from statesync.hub.http.waiting.again import Asking
 from statesync.hub.limits import HubLimits
 
 _LOOKS = 4
@@ -32,20 +31,35 @@ _TINY = 2_000
 _PIECE = 1 << 12
 """Bytes of what has very many lines that are read at once."""
 
+_FAREWELL = 1.0
+"""Seconds that a peer has to close a connection that has given way."""
+
 _NOTHING = object()
 
 
 # Under httptools, who asks again and again and reads nothing is read on, and not cut.
-class _Protocol(H11Protocol):
-    """uvicorn's protocol, which lets a request that waits know that its server ends."""
+class _Protocol(Asking):
+    """The protocol of one connection, which lets others know that its server ends."""
 
     def shutdown(self) -> None:
+        """Give way, because the server ends; those that were accepted, and are not here yet, do so, too."""
+        _crowd_of(self.config).is_ending = True
+        self.give_way()
+
+    def give_way(self) -> None:
         """Finish the request that is under way, and hang up."""
-        cycle = self.cycle
         super().shutdown()
-        end: Any = None if cycle is None else cycle.scope.get(END)
-        if end is not None:
-            end()
+        self._hang_up_later()
+
+    def _hang_up_later(self) -> None:
+        self.loop.call_later(_FAREWELL, self._hang_up)
+
+    def _hang_up(self) -> None:
+        """Wait no longer for the farewell of a peer, which TLS asks for: who is idle does not read."""
+        if not self.transport.is_closing() or self.transport.get_write_buffer_size():
+            self._hang_up_later()
+        else:
+            self.transport.abort()  # does nothing where it has ended
 
 
 _protocol: Callable[..., Any] = _Protocol
@@ -58,6 +72,11 @@ class WatchedConfig(uvicorn.Config):
         super().__init__(app, http=Watched, backlog=BACKLOG, **options)
         self.limits: HubLimits = limits
         self.crowd: Crowd = Crowd(room_for(limits.sockets))
+
+
+def _crowd_of(config: uvicorn.Config) -> Crowd:
+    """Return the crowd of the server that has this configuration."""
+    return config.crowd if isinstance(config, WatchedConfig) else _usual_crowd()
 
 
 @cache
@@ -121,7 +140,7 @@ class Watched(asyncio.Protocol):
         limits = config.limits if isinstance(config, WatchedConfig) else HubLimits()
         self._inner = _protocol(config=config, **more)
         self._connections: set[Any] = more["server_state"].connections
-        self._crowd = config.crowd if isinstance(config, WatchedConfig) else _usual_crowd()
+        self._crowd = _crowd_of(config)
         self._is_turned_away = False
         self._coming = _Stretch(limits.head_seconds, limits.pace)
         self._going = _Stretch(limits.stall_seconds, limits.pace)
@@ -141,6 +160,8 @@ class Watched(asyncio.Protocol):
             if self._crowd.is_overrun(self._connections):
                 self._transport.abort()
         self._inner.connection_made(transport)
+        if self._crowd.is_ending and not self._is_turned_away:
+            self._inner.give_way()
         self._look()
 
     def data_received(self, data: bytes) -> None:

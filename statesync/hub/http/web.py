@@ -7,9 +7,7 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
-import anyio
 import msgspec
-from anyio.to_thread import run_sync
 from attrs import frozen
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -20,15 +18,18 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from statesync.hub.access.rights import Right, Rights
-from statesync.hub.errors import Refused, outcome_unknown, refused
+from statesync.hub.errors import Refused, malformed, outcome_unknown, refused
 from statesync.hub.http.answers import Answer, retry_headers
 from statesync.hub.http.asking import check_path, token_of
 from statesync.hub.http.bodies import SHORT, is_short, misframed, read_body
-from statesync.hub.http.changes import Changes
 from statesync.hub.http.compression import best_coding, pack, unpack
 from statesync.hub.http.openapi import document
 from statesync.hub.http.places import Door, Line, Visit
+from statesync.hub.http.waiting.changes import Changes
+from statesync.hub.http.waiting.pauses import comes_in_time
+from statesync.hub.http.workers import Workers
 from statesync.hub.hub import Hub
+from statesync.hub.limits import Ask, NoMemory
 from statesync.hub.requests import GROWS, LARGE, sender_of
 from statesync.hub.texts.quoting import shortened
 from statesync.wire import Refusal
@@ -41,19 +42,19 @@ _READY_WITHIN = 3.0
 _SMALL = 1 << 14
 """Bytes of a pull that can be read without a thread."""
 
-_Answering = Callable[[str, bytes, Rights], bytes]
+_Answering = Callable[..., bytes]
 _Work = Callable[[], bytes]
 """What does the work of a request that was read; it returns the answer, or raises ``Refused``."""
-_Taking = Callable[[str, bytes, Rights], _Work]
+_Taking = Callable[..., _Work]
 
 
 def application(hub: Hub) -> Starlette:
     """Return the ASGI application that serves ``hub``; it runs on asyncio."""
-    threads, together = anyio.CapacityLimiter(hub.connections), hub.database.together
+    threads, together = Workers(hub.connections, hub.patience), hub.database.together
     door = Door(hub.limits, hub.patience, hub.connections, together)
     # Pushes that share a commit wait for it in threads of their own: of two spaces and of those who read.
-    pushers = threads if together == 1 else anyio.CapacityLimiter(2 * together)
-    verb, reader = partial(_Verb, hub, door), anyio.CapacityLimiter(1)
+    pushers = threads if together == 1 else Workers(2 * together, hub.patience)
+    verb, reader = partial(_Verb, hub, door), Workers(1, hub.patience)
     push = verb(pushers, reader, Right.WRITE, "push", door.push_lines)
     pull = verb(threads, reader, Right.READ, "pull", door.pull_lines)
     survey = verb(threads, reader, Right.READ, "survey", door.survey_lines)
@@ -102,8 +103,8 @@ class _Verb:
 
     hub: Hub
     door: Door
-    threads: anyio.CapacityLimiter
-    reader: anyio.CapacityLimiter
+    threads: Workers
+    reader: Workers
     right: Right
     name: str
     lines: Callable[[str], tuple[Line, ...]]
@@ -118,20 +119,29 @@ class _Verb:
 
     async def _answered(self, request: Request, visit: Visit) -> Response:
         if not is_short(request):  # nobody without rights gets to send much
-            await run_sync(self._introduce, request, visit, limiter=self.threads)
+            await self.threads.run(partial(self._introduce, request, visit))
         body = await read_body(request, visit, self.door)
         if visit.is_known:
-            await run_sync(self._look_again, request, visit, limiter=self.threads)
+            await self.threads.run(partial(self._look_again, request, visit))
         at_once = await self._at_once(request, body, visit)
         if at_once is not None:
             return at_once
-        answer = await run_sync(self._work_or_wait, request, body, visit, limiter=self.threads)
+        answer = await self.threads.run(partial(self._work_or_wait, request, body, visit))
         if isinstance(answer, bytes):
-            await visit.wait_for_turn()
-            work = await self._taken(answer, visit)
-            answer = await run_sync(self._worked, request, work, visit, limiter=self.threads)
+            answer = await self._later(request, answer, visit)
         visit.end_turn()
         return answer
+
+    async def _later(self, request: Request, plain: bytes, visit: Visit) -> Response:
+        """Answer the request when its turn comes, and there is memory for its page."""
+        work: _Work | None = None
+        while True:
+            if not await comes_in_time(visit.wait_for_turn(), request.receive):
+                raise malformed("the connection was closed before its turn came")
+            work = work or await self._taken(plain, visit)
+            answer = await self.threads.run(partial(self._worked, request, work, visit))
+            if answer is not None:
+                return answer
 
     def _introduce(self, request: Request, visit: Visit, client: str | None = None) -> None:
         if not visit.is_known:
@@ -155,18 +165,18 @@ class _Verb:
         return None if page is None else _packed(page, "", visit)
 
     def _work_or_wait(self, request: Request, body: bytes, visit: Visit) -> Response | bytes:
-        """Answer the request; return its unpacked body if its turn has yet to come."""
+        """Answer the request; return its unpacked body if its turn, or its memory, has yet to come."""
         coding = request.headers.get("content-encoding", "").strip().lower()
         is_seen = self.right is Right.READ and not coding and len(body) <= SHORT
         self._introduce(request, visit, sender_of(body) if is_seen else None)
         visit.let_in()
         plain = unpack(body, coding, self.hub.limits)
-        _hold(plain, visit)
+        visit.hold(_counted(plain))
         if len(plain) > LARGE:
             visit.stand_in(self.door.large_lines(visit.space))
             return plain
         work = partial(self._work, plain, visit)
-        return self._worked(request, work, visit) if visit.step_up() else plain
+        return (self._worked(request, work, visit) or plain) if visit.step_up() else plain
 
     async def _taken(self, plain: bytes, visit: Visit) -> _Work:
         """Return what does the work of a body whose turn has come; a large one is read then."""
@@ -174,22 +184,31 @@ class _Verb:
             return partial(self._work, plain, visit)
         visit.hold(GROWS * len(plain))
         take: _Taking = getattr(self.hub, f"take_{self.name}")
-        return await run_sync(take, visit.space, plain, visit.rights, limiter=self.reader)
+        return await self.reader.run(partial(take, visit.space, plain, visit.rights, **self._asking(visit)))
 
     def _work(self, plain: bytes, visit: Visit) -> bytes:
         if len(plain) > SHORT:
             visit.hold(GROWS * len(plain))
         answer: _Answering = getattr(self.hub, self.name)
-        return answer(visit.space, plain, visit.rights)
+        return answer(visit.space, plain, visit.rights, **self._asking(visit))
 
-    def _worked(self, request: Request, work: _Work, visit: Visit) -> Response:
-        """Do what is asked for. A push that fails later than it is refused may have been applied."""
+    def _asking(self, visit: Visit) -> dict[str, Ask]:
+        """Return what the work is told besides: a pull, how large its page may be made."""
+        return {"ask": visit.make} if self.name == "pull" else {}
+
+    def _worked(self, request: Request, work: _Work, visit: Visit) -> Response | None:
+        """Do what is asked for; return None if there is no memory for it yet, and nothing was done.
+
+        A push that fails later than it is refused may have been applied.
+        """
         coding = best_coding(request.headers.get("accept-encoding", ""))
         is_done = False
         try:
             answer = work()
             is_done = True
             return _packed(answer, coding, visit)
+        except NoMemory:
+            return None
         except Exception as error:
             is_refused = isinstance(error, Refused)
             if self.right is Right.READ or (is_refused and not is_done):
@@ -204,7 +223,7 @@ class _OpenRoutes:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self._probes = anyio.CapacityLimiter(1)
+        self._probes = Workers(1, hub.patience)
         self._probe: asyncio.Future[None] | None = None
 
     async def health(self, _request: Request) -> Response:
@@ -217,7 +236,7 @@ class _OpenRoutes:
         Whoever asks while the database is being asked shares the answer: many who ask cost no more than one.
         """
         if self._probe is None or self._probe.done():
-            self._probe = asyncio.ensure_future(run_sync(self._hub.check_ready, limiter=self._probes))
+            self._probe = asyncio.ensure_future(self._probes.run(self._hub.check_ready))
             self._probe.add_done_callback(asyncio.Future.exception)  # perhaps nobody waits for it any more
         done, _ = await asyncio.wait({self._probe}, timeout=_READY_WITHIN)
         if not done:
@@ -231,13 +250,13 @@ class _OpenRoutes:
 
 def _packed(answer: bytes, coding: str, visit: Visit) -> Response:
     packed, coding = pack(answer, coding)
-    _hold(packed, visit)
+    visit.finish(_counted(packed))
     headers = {"Vary": "Accept-Encoding"} | ({"Content-Encoding": coding} if coding else {})
     return _json(packed, headers=headers)
 
 
-def _hold(content: bytes, visit: Visit) -> None:
-    visit.hold(len(content) if len(content) > SHORT else 0)
+def _counted(content: bytes) -> int:
+    return len(content) if len(content) > SHORT else 0
 
 
 def _json(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response:

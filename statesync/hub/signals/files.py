@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Collection, Mapping
 
 from statesync.hub.db.held import Apart
@@ -30,10 +31,14 @@ class FileObserver:
         self._seen: tuple[int, int] | None = None
 
     def wait(self, seconds: float, *, watches: bool) -> Collection[str] | None:
-        """Wait; return None if somebody has committed since the last look, and nothing else."""
-        self._woken.wait(min(seconds, LOOK_EVERY) if watches else seconds)
-        self._woken.clear()
-        return None if watches and self._is_new() else ()
+        """Wait; return None if somebody has committed since the last look, and no space otherwise."""
+        until, is_new, left = time.monotonic() + seconds, False, seconds
+        while not is_new and left >= 0:
+            is_woken = self._woken.wait(min(left, LOOK_EVERY) if watches else left)
+            self._woken.clear()
+            is_new = watches and self._is_new()
+            left = -1.0 if is_woken else until - time.monotonic()
+        return None if is_new else ()
 
     def wake(self) -> None:
         """End the wait that is under way, or the next one."""

@@ -50,7 +50,7 @@ class ServerObserver:
     _look_at: float = 0.0
     _is_woken: bool = False
     _ends: tuple[socket.socket, socket.socket] | None = None
-    """While somebody may wait: what one end gets, the other one wakes up by."""
+    """While somebody may wait: a byte that is sent into the first wakes who waits at the second."""
 
     def begin_anew(self) -> None:
         """Begin with nothing, as a forked process does."""
@@ -113,13 +113,22 @@ class ServerObserver:
         """Return the connection; what was told before it listened was lost."""
         if self._connection is None or self._connection.closed:
             self._is_lost = True
-            connection = self.connect()
-            connection.add_notify_handler(self._take)
-            # What is told may be lost with the server: nobody waits for the disk.
-            connection.execute("SET synchronous_commit = off")
-            connection.execute(f"LISTEN {_CHANNEL}")
-            self._connection = connection
+            self._connection = self._connected()
         return self._connection
+
+    def _connected(self) -> Connection:
+        """Return a new connection, which listens."""
+        connection = self.connect()
+        try:
+            connection.add_notify_handler(self._take)
+            with self.watched(connection):
+                # What is told may be lost with the server: nobody waits for the disk.
+                connection.execute("SET synchronous_commit = off")
+                connection.execute(f"LISTEN {_CHANNEL}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def _sleep(self, connection: Connection | None, seconds: float) -> None:
         if self._ends is None:

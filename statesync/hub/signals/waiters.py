@@ -41,10 +41,44 @@ class Waiter:
 
 
 @define(eq=False)
+class _Space:
+    """Those who wait in one space. A head is read for those who were there before that alone."""
+
+    known: set[Waiter] = field(factory=set)
+    """Those who know ``head``, and wait for another one."""
+    head: Head | None = None
+    asked: set[Waiter] = field(factory=set)
+    """Those for whom it is read now."""
+    fresh: set[Waiter] = field(factory=set)
+    """Those who have come since."""
+
+    def note(self, head: Head) -> list[Waiter]:
+        """Take the head that was read; return those who are told, and wait no more.
+
+        Those who know it already are not looked at: as many may wait as come.
+        """
+        looked_at = self.asked if head == self.head else self.known | self.asked
+        told = [each for each in looked_at if head.head != each.since or each.is_hurried]
+        for waiter in looked_at:
+            waiter.head = head
+        self.head = head
+        self.known |= self.asked
+        self.known.difference_update(told)
+        self.asked = set()
+        return told
+
+    def discard(self, waiter: Waiter) -> bool:
+        """Take one out; return whether nobody is left."""
+        for some in (self.known, self.asked, self.fresh):
+            some.discard(waiter)
+        return not (self.known or self.asked or self.fresh)
+
+
+@define(eq=False)
 class Waiters:
     """All that wait in one process, and the spaces of theirs that may have moved. From any thread."""
 
-    _by_space: dict[str, set[Waiter]] = field(factory=dict)
+    _by_space: dict[str, _Space] = field(factory=dict)
     _doubted: set[str] = field(factory=set)
     _is_all_doubted: bool = False
     _lock: threading.Lock = field(factory=threading.Lock)
@@ -56,18 +90,24 @@ class Waiters:
     def add(self, waiter: Waiter) -> None:
         """Let it wait. Its space is in doubt: the head is read after this, so no move is missed."""
         with self._lock:
-            self._by_space.setdefault(waiter.space, set()).add(waiter)
+            space = self._by_space.get(waiter.space)
+            if space is None:
+                space = self._by_space[waiter.space] = _Space()
+            space.fresh.add(waiter)
             self._doubted.add(waiter.space)
 
     def remove(self, waiter: Waiter) -> None:
         """Let it wait no more."""
         with self._lock:
-            self._remove(waiter)
+            space = self._by_space.get(waiter.space)
+            if space is not None and space.discard(waiter):
+                del self._by_space[waiter.space]
 
     def count(self, space: str) -> int:
         """Return how many wait in a space, whose head was read for them."""
         with self._lock:
-            return sum(waiter.head is not None for waiter in self._by_space.get(space, ()))
+            found = self._by_space.get(space)
+            return 0 if found is None else len(found.known)
 
     def hurry(self, waiter: Waiter) -> Head | None:
         """Return the head that was read for it; None if there was none yet: then it is told the next one."""
@@ -94,7 +134,7 @@ class Waiters:
         return self._is_all_doubted
 
     def take_doubted(self, *, all_of_them: bool) -> Collection[str]:
-        """Return the spaces that may have moved, and doubt them no more.
+        """Return the spaces that may have moved, and doubt them no more; their heads are read after this.
 
         Without ``all_of_them`` those that were named alone, where any may have moved.
         """
@@ -103,35 +143,30 @@ class Waiters:
             if self._is_all_doubted and all_of_them:
                 self._is_all_doubted = False
                 doubted = set(self._by_space)
+            for name in doubted:
+                space = self._by_space[name]
+                space.asked |= space.fresh
+                space.fresh = set()
             return doubted
 
     def take_all(self) -> list[Waiter]:
         """Return all, of whom none waits any more."""
         with self._lock:
-            every = [waiter for some in self._by_space.values() for waiter in some]
+            spaces = list(self._by_space.values())
             self._by_space.clear()
-            return every
+            return [waiter for each in spaces for waiter in each.known | each.asked | each.fresh]
 
     def note(self, spaces: Iterable[str], heads: Mapping[str, Head]) -> None:
         """Take the heads of ``spaces`` that were read, and let those be told who wait for what they say."""
         told: list[Waiter] = []
         with self._lock:
-            for space in spaces:
-                head = heads.get(space, NOWHERE)
-                for waiter in self._by_space.get(space, ()):
-                    waiter.head = head
-                    if head.head != waiter.since or waiter.is_hurried:
-                        told.append(waiter)
-            for waiter in told:
-                self._remove(waiter)
+            for name in spaces:
+                space = self._by_space.get(name)
+                if space is not None:
+                    told += space.note(heads.get(name, NOWHERE))
+                    if not (space.known or space.fresh):
+                        del self._by_space[name]
         ring(told)
-
-    def _remove(self, waiter: Waiter) -> None:
-        others = self._by_space.get(waiter.space)
-        if others is not None:
-            others.discard(waiter)
-            if not others:
-                del self._by_space[waiter.space]
 
 
 def ring(waiters: Iterable[Waiter]) -> None:

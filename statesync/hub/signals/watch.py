@@ -75,12 +75,15 @@ class Watch:
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
         self._warnings = Warnings()
-        self._is_closed = False
+        self._closed = threading.Event()
         self._forget()
 
     def begin_anew(self) -> None:
         """Begin without waiters and thread, as a forked process does."""
         self._observer.begin_anew()
+        was_closed, self._closed = self._closed.is_set(), threading.Event()
+        if was_closed:
+            self._closed.set()
         self._forget()
 
     def _forget(self) -> None:
@@ -93,9 +96,14 @@ class Watch:
     # -- from any thread -------------------------------------------------------------------------------
 
     def add(self, waiter: Waiter) -> None:
-        """Let somebody wait, until it is told or removed. Raises the 503 of a hub that is being closed."""
+        """Let somebody wait, until it is told or removed.
+
+        Raises the 503 of a hub that is being closed, or that has no thread to look in.
+        """
         self._waiters.add(waiter)
-        self._go(is_waiter=True)
+        if not self._set_going():
+            self._waiters.remove(waiter)
+            raise busy("the hub is being closed" if self._closed.is_set() else "the hub has too many threads")
 
     def remove(self, waiter: Waiter) -> None:
         """Let it wait no more."""
@@ -110,43 +118,61 @@ class Watch:
         return self._waiters.hurry(waiter)
 
     def moved(self, space: str) -> None:
-        """Say that a transaction of this process may have moved a space; called once it has ended."""
+        """Say that a transaction of this process may have moved a space; called once it has ended.
+
+        Raises nothing: what was committed stays so, and who is not told of it now finds it later.
+        """
         is_watched = self._waiters.doubt(space)
         if self._observer.tells_others:
             with self._lock:
+                is_awaited = bool(self._untold)
                 self._untold.add(space)
+            if is_awaited and not is_watched:
+                return  # the thread knows of others, which it tells of together with this one
         elif not is_watched:
             return
-        self._go(is_waiter=False)
+        if not self._set_going():
+            with self._lock:
+                self._untold.clear()
 
     def close(self) -> None:
         """Tell all that wait, and end the thread."""
         with self._lock:
-            self._is_closed, task = True, self._task
+            self._closed.set()
+            task = self._task
         self._observer.wake()
         if task is not None:
             task.wait(_LINGER)  # a server that hangs is not waited for any longer
         ring(self._waiters.take_all())
 
-    def _go(self, *, is_waiter: bool) -> None:
+    def _set_going(self) -> bool:
+        """Let the thread look, and start it if there is none; return False where none can be had."""
         with self._lock:
-            if self._is_closed:
-                if is_waiter:
-                    raise busy("the hub is being closed")
-                return
+            if self._closed.is_set():
+                return False
             if self._task is None:
-                self._task = Task(self._run, "statesync-signals")
-                threads.start(self._task)
+                task = Task(self._run, "statesync-signals")
+                if not threads.try_to_start(task):
+                    return False
+                self._task = task
         self._observer.wake()
+        return True
 
     # -- the thread ------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while not self._is_closed:
-            if not self._is_idle():
-                self._look()
-            elif self._has_ended():
-                return
+        while not self._closed.is_set():
+            try:
+                if not self._is_idle():
+                    self._look()
+                elif self._has_ended():
+                    return
+            except _FAILURES as error:
+                self._warnings.warn("the heads of the spaces cannot be looked at", error)
+                self._begin_again()
+            except Exception:  # a defect: the thread goes on all the same, for those who wait
+                logger.exception("a look at the heads of the spaces failed")
+                self._begin_again()
         self._observer.rest()
 
     def _is_idle(self) -> bool:
@@ -165,19 +191,10 @@ class Watch:
             return True
 
     def _look(self) -> None:
-        """Do what there is to do, and wait for more; whatever fails is in doubt, and tried again."""
-        try:
-            self._tell()
-            self._read()
-            moved = self._observer.wait(self._seconds(), watches=bool(self._waiters))
-        except _FAILURES as error:
-            self._warnings.warn("the heads of the spaces cannot be looked at", error)
-            self._begin_again()
-            return
-        except Exception:  # a defect: the thread goes on all the same, for those who wait
-            logger.exception("a look at the heads of the spaces failed")
-            self._begin_again()
-            return
+        """Do what there is to do, and wait for more."""
+        self._tell()
+        self._read()
+        moved = self._observer.wait(self._seconds(), watches=bool(self._waiters))
         if moved is None:
             self._waiters.doubt_all()
         for space in moved or ():
@@ -208,9 +225,10 @@ class Watch:
         return min([_LINGER, *(max(0.0, end - now) for end in ends)])
 
     def _begin_again(self) -> None:
-        """Let go of what may be broken, doubt all, and pause. What was to be told to others may be lost."""
+        """Let go of what may be broken, doubt all, and pause. What was to be told to others may be lost.
+
+        The pause asks nothing of the observer, which may have no descriptor left to wait by.
+        """
         self._waiters.doubt_all()
         self._observer.rest()
-        until = time.monotonic() + _AFTER_A_FAILURE
-        while not self._is_closed and (left := until - time.monotonic()) > 0:
-            self._observer.wait(left, watches=False)
+        self._closed.wait(_AFTER_A_FAILURE)

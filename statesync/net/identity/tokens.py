@@ -6,12 +6,14 @@ Whatever goes wrong is said without the token, and without what the function's e
 from __future__ import annotations
 
 import re
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 
 from statesync.errors import BadOptions, Unauthorized
+from statesync.sqlite import forks
 
 TokenSource = Callable[[], str | None]
 """Returns the token as it is now, or None where there is none at present."""
@@ -25,9 +27,11 @@ _WHAT_IS_WRONG = (
 
 
 class Token:
-    """What is sent as the bearer token. Raises ``BadOptions`` for a text that is none.
+    """What is sent as the bearer token. Raises ``BadOptions`` for a text that is none. For any thread.
 
-    A function is asked before the first request, and again once the hub has refused what it gave.
+    A function is asked before the first request, and again once the hub has refused what it gave. One thread
+    asks it at a time, and the others take what it gives: a session and who listens for news meet the end of a
+    token at the same time.
     """
 
     def __init__(self, given: str | TokenSource | None) -> None:
@@ -37,26 +41,47 @@ class Token:
             raise BadOptions(
                 f"the token has to be a text, or a function that returns one, not {type(given).__name__}"
             )
+        self.begin_anew()
+        forks.begins_anew(self)
+
+    def begin_anew(self) -> None:
+        """Be free in a forked process: whoever asks the function is its parent's."""
+        self._asking = threading.RLock()
 
     def headers(self) -> dict[str, str]:
         """Return what names the device in a request. Raises ``Unauthorized`` where there is no token."""
-        if self._current is None and self._source is not None:
-            self._current = _asked(self._source)
-        return {} if self._current is None else {"Authorization": f"Bearer {self._current}"}
+        current = self._current
+        if current is None and self._source is not None:
+            with self._asking:
+                current = self._current
+                if current is None:
+                    current = self._current = _asked(self._source)
+        return {} if current is None else _named(current)
 
-    def is_renewed(self) -> bool:
-        """Ask for another token than the one that the hub has refused; tell whether there is one.
+    def renewed(self, refused: Mapping[str, str]) -> dict[str, str] | None:
+        """Return what names the device by another token than the headers that the hub has ``refused``.
 
-        Raises ``Unauthorized`` where the function gives none.
+        The function is asked for it, unless another thread has done so since. None where there is no other
+        one; then, and where it raises, it is asked again before the next request. Raises ``Unauthorized``
+        where it gives none.
         """
-        if self._source is None:
-            return False
-        refused, self._current = self._current, None
-        found = _asked(self._source)
-        if found == refused:
-            return False
-        self._current = found
-        return True
+        self._forget(refused)
+        found = self.headers()
+        if found.items() <= refused.items():
+            self._forget(refused)
+            return None
+        return found
+
+    def _forget(self, refused: Mapping[str, str]) -> None:
+        """Let the function be asked again, if what it gave last is what the hub has refused."""
+        with self._asking:
+            if self._source is not None and self._current is not None:
+                is_refused = _named(self._current).items() <= refused.items()
+                self._current = None if is_refused else self._current
+
+
+def _named(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
 
 
 def _asked(source: TokenSource) -> str:
@@ -82,7 +107,7 @@ class _Told:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, Exception):
+        if error is not None and not isinstance(error, KeyboardInterrupt):
             at = traceback.extract_tb(error.__traceback__)[-1]
             told = f"{type(error).__name__} in {at.name} ({Path(at.filename).name}, line {at.lineno})"
             raise Unauthorized(

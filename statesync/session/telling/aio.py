@@ -1,4 +1,4 @@
-"""asyncio: a session's progress, step by step. The loop is only told."""
+"""asyncio: a session's progress. The loop is only told."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
-from statesync.session.telling.pace import Pace
 from statesync.session.telling.told import Told
 from statesync.values import Progress
 
 
 async def events(told: Told) -> AsyncIterator[Progress]:
-    """Yield a session's progress, at a pace that people can follow."""
-    loop, news, pace, at = asyncio.get_running_loop(), asyncio.Event(), Pace(), 0
+    """Yield a session's progress, from its first event to its last."""
+    loop, news, at = asyncio.get_running_loop(), asyncio.Event(), 0
 
     def wake() -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody reads any more
@@ -24,8 +23,7 @@ async def events(told: Told) -> AsyncIterator[Progress]:
         while True:
             for event in told.since(at):
                 at += 1
-                if pace.admits(event):
-                    yield event
+                yield event
                 if event.outcome is not None:
                     return
             await news.wait()

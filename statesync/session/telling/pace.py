@@ -1,4 +1,7 @@
-"""How often progress is told to what draws it: people see no more than some steps a second."""
+"""How often a session's progress is told to whoever hears it: ten times a second, and what moves at once.
+
+A fast session has hundreds of steps a second, and whoever draws them does so in the session's own thread.
+"""
 
 from __future__ import annotations
 
@@ -18,32 +21,24 @@ class Pace:
         self._clock = clock
         self._told_at = float("-inf")
         self._told: Progress | None = None
+        self._kept: Progress | None = None
 
-    def admits(self, event: Progress) -> bool:
-        """Tell whether a step is told; the figures of one that is not come with the next one."""
-        now = self._clock()
-        if not self._is_news(event) and now - self._told_at < LEAST_SECONDS:
-            return False
+    def due(self, event: Progress) -> tuple[Progress, ...]:
+        """Return what is told now that ``event`` has come: nothing, or it.
+
+        Before what changes more than figures comes the last step that was kept: it has the last figures of
+        the part that is over.
+        """
+        now, is_news = self._clock(), self._is_news(event)
+        if not is_news and now - self._told_at < LEAST_SECONDS:
+            self._kept = event
+            return ()
+        kept, self._kept = self._kept, None
         self._told_at, self._told = now, event
-        return True
+        return (kept, event) if is_news and kept is not None else (event,)
 
     def _is_news(self, event: Progress) -> bool:
         told = self._told
         if told is None or event.part is Part.SYNC or event.state is State.WAITING:
             return True
         return event.part is not told.part or told.state is State.WAITING
-
-
-def paced(callback: Callable[[Progress], object]) -> Callable[[Progress], None]:
-    """Return an ``on_progress`` that calls ``callback`` ten times a second at most, for what draws.
-
-    What changes more than figures is always told: each phase, each failure, the end. Also for several
-    sessions, one after the other.
-    """
-    pace = Pace()
-
-    def tell(event: Progress) -> None:
-        if pace.admits(event):
-            callback(event)
-
-    return tell

@@ -1,4 +1,4 @@
-"""All progress that a session has told so far, for whoever reads it from its beginning."""
+"""All progress that a session has told so far, at its pace, for whoever reads it from its beginning."""
 
 from __future__ import annotations
 

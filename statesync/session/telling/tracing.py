@@ -6,7 +6,9 @@ in the session's thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 
 from attrs import frozen
 
@@ -47,3 +49,25 @@ class Tracers:
 
 tracers: Tracers = Tracers()
 """Those of this process."""
+
+
+@contextmanager
+def each_step(tell: OnStep) -> Generator[None]:
+    """Let ``tell`` hear each step of the sessions that this thread starts in the block.
+
+    It is for what has to be there at a certain step: ``on_progress`` hears ten a second.
+    """
+    here = threading.get_ident()
+
+    def trace(_session: Traced) -> OnStep:
+        return tell if threading.get_ident() == here else _ignore
+
+    tracers.add(trace)
+    try:
+        yield
+    finally:
+        tracers.remove(trace)
+
+
+def _ignore(_step: Progress) -> None:
+    """Hear nothing."""

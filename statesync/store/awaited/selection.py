@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from threading import Event
 from typing import TypeVar
+from uuid import UUID
 
 from peewee import Model
 
@@ -47,7 +48,9 @@ class AwaitedSelection(ObservedSelection):
         """Do what ``resolve`` does."""
         await self._beside(partial(self.resolve, conflict, choice))
 
-    async def retry_async(self, what: Model | type[Model] | str | None = None, key: str | None = None) -> int:
+    async def retry_async(
+        self, what: Model | type[Model] | str | None = None, key: str | UUID | None = None
+    ) -> int:
         """Do what ``retry`` does."""
         return await self._beside(partial(self.retry, what, key))
 
@@ -64,7 +67,7 @@ class AwaitedSelection(ObservedSelection):
         await self._beside(partial(self.reset, keep_records=keep_records, discard_pending=discard_pending))
 
     async def wait_for_async(
-        self, what: Model | type[Model] | str, key: str | None = None, timeout: float | None = None
+        self, what: Model | type[Model] | str, key: str | UUID | None = None, timeout: float | None = None
     ) -> RecordVerdict:
         """Do what ``wait_for`` does. A task that is cancelled waits no longer."""
         name, found = self._record(what, key)

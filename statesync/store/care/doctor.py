@@ -10,8 +10,10 @@ import sqlite3
 from collections.abc import Iterator
 
 from statesync.complaints import Complaint, Repair
-from statesync.store import cursors, local_only, quarantine, spaces
+from statesync.store import local_only, quarantine, spaces
 from statesync.store.care.salvage import faults_in, is_damage, lacks_the_program
+from statesync.store.cursors import applied
+from statesync.store.indexes import marks
 from statesync.store.journal import audit, batches
 from statesync.store.outbox import parking, soundness
 from statesync.store.schema import migrating
@@ -33,6 +35,7 @@ def examine(connection: sqlite3.Connection, objects: Objects) -> list[Complaint]
         *_check_tracking(connection, present),
         *_check_outbox(connection, objects, present),
         *_check_cursors(connection, objects),
+        *_check_indexes(connection, objects),
         *_check_sessions(connection),
     ]
 
@@ -152,13 +155,32 @@ def _check_outbox(connection: sqlite3.Connection, objects: Objects, present: Obj
 
 def _check_cursors(connection: sqlite3.Connection, objects: Objects) -> Iterator[Complaint]:
     hubs = spaces.hubs(connection)
-    for name, position, space in cursors.kept(connection):
+    for kept in applied.kept(connection):
+        name, position = kept.name, kept.position
         if name not in objects:
             yield Complaint(name, "a cursor is kept of an object that is not tracked", None)
         elif not isinstance(position, int) or position < 0:
             yield Complaint(name, f"its cursor is {position!r}, which no hub has given", Repair.REREAD)
-        elif position > 0 and hubs.get(space) is None:
+        elif not kept.has_sound_scan:
+            yield Complaint(
+                name, "how far its scan has come is said in a way that no hub has told", Repair.REREAD
+            )
+        elif (position > 0 or kept.since) and hubs.get(kept.space) is None:
             yield Complaint(name, f"its cursor is {position}, but no hub is known for it", Repair.REREAD)
+
+
+def _check_indexes(connection: sqlite3.Connection, objects: Objects) -> Iterator[Complaint]:
+    being_filled = applied.ends_of_scans(connection)
+    names = {tracked.table.lower(): name for name, tracked in objects.items()}
+    for mark in marks.waiting(connection):
+        name = names.get(mark.table.lower(), "file")
+        if name not in being_filled:
+            yield Complaint(
+                name,
+                f"the index {mark.name} of the table {mark.table} waits to be built; the next sync that "
+                "comes to its end does it, and so does setup()",
+                Repair.REINDEX,
+            )
 
 
 def _check_sessions(connection: sqlite3.Connection) -> Iterator[Complaint]:

@@ -7,14 +7,15 @@ from functools import partial
 
 from statesync.complaints import Complaint, Repair
 from statesync.errors import StoreCorrupt, StoreNotReady
-from statesync.store import cursors
 from statesync.store.care import doctor
 from statesync.store.care.headers import is_database
 from statesync.store.care.losses import Losses
 from statesync.store.care.salvage import remove_parts, salvage
 from statesync.store.care.settling import settle
-from statesync.store.cursors import MISSED_DELETES, UNLOGGED
+from statesync.store.cursors import rereads
+from statesync.store.cursors.cursor import MISSED_DELETES, UNLOGGED
 from statesync.store.file.database import Database
+from statesync.store.indexes import building
 from statesync.store.journal import audit, batches
 from statesync.store.outbox import soundness
 from statesync.store.outbox.fold import fold
@@ -126,8 +127,10 @@ def _mend(connection: sqlite3.Connection, objects: Objects, complaint: Complaint
         case Repair.REFOLD:
             _refold(connection, objects)
         case Repair.REREAD:
-            cursors.distrust(connection, about)
+            rereads.distrust(connection, about)
             reread(connection, about, MISSED_DELETES)
+        case Repair.REINDEX:
+            building.build_of(connection)
         case Repair.CLOSE:
             audit.close(connection, complaint.about)  # what it held up is found by the next round
 

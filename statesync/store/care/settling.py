@@ -9,9 +9,10 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
-from statesync.store import bases, conflict_log, cursors, local_only, quarantine, spaces
+from statesync.store import bases, conflict_log, local_only, quarantine, spaces
 from statesync.store.care.losses import Losses
-from statesync.store.cursors import MISSED_DELETES, UNLOGGED
+from statesync.store.cursors import applied, cursor, rereads
+from statesync.store.cursors.cursor import MISSED_DELETES, UNLOGGED
 from statesync.store.journal import batches
 from statesync.store.outbox import changes, loss
 from statesync.store.outbox.fold import fold
@@ -38,7 +39,7 @@ def settle(connection: sqlite3.Connection, losses: Losses, opened: Objects) -> N
     gone = {name: tracked for name, tracked in objects.items() if losses.of(tracked.table)}
     if losses.of(bases.TABLE):  # a base that is too high would overwrite what the hub has
         gone = objects
-        cursors.distrust(connection, objects)  # an edit that is still to come has none either
+        rereads.distrust(connection, objects)  # an edit that is still to come has none either
         for name in objects:
             changes.forget_versions(connection, name)
     if losses.of(quarantine.TABLE):  # which records these were, the hub alone knows
@@ -46,11 +47,11 @@ def settle(connection: sqlite3.Connection, losses: Losses, opened: Objects) -> N
     reread(connection, gone, MISSED_DELETES)
     reread(connection, doubted, UNLOGGED)
     if not is_described:  # an object of which nobody knows how it looks is read again all the same
-        for name, _, _ in cursors.kept(connection):
-            if name not in objects:
-                cursors.start_over(connection, name, UNLOGGED)
-    if losses.of(cursors.SEEN_TABLE):
-        cursors.restart_rereads(connection)
+        for kept in applied.kept(connection):
+            if kept.name not in objects:
+                rereads.start_over(connection, kept.name, UNLOGGED)
+    if losses.of(cursor.SEEN_TABLE):
+        rereads.restart_rereads(connection)
 
 
 def _with_tables(connection: sqlite3.Connection, objects: Objects) -> Objects:
@@ -95,10 +96,10 @@ def _has(keys: list[Any] | None, key: str) -> bool:
 
 def _settle_spaces(connection: sqlite3.Connection, losses: Losses, objects: Objects) -> None:
     """Let objects belong where they did, and spaces that are forgotten be met as for the first time."""
-    known, owners = list(spaces.hubs(connection)), cursors.spaces(connection)
-    if losses.of(cursors.TABLE) and len(known) == 1:  # of several spaces, the next session says which
+    known, owners = list(spaces.hubs(connection)), applied.spaces(connection)
+    if losses.of(cursor.TABLE) and len(known) == 1:  # of several spaces, the next session says which
         for name in objects.keys() - owners.keys():
-            cursors.move_to_space(connection, name, known[0], MISSED_DELETES)
+            applied.move_to_space(connection, name, known[0], MISSED_DELETES)
     if losses.of(spaces.TABLE):
         lost = {n: objects[n] for n, space in owners.items() if space not in known and n in objects}
         reread(connection, lost, MISSED_DELETES)

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
-from operator import ge
+from operator import attrgetter, ge
+from typing import Any
 
 import msgspec
 from attrs import evolve, frozen
 
 from statesync.conflicts import Record
 from statesync.errors import BadAnswer
-from statesync.store.download import upserts
+from statesync.store.download import pages_of_scans, upserts
 from statesync.store.quarantine import Misfit, Reason
 from statesync.store.tracking.objects import Objects, TrackedObject
 from statesync.wire import MAX_KEY_LENGTH, Entry, Page, Pull
+
+KEY, OBJECT, DATA = attrgetter("key"), attrgetter("object"), attrgetter("data")
 
 
 @frozen
 class ObjectPage:
     """One object's part of a page, decoded into rows of (key, *columns); ``UNSET`` marks a missing column.
 
-    ``misfits`` are records of another shape than the object's; they are not among the others.
+    ``misfits`` are records of another shape than the object's; they are not among the others. ``is_whole``
+    says that no row misses a column.
     """
 
     tracked: TrackedObject
@@ -28,6 +32,7 @@ class ObjectPage:
     rows: tuple[upserts.Row, ...]
     deleted: tuple[str, ...]
     misfits: tuple[Misfit, ...] = ()
+    is_whole: bool = False
 
     def without(self, keys: Container[str]) -> ObjectPage:
         """Return the page without these records."""
@@ -47,30 +52,39 @@ class ObjectPage:
 def check(request: Pull, page: Page) -> None:
     """Raise ``BadAnswer`` for a page that no hub could have meant as the answer to ``request``."""
     asked = request.objects
-    versions = [entry.version for entry in page.changes]
     fault = None
     if page.cursors.keys() != asked.keys():
         fault = "cursors for other objects than were asked for"
     elif any(page.cursors[name] < feed.cursor for name, feed in asked.items()):
         fault = "a cursor that goes backward"
-    elif request.limit and len(versions) > request.limit:
-        fault = f"{len(versions)} records where {request.limit} were asked for"
-    elif any(map(ge, versions, versions[1:])):
-        fault = "records that are not in the order of their versions"
-    elif any(page.cursors[name] > page.head for name in asked) or versions[-1:] > [page.head]:
+    elif request.limit and len(page.changes) > request.limit:
+        fault = f"{len(page.changes)} records where {request.limit} were asked for"
+    elif any(page.cursors[name] > page.head for name in asked):
         fault = "a version or a cursor that is above its own head"
-    elif page.more and all(page.cursors[name] == feed.cursor for name, feed in asked.items()):
-        fault = "a page that leads nowhere"
-    elif not page.cursors.keys() >= {entry.object for entry in page.changes}:
+    elif not page.cursors.keys() >= set(map(OBJECT, page.changes)):
         fault = "records of an object that was not asked for"
     elif not _are_sound(page.changes):
         fault = "a record without a key or data"
+    else:
+        fault = pages_of_scans.fault(request, page) if page.scans else _fault_of_feeds(request, page)
     if fault:
         raise BadAnswer(f"the hub sent {fault}; nothing of the page was stored")
 
 
+def _fault_of_feeds(request: Pull, page: Page) -> str | None:
+    """Return what is wrong with a page of feeds, None if nothing is."""
+    versions = [entry.version for entry in page.changes]
+    if any(map(ge, versions, versions[1:])):
+        return "records that are not in the order of their versions"
+    if versions[-1:] > [page.head]:
+        return "a version or a cursor that is above its own head"
+    if page.more and all(page.cursors[name] == feed.cursor for name, feed in request.objects.items()):
+        return "a page that leads nowhere"
+    return None
+
+
 def _are_sound(entries: list[Entry]) -> bool:
-    lengths = [len(entry.key) for entry in entries]
+    lengths = list(map(len, map(KEY, entries)))
     if lengths and not 0 < min(lengths) <= max(lengths) <= MAX_KEY_LENGTH:
         return False
     return not [entry for entry in entries if entry.data is msgspec.UNSET and not entry.deleted]
@@ -85,7 +99,7 @@ def decode(page: Page, objects: Objects) -> list[ObjectPage]:
 
 
 def _by_object(entries: list[Entry]) -> dict[str, list[Entry]]:
-    names = {entry.object for entry in entries}
+    names = set(map(OBJECT, entries))
     if len(names) == 1:
         return {names.pop(): entries}
     parts: dict[str, list[Entry]] = {}
@@ -95,17 +109,23 @@ def _by_object(entries: list[Entry]) -> dict[str, list[Entry]]:
 
 
 def decode_object(tracked: TrackedObject, entries: Sequence[Entry]) -> ObjectPage:
-    """Decode one object's part of a page: all at once, and one by one only where that fails."""
+    """Decode one object's part of a page, as if all records were of its shape; one by one where not."""
     living = [entry for entry in entries if not entry.deleted]
-    text = b"[" + b",".join([entry.data for entry in living]) + b"]"  # type: ignore[misc]
-    try:
-        decoded = tracked.wire.list_decoder.decode(text)
-    except msgspec.MsgspecError:
-        return _decode_apart(tracked, entries)
-    astuple = msgspec.structs.astuple
-    rows = [(entry.key, *astuple(row)) for entry, row in zip(living, decoded, strict=True)]
-    deleted = [entry.key for entry in entries if entry.deleted]
-    return ObjectPage(tracked, tuple(entries), tuple(rows), tuple(deleted))
+    deleted = [entry.key for entry in entries if entry.deleted] if len(living) < len(entries) else ()
+    for decoder in (tracked.wire.whole_decoder, tracked.wire.decoder):
+        try:
+            rows = _rows(decoder, living)
+        except msgspec.MsgspecError:
+            continue
+        is_whole = decoder is tracked.wire.whole_decoder
+        return ObjectPage(tracked, tuple(entries), tuple(rows), tuple(deleted), is_whole=is_whole)
+    return _decode_apart(tracked, entries)
+
+
+def _rows(decoder: msgspec.json.Decoder[Any], living: list[Entry]) -> list[upserts.Row]:
+    """Return the rows of records. Each goes its whole way at once, so that nothing of the page lies about."""
+    values = map(msgspec.structs.astuple, map(decoder.decode, map(DATA, living)))
+    return [(key, *row) for key, row in zip(map(KEY, living), values, strict=True)]
 
 
 def _decode_apart(tracked: TrackedObject, entries: Sequence[Entry]) -> ObjectPage:
@@ -119,14 +139,13 @@ def _misfit(tracked: TrackedObject, entry: Entry) -> Misfit | None:
     if entry.deleted:
         return None
     try:
-        tracked.wire.list_decoder.decode(b"[" + bytes(entry.data) + b"]")  # type: ignore[arg-type]
+        tracked.wire.decoder.decode(entry.data)  # type: ignore[arg-type]
     except msgspec.MsgspecError as error:
         if not bytes(entry.data).lstrip().startswith(b"{"):  # type: ignore[arg-type]
             raise BadAnswer(
                 "the hub sent a record that is no object; nothing of the page was stored"
             ) from error
-        message = str(error).replace("$[0]", "$").replace("$[...]", "$")
-        return Misfit(entry.key, entry.version, text_of(entry), Reason("wrong_type", message))
+        return Misfit(entry.key, entry.version, text_of(entry), Reason("wrong_type", str(error)))
     return None
 
 

@@ -64,6 +64,10 @@ def reason_of(error: Exception) -> Reason | None:
     return Reason(_CODES.get(code, DOES_NOT_FIT), str(error))
 
 
+class PageDoesNotFit(Exception):
+    """A record of a page does not fit its table; nobody has looked which. Nothing is to be committed."""
+
+
 class TransactionLost(Exception):
     """A rule of a table has rolled the whole transaction back when this record was written.
 

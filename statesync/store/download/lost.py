@@ -15,7 +15,6 @@ import msgspec
 from statesync.conflicts import Record
 from statesync.store import conflict_log, quarantine
 from statesync.store.conflict_log import Sides
-from statesync.store.cursors import SEEN_KEYS
 from statesync.store.tracking.objects import TrackedObject
 
 
@@ -32,9 +31,15 @@ def log_replaced(
             conflict_log.add(connection, session, tracked.name, key, Sides(None, ours, theirs, theirs))
 
 
-def log_unseen(connection: sqlite3.Connection, tracked: TrackedObject, session: str) -> None:
-    """Log the records in quarantine that the restored hub has not shown."""
-    for key, text in quarantine.texts_of_those(connection, tracked.name, f"key NOT IN ({SEEN_KEYS})").items():
+def log_unseen(
+    connection: sqlite3.Connection,
+    tracked: TrackedObject,
+    unseen: str,
+    known: Mapping[str, object],
+    session: str,
+) -> None:
+    """Log the records in quarantine that the restored hub has not shown, which ``unseen`` picks."""
+    for key, text in quarantine.texts_of_those(connection, unseen, known).items():
         sides = Sides(None, _record(tracked, text), None, None)
         conflict_log.add(connection, session, tracked.name, key, sides)
 

@@ -17,15 +17,19 @@ from contextlib import nullcontext
 from attrs import field, frozen
 
 from statesync.conflicts import Record
-from statesync.store import bases, conflict_log, cursors, local_only, quarantine
+from statesync.store import bases, conflict_log, local_only, quarantine
 from statesync.store.bases import Step
 from statesync.store.conflict_log import Sides
-from statesync.store.cursors import EPOCH, UNKNOWN, UNLOGGED, Cursor
-from statesync.store.download import lost, upserts
+from statesync.store.cursors import applied, rereads
+from statesync.store.cursors.cursor import EPOCH, UNKNOWN, UNLOGGED, Cursor
+from statesync.store.download import lost, scans, upserts
 from statesync.store.download.apart import Apart
 from statesync.store.download.decoding import ObjectPage, remote_of, text_of
-from statesync.store.download.fitting import REFUSALS, reason_of
+from statesync.store.download.fitting import REFUSALS, PageDoesNotFit, reason_of
+from statesync.store.download.scans import Range
+from statesync.store.download.unshown import Unshown
 from statesync.store.file.reading import read
+from statesync.store.indexes import building
 from statesync.store.outbox import changes
 from statesync.store.outbox.changes import Rebase, RemoteImage
 from statesync.store.outbox.fold import fold
@@ -35,14 +39,9 @@ from statesync.store.quarantine import Misfit, Reason
 from statesync.store.rereading import finish_reread
 from statesync.store.tracking.images import image_of
 from statesync.store.tracking.objects import Objects, TrackedObject
-from statesync.store.tracking.quoting import in_main, quoted
 from statesync.store.tracking.records import is_there, passed_over
 from statesync.store.tracking.triggers import switched_off
 from statesync.wire import Entry, Page
-
-
-class PageDoesNotFit(Exception):
-    """A record of a page does not fit its table; nobody has looked which. Nothing is to be committed."""
 
 
 @frozen
@@ -50,13 +49,19 @@ class How:
     """How a page is stored: for which session, whether record by record, and what is known of its records.
 
     ``holds`` says that some records may be in quarantine. ``deadly`` are the records, by their objects, that
-    may not be tried, since a rule of their table rolls the whole transaction back.
+    may not be tried, since a rule of their table rolls the whole transaction back. ``notes_keys`` says
+    that it is one of a feed: a read from the start in the order of versions notes what it meets.
     """
 
     session: str
     is_apart: bool = False
     holds: bool = False
+    notes_keys: bool = False
     deadly: Mapping[str, Mapping[str, Reason]] = field(factory=dict)
+
+    def apart(self, name: str) -> Mapping[str, Reason] | None:
+        """Return the deadly records of an object, None where records are not stored one by one."""
+        return self.deadly.get(name, {}) if self.is_apart else None
 
 
 @frozen
@@ -81,8 +86,9 @@ def apply(
     objects: Objects,
     positions: Mapping[str, Cursor],
     how: How,
+    ranges: Sequence[Range] = (),
 ) -> Stored:
-    """Store a decoded page, untracked, and its cursors.
+    """Store a decoded page, untracked, and its cursors; ``ranges`` are what a page of scans has looked at.
 
     In a transaction; writes nothing if nothing is new. ``objects`` are those of the scope, ``positions`` the
     cursors from which the page was asked for, and which they still have. Folds first, so that every change
@@ -90,26 +96,53 @@ def apply(
     fit its table, and the page is not stored record by record.
     """
     fold(connection, objects)
-    rereads = [] if page.more else [each for each in positions.values() if each.rereading is not None]
+    ended = [] if page.more else [each for each in positions.values() if each.object not in page.scans]
+    ended = [each for each in ended if each.rereading is not None]
     held: dict[str, list[Misfit]] = {}
     stored = NOTHING
-    with switched_off(connection) if parts or rereads else nullcontext():
+    for looked_at in ranges:
+        if looked_at.begins_with_many:
+            building.put_off(connection, looked_at.tracked)
+    with switched_off(connection) if parts or ended or page.scans else nullcontext():
+        for looked_at in ranges:
+            stored += _replace(connection, looked_at, how, held)
         for part in parts:
             stored += _apply_part(connection, part, positions[part.tracked.name], how, held)
-        for cursor in rereads:
+        for cursor in ended:
             at = page.cursors.get(cursor.object, cursor.position)
             stored += _end_reread(connection, objects[cursor.object], cursor, at, how, held)
+    for looked_at in ranges:
+        scans.pass_over(connection, looked_at)
+        applied.follow_scan(connection, looked_at.cursor, looked_at.scanned)
+    if not page.scans:
+        _move(connection, page, positions, how)
+    for name, misfits in held.items():
+        quarantine.keep_bases(connection, name, misfits)
+    return stored
+
+
+def _replace(
+    connection: sqlite3.Connection, looked_at: Range, how: How, held: dict[str, list[Misfit]]
+) -> Stored:
+    """Answer for what a page of a scan does not show; rows that cannot be deleted wait for it."""
+    name = looked_at.tracked.name
+    found = scans.replace(connection, looked_at, how.session, how.apart(name))
+    if found.misfits:
+        held[name] = list(found.misfits)
+        quarantine.hold(connection, name, found.misfits, how.session)
+    return Stored(held=len(found.misfits), released=found.released)
+
+
+def _move(connection: sqlite3.Connection, page: Page, positions: Mapping[str, Cursor], how: How) -> None:
+    """Save how far a page leads the feeds."""
     moved = {name: at for name, at in page.cursors.items() if at != positions[name].position}
     if moved:
         again = [name for name in moved if how.holds and positions[name].rereading is not None]
         older = quarantine.older_rows(connection, again)
-        cursors.move(connection, [positions[name] for name in moved], page)
+        applied.move(connection, [positions[name] for name in moved], page)
         bases.pass_over(connection, (Step(name, positions[name].position, at) for name, at in moved.items()))
         for row in older:
             bases.remember(connection, *row)
-    for name, misfits in held.items():
-        quarantine.keep_bases(connection, name, misfits)
-    return stored
 
 
 def _end_reread(
@@ -121,42 +154,18 @@ def _end_reread(
     held: dict[str, list[Misfit]],
 ) -> Stored:
     """End a read from the start, which has come to ``at``; what a rule holds fast waits to be deleted."""
-    name, misfits = tracked.name, list[Misfit]()
+    name = tracked.name
+    misfits: list[Misfit] = []
 
     def delete(which: str) -> None:
-        if how.is_apart:
-            misfits.extend(_delete_apart(connection, tracked, which, at, how))
-        else:
-            _delete_those(connection, tracked, which)
+        unseen = Unshown(connection, tracked, which, {"object": name})
+        misfits.extend(unseen.delete(at, how.apart(name)))
 
     released = finish_reread(connection, tracked, cursor, how.session, delete)
     if misfits:
         held.setdefault(name, []).extend(misfits)
         quarantine.hold(connection, name, misfits, how.session)
     return Stored(held=len(misfits), released=released)
-
-
-def _delete_those(connection: sqlite3.Connection, tracked: TrackedObject, which: str) -> None:
-    those, given = f"FROM {in_main(tracked.table)} WHERE {which}", {"object": tracked.name}
-    try:
-        connection.execute(f"DELETE {those}", given)
-    except REFUSALS as error:
-        if reason_of(error) is None:
-            raise
-        raise PageDoesNotFit from error
-    if connection.execute(f"SELECT 1 {those} LIMIT 1", given).fetchone() is not None:
-        raise PageDoesNotFit from passed_over(tracked)
-
-
-def _delete_apart(
-    connection: sqlite3.Connection, tracked: TrackedObject, which: str, version: int, how: How
-) -> list[Misfit]:
-    """Delete rows one by one; return those that stay. Nobody knows in which version each was deleted."""
-    select = f"SELECT {quoted(tracked.key)} FROM {in_main(tracked.table)} WHERE {which}"
-    rows = read(connection, lambda: connection.execute(select, {"object": tracked.name}).fetchall())
-    apart = Apart(connection, tracked, set(), how.deadly.get(tracked.name, {}))
-    apart.delete(key for (key,) in rows)
-    return [Misfit(str(key), version, None, reason) for key, reason in apart.misfits.items()]
 
 
 def _apply_part(
@@ -168,12 +177,12 @@ def _apply_part(
         remotes = {e.key: remote_of(part.tracked, e) for e in part.entries if e.key in before}
         lost.log_replaced(connection, part.tracked, remotes, how.session)
     over = quarantine.written_over(connection, name, before) if before else {}
-    stays = {entry.key for entry in part.entries if over.get(entry.key) == entry.version}
+    stays = {entry.key for entry in part.entries if over.get(entry.key) == entry.version} if over else set()
     count, misfits = apply_object(connection, part, cursor, how, before)
     waiting = {misfit.key for misfit in misfits}
     released = quarantine.release(connection, name, before - waiting - stays)
     if misfits:
-        held[name] = misfits
+        held[name] = [*held.get(name, ()), *misfits]
         quarantine.hold(connection, name, misfits, how.session)
     return Stored(count, held=len(waiting - before), released=released)
 
@@ -190,8 +199,8 @@ def apply_object(
     aside = pending_among(connection, tracked.name, [entry.key for entry in part.entries])
     if aside:
         aside -= _withdraw_offers(connection, part, aside, how.session)
-    if cursor.is_compared:
-        cursors.note_seen(connection, tracked.name, part.keys)
+    if cursor.is_compared and how.notes_keys:
+        rereads.note_seen(connection, tracked.name, part.keys)
     known, overwritten = _local_among(connection, part)
     if known:
         part = part.without(known)
@@ -199,27 +208,33 @@ def apply_object(
         _leave_aside(connection, part, aside)
         local_only.end(connection, tracked.name, overwritten & aside)
     if cursor.rereading in (EPOCH, UNLOGGED):
-        aside |= _offer_newer(connection, part, cursor.seen_until, aside | overwritten | held)
+        aside |= _offer_newer(connection, part, cursor, aside | overwritten | held)
     if cursor.rereading == UNLOGGED:
-        _log_overwritten(connection, part, cursor.seen_until, aside | overwritten, how.session)
+        _log_overwritten(connection, part, cursor, aside | overwritten, how.session)
     elif cursor.rereading == EPOCH and cursor.reread_from == UNKNOWN:
-        _log_overwritten(connection, part, 0, aside | overwritten | held, how.session)
+        _log_overwritten(connection, part, cursor, aside | overwritten | held, how.session)
     to_store = part.without(aside) if aside else part
     count = len(to_store.rows) + len(to_store.deleted)
     if not how.is_apart:
         local_only.end(connection, tracked.name, overwritten - aside)
-        _store_at_once(connection, to_store)
+        may_be_same = cursor.is_compared and not how.notes_keys
+        _store_at_once(connection, to_store, may_be_same=may_be_same)
         return count, list(part.misfits)
     misfits = _store_apart(connection, to_store, overwritten, how)
     return count - len(misfits), [*part.misfits, *misfits]
 
 
-def _store_at_once(connection: sqlite3.Connection, part: ObjectPage) -> None:
-    """Store records. Deletes go first: a record may have the unique value of one that is deleted."""
+def _store_at_once(connection: sqlite3.Connection, part: ObjectPage, *, may_be_same: bool) -> None:
+    """Store records. Deletes go first: a record may have the unique value of one that is deleted.
+
+    ``may_be_same`` says that they are read again, in the order of their keys: most are there as they are.
+    """
+    tracked, rows = part.tracked, part.rows
     try:
         if part.deleted:
             _delete_at_once(connection, part)
-        upserts.write(connection, part.tracked, part.rows)
+        some = upserts.changed(connection, tracked, rows) if may_be_same else rows
+        upserts.write(connection, tracked, some, are_whole=part.is_whole)
     except REFUSALS as error:
         if reason_of(error) is None:
             raise
@@ -290,17 +305,18 @@ def _remote_images(part: ObjectPage, keys: set[str]) -> dict[str, str | None]:
 
 
 def _offer_newer(
-    connection: sqlite3.Connection, part: ObjectPage, seen_until: int, pending: set[str]
+    connection: sqlite3.Connection, part: ObjectPage, cursor: Cursor, pending: set[str]
 ) -> set[str]:
     """Offer what this device has seen and the hub has lost, or has never been told of.
 
-    A record whose version is not above the cursor that the object had was seen here in that version or a
-    later one. Where ours differs, the hub lacks a write. Returns the keys of the records that are offered.
+    A record whose version is not above how far it had been read was seen here in that version or a later one.
+    Where ours differs, the hub lacks a write. Returns the keys of the records that are offered.
     """
     tracked = part.tracked
-    old = {e.key: e for e in part.entries if e.version <= seen_until and e.key not in pending}
+    seen = (e for e in part.entries if e.version <= cursor.seen_until(e.key))
+    old = {e.key: e for e in seen if e.key not in pending}
     images = _remote_images(part, set(old))
-    unread = cursors.unread(connection, tracked.name)
+    unread = rereads.unread(connection, tracked.name)
     offered: set[str] = set()
     for key, _, remote in _differing(connection, tracked, old):
         # The delete may as well have been made since the backup took the hub's place: so it is a conflict.
@@ -313,14 +329,15 @@ def _offer_newer(
 
 
 def _log_overwritten(
-    connection: sqlite3.Connection, part: ObjectPage, seen_until: int, aside: set[str], session: str
+    connection: sqlite3.Connection, part: ObjectPage, cursor: Cursor, aside: set[str], session: str
 ) -> None:
     """Keep what is replaced by a newer version in the conflict log.
 
     That is where writes here may not be logged, or where nobody knows which versions are here: ours may have
     been edited here, or be newer, or only older.
     """
-    new = {e.key: e for e in part.entries if e.version > seen_until and e.key not in aside}
+    unseen = (e for e in part.entries if e.version > cursor.seen_until(e.key))
+    new = {e.key: e for e in unseen if e.key not in aside}
     for key, ours, remote in _differing(connection, part.tracked, new):
         conflict_log.add(connection, session, part.tracked.name, key, Sides(None, ours, remote, remote))
 
@@ -331,7 +348,7 @@ def _differing(
     """Find our records that are not as the hub's: (key, ours, theirs), None for one that it has deleted."""
     wanted = json.dumps(list(entries))
     found = read(connection, lambda: connection.execute(tracked.sql.select, (wanted,)).fetchall())
-    unread = cursors.unread(connection, tracked.name)  # what is there is not ours: it was filled in
+    unread = rereads.unread(connection, tracked.name)  # what is there is not ours: it was filled in
     for key, *values in found:
         if key not in entries:
             continue

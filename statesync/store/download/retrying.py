@@ -11,8 +11,9 @@ import sqlite3
 import msgspec
 from attrs import define, field
 
-from statesync.store import cursors, quarantine
-from statesync.store.cursors import Cursor
+from statesync.store import quarantine
+from statesync.store.cursors import applied
+from statesync.store.cursors.cursor import Cursor
 from statesync.store.download.decoding import decode_object
 from statesync.store.download.pages import NOTHING, How, Stored, apply_object
 from statesync.store.outbox.lookup import PENDING_KEYS
@@ -53,7 +54,7 @@ class Retries:
         """Try up to ``MOST_AT_ONCE`` records again. In a transaction that has folded."""
         stored, left = NOTHING, max(0, min(MOST_AT_ONCE, MOST_FAILURES - self._failures))
         with switched_off(connection):
-            for name, cursor in cursors.cursors(connection, self.objects).items():
+            for name, cursor in applied.cursors(connection, self.objects).items():
                 turn = _Turn(connection, self.objects[name], cursor, how, left)
                 stored += turn.take(self.failed.setdefault(name, set()))
                 left = turn.left

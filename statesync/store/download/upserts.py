@@ -12,8 +12,10 @@ from collections.abc import Sequence
 
 import msgspec
 
+from statesync.store.file.reading import read
 from statesync.store.tracking import records
 from statesync.store.tracking.objects import TrackedObject
+from statesync.store.tracking.quoting import in_main, quoted
 
 Row = tuple[object, ...]
 
@@ -29,8 +31,12 @@ _TOGETHER = 50
 """Rows that are written at once, and once more as a whole if an indexed column is new in one of them."""
 
 
-def write(connection: sqlite3.Connection, tracked: TrackedObject, rows: Sequence[Row]) -> None:
+def write(
+    connection: sqlite3.Connection, tracked: TrackedObject, rows: Sequence[Row], *, are_whole: bool = False
+) -> None:
     """Insert or update rows of (key, *columns). Of two rows with one key the last one stays.
+
+    Where ``are_whole`` none of them misses a column.
 
     ``UNSET`` is a column that the record's writer did not know: it is left as it is, or gets its default.
     Runs in a transaction. Raises ``sqlite3.IntegrityError`` for a row that its table cannot hold.
@@ -38,8 +44,32 @@ def write(connection: sqlite3.Connection, tracked: TrackedObject, rows: Sequence
     if not rows:
         return
     spared = _spared(connection, tracked)
-    for columns, some in _by_columns(tracked, rows).items():
+    parts = {tracked.column_names: rows} if are_whole else _by_columns(tracked, rows)
+    for columns, some in parts.items():
         _write_columns(connection, tracked, columns, some, spared)
+
+
+def changed(connection: sqlite3.Connection, tracked: TrackedObject, rows: Sequence[Row]) -> Sequence[Row]:
+    """Return those of some rows in the order of their keys that are not in the table as they are.
+
+    To write one that is there costs as much as to write a new one: a page of the log, and of the file.
+    """
+    if not rows:
+        return rows
+    key = quoted(tracked.key)
+    names = ", ".join(map(quoted, (tracked.key, *tracked.column_names)))
+    sql = (
+        f"SELECT {names} FROM {in_main(tracked.table)} "
+        f"WHERE {key} COLLATE BINARY >= ? AND {key} COLLATE BINARY <= ?"
+    )
+    ends = (rows[0][0], rows[-1][0])
+    there = {row[0]: row for row in read(connection, lambda: connection.execute(sql, ends).fetchall())}
+    return [row for row in rows if not _is_same(there.get(row[0]), row)]
+
+
+def _is_same(there: Row | None, row: Row) -> bool:
+    """Tell whether a row is as another one: a number that is whole is not the same as one with a fraction."""
+    return there == row and [type(value) is float for value in row] == [type(v) is float for v in there or ()]
 
 
 def write_plainly(connection: sqlite3.Connection, tracked: TrackedObject, row: Row) -> None:

@@ -8,25 +8,17 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from contextlib import suppress
 from functools import partial
 
-from statesync.errors import Interrupted, SyncInProgress
+from statesync.errors import Interrupted
 from statesync.lifecycle import AnyTrigger, Facts, Trigger
 from statesync.machine import Move, SessionMachine
 from statesync.store.file.database import Database
-from statesync.store.file.lock import StoreLock
 from statesync.store.journal import batches, sessions
 from statesync.store.journal.batches import OpenBatch
 from statesync.store.journal.sessions import Running
 from statesync.store.journal.transitions import JournalWriter
 from statesync.store.upload.doubts import release_undoubted
-
-
-def recover_if_free(database: Database, lock: StoreLock) -> None:
-    """End interrupted sessions, unless a live one holds the store."""
-    with suppress(SyncInProgress), lock.held():
-        recover(database)
 
 
 def recover(database: Database) -> None:

@@ -8,8 +8,9 @@ from logging import Logger, getLogger
 from attrs import evolve, frozen
 
 from statesync.errors import UnsupportedModel
-from statesync.store import cursors, local_only, quarantine
-from statesync.store.cursors import EPOCH, MISSED_DELETES
+from statesync.store import local_only, quarantine
+from statesync.store.cursors import applied, rereads
+from statesync.store.cursors.cursor import EPOCH, MISSED_DELETES
 from statesync.store.evolution.places import fold_where_it_is, is_in_place, with_key_of_table
 from statesync.store.outbox import changes, parking
 from statesync.store.outbox.fold import fold
@@ -65,12 +66,12 @@ def adopt(connection: sqlite3.Connection, takeover: Takeover) -> None:
     if takeover.is_lost:
         triggers.set_aside(connection, known)  # they may stand on the table that was renamed
     triggers.install(connection, tracked)
-    unread = cursors.add_unread(connection, tracked.name, added) if added else frozenset()
+    unread = rereads.add_unread(connection, tracked.name, added) if added else frozenset()
     if unread:
         changes.spare(connection, tracked.name, added)
     if takeover.is_lost:
         # What was written unseen is found by holding all against the hub. Bases still mean what they meant.
-        cursors.start_over(connection, tracked.name, MISSED_DELETES if takeover.is_new else EPOCH)
+        rereads.start_over(connection, tracked.name, MISSED_DELETES if takeover.is_new else EPOCH)
     elif added:
         reread(connection, {tracked.name: tracked}, MISSED_DELETES)
 
@@ -81,7 +82,7 @@ def begin(connection: sqlite3.Connection, tracked: TrackedObject, *, keep_local:
     One that belongs to a space was tracked: a damaged page took its description. Its records are known.
     """
     registry.save(connection, tracked)
-    if tracked.name in cursors.spaces(connection):
+    if tracked.name in applied.spaces(connection):
         if triggers.has_log(connection, tracked):
             fold(connection, {tracked.name: tracked})
     elif keep_local:

@@ -25,6 +25,7 @@ from peewee import OperationalError, SqliteDatabase
 from statesync.sqlite import forks
 from statesync.sqlite.wal import write_back
 from statesync.store.file.aside import Aside, roll_back_what_is_open
+from statesync.store.file.commits import Commits
 from statesync.store.file.held import HeldFiles
 from statesync.store.file.tenure import Tenure
 from statesync.threads import Task, threads
@@ -43,6 +44,9 @@ _SETTINGS = (
 
 _PATIENCE_MS = 100
 """Milliseconds that a session waits for another writer before it looks whether it may wait any longer."""
+
+_LITTLE = -4000
+"""The cache of a session that fills an empty table, as SQLite's pragma says it: KiB."""
 
 _LOG_LENGTH = 4
 """How many times longer than the program's own a session's log may become: 16 MB if the program sets none."""
@@ -67,6 +71,7 @@ class DeviceDatabase(SqliteDatabase):
     _state: Any
 
     def __init__(self, path: str, **settings: Any) -> None:
+        self.commits: Commits = Commits()
         self._forget_connections()
         super().__init__(path, **{"factory": Connection, **settings})
         forks.holds_file(self)
@@ -88,6 +93,7 @@ class DeviceDatabase(SqliteDatabase):
     def begin_anew(self) -> None:
         """Begin without connections in a forked process: what there is belongs to its parent."""
         self._forget_connections()
+        self.commits = Commits()
         self._lock = threading.Lock()  # Peewee's, which a thread may have held that is not there
         self.dispose()
 
@@ -104,6 +110,7 @@ class DeviceDatabase(SqliteDatabase):
         self._others = 0
         self._is_sound = True
         self._put_off: int | None = None
+        self._cached: int | None = None
         self._writing_back: Task | None = None
 
     def rollback(self) -> None:
@@ -211,9 +218,17 @@ class DeviceDatabase(SqliteDatabase):
         tenure = self._tenures.get(self._state.conn)
         if tenure is None:
             super().commit()
-            return
-        with tenure.held():
-            super().commit()
+        else:
+            with tenure.held():
+                super().commit()
+        self.commits.note(self._state.conn)
+
+    def execute_sql(self, sql: str, params: Any = None) -> sqlite3.Cursor:
+        """Execute a statement; outside of a transaction it is committed."""
+        peewees: Any = super()
+        cursor: sqlite3.Cursor = peewees.execute_sql(sql, params)
+        self.commits.note(cursor.connection)
+        return cursor
 
     def check_in_place(self) -> None:
         """Raise ``StoreError`` if the path does not lead to the file that the thread's connection is of."""
@@ -228,9 +243,18 @@ class DeviceDatabase(SqliteDatabase):
 
         A program that writes it back by itself, and has told SQLite so (0 pages), goes on doing that.
         """
-        if self._session is not None:
+        if self._session is not None and self._put_off is None:
             self._put_off = _log_limit(self._session) or None
             _limit_log(self._session, 0)
+
+    def spare_memory(self) -> None:
+        """Let the session that runs now keep little of the file in memory: it reads none of it again.
+
+        The next one has as much as ever.
+        """
+        if self._session is not None and self._cached is None:
+            (self._cached,) = self._session.execute("PRAGMA main.cache_size").fetchone()
+            self._session.execute(f"PRAGMA main.cache_size = {_LITTLE}")
 
     def drop_spare(self) -> None:
         """Close the connection that is kept for the next session, when the last one's log is written back."""
@@ -313,8 +337,11 @@ class DeviceDatabase(SqliteDatabase):
         is_of_session = self._tenures.pop(connection, None) is not None
         if connection is self._session:
             self._session = self._session_thread = None
+            cached, self._cached = self._cached, None
             self._write_back(connection)
             if self._others and self._is_sound:
+                if cached is not None:
+                    connection.execute(f"PRAGMA main.cache_size = {cached}")
                 connection.execute("PRAGMA shrink_memory")
                 self._swap_spare(connection)
                 return
@@ -331,8 +358,8 @@ class DeviceDatabase(SqliteDatabase):
             return
         _limit_log(connection, pages)
         if self._writing_back is None or self._writing_back.wait(0):
-            self._writing_back = Task(lambda: write_back(Path(self.database)), "statesync-checkpoint")
-            threads.start(self._writing_back)
+            task = Task(lambda: write_back(Path(self.database)), "statesync-checkpoint")
+            self._writing_back = task if threads.try_to_start(task) else None
 
 
 def _log_limit(connection: sqlite3.Connection) -> int:

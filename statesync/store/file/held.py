@@ -43,7 +43,8 @@ class HeldFiles:
             if held is None:
                 continue
             if held.identity != found:
-                raise StoreError((_replaced if found else _gone)(os.path.basename(path)))
+                name = os.path.basename(path)
+                raise StoreError(_gone(name) if found is None else _replaced(name))
             if None in held.logs.values():
                 held.logs = logs_of(Path(path))
 

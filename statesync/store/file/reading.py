@@ -64,6 +64,12 @@ def _text_of(raw: bytes) -> str | UnreadableText:
         return UnreadableText(raw)
 
 
+def is_in_byte_order(connection: sqlite3.Connection) -> bool:
+    """Tell whether SQLite sorts the texts of this file as a hub does: it does not where they are UTF-16."""
+    encoding = connection.execute("PRAGMA main.encoding").fetchone()
+    return encoding is not None and encoding[0] == "UTF-8"
+
+
 def key_for_people(key: StoredKey) -> str:
     """Return a key as it can be shown."""
     return f"x'{key.hex()}'" if isinstance(key, bytes) else str(key)

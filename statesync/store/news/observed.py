@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from peewee import Model
 
 from statesync.store.news import verdict
@@ -49,14 +51,16 @@ class ObservedSelection(Selection):
         return None if self._names is None else frozenset(self._names)
 
     def wait_for(
-        self, what: Model | type[Model] | str, key: str | None = None, timeout: float | None = None
+        self, what: Model | type[Model] | str, key: str | UUID | None = None, timeout: float | None = None
     ) -> RecordVerdict:
         """Wait until the change of one record waits no longer, and return what has become of it.
 
         ``what`` is the record, or its model or object's name with its ``key``. Begins no session. What is
         changed while it waits is waited for, too; a record that was not changed here is accepted. Raises
-        ``TimeoutError`` after ``timeout`` seconds, ``UnknownObject``, and ``UsageError`` where it would keep
-        from going on what it waits for: in a transaction, and in a session's callback.
+        ``TimeoutError`` after ``timeout`` seconds, ``UnknownObject``, also for an object that is dropped
+        meanwhile, and ``BadOptions`` for a ``timeout`` that is no number. ``UsageError`` is for a key that is
+        none, and where it would keep from going on what it waits for: in a transaction, and in a session's
+        callback.
         """
         name, found = self._record(what, key)
         return verdict.wait_for(self._parts, name, found, timeout)

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 
 from attrs import frozen
 
-from statesync.store import conflict_log, cursors, quarantine
-from statesync.store.cursors import Cursor
+from statesync.store import conflict_log, quarantine
+from statesync.store.cursors import applied
+from statesync.store.cursors.cursor import Cursor
 from statesync.store.outbox import signs as outbox
 from statesync.store.schema import notes
 from statesync.store.tracking.objects import Objects
@@ -49,7 +50,7 @@ def read_signs(connection: sqlite3.Connection, objects: Objects) -> Signs:
     )
     logs = {name: outbox.rows_logged(connection, tracked) for name, tracked in objects.items()}
     steps = notes.steps_taken(connection)
-    return Signs(objects, steps, logs, cursors.cursors(connection, objects), others)
+    return Signs(objects, steps, logs, applied.cursors(connection, objects), others)
 
 
 def reshaped(before: Signs, now: Signs) -> set[str]:

@@ -9,7 +9,8 @@ from threading import Event
 
 from attrs import frozen
 
-from statesync.errors import UsageError
+from statesync.checks import as_wait
+from statesync.errors import UnknownObject, UsageError
 from statesync.store.outbox import preview
 from statesync.store.parts import StoreParts
 from statesync.values import PendingChange
@@ -48,13 +49,14 @@ def wait_for(
 
     ``stop`` ends the wait as the end of its time does.
     """
+    seconds = as_wait(timeout)
     stopped = stop or Event()
     database = parts.database
     if database.in_transaction():
         raise UsageError("what is not committed is not sent; end the transaction before you wait for it")
     if database.peewee.is_aside:
         raise UsageError("a callback of a session keeps the session that it would wait for from going on")
-    until = None if timeout is None else time.monotonic() + timeout
+    until = None if seconds is None else time.monotonic() + seconds
     while True:
         with database.snapshot() as connection:
             change = _change_of(parts, connection, name, key)
@@ -68,7 +70,9 @@ def wait_for(
 def _change_of(
     parts: StoreParts, connection: sqlite3.Connection, name: str, key: str
 ) -> PendingChange | None:
-    tracked = parts.registry.refresh(connection)[name]
+    tracked = parts.registry.refresh(connection).get(name)
+    if tracked is None:
+        raise UnknownObject(f"{name} was dropped from this store, and nobody knows what became of {key}")
     return preview.pending_of_record(connection, tracked, key)
 
 

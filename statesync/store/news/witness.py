@@ -99,7 +99,8 @@ class StoreWitness:
     @contextmanager
     def part(self) -> Iterator[sqlite3.Connection]:
         """Run the block in the transaction that is open; the program's is told of when it has committed."""
-        connection, reached = self._database.raw(), list[Signs]()
+        connection = self._database.raw()
+        reached: list[Signs] = []
         if self._here.is_in or not self._is_told_of_commit(connection, reached):
             yield connection
             return

@@ -53,12 +53,21 @@ def offer_new(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
     _offer(connection, tracked, f"{quoted(tracked.key)} IS NOT NULL", base=0, shared=0)
 
 
-def offer_again(connection: sqlite3.Connection, tracked: TrackedObject, where: str, base: int) -> None:
-    """Offer those of an object's records that ``where`` picks; ``:object`` in it is its name.
+def offer_again(
+    connection: sqlite3.Connection,
+    tracked: TrackedObject,
+    where: str,
+    known: Mapping[str, object],
+    *,
+    base: int = 1,
+    since: int = 0,
+) -> None:
+    """Offer those of an object's records that ``where`` picks, by ``known``.
 
-    The hub has lost them, as far as this device knows, which had heard of all deletes up to ``base``.
+    The hub has lost them, as far as this device knows, which had heard of all deletes up to ``base``. Where
+    that is unknown, ``since`` says of which ones it had heard.
     """
-    _offer(connection, tracked, where, base=base, shared=OFFERED)
+    _offer(connection, tracked, where, known, base=base, since=since, shared=OFFERED)
 
 
 def offer_all(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
@@ -79,14 +88,21 @@ def offer_all(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
 
 
 def _offer(
-    connection: sqlite3.Connection, tracked: TrackedObject, where: str, *, base: int, shared: int
+    connection: sqlite3.Connection,
+    tracked: TrackedObject,
+    where: str,
+    known: Mapping[str, object] | None = None,
+    *,
+    base: int,
+    since: int = 0,
+    shared: int,
 ) -> None:
     key = quoted(tracked.key)
     connection.execute(
-        "INSERT INTO statesync_change (object, key, operation, base, revision, shared) "
-        f"SELECT :object, {key}, 'insert', :base, 1, :shared FROM {in_main(tracked.table)} "
+        "INSERT INTO statesync_change (object, key, operation, base, since, revision, shared) "
+        f"SELECT :object, {key}, 'insert', :base, :since_then, 1, :shared FROM {in_main(tracked.table)} "
         f"WHERE {where} ORDER BY {key} ON CONFLICT DO NOTHING",
-        {"object": tracked.name, "base": base, "shared": shared},
+        {**(known or {}), "object": tracked.name, "base": base, "since_then": since, "shared": shared},
     )
 
 
@@ -166,12 +182,15 @@ def contest(connection: sqlite3.Connection, name: str, remote: RemoteImage) -> N
     )
 
 
-def lose_remote_images(connection: sqlite3.Connection, name: str, unseen: str) -> None:
-    """Say that the hub has no longer what contested changes stand against, of keys that ``unseen`` picks."""
+def lose_remote_images(connection: sqlite3.Connection, unseen: str, known: Mapping[str, object]) -> None:
+    """Say that the hub has no longer what contested changes of ``:object`` stand against.
+
+    ``unseen`` picks their keys, by ``known``.
+    """
     connection.execute(
         f"UPDATE statesync_change SET theirs = '{NO_RECORD}' "
         f"WHERE object = :object AND contested IS NOT NULL AND {unseen}",
-        {"object": name},
+        known,
     )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from statesync.store import cursors, local_only
+from statesync.store import local_only
+from statesync.store.cursors import knowledge
 from statesync.store.outbox import queue, shared, spared
 from statesync.store.outbox.keep_local import keep_local
 from statesync.store.outbox.lookup import PENDING_KEYS
@@ -73,7 +74,7 @@ def _fold_log(connection: sqlite3.Connection, tracked: TrackedObject, gone: str,
     ``exempt`` says that some records are local only.
     """
     before = queue.last_position(connection)
-    was, base = local_only.origin(tracked, exempt=exempt), cursors.base_sql(connection, tracked.name)
+    was, base = local_only.origin(tracked, exempt=exempt), knowledge.base_sql(connection, tracked.name)
     # In the order of the writes: the first of a record brings its image and base, each adds a revision.
     connection.execute(
         f"""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping
 
-from statesync.store import cursors, local_only
+from statesync.store import local_only
+from statesync.store.cursors import applied
 from statesync.store.outbox import changes
 from statesync.store.outbox.lookup import NO_RECORD, PENDING_KEYS
 from statesync.store.outbox.proof import written
@@ -29,7 +30,7 @@ def _versions(connection: sqlite3.Connection, name: str) -> Mapping[str, int]:
 
     A read from the start knows again what it had read before; a filter may have hidden what was not here.
     """
-    cursor = cursors.cursors(connection, [name]).get(name)
+    cursor = applied.cursors(connection, [name]).get(name)
     if cursor is None:
         return {"cursor": 0, "read": 0}
     return {"cursor": cursor.position, "read": max(cursor.position, cursor.reread_from)}

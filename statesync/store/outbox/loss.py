@@ -9,7 +9,7 @@ import json
 import sqlite3
 from collections.abc import Sequence
 
-from statesync.store import cursors
+from statesync.store.cursors import knowledge
 from statesync.store.outbox.changes import Rebase, offer_edit
 from statesync.store.tracking.objects import TrackedObject
 from statesync.store.tracking.quoting import in_main, is_key, quoted
@@ -46,7 +46,7 @@ def offer_lost_change(
     is_here = is_key(f"now.{quoted(tracked.key)}", ":key")
     found = connection.execute(f"SELECT 1 FROM {in_main(tracked.table)} AS now WHERE {is_here}", {"key": key})
     if found.fetchone():
-        since = cursors.deletes_known(connection, tracked.name)
+        since = knowledge.deletes_known(connection, tracked.name, key)
         offer_edit(connection, tracked.name, key, Rebase("insert", None, 0), since=since)
     elif not may_be_lost:
         offer_edit(connection, tracked.name, key, Rebase("delete", _UNKNOWN_RECORD, 1))

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from attrs import evolve, frozen
 
-from statesync.store import cursors, local_only
+from statesync.store import local_only
+from statesync.store.cursors import knowledge
 from statesync.store.file.reading import StoredKey, key_for_people, read
 from statesync.store.outbox.fold import logged
 from statesync.store.outbox.parking import COLUMNS, Told
@@ -152,7 +153,7 @@ def _net_changes(connection: sqlite3.Connection, tracked: TrackedObject, number:
 
 def _log_of(connection: sqlite3.Connection, tracked: TrackedObject) -> Iterator[_Logged]:
     """Return what was logged of each record: its first row says what it was, its last write what it is."""
-    base, gone = cursors.base_sql(connection, tracked.name).version, is_gone(tracked)
+    base, gone = knowledge.base_sql(connection, tracked.name).version, is_gone(tracked)
     wrote = is_write(tracked)
     last = f"coalesce(max(CASE WHEN {wrote} THEN 2 * logged.rowid + {gone} END), 0)"
     was = local_only.origin(tracked, exempt=local_only.has_any(connection, tracked.name))

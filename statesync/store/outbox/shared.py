@@ -15,10 +15,12 @@ waits in quarantine: each says by itself that the hub has the record.
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from statesync.store import cursors, quarantine
+from statesync.store import quarantine
+from statesync.store.cursors.knowledge import DELETES_KNOWN
 from statesync.store.tracking.objects import TrackedObject
 
 TOLD, SENT, OFFERED = 1, 2, 3
@@ -33,6 +35,14 @@ NEVER_LEFT = (
     f"AND key NOT IN ({quarantine.KEYS})"
 )
 """Says of a change of ``:object`` that no hub can have its record, as a part of a statement."""
+
+
+def are_mere_offers(connection: sqlite3.Connection, wire_id: str) -> bool:
+    """Tell whether nobody made any change of a batch here."""
+    made = f"SELECT 1 FROM statesync_change WHERE batch = ? AND NOT ({IS_MERE_OFFER})"
+    offered = "SELECT 1 FROM statesync_change WHERE batch = ?"
+    rows = connection.execute(f"SELECT EXISTS ({offered}) AND NOT EXISTS ({made})", (wire_id, wire_id))
+    return bool(rows.fetchone()[0])
 
 
 def note_batch(connection: sqlite3.Connection, wire_id: str) -> None:
@@ -53,9 +63,19 @@ def note_those(connection: sqlite3.Connection, which: str, known: str) -> None:
     """
     connection.execute(
         f"UPDATE statesync_change AS change SET shared = max(shared, {SENT}), since = CASE WHEN base = 0 "
-        f"THEN max(since, 1, coalesce(({cursors.DELETES_KNOWN}), 0)) ELSE since END WHERE {which}",
+        f"THEN max(since, 1, coalesce(({DELETES_KNOWN}), 0)) ELSE since END WHERE {which}",
         (known,),
     )
+
+
+def note_told(connection: sqlite3.Connection, name: str, keys: Sequence[str]) -> None:
+    """Note of the changes of these records that a hub has told that it has them."""
+    if keys:
+        connection.execute(
+            f"UPDATE statesync_change SET shared = max(shared, {TOLD}) "
+            "WHERE object = ? AND key IN (SELECT value FROM json_each(?))",
+            (name, json.dumps(list(keys))),
+        )
 
 
 def drop_empty(connection: sqlite3.Connection, tracked: TrackedObject) -> None:

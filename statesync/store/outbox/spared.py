@@ -10,7 +10,7 @@ import json
 import sqlite3
 
 from statesync.conflicts import Record
-from statesync.store import cursors
+from statesync.store.cursors import rereads
 from statesync.store.file.reading import StoredKey, read
 from statesync.store.tracking.images import image_of, image_sql, record_of_image
 from statesync.store.tracking.log import KEPT, log_columns
@@ -66,7 +66,7 @@ def note_spared(connection: sqlite3.Connection, tracked: TrackedObject, before: 
 
     ``before`` is the position of the last change that had been there. Runs before the log is emptied.
     """
-    unread = cursors.unread(connection, tracked.name)
+    unread = rereads.unread(connection, tracked.name)
     if not unread and not _has_spared(connection, tracked.name):
         return
     changes = (
@@ -105,7 +105,7 @@ def keys_of_unseen(connection: sqlite3.Connection, tracked: TrackedObject) -> fr
 
     Whatever the hub has there, the device had not seen it: ``note_spared`` takes their base down.
     """
-    unread = cursors.unread(connection, tracked.name)
+    unread = rereads.unread(connection, tracked.name)
     if not unread:
         return frozenset()
     written = _written_columns(connection, tracked)

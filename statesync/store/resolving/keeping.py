@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from functools import partial
 
 from statesync.conflicts import Later, Record
-from statesync.store import bases, conflict_log, cursors, local_only, quarantine
+from statesync.store import bases, conflict_log, local_only, quarantine
 from statesync.store.conflict_log import Sides
+from statesync.store.cursors import knowledge
 from statesync.store.download.fitting import attempt
 from statesync.store.outbox import changes as outbox
 from statesync.store.outbox import lookup
@@ -219,5 +220,5 @@ def compare_local(
 
 def _learn(connection: sqlite3.Connection, name: str, key: str, remote: Record | None, version: int) -> None:
     """Remember which version of a record has come, where the object's feed has not come so far."""
-    if remote is not None and version > cursors.position_of(connection, name):
+    if remote is not None and version > knowledge.read_until(connection, name, key):
         bases.remember(connection, name, key, version)

@@ -9,7 +9,8 @@ from typing import NoReturn
 
 from statesync.conflicts import Record
 from statesync.errors import UsageError
-from statesync.store import bases, cursors, local_only, quarantine
+from statesync.store import bases, local_only, quarantine
+from statesync.store.cursors import knowledge
 from statesync.store.download.fitting import TransactionLost, attempt
 from statesync.store.file.reading import key_for_people
 from statesync.store.outbox import changes
@@ -85,7 +86,7 @@ def _write(
 def _let_wait(connection: sqlite3.Connection, tracked: TrackedObject, change: Change, reason: Reason) -> None:
     """Put what the hub has sent since into quarantine; nobody knows its version, but it was read."""
     name, key = tracked.name, str(change.key)
-    version = change.contested or cursors.position_of(connection, name)
+    version = change.contested or knowledge.read_until(connection, name, key)
     misfit = Misfit(key, version, _travelling(tracked, change.remote), reason)
     quarantine.hold(connection, name, [misfit], "")
     bases.remember(connection, name, key, max(1, change.base))

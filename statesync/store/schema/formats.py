@@ -216,6 +216,27 @@ UPDATE statesync_cursor SET reread_from = -1 WHERE reread_from = 1 AND rereading
 """
 
 
+def _keep_positions_of_scans(connection: sqlite3.Connection) -> None:
+    """Let cursors say how far a read in the order of keys has come, and how far earlier ones had.
+
+    A read from version 0 that is under way has none, and a cursor: it is ended as one.
+    """
+    add_column(connection, "statesync_cursor", "since", "INTEGER NOT NULL DEFAULT 0")
+    add_column(connection, "statesync_cursor", "after", "TEXT NOT NULL DEFAULT ''")
+    add_column(connection, "statesync_cursor", "until", "TEXT NOT NULL DEFAULT ''")
+    add_column(connection, "statesync_cursor", "floors", "TEXT NOT NULL DEFAULT '[]'")
+
+
+# The indexes that were dropped while a table is filled, and wait to be built, with their statements.
+_INDEXES = """
+CREATE TABLE IF NOT EXISTS statesync_index (
+    name TEXT PRIMARY KEY,
+    tablename TEXT NOT NULL,
+    sql TEXT NOT NULL
+) WITHOUT ROWID;
+"""
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     FORMAT_1,
     _FORMAT_2,
@@ -230,6 +251,8 @@ MIGRATIONS: tuple[Migration, ...] = (
     _tell_missed_deletes,
     _tell_when_a_read_began,
     _UNKNOWN_IS_NO_VERSION,
+    _keep_positions_of_scans,
+    _INDEXES,
 )
 FORMAT = len(MIGRATIONS)
 

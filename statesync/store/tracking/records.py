@@ -54,6 +54,12 @@ def is_there(connection: sqlite3.Connection, tracked: TrackedObject, key: str) -
     return connection.execute(found, (key,)).fetchone() is not None
 
 
+def count(connection: sqlite3.Connection, tracked: TrackedObject) -> int:
+    """Return how many records are in a table."""
+    row = connection.execute(f"SELECT count(*) FROM {in_main(tracked.table)}").fetchone()
+    return int(row[0])
+
+
 def there_among(connection: sqlite3.Connection, tracked: TrackedObject, keys: Iterable[str]) -> set[str]:
     """Return those of ``keys`` whose records are in their table."""
     return {key for (key,) in connection.execute(tracked.sql.present, (json.dumps(list(keys)),))}

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
+from typing import Any
+from uuid import UUID
 
 import peewee
 from attrs import field, frozen
 
-from statesync.errors import StoreCorrupt, StoreNotReady, UnknownObject, UnsupportedModel
+from statesync.checks import is_utf8
+from statesync.errors import StoreCorrupt, StoreNotReady, UnknownObject, UnsupportedModel, UsageError
 from statesync.store.tracking.describe import computed_defaults, describe
 from statesync.store.tracking.objects import Objects, TrackedObject
 
@@ -102,6 +105,25 @@ class Registry:
             for name in self._models.keys() & read.objects.keys():
                 read.objects[name].computed = computed_defaults(self._models[name])
         return read
+
+    def key_of(self, name: str, record: peewee.Model) -> str:
+        """Return the key of an instance of an object's model, as it is stored. Raises ``UsageError``."""
+        field = self._key_field(name, type(record))
+        return _as_key(name, field.db_value(getattr(record, field.name)))
+
+    def stored_key(self, name: str, key: object) -> str:
+        """Return a key as it is stored: of a UUID the model's field knows the form, however it is written.
+
+        Raises ``UsageError`` for what is no key.
+        """
+        model = self._models.get(name)
+        if not isinstance(key, str if model is None else str | UUID):
+            form = "a text as it is stored" if model is None else "a text or a UUID"
+            raise UsageError(f"{key!r} is no key of {name}; give {form}")
+        return _as_key(name, key if model is None else self._key_field(name, model).db_value(key))
+
+    def _key_field(self, name: str, model: type[peewee.Model]) -> Any:
+        return model._meta.columns[self.known[name].key]
 
     def name_of(self, model: type[peewee.Model]) -> str:
         """Return the object's name of a model. Raises ``UnknownObject`` if it is not tracked."""
@@ -198,3 +220,10 @@ def save(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
 def remove(connection: sqlite3.Connection, name: str) -> None:
     """Forget how an object looks."""
     connection.execute("DELETE FROM statesync_object WHERE name = ?", (name,))
+
+
+def _as_key(name: str, stored: object) -> str:
+    key = str(stored)
+    if not is_utf8(key):
+        raise UsageError(f"{key!a} is no key of {name}: it cannot be written as UTF-8")
+    return key

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Iterator
 from functools import cached_property
 from typing import Annotated, Any
 
 import msgspec
 
 from statesync.conflicts import Record
-from statesync.store.tracking.description import BLOB, BOOLEAN, SCALAR, Description
+from statesync.store.tracking.description import BLOB, BOOLEAN, SCALAR, Column, Description
 
 _Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 _WIRE_TYPES: dict[str, Any] = {
@@ -42,16 +42,23 @@ class WireForm:
             for index, column in enumerate(self._columns)
         ]
         names = {f"c{index}": column.name for index, column in enumerate(self._columns)}
-        return msgspec.defstruct(self._row_name, fields, rename=names, frozen=True)
+        return msgspec.defstruct(self._row_name, fields, rename=names, frozen=True, gc=False)
 
     @cached_property
-    def _decoder(self) -> msgspec.json.Decoder[Any]:
+    def decoder(self) -> msgspec.json.Decoder[Any]:
+        """Decodes the JSON text of a record into a row."""
         return msgspec.json.Decoder(self.row_type)
 
     @cached_property
-    def list_decoder(self) -> msgspec.json.Decoder[Any]:
-        """Decode a JSON list of records into rows."""
-        return msgspec.json.Decoder(list[self.row_type])  # type: ignore[name-defined]
+    def whole_decoder(self) -> msgspec.json.Decoder[Any]:
+        """Decodes the text of a record that has every column into a row."""
+        fields = [(field.name, _WIRE_TYPES[column.kind]) for field, column in self._fields()]
+        names = {field.name: field.encode_name for field, _ in self._fields()}
+        whole = msgspec.defstruct(f"Whole{self._row_name}", fields, rename=names, frozen=True, gc=False)
+        return msgspec.json.Decoder(whole)
+
+    def _fields(self) -> Iterator[tuple[msgspec.structs.FieldInfo, Column]]:
+        return zip(msgspec.structs.fields(self.row_type), self._columns, strict=True)
 
     def text(self, values: tuple[Any, ...], spared: Container[str] = ()) -> bytes:
         """Return a record, given as its column values, as the JSON text that travels, without ``spared``."""
@@ -79,7 +86,7 @@ class WireForm:
 
         Raises ``msgspec.ValidationError`` for a text of another shape.
         """
-        values = msgspec.structs.astuple(self._decoder.decode(text))
+        values = msgspec.structs.astuple(self.decoder.decode(text))
         return {
             name: int(value) if isinstance(value, bool) else value
             for name, value in zip(self._names, values, strict=True)

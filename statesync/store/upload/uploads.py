@@ -21,7 +21,7 @@ from statesync.store import spaces
 from statesync.store.context import SessionContext
 from statesync.store.journal import batches, sessions
 from statesync.store.journal.batches import DoubtfulBatch, WireBatch
-from statesync.store.outbox import queue
+from statesync.store.outbox import queue, shared
 from statesync.store.outbox.changes import mark_sent
 from statesync.store.outbox.fold import fold
 from statesync.store.outbox.parking import park
@@ -74,7 +74,10 @@ class Uploads:
         if self._batch is None:
             return Prepared(0)
         batch = self._batch
-        are_offers = bool(batch.sources) and all(change.is_mere_offer for change in batch.sources)
+        if batch.replayed is None:
+            are_offers = bool(batch.sources) and all(change.is_mere_offer for change in batch.sources)
+        else:
+            are_offers = shared.are_mere_offers(self._context.raw(), batch.wire.id)
         return Prepared(batch.records, batch.last_position, are_offers)
 
     def _replay(self, wanted: Prepare) -> UploadBatch | None:

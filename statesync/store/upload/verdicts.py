@@ -12,7 +12,8 @@ from operator import attrgetter
 
 from attrs import frozen
 
-from statesync.store import local_only, quarantine
+from statesync.store import bases, local_only, quarantine
+from statesync.store.cursors import applied
 from statesync.store.journal.batches import WireBatch
 from statesync.store.outbox import changes as outbox
 from statesync.store.outbox import lookup
@@ -135,6 +136,28 @@ def _store_accepted(
     for name, key in edited:
         if name in objects and (name, key) in accepted:
             _rebase(connection, objects[name], *accepted[name, key])
+    for name, end in applied.ends_of_scans(connection).items():
+        _note_written(connection, name, end, batch.changes, verdicts)
+
+
+def _note_written(
+    connection: sqlite3.Connection,
+    name: str,
+    end: str,
+    changes: Sequence[Change],
+    verdicts: Sequence[Verdict],
+) -> None:
+    """Remember what the hub took of records that lie where a scan does not look, behind its ``end``.
+
+    The feed leaves them out, and no stub tells of them.
+    """
+    taken = {
+        key: version
+        for (of, key), (change, version) in _accepted(changes, verdicts).items()
+        if of == name and key > end and change.op == "upsert"
+    }
+    waiting = lookup.pending_among(connection, name, list(taken))
+    bases.remember_those(connection, name, {key: at for key, at in taken.items() if key not in waiting})
 
 
 def _accepted(

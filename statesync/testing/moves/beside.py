@@ -19,6 +19,7 @@ from hypothesis.stateful import rule
 from statesync.errors import StoreChanged, SyncInProgress
 from statesync.net.remote import Remote
 from statesync.scope import Scope, Store
+from statesync.session.telling.tracing import each_step
 from statesync.store.evolution import steps
 from statesync.testing.faults import Fault
 from statesync.testing.moves.versions import VersionedDevice, Versions, set_up
@@ -185,11 +186,11 @@ class _VisitedScope:
 
     def sync(self, options: SyncOptions, on_progress: Callable[[Progress], None]) -> SyncResult:
         def tell(progress: Progress) -> None:
-            on_progress(progress)
             if progress.outcome is None:  # after the end the store is anybody's
                 self.visit()
 
-        return self.scope.sync(options, tell)
+        with each_step(tell):
+            return self.scope.sync(options, on_progress)
 
     def cancel_sync(self, **how: Any) -> None:
         self.scope.cancel_sync(**how)

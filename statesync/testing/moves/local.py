@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
 from statesync.conflicts import Record
-from statesync.store.cursors import EPOCH, MISSED_DELETES
+from statesync.store.cursors.cursor import EPOCH, MISSED_DELETES
 from statesync.testing.moves.rules import text_of
 from statesync.testing.rest import is_as
 from statesync.testing.rows import Row

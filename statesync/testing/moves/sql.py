@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
 from statesync.errors import AllRejected, UsageError
-from statesync.store.cursors import MISSED_DELETES
+from statesync.store.cursors.cursor import MISSED_DELETES
 from statesync.store.tracking.quoting import quoted
 from statesync.testing.rows import Row
 from statesync.testing.sites import WorldDevice, key_of, read_again

@@ -14,10 +14,13 @@ from attrs import frozen
 from statesync.values import Direction
 from statesync.verify.evolving import evolve
 from statesync.verify.modelled.table import Rows, Rules
-from statesync.verify.modelled.wire import Change, Fields
+from statesync.verify.modelled.wire import Change, Fields, Filter, Scan
 
 OBJECT = "Note"
-"""The one object that modelled devices have."""
+"""The object that modelled devices have, and that their users write."""
+
+OTHER_OBJECT = "Tag"
+"""Another one that some of them have beside it, and only read."""
 
 LOST_BY_HUB, MISSED_DELETES, EVERYTHING = "epoch", "horizon", "everything"
 """Why an object is read from the start: the hub was restored, deletes were missed, all was cleared."""
@@ -41,7 +44,8 @@ class Pending:
     ``image`` is the record before the first change. ``batch`` is the upload batch that it is under way with,
     and ``sent`` the revision that went up. ``failed``: the hub has rejected it, in the revision ``parked``.
     ``shared``: some hub may have the record, whatever image and base say. ``since`` says since when a delete
-    of it would be news, where the base does not.
+    of it would be news, where the base does not. ``offered``: a restored hub has lost what this device has
+    seen there. ``beside``: a page has brought the hub's record, which is kept beside the change.
     """
 
     position: int
@@ -56,6 +60,13 @@ class Pending:
     parked: int | None = None
     shared: bool = False
     since: int = 0
+    offered: bool = False
+    beside: bool = False
+
+    @property
+    def is_mere_offer(self) -> bool:
+        """Whether nobody made it here: it offers again what a restored hub has lost, and no more."""
+        return self.offered and self.revision == 1 and not self.beside
 
     @property
     def is_parked(self) -> bool:
@@ -117,6 +128,13 @@ class Device:
     ``rules`` are those of the table, ``held`` is what does not fit it. ``committed`` has the batches that the
     running session's journal shows as committed. ``looks`` counts how often each object was described.
 
+    ``scan`` is how far a read in the order of keys has come; the cursor is 0 until it is done. With ``part``
+    it is of one range of keys, as they were at the cursor, which stays where it is. ``floors`` say
+    up to which key an earlier one, which had to begin anew, has read, and up to which version. ``filter``
+    narrows what is read, and ``local`` are the records that never were meant for the hub. ``beside`` is what
+    the database has of another object: its records, and where it stands. ``index`` is where the table's index
+    is (``modelled.ranges``).
+
     For the promises alone: ``typed`` is what the user entered, ``received`` what came from the feed.
     """
 
@@ -145,8 +163,21 @@ class Device:
     rules: Rules | None = None
     held: tuple[Held, ...] = ()
     looks: tuple[tuple[str, int], ...] = ((OBJECT, 1),)
+    scan: Scan | None = None
+    part: bool = False
+    floors: tuple[tuple[str, int], ...] = ()
+    filter: Filter | None = None
+    local: tuple[str, ...] = ()
+    object: str = OBJECT
+    beside: Device | None = None
+    index: str = "none"
     typed: tuple[tuple[str, Fields | None], ...] = ()
     received: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def objects(self) -> tuple[Device, ...]:
+        """What the database has of each of its objects."""
+        return (self,) if self.beside is None else (self, self.beside)
 
     def row(self, key: str) -> Fields | None:
         """Return a record, None where there is none."""
@@ -191,10 +222,12 @@ def add_change(
     *,
     since: int = 0,
     shared: bool = False,
+    offered: bool = False,
 ) -> Device:
-    """Put a new change at the end of the outbox."""
+    """Put a new change at the end of the outbox; one that is ``offered`` some hub may have."""
     position = device.positions + 1
-    change = Pending(position, key, operation, image, base, since=since, shared=shared)
+    known = shared or offered
+    change = Pending(position, key, operation, image, base, since=since, shared=known, offered=offered)
     return evolve(device, outbox=(*device.outbox, change), positions=position)
 
 
@@ -224,12 +257,31 @@ def _base(device: Device, key: str) -> tuple[int, int]:
     known = dict(device.ahead)
     if key in known:
         return known[key], 0
-    is_met = key in device.seen
+    if is_scanned(device, key):
+        return max(1, read_until(device, key)), 0
+    before, is_met = read_before(device, key), key in device.seen
     if device.rereading == MISSED_DELETES:
-        return max(1, max(device.cursor, device.reread_from) if is_met else device.missed_from), 0
+        return max(1, max(device.cursor, device.reread_from) if is_met else before), 0
     if device.rereading == LOST_BY_HUB and not is_met:
-        return max(1, min(device.cursor, device.missed_from)), device.missed_from
+        return max(1, min(device.cursor, before)), before
     return max(1, device.cursor), 0
+
+
+def is_scanned(device: Device, key: str) -> bool:
+    """Tell whether a scan that is not done has come past a key."""
+    return device.scan is not None and key <= device.scan.after
+
+
+def read_until(device: Device, key: str) -> int:
+    """Return up to which version all that the hub has of a key is read: a scan is somewhere in the keys."""
+    if device.scan is not None and is_scanned(device, key):
+        return device.scan.since
+    return device.cursor
+
+
+def read_before(device: Device, key: str) -> int:
+    """Return up to which version a key was read before the read from the start that has not met it."""
+    return max([device.missed_from, *(since for top, since in device.floors if key <= top)])
 
 
 def _again(exists: bool, change: Pending) -> Pending:
@@ -251,7 +303,9 @@ def _is_empty(change: Pending) -> bool:
 
 def may_be_there(device: Device, change: Pending) -> Pending:
     """Return a change whose record a hub may have taken: others may have read a new one, and deleted it."""
-    known = device.cursor if device.rereading is None else device.missed_from
+    follows = device.part or (device.rereading is None and device.scan is None)
+    is_read = follows or is_scanned(device, change.key)
+    known = (read_until if is_read else read_before)(device, change.key)
     since = change.since if change.base else max(change.since, 1, known)
     return evolve(change, shared=True, since=since)
 

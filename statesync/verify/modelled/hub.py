@@ -7,19 +7,17 @@ real hub against it, on SQLite and on PostgreSQL. What it has and why: sections 
 
 from __future__ import annotations
 
-from itertools import accumulate
-
 from attrs import frozen
 
 from statesync.verify.evolving import evolve
+from statesync.verify.modelled import feeds, scans
 from statesync.verify.modelled.answers import as_told, repeated, size, without_record
+from statesync.verify.modelled.records import Record
 from statesync.verify.modelled.wire import (
     Accepted,
     Change,
     Conflict,
-    Entry,
     Feed,
-    Fields,
     Page,
     Pull,
     Push,
@@ -34,6 +32,7 @@ from statesync.wire import (
     CLIENT_FORKED,
     EPOCH_AWAITED,
     EPOCH_CHANGED,
+    FORBIDDEN,
     HORIZON_PASSED,
     VERSIONS_USED_UP,
     WRONG_HUB,
@@ -57,17 +56,6 @@ LAST_VERSION = (1 << 63) - 1
 
 
 @frozen(slots=False, cache_hash=True)
-class Record:
-    """One record; without ``data`` it is a tombstone."""
-
-    object: str
-    key: str
-    version: int
-    writer: str
-    data: Fields | None
-
-
-@frozen(slots=False, cache_hash=True)
 class Receipt:
     """What the hub keeps of a client's last batch."""
 
@@ -85,7 +73,8 @@ class Hub:
     gives out no epoch twice. ``takes`` are the objects that records may belong to (None: any), ``most`` the
     bytes of a record's JSON, ``carries`` the bytes of records after which an answer carries no more of them:
     a page, or verdicts. ``paces`` says that there is a pause between two epochs, ``pauses`` that it is not
-    over. ``few`` is how many records any page may look at, and ``looks`` for each that it may have.
+    over. ``few`` is how many records any page may look at, and ``looks`` for each that it may have. A hub of
+    an older version does not know scans (``scans``): it passes over what is said of them.
     """
 
     id: str = "hub"
@@ -102,6 +91,7 @@ class Hub:
     carries: int = 8 << 20
     few: int = 1000
     looks: int = 10
+    scans: bool = False
 
     def find(self, name: str, key: str) -> Record | None:
         """Return a record or its tombstone."""
@@ -114,7 +104,7 @@ class Hub:
 
 def restored(hub: Hub, backup: Hub) -> Hub:
     """Return ``backup`` in the place of ``hub``, which gives out no epoch of ``hub`` again."""
-    return evolve(backup, epochs=hub.epochs)
+    return evolve(backup, epochs=hub.epochs, scans=hub.scans)
 
 
 def purge(hub: Hub, through: int) -> tuple[Hub, int]:
@@ -166,13 +156,18 @@ def with_epoch(hub: Hub) -> Hub:
 # -- push --------------------------------------------------------------------------------------------
 
 
-def push(hub: Hub, request: Push) -> tuple[Hub, PushAnswer | Refusal]:
-    """Apply one upload batch whole, answer its repeat from the receipt, or refuse it."""
+def push(hub: Hub, request: Push, *, may_write: bool = True) -> tuple[Hub, PushAnswer | Refusal]:
+    """Apply one upload batch whole, answer its repeat from the receipt, or refuse it.
+
+    Whoever may not write, and may read, hears no more than what became of its last batch.
+    """
     receipt = hub.receipt(request.client)
     last = receipt.number if receipt else 0
     is_here = request.hub in (None, hub.id) and request.epoch in (None, hub.epoch)
     if receipt is not None and is_here and (receipt.number, receipt.batch) == (request.number, request.batch):
         return hub, repeated(receipt.answer, request)
+    if not may_write:
+        return hub, Refusal(FORBIDDEN)
     hub, refusal = _disbelieved(hub, request, last, request.number - 1, request.head)
     if refusal is not None:
         return hub, refusal
@@ -247,84 +242,63 @@ def pull(hub: Hub, request: Pull, *, may_write: bool = True) -> tuple[Hub, Page 
     besides."""
     receipt = hub.receipt(request.client)
     last = receipt.number if receipt else 0
-    seen = max([request.head, *(feed.cursor for feed in request.feeds)])
+    asked = _asked(hub, request)
+    seen = max([request.head, *(max(feed.cursor, _since(feed)) for feed in asked.feeds)])
     hub, refusal = _disbelieved(hub, request, last, request.number, seen, may_write=may_write)
     if refusal is not None:
         return hub, refusal
-    if _has_missed_deletes(hub, request, last):
+    if _has_missed_deletes(hub, asked, last):
         return hub, Refusal(HORIZON_PASSED)
-    return hub, _page(hub, request, last)
+    is_scan = any(feed.scan is not None for feed in asked.feeds)
+    return hub, _page_of_scans(hub, asked) if is_scan else _page_of_feeds(hub, asked, last)
+
+
+def _asked(hub: Hub, request: Pull) -> Pull:
+    """Return what this hub understands of a request."""
+    if hub.scans:
+        return request
+    return evolve(request, feeds=tuple(evolve(feed, scan=None) for feed in request.feeds))
+
+
+def _since(feed: Feed) -> int:
+    return 0 if feed.scan is None else feed.scan.since
 
 
 def _has_missed_deletes(hub: Hub, request: Pull, last: int) -> bool:
     """Tell whether a delete may be forgotten of a record that the device has.
 
-    A read from the start has missed none of those that were made before it began. A device that does not say
-    where that was has read its own writes, too, and was told a head since. What a device uploaded before it
-    read anything may have been deleted since.
+    A scan that begins has missed none; one that goes on needs the feed from where it began. Any other read
+    from the start has missed none of those that were made before it began. A device that does not say where
+    that was has read its own writes, too, and was told a head since. What a device uploaded before it read
+    anything may have been deleted since.
     """
+    if any(0 < _since(feed) < hub.purged_through for feed in request.feeds):
+        return True
     if not hub.purged_through or all(feed.cursor >= hub.head for feed in request.feeds):
         return False
-    if last and any(feed.cursor == 0 and not feed.own for feed in request.feeds):
+    followed = [feed for feed in request.feeds if feed.scan is None]
+    if last and any(feed.cursor == 0 and not feed.own for feed in followed):
         return True
-    for feed in request.feeds:
+    for feed in followed:
         unsaid = request.head if feed.own else 0
         if feed.cursor and max(feed.cursor, feed.begun or unsaid) < hub.purged_through:
             return True
     return False
 
 
-def _page(hub: Hub, request: Pull, last: int) -> Page:
-    feeds = {feed.object: feed for feed in request.feeds}
-    there = sorted((each for each in hub.records if _follows(each, feeds)), key=lambda each: each.version)
+def _page_of_feeds(hub: Hub, request: Pull, last: int) -> Page:
     most = max(hub.few, hub.looks * request.limit)
-    seen = there[:most]
-    rows = [each for each in seen if _is_wanted(each, request, feeds, last)]
-    taken = _as_many_as_fit(rows, request.limit or len(rows), hub.carries)
-    if taken < len(rows):
-        rows = rows[:taken]
-        reached = rows[-1].version
-    else:
-        reached = seen[-1].version if len(seen) == most else hub.head
-    entries = [_entry(each, feeds[each.object], last) for each in rows]
-    return Page(
-        hub.id,
-        hub.epoch,
-        hub.head,
-        tuple(entry for entry in entries if entry is not None),
-        tuple((feed.object, max(feed.cursor, reached)) for feed in request.feeds),
-        reached < hub.head,
+    entries, looked_at = feeds.read(hub.records, request, last, most, hub.carries)
+    reached = hub.head if looked_at is None else looked_at
+    cursors = tuple((feed.object, max(feed.cursor, reached)) for feed in request.feeds)
+    return Page(hub.id, hub.epoch, hub.head, entries, cursors, reached < hub.head)
+
+
+def _page_of_scans(hub: Hub, request: Pull) -> Page:
+    entries, found = scans.read(hub.records, request, hub.head, hub.few, hub.looks, hub.carries)
+    known = dict(found)
+    cursors = tuple((feed.object, scans.cursor_after(feed, known.get(feed.object))) for feed in request.feeds)
+    more = any(cursor < hub.head for _, cursor in cursors) or not all(
+        feed.scan is None or (feed.object in known and known[feed.object].done) for feed in request.feeds
     )
-
-
-def _as_many_as_fit(rows: list[Record], limit: int, most: int) -> int:
-    sizes = [0 if row.data is None else size(row.data) for row in rows[:limit]]
-    return sum(before < most for before in [0, *accumulate(sizes)][: len(sizes)])
-
-
-def _follows(record: Record, feeds: dict[str, Feed]) -> bool:
-    return record.object in feeds and record.version > feeds[record.object].cursor
-
-
-def _is_wanted(record: Record, request: Pull, feeds: dict[str, Feed], last: int) -> bool:
-    feed = feeds[record.object]
-    if record.writer == request.client and not feed.own:
-        return False
-    return record.data is not None or not _has_nothing(feed, last)
-
-
-def _has_nothing(feed: Feed, last: int) -> bool:
-    """Tell whether the device has no record of this object, so that there is nothing to delete on it."""
-    return feed.cursor == 0 and not feed.own and last == 0
-
-
-def _entry(record: Record, feed: Feed, last: int) -> Entry | None:
-    if record.data is not None and not _matches(record.data, feed):
-        gone = Entry(record.object, record.key, record.version, None)
-        return None if _has_nothing(feed, last) else gone
-    return Entry(record.object, record.key, record.version, record.data)
-
-
-def _matches(data: Fields, feed: Feed) -> bool:
-    known = dict(data)
-    return all(known.get(name) in values for name, values in feed.filter or ())
+    return Page(hub.id, hub.epoch, hub.head, entries, cursors, more, found)

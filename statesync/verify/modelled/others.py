@@ -20,6 +20,7 @@ from statesync.verify.modelled.device import (
     put,
     release,
 )
+from statesync.verify.modelled.wire import Filter, Scan
 
 
 def set_up_otherwise(device: Device) -> Device:
@@ -46,6 +47,16 @@ def _adopted(device: Device) -> Device:
 def _let_go(device: Device) -> Device:
     freed = (evolve(each, parked=None) if each.is_parked else each for each in device.outbox)
     return evolve(device, outbox=tuple(freed))
+
+
+def repaired(device: Device, low: str, high: str) -> Device:
+    """Let the records behind one key, up to another, be read again: some of them may be damaged."""
+    return evolve(device, scan=Scan(device.cursor, low, high), part=True)
+
+
+def filtered(device: Device, wanted: Filter | None) -> Device:
+    """Let the program read with another filter from now on."""
+    return evolve(reread(device, MISSED_DELETES), filter=wanted)
 
 
 def tracked_anew(device: Device) -> Device:
@@ -77,7 +88,8 @@ def cleared(device: Device, *, discard_pending: bool) -> Device:
     ``discard_pending`` says that the user lets go of what waits; else nothing should.
     """
     before = fold(device)
-    started = evolve(reread(_emptied(before), MISSED_DELETES), rereading=EVERYTHING, ahead=(), held=())
+    started = reread(_emptied(before), MISSED_DELETES)
+    started = evolve(started, rereading=EVERYTHING, floors=(), ahead=(), held=())
     return started if discard_pending else evolve(started, typed=before.typed)
 
 
@@ -97,7 +109,8 @@ def reset(device: Device, *, keep_records: bool) -> Device:
 
 
 def _offered_anew(change: Pending) -> Pending:
-    return evolve(change, base=0, since=0, shared=True, batch=None, sent=None, failed=False, parked=None)
+    free = evolve(change, batch=None, sent=None, failed=False, parked=None, offered=False, beside=False)
+    return evolve(free, base=0, since=0, shared=True)
 
 
 def _emptied(device: Device) -> Device:
@@ -123,6 +136,9 @@ def _without_hub(device: Device) -> Device:
         reread_from=0,
         missed_from=0,
         begun=0,
+        scan=None,
+        part=False,
+        floors=(),
         seen=(),
         received=(),
         ahead=(),

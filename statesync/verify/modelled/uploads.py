@@ -27,6 +27,7 @@ from statesync.verify.modelled.device import (
     keep_doubt,
     learn,
     put,
+    read_until,
     release,
     settle,
     with_change,
@@ -48,12 +49,14 @@ class Batch:
     """The upload batch that stands ready: held by the session, forgotten by a crash.
 
     ``revisions`` are positions and revisions of its changes; none for one that goes up again (``is_replay``).
+    ``are_offers`` says that nobody made any of them here.
     """
 
     payload: Payload
     last_position: int
     revisions: tuple[tuple[int, int], ...]
     is_replay: bool
+    are_offers: bool = False
 
 
 @frozen(slots=False, cache_hash=True)
@@ -100,7 +103,8 @@ def prepare(device: Device, wanted: Prepare, size: int) -> tuple[Device, Batch |
     changes = tuple(_offer(device, each) for each in some)
     payload = Payload(f"{device.name}{device.batches + 1}", device.number + 1, changes)
     revisions = tuple((each.position, each.revision) for each in some)
-    return device, Batch(payload, some[-1].position, revisions, is_replay=False)
+    are_offers = all(each.is_mere_offer for each in some)
+    return device, Batch(payload, some[-1].position, revisions, is_replay=False, are_offers=are_offers)
 
 
 def _offer(device: Device, change: Pending) -> Change:
@@ -219,6 +223,7 @@ def store(device: Device, batch: Batch, verdicts: Verdicts) -> tuple[Device, int
         elif isinstance(verdict, Accepted):
             device = _acknowledge(device, batch.payload.batch, change, verdict)
             device = quarantine.release(device, [change.key])  # the hub has ours in its place
+            device = _note_written(device, change, verdict)
     accepted = len(batch.payload.changes) - refused
     device = settle(learn(device, answer.hub, answer.epoch, answer.head))
     tally = Tally(Direction.UPLOAD, accepted, released=held - len(device.held))
@@ -262,10 +267,24 @@ def _resolve(device: Device, resolution: Resolution) -> Device:
 
 def _learn(device: Device, resolution: Resolution) -> Device:
     """Remember which version of a record has come, where the feed has not come so far."""
-    if resolution.remote is None or resolution.version <= device.cursor:
+    if resolution.remote is None or resolution.version <= read_until(device, resolution.key):
         return device
-    known = {**dict(device.ahead), resolution.key: resolution.version}
-    return evolve(device, ahead=tuple(sorted(known.items())))
+    return _is_ahead(device, resolution.key, resolution.version)
+
+
+def _note_written(device: Device, change: Change, verdict: Accepted) -> Device:
+    """Remember what the hub took of a record that lies where a scan does not look.
+
+    The feed leaves it out, and no stub tells of it.
+    """
+    is_behind = device.scan is not None and not device.part and change.key > device.scan.until
+    if not is_behind or change.data is None or device.pending(change.key) is not None:
+        return device
+    return _is_ahead(device, change.key, verdict.version)
+
+
+def _is_ahead(device: Device, key: str, version: int) -> Device:
+    return evolve(device, ahead=tuple(sorted({**dict(device.ahead), key: version}.items())))
 
 
 def _rebased(resolution: Resolution, change: Pending) -> Pending:
@@ -280,6 +299,7 @@ def _rebased(resolution: Resolution, change: Pending) -> Pending:
         revision=change.revision + revised,
         failed=False,
         parked=None,
+        beside=False,
     )
 
 
@@ -305,6 +325,7 @@ def _acknowledge(device: Device, batch: str, change: Change, verdict: Accepted) 
         sent=None,
         failed=False,
         parked=None,
+        beside=False,
     )
     device = with_change(device, change.key, lambda _: moved)
     return evolve(device, positions=device.positions + 1)

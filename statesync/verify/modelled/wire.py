@@ -12,6 +12,8 @@ from attrs import frozen
 
 Scalar = str | int | float | bool | None
 Fields = tuple[tuple[str, Scalar], ...]
+Filter = tuple[tuple[str, tuple[Scalar, ...]], ...]
+"""The values that each of some fields may have."""
 
 
 def fields(record: Mapping[str, Scalar]) -> Fields:
@@ -84,17 +86,34 @@ class PushAnswer:
 
 
 @frozen(slots=False, cache_hash=True)
+class Scan:
+    """How far a read in the order of keys has come; with ``since`` 0 it begins, and the hub chooses.
+
+    ``since`` is the head at which it began, ``after`` the last key that it has looked at, and ``until`` the
+    greatest key that there was when it began. ``spares`` asks for no more than the keys of what the client
+    has written itself.
+    """
+
+    since: int = 0
+    after: str = ""
+    until: str = ""
+    spares: bool = False
+
+
+@frozen(slots=False, cache_hash=True)
 class Feed:
-    """How one object is to be read; ``filter`` has the values that each of its fields may have.
+    """How one object is to be read; ``filter`` narrows it.
 
     ``begun`` is the head of the page that began a read from the start, while that is not at its end; else 0.
+    ``scan`` asks for records in the order of their keys; a hub that does not know that goes by the rest.
     """
 
     object: str
     cursor: int
     own: bool = False
-    filter: tuple[tuple[str, tuple[Scalar, ...]], ...] | None = None
+    filter: Filter | None = None
     begun: int = 0
+    scan: Scan | None = None
 
 
 @frozen(slots=False, cache_hash=True)
@@ -121,8 +140,25 @@ class Entry:
 
 
 @frozen(slots=False, cache_hash=True)
+class Scanned:
+    """How far a page leads a scan: all keys up to ``last`` were looked at, or, if it is ``done``, all.
+
+    ``stubs`` are those of records that are newer than ``since``: the feed will bring them.
+    """
+
+    since: int
+    until: str
+    last: str
+    done: bool
+    stubs: tuple[str, ...] = ()
+
+
+@frozen(slots=False, cache_hash=True)
 class Page:
-    """Records in the order of their versions, and the cursors to save with them."""
+    """Records in the order of their versions, and the cursors to save with them.
+
+    A page of ``scans`` has them in the order of their keys, object after object.
+    """
 
     hub: str
     epoch: int
@@ -130,6 +166,7 @@ class Page:
     entries: tuple[Entry, ...]
     cursors: tuple[tuple[str, int], ...]
     more: bool
+    scans: tuple[tuple[str, Scanned], ...] = ()
 
 
 @frozen(slots=False, cache_hash=True)

@@ -19,6 +19,7 @@ from statesync.protocol.messages import (
     Action,
     AskAhead,
     Begin,
+    Build,
     ComposeAhead,
     Continue,
     Continued,
@@ -40,9 +41,11 @@ from statesync.verify.firing import NotTaken, Phases, take
 from statesync.verify.modelled import downloads, uploads
 from statesync.verify.modelled.device import Device, recovered
 from statesync.verify.modelled.downloads import Fetched
+from statesync.verify.modelled.uploads import Batch
 from statesync.verify.modelled.wire import Request
 from statesync.verify.system import promises, storage
 from statesync.verify.system.happening import UNDER_THE_LOCK, Happening
+from statesync.verify.system.scans import promises as scanning
 from statesync.verify.system.world import Ahead, Plan, Step, Talk, World
 
 MAX_ATTEMPTS = 2
@@ -57,7 +60,15 @@ def begin(world: World) -> World:
     options = plan.options
     conversation = Conversation(options.uploads, options.downloads, MAX_ATTEMPTS)
     begin_ = Begin(replay=device.in_doubt, waiting=bool(device.outbox or device.log))
-    talk = Talk(conversation, options, next=begin_, looks=device.looks, held_before=len(device.held))
+    waited = (*(each.key for each in device.outbox), *(each.key for each in device.log))
+    talk = Talk(
+        conversation,
+        options,
+        next=begin_,
+        looks=device.looks,
+        held_before=len(device.held),
+        waited=waited,
+    )
     return evolve(world, plans=world.plans[1:], running=plan.device, talk=talk)
 
 
@@ -114,6 +125,7 @@ def heard(world: World, talk: Talk, event: Event, happening: Happening) -> Step:
         except storage.Changed:
             return _rolled_back(world, talk, happening, broken, CHANGED)
         broken = broken or promises.broken_by_commit(world.device, device, talk, decision)
+        broken = broken or scanning.broken_by_commit(world.hub, world.device, device, talk)
         world = with_device(world, device)
     talk = promises.told(talk, decision, committed.records)
     now = decision.conversation.after(committed, after.phase, after.batch)
@@ -183,7 +195,7 @@ def _rolled_back(
 def stopped(world: World, talk: Talk) -> tuple[World, Talk]:
     """End the requests that are under way: they may reach the hub, and nobody hears of it."""
     left = evolve(world, late=_unanswered(talk) or world.late)
-    return left, evolve(talk, request=None, reply=None, ahead=None, next=None)
+    return left, evolve(talk, request=None, reply=None, ahead=None, builds=False, next=None)
 
 
 def _unanswered(talk: Talk) -> Request | None:
@@ -220,24 +232,27 @@ def _done(world: World, talk: Talk, decision: Decision) -> tuple[World, str | No
     return evolve(world, talk=talk), broken or promises.broken_by_conversation(talk.conversation)
 
 
+def _prepared(batch: Batch | None) -> Prepared:
+    if batch is None:
+        return Prepared(0)
+    return Prepared(len(batch.payload.changes), batch.last_position, batch.are_offers)
+
+
 def _acted(world: World, talk: Talk, action: Action) -> tuple[World, Talk, str | None]:
     match action:
         case Prepare():
             if not _may_prepare(world.device, talk, action):
                 raise storage.Changed
             device, batch = uploads.prepare(world.device, action, talk.options.batch_size)
-            records, position = (len(batch.payload.changes), batch.last_position) if batch else (0, 0)
-            return (
-                with_device(world, device),
-                evolve(talk, batch=batch, next=Prepared(records, position)),
-                None,
-            )
+            return with_device(world, device), evolve(talk, batch=batch, next=_prepared(batch)), None
         case Continue():
             return world, evolve(talk, next=Continued()), None
         case Send():
             return *_sent(world, talk, action.direction), None
         case Wait():
             return world, evolve(talk, backs_off=True), None
+        case Build():
+            return world, evolve(talk, builds=True), None
         case Drain(grace=float() as grace):
             left = grace if talk.grace is None else min(grace, talk.grace)
             return world, evolve(talk, grace=left), None

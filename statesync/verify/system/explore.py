@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from attrs import frozen
 
 from statesync.verify.system import promises
-from statesync.verify.system.scenarios import POLICIES, SCENARIOS, Scenario
+from statesync.verify.system.scenarios import POLICIES, SCANS, SCENARIOS, Scenario
 from statesync.verify.system.steps import steps
 from statesync.verify.system.world import Step, World
 
@@ -74,7 +74,7 @@ def check_system(times: int = 1) -> SystemReport:
     Each scenario says which accidents may happen, at every point where they can; ``times`` multiplies how
     often.
     """
-    return check_scenarios(SCENARIOS, times=times)
+    return check_scenarios((*SCENARIOS, *SCANS), times=times)
 
 
 def check_scenarios(

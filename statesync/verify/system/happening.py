@@ -18,6 +18,7 @@ class Kind(StrEnum):
     GRACE_OVER = "the grace is over"
     ANSWER = "the hub answers"
     ARRIVE = "the answer arrives"
+    BUILD = "the index is built"
     LATE = "a late request reaches the hub"
 
     UNREACHABLE = "the connection is refused"
@@ -45,6 +46,10 @@ class Kind(StrEnum):
     CLEAR_ALL = "the user clears the store, and lets go of what waits"
     RESET = "the user resets the store, and keeps the records"
     RESET_ALL = "the user resets the store, and lets go of what waits"
+    FILTER = "the program reads with another filter"
+    WRITE_THERE = "another device writes"
+    DELETE_THERE = "another device deletes"
+    OTHER_VERSION = "a hub of another version takes the place of the one before"
 
 
 @frozen(slots=False, cache_hash=True)
@@ -92,5 +97,5 @@ class Budget:
         return Budget(tuple(each for each in self.left if each[0] in kinds))
 
 
-UNDER_THE_LOCK = frozenset((Kind.CLEAR, Kind.CLEAR_ALL, Kind.RESET, Kind.RESET_ALL))
+UNDER_THE_LOCK = frozenset((Kind.CLEAR, Kind.CLEAR_ALL, Kind.RESET, Kind.RESET_ALL, Kind.FILTER))
 """What no session may run beside, so that it happens between two of them."""

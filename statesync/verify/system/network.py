@@ -8,10 +8,12 @@ from functools import lru_cache
 from statesync.errors import ConnectionLost, RemoteError, Unreachable
 from statesync.net.remote import refusal
 from statesync.verify.evolving import evolve
+from statesync.verify.modelled.device import OBJECT
 from statesync.verify.modelled.hub import Hub, pull, push
-from statesync.verify.modelled.wire import Answer, Push, Refusal, Request
+from statesync.verify.modelled.wire import Answer, Push, PushAnswer, Refusal, Request
 from statesync.verify.system import deleted, promises, waiting
 from statesync.verify.system.happening import Happening, Kind
+from statesync.verify.system.scans import promises as scanning
 from statesync.verify.system.world import Ahead, Failed, Reply, Step, Talk, World, Written
 from statesync.wire import FORBIDDEN, HORIZON_PASSED, Problem
 
@@ -39,7 +41,9 @@ def _befalls(world: World, talk: Talk, request: Request, *, ahead: bool) -> Iter
         if not world.budget.times(kind):
             continue
         happening, left = Happening(kind, ahead=ahead), world.after(kind)
-        if kind is Kind.LOSE_ANSWER:
+        if kind is Kind.FORBID and isinstance(request, Push):
+            yield _forbidden(left, talk, request, happening)
+        elif kind is Kind.LOSE_ANSWER:
             heard_of = _answered(left, talk, request, happening)
             lost = _with_reply(heard_of.target, talk, Failed(error), ahead=ahead)
             yield Step(happening, str(happening), lost, heard_of.broken)
@@ -54,8 +58,21 @@ def _answered(world: World, talk: Talk, request: Request, happening: Happening) 
     doubts = isinstance(answer, Refusal) and not world.is_odd
     overwritten = waiting.broken_by_push(before, world.hub, request, world.device)
     returned = deleted.broken_by_push(asked, world, request)
-    broken = promises.NEVER_FORKED if doubts else overwritten or returned
+    unheld = scanning.broken_by_answer(before, asked.device, request, answer)
+    broken = promises.NEVER_FORKED if doubts else overwritten or returned or unheld
     return Step(happening, str(happening), _with_reply(world, talk, reply, ahead=happening.ahead), broken)
+
+
+def _forbidden(world: World, talk: Talk, request: Push, happening: Happening) -> Step:
+    """Take the right to write away; what is late comes too late then.
+
+    A repeat is answered all the same, unless the device only uploads: it may not read, either.
+    """
+    reply: Reply = Failed(FAILURES[Kind.FORBID])
+    if talk.options.downloads:
+        _, answer = push(world.hub, request, may_write=False)
+        reply = answer if isinstance(answer, PushAnswer) else reply
+    return Step(happening, str(happening), _with_reply(evolve(world, late=None), talk, reply, ahead=False))
 
 
 def _with_reply(world: World, talk: Talk, reply: Reply, *, ahead: bool) -> World:
@@ -76,7 +93,8 @@ def reaches(world: World, request: Request) -> tuple[World, Answer]:
 
 def _written(before: Hub, hub: Hub) -> Iterator[Written]:
     for record in hub.records:
-        if record.version > before.head and hub.epoch == before.epoch:
+        is_new = record.version > before.head and hub.epoch == before.epoch
+        if is_new and record.object == OBJECT:
             yield Written(hub.epoch, record.key, record.data, record.writer)
 
 

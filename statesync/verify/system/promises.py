@@ -35,6 +35,7 @@ from statesync.verify.modelled.device import OBJECT, Device
 from statesync.verify.modelled.uploads import Verdicts
 from statesync.verify.modelled.wire import Accepted, Fields
 from statesync.verify.system import deleted, waiting
+from statesync.verify.system.scans import promises as scanning
 from statesync.verify.system.world import Talk, World
 
 LAWFUL = "the conversation asks for nothing that the lifecycle refuses"
@@ -89,6 +90,7 @@ STATEMENTS = (
     COMPLETE,
     ARRIVED,
     *waiting.STATEMENTS,
+    *scanning.STATEMENTS,
     deleted.RETURNED,
     AGREED,
 )
@@ -226,7 +228,8 @@ def broken_by_commit(before: Device, after: Device, talk: Talk, decision: Decisi
 
 def broken_by_device(device: Device) -> str | None:
     """Return the promise that a device's database breaks, or None."""
-    return NOTHING_STAGED if len(set(device.received)) != len(device.received) else None
+    twice = any(len(set(each.received)) != len(each.received) for each in device.objects)
+    return NOTHING_STAGED if twice else None
 
 
 # -- the end of a session --------------------------------------------------------------------------
@@ -251,10 +254,14 @@ def broken_by_finish(world: World, talk: Talk) -> str | None:
     if (
         is_quiet
         and talk.options.uploads
-        and (device.log or not all(change.failed for change in device.outbox))
+        and (device.log or not all(each.failed for each in device.outbox if each.key in talk.waited))
     ):
         return DRAINED
-    if now.phase is Phase.DONE and talk.options.downloads:
+    has_read_all = now.phase is Phase.DONE and talk.options.downloads
+    unbuilt = scanning.broken_by_index(device, has_read_all=has_read_all)
+    if unbuilt is not None:
+        return unbuilt
+    if has_read_all:
         wrong = _broken_by_download(device, world) or waiting.broken_by_download(device, talk)
         if wrong is not None:
             return wrong
@@ -269,9 +276,15 @@ def _broken_by_download(device: Device, world: World) -> str | None:
     """
     if device.epoch != world.hub.epoch or device.head > world.hub.head:  # it was restored since
         return None
+    return next(filter(None, (_short_of(each, world) for each in device.objects)), None)
+
+
+def _short_of(device: Device, world: World) -> str | None:
     changed = {each.key for each in device.outbox} | {each.key for each in device.log}
-    living = (each for each in world.hub.records if each.data is not None and each.key not in changed)
-    passed = {each.key: each.data for each in living if each.version <= device.cursor}
+    wanted = (each for each in world.hub.records if scanning.is_wanted(device, each))
+    passed = {
+        each.key: each.data for each in wanted if each.version <= device.cursor and each.key not in changed
+    }
     here = {**dict(device.rows), **{each.key: each.data for each in device.held}}
     if not passed.keys() <= here.keys():
         return COMPLETE
@@ -298,19 +311,25 @@ def broken_at_last(world: World) -> str | None:
     stuck = next(filter(None, map(waiting.broken_at_last, world.devices)), None)
     if stuck is not None:
         return stuck
-    if any(not _agrees(device, world) for device in world.devices):
+    if not all(_agrees(each, world) for device in world.devices for each in device.objects):
         return AGREED
     if len(set(world.written)) != len(world.written):
         return ONCE
     if any(_is_lost(device, world, *edit) for device in world.devices for edit in device.typed):
         return NOTHING_LOST
-    return None
+    return scanning.broken_at_last(world)
 
 
 def _agrees(device: Device, world: World) -> bool:
-    """Tell whether a device has what the hub has, in its tables or waiting, but for what the hub rejects."""
-    rejected = {change.key for change in device.outbox}
-    hub = {each.key: each.data for each in world.hub.records if each.data is not None}
+    """Tell whether a device has what the hub has, in its tables or waiting, but for what the hub rejects.
+
+    Of what its filter hides it may have what it wrote itself; of what is local only the hub has nothing.
+    """
+    rejected = {change.key for change in device.outbox} | {*device.local}
+    wanted = {each.key for each in world.hub.records if scanning.is_wanted(device, each)}
+    records = (each for each in world.hub.records if each.object == device.object)
+    living = {each.key: each.data for each in records if each.data is not None}
+    hub = {key: data for key, data in living.items() if key in wanted or device.row(key) == data}
     here = {**dict(device.rows), **{each.key: each.data for each in device.held}}
     at_rest = not device.in_doubt and not device.log and all(change.failed for change in device.outbox)
     return at_rest and {**here, **dict.fromkeys(rejected)} == {**hub, **dict.fromkeys(rejected)}

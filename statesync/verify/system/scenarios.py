@@ -14,6 +14,7 @@ from statesync.verify.evolving import evolve
 from statesync.verify.system import worlds
 from statesync.verify.system.driver import begin
 from statesync.verify.system.happening import Budget, Kind
+from statesync.verify.system.scans import worlds as scan_worlds
 from statesync.verify.system.world import World
 
 POLICIES = ("client_wins", "server_wins")
@@ -147,3 +148,123 @@ SCENARIOS = (
         worlds.that_were_forgotten,
     ),
 )
+
+SCANS = (
+    Scenario(
+        "a read from the start is broken off, and goes on",
+        {Kind.CANCEL: 1, Kind.HURRY: 1, Kind.CRASH: 1, Kind.LOSE_REQUEST: 1, Kind.LOSE_ANSWER: 1},
+        scan_worlds.all_reads,
+    ),
+    Scenario(
+        "another device writes amid a read from the start",
+        {Kind.WRITE_THERE: 1, Kind.DELETE_THERE: 1, Kind.PURGE: 1},
+        scan_worlds.first_reads,
+        is_large=True,
+    ),
+    Scenario(
+        "the user goes on working amid a read from the start",
+        {Kind.EDIT: 1, Kind.CANCEL: 1},
+        scan_worlds.first_reads,
+    ),
+    Scenario(
+        "the user deletes amid a read from the start",
+        {Kind.DELETE: 1, Kind.CANCEL: 1, Kind.WRITE_THERE: 1},
+        scan_worlds.first_reads,
+        is_large=True,
+    ),
+    Scenario(
+        "records are added for ever behind a read from the start",
+        {Kind.WRITE_THERE: 2},
+        scan_worlds.first_reads,
+    ),
+    Scenario(
+        "what was missed is read again",
+        {Kind.EDIT: 1, Kind.DELETE_THERE: 1, Kind.PURGE: 1},
+        scan_worlds.missed_deletes,
+    ),
+    Scenario(
+        "the hub is restored amid a read from the start",
+        {Kind.RESTORE: 1, Kind.EDIT: 1},
+        scan_worlds.after_a_backup,
+    ),
+    Scenario(
+        "records of a read from the start do not fit their table",
+        {Kind.EDIT: 1, Kind.MIGRATE: 1, Kind.WRITE_THERE: 1},
+        scan_worlds.with_misfits,
+    ),
+    Scenario(
+        "a read from the start has a filter",
+        {Kind.FILTER: 1, Kind.EDIT: 1, Kind.WRITE_THERE: 1, Kind.CANCEL: 1},
+        scan_worlds.with_filters,
+    ),
+    Scenario(
+        "records are local only amid a read from the start",
+        {Kind.EDIT: 1, Kind.DELETE_THERE: 1, Kind.CRASH: 1},
+        scan_worlds.with_local_records,
+    ),
+    Scenario(
+        "the store changes amid a read from the start",
+        {Kind.SET_UP: 1, Kind.TRACK_ANEW: 1, Kind.CLEAR_ALL: 1, Kind.RESET: 1},
+        scan_worlds.first_reads,
+        is_large=True,
+    ),
+    Scenario(
+        "the disk refuses transactions amid a read from the start",
+        {Kind.ROLL_BACK: 2, Kind.CANCEL: 1},
+        scan_worlds.first_reads,
+    ),
+    Scenario(
+        "a hub that knows scans becomes one that does not",
+        {Kind.OTHER_VERSION: 2, Kind.WRITE_THERE: 1},
+        scan_worlds.at_any_hub,
+    ),
+    Scenario(
+        "one object is read from the start beside another one",
+        {Kind.DELETE_THERE: 1, Kind.CANCEL: 1},
+        scan_worlds.of_two_objects,
+    ),
+    Scenario(
+        "another device writes what is read from the start, and what is followed beside it",
+        {Kind.WRITE_THERE: 1, Kind.PURGE: 1},
+        scan_worlds.of_two_objects,
+    ),
+    Scenario(
+        "one range of keys is read again",
+        {Kind.EDIT: 1, Kind.DELETE_THERE: 1, Kind.CANCEL: 1},
+        scan_worlds.with_damage,
+    ),
+    Scenario(
+        "one range of keys is read again at a hub that changes",
+        {Kind.DELETE_THERE: 1, Kind.PURGE: 1, Kind.OTHER_VERSION: 1},
+        scan_worlds.with_damage,
+    ),
+    Scenario(
+        "a copy of the device uploads amid a read from the start",
+        {Kind.COPY: 1, Kind.EDIT: 1},
+        scan_worlds.first_reads,
+    ),
+    Scenario(
+        "a device reads what it has sent itself",
+        {Kind.EDIT: 1, Kind.DELETE_THERE: 1, Kind.CANCEL: 1},
+        scan_worlds.of_own,
+        is_large=True,
+    ),
+    Scenario(
+        "a device that reads what it has sent itself lets go of it, or is copied",
+        {Kind.CLEAR_ALL: 1, Kind.RESET: 1, Kind.COPY: 1},
+        scan_worlds.of_own,
+        is_large=True,
+    ),
+    Scenario(
+        "the hub of a device that reads what it has sent itself becomes another one",
+        {Kind.RESTORE: 1, Kind.OTHER_VERSION: 1},
+        scan_worlds.of_own,
+        is_large=True,
+    ),
+    Scenario(
+        "a table is filled without its index",
+        {Kind.CANCEL: 1, Kind.TIME_OUT: 1, Kind.CRASH: 1, Kind.ROLL_BACK: 2, Kind.CLEAR_ALL: 1},
+        scan_worlds.with_an_index,
+    ),
+)
+"""What may go wrong while an object is read from the start by scans."""

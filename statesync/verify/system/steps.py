@@ -11,29 +11,34 @@ from statesync.protocol.messages import (
     Answered,
     BackoffOver,
     Begin,
+    Built,
     CancelRequested,
     Continued,
     Event,
     GraceOver,
+    LocalFailure,
     RequestFailed,
 )
 from statesync.values import Reason
 from statesync.verify.evolving import evolve
 from statesync.verify.modelled import device as database
-from statesync.verify.modelled import others, uploads
+from statesync.verify.modelled import others, ranges, uploads
 from statesync.verify.modelled.device import Device
 from statesync.verify.modelled.downloads import Fetched
 from statesync.verify.modelled.hub import purge, restored
 from statesync.verify.modelled.table import fits
-from statesync.verify.modelled.wire import Page, Pull, Push, PushAnswer, Request, fields
+from statesync.verify.modelled.wire import Change, Fields, Page, Pull, Push, PushAnswer, Request, fields
 from statesync.verify.system import promises, waiting
-from statesync.verify.system.driver import begun_anew, has_begun, heard, interrupted, with_device
+from statesync.verify.system.driver import DISK, begun_anew, has_begun, heard, interrupted, with_device
 from statesync.verify.system.happening import UNDER_THE_LOCK, Happening, Kind
 from statesync.verify.system.network import late, network, reaches
 from statesync.verify.system.world import Failed, Step, Talk, World
 
 EDITED = ("x", "z")
 """The records that the user may edit or delete in a session: one that goes up, and one that comes down."""
+
+WRITTEN_THERE = ("x", "z", "zz")
+"""Those that another device may write or delete: the first, the last, and one behind all."""
 
 GRACE, SHORTER = 10.0, 5.0
 
@@ -50,6 +55,7 @@ def steps(world: World) -> Iterator[Step]:
     yield from _written(world)
     yield from _by_others(world)
     yield from _at_the_hub(world)
+    yield from _by_another_device(world)
 
 
 def _is_too_late(world: World, request: Request) -> bool:
@@ -69,6 +75,8 @@ def _driven(world: World, talk: Talk) -> Iterator[Step]:
         return
     if talk.reply is not None:
         yield _arrived(world, talk)
+    if talk.builds:
+        yield from _built(world, evolve(talk, builds=False))
     if talk.backs_off:
         over = evolve(talk, backs_off=False)
         yield from _heard(world, over, BackoffOver(), Happening(Kind.BACKOFF_OVER))
@@ -85,6 +93,16 @@ def _heard(world: World, talk: Talk, event: Event, happening: Happening) -> Iter
         yield heard(world.after(Kind.ROLL_BACK, fails), talk, event, refused)
 
 
+def _built(world: World, talk: Talk) -> Iterator[Step]:
+    """Yield what comes of the index that is being built; a full disk leaves it as it was."""
+    happening = Happening(Kind.BUILD)
+    there = with_device(world, ranges.build_index(world.device))
+    yield Step(happening, str(happening), evolve(there, talk=evolve(talk, next=Built())))
+    if world.budget.times(Kind.ROLL_BACK):
+        refused = evolve(happening, fails=1)
+        yield heard(world.after(Kind.ROLL_BACK), talk, LocalFailure(DISK), refused)
+
+
 def _arrived(world: World, talk: Talk) -> Step:
     """Check and stage the answer; nothing is stored yet, so a cancel that comes now goes first."""
     happening, reply = Happening(Kind.ARRIVE), talk.reply
@@ -98,7 +116,8 @@ def _arrived(world: World, talk: Talk) -> Step:
             taken, answered = uploads.take(world.device, talk.batch, reply, options.policy, up_to)
             there = evolve(there, next=answered, taken=taken)
         case Page() if isinstance(talk.request, Pull):
-            answered = Answered(len(reply.entries), more=reply.more)
+            unbuilt = not reply.more and ranges.index_waits(world.device)
+            answered = Answered(len(reply.entries), more=reply.more, unbuilt=unbuilt)
             there = evolve(there, next=answered, taken=Fetched(talk.request, reply))
     return Step(happening, str(happening), evolve(world, talk=there))
 
@@ -161,6 +180,7 @@ OTHERS: dict[Kind, Callable[[Device], Device]] = {
     Kind.CLEAR_ALL: partial(others.cleared, discard_pending=True),
     Kind.RESET: partial(others.reset, keep_records=True),
     Kind.RESET_ALL: partial(others.reset, keep_records=False),
+    Kind.FILTER: partial(others.filtered, wanted=(("text", ("x", "y of b", "x there 1")),)),
 }
 """What other programs, or other parts of this one, do to the store."""
 
@@ -195,3 +215,43 @@ def _at_the_hub(world: World) -> Iterator[Step]:
         copied = Push(device.client, device.number + 1, "copy", device.hub, device.epoch, (), 0)
         left, _ = reaches(world.after(Kind.COPY), copied)
         yield Step(Happening(Kind.COPY), str(Kind.COPY), left)
+    if budget.times(Kind.OTHER_VERSION):
+        left = evolve(world.after(Kind.OTHER_VERSION), hub=evolve(hub, scans=not hub.scans))
+        yield Step(Happening(Kind.OTHER_VERSION), str(Kind.OTHER_VERSION), left)
+
+
+def _by_another_device(world: World) -> Iterator[Step]:
+    """Yield what the device that runs no session may write on the hub, where it has read what is there."""
+    other = world.devices[0 if world.running else 1]
+    for kind in (Kind.WRITE_THERE, Kind.DELETE_THERE):
+        times = world.budget.times(kind)
+        for key in WRITTEN_THERE if times else ():
+            data = fields({"text": f"{key} there {times}"}) if kind is Kind.WRITE_THERE else None
+            for part in other.objects:
+                left = written_there(world.after(kind), part, key, data)
+                if left is not None:
+                    happening = Happening(kind, key=key, data=data)
+                    yield Step(happening, f"{happening} of {part.object}", left)
+
+
+def written_there(world: World, part: Device, key: str, data: Fields | None) -> World | None:
+    """Let the device that runs no session write on the hub and know it; None where that cannot be.
+
+    ``part`` is what it has of the object that it writes.
+    """
+    first, second = world.devices
+    other = first if world.running else second
+    if data is None and part.row(key) is None:
+        return None
+    change = Change(part.object, key, part.cursor, data)
+    number = other.number + 1
+    sent = Push(other.client, number, f"{other.name} there {number}", other.hub, other.epoch, (change,))
+    left, answer = reaches(world, sent)
+    if not isinstance(answer, PushAnswer) or left.hub.head == world.hub.head:
+        return None
+    knows = evolve(other, number=number, head=answer.head)
+    if part is other:
+        knows = database.put(knows, key, data)
+    else:
+        knows = evolve(knows, beside=database.put(part, key, data))
+    return evolve(left, devices=(knows, second) if world.running else (first, knows))

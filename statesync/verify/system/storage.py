@@ -48,7 +48,8 @@ def looks_as_known(device: Device, talk: Talk) -> bool:
 def asked_from(device: Device) -> Asked:
     """Return who the device is, and how far its object is read."""
     read = (device.cursor, device.rereading, device.reread_from, device.missed_from, device.begun)
-    return Asked(device.client, read)
+    beside = None if device.beside is None else asked_from(device.beside)
+    return Asked(device.client, read, device.scan, device.floors, device.filter, beside)
 
 
 def commit(device: Device, talk: Talk, effects: tuple[Effect, ...]) -> tuple[Device, Committed]:
@@ -73,6 +74,8 @@ def _written(device: Device, talk: Talk, effect: Effect) -> tuple[Device, Commit
             return evolve(device, in_doubt=device.in_doubt or is_upload), None
         case StoreAnswer():
             return _answer_stored(device, talk)
+        case StoreDoubt() | DropBatch() if _is_page(talk):
+            return device, None  # a batch in doubt beside it stays that
         case StoreDoubt():
             return keep_doubt(device) if effect.in_doubt else evolve(device, in_doubt=False), None
         case DropBatch():
@@ -85,6 +88,11 @@ def _written(device: Device, talk: Talk, effect: Effect) -> tuple[Device, Commit
             return adapt(device, Refusal(problem.code, epoch, problem.number, problem.highest)), None
         case StoreBatch() | StoreReason() | EndSession():
             return device, None
+
+
+def _is_page(talk: Talk) -> bool:
+    batch = talk.conversation.batch
+    return batch is not None and batch.direction is Direction.DOWNLOAD
 
 
 def _begun(device: Device, effect: BeginSession) -> tuple[Device, Committed]:

@@ -45,11 +45,24 @@ def _may_leave(held: Held, after: Device, talk: Talk) -> bool:
     if after.row(held.key) == held.data:
         return True
     match talk.taken:
+        case Fetched(page=page) if page.scans:
+            return _is_passed(held.key, talk.taken) or any(entry.key == held.key for entry in page.entries)
         case Fetched(page=page):
             has_read_all = talk.asked is not None and talk.asked.place[1] is not None and not page.more
             return has_read_all or any(entry.key == held.key for entry in page.entries)
         case Verdicts():
             return held.key in _judged(talk)
+    return False
+
+
+def _is_passed(key: str, fetched: Fetched) -> bool:
+    """Tell whether a page of a scan has come past a key, and says nothing of a newer version."""
+    for feed in fetched.request.feeds:
+        scanned = dict(fetched.page.scans).get(feed.object)
+        if feed.scan is None or scanned is None or key in scanned.stubs:
+            continue
+        if feed.scan.after < key and (scanned.done or key <= scanned.last):
+            return True
     return False
 
 

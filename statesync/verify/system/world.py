@@ -18,7 +18,7 @@ from statesync.verify.modelled.device import Device
 from statesync.verify.modelled.downloads import Fetched
 from statesync.verify.modelled.hub import Hub
 from statesync.verify.modelled.uploads import Batch, Verdicts
-from statesync.verify.modelled.wire import Fields, Page, Pull, PushAnswer, Request
+from statesync.verify.modelled.wire import Fields, Filter, Page, Pull, PushAnswer, Request, Scan
 from statesync.verify.system.happening import Budget, Happening, Kind
 
 
@@ -42,10 +42,17 @@ class Ahead:
 
 @frozen(slots=False, cache_hash=True)
 class Asked:
-    """Who the device was, and how far its object was read, when it asked for something."""
+    """Who the device was, and how far its object was read, when it asked for something.
+
+    ``scan``, ``floors`` and ``filter`` are as on the device, and ``beside`` is where its other object was.
+    """
 
     client: str
     place: tuple[int, str | None, int, int, int]
+    scan: Scan | None = None
+    floors: tuple[tuple[str, int], ...] = ()
+    filter: Filter | None = None
+    beside: Asked | None = None
 
 
 @frozen(slots=False, cache_hash=True)
@@ -64,12 +71,14 @@ class Talk:
 
     ``next`` is what its driver hears next, if no cancel comes first. ``request`` is under way; with ``reply``
     it is on its way back. ``taken`` is an answer that was checked and is not stored yet. ``backs_off`` and
-    ``grace`` are timers that run. ``gave_up``: the conversation has an error of the upload, which it does not
-    compare by. ``looks`` are the descriptions that the session began with, ``asked`` is where the request of
-    the open batch was asked from. ``held_before`` counts what was in quarantine when it began.
+    ``grace`` are timers that run, ``builds`` says that an index is being built. ``gave_up``: the conversation
+    has an error of the upload, which it does not compare by. ``looks`` are the descriptions that the session
+    began with, ``asked`` is where the request of the open batch was asked from. ``held_before`` counts what
+    was in quarantine when it began.
 
     For the promises alone: ``told`` counts the records, up and down, that the program heard of; ``accepted``
-    are the records that the hub took in this session, a replay left out.
+    are the records that the hub took in this session, a replay left out, and ``waited`` those that had
+    changes when it began.
     """
 
     conversation: Conversation
@@ -81,6 +90,7 @@ class Talk:
     ahead: Ahead | None = None
     taken: Verdicts | Fetched | None = None
     backs_off: bool = False
+    builds: bool = False
     grace: float | None = None
     gave_up: bool = False
     looks: tuple[tuple[str, int], ...] = ()
@@ -88,6 +98,7 @@ class Talk:
     held_before: int = 0
     told: tuple[int, int] = (0, 0)
     accepted: tuple[str, ...] = ()
+    waited: tuple[str, ...] = ()
 
     @property
     def is_under_way(self) -> bool:

@@ -35,11 +35,12 @@ MOST = 40
 _A, _B = 0, 1
 
 
-def _text(words: str) -> Fields:
+def text(words: str) -> Fields:
+    """Return a record."""
     return fields({"text": words})
 
 
-def _offered(hub: Hub, device: Device, *changes: tuple[str, Fields | None]) -> tuple[Hub, Device]:
+def offered(hub: Hub, device: Device, *changes: tuple[str, Fields | None]) -> tuple[Hub, Device]:
     """Let ``device``, which is in step with the hub, write there and know it."""
     offers = tuple(Change(OBJECT, key, device.cursor, data) for key, data in changes)
     number = device.number + 1
@@ -52,25 +53,26 @@ def _offered(hub: Hub, device: Device, *changes: tuple[str, Fields | None]) -> t
     return hub, evolve(device, number=number, head=hub.head, cursor=hub.head)
 
 
-def _two_devices(*later: tuple[str, Fields | None], keys: str = "xyz") -> tuple[Hub, Hub, Device, Device]:
+def two_devices(*later: tuple[str, Fields | None], keys: str = "xyz") -> tuple[Hub, Hub, Device, Device]:
     """Return a hub, its backup from before ``later``, and two devices that both had x, y and z, or ``keys``.
 
     Device b has written ``later`` since, and the hub has that already.
     """
     seed = Device("seed", "seed", hub="hub", epoch=1)
-    first = [(key, _text(key)) for key in keys]
-    hub, seed = _offered(Hub(most=MOST), seed, *first)
+    first = [(key, text(key)) for key in keys]
+    hub, seed = offered(Hub(most=MOST), seed, *first)
     a, b = (
         learn(evolve(Device(name, name), rows=seed.rows, cursor=hub.head), hub.id, hub.epoch, hub.head)
         for name in "ab"
     )
     backup = hub
     for change in later:
-        hub, b = _offered(hub, b, change)
+        hub, b = offered(hub, b, change)
     return hub, backup, a, b
 
 
-def _world(hub: Hub, backup: Hub, a: Device, b: Device, policy: str) -> World:
+def world_of(hub: Hub, backup: Hub, a: Device, b: Device, policy: str) -> World:
+    """Return a world in which device a has two sessions, and then device b one."""
     every = Options(policy=policy)
     return World(hub, (a, b), (Plan(_A, every), Plan(_A, every), Plan(_B, every)), Budget(), backup=backup)
 
@@ -80,25 +82,25 @@ def in_conflict(policy: str) -> World:
 
     So two upload batches and up to two pages lie before a, and y is in conflict.
     """
-    hub, backup, a, b = _two_devices(("y", _text("y of b")), ("z", _text("z of b")))
-    a = write(write(a, "x", _text("x of a")), "y", _text("y of a"))
-    return _world(hub, backup, a, b, policy)
+    hub, backup, a, b = two_devices(("y", text("y of b")), ("z", text("z of b")))
+    a = write(write(a, "x", text("x of a")), "y", text("y of a"))
+    return world_of(hub, backup, a, b, policy)
 
 
 def deleted(policy: str) -> World:
     """Device a has edited x and deleted z, device b has deleted y and edited z: edits meet deletes."""
-    hub, backup, a, b = _two_devices(("y", None), ("z", _text("z of b")))
-    a = write(write(write(a, "x", _text("x of a")), "z", None), "y", _text("y of a"))
-    return _world(hub, backup, a, b, policy)
+    hub, backup, a, b = two_devices(("y", None), ("z", text("z of b")))
+    a = write(write(write(a, "x", text("x of a")), "z", None), "y", text("y of a"))
+    return world_of(hub, backup, a, b, policy)
 
 
 def rejected(policy: str, *, all_of_them: bool) -> World:
     """Device a has an x that is too large for the hub, and perhaps a y that is not."""
-    hub, backup, a, b = _two_devices(("z", _text("z of b")))
-    a = write(a, "x", _text("x of a, which is too large for this hub"))
+    hub, backup, a, b = two_devices(("z", text("z of b")))
+    a = write(a, "x", text("x of a, which is too large for this hub"))
     if not all_of_them:
-        a = write(a, "y", _text("y of a"))
-    return _world(hub, backup, a, b, policy)
+        a = write(a, "y", text("y of a"))
+    return world_of(hub, backup, a, b, policy)
 
 
 def with_doubt(world: World) -> tuple[World, World]:
@@ -121,10 +123,10 @@ def with_and_without_doubt(make: Callable[[str], World], policy: str) -> list[Wo
 
 def with_short_answers(policy: str) -> list[World]:
     """Return worlds whose hub answers a batch with one of its two records in conflict."""
-    hub, backup, a, b = _two_devices(("x", _text("x of b")), ("y", _text("y of b")))
-    a = write(write(a, "x", _text("x of a")), "y", _text("y of a"))
+    hub, backup, a, b = two_devices(("x", text("x of b")), ("y", text("y of b")))
+    a = write(write(a, "x", text("x of a")), "y", text("y of a"))
     both = Options(policy=policy, batch_size=2)
-    world = _world(evolve(hub, carries=1), backup, a, b, policy)
+    world = world_of(evolve(hub, carries=1), backup, a, b, policy)
     world = evolve(world, plans=(Plan(_A, both), *world.plans[1:]))
     up = evolve(world, plans=(Plan(_A, evolve(both, downloads=False)), *world.plans[1:]))
     return [world, *with_doubt(world), up]
@@ -166,11 +168,17 @@ def with_large_batches(policy: str) -> list[World]:
 
 
 def with_rights_that_end(policy: str) -> list[World]:
-    """Return worlds whose hub may refuse all that a device writes, also once it has taken a batch of its."""
-    return [evolve(world, is_odd=True) for world in with_and_without_doubt(in_conflict, policy)]
+    """Return worlds whose hub may refuse all that a device writes, also once it has taken a batch of its.
+
+    The device keeps that batch in doubt while it reads on. It stays who it is, so that what has changed since
+    never meets its own older write as a conflict.
+    """
+    worlds = with_and_without_doubt(in_conflict, policy)
+    up = Options(downloads=False, policy=policy)
+    return [*worlds, evolve(worlds[-1], plans=(Plan(_A, up), *worlds[-1].plans))]
 
 
-def _having_read(world: World) -> World:
+def having_read(world: World) -> World:
     """Return a world whose device a has read all that the hub has."""
     a, b = world.devices
     while not dict(a.rows) or a.cursor < world.hub.head:
@@ -181,45 +189,45 @@ def _having_read(world: World) -> World:
     return evolve(world, devices=(evolve(a, committed=()), b))
 
 
-def _later(world: World, *changes: tuple[str, Fields | None]) -> World:
+def later(world: World, *changes: tuple[str, Fields | None]) -> World:
     """Let device b write on the hub."""
     a, b = world.devices
     hub = world.hub
     for change in changes:
-        hub, b = _offered(hub, b, change)
+        hub, b = offered(hub, b, change)
     written = tuple(Written(hub.epoch, key, data, b.client) for key, data in changes)
     return evolve(world, hub=hub, devices=(a, b), written=(*world.written, *written))
 
 
-_RULES = Rules(refuses=(_text("unfit"),), is_unique=True)
+_RULES = Rules(refuses=(text("unfit"),), is_unique=True)
 """Rules of device a's table alone: the hub and device b take every record."""
 
 
 def _strict(policy: str, *later: tuple[str, Fields | None]) -> World:
-    hub, backup, a, b = _two_devices(*later)
-    return _world(hub, backup, evolve(a, rules=_RULES), b, policy)
+    hub, backup, a, b = two_devices(*later)
+    return world_of(hub, backup, evolve(a, rules=_RULES), b, policy)
 
 
 def moving(policy: str) -> World:
     """Device b has swapped the values of x and y, over two pages, and has a z that does not fit a's table."""
-    return _strict(policy, ("x", _text("y")), ("y", _text("x")), ("z", _text("unfit")))
+    return _strict(policy, ("x", text("y")), ("y", text("x")), ("z", text("unfit")))
 
 
 def held(policy: str) -> World:
     """At device a a y waits behind x, and a z that does not fit; it has edited y. Device b has deleted x."""
-    world = _having_read(_strict(policy, ("y", _text("x")), ("z", _text("unfit"))))
+    world = having_read(_strict(policy, ("y", text("x")), ("z", text("unfit"))))
     a, b = world.devices
-    edited = evolve(world, devices=(write(a, "y", _text("y of a")), b))
-    return _later(edited, ("x", None))
+    edited = evolve(world, devices=(write(a, "y", text("y of a")), b))
+    return later(edited, ("x", None))
 
 
 def refused(policy: str) -> World:
     """At device a a z waits that device b has deleted since, and an x that the hub has refused."""
-    world = _having_read(_strict(policy, ("z", _text("unfit"))))
+    world = having_read(_strict(policy, ("z", text("unfit"))))
     a, b = world.devices
-    a, _ = fix_limit(write(a, "x", _text("x of a, which is too large for this hub")))
+    a, _ = fix_limit(write(a, "x", text("x of a, which is too large for this hub")))
     a = with_change(a, "x", partial(evolve, failed=True, parked=1))
-    return _later(evolve(world, devices=(a, b)), ("z", None))
+    return later(evolve(world, devices=(a, b)), ("z", None))
 
 
 def that_do_not_fit(policy: str) -> list[World]:
@@ -241,11 +249,11 @@ def that_wait(policy: str) -> list[World]:
 
 def made(policy: str) -> World:
     """Device a has made x, which waits; both have y and z."""
-    hub, backup, a, b = _two_devices(keys="yz")
-    return _world(hub, backup, write(a, "x", _text("x of a")), b, policy)
+    hub, backup, a, b = two_devices(keys="yz")
+    return world_of(hub, backup, write(a, "x", text("x of a")), b, policy)
 
 
-def _in_another_epoch(world: World) -> World:
+def in_another_epoch(world: World) -> World:
     """Return a world whose hub was restored from a backup that has all of it; somebody has found that."""
     hub = world.hub
     restored = evolve(hub, epoch=hub.epochs + 1, epochs=hub.epochs + 1, head=hub.head + EPOCH_LEAP)
@@ -254,13 +262,13 @@ def _in_another_epoch(world: World) -> World:
 
 def offered_again(policy: str) -> World:
     """Device a has an x that a restored hub has lost, has read all again, and offers it."""
-    hub, backup, a, b = _two_devices(keys="yz")
+    hub, backup, a, b = two_devices(keys="yz")
     known = a.cursor
-    world = _in_another_epoch(_world(hub, backup, a, b, policy))
+    world = in_another_epoch(world_of(hub, backup, a, b, policy))
     a = learn(
         evolve(a, cursor=world.hub.head, epoch=world.hub.epoch), hub.id, world.hub.epoch, world.hub.head
     )
-    a = add_change(put(a, "x", _text("x of a")), "x", "insert", None, known, shared=True)
+    a = add_change(put(a, "x", text("x of a")), "x", "insert", None, known, shared=True)
     return evolve(world, devices=(a, b))
 
 
@@ -275,15 +283,15 @@ def sent_by_a_copy(policy: str) -> World:
 
 def made_twice(policy: str) -> World:
     """Both have made x, and the hub has that of b, which device a has seen."""
-    return _having_read(_later(made(policy), ("x", _text("x of b"))))
+    return having_read(later(made(policy), ("x", text("x of b"))))
 
 
 def forgotten(policy: str) -> World:
     """Device b has deleted x and edited y and z, and the hub has forgotten the delete; a was away."""
-    hub, backup, a, b = _two_devices()
-    world = _later(_world(hub, backup, a, b, policy), ("x", None))
+    hub, backup, a, b = two_devices()
+    world = later(world_of(hub, backup, a, b, policy), ("x", None))
     forgetful = evolve(world, hub=purge(world.hub, world.hub.head)[0])
-    return _later(forgetful, ("z", _text("z of b")), ("y", _text("y of b")))
+    return later(forgetful, ("z", text("z of b")), ("y", text("y of b")))
 
 
 def half_read(policy: str) -> World:
@@ -300,26 +308,27 @@ def half_read(policy: str) -> World:
 
 def only_sent(policy: str) -> World:
     """Device a has sent x and read nothing; device b has deleted it, and the hub has forgotten that."""
-    hub, backup, a, b = _two_devices(keys="yz")
+    hub, backup, a, b = two_devices(keys="yz")
     a = evolve(a, rows=(), cursor=0, head=0)
-    hub, a = _offered(hub, a, ("x", _text("x of a")))
+    hub, a = offered(hub, a, ("x", text("x of a")))
     b = evolve(b, cursor=hub.head, head=hub.head, rows=tuple(sorted((*b.rows, *a.rows))))
-    world = _later(_world(hub, backup, evolve(a, cursor=0), b, policy), ("x", None))
+    world = later(world_of(hub, backup, evolve(a, cursor=0), b, policy), ("x", None))
     return evolve(world, hub=purge(world.hub, world.hub.head)[0])
 
 
 def that_may_be_there(policy: str) -> list[World]:
     """Return worlds in which a hub may have the x that waits at device a, each for another reason."""
-    doubtful = map(_in_another_epoch, with_doubt(made(policy)))
+    doubtful = map(in_another_epoch, with_doubt(made(policy)))
     others = (offered_again(policy), sent_by_a_copy(policy), made_twice(policy))
-    return [_odd(world) for world in (*doubtful, *others)]
+    return [odd(world) for world in (*doubtful, *others)]
 
 
 def that_were_forgotten(policy: str) -> list[World]:
     """Return worlds in which device a has missed a delete that the hub has forgotten."""
     worlds = (forgotten(policy), half_read(policy), only_sent(policy))
-    return [_odd(half_read(policy)), *(_odd(_in_another_epoch(world)) for world in worlds)]
+    return [odd(half_read(policy)), *(odd(in_another_epoch(world)) for world in worlds)]
 
 
-def _odd(world: World) -> World:
+def odd(world: World) -> World:
+    """Return a world whose hub may give reasons to read again; it takes longer until everybody agrees."""
     return evolve(world, is_odd=True, plans=(*world.plans, *world.plans[1:], world.plans[1]))

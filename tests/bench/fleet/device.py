@@ -26,7 +26,7 @@ _ANSWER_WITHIN = 60.0
 
 _COLUMNS = ["code", "name", "note", "quantity", "price", "active"]
 
-_COME_AGAIN = frozenset({429, 500, 502, 503, 504})
+COME_AGAIN = frozenset({429, 500, 502, 503, 504})
 
 
 class Failed(Exception):
@@ -74,6 +74,13 @@ class Device:
 
     async def sync(self, changes: int, tally: Tally, until: float) -> None:
         """Push so many new records in one batch, if any, then pull all that is new; give up at ``until``."""
+        try:
+            await self.sync_once(changes, tally, until)
+        except Failed as error:
+            tally.failures.append(str(error))
+
+    async def sync_once(self, changes: int, tally: Tally, until: float) -> None:
+        """Do the same; raise ``Failed`` where it comes to no end."""
         async with self._turn:
             began = time.monotonic()
             try:
@@ -82,8 +89,6 @@ class Device:
                 while (await self._pull(tally, until))["more"]:
                     pass
                 tally.end(self.space, time.monotonic() - began)
-            except Failed as error:
-                tally.failures.append(str(error))
             finally:
                 self.hang_up()
 
@@ -123,6 +128,11 @@ class Device:
         self._cursor = page["cursors"][OBJECT]
         return page
 
+    @property
+    def cursor(self) -> int:
+        """How far it has read."""
+        return self._cursor
+
     def _envelope(self) -> dict[str, Any]:
         return {"client": self.client, "hub": self._hub, "epoch": self._epoch}
 
@@ -137,12 +147,15 @@ class Device:
         while True:
             wait = None
             try:
-                status, wait, answer = await asyncio.wait_for(self._exchange(verb, body), _ANSWER_WITHIN)
+                status, headers, answer = await asyncio.wait_for(
+                    self.exchange("POST", verb, body), _ANSWER_WITHIN
+                )
+                wait = float(headers["retry-after"]) if "retry-after" in headers else None
                 tally.requests += 1
                 if status == 200:
                     self._hub, self._epoch = answer["hub"], answer["epoch"]
                     return answer
-                if status not in _COME_AGAIN:
+                if status not in COME_AGAIN:
                     raise Failed(f"{verb}: {status} {answer['error']}")
                 tally.refusals[answer["error"]["code"]] += 1
             except (OSError, EOFError, asyncio.IncompleteReadError) as error:
@@ -155,12 +168,15 @@ class Device:
                 raise Failed(f"{verb}: no answer in time, after {attempt - 1} attempts: {answer['error']}")
             await asyncio.sleep(pause)
 
-    async def _exchange(self, verb: str, body: bytes) -> tuple[int, float | None, dict[str, Any]]:
+    async def exchange(
+        self, method: str, asked: str, body: bytes
+    ) -> tuple[int, dict[str, str], dict[str, Any]]:
+        """Ask something of the space, once; return the answer's status, head and body."""
         if self._link is None:
             self._link = await asyncio.open_connection("127.0.0.1", self.port)
         reader, writer = self._link
         head = (
-            f"POST /v1/spaces/{self.space}/{verb} HTTP/1.1\r\nHost: hub\r\n"
+            f"{method} /v1/spaces/{self.space}/{asked} HTTP/1.1\r\nHost: hub\r\n"
             f"Authorization: Bearer {self.token}\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )
@@ -168,8 +184,7 @@ class Device:
         first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         content = await reader.readexactly(int(headers["content-length"]))
-        wait = headers.get("retry-after")
-        return int(first.split(" ")[1]), None if wait is None else float(wait), msgspec.json.decode(content)
+        return int(first.split(" ")[1]), headers, msgspec.json.decode(content)
 
     def hang_up(self) -> None:
         """End the connection, if there is one."""

@@ -7,9 +7,10 @@ import sqlite3
 import time
 from typing import Any
 
+from attrs import evolve
 from peewee import BooleanField, CharField, FloatField, IntegerField
 
-from statesync import HttpRemote, Progress, Scope, Store, SyncOptions
+from statesync import HttpRemote, Scope, Store, SyncOptions
 
 from .bare import change_some, insert, write_in_bulk
 from .records import FIELDS, rows
@@ -37,8 +38,8 @@ def scope_of(store: Store, port: int, space: str) -> Scope:
 
 
 def options(limit: int) -> SyncOptions:
-    """Return the options of a measured session."""
-    return SyncOptions(download_batch_size=limit, upload_batch_size=limit)
+    """Return the options of a measured session; 0: as a program has them that says nothing."""
+    return SyncOptions(download_batch_size=limit, upload_batch_size=limit) if limit else SyncOptions()
 
 
 def raw(store: Store) -> sqlite3.Connection:
@@ -48,13 +49,14 @@ def raw(store: Store) -> sqlite3.Connection:
 
 
 def _timed_sync(store: Store, port: int, space: str, limit: int) -> dict[str, float]:
-    scope, chosen = scope_of(store, port, space), options(limit)
+    scope, chosen = scope_of(store, port, space), evolve(options(limit), get_sync_stats=True)
     began, cpu = time.perf_counter(), time.process_time()
     stats = scope.sync(chosen).stats
     figures = {
         "seconds": time.perf_counter() - began,
         "cpu": time.process_time() - cpu,
         "records": stats.uploaded + stats.downloaded,
+        "longest": max((batch.storing for batch in stats.batches), default=0.0),
     }
     store.close()
     return figures
@@ -63,6 +65,26 @@ def _timed_sync(store: Store, port: int, space: str, limit: int) -> dict[str, fl
 def download(path: str, port: int, space: str, limit: int) -> dict[str, float]:
     """Fetch everything into an empty device."""
     store, _ = open_store(path)
+    return _timed_sync(store, port, space, limit)
+
+
+def download_again(path: str, port: int, space: str, limit: int) -> dict[str, float]:
+    """Fetch everything once more, after ``clear()``."""
+    store, _ = open_store(path)
+    store.clear()
+    return _timed_sync(store, port, space, limit)
+
+
+def read_again(path: str, port: int, space: str, limit: int) -> dict[str, float]:
+    """Read everything from the start on a device that has it: its cursor says that it missed deletes.
+
+    That is what it says once a hub has told that its horizon is passed.
+    """
+    store, _ = open_store(path)
+    raw(store).execute(
+        "UPDATE statesync_cursor SET rereading = 'horizon', reread_from = cursor, missed_from = cursor, "
+        "cursor = 0"
+    )
     return _timed_sync(store, port, space, limit)
 
 
@@ -112,21 +134,13 @@ def upload_at(path: str, port: int, space: str, count: int, seed: int, start: fl
 def cancels(path: str, port: int, space: str, limit: int, times: int) -> dict[str, Any]:
     """Cancel downloads at random moments: seconds from each cancel to the end, and those of whole batches.
 
-    A batch is whole with its commit, which its statistics cannot hold: they are committed with it.
+    A batch's commit is not among them: its statistics are committed with it.
     """
-    chosen = SyncOptions(download_batch_size=limit)
+    chosen = options(limit)
     source = random.Random(4)
     store, _ = open_store(f"{path}-0")
-    began: dict[int, float] = {}
-    whole: list[float] = []
-
-    def note(event: Progress) -> None:
-        if event.batch is not None and event.state == "started":
-            began[event.batch] = time.perf_counter()
-        elif event.batch is not None and event.state == "ended":
-            whole.append(time.perf_counter() - began[event.batch])
-
-    scope_of(store, port, space).sync(chosen, on_progress=note)
+    stats = scope_of(store, port, space).sync(evolve(chosen, get_sync_stats=True)).stats
+    whole = [batch.request + batch.parsing + batch.storing for batch in stats.batches]
     latencies: list[float] = []
     outcomes = {"cancelled": 0, "done": 0}
     while len(latencies) < times:
@@ -145,6 +159,47 @@ def cancels(path: str, port: int, space: str, limit: int, times: int) -> dict[st
                 latencies.append(time.perf_counter() - asked)
     store.close()
     return {"latencies": latencies, "batches": whole, **outcomes}
+
+
+def cancels_building(path: str, port: int, space: str, times: int) -> dict[str, Any]:
+    """Cancel sessions at random moments while they build the index of a device that has everything.
+
+    Gives seconds from each cancel to the end. A session that was done first does not count.
+    """
+    store, _ = open_store(path)
+    scope, chosen = scope_of(store, port, space), SyncOptions()
+    scope.sync(chosen)
+    source, longest = random.Random(5), _build_again(store, scope)
+    latencies: list[float] = []
+    done = 0
+    while len(latencies) < times:
+        _drop_index(store)
+        session = scope.start_sync(chosen)
+        time.sleep(source.uniform(0.0, longest))
+        asked = time.perf_counter()
+        session.cancel()
+        session.wait()
+        if session.phase == "cancelled":
+            latencies.append(time.perf_counter() - asked)
+        done += session.phase == "done"
+    store.close()
+    return {"latencies": latencies, "done": done, "longest": longest}
+
+
+def _build_again(store: Store, scope: Scope) -> float:
+    _drop_index(store)
+    began = time.perf_counter()
+    scope.sync()
+    return time.perf_counter() - began
+
+
+def _drop_index(store: Store) -> None:
+    """Leave a device as a crash does that ends a first read before its index is built."""
+    connection, wanted = raw(store), "type = 'index' AND name = 'item_code'"
+    connection.execute(
+        f"INSERT OR IGNORE INTO statesync_index SELECT name, tbl_name, sql FROM sqlite_master WHERE {wanted}"
+    )
+    connection.execute("DROP INDEX IF EXISTS item_code")
 
 
 def writes(path: str, count: int) -> dict[str, float]:

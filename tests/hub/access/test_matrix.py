@@ -127,9 +127,12 @@ def test_pulls_and_surveys_are_for_who_may_read(
     ("rights", "others", "told"),
     [
         (NONE, WRITE, "403 forbidden"),
-        (READ, WRITE, "403 forbidden"),
-        (WRITE, READ, "403 forbidden"),
         (BOTH, NONE, "403 forbidden"),
+        (READ, NONE, "403 forbidden"),
+        (NONE, READ, "403 forbidden"),
+        (READ, READ, "200"),
+        (READ, WRITE, "200"),
+        (WRITE, READ, "200"),
         (WRITE, WRITE, "200"),
         (BOTH, BOTH, "200"),
     ],
@@ -143,7 +146,7 @@ def test_pulls_and_surveys_are_for_who_may_read(
         [upsert("a", {}), upsert("a", {}, name="Other")],
     ],
 )
-def test_a_receipt_is_for_who_may_write_all_that_its_batch_was_about(
+def test_a_receipt_is_for_who_may_write_or_read_all_that_its_batch_was_about(
     guarded: Service,
     owner: Device,
     rights: frozenset[Right],
@@ -164,6 +167,47 @@ def test_a_receipt_is_for_who_may_write_all_that_its_batch_was_about(
     assert SECRET not in json.dumps(answer)
     if status == 200:
         assert {each["status"] for each in answer["results"]} == {"conflict" if offers_again else "rejected"}
+
+
+@pytest.mark.parametrize("size", [1, 100_000], ids=["short", "long"])
+def test_who_may_not_write_any_more_hears_what_became_of_its_last_batch_and_writes_nothing(
+    guarded: Service, owner: Device, size: int
+) -> None:
+    """Short or long: the rights are looked at once more when a long body has come."""
+    device = holder(guarded, owner, BOTH)
+    batch = device.push_document(upsert("mine", {"text": "x"}), upsert("a", {"text": "x"}))
+    padded = json.dumps(batch).encode() + b" " * size
+    status, first = device.send("push", padded)
+    device.token = create_token(guarded.hub.database, owner.space, {"*": READ})
+    told = device.send("push", padded)
+    assert (status, told[0]) == (200, 200)
+    assert [each["status"] for each in told[1]["results"]] == ["accepted", "rejected"]
+    assert told[1]["results"][0] == first["results"][0]
+    assert SECRET not in json.dumps(told)
+    nearly: list[dict[str, Any]] = [
+        {"number": 2},
+        {"batch": "another"},
+        {"client": owner.client},
+        {"epoch": "another"},
+    ]
+    for change in nearly:
+        again = json.dumps(batch | change).encode() + b" " * size
+        assert code_of(device.send("push", again)) == "403 forbidden"
+    assert owner.push(upsert("b", {}))[0]["version"] == told[1]["head"] + 1  # nothing was written
+
+
+@pytest.mark.parametrize("rights", [NONE, WRITE], ids=["none", "write"])
+def test_who_may_neither_read_nor_write_an_object_hears_no_receipt_of_it(
+    guarded: Service, owner: Device, rights: frozenset[Right]
+) -> None:
+    """Also the token of a device whose own batch it was: it waits until the right is back."""
+    device = holder(guarded, owner, BOTH)
+    batch = device.push_document(upsert("mine", {"text": "x"}))
+    first = device.send("push", batch)
+    device.token = create_token(guarded.hub.database, owner.space, {"Other": rights})
+    assert code_of(device.send("push", batch)) == "403 forbidden"
+    device.token = create_token(guarded.hub.database, owner.space, {"Airport": WRITE})
+    assert device.send("push", batch) == first
 
 
 def test_the_sender_of_a_batch_of_which_it_may_not_write_all_hears_its_receipt(
@@ -188,8 +232,9 @@ def test_a_receipt_from_before_is_for_who_may_write_what_it_claims(guarded: Serv
         )
     repeated = sender.send("push", batch | {"offers_again": True})
     assert repeated[1]["results"] == [{"status": "conflict", "version": 1, "deleted": False}]
-    thief = holder(guarded, owner, READ, Other=BOTH)
-    assert thief.send("push", batch)[0] == 403
+    for others in (BOTH, READ):
+        thief = holder(guarded, owner, READ, Other=others)
+        assert thief.send("push", batch)[0] == 403
 
 
 @pytest.mark.parametrize(("size", "last"), [(1, "admit"), (100_000, "admit_again")], ids=["short", "long"])

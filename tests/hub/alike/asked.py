@@ -236,7 +236,19 @@ class _Maker:
             feed["filter"] = self.filter()
         if self.random.random() < 0.3:
             feed["begun"] = self.rarely(self.version(), ODD_NUMBERS, 0.02)
+        if self.random.random() < 0.3:
+            feed["scan"] = self.scan()
         return self.rarely(feed, [None, [], 1, {}], 0.01)
+
+    def scan(self) -> object:
+        """Return a scan that begins, or one that goes on, at any key."""
+        if self.random.random() < 0.5:
+            return self.rarely({}, [None, [], 1, {"since": 0}, {"after": "1"}], 0.03)
+        first, last = sorted(self.random.choices(KEYS, k=2))
+        scan = {"since": self.rarely(self.version(), ODD_NUMBERS, 0.02), "until": self.odd(last, 0.02)}
+        if self.random.random() < 0.8:
+            scan["after"] = self.odd(first, 0.02)
+        return scan
 
     def filter(self) -> object:
         if self.random.random() < 0.4:

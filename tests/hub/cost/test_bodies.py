@@ -218,13 +218,18 @@ def test_a_body_counts_for_what_it_may_become(
     service: Service, space: str, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
     held: list[int] = []
-    hold = Visit.hold
+    hold, finish = Visit.hold, Visit.finish
 
     def noted(visit: Visit, count: int) -> None:
         held.append(count)
         hold(visit, count)
 
+    def noted_at_the_end(visit: Visit, count: int) -> None:
+        held.append(count)
+        finish(visit, count)
+
     monkeypatch.setattr(Visit, "hold", noted)
+    monkeypatch.setattr(Visit, "finish", noted_at_the_end)
     body = push_of(service, space, size)
     assert service.ask("POST", f"/v1/spaces/{space}/push", body).status == 200
     assert max(held) == GROWS * len(body)
@@ -246,9 +251,9 @@ def test_large_bodies_are_read_one_at_a_time_and_nobody_else_waits_for_them(
         return read_push(body, limits)
 
     monkeypatch.setattr("statesync.hub.requests.read_push", slow)
-    url = new_database()
+    url, roomy = new_database(), HubLimits(held=64 << 20)  # four of them and a page beside
     with (
-        closing(Hub(url, without_tokens=True, connections=2)) as hub,
+        closing(Hub(url, without_tokens=True, connections=2, limits=roomy)) as hub,
         serving(hub) as address,
         Service(address, hub, url) as service,
         ThreadPoolExecutor(4) as pool,

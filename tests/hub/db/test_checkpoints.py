@@ -127,6 +127,26 @@ def test_a_hub_that_only_reads_has_no_thread_for_it(file: Path, new_threads: Cal
     hub.close()
 
 
+def test_a_write_is_stored_where_no_thread_can_be_started_and_the_next_one_follows(
+    file: Path, new_threads: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process has too many threads for a moment; nothing but the log's length depends on this one."""
+    start = threading.Thread.start
+
+    def crowded(thread: threading.Thread) -> None:
+        if thread.name == "statesync-checkpoints":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    hub = open_hub(file)
+    monkeypatch.setattr(threading.Thread, "start", crowded)
+    fill(hub, 2)
+    monkeypatch.undo()
+    fill(hub, 1)
+    assert new_threads() == ["statesync-checkpoints"]
+    hub.close()
+
+
 class ClosedMeanwhile(threading.Event):
     """An event before whose first clearing somebody closes."""
 

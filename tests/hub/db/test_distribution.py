@@ -11,7 +11,7 @@ import itertools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import psycopg
 import pytest
@@ -20,7 +20,7 @@ from rig.postgres import CITUS, empty_schema
 from statesync.hub import Hub, prepare
 from statesync.hub.errors import CannotDistribute
 
-TABLES = ["mark", "receipt", "record", "space", "token"]
+TABLES = ["living", "mark", "receipt", "record", "space", "token"]
 
 _numbers = itertools.count(1)
 
@@ -59,12 +59,13 @@ def citus(postgres: str) -> Iterator[str]:
 
 
 @contextmanager
-def another_database(server: str) -> Iterator[str]:
-    name = f"another_{os.getpid()}_{next(_numbers)}"
+def another_database(server: str, name: str = "another") -> Iterator[str]:
+    name = f"{name}_{os.getpid()}_{next(_numbers)}"
     with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-        yield urlsplit(server)._replace(path=f"/{name}").geturl()
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        quoted = name.replace('"', '""')
+        connection.execute(f'CREATE DATABASE "{quoted}"')
+        yield urlsplit(server)._replace(path=f"/{quote(name)}").geturl()
+        connection.execute(f'DROP DATABASE "{quoted}" WITH (FORCE)')
     connection.close()
 
 
@@ -95,7 +96,7 @@ def test_the_tables_of_a_space_are_distributed_and_the_hubs_own_stays_on_the_coo
     said: list[str] = []
     prepare(citus, distributed=True, say=said.append)
     assert rows(citus, DISTRIBUTED) == TABLES
-    assert said[0] == "distributed by their space now: space, record, receipt, token, mark"
+    assert said[0] == "distributed by their space now: space, record, receipt, token, mark, living"
     assert said[1] == "on the coordinator alone before: hub_meta"
 
 
@@ -103,7 +104,7 @@ def test_the_second_time_it_says_what_is_distributed_and_changes_nothing(citus: 
     prepare(citus, distributed=True)
     said: list[str] = []
     assert prepare(citus, distributed=True, say=said.append) == 0
-    assert said[0] == "distributed by their space before: space, record, receipt, token, mark"
+    assert said[0] == "distributed by their space before: space, record, receipt, token, mark, living"
     assert rows(citus, DISTRIBUTED) == TABLES
 
 
@@ -127,6 +128,12 @@ if not CITUS:  # which machines are told cannot be chosen there
         [line] = [line for line in said if "but not on" in line]
         assert "far:5432" in line
         assert line.count("ALTER ROLE") == 5
+
+    def test_a_database_of_any_name_is_distributed(postgres: str) -> None:
+        with another_database(postgres, 'is it "ours"? 100%s') as url:
+            run(url, STAND_IN)
+            prepare(url, distributed=True)
+            assert "enable_sort=off" in rows(url, SETTINGS)
 
 
 def test_a_copy_on_every_machine_that_an_older_version_made_of_the_hubs_own_table_is_taken_back(

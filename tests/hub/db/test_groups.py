@@ -7,7 +7,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from statesync.hub import Hub, Refused, prepare, serving
+from statesync.hub.db.groups import _LONGEST, Group, _Turn
 
 from ..devices import Service, upsert
 from ..served import wait_for
@@ -217,3 +218,41 @@ def test_who_has_waited_too_long_for_the_file_is_told_to_come_again(tmp_path: Pa
                 one.result(30)
     assert push(impatient, 0, 1) == 1
     impatient.close()
+
+
+def test_who_is_interrupted_while_it_waits_to_lead_leaves_that_to_another() -> None:
+    """A Ctrl-C in the main thread of a program with a hub in its own process."""
+
+    class Interrupted(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            super().wait(10)
+            raise KeyboardInterrupt
+
+    class Whole:
+        """Has no parts to undo."""
+
+        def begin_part(self) -> None: ...
+        def end_part(self) -> None: ...
+        def undo_part(self) -> bool:
+            return True
+
+    group = Group(nullcontext, Whole(), 10.0)
+    began, go = threading.Event(), threading.Event()
+
+    def lead() -> str:
+        began.set()
+        assert go.wait(10)
+        return "led"
+
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(group.run, lead)
+        assert began.wait(10)
+        called = Interrupted()
+        turn = _Turn(lambda: None, called)
+        group._waiting.append(turn)
+        third = threads.submit(group.run, lambda: "ran")
+        wait_for(lambda: len(group._waiting) == 2, "nobody waits")
+        threading.Timer(2 * _LONGEST, go.set).start()  # the first takes no further step then
+        with pytest.raises(KeyboardInterrupt):
+            group._wait(turn, called)
+        assert [first.result(10), third.result(10)] == ["led", "ran"]

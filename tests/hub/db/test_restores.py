@@ -18,7 +18,7 @@ from statesync.hub import Hub, Right, create_token, serving
 
 from .test_servers import pull, push, refusal
 
-TABLES = ("hub_meta", "space", "record", "receipt", "mark", "token")
+TABLES = ("hub_meta", "space", "record", "receipt", "mark", "token", "living")
 
 
 @contextmanager

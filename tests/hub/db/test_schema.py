@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,14 @@ from statesync.hub import (
 )
 from statesync.hub.db import postgres, schema
 from statesync.hub.db.database import Database
-from statesync.hub.db.feeds import Wanted, count_query, feed_query
 from statesync.hub.db.opening import open_database
+from statesync.hub.db.pages import fitting
+from statesync.hub.db.pages.feeds import Wanted, count_query, feed_query
 from statesync.hub.errors import BadDatabase, CannotDistribute
 
 from ..devices import Device, delete, upsert
 
-TABLES = ["space", "record", "receipt", "token", "mark"]
+TABLES = ["space", "record", "receipt", "token", "mark", "living"]
 
 
 @pytest.mark.parametrize(
@@ -88,6 +90,26 @@ def test_a_migration_that_fails_leaves_nothing_behind(
     Hub(url).close()
 
 
+def test_the_records_that_an_older_hub_has_taken_are_counted(
+    new_database: Callable[[], str], device: Device
+) -> None:
+    url = new_database()
+    with closing(Hub(url)) as hub:
+        changes = [upsert(key, {}, name=name) for key in "abc" for name in ("Airport", "Country")]
+        for space in ("one", "two"):
+            hub.push(space, json.dumps(device.push_document(*changes)).encode())
+        hub.push("two", json.dumps(device.push_document(delete("a"), number=2)).encode())
+        with hub.database.writing():
+            hub.database.run("DROP TABLE living")
+            hub.database.run("UPDATE hub_meta SET value = 4 WHERE name = 'schema'")
+    assert prepare(url) == len(schema.MIGRATIONS) - 4
+    with closing(Hub(url)) as hub, hub.database.reading():
+        rows = hub.database.run("SELECT space, object, records FROM living ORDER BY 1, 2").fetchall()
+        assert [tuple(row) for row in rows] == [
+            ("one", "Airport", 3), ("one", "Country", 3), ("two", "Airport", 2), ("two", "Country", 3),
+        ]  # fmt: skip
+
+
 def test_every_key_and_index_begins_with_the_space(hub: Hub) -> None:
     pool: Any = hub.database.pool
     with hub.database.reading():
@@ -146,9 +168,15 @@ def test_every_statement_names_the_space(new_database: Callable[[], str], device
         document = device.pull_document(objects, 1, client="reader", **more)
         hub.pull("one", json.dumps(document).encode())
 
+    def scan(**said: Any) -> None:
+        objects = {name: {"cursor": 0, "scan": said} for name in ("Airport", "Country", "Nothing")}
+        hub.pull("one", json.dumps(device.pull_document(objects, 9, client="reader")).encode())
+
     push(upsert("a", {}), upsert("b", {}, name="Country"), upsert("c", {}), delete("d"))
     push(delete("a"), number=2)
     pull(0)
+    scan()
+    scan(since=3, until="b")
     hub.purge("one", 4)
     pull(0)
     pull(2)
@@ -179,6 +207,8 @@ def test_a_pull_of_a_known_space_only_reads(new_database: Callable[[], str], dev
     objects = {name: {"cursor": 0} for name in ("Airport", "Country")}
     for client in ("ann", "bob"):
         hub.pull("one", json.dumps(device.pull_document(objects, 1, client=client, number=0)).encode())
+    scans: dict[str, Any] = {name: {"cursor": 0, "scan": {}} for name in objects}
+    hub.pull("one", json.dumps(device.pull_document(scans, 9, client="cas", number=0)).encode())
     hub.close()
     assert any("record" in statement for statement in seen)
     writes = re.compile(r"\b(INSERT|UPDATE|DELETE|IMMEDIATE)\b")
@@ -216,11 +246,15 @@ def plan_of(hub: Hub, sql: str, parameters: object) -> str:
 @pytest.fixture
 def filled(hub: Hub, device: Device) -> Hub:
     """A hub with records in it, and no statistics of them."""
+    fill(hub, device)
+    return hub
+
+
+def fill(hub: Hub, device: Device) -> None:
     document = device.push_document(
         *(upsert(f"{n}", {}, name=["Airport", "Country"][n % 2]) for n in range(3000))
     )
     hub.push("one", json.dumps(document).encode())
-    return hub
 
 
 def test_a_page_is_read_in_the_order_of_its_index(filled: Hub) -> None:
@@ -233,6 +267,19 @@ def test_a_page_is_read_in_the_order_of_its_index(filled: Hub) -> None:
         plan = plan_of(filled, sql.replace("?", filled.database.pool.param), parameters)
         assert plan.count("record_feed") == 2
         assert not re.search(r"Sort  |TEMP B-TREE|SCAN record\b|Seq Scan", plan), plan
+
+
+def test_postgres_adds_up_what_fits_into_a_page_in_the_order_of_the_index(
+    postgres_hub: Hub, device: Device
+) -> None:
+    fill(postgres_hub, device)
+    wanted = [Wanted("Airport", 0, "client", but_deletes=True), Wanted("Country", 5)]
+    feeds = [feed_query("one", each, 3000) for each in wanted]
+    sql, parameters = postgres_hub.database.dialect.merged(feeds, 11)
+    sql = fitting.FITTING.format(rows=sql.replace("?", "%s"), **fitting.FEEDS)
+    plan = plan_of(postgres_hub, sql, [1000, *parameters, 0, 1000])
+    assert plan.count("record_feed") == 2
+    assert not re.search(r"Sort  |Seq Scan", plan), plan
 
 
 def test_postgres_finds_records_by_their_key(postgres_hub: Hub, device: Device) -> None:

@@ -10,7 +10,8 @@ import signal
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -262,6 +263,9 @@ def test_a_database_that_has_no_memory_says_so(sqlite_hub: Hub) -> None:
 
 CAUSES = {
     "25006": (503, "database_read_only", "can only be read"),
+    "25P03": (503, "database_unavailable", "busy or away"),
+    "25P04": (503, "database_unavailable", "busy or away"),
+    "26000": (503, "database_unavailable", "busy or away"),
     "53100": (507, "storage_full", "no room left on its disk"),
     "53200": (503, "database_unavailable", "out of memory"),
     "55P03": (503, "busy", "others who write"),
@@ -348,6 +352,17 @@ def test_a_commit_cannot_wait_longer_for_a_space_than_the_hub_is_patient(postgre
         assert refusal(lambda: push(hurried, 2))[:2] == (503, "busy")
     assert push(hurried, 2) == 2
     hurried.close()
+
+
+def test_pushes_that_have_waited_too_long_for_a_space_leave_a_connection_for_the_next_one(
+    postgres_hub: Hub,
+) -> None:
+    with closing(Hub(postgres_hub.url, without_tokens=True, patience=0.05, connections=1)) as hurried:
+        for number in range(1, 10):
+            assert push(hurried, number) == number
+            with postgres_hub.database.writing():
+                spaces.lock(postgres_hub.database, "acme", "other", 9)
+                assert refusal(partial(push, hurried, number + 1))[:2] == (503, "busy")
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from rig.trips import wired
 from statesync.hub import Hub, create_token, prepare, revoke_token, serving
 from statesync.hub.access.rights import ALL_RIGHTS, Right, Rights
 from statesync.hub.db import glances
+from statesync.hub.limits import Ask, unbounded
 
 from ..devices import Service, upsert
 from ..served import wait_for
@@ -26,9 +27,9 @@ class Counted(Hub):
 
     pulls = 0
 
-    def pull(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS) -> bytes:
+    def pull(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS, ask: Ask = unbounded) -> bytes:
         self.pulls += 1
-        return super().pull(space, body, rights)
+        return super().pull(space, body, rights, ask)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ import urllib3
 from rig.certificates import make_certificate
 
 from statesync.hub import Hub, HubLimits, Right, create_token, prepare, serving
+from statesync.hub.http import crowd as crowds
 
 from ..served import Server, running, wait_for
 from .wires import PATIENCE, Wire, wires
@@ -97,6 +98,18 @@ def test_a_connection_that_is_kept_and_asks_for_nothing_makes_room_for_one_more(
             assert status_of(late) == 200
             assert served[0].is_cut()
             assert [finish(wire) for wire in served[1:]] == [200] * 7
+
+
+def test_who_connects_and_does_not_ask_within_a_moment_makes_room_for_one_more(
+    file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crowds, "_LINGER", 0.2)
+    with small(file, 8) as address, wires(address, 8) as silent:
+        begin(silent[4:])
+        began = time.monotonic()
+        wait_for(lambda: is_served(address), "no one makes room")
+        assert silent[0].is_cut()
+        assert time.monotonic() - began < 5.0, "nobody waits until a head has to be there"
 
 
 def test_who_is_turned_away_has_a_moment_to_ask_and_no_more(file: str) -> None:

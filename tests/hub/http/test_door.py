@@ -370,7 +370,7 @@ def taken(service: Service, device: Device, kept: ExitStack) -> tuple[int, str]:
 
 
 def test_a_token_has_half_of_the_places_of_its_space(new_database: Callable[[], str]) -> None:
-    with served(new_database(), is_open=False, under_way=8) as service:
+    with served(new_database(), is_open=False, under_way=8, held=1 << 30) as service:
         writer, reader = known(service, "acme"), reading(service, "acme")
         changes = [upsert(f"{n}", {"text": "x" * (1 << 19)}) for n in range(8)]
         writer.push(*changes)
@@ -396,19 +396,33 @@ def fill(service: Service, space: str, size: int) -> bytes:
     return json.dumps(service.device(space).pull_document({"Airport": {"cursor": 0}})).encode()
 
 
+def whole(service: Service, space: str, size: int) -> bytes:
+    """Make a space of one record of ``size`` bytes and some, which no page is too small for; return its pull.
+
+    Of what is much smaller the system takes all, and then it is not the hub's any more.
+    """
+    service.device(space).push(upsert("0", {"text": "x" * size}))
+    return json.dumps(service.device(space).pull_document({"Airport": {"cursor": 0}})).encode()
+
+
 def test_answers_that_are_not_read_count_and_a_space_has_no_more_than_its_half(
     new_database: Callable[[], str],
 ) -> None:
     size = 4 << 20
-    with served(new_database(), held=6 * size) as service, wires(service.address, 12, buffer=4096) as readers:
-        path, pull = "/v1/spaces/acme/pull", fill(service, "acme", size)
+    with (
+        served(new_database(), record=2 * size, held=6 * size, patience=1.0) as service,
+        wires(service.address, 12, buffer=4096) as readers,
+    ):
+        path, pull = "/v1/spaces/acme/pull", whole(service, "acme", size)
         other = service.device("other")
         other.push(upsert("a", {}))
         for wire in readers:
             wire.ask(path, f"Content-Length: {len(pull)}", body=pull)
-        statuses = [wire.status() for wire in readers]
+        heads = [wire.head() for wire in readers]
+        statuses = [status for status, _ in heads]
         assert statuses.count(200) == 2, "three would be more than the half with what is around the records"
         assert statuses.count(503) == 10
+        assert {said["retry-after"] for status, said in heads if status == 503} == {"1"}
         other.pull({"Airport": {"cursor": 0, "own": True}})
         for wire in readers:
             wire.link.close()

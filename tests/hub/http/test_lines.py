@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,11 +13,14 @@ import anyio
 import pytest
 
 from statesync.hub import Hub, HubLimits, Refused, serving
-from statesync.hub.access.rights import ALL_RIGHTS, Rights
+from statesync.hub.access.rights import ALL_RIGHTS, Right, Rights
 from statesync.hub.http.places import Door
+from statesync.hub.limits import Ask, unbounded
+from statesync.hub.requests import LARGE
 
 from ..devices import Service, upsert
 from ..served import wait_for
+from .wires import wires
 
 
 def in_order(door: Door, spaces: str) -> tuple[list[str], list[str]]:
@@ -68,22 +72,34 @@ def test_nobody_waits_for_surveys_for_long() -> None:
 
 
 class Held(Hub):
-    """A hub whose surveys, and whose pulls of the space "busy", take until they are let go."""
+    """A hub whose surveys, large pushes, and pulls of the space "busy", take until they are let go."""
 
     inside = 0
     most = 0
+    begun = 0
+    asked = 0
     let_go: threading.Event
+
+    def admit(self, space: str, token: str | None, right: Right, client: str | None = None) -> Rights:
+        self.asked += 1
+        return super().admit(space, token, right, client)
+
+    def take_push(self, space: str, body: bytes, rights: Rights) -> Callable[[], bytes]:
+        if len(body) > LARGE:
+            self.wait()
+        return super().take_push(space, body, rights)
 
     def survey(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS) -> bytes:
         self.wait()
         return super().survey(space, body, rights)
 
-    def pull(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS) -> bytes:
+    def pull(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS, ask: Ask = unbounded) -> bytes:
         if space == "busy":
             self.wait()
-        return super().pull(space, body, rights)
+        return super().pull(space, body, rights, ask)
 
     def wait(self) -> None:
+        self.begun += 1
         self.inside += 1
         self.most = max(self.most, self.inside)
         assert self.let_go.wait(30)
@@ -171,3 +187,70 @@ def test_nobody_waits_for_the_pulls_of_another_space(new_database: Callable[[], 
         hub.let_go.set()
         assert [future.result()[0] for future in asked] == [200] * 20
     assert hub.most == 2
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("verb", ["survey", "push"])
+def test_nothing_is_done_for_who_hangs_up_while_he_waits_in_a_line(
+    new_database: Callable[[], str], verb: str
+) -> None:
+    url = new_database()
+    with (
+        closing(Held(url, without_tokens=True)) as hub,
+        serving(hub) as address,
+        Service(address, hub, url) as service,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        hub.let_go = threading.Event()
+        device = service.device("busy")
+        device.push(upsert("a", {}))
+        # One large push of a space is worked on at a time.
+        large = [upsert(f"{number}", {"x": "x" * 1000}) for number in range(1100)]
+        document = device.push_document(*large)
+        if verb == "survey":
+            document = {"client": "me", "hub": None, "epoch": None, "object": "Airport"}
+            document |= {"columns": [], "bounds": [""]}
+        first = pool.submit(device.send, verb, document)
+        wait_for(lambda: hub.inside == 1, "nobody is worked on")
+        body = json.dumps(document | {"client": "gone"}).encode()
+        asked = hub.asked
+        with wires(address, 3) as gone:
+            for wire in gone:
+                wire.ask(f"/v1/spaces/busy/{verb}", f"Content-Length: {len(body)}", body=body)
+            wait_for(lambda: hub.asked == asked + 3, "they do not ask")
+        hub.let_go.set()
+        assert first.result()[0] == 200
+        assert device.send(verb, document | {"batch": "again"})[0] in (200, 409)
+        assert hub.begun == 2
+
+
+@pytest.mark.timeout(60)
+def test_nobody_waits_for_a_thread_for_longer_than_the_hub_is_patient(
+    new_database: Callable[[], str],
+) -> None:
+    url = new_database()
+    with (
+        closing(Held(url, without_tokens=True, connections=1, patience=0.2)) as hub,
+        serving(hub) as address,
+        Service(address, hub, url) as service,
+        ThreadPoolExecutor(9) as pool,
+    ):
+        hub.let_go = threading.Event()
+        devices = [service.device("busy"), *(service.device(f"space-{number}") for number in range(8))]
+        for device in devices:
+            device.push(upsert("a", {}))
+        documents = [
+            device.pull_document({"Airport": {"cursor": 0}}, client="new", number=0) for device in devices
+        ]
+        first = pool.submit(devices[0].send, "pull", documents[0])
+        wait_for(lambda: hub.inside == 1, "no pull came")
+        asked = [
+            pool.submit(device.send, "pull", document)
+            for device, document in zip(devices[1:], documents[1:], strict=True)
+        ]
+        for one in asked:
+            status, answer = one.result(10)
+            assert (status, answer["error"]["code"]) == (503, "busy")
+            assert "has waited 0.2 seconds while others kept all threads" in answer["error"]["message"]
+        hub.let_go.set()
+        assert first.result()[0] == devices[1].send("pull", documents[1])[0] == 200

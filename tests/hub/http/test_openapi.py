@@ -59,7 +59,18 @@ def test_every_route_is_described(document: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "shape",
-    [wire.PushAnswer, wire.Page, wire.SurveyAnswer, wire.Push, wire.Pull, wire.Signal, wire.Problem],
+    [
+        wire.PushAnswer,
+        wire.Page,
+        wire.Scanned,
+        wire.SurveyAnswer,
+        wire.Push,
+        wire.Pull,
+        wire.Feed,
+        wire.Scan,
+        wire.Signal,
+        wire.Problem,
+    ],
 )
 def test_the_shapes_have_the_fields_of_the_wire(
     document: dict[str, Any], shape: type[msgspec.Struct]
@@ -74,10 +85,11 @@ def test_a_hub_takes_every_version_that_it_gives_out(document: dict[str, Any]) -
     shapes = document["components"]["schemas"]
     taken = [
         shapes[name]["properties"][field]
-        for name, field in (("Push", "head"), ("Pull", "head"), ("Feed", "cursor"))
+        for name, field in (("Push", "head"), ("Pull", "head"), ("Feed", "cursor"), ("Scan", "since"))
     ]
     given = [shapes[name]["properties"]["head"] for name in ("PushAnswer", "Page", "SurveyAnswer")]
     given += [shapes["Accepted"]["properties"]["version"], shapes["Entry"]["properties"]["version"]]
+    given.append(shapes["Scanned"]["properties"]["since"])
     assert {field["maximum"] for field in (*taken, *given)} == {wire.MAX_VERSION}
 
 

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -181,6 +182,51 @@ def test_devices_sync_over_tls(tmp_path: Path) -> None:
         there.edit("k00001", name="over TLS")
         assert [there.sync().stats.uploaded, here.sync().stats.downloaded] == [1, 1]
         assert here.rows() == there.rows()
+
+
+def test_who_has_connected_and_shakes_hands_only_when_the_hub_ends_is_not_served(tmp_path: Path) -> None:
+    certificate, key = make_certificate(tmp_path)
+    options = ("--tls-certificate", certificate, "--tls-key", key)
+    trust = ssl.create_default_context(cafile=certificate)
+    with running(f"sqlite:///{tmp_path}/hub.db", "--open", *options) as server, ExitStack() as stack:
+        plain = [
+            stack.enter_context(socket.create_connection(("localhost", server.port), PATIENCE)) for _ in "ab"
+        ]
+        # They are taken in their order: when the second one is answered, the first one is there.
+        under_way = stack.enter_context(trust.wrap_socket(plain[1], server_hostname="localhost"))
+        under_way.sendall(b"GET /healthz HTTP/1.1\r\nHost: hub\r\n\r\n")
+        answer = b""
+        while not answer.endswith(b"}"):
+            answer += under_way.recv(1 << 16)
+        assert answer.startswith(b"HTTP/1.1 200")
+        under_way.sendall(
+            b"POST /v1/spaces/acme/push HTTP/1.1\r\nHost: hub\r\nContent-Length: 9\r\n"
+            b"Expect: 100-continue\r\n\r\n"
+        )
+        assert under_way.recv(1 << 16).startswith(b"HTTP/1.1 100")
+        server.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: not server.is_listening(), "the hub still takes connections")
+        with suppress(OSError):
+            late = stack.enter_context(trust.wrap_socket(plain[0], server_hostname="localhost"))
+            late.sendall(b"GET /healthz HTTP/1.1\r\nHost: hub\r\n\r\n")
+            assert late.recv(1 << 16) == b""
+        under_way.sendall(b"{}       ")
+        assert under_way.recv(1 << 16).startswith(b"HTTP/1.1 4")
+        assert server.process.wait(PATIENCE) == 0
+
+
+def test_a_hub_does_not_wait_for_the_farewell_of_devices_that_are_idle(tmp_path: Path) -> None:
+    """TLS asks for one, and a kept connection that nobody reads gives none."""
+    certificate, key = make_certificate(tmp_path)
+    options = ("--tls-certificate", certificate, "--tls-key", key)
+    trust = ssl.create_default_context(cafile=certificate)
+    with running(f"sqlite:///{tmp_path}/hub.db", "--open", *options) as server, ExitStack() as stack:
+        plain = stack.enter_context(socket.create_connection(("localhost", server.port), PATIENCE))
+        idle = stack.enter_context(trust.wrap_socket(plain, server_hostname="localhost"))
+        idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: hub\r\n\r\n")
+        assert idle.recv(1)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(10) == 0
 
 
 def test_workers_end_with_a_supervisor_that_is_killed_and_give_back_the_port(tmp_path: Path) -> None:

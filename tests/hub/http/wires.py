@@ -29,12 +29,17 @@ class Wire:
 
     def answer(self) -> tuple[int, dict[str, str], bytes]:
         """Read one answer that says how long it is."""
+        status, headers = self.head()
+        return status, headers, self._read(int(headers["content-length"]))
+
+    def head(self) -> tuple[int, dict[str, str]]:
+        """Read the head of an answer and no more."""
         head = b""
         while not head.endswith(b"\r\n\r\n"):
             head += self._read(1)
         first, *lines = head.decode().strip().split("\r\n")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        return int(first.split(" ")[1]), headers, self._read(int(headers["content-length"]))
+        return int(first.split(" ")[1]), headers
 
     def status(self) -> int:
         """Read the status of an answer and no more."""

@@ -4,6 +4,8 @@ Run it by itself, on a machine that does nothing else:
 
     cd tests && python -m hub.signals.measure                          SQLite, and PostgreSQL from pip
     cd tests && python -m hub.signals.measure postgresql://user@host/name
+
+``PHASES="alone herd"`` measures some of it, ``COMMITS=30`` commits less often.
 """
 
 from __future__ import annotations
@@ -36,8 +38,14 @@ WAITERS = int(os.environ.get("WAITERS", "5000"))
 COMMITS = int(os.environ.get("COMMITS", "100"))
 PAUSE = 0.1
 """Seconds between two commits of a device."""
-HERD_PAUSE = 4.0
+HERD_PAUSE = 1.0
 """The same where each commit wakes all: they have to have asked again."""
+HERD_COMMITS = COMMITS
+
+NOT_THE_HEAD = 1
+"""A head that no space has which is new."""
+AT_ONCE = 100
+"""Connections that are made before the first of them is answered."""
 
 LIMITS = ("--open", "--limit-sockets", "20000", "--limit-waiters", "20000")
 
@@ -55,11 +63,19 @@ class Crowd:
     ready: selectors.BaseSelector = field(factory=selectors.DefaultSelector)
 
     def come(self) -> None:
+        """Connect, and wait for the second time: the first question is answered at once."""
+        again, self.asks_again = self.asks_again, True
+        answered = 0
         for number in range(WAITERS):
             link = socket.create_connection(("127.0.0.1", self.port))
-            self.links[number], self.heads[number] = link, 0
-            self.ask(number)
+            self.links[number], self.heads[number] = link, NOT_THE_HEAD
             self.ready.register(link, selectors.EVENT_READ, number)
+            self.ask(number)
+            while number - answered >= AT_ONCE:  # no more than the system keeps for a hub
+                answered += self.hear(10.0)
+        while answered < WAITERS:
+            answered += self.hear(10.0)
+        self.asks_again = again
 
     def ask(self, number: int) -> None:
         path = f"/v1/spaces/{self.space_of(number)}/changes?since={self.heads[number]}&wait=60"
@@ -150,17 +166,37 @@ def latencies(
         return shown(json.loads(process.stdout.read()))
 
 
+def alone(server: Server) -> None:
+    print(f"  device to device, nobody else: {latencies(server, 'alone', None)}")
+
+
+def others(server: Server) -> None:
+    with crowd(server, lambda number: f"space-{number % 500}") as come:
+        print(f"  device to device, the others wait in 500 spaces: {latencies(server, 'two', come)}")
+
+
+def herd(server: Server) -> None:
+    """Let each commit wake all, who ask again at once; say what that takes of the hub and of who asks."""
+    with crowd(server, lambda _: "same", asks_again=True) as come:
+        hub, own = processor_seconds(server.process.pid), time.process_time()
+        said = latencies(server, "same", come, HERD_COMMITS, HERD_PAUSE)
+        hub, own = processor_seconds(server.process.pid) - hub, time.process_time() - own
+        print(f"  device to device, the others wait in the same space, and ask again: {said}")
+        print(
+            f"    a commit takes {1000 * hub / HERD_COMMITS:.0f} ms of the hub's processor, "
+            f"and {1000 * own / HERD_COMMITS:.0f} of theirs"
+        )
+
+
+PHASES = {"alone": alone, "waking": waking, "others": others, "herd": herd}
+
+
 def measure(url: str) -> None:
     prepare(url)
     print(url.partition(":")[0])
     with running(url, *LIMITS) as server:
-        print(f"  device to device, nobody else: {latencies(server, 'alone', None)}")
-        waking(server)
-        with crowd(server, lambda number: f"space-{number % 500}") as come:
-            print(f"  device to device, the others wait in 500 spaces: {latencies(server, 'two', come)}")
-        with crowd(server, lambda _: "same", asks_again=True) as come:
-            said = latencies(server, "same", come, COMMITS // 3, HERD_PAUSE)
-            print(f"  device to device, the others wait in the same space, and ask again: {said}")
+        for name in os.environ.get("PHASES", " ".join(PHASES)).split():
+            PHASES[name](server)
         sys.stderr.writelines(line for line in server.lines if not line.startswith("INFO"))
 
 

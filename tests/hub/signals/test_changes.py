@@ -10,7 +10,7 @@ from contextlib import ExitStack, closing
 import pytest
 
 from statesync.hub import Hub, HubLimits, Right, create_token, revoke_token, serving
-from statesync.hub.http import changes
+from statesync.hub.http.waiting import room
 
 from ..devices import Device, Service, upsert
 from ..http.wires import wires
@@ -200,7 +200,7 @@ def test_who_hangs_up_waits_no_longer(service: Service, device: Device) -> None:
 def test_a_hub_that_ends_tells_those_who_wait_first_and_when_to_come_again(
     new_database: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(changes, "_A_SECOND", 0.2)
+    monkeypatch.setattr(room, "_A_SECOND", 0.2)
     url = new_database()
     with closing(Hub(url, without_tokens=True)) as hub:
         with serving(hub) as address:

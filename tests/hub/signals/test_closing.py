@@ -26,7 +26,7 @@ class Lingering:
             self.watch.moved("space")
             self.closing = threading.Thread(target=self.watch.close)
             self.closing.start()
-            while not self.watch._is_closed:
+            while not self.watch._closed.is_set():
                 pass
         return ()
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext, suppress
 from typing import Any
 
 import psycopg
@@ -85,6 +85,29 @@ def test_after_the_listeners_connection_was_lost_everything_counts_as_changed(
         body = {"client": "c", "number": 1, "batch": "b", "hub": None, "epoch": None}
         other.push("acme", json.dumps(body | {"changes": [upsert("x", {})]}).encode())
         assert again.answer()[1]["head"] == 2, "it listens again"
+
+
+def test_a_connection_that_cannot_listen_is_closed_and_no_server_that_hangs_is_waited_for(
+    on_postgres: Service,
+) -> None:
+    pool: Any = on_postgres.hub.database.pool
+    opened: list[psycopg.Connection[Any]] = []
+    cut: list[psycopg.Connection[Any]] = []
+
+    def failed() -> psycopg.Connection[Any]:
+        opened.append(pool.open_apart())
+        with suppress(psycopg.Error):
+            opened[0].execute("BEGIN; SELECT 1 / 0")  # what follows is refused until it is rolled back
+        return opened[0]
+
+    def watched(connection: psycopg.Connection[Any]) -> AbstractContextManager[None]:
+        cut.append(connection)
+        return nullcontext()
+
+    observer = servers.ServerObserver(failed, watched, lambda _connection: None)
+    with pytest.raises(psycopg.errors.InFailedSqlTransaction):
+        observer.heads(["acme"])
+    assert (opened[0].closed, cut) == (True, opened)
 
 
 def test_pushes_are_told_together_and_never_in_their_own_transaction(

@@ -35,7 +35,7 @@ from statesync import (
     WrongHub,
 )
 from statesync.hub import Hub, prepare, serving
-from statesync.hub.db import feeds
+from statesync.hub.db.pages import feeds
 
 KEY = "k00000"
 

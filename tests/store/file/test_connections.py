@@ -12,6 +12,7 @@ from rig.device import Device
 
 from statesync import StoreError, UsageError
 from statesync.store.file.connections import DeviceDatabase
+from statesync.threads import Task, Threads
 
 
 @pytest.fixture
@@ -161,3 +162,22 @@ def test_a_store_that_went_through_a_fork_says_what_to_do_and_harms_its_parent_i
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     here.add(1)
     assert here.sync().stats.uploaded == 1
+
+
+def test_a_log_that_no_thread_is_there_to_write_back_keeps_no_file_from_being_closed(
+    here: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process has too many threads for a moment; a later commit that finds the log long writes it back."""
+    refused: list[str] = []
+
+    def crowded(_self: Threads, task: Task) -> None:
+        refused.append(task.name)
+        raise RuntimeError("can't start new thread")
+
+    database: Any = here.store.database
+    database._put_off = 1000  # as a session leaves it whose last batch was large
+    with monkeypatch.context() as patch:
+        patch.setattr(Threads, "start", crowded)
+        database._write_back(database.raw_connection())
+    assert refused == ["statesync-checkpoint"]
+    database.drop_spare()

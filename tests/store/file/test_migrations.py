@@ -18,6 +18,11 @@ from statesync.store.schema.first import FORMAT_1
 from statesync.testing import Fault, FaultyRemote
 
 _SINCE_FORMAT_5 = """\
+DROP TABLE statesync_index;
+ALTER TABLE statesync_cursor DROP COLUMN floors;
+ALTER TABLE statesync_cursor DROP COLUMN until;
+ALTER TABLE statesync_cursor DROP COLUMN after;
+ALTER TABLE statesync_cursor DROP COLUMN since;
 ALTER TABLE statesync_cursor DROP COLUMN begun;
 ALTER TABLE statesync_change DROP COLUMN since;
 ALTER TABLE statesync_cursor DROP COLUMN missed_from;

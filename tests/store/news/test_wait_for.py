@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-import pytest
-from rig.device import Device
-from rig.gate import Gate, pass_on, rejecting
+import threading
+import uuid
+from pathlib import Path
+from typing import Any
 
-from statesync import Outcome, UnknownObject, UsageError, decide_later
+import peewee
+import pytest
+from rig.device import Device, quick_store
+from rig.gate import PATIENCE, Gate, pass_on, rejecting
+
+from statesync import BadOptions, Outcome, Store, SyncError, UnknownObject, UsageError, decide_later
+from statesync.store.news import verdict
 
 
 def test_a_record_that_the_hub_has_taken_is_accepted(here: Device, gate: Gate) -> None:
@@ -99,3 +106,60 @@ def test_it_has_to_be_told_which_record(here: Device) -> None:
         here.store.wait_for(here.airport)
     with pytest.raises(UnknownObject, match="Ship"):
         here.store.wait_for("Ship", "k00000")
+
+
+def test_a_record_whose_object_is_dropped_meanwhile_is_waited_for_no_longer(here: Device) -> None:
+    here.add(1)
+    here.store.drop()
+    with pytest.raises(UnknownObject, match="Airport was dropped"):
+        verdict.wait_for(here.store._parts, "Airport", "k00000", timeout=1.0)
+
+
+def test_a_uuid_is_the_same_key_however_it_is_written(tmp_path: Path) -> None:
+    """Else a record that waits is told to be accepted."""
+
+    class Meter(peewee.Model):
+        id = peewee.UUIDField(primary_key=True, default=uuid.uuid4)
+        name = peewee.TextField()
+
+    with quick_store(tmp_path / "meters.db") as store:
+        store.track(Meter)
+        store.setup()
+        meter = Meter.create(name="m")
+        for what in (Meter, "Meter"):
+            for key in (meter.id, str(meter.id), meter.id.hex, str(meter.id).upper()):
+                with pytest.raises(TimeoutError, match="still waits"):
+                    store.wait_for(what, key, timeout=0)
+        assert store.retry(Meter, meter.id) == 0
+    with Store.open(tmp_path / "meters.db") as store, pytest.raises(UsageError, match="as it is stored"):
+        store.wait_for("Meter", meter.id, timeout=0)
+
+
+@pytest.mark.parametrize("key", [5, b"k00000", ("k", 0), "\ud800"])
+def test_what_is_no_key_is_refused_in_words(here: Device, key: Any) -> None:
+    with pytest.raises(UsageError, match="is no key of Airport"):
+        here.store.wait_for("Airport", key, timeout=0)
+
+
+@pytest.mark.parametrize("timeout", [float("nan"), "1", (1,)])
+def test_a_time_that_is_none_is_refused_and_not_waited_for(here: Device, timeout: Any) -> None:
+    here.add(1)
+    with pytest.raises(BadOptions, match="timeout must be a number of seconds"):
+        here.store.wait_for("Airport", "k00000", timeout=timeout)
+
+
+def test_an_object_that_is_dropped_is_waited_for_no_longer(here: Device) -> None:
+    here.add(1)
+    raised: list[Exception] = []
+
+    def wait() -> None:
+        try:
+            here.store.wait_for("Airport", "k00000", timeout=PATIENCE)
+        except SyncError as error:
+            raised.append(error)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    here.store.drop_object("Airport")
+    waiting.join(PATIENCE)
+    assert [type(error) for error in raised] == [UnknownObject]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 
 _TOKEN = re.compile(
     r"""
@@ -19,6 +20,13 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+_MAY_FAIL = frozenset({"MATCH", "REGEXP", "LIKE", "GLOB", "COLLATE", "RAISE"})
+_TAKE_ANYTHING = frozenset(
+    {"AND", "OR", "NOT", "IN", "IS", "BETWEEN", "CASE", "WHEN", "THEN", "ELSE", "CAST", "COALESCE", "IFNULL"}
+    | {"NULLIF", "LENGTH", "LOWER", "UPPER", "SUBSTR", "TRIM", "LTRIM", "RTRIM", "TYPEOF", "INSTR", "REPLACE"}
+)
+"""Words that may stand before a parenthesis in an expression that never fails."""
+_SIGNS = frozenset("(,+-*/%|&<>=!~.")
 _ORDER = re.compile(r"\s+(?:ASC|DESC)$", re.IGNORECASE)
 
 
@@ -41,6 +49,20 @@ def terms_and_condition(statement: str) -> tuple[list[str], str | None]:
         elif depth:
             current += part
     return [_ORDER.sub("", term.strip()) for term in (*terms, current)], _condition(parts)
+
+
+def can_fail(expression: str) -> bool:
+    """Tell whether an expression may fail for some values, or where functions of the program's are missing.
+
+    So it is of all but the plainest: operators, and those functions of SQLite's own that take any value.
+    """
+    parts = [part for part in _tokens(expression) if not part.isspace()]
+    if any(part.upper() in _MAY_FAIL for part in parts) or "->" in "".join(parts):
+        return True
+    return any(
+        following == "(" and part[0] not in _SIGNS and part.upper() not in _TAKE_ANYTHING
+        for part, following in pairwise(parts)
+    )
 
 
 def _condition(rest: Iterator[str]) -> str | None:

@@ -16,7 +16,7 @@ def may_nest(connection: sqlite3.Connection, table: str) -> bool:
 
     Triggers that are temporary are seen by nobody but the connection that made them.
     """
-    with_triggers, (start,) = _with_triggers(connection), _folded(connection, table)
+    with_triggers, start = _with_triggers(connection), _folded(connection, table)
     if start in with_triggers:
         return True
     writes = _written_by_actions(connection)
@@ -28,10 +28,9 @@ def may_nest(connection: sqlite3.Connection, table: str) -> bool:
     return start in reached or not reached.isdisjoint(with_triggers)
 
 
-def _folded(connection: sqlite3.Connection, table: str) -> tuple[str]:
+def _folded(connection: sqlite3.Connection, table: str) -> str:
     """Return a table's name as SQLite compares it: only the letters of ASCII have no case."""
-    found: tuple[str] = connection.execute("SELECT lower(?)", (table,)).fetchone()
-    return found
+    return str(connection.execute("SELECT lower(?)", (table,)).fetchone()[0])
 
 
 def _with_triggers(connection: sqlite3.Connection) -> set[str]:

@@ -161,7 +161,8 @@ def test_what_another_device_has_of_a_doubt_is_deleted_though_the_hub_has_lost_i
     for site in (a, b, a, b):
         site.sync()
     assert a.rows() == b.rows() == {"first": (None,)}
-    assert a.store.conflicts() == b.store.conflicts() == []
+    assert a.store.conflicts() == []
+    assert [(one.key, one.local, one.remote) for one in b.store.conflicts()] == [("k", {"title": "1"}, None)]
 
 
 # -- a journal that says nothing of the batch any more -----------------------------------------------

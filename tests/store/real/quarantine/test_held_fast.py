@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from statesync import Phase, StoreError, UsageError
-from statesync.hub import Hub
+from statesync.hub import Hub, LocalRemote
+from statesync.wire import Page, Pull
 
 from ..sites import Site
 from .tables import item, trigger
@@ -123,9 +125,18 @@ def test_a_delete_that_wins_a_conflict_waits_while_a_rule_holds_the_record(
     assert (a.rows(), a.operations()) == ({"k": ("fast", 5)}, {"k": "update"})
 
 
+class WithoutScans(LocalRemote):
+    """A way to a hub of the version before, which passes over what it does not know of a request."""
+
+    def pull(self, request: Pull) -> Page:
+        feeds = {name: replace(feed, scan=None) for name, feed in request.objects.items()}
+        return super().pull(replace(request, objects=feeds))
+
+
 @rules
+@pytest.mark.parametrize("way", [LocalRemote, WithoutScans])
 def test_a_record_that_went_unseen_and_is_held_fast_stops_no_session_and_goes_with_the_rule(
-    new_site: NewSite, hub: Hub, action: str
+    new_site: NewSite, hub: Hub, action: str, way: type[LocalRemote]
 ) -> None:
     """The hub has forgotten the deletes, so they are found by a read from the start."""
     a = make_site(new_site, "BEFORE DELETE", "OLD.title = 'fast'", action, is_unique=False)
@@ -137,6 +148,7 @@ def test_a_record_that_went_unseen_and_is_held_fast_stops_no_session_and_goes_wi
     b.model.delete().execute()
     b.sync()
     hub.purge("space", 1 << 60)
+    a.remote = way(hub, "space")
     for _ in range(2):
         result = a.sync()
         assert (result.phase, result.quarantined) == (Phase.DONE, 1)

@@ -211,7 +211,7 @@ def test_after_it_fits_an_edit_is_no_conflict(pair: tuple[Site, Site]) -> None:
 def test_an_edit_of_the_old_row_in_the_middle_of_a_read_from_the_start_meets_it_too(
     new_site: NewSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The read has passed the version that the old row counts as, and has not come to the one that waits."""
+    """The read has come past the record, which still waits, and not to the end."""
     a, b = new_site("a", item), new_site("b", item, BELOW_TEN)
     put(a, title="one", n=1)
     b.sync()
@@ -224,7 +224,7 @@ def test_an_edit_of_the_old_row_in_the_middle_of_a_read_from_the_start_meets_it_
         patch.setattr(b, "remote", gone_after_a_page(b.remote))
         with pytest.raises(SyncFailed):
             b.sync(download_batch_size=1, max_attempts=1)
-    assert b.execute("SELECT cursor FROM statesync_cursor") == [(2,)]
+    assert b.execute("SELECT cursor, since, after FROM statesync_cursor") == [(0, 3, KEY)]
     b.model.update(title="mine").where(b.model.id == KEY).execute()
     (change,) = b.store.pending()
     assert change.base < 3

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from attrs import frozen
 
 from statesync.hub.db.database import Database, FeedRow, Statement
+from statesync.hub.limits import Allowance
 
 LOOKS = 10
 """Records that a page looks at for each that it may have: to pass over one costs a tenth of sending it."""
@@ -45,9 +46,12 @@ class Read:
     """What that cost, in records: those that were passed over count a tenth."""
 
 
-def feed_query(space: str, wanted: Wanted, through: int) -> Statement:
-    """Return the query of one feed up to the version ``through``: a stretch of its own in the index."""
-    sql = f"SELECT object, key, version, deleted, data {_STRETCH}"
+def feed_query(space: str, wanted: Wanted, through: int, data: str = "data") -> Statement:
+    """Return the query of one feed up to the version ``through``: a stretch of its own in the index.
+
+    ``data`` is the expression for what is read of a record's JSON.
+    """
+    sql = f"SELECT object, key, version, deleted, {data} AS data {_STRETCH}"
     parameters: list[object] = [space, wanted.object, wanted.cursor, through]
     if wanted.but_deletes:
         sql += " AND NOT deleted"
@@ -75,26 +79,28 @@ class Feeds:
     head: int
     wanted: Sequence[Wanted]
 
-    def page(self, limit: int, page_bytes: int) -> Read:
-        """Return the next records: up to ``limit``, and none that begins past ``page_bytes``."""
+    def page(self, limit: int, allowance: Allowance) -> Read:
+        """Return the next records: up to ``limit``, and none that begins past what is allowed."""
         first = min(each.cursor for each in self.wanted)
         most = max(FEW, LOOKS * limit)
         near = min(first + most, self.head)
-        rows, is_full = self._rows(near, limit, page_bytes)
+        rows, is_full = self._rows(near, limit, allowance)
         looked_at, reached = len(rows), self.head
         if not is_full and self.head - first > FEW:
             looked_at, last = self._count(most)
             reached = last if looked_at == most else self.head
             if near < reached:
-                rows, is_full = self._rows(reached, limit, page_bytes)
+                rows = []  # nobody needs them twice
+                rows, is_full = self._rows(reached, limit, allowance)
         if is_full:
             return Read(rows, rows[-1][2], len(rows))
         return Read(rows, reached, len(rows) + (looked_at - len(rows)) // LOOKS)
 
-    def _rows(self, through: int, limit: int, page_bytes: int) -> tuple[list[FeedRow], bool]:
+    def _rows(self, through: int, limit: int, allowance: Allowance) -> tuple[list[FeedRow], bool]:
         """Return the first records up to a version, and whether there are more of them."""
-        feeds = [feed_query(self.space, each, through) for each in self.wanted]
-        return self.database.dialect.page(self.database.pool, feeds, limit, page_bytes)
+        dialect = self.database.dialect
+        feeds = [feed_query(self.space, each, through, dialect.data_for_pages) for each in self.wanted]
+        return dialect.page(self.database.pool, feeds, limit, allowance)
 
     def _count(self, most: int) -> tuple[int, int]:
         """Return how many records there are to look at, up to ``most``, and the version of the last."""

@@ -8,39 +8,31 @@ token a quarter.
 from __future__ import annotations
 
 import asyncio
-import random
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
-import anyio
-import msgspec
-from anyio.to_thread import run_sync
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from statesync.hub.access.rights import Right, Rights
-from statesync.hub.errors import Refused, busy, malformed, refused
+from statesync.hub.errors import malformed
 from statesync.hub.http.answers import Answer
 from statesync.hub.http.asking import check_path, token_of
-from statesync.hub.http.crowd import room_for
-from statesync.hub.http.pauses import END, Bell, Pause
-from statesync.hub.http.places import Share
+from statesync.hub.http.waiting.again import ASKED, KNOWN, Known
+from statesync.hub.http.waiting.pauses import END, Pause
+from statesync.hub.http.waiting.room import NO_STORE, Room, body_of, unavailable
+from statesync.hub.http.workers import Workers
 from statesync.hub.hub import Hub
 from statesync.hub.signals.waiters import Head, Waiter
-from statesync.wire import MAX_VERSION, Signal
+from statesync.wire import MAX_VERSION
 
 LONGEST = 60.0
 """Seconds that anybody waits at most."""
 
 USUAL = 25.0
 """Seconds that those wait who do not say."""
-
-_LATE = (5.0, 30.0)
-"""Seconds, at random, after which those come again for whom there is no room: others leave meanwhile."""
-
-_A_SECOND = 250
-"""Devices that come again in one second after their hub has ended."""
 
 _NUMBER = re.compile(r"[0-9]{1,19}")
 _SECONDS = re.compile(r"[0-9]{1,3}(\.[0-9]{1,6})?")
@@ -49,12 +41,9 @@ _SECONDS = re.compile(r"[0-9]{1,3}(\.[0-9]{1,6})?")
 class Changes:
     """The route. ``threads`` are for what an event loop cannot ask by itself."""
 
-    def __init__(self, hub: Hub, threads: anyio.CapacityLimiter) -> None:
+    def __init__(self, hub: Hub, threads: Workers) -> None:
         self._hub, self._threads = hub, threads
-        most = min(hub.limits.waiters, max(1, room_for(hub.limits.sockets) * 4 // 5))
-        self._places = Share(most, "devices that wait for news")
-        self._bell: Bell | None = None
-        self._count = 0
+        self._room = Room(hub)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one question; nobody is answered who has hung up."""
@@ -63,50 +52,39 @@ class Changes:
         _check_empty(request)
         since, seconds = _since(request), _seconds(request)
         space = request.path_params["space"]
-        rights = await self._admitted(space, token_of(request))
+        token = token_of(request)
+        rights = await self._admitted(space, token)
         pause = Pause()
         scope[END] = pause.end_with_server
+        scope[KNOWN] = Known.of(self._room, scope.get(ASKED), space, token, seconds)
         with self._place(space, rights.holder), self._waiting(space, since, pause) as waiter:
             head = await self._awaited(waiter, pause, receive, seconds)
         if head is not None:
-            body = msgspec.json.encode(Signal(head.epoch, head.head))
-            await Answer(body, headers={"Cache-Control": "no-store"})(scope, receive, send)
+            await Answer(body_of(head), headers=dict(NO_STORE))(scope, receive, send)
 
     async def _admitted(self, space: str, token: str | None) -> Rights:
         rights = await self._hub.admit_at_once(space, token, Right.READ)
         if rights is None:
             admit = self._hub.admit
-            rights = await run_sync(admit, space, token, Right.READ, limiter=self._threads)
+            rights = await self._threads.run(partial(admit, space, token, Right.READ))
         return rights
 
     @contextmanager
     def _place(self, space: str, holder: str) -> Iterator[None]:
-        try:
-            self._places.take(space, holder, 1)
-        except Refused as error:
-            error.retry_after = random.uniform(*_LATE)  # noqa: S311 - no secret
-            raise
-        self._count += 1
+        self._room.enter(space, holder)
         try:
             yield
         finally:
-            self._count -= 1
-            self._places.give_back(space, holder, 1)
+            self._room.leave(space, holder)
 
     @contextmanager
     def _waiting(self, space: str, since: int, pause: Pause) -> Iterator[Waiter]:
-        waiter = Waiter(space, since, self._bell_here().ring, pause.end)
+        waiter = Waiter(space, since, self._room.bell.ring, pause.end)
         self._hub.watch.add(waiter)
         try:
             yield waiter
         finally:
             self._hub.watch.remove(waiter)
-
-    def _bell_here(self) -> Bell:
-        loop = asyncio.get_running_loop()
-        if self._bell is None or self._bell.loop is not loop:
-            self._bell = Bell(loop)
-        return self._bell
 
     async def _awaited(self, waiter: Waiter, pause: Pause, receive: Receive, seconds: float) -> Head | None:
         """Return the head that is the answer; None if the client has hung up.
@@ -123,20 +101,14 @@ class Changes:
             for timer in timers:
                 timer.cancel()
         if pause.is_server_ending:
-            raise self._ending()
+            raise self._room.ending()
         if waiter.head is None:
-            raise refused(503, "database_unavailable", "the hub's database does not answer; try again", 1)
+            raise unavailable()
         return waiter.head
 
     def _hurry(self, waiter: Waiter, pause: Pause) -> None:
         if self._hub.watch.hurry(waiter) is not None:
             pause.end()
-
-    def _ending(self) -> Refused:
-        """Return what those are told who wait when the hub ends: they come again one after the other."""
-        error = busy("the hub ends, or is replaced by another")
-        error.retry_after = random.uniform(1.0, 1.0 + self._count / _A_SECOND)  # noqa: S311 - no secret
-        return error
 
 
 def _check_empty(request: Request) -> None:

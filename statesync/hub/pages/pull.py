@@ -1,4 +1,4 @@
-"""A pull: one page of the feeds that a device reads, in the order of their versions.
+"""A pull: one page of the feeds that a device reads, in the order of their versions, or of its scans.
 
 A page is read together with the space's head in one state of the database, so a cursor never passes
 a write that the page could not see. Records travel as their stored texts; only a filter decodes them.
@@ -15,16 +15,14 @@ from attrs import frozen
 from statesync.filters import Filter
 from statesync.hub import epochs, spaces
 from statesync.hub.db.database import Database, FeedRow
-from statesync.hub.db.feeds import Feeds, Read, Wanted
+from statesync.hub.db.pages.feeds import Feeds, Read, Wanted
 from statesync.hub.epochs import Step
 from statesync.hub.errors import Refused, horizon_passed
-from statesync.hub.limits import HubLimits
+from statesync.hub.limits import Allowance, Ask, HubLimits, unbounded
+from statesync.hub.pages import scans
+from statesync.hub.pages.matching import passes
 from statesync.hub.spaces import ClientState
-from statesync.hub.texts.records import fields_of
 from statesync.wire import Entry, Feed, Page, Pull
-
-_OUT_OF_RANGE = object()
-"""A number that nothing that can be asked for equals."""
 
 
 @frozen
@@ -45,24 +43,31 @@ def answer(
     *,
     may_begin: bool,
     seen: ClientState | None = None,
+    is_amid: bool = False,
+    ask: Ask = unbounded,
 ) -> PageAnswer | None:
     """Return the page that follows the request's cursors; None if ``renew`` has to come first.
 
     ``may_begin`` says that the reader may write, and so begin an epoch. ``seen`` is where the reader stood
-    since the request came, if that is known. Raises the refusal of a device that is somewhere else than it
-    believes; whoever only reads takes no lock by that.
+    since the request came, if that is known; ``is_amid`` says that there is probably more to read, so that
+    nobody looks whether there is. ``ask`` tells how large the page may be made. Raises the refusal of a
+    device that is somewhere else than it believes, and ``NoMemory``; whoever only reads takes no lock by
+    that.
     """
-    state = seen or spaces.ask(database, space, request.client)
-    if not _is_readable(state, request, limits, may_begin):
-        return None
-    if not _is_behind(state, request):
-        return _answer(state, request, Read([], state.head))  # the commonest pull is one statement
+    if not is_amid:
+        state = seen or spaces.ask(database, space, request.client)
+        if not _is_readable(state, request, limits, may_begin):
+            return None
+        if not _is_behind(state, request):
+            return _answer(state, request, Read([], state.head))  # the commonest pull is one statement
+    allowance = Allowance(limits.page_bytes, ask)
+    allowance.begin()
     with database.reading():
         state = spaces.find(database, space, request.client)
         if not _is_readable(state, request, limits, may_begin):
             return None
         _check_deletes_kept(state, request)
-        return _read_page(database, space, state, request, limits)
+        return _read_page(database, space, state, request, limits, allowance)
 
 
 def nothing_new(request: Pull, limits: HubLimits, state: ClientState, *, may_begin: bool) -> bytes | None:
@@ -87,12 +92,6 @@ def renew(
     return step if isinstance(step, Refused) else None
 
 
-def passes(key: str, text: bytes, wanted: Filter) -> bool:
-    """Tell whether a record, given as its JSON text, passes a filter; only what that looks at is decoded."""
-    fields = fields_of(text) or {}
-    return wanted.passes({name: _value(fields.get(name)) for name in wanted.names}, key)
-
-
 def _is_readable(
     state: ClientState | None, request: Pull, limits: HubLimits, may_begin: bool
 ) -> TypeGuard[ClientState]:
@@ -107,8 +106,8 @@ def _is_readable(
 
 
 def _is_behind(state: ClientState, request: Pull) -> bool:
-    """Tell whether there may be something that the device has not seen."""
-    return any(feed.cursor < state.head for feed in request.objects.values())
+    """Tell whether there may be something that the device has not seen; a scan is answered in any case."""
+    return any(feed.scan is not None or feed.cursor < state.head for feed in request.objects.values())
 
 
 def _has_nothing(state: ClientState, feed: Feed) -> bool:
@@ -120,8 +119,16 @@ def _has_nothing(state: ClientState, feed: Feed) -> bool:
 
 
 def _check_deletes_kept(state: ClientState, request: Pull) -> None:
-    """Raise the 410 if the device may have missed a delete that is no longer kept."""
-    purged_through, feeds = state.purged_through, request.objects.values()
+    """Raise the 410 if the device may have missed a delete that is no longer kept.
+
+    A scan that begins shows no deletes, and has missed none; one that goes on is followed by the feed from
+    where it began.
+    """
+    purged_through = state.purged_through
+    scanned = [feed.scan for feed in request.objects.values() if feed.scan is not None]
+    if any(0 < scan.since < purged_through for scan in scanned):
+        raise horizon_passed(purged_through)
+    feeds = [feed for feed in request.objects.values() if feed.scan is None]
     unread = any(feed.cursor == 0 and not feed.own for feed in feeds)
     if purged_through and unread and state.number:  # a record that it uploaded may have been deleted since
         raise horizon_passed(purged_through)
@@ -139,8 +146,17 @@ def _deletes_known(feed: Feed, request: Pull) -> int:
 
 
 def _read_page(
-    database: Database, space: str, state: ClientState, request: Pull, limits: HubLimits
+    database: Database,
+    space: str,
+    state: ClientState,
+    request: Pull,
+    limits: HubLimits,
+    allowance: Allowance,
 ) -> PageAnswer:
+    limit = min(request.limit or limits.default_page, limits.page)
+    if any(feed.scan is not None for feed in request.objects.values()):
+        page = scans.read(database, space, state, request, limit, allowance)
+        return _answer_to_scans(state, request, page)
     wanted = [
         Wanted(name, feed.cursor, None if feed.own else request.client, _has_nothing(state, feed))
         for name, feed in request.objects.items()
@@ -148,8 +164,7 @@ def _read_page(
     ]
     if not wanted:
         return _answer(state, request, Read([], state.head))
-    limit = min(request.limit or limits.default_page, limits.page)
-    read = Feeds(database, space, state.head, wanted).page(limit, limits.page_bytes)
+    read = Feeds(database, space, state.head, wanted).page(limit, allowance)
     return _answer(state, request, read)
 
 
@@ -158,6 +173,16 @@ def _answer(state: ClientState, request: Pull, read: Read) -> PageAnswer:
     entries, more = _entries(read.rows, request, state), read.reached < state.head
     page = msgspec.json.encode(Page(state.hub, state.epoch, state.head, entries, cursors, more))
     return PageAnswer(page, read.records, more)
+
+
+def _answer_to_scans(state: ClientState, request: Pull, read: scans.Page) -> PageAnswer:
+    """Answer with what was read of the scans; what is asked for of feeds waits until all of them are done."""
+    asked, found = request.objects, read.scans
+    cursors = {name: scans.cursor_after(feed, found.get(name)) for name, feed in asked.items()}
+    is_unread = any(feed.scan and not (name in found and found[name].done) for name, feed in asked.items())
+    more = is_unread or any(cursor < state.head for cursor in cursors.values())
+    page = Page(state.hub, state.epoch, state.head, read.entries, cursors, more, found)
+    return PageAnswer(msgspec.json.encode(page), read.cost, more)
 
 
 def _entries(rows: Iterable[FeedRow], request: Pull, state: ClientState) -> list[Entry]:
@@ -178,14 +203,6 @@ def _filtered(row: FeedRow, feed: Feed, wanted: Filter, state: ClientState) -> E
     name, key, version, deleted, data = row
     if deleted or data is None:
         return Entry(name, key, version, deleted=True)
-    text = data.encode()
-    if not wanted.is_open and not passes(key, text, wanted):
+    if not wanted.is_open and not passes(key, data, wanted):
         return None if _has_nothing(state, feed) else Entry(name, key, version, deleted=True)
-    return Entry(name, key, version, data=msgspec.Raw(text))
-
-
-def _value(field: msgspec.Raw | None) -> object:
-    try:
-        return None if field is None else msgspec.json.decode(field)
-    except msgspec.MsgspecError:
-        return _OUT_OF_RANGE
+    return Entry(name, key, version, data=msgspec.Raw(data))

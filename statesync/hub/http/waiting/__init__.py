@@ -1,0 +1,1 @@
+"""Requests that wait for news: they hold a connection, and nothing else."""

@@ -1,0 +1,1 @@
+"""Pages: what a pull is answered."""
