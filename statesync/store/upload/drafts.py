@@ -24,7 +24,7 @@ from statesync.store.outbox import queue
 from statesync.store.outbox.changes import hold_back
 from statesync.store.outbox.fold import fold
 from statesync.store.outbox.lookup import spared_columns
-from statesync.store.outbox.queue import Mark, Waiting, Window
+from statesync.store.outbox.queue import Mark, Waiting, WaitingRow, Window
 from statesync.store.tracking.description import BLOB
 from statesync.store.tracking.objects import Objects, TrackedObject
 from statesync.store.upload import in_one
@@ -35,6 +35,8 @@ Texts = dict[tuple[str, str], bytes | str]
 _NONE: frozenset[str] = frozenset()
 _MARK = itemgetter(0, 6, 4)
 """A waiting change's position, revision and base."""
+
+_IS_MERE_OFFER = itemgetter(7)
 
 _MISSING = (
     "no record with this key is there any more, and none was seen being deleted, so nothing was sent; make "
@@ -54,11 +56,13 @@ _BAD_KEY = (
 class Outgoing:
     """An upload batch that stands ready: its exact payload, and what it was made from.
 
-    ``sources`` are the changes as they waited. ``last_position`` is that of the last one that was looked at.
+    ``sources`` are the changes as they waited; ``are_offers`` says that nobody made any of them here.
+    ``last_position`` is that of the last one that was looked at.
     """
 
     payload: bytes
-    sources: tuple[Waiting, ...]
+    sources: tuple[Mark, ...]
+    are_offers: bool
     last_position: int
 
 
@@ -109,21 +113,23 @@ def draft(connection: sqlite3.Connection, objects: Objects, window: Window) -> D
     return _compose(connection, objects, waiting) if waiting else None
 
 
-def _compose(connection: sqlite3.Connection, objects: Objects, waiting: list[Waiting]) -> Draft:
-    marks: list[Mark] = list(map(_MARK, waiting))
-    payload = _in_one(connection, objects, waiting)
+def _compose(connection: sqlite3.Connection, objects: Objects, rows: list[WaitingRow]) -> Draft:
+    marks: list[Mark] = list(map(_MARK, rows))
+    payload = _in_one(connection, objects, rows)
     if payload is not None:
-        return Draft(marks, Outgoing(payload, tuple(waiting), waiting[-1].position), [])
+        are_offers = all(map(_IS_MERE_OFFER, rows))
+        return Draft(marks, Outgoing(payload, tuple(marks), are_offers, rows[-1][0]), [])
+    waiting = list(map(Waiting._make, rows))
     return Draft(marks, *_one_by_one(waiting, _record_texts(connection, objects, waiting)))
 
 
-def _in_one(connection: sqlite3.Connection, objects: Objects, waiting: list[Waiting]) -> bytes | None:
+def _in_one(connection: sqlite3.Connection, objects: Objects, rows: list[WaitingRow]) -> bytes | None:
     """Return the payload if no change needs a look by itself."""
-    tracked = objects[waiting[0].object]
-    if not in_one.are_upserts(waiting) or spared_columns(connection, tracked.name):
+    upserts = in_one.upserts(rows)
+    if upserts is None or spared_columns(connection, upserts.object):
         return None
-    rows = _rows(connection, tracked, [str(change.key) for change in waiting])
-    return in_one.payload(tracked.wire, waiting, rows)
+    tracked = objects[upserts.object]
+    return in_one.payload(tracked.wire, upserts, _rows(connection, tracked, upserts.keys))
 
 
 def _one_by_one(waiting: list[Waiting], texts: Texts) -> tuple[Outgoing, list[Unsendable]]:
@@ -143,7 +149,9 @@ def _one_by_one(waiting: list[Waiting], texts: Texts) -> tuple[Outgoing, list[Un
             parts.append(part)
             taken.append(change)
         last_position = change.position
-    return Outgoing(b"[" + b",".join(parts) + b"]", tuple(taken), last_position), failed
+    are_offers = bool(taken) and all(map(_IS_MERE_OFFER, taken))
+    text, sources = b"[" + b",".join(parts) + b"]", tuple(map(_MARK, taken))
+    return Outgoing(text, sources, are_offers, last_position), failed
 
 
 def _record_texts(connection: sqlite3.Connection, objects: Objects, waiting: list[Waiting]) -> Texts:
@@ -161,7 +169,9 @@ def _record_texts(connection: sqlite3.Connection, objects: Objects, waiting: lis
     return texts
 
 
-def _rows(connection: sqlite3.Connection, tracked: TrackedObject, keys: list[str]) -> list[tuple[Any, ...]]:
+def _rows(
+    connection: sqlite3.Connection, tracked: TrackedObject, keys: Sequence[str]
+) -> list[tuple[Any, ...]]:
     wanted = json.dumps(keys)
     return read(connection, lambda: connection.execute(tracked.sql.select, (wanted,)).fetchall())
 

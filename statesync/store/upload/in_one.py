@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import chain, repeat
-from operator import itemgetter
 from typing import Any
 
 import msgspec
+from attrs import frozen
 
-from statesync.store.outbox.queue import Waiting
+from statesync.store.outbox.queue import WaitingRow
 from statesync.store.tracking.wire_form import WireForm
 from statesync.wire import MAX_KEY_LENGTH, MAX_RECORD_BYTES
 
@@ -33,36 +33,47 @@ class _Upsert(msgspec.Struct, frozen=True, omit_defaults=True):
     since: int = 0
 
 
-def are_upserts(waiting: Iterable[Waiting]) -> bool:
-    """Tell whether changes are upserts of one object, by keys that travel."""
-    _, names, keys, operations, *_ = zip(*waiting, strict=True)
-    return len(set(names)) == 1 and "delete" not in operations and _are_plain_keys(keys)
+@frozen
+class Upserts:
+    """Upserts of one object, by keys that travel."""
+
+    object: str
+    keys: tuple[str, ...]
+    bases: tuple[int, ...]
+    since: tuple[int, ...]
+
+
+def upserts(rows: Iterable[WaitingRow]) -> Upserts | None:
+    """Return what waits as upserts of one object, or None if one of them needs a look."""
+    _, names, keys, operations, bases, since, *_ = zip(*rows, strict=True)
+    is_of_one = names.count(names[0]) == len(names)
+    if not is_of_one or "delete" in operations or not _are_plain_keys(keys):
+        return None
+    return Upserts(names[0], keys, bases, since)
 
 
 def _are_plain_keys(keys: Sequence[Any]) -> bool:
     return (
         set(map(type, keys)) == {str}
-        and "" not in keys
+        and min(map(len, keys)) > 0
         and max(map(len, keys)) <= MAX_KEY_LENGTH
         and "\0" not in "".join(keys)
     )
 
 
-def payload(wire: WireForm, waiting: Sequence[Waiting], rows: Rows) -> bytes | None:
+def payload(wire: WireForm, upserts: Upserts, rows: Rows) -> bytes | None:
     """Return the payload of upserts from their ``rows``, (key, values), or None if one needs a look.
 
     One of at most ``MAX_RECORD_BYTES`` has no record that is larger, and is no batch that is too large.
     """
-    keys = list(map(itemgetter(2), waiting))
-    if list(map(itemgetter(0), rows)) != keys:
+    if len(rows) != len(upserts.keys):
         return None
-    columns = list(zip(*rows, strict=True))[1:]
-    if not columns or not _are_stored_types(wire, columns):
+    keys, *columns = zip(*rows, strict=True)
+    if keys != upserts.keys or not columns or not _are_stored_types(wire, columns):
         return None
-    bases, since = map(itemgetter(4), waiting), map(itemgetter(5), waiting)
-    name, records = waiting[0].object, wire.records(columns)
-    upserts = map(_Upsert, repeat(name), keys, repeat("upsert"), bases, records, since)
-    text = msgspec.json.encode(list(upserts))
+    name, bases, records = upserts.object, upserts.bases, wire.records(columns)
+    changes = map(_Upsert, repeat(name), keys, repeat("upsert"), bases, records, upserts.since)
+    text = msgspec.json.encode(list(changes))
     # An infinite number has been written as null.
     if len(text) > MAX_RECORD_BYTES or (b"null" in text and _has_infinite(columns)):
         return None

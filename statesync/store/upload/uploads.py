@@ -25,7 +25,7 @@ from statesync.store.outbox import queue, shared
 from statesync.store.outbox.changes import mark_sent
 from statesync.store.outbox.fold import fold
 from statesync.store.outbox.parking import park
-from statesync.store.outbox.queue import Waiting
+from statesync.store.outbox.queue import Mark
 from statesync.store.resolving.asking import Resolution, resolve
 from statesync.store.tracking.triggers import switched_off
 from statesync.store.upload import drafts, verdicts
@@ -36,6 +36,7 @@ from statesync.wire import Push, PushAnswer, Rejected
 class UploadBatch:
     """The upload batch that stands ready or is under way: so many ``records``.
 
+    ``sources`` are the changes that it was made from; ``are_offers`` says that nobody made any of them here.
     ``up_to`` is the session's upload limit. ``replayed`` says as what it was first sent, if it is in doubt;
     ``client`` as whom it was sent last.
     """
@@ -44,7 +45,8 @@ class UploadBatch:
     records: int
     up_to: int
     last_position: int = 0
-    sources: tuple[Waiting, ...] = ()
+    sources: tuple[Mark, ...] = ()
+    are_offers: bool = False
     replayed: DoubtfulBatch | None = None
     client: str = ""
     answer: PushAnswer | None = None
@@ -74,17 +76,16 @@ class Uploads:
         if self._batch is None:
             return Prepared(0)
         batch = self._batch
-        if batch.replayed is None:
-            are_offers = bool(batch.sources) and all(change.is_mere_offer for change in batch.sources)
-        else:
-            are_offers = shared.are_mere_offers(self._context.raw(), batch.wire.id)
-        return Prepared(batch.records, batch.last_position, are_offers)
+        return Prepared(batch.records, batch.last_position, batch.are_offers)
 
     def _replay(self, wanted: Prepare) -> UploadBatch | None:
-        in_doubt = batches.find_doubtful(self._context.raw(), self._context.space)
+        raw = self._context.raw()
+        in_doubt = batches.find_doubtful(raw, self._context.space)
         if in_doubt is None:
             return None
-        return UploadBatch(in_doubt.wire, len(in_doubt.wire.changes), wanted.up_to, replayed=in_doubt)
+        are_offers = shared.are_mere_offers(raw, in_doubt.wire.id)
+        records = len(in_doubt.wire.changes)
+        return UploadBatch(in_doubt.wire, records, wanted.up_to, are_offers=are_offers, replayed=in_doubt)
 
     def _next(self, wanted: Prepare) -> UploadBatch | None:
         context = self._context
@@ -104,6 +105,7 @@ class Uploads:
             wanted.up_to,
             last_position=ready.last_position,
             sources=ready.sources,
+            are_offers=ready.are_offers,
         )
 
     def _window(self, wanted: Prepare | ComposeAhead) -> queue.Window:
