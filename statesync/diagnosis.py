@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Protocol
 
+import msgspec
 from attrs import frozen
 
 from statesync import digest
@@ -241,8 +242,7 @@ class _Inquiry:
         return answer
 
 
-@frozen
-class _Comparison:
+class _Comparison(msgspec.Struct, frozen=True):
     here: int
     there: int
     unequal: tuple[tuple[str, str | None], ...]

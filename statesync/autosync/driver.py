@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 from logging import Logger, getLogger
 from queue import Empty, SimpleQueue
 
-from attrs import evolve, frozen
+import msgspec
+from attrs import evolve
 
 from statesync.autosync.conditions import Condition, Conditions
 from statesync.autosync.listening import Listening
@@ -53,15 +54,13 @@ Watcher = Callable[[KeeperStatus | StoreError], object]
 """Gets each new status, or why it cannot be read, in the keeper's thread, and returns at once."""
 
 
-@frozen
-class _Watched:
+class _Watched(msgspec.Struct, frozen=True):
     """Somebody has begun to watch, and wants to be told the present status."""
 
     watcher: Watcher
 
 
-@frozen
-class _Committed:
+class _Committed(msgspec.Struct, frozen=True):
     """The program has committed something, which is looked at without waiting for the next look."""
 
 

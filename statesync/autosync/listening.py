@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable
 from logging import Logger, getLogger
 
-from attrs import evolve, frozen
+import msgspec
+from attrs import evolve
 
 from statesync.autosync.target import Target
 from statesync.errors import RemoteError, SyncError
@@ -106,8 +107,7 @@ class Listening:
             self._kept = poll.signals
 
 
-@frozen
-class _Told:
+class _Told(msgspec.Struct, frozen=True):
     """The news that a poll has ended with: the head, and the one since which it has asked."""
 
     head: int

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from logging import Logger, getLogger
 
-from attrs import frozen
+import msgspec
 
 from statesync.autosync.status import InSync, LastSession, as_time
 from statesync.autosync.target import Target
@@ -22,13 +22,11 @@ from statesync.values import SyncOptions
 logger: Logger = getLogger(__name__)
 
 
-@frozen
-class TurnCame:
+class TurnCame(msgspec.Struct, frozen=True):
     """It is this keeper's turn to run a session."""
 
 
-@frozen
-class Over:
+class Over(msgspec.Struct, frozen=True):
     """The session is over, or could not begin because of ``error``; without both its turn never came."""
 
     session: Session | None = None

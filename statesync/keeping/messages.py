@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from attrs import frozen
 
 from statesync.keeping.standing import Standing
@@ -10,30 +11,25 @@ from statesync.lifecycle import Facts, KeeperTrigger, SessionEnd
 # -- events ----------------------------------------------------------------------------------------
 
 
-@frozen
-class Ticked:
+class Ticked(msgspec.Struct, frozen=True):
     """Time has passed, up to ``Standing.wakes_at`` or not so far."""
 
 
-@frozen
-class Changed:
+class Changed(msgspec.Struct, frozen=True):
     """A commit has left something to send."""
 
 
-@frozen
-class Signalled:
+class Signalled(msgspec.Struct, frozen=True):
     """The hub has said that its head has moved."""
 
 
-@frozen
-class Nudged:
+class Nudged(msgspec.Struct, frozen=True):
     """The program wants a session now. ``why`` is for people."""
 
     why: str = "the program asked for it"
 
 
-@frozen
-class TokenRenewed:
+class TokenRenewed(msgspec.Struct, frozen=True):
     """The program has a new token."""
 
 
@@ -45,8 +41,7 @@ class ConditionsAsked:
     why: str = ""
 
 
-@frozen
-class SessionEnded:
+class SessionEnded(msgspec.Struct, frozen=True):
     """The session is over, or could not begin.
 
     ``retry_after`` are the seconds that the hub has asked for. ``chance`` is at random, from 0 to 1: the
@@ -59,8 +54,7 @@ class SessionEnded:
     chance: float = 0.5
 
 
-@frozen
-class StopAsked:
+class StopAsked(msgspec.Struct, frozen=True):
     """Nothing is to begin any more; ``grace`` are the seconds that a session's batch in flight gets."""
 
     grace: float | None = None
@@ -71,18 +65,15 @@ Event = Ticked | Changed | Signalled | Nudged | TokenRenewed | ConditionsAsked |
 # -- actions ---------------------------------------------------------------------------------------
 
 
-@frozen
-class AskConditions:
+class AskConditions(msgspec.Struct, frozen=True):
     """Ask the program's conditions, beside everything else; leads to ``ConditionsAsked``."""
 
 
-@frozen
-class BeginSession:
+class BeginSession(msgspec.Struct, frozen=True):
     """Begin a session; leads to ``SessionEnded``, also where it cannot begin."""
 
 
-@frozen
-class CancelSession:
+class CancelSession(msgspec.Struct, frozen=True):
     """Cancel the session that runs, which gets ``grace`` seconds; None: as its options say."""
 
     grace: float | None
@@ -94,8 +85,7 @@ Action = AskConditions | BeginSession | CancelSession
 NO_FACTS = Facts()
 
 
-@frozen
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """What to do about an event.
 
     The driver fires ``trigger`` (None: nothing moves) with ``facts``, adopts ``standing`` in the phase that

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 from attrs import evolve, frozen
 
 from statesync.keeping.options import KeeperOptions
@@ -26,8 +27,7 @@ _WORDS = {
 }
 
 
-@frozen
-class Moment:
+class Moment(msgspec.Struct, frozen=True):
     """When something happens, in seconds: ``at`` by the monotonic clock, ``wall`` by the wall clock."""
 
     at: float
@@ -38,8 +38,7 @@ class Moment:
         return (self.wall - before.wall) - (self.at - before.at)
 
 
-@frozen
-class Wish:
+class Wish(msgspec.Struct, frozen=True):
     """A session that something asks for, before the phase's timer does.
 
     It is due at ``at``; more of the same may put that off, up to ``latest``.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import msgspec
 from attrs import field, frozen
 
 Trust = Literal["openssl", "system"]
@@ -24,8 +25,7 @@ class ClientCertificate:
     passphrase: str | None = field(default=None, repr=False)
 
 
-@frozen
-class Timeouts:
+class Timeouts(msgspec.Struct, frozen=True):
     """Seconds: to connect, of silence while an answer is awaited, and for a whole request."""
 
     connect: float

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+import msgspec
 from attrs import evolve, field, frozen
 
 from statesync.errors import SyncFailed
@@ -31,8 +32,7 @@ class RequestState(StrEnum):
     ENDED = "ended"
 
 
-@frozen
-class Spent:
+class Spent(msgspec.Struct, frozen=True):
     """Seconds that the open batch has taken so far: its requests, and the reading of its answer."""
 
     request: float = 0.0
@@ -70,8 +70,7 @@ class OpenBatch:
         return self.request is RequestState.UNDER_WAY
 
 
-@frozen
-class Committed:
+class Committed(msgspec.Struct, frozen=True):
     """What a transaction came to that only the database knew.
 
     ``records`` is how many of the batch's were accepted by the hub, or came from it. ``upload_limit`` is

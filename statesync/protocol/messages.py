@@ -6,6 +6,7 @@ transaction (triggers and effects), then actions.
 
 from __future__ import annotations
 
+import msgspec
 from attrs import field, frozen
 
 from statesync.errors import RemoteError, SyncError, SyncFailed
@@ -17,8 +18,7 @@ from statesync.wire import Problem
 # -- events ----------------------------------------------------------------------------------------
 
 
-@frozen
-class Begin:
+class Begin(msgspec.Struct, frozen=True):
     """The session may start.
 
     ``replay``: a batch in doubt waits to be settled. ``waiting``: the outbox may hold something to upload.
@@ -28,8 +28,7 @@ class Begin:
     waiting: bool = True
 
 
-@frozen
-class Prepared:
+class Prepared(msgspec.Struct, frozen=True):
     """The outbox was looked through: ``records`` changes stand ready as the next batch, 0 for none.
 
     ``last_position`` is where the last of them stands in the outbox; 0 for a batch of an earlier session.
@@ -41,13 +40,11 @@ class Prepared:
     are_offers: bool = False
 
 
-@frozen
-class Continued:
+class Continued(msgspec.Struct, frozen=True):
     """Nothing else came in between: go on."""
 
 
-@frozen
-class HeadStartOver:
+class HeadStartOver(msgspec.Struct, frozen=True):
     """The upload's request has had the time to be sent, and nothing else has happened."""
 
 
@@ -75,26 +72,22 @@ class Answered:
     expected: int | None = field(default=None, eq=False)
 
 
-@frozen
-class RequestFailed:
+class RequestFailed(msgspec.Struct, frozen=True):
     """The open batch's request ended, after ``seconds``, without an answer that can be used."""
 
     error: RemoteError
     seconds: float = 0.0
 
 
-@frozen
-class BackoffOver:
+class BackoffOver(msgspec.Struct, frozen=True):
     """The time before the next attempt has passed."""
 
 
-@frozen
-class Built:
+class Built(msgspec.Struct, frozen=True):
     """The indexes that waited are built."""
 
 
-@frozen
-class CancelRequested:
+class CancelRequested(msgspec.Struct, frozen=True):
     """Somebody wants the session to end; ``grace`` are the seconds that the batch in flight may still take.
 
     None: as long as its request takes.
@@ -104,13 +97,11 @@ class CancelRequested:
     grace: float | None = None
 
 
-@frozen
-class GraceOver:
+class GraceOver(msgspec.Struct, frozen=True):
     """The time that the cancel gave the batch in flight has passed."""
 
 
-@frozen
-class LocalFailure:
+class LocalFailure(msgspec.Struct, frozen=True):
     """The session cannot go on for a reason of this side: a transaction was rolled back, or a defect.
 
     No request is under way any more.
@@ -137,8 +128,7 @@ Event = (
 # -- effects: what a transaction writes besides the journal ------------------------------------------
 
 
-@frozen
-class BeginSession:
+class BeginSession(msgspec.Struct, frozen=True):
     """Fix the upload limit: changes made after it wait for the next session.
 
     Without ``uploads`` it lies before every change: none waited when the session looked, or none shall go.
@@ -147,24 +137,21 @@ class BeginSession:
     uploads: bool
 
 
-@frozen
-class StoreBatch:
+class StoreBatch(msgspec.Struct, frozen=True):
     """Write down the new batch, an upload with its exact payload, before it is sent for the first time."""
 
     number: int
     direction: Direction
 
 
-@frozen
-class StoreAttempt:
+class StoreAttempt(msgspec.Struct, frozen=True):
     """Write down that the batch is being sent; an upload is in doubt from now on until it ends."""
 
     number: int
     attempt: int
 
 
-@frozen
-class StoreAnswer:
+class StoreAnswer(msgspec.Struct, frozen=True):
     """Apply the answer: acknowledgements, verdicts and resolutions, or records and cursors.
 
     An answer to a batch of an earlier session fixes the upload limit anew: what was edited before it was
@@ -176,24 +163,21 @@ class StoreAnswer:
     spent: Spent = NO_TIME
 
 
-@frozen
-class StoreDoubt:
+class StoreDoubt(msgspec.Struct, frozen=True):
     """The attempt failed; ``in_doubt`` says whether the hub may have applied any of the batch's attempts."""
 
     number: int
     in_doubt: bool
 
 
-@frozen
-class DropBatch:
+class DropBatch(msgspec.Struct, frozen=True):
     """Forget what was staged for the batch, except for the payload of one that is in doubt."""
 
     number: int
     in_doubt: bool
 
 
-@frozen
-class HoldBack:
+class HoldBack(msgspec.Struct, frozen=True):
     """Park the batch's changes, with what the hub, or what stands before it, said of them.
 
     That is one change alone, or offers of what a restored hub has lost and the device may not write.
@@ -206,15 +190,13 @@ class HoldBack:
     retry_after: float | None = None
 
 
-@frozen
-class Adapt:
+class Adapt(msgspec.Struct, frozen=True):
     """Follow the hub's refusal: take a new identity, or read everything again under its epoch."""
 
     problem: Problem
 
 
-@frozen
-class StoreReason:
+class StoreReason(msgspec.Struct, frozen=True):
     """Keep in the journal who or what cancelled the session (K11)."""
 
     reason: Reason
@@ -245,8 +227,7 @@ Effect = (
 # -- what the driver does beside the transaction: nothing depends on it, and nothing is promised by it -------
 
 
-@frozen
-class AskAhead:
+class AskAhead(msgspec.Struct, frozen=True):
     """Ask for the page that follows the one that is being stored, of up to ``page_size`` records.
 
     It becomes the next batch's answer if that batch, once it is open, asks for the very same.
@@ -255,8 +236,7 @@ class AskAhead:
     page_size: int = 0
 
 
-@frozen
-class EndRequests:
+class EndRequests(msgspec.Struct, frozen=True):
     """No other request will follow: what makes them may end by itself."""
 
 
@@ -266,8 +246,7 @@ Meanwhile = AskAhead | EndRequests
 # -- actions: what the driver does after the commit --------------------------------------------------
 
 
-@frozen
-class Prepare:
+class Prepare(msgspec.Struct, frozen=True):
     """Look for the next upload batch behind position ``after``, up to ``up_to``; leads to ``Prepared``.
 
     ``round`` 0 is the batch of an earlier session, which is looked for by its doubt. ``at_most`` bounds the
@@ -280,8 +259,7 @@ class Prepare:
     at_most: int | None = None
 
 
-@frozen
-class Send:
+class Send(msgspec.Struct, frozen=True):
     """Start the open batch's request; leads to ``Answered`` or ``RequestFailed``.
 
     A download asks for up to ``page_size`` records, 0: as many as the hub gives. An upload has None.
@@ -291,16 +269,14 @@ class Send:
     page_size: int | None = None
 
 
-@frozen
-class GiveHeadStart:
+class GiveHeadStart(msgspec.Struct, frozen=True):
     """Leave an upload's request alone for the moment that it takes to be sent; leads to ``HeadStartOver``.
 
     Two busy threads would hold each other up.
     """
 
 
-@frozen
-class ComposeAhead:
+class ComposeAhead(msgspec.Struct, frozen=True):
     """Compose the upload batch that may follow the one under way, to have it at hand. Writes nothing."""
 
     round: int
@@ -309,16 +285,14 @@ class ComposeAhead:
     at_most: int | None = None
 
 
-@frozen
-class Wait:
+class Wait(msgspec.Struct, frozen=True):
     """Wait before attempt ``attempt``, more than ``at_least`` seconds; leads to ``BackoffOver``."""
 
     attempt: int
     at_least: float | None
 
 
-@frozen
-class Drain:
+class Drain(msgspec.Struct, frozen=True):
     """Wait for the request under way, ``grace`` seconds at most; leads to ``GraceOver`` where it has an end.
 
     Of several ends the earliest counts.
@@ -327,21 +301,18 @@ class Drain:
     grace: float | None
 
 
-@frozen
-class Continue:
+class Continue(msgspec.Struct, frozen=True):
     """Leads to ``Continued``, after a cancel that waits has been served."""
 
 
-@frozen
-class Build:
+class Build(msgspec.Struct, frozen=True):
     """Build the indexes that wait, each in a transaction of its own; leads to ``Built``.
 
     A cancel, or the end of the session's time, interrupts it at once, and is what happens next then.
     """
 
 
-@frozen
-class Interrupt:
+class Interrupt(msgspec.Struct, frozen=True):
     """End the request that is under way: nobody waits for its answer."""
 
 
@@ -358,8 +329,7 @@ Action = Prepare | Send | GiveHeadStart | ComposeAhead | Wait | Drain | Continue
 NOTHING_KNOWN = Facts()
 
 
-@frozen
-class Decision:
+class Decision(msgspec.Struct, frozen=True):
     """What to do about one event: one transaction, what goes on beside it, and what follows it."""
 
     conversation: Conversation

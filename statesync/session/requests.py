@@ -11,7 +11,7 @@ from collections.abc import Callable
 from logging import Logger, getLogger
 from queue import SimpleQueue
 
-from attrs import frozen
+import msgspec
 
 from statesync.errors import InternalError, RemoteError, Stopped, words_of
 from statesync.net.remote import Remote
@@ -27,8 +27,7 @@ _AGAIN = 0.02
 """Seconds after which a request that has not ended is interrupted again."""
 
 
-@frozen
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """A request has ended, after ``seconds``, with an answer or an error."""
 
     request: Request

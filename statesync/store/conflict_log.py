@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from attrs import frozen
+import msgspec
 
 from statesync.checks import LARGEST
 from statesync.conflicts import Record
@@ -21,8 +21,7 @@ from statesync.values import ConflictEntry
 TABLE = "statesync_conflict"
 
 
-@frozen
-class Sides:
+class Sides(msgspec.Struct, frozen=True):
     """The record before the local change, here, at the hub, and as it was kept; None is no record."""
 
     base: Record | None

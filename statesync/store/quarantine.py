@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
+import msgspec
 from attrs import astuple, frozen
 
 from statesync.conflicts import Record
@@ -42,8 +43,7 @@ class Reason:
     in_the_way: str | None = None
 
 
-@frozen
-class Misfit:
+class Misfit(msgspec.Struct, frozen=True):
     """One record that does not fit. ``data`` is its JSON text as it travelled; None is a delete."""
 
     key: str

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Any, get_args
 
+import msgspec
 import pytest
 from attrs import asdict, evolve
 
@@ -42,6 +43,8 @@ FINAL = ("cancelled", "failed", "done")
 
 
 def _fields(value: Any) -> dict[str, Any]:
+    if isinstance(value, msgspec.Struct):
+        return msgspec.structs.asdict(value)
     return asdict(value, recurse=False)
 
 

@@ -10,13 +10,12 @@ import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
-from attrs import frozen
+import msgspec
 
 from statesync.values import Progress
 
 
-@frozen
-class Traced:
+class Traced(msgspec.Struct, frozen=True):
     """A session, as far as a tracer knows it."""
 
     id: str

@@ -14,6 +14,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 
+import msgspec
 from attrs import field, frozen
 
 from statesync.conflicts import Record
@@ -64,8 +65,7 @@ class How:
         return self.deadly.get(name, {}) if self.is_apart else None
 
 
-@frozen
-class Stored:
+class Stored(msgspec.Struct, frozen=True):
     """How many records were stored or deleted, and how many came into quarantine, and out of it."""
 
     records: int = 0

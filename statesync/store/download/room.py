@@ -16,7 +16,6 @@ from contextlib import suppress
 from functools import partial
 
 import msgspec
-from attrs import frozen
 
 from statesync.store.download import upserts
 from statesync.store.download.fitting import keys_in_the_way
@@ -69,8 +68,7 @@ def _that_can_move(
     return left
 
 
-@frozen
-class _Lift:
+class _Lift(msgspec.Struct, frozen=True):
     connection: sqlite3.Connection
     tracked: TrackedObject
 

@@ -174,8 +174,7 @@ def _shortened(page: Page, names: Sequence[str], name: str, found: Mapping[str, 
 # -- what a page does not show ---------------------------------------------------------------------------
 
 
-@frozen
-class Replaced:
+class Replaced(msgspec.Struct, frozen=True):
     """What became of a range: rows that cannot be deleted, and how many records left quarantine."""
 
     misfits: tuple[Misfit, ...] = ()

@@ -10,7 +10,8 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 
-from attrs import evolve, frozen
+import msgspec
+from attrs import evolve
 
 from statesync.errors import SyncError
 from statesync.lifecycle import AnyTrigger, BatchPhase, Trigger
@@ -40,8 +41,7 @@ _PATIENCE = 0.2
 _NOTHING = Committed()
 
 
-@frozen
-class LeftEnd:
+class LeftEnd(msgspec.Struct, frozen=True):
     """How it ended: what was done, and the error; None where it is done, or had ended before."""
 
     result: SyncResult

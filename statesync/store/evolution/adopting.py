@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlite3
 from logging import Logger, getLogger
 
-from attrs import evolve, frozen
+import msgspec
+from attrs import evolve
 
 from statesync.errors import UnsupportedModel
 from statesync.store import local_only, quarantine
@@ -24,8 +25,7 @@ from statesync.store.tracking.tables.fitting import fit, table_of
 logger: Logger = getLogger(__name__)
 
 
-@frozen
-class Takeover:
+class Takeover(msgspec.Struct, frozen=True):
     """An object as it was ``known`` and as it is to be ``tracked``.
 
     ``is_lost`` says that its table is not the one that was tracked, ``is_new`` that it was made just now.

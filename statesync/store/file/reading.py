@@ -11,15 +11,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from attrs import frozen
+import msgspec
 
 _Read = TypeVar("_Read")
 
 _REFUSAL = "Could not decode to UTF-8"
 
 
-@frozen
-class UnreadableText:
+class UnreadableText(msgspec.Struct, frozen=True):
     """A text of the database that is no UTF-8, as its bytes. Bound to a statement, it is a blob."""
 
     raw: bytes

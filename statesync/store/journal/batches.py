@@ -30,8 +30,7 @@ class WireBatch:
         return _CHANGES.decode(self.payload)
 
 
-@frozen
-class DoubtfulBatch:
+class DoubtfulBatch(msgspec.Struct, frozen=True):
     """A batch that the hub may have applied: the batch ``number`` of an earlier ``session``."""
 
     session: str

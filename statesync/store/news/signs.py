@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping
 
-from attrs import frozen
+import msgspec
 
 from statesync.store import conflict_log, quarantine
 from statesync.store.cursors import applied
@@ -15,8 +15,7 @@ from statesync.store.schema import notes
 from statesync.store.tracking.objects import Objects
 
 
-@frozen
-class Signs:
+class Signs(msgspec.Struct, frozen=True):
     """The signs of one state of a store: of each object's log and cursor, and of all objects together.
 
     ``objects`` are the same in two states where they are described alike; ``steps`` are migrations taken.
@@ -29,8 +28,7 @@ class Signs:
     others: tuple[object, ...]
 
 
-@frozen
-class Rows:
+class Rows(msgspec.Struct, frozen=True):
     """Rows of a log: those after ``after``, up to ``up_to``."""
 
     after: int

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import NamedTuple
 
-from attrs import frozen
+import msgspec
 
 from statesync.store import local_only
 from statesync.store.local_only import LOCAL_KEYS
@@ -36,8 +36,7 @@ class RemoteImage(NamedTuple):
     version: int
 
 
-@frozen
-class Rebase:
+class Rebase(msgspec.Struct, frozen=True):
     """What a change becomes once the hub's record is known: an edit of ``image``, of version ``base``."""
 
     operation: str

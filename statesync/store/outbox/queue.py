@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from attrs import frozen
+import msgspec
 
 from statesync.store.file.reading import StoredKey, read
 from statesync.store.outbox.parking import IS_LET_GO
@@ -46,8 +46,7 @@ Marks are held against each other as a whole, so they have no names: each would 
 """
 
 
-@frozen
-class Window:
+class Window(msgspec.Struct, frozen=True):
     """Which changes may go into a batch: at most ``limit`` of those between two positions.
 
     ``now`` is the wall clock's time: what the hub refused for a time waits for its end.

@@ -6,6 +6,7 @@ import json
 from functools import cached_property
 from typing import Any, Self
 
+import msgspec
 from attrs import define, field, frozen
 
 from statesync.conflicts import Record
@@ -14,8 +15,7 @@ from statesync.store.tracking.quoting import quoted
 SCALAR, BOOLEAN, BLOB = "scalar", "boolean", "blob"
 
 
-@frozen
-class Column:
+class Column(msgspec.Struct, frozen=True):
     """One column besides the key. ``kind`` says how it travels: scalar, boolean or blob.
 
     ``default`` is what a new record gets whose writer does not know the column. ``is_filled`` says that the
@@ -39,8 +39,7 @@ class Reference:
     parent_column: str
 
 
-@frozen
-class Term:
+class Term(msgspec.Struct, frozen=True):
     """One term of a unique index: a column's name or an expression, as SQL, and how its values compare."""
 
     sql: str
@@ -48,8 +47,7 @@ class Term:
     is_expression: bool = False
 
 
-@frozen
-class UniqueIndex:
+class UniqueIndex(msgspec.Struct, frozen=True):
     """A unique index; ``where`` is the condition on the records that it is about, None for all of them."""
 
     terms: tuple[Term, ...]

@@ -17,7 +17,7 @@ from operator import itemgetter
 from typing import Any
 
 import msgspec
-from attrs import evolve, frozen
+from msgspec.structs import replace
 
 from statesync.store.file.reading import UnreadableText, key_for_people, read
 from statesync.store.outbox import queue
@@ -52,8 +52,7 @@ _BAD_KEY = (
 )
 
 
-@frozen
-class Outgoing:
+class Outgoing(msgspec.Struct, frozen=True):
     """An upload batch that stands ready: its exact payload, and what it was made from.
 
     ``sources`` are the changes as they waited; ``are_offers`` says that nobody made any of them here.
@@ -66,8 +65,7 @@ class Outgoing:
     last_position: int
 
 
-@frozen
-class Unsendable:
+class Unsendable(msgspec.Struct, frozen=True):
     """A change that cannot go up, and why."""
 
     change: Waiting
@@ -75,8 +73,7 @@ class Unsendable:
     message: str
 
 
-@frozen
-class Draft:
+class Draft(msgspec.Struct, frozen=True):
     """A batch as it was composed, and the changes that cannot go up.
 
     ``marks`` are those of all changes that were looked at: whatever happens to a change moves one.
@@ -103,7 +100,7 @@ def next_batch(
             hold_back(connection, one.change.position, f"{one.code}: {one.message}", session)
         if drafted.batch.sources:
             return drafted.batch
-        drafted = draft(connection, objects, evolve(window, after=drafted.batch.last_position))
+        drafted = draft(connection, objects, replace(window, after=drafted.batch.last_position))
     return None
 
 

@@ -11,7 +11,6 @@ from itertools import chain, repeat
 from typing import Any
 
 import msgspec
-from attrs import frozen
 
 from statesync.store.outbox.queue import WaitingRow
 from statesync.store.tracking.wire_form import WireForm
@@ -33,8 +32,7 @@ class _Upsert(msgspec.Struct, frozen=True, omit_defaults=True):
     since: int = 0
 
 
-@frozen
-class Upserts:
+class Upserts(msgspec.Struct, frozen=True):
     """Upserts of one object, by keys that travel."""
 
     object: str
