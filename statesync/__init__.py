@@ -3,25 +3,13 @@
 Everything that a public function takes, returns or raises can be imported from here. The other front doors
 are ``statesync.hub``, ``statesync.diagram``, ``statesync.verify`` and ``statesync.testing``. Modules below
 them may change with every release.
+
+What keeps stores in sync by itself is imported when its first name is asked for.
 """
 
-from statesync.autosync.application import (
-    Application,
-)
-from statesync.autosync.conditions import (
-    Condition,
-)
-from statesync.autosync.handle import (
-    AutoSync,
-)
-from statesync.autosync.round import (
-    SessionOutcome,
-)
-from statesync.autosync.status import (
-    InSync,
-    KeeperStatus,
-    LastSession,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from statesync.complaints import (
     Complaint,
     Repair,
@@ -173,6 +161,13 @@ from statesync.wire import (
     Verdict,
 )
 
+if TYPE_CHECKING:
+    from statesync.autosync.application import Application
+    from statesync.autosync.conditions import Condition
+    from statesync.autosync.handle import AutoSync
+    from statesync.autosync.round import SessionOutcome
+    from statesync.autosync.status import InSync, KeeperStatus, LastSession
+
 __all__ = [
     "BATCH",
     "KEEPER",
@@ -311,3 +306,22 @@ __all__ = [
     "merge_fields",
     "server_wins",
 ]
+
+_KEEPING = {
+    "Application": "application",
+    "AutoSync": "handle",
+    "Condition": "conditions",
+    "InSync": "status",
+    "KeeperStatus": "status",
+    "LastSession": "status",
+    "SessionOutcome": "round",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import what keeps stores in sync: a program that syncs when it wants to never pays for that."""
+    if name not in _KEEPING:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found: object = getattr(import_module(f"{__name__}.autosync.{_KEEPING[name]}"), name)
+    globals()[name] = found
+    return found
