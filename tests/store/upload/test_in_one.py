@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from base64 import b64encode
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,12 @@ from typing import Any
 import pytest
 from peewee import TextField
 from rig.device import Device, as_downloaded
-from rig.gate import Gate, lose_answer
+from rig.gate import Gate, lose_answer, pass_on, refuse
 
-from statesync import ConnectionLost, HttpRemote, Store, SyncOptions
+from statesync import ConnectionLost, HttpRemote, Phase, RemoteError, Store, SyncOptions
+from statesync.store.journal import batches
+from statesync.store.journal.batches import WireBatch
+from statesync.values import Direction
 
 KEY = "k00001"
 
@@ -175,3 +179,95 @@ def test_only_the_payload_of_the_batch_that_is_under_way_is_kept(here: Device, g
     assert kept == [[(1,)], [(2,)]]
     with closing(sqlite3.connect(here.store.database.database)) as other:
         assert other.execute("SELECT count(*) FROM statesync_payload").fetchone() == (0,)
+
+
+# -- how the others travel, and what is under way ----------------------------------------------------
+
+AS_THEY_ARE: list[dict[str, Any]] = [
+    {"name": "", "elevation": 0, "latitude": 0.0, "is_open": False, "plan": b""},
+    {"name": "1", "elevation": -(2**63), "latitude": 5e-324, "is_open": True, "plan": bytes(range(256))},
+    {"name": "\u2028\U0001f6eb\t", "elevation": 1, "latitude": 0.1 + 0.2, "is_open": True, "plan": b"\xff"},
+    {"name": "x" * 5000, "elevation": None, "latitude": 1e300, "is_open": False, "plan": None},
+]
+
+
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_records_travel_the_same_in_one_go_and_one_by_one(here: Device, gate: Gate, is_alone: bool) -> None:
+    """Where one cannot travel, each is looked at by itself."""
+    for number, values in enumerate(AS_THEY_ARE):
+        here.airport.create(id=f"{number}", **values)
+    here.execute("UPDATE airport SET is_open = 2 WHERE id = '1'")  # true to SQLite, and to who reads it
+    if not is_alone:
+        here.airport.create(id="odd", name="odd", latitude=float("inf"))
+    here.sync()
+    plans = ["", b64encode(bytes(range(256))).decode(), "/w==", None]
+    expected = [{**values, "plan": plan} for values, plan in zip(AS_THEY_ARE, plans, strict=True)]
+    assert [change["data"] for change in pushed(gate)[0]] == expected
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_what_happens_to_a_batch_in_one_go_while_it_is_under_way_goes_up_next(
+    here: Device, there: Device, gate: Gate, is_lost: bool
+) -> None:
+    """Changes that stand side by side were marked as one range: each is settled by itself all the same."""
+    here.add(5)
+    held = gate.hold(lose_answer if is_lost else pass_on)
+    session = here.scope.start_sync(SyncOptions(max_attempts=1))
+    held.wait()
+    here.edit("k00001", name="edited")
+    here.delete("k00002")
+    here.delete("k00003")
+    here.airport.create(id="k00003", name="again", is_open=True)
+    here.add(1, first=5)
+    held.release()
+    if is_lost:
+        with pytest.raises(ConnectionLost):
+            session.result(10)
+    else:
+        assert session.result(10).stats.uploaded == 5
+    here.sync()
+    here.sync()
+    assert here.operations() == {}
+    there.sync()
+    assert there.rows() == here.rows()
+    assert there.keys() == ["k00000", "k00001", "k00003", "k00004", "k00005"]
+    assert (there.field("k00001", "name"), there.field("k00003", "name")) == ("edited", "again")
+
+
+def test_the_payload_of_a_batch_in_doubt_makes_room_for_no_other(here: Device) -> None:
+    with here.store._parts.database.transaction() as connection:
+        for number in (1, 2, 3):
+            batches.create_batch(connection, "s", number, Direction.UPLOAD, "space")
+            batches.stage_upload(connection, "s", number, WireBatch(f"{number}", number, b"[]"), 0)
+            batches.set_doubt(connection, "s", number, doubtful=number == 1)
+    assert here.execute("SELECT number FROM statesync_payload ORDER BY number").fetchall() == [(1,), (3,)]
+
+
+def offer(here: Device, *keys: str) -> None:
+    """Let changes be what a restored hub has lost, and nobody has made here."""
+    here.scope.defer(*here.airport.select())  # folds
+    here.execute("UPDATE statesync_change SET deferred = 0")
+    for key in keys:
+        here.execute("UPDATE statesync_change SET shared = 3 WHERE key = ?", key)
+
+
+def test_a_batch_of_nothing_but_offers_may_be_forbidden(here: Device, gate: Gate) -> None:
+    offer(here, *here.add(3))
+    gate.plan(refuse(403, "forbidden"))
+    assert [error.code for error in here.sync().errors.upload] == ["forbidden"] * 3
+
+
+def test_such_a_batch_in_doubt_may_be_forbidden_too(here: Device, gate: Gate) -> None:
+    offer(here, *here.add(3))
+    gate.plan(lose_answer)
+    with pytest.raises(ConnectionLost):
+        here.sync(max_attempts=1)
+    gate.plan(refuse(403, "forbidden"), refuse(403, "forbidden"))
+    assert here.sync().phase is Phase.DONE
+
+
+def test_a_batch_with_one_change_of_the_devices_own_may_not(here: Device, gate: Gate) -> None:
+    offer(here, *here.add(3)[1:])
+    gate.plan(refuse(403, "forbidden"))
+    with pytest.raises(RemoteError, match="forbidden"):
+        here.sync()
