@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from attrs import field, frozen
+import msgspec
 
 from statesync.errors import StoreChanged
 from statesync.filters import Filters
@@ -14,8 +14,7 @@ from statesync.store.tracking.objects import Objects
 from statesync.values import SyncOptions
 
 
-@frozen(eq=False)
-class SessionContext:
+class SessionContext(msgspec.Struct, frozen=True, eq=False):
     """One session and the store that it works on.
 
     ``objects`` are those of its scope and ``tracked`` all of the store's, as they were described when the
@@ -29,7 +28,7 @@ class SessionContext:
     tracked: Objects
     options: SyncOptions
     filters: Filters
-    deadly: dict[str, dict[str, Reason]] = field(factory=dict)
+    deadly: dict[str, dict[str, Reason]] = msgspec.field(default_factory=dict)
     """The records, by their objects, that may not be written: their table rolls everything back then."""
 
     def check_store(self, connection: sqlite3.Connection) -> None:

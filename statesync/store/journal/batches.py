@@ -38,8 +38,7 @@ class DoubtfulBatch(msgspec.Struct, frozen=True):
     wire: WireBatch
 
 
-@frozen
-class OpenBatch:
+class OpenBatch(msgspec.Struct, frozen=True):
     """A batch of a session that has not ended."""
 
     number: int

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 
-from attrs import frozen
+import msgspec
 
 from statesync.store import bases, local_only, quarantine
 from statesync.store.cursors import applied
@@ -31,8 +31,7 @@ _version: Callable[[Verdict], int] = attrgetter("version")
 Pair = tuple[Change, Verdict]
 
 
-@frozen
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """How many records of a batch were accepted, in conflict and rejected.
 
     Those that are offered again, because the hub's record has not come, are none of the three. ``released``
