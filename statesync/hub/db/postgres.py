@@ -31,7 +31,7 @@ from statesync.hub.db.database import (
 )
 from statesync.hub.db.failures import READ_ONLY, Undone
 from statesync.hub.db.glances import Glances, Numbered
-from statesync.hub.db.pages.fitting import FEEDS, SCAN, page_of
+from statesync.hub.db.pages.fitting import FEEDS, SCAN, page_of, take_varchars_as_bytes
 from statesync.hub.db.pool import PooledDatabase
 from statesync.hub.errors import BadDatabase
 from statesync.hub.limits import Allowance, Room
@@ -146,9 +146,11 @@ class PostgresPool(PooledDatabase[_Connection], peewee.PostgresqlDatabase):
         return self._watched(connection)
 
     def _open(self) -> _Connection:
-        return psycopg.connect(
+        connection = psycopg.connect(
             str(self.database), autocommit=True, client_encoding="UTF8", **self.connect_params
         )
+        take_varchars_as_bytes(connection)
+        return connection
 
     def _shut(self, connection: _Connection) -> None:
         connection.close()

@@ -269,17 +269,20 @@ def test_a_page_is_read_in_the_order_of_its_index(filled: Hub) -> None:
         assert not re.search(r"Sort  |TEMP B-TREE|SCAN record\b|Seq Scan", plan), plan
 
 
-def test_postgres_adds_up_what_fits_into_a_page_in_the_order_of_the_index(
+def test_postgres_asks_for_what_fits_into_a_page_in_the_order_of_the_index(
     postgres_hub: Hub, device: Device
 ) -> None:
     fill(postgres_hub, device)
     wanted = [Wanted("Airport", 0, "client", but_deletes=True), Wanted("Country", 5)]
     feeds = [feed_query("one", each, 3000) for each in wanted]
     sql, parameters = postgres_hub.database.dialect.merged(feeds, 11)
-    sql = fitting.FITTING.format(rows=sql.replace("?", "%s"), **fitting.FEEDS)
-    plan = plan_of(postgres_hub, sql, [1000, *parameters, 0, 1000])
-    assert plan.count("record_feed") == 2
-    assert not re.search(r"Sort  |Seq Scan", plan), plan
+    for query, given in (
+        (fitting.FITTING, [100, 100, *parameters]),
+        (fitting.LARGE, [*parameters, 100, 0, 5]),
+    ):
+        plan = plan_of(postgres_hub, query.format(rows=sql.replace("?", "%s"), **fitting.FEEDS), given)
+        assert plan.count("record_feed") == 2
+        assert not re.search(r"Sort  |Seq Scan", plan), plan
 
 
 def test_postgres_finds_records_by_their_key(postgres_hub: Hub, device: Device) -> None:

@@ -7,6 +7,7 @@ import re
 from functools import partial
 from typing import Any
 
+import psycopg
 import pytest
 
 from statesync.hub import Hub, HubLimits, Refused, Right, Rights
@@ -46,22 +47,24 @@ def test_every_question_is_answered_from_one_index_in_its_order(filled: Hub) -> 
         assert not re.search(r"Sort  |TEMP B-TREE|SCAN record\b|Seq Scan", plan), plan
 
 
-def test_postgres_passes_the_records_on_as_the_index_has_them(postgres_hub: Hub) -> None:
+def test_postgres_passes_the_records_on_as_the_index_has_them(
+    postgres_hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What of a page is small is asked for around the query: that sorts nothing either."""
     seen: list[tuple[str, Any]] = []
     pool: Any = postgres_hub.database.pool
-    run = pool.execute_sql
+    run = psycopg.Cursor.execute
 
-    def watched(sql: str, parameters: Any) -> Any:
+    def watched(cursor: Any, sql: Any, parameters: Any = None, **given: Any) -> Any:
         seen.append((sql, parameters))
-        return run(sql, parameters)
+        return run(cursor, sql, parameters, **given)
 
-    pool.execute_sql = watched
+    monkeypatch.setattr(psycopg.Cursor, "execute", watched)
     dialect, asked = postgres_hub.database.dialect, Scan(9, "a", "b")
     with postgres_hub.database.reading():
         query = stretch_query("one", "Airport", asked, "me", 100)
         dialect.stretch(pool, query, 10, Allowance(1000, size=1000))
-    pool.execute_sql = run
+    monkeypatch.undo()
     ((sql, parameters),) = [each for each in seen if "record" in each[0]]
     plan = plan_of(postgres_hub, sql, parameters)
     assert plan.count("record_pkey") == 1

@@ -1,33 +1,51 @@
-"""The rows of a page that fit into it, on a server: asked for piece by piece, as far as more is allowed.
+"""The rows of a page that fit into it, on a server: small texts at once, large ones when it is known which.
 
 A driver gives what it was asked for at once, and then has it twice. So no record is asked for that does not
-fit.
+fit, and what is much comes piece by piece.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
+from itertools import accumulate
+from operator import itemgetter
 from typing import Any
+
+import psycopg
+from psycopg.pq import Format
+from psycopg.types.string import ByteaBinaryLoader
 
 from statesync.hub.db.database import FeedRow, Pool, Statement
 from statesync.hub.limits import Room
 
-_TEXTS = 100
-"""Records of a page whose texts are there at once."""
+_PIECE_BYTES = 2 << 20
+"""Bytes of texts, and the text that is too much, that are asked for at once."""
 
-# The records that begin before so many bytes of others, and one more, which comes without its text.
+# A text that is longer than the first placeholder says stays there; its length comes instead. To add the
+# lengths up on the server, and know whether all fit, takes as long as half of the page.
 FITTING = """
-SELECT object, key, version, {bare}, CASE WHEN coalesce(before, 0) < %s THEN data END FROM (
-    SELECT feed.*,
-        sum(octet_length(data)) OVER (ORDER BY {order} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
-            AS before,
-        sum(octet_length(data)) OVER (ORDER BY {order} ROWS BETWEEN UNBOUNDED PRECEDING AND 2 PRECEDING)
-            AS before_last
-    FROM ({rows} OFFSET %s) AS feed
-) AS summed WHERE coalesce(before_last, 0) < %s ORDER BY {order}
+SELECT object, key, version, {bare},
+    CASE WHEN octet_length(data) <= %s THEN data::varchar END,
+    CASE WHEN octet_length(data) > %s THEN octet_length(data) END
+FROM ({rows} OFFSET 0) AS feed ORDER BY {order}
+"""
+LARGE = """
+SELECT data::varchar FROM ({rows} OFFSET 0) AS feed WHERE octet_length(data) > %s
+ORDER BY {order} OFFSET %s LIMIT %s
 """
 FEEDS = {"order": "version", "bare": "deleted"}
 SCAN = {"order": "key", "bare": "stub"}
+
+_length = itemgetter(5)
+
+
+def take_varchars_as_bytes(connection: psycopg.Connection[Any]) -> None:
+    """Let a connection give varchars as the bytes that came, where it is asked for those.
+
+    No column of the hub is one. So a page can say which of its texts nobody needs as a text.
+    """
+    connection.adapters.register_loader("varchar", ByteaBinaryLoader)
 
 
 def page_of(
@@ -37,32 +55,48 @@ def page_of(
 
     ``names`` says in which ``order`` they are, and which of them are ``bare``: without a text.
     """
-    feed, parameters = _numbered(query)
-    sql, rows, size = FITTING.format(rows=feed, **names), list[FeedRow](), 0
+    feed, parameters = query[0].replace("?", "%s"), query[1]
+    small = allowance.size // (limit + 1)  # as many of them fit, whichever they are
+    found = _fetched(pool, FITTING.format(rows=feed, **names), [small, small, *parameters])
+    if not any(map(_length, found)):
+        return [row[:5] for row in found[:limit]], len(found) > limit
+    fit = _fitting(found, limit, allowance)
+    rows: list[FeedRow] = [row[:5] for row in found[:fit]]
+    large, asked = LARGE.format(rows=feed, **names), 0
+    for places in _pieces(found[:fit]):
+        texts = _fetched(pool, large, [*parameters, small, asked, len(places)])
+        for place, (text,) in zip(places, texts, strict=True):
+            rows[place] = (*rows[place][:4], text)
+        asked += len(places)
+    return rows, len(found) > fit
+
+
+def _fitting(found: list[Any], limit: int, allowance: Room) -> int:
+    """Return how many rows fit, with as much allowed as they need."""
+    sizes = (length or len(text or b"") for *_, text, length in found)
+    begins = list(accumulate(sizes, initial=0))
     while True:
-        left = allowance.size - size
-        some = _fetched(pool.execute_sql(sql, (left, *parameters, len(rows), left)))
-        size += sum(len(row[4]) for row in some if row[4] is not None)
-        if size < allowance.size or some[-1][4] is not None:
-            rows += some
-            return rows[:limit], len(rows) > limit
-        rows += some[:-1]
-        while size >= allowance.size:
-            if len(rows) == limit or not allowance.grows():
-                return rows, True
+        fit = min(limit, bisect_left(begins, allowance.size, hi=len(found)))
+        if fit in (limit, len(found)) or not allowance.grows():
+            return fit
 
 
-def _numbered(query: Statement) -> Statement:
-    """Return a query with the driver's own placeholders."""
-    return query[0].replace("?", "%s"), query[1]
+def _pieces(rows: list[Any]) -> Iterator[list[int]]:
+    """Return the places of the rows whose texts are large, as many of them as come at once."""
+    places, size = list[int](), 0
+    for place, length in enumerate(map(_length, rows)):
+        if length is not None:
+            places.append(place)
+            size += length
+        if size >= _PIECE_BYTES:
+            yield places
+            places, size = [], 0
+    if places:
+        yield places
 
 
-def _fetched(cursor: Any) -> list[FeedRow]:
-    """Return the rows of a page that came, of which few at a time are made texts."""
-    rows: list[FeedRow] = []
-    while some := cursor.fetchmany(_TEXTS):
-        rows += [
-            (name, key, version, deleted, None if text is None else text.encode())
-            for name, key, version, deleted, text in some
-        ]
-    return rows
+def _fetched(pool: Pool, sql: str, parameters: list[object]) -> list[Any]:
+    """Return the rows of a query, in which varchars are bytes."""
+    cursor = pool.cursor()
+    cursor.format = Format.BINARY
+    return list(cursor.execute(sql, parameters).fetchall())
