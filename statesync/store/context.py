@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-import msgspec
+from attrs import field, frozen
 
 from statesync.errors import StoreChanged
 from statesync.filters import Filters
@@ -14,7 +14,8 @@ from statesync.store.tracking.objects import Objects
 from statesync.values import SyncOptions
 
 
-class SessionContext(msgspec.Struct, frozen=True, eq=False):
+@frozen(eq=False)
+class SessionContext:
     """One session and the store that it works on.
 
     ``objects`` are those of its scope and ``tracked`` all of the store's, as they were described when the
@@ -28,7 +29,7 @@ class SessionContext(msgspec.Struct, frozen=True, eq=False):
     tracked: Objects
     options: SyncOptions
     filters: Filters
-    deadly: dict[str, dict[str, Reason]] = msgspec.field(default_factory=dict)
+    deadly: dict[str, dict[str, Reason]] = field(factory=dict)
     """The records, by their objects, that may not be written: their table rolls everything back then."""
 
     def check_store(self, connection: sqlite3.Connection) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 import msgspec
-from msgspec.structs import astuple
+from attrs import astuple, frozen
 
 from statesync.conflicts import Record
 from statesync.store import bases, local_only
@@ -34,7 +34,8 @@ MOST_ERRORS = 1000
 _FOUND = "object, key, version, data, code, message, in_the_way, session, since, tries"
 
 
-class Reason(msgspec.Struct, frozen=True):
+@frozen
+class Reason:
     """Why a record does not fit: a ``code``, what the database said, and the key of the record in the way."""
 
     code: str

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
-import msgspec
+from attrs import define, field
 
 from statesync.store import local_only
 from statesync.store.download import room, upserts
@@ -21,7 +21,8 @@ from statesync.store.tracking import records
 from statesync.store.tracking.objects import TrackedObject
 
 
-class Apart(msgspec.Struct, eq=False):
+@define
+class Apart:
     """One object's part of a page while it is stored record by record, in a transaction.
 
     ``local`` are the records that are local only until theirs is stored, ``deadly`` those that may not even
@@ -32,7 +33,7 @@ class Apart(msgspec.Struct, eq=False):
     tracked: TrackedObject
     local: set[str]
     deadly: Mapping[str, Reason]
-    misfits: dict[str, Reason] = msgspec.field(default_factory=dict)
+    misfits: dict[str, Reason] = field(factory=dict)
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete these records, but those that a rule of the table holds fast."""

@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 
 import msgspec
-from msgspec.structs import replace
+from attrs import define, evolve
 
 from statesync.errors import UsageError
 from statesync.protocol.messages import Answered
@@ -33,7 +33,8 @@ from statesync.values import RecordError
 from statesync.wire import Feed, Page, Pull, Scan
 
 
-class Download(msgspec.Struct, eq=False):
+@define(eq=False)
+class Download:
     """The page that has come in answer to ``request``, decoded; ``ranges`` are what its scans looked at."""
 
     request: Pull
@@ -156,7 +157,7 @@ class Downloads:
         stored = pages.apply(connection, page, parts, context.objects, positions, how, download.ranges)
         self._spare_memory(connection, [r.tracked.name for r in download.ranges if r.begins_with_many])
         if self._holds and not page.more:
-            stored += self._retries.take_turn(connection, replace(how, is_apart=True, notes_keys=False))
+            stored += self._retries.take_turn(connection, evolve(how, is_apart=True, notes_keys=False))
         self._holds = self._holds or stored.held > 0
         for part in download.parts:
             if part.tracked.name in self._watched:

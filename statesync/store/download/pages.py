@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 
 import msgspec
+from attrs import field, frozen
 
 from statesync.conflicts import Record
 from statesync.store import bases, conflict_log, local_only, quarantine
@@ -44,7 +45,8 @@ from statesync.store.tracking.triggers import switched_off
 from statesync.wire import Entry, Page
 
 
-class How(msgspec.Struct, frozen=True):
+@frozen
+class How:
     """How a page is stored: for which session, whether record by record, and what is known of its records.
 
     ``holds`` says that some records may be in quarantine. ``deadly`` are the records, by their objects, that
@@ -56,7 +58,7 @@ class How(msgspec.Struct, frozen=True):
     is_apart: bool = False
     holds: bool = False
     notes_keys: bool = False
-    deadly: Mapping[str, Mapping[str, Reason]] = msgspec.field(default_factory=dict)
+    deadly: Mapping[str, Mapping[str, Reason]] = field(factory=dict)
 
     def apart(self, name: str) -> Mapping[str, Reason] | None:
         """Return the deadly records of an object, None where records are not stored one by one."""

@@ -38,7 +38,8 @@ class DoubtfulBatch(msgspec.Struct, frozen=True):
     wire: WireBatch
 
 
-class OpenBatch(msgspec.Struct, frozen=True):
+@frozen
+class OpenBatch:
     """A batch of a session that has not ended."""
 
     number: int

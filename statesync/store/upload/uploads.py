@@ -11,6 +11,7 @@ import time
 import uuid
 
 import msgspec
+from attrs import define
 
 from statesync.conflicts import Conflict
 from statesync.errors import BadAnswer, UsageError
@@ -31,7 +32,8 @@ from statesync.store.upload import drafts, verdicts
 from statesync.wire import Push, PushAnswer, Rejected
 
 
-class UploadBatch(msgspec.Struct, eq=False):
+@define(eq=False)
+class UploadBatch:
     """The upload batch that stands ready or is under way: so many ``records``.
 
     ``sources`` are the changes that it was made from; ``are_offers`` says that nobody made any of them here.

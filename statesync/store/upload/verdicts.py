@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 
-import msgspec
+from attrs import frozen
 
 from statesync.store import bases, local_only, quarantine
 from statesync.store.cursors import applied
@@ -31,7 +31,8 @@ _version: Callable[[Verdict], int] = attrgetter("version")
 Pair = tuple[Change, Verdict]
 
 
-class Outcome(msgspec.Struct, frozen=True):
+@frozen
+class Outcome:
     """How many records of a batch were accepted, in conflict and rejected.
 
     Those that are offered again, because the hub's record has not come, are none of the three. ``released``
