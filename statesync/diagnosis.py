@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Protocol
 
-import msgspec
 from attrs import frozen
 
 from statesync import digest
@@ -242,7 +241,8 @@ class _Inquiry:
         return answer
 
 
-class _Comparison(msgspec.Struct, frozen=True):
+@frozen
+class _Comparison:
     here: int
     there: int
     unequal: tuple[tuple[str, str | None], ...]

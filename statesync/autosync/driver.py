@@ -13,8 +13,7 @@ from collections.abc import Callable, Mapping
 from logging import Logger, getLogger
 from queue import Empty, SimpleQueue
 
-import msgspec
-from attrs import evolve
+from attrs import evolve, frozen
 
 from statesync.autosync.conditions import Condition, Conditions
 from statesync.autosync.listening import Listening
@@ -54,13 +53,15 @@ Watcher = Callable[[KeeperStatus | StoreError], object]
 """Gets each new status, or why it cannot be read, in the keeper's thread, and returns at once."""
 
 
-class _Watched(msgspec.Struct, frozen=True):
+@frozen
+class _Watched:
     """Somebody has begun to watch, and wants to be told the present status."""
 
     watcher: Watcher
 
 
-class _Committed(msgspec.Struct, frozen=True):
+@frozen
+class _Committed:
     """The program has committed something, which is looked at without waiting for the next look."""
 
 

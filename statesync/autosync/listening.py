@@ -12,8 +12,7 @@ import time
 from collections.abc import Callable
 from logging import Logger, getLogger
 
-import msgspec
-from attrs import evolve
+from attrs import evolve, frozen
 
 from statesync.autosync.target import Target
 from statesync.errors import RemoteError, SyncError
@@ -107,7 +106,8 @@ class Listening:
             self._kept = poll.signals
 
 
-class _Told(msgspec.Struct, frozen=True):
+@frozen
+class _Told:
     """The news that a poll has ended with: the head, and the one since which it has asked."""
 
     head: int

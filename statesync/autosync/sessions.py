@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from logging import Logger, getLogger
 
-import msgspec
+from attrs import frozen
 
 from statesync.autosync.status import InSync, LastSession, as_time
 from statesync.autosync.target import Target
@@ -22,11 +22,13 @@ from statesync.values import SyncOptions
 logger: Logger = getLogger(__name__)
 
 
-class TurnCame(msgspec.Struct, frozen=True):
+@frozen
+class TurnCame:
     """It is this keeper's turn to run a session."""
 
 
-class Over(msgspec.Struct, frozen=True):
+@frozen
+class Over:
     """The session is over, or could not begin because of ``error``; without both its turn never came."""
 
     session: Session | None = None

@@ -13,7 +13,6 @@ Source: section 4 of the design's second part.
 from __future__ import annotations
 
 from attrs import evolve
-from msgspec.structs import replace
 
 from statesync.keeping.ending import session_ended
 from statesync.keeping.messages import (
@@ -99,7 +98,7 @@ def _changed(now: Standing) -> Standing:
     latest = now.seen.at + _DEBOUNCE_AT_MOST * now.options.debounce
     before = now.wish
     if before is not None and before.trigger is KeeperTrigger.LOCAL_CHANGE:
-        return evolve(now, wish=replace(before, at=min(quiet, before.latest)))
+        return evolve(now, wish=evolve(before, at=min(quiet, before.latest)))
     wish = Wish(KeeperTrigger.LOCAL_CHANGE, "something was changed here", quiet, latest)
     return _wishing(now, wish)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from attrs import evolve
-from msgspec.structs import replace
 
 from statesync.errors import AllRejected, RemoteError, SyncCancelled, SyncError, Unauthorized
 from statesync.keeping.messages import Decision, SessionEnded
@@ -47,7 +46,7 @@ def _in_rest(now: Standing) -> Wish | None:
     rest = KeeperPhase.LISTENING if now.options.live else KeeperPhase.RESTING
     if now.wish is None or now.wish.trigger in KEEPER.legal(rest):
         return now.wish
-    return replace(now.wish, trigger=KeeperTrigger.NUDGE)
+    return evolve(now.wish, trigger=KeeperTrigger.NUDGE)
 
 
 def back_off(failures: int, chance: float) -> float:

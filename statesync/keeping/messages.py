@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
 from attrs import frozen
 
 from statesync.keeping.standing import Standing
@@ -11,25 +10,30 @@ from statesync.lifecycle import Facts, KeeperTrigger, SessionEnd
 # -- events ----------------------------------------------------------------------------------------
 
 
-class Ticked(msgspec.Struct, frozen=True):
+@frozen
+class Ticked:
     """Time has passed, up to ``Standing.wakes_at`` or not so far."""
 
 
-class Changed(msgspec.Struct, frozen=True):
+@frozen
+class Changed:
     """A commit has left something to send."""
 
 
-class Signalled(msgspec.Struct, frozen=True):
+@frozen
+class Signalled:
     """The hub has said that its head has moved."""
 
 
-class Nudged(msgspec.Struct, frozen=True):
+@frozen
+class Nudged:
     """The program wants a session now. ``why`` is for people."""
 
     why: str = "the program asked for it"
 
 
-class TokenRenewed(msgspec.Struct, frozen=True):
+@frozen
+class TokenRenewed:
     """The program has a new token."""
 
 
@@ -41,7 +45,8 @@ class ConditionsAsked:
     why: str = ""
 
 
-class SessionEnded(msgspec.Struct, frozen=True):
+@frozen
+class SessionEnded:
     """The session is over, or could not begin.
 
     ``retry_after`` are the seconds that the hub has asked for. ``chance`` is at random, from 0 to 1: the
@@ -54,7 +59,8 @@ class SessionEnded(msgspec.Struct, frozen=True):
     chance: float = 0.5
 
 
-class StopAsked(msgspec.Struct, frozen=True):
+@frozen
+class StopAsked:
     """Nothing is to begin any more; ``grace`` are the seconds that a session's batch in flight gets."""
 
     grace: float | None = None
@@ -65,15 +71,18 @@ Event = Ticked | Changed | Signalled | Nudged | TokenRenewed | ConditionsAsked |
 # -- actions ---------------------------------------------------------------------------------------
 
 
-class AskConditions(msgspec.Struct, frozen=True):
+@frozen
+class AskConditions:
     """Ask the program's conditions, beside everything else; leads to ``ConditionsAsked``."""
 
 
-class BeginSession(msgspec.Struct, frozen=True):
+@frozen
+class BeginSession:
     """Begin a session; leads to ``SessionEnded``, also where it cannot begin."""
 
 
-class CancelSession(msgspec.Struct, frozen=True):
+@frozen
+class CancelSession:
     """Cancel the session that runs, which gets ``grace`` seconds; None: as its options say."""
 
     grace: float | None
@@ -85,7 +94,8 @@ Action = AskConditions | BeginSession | CancelSession
 NO_FACTS = Facts()
 
 
-class Decision(msgspec.Struct, frozen=True):
+@frozen
+class Decision:
     """What to do about an event.
 
     The driver fires ``trigger`` (None: nothing moves) with ``facts``, adopts ``standing`` in the phase that

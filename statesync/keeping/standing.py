@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
 from attrs import evolve, frozen
 
 from statesync.keeping.options import KeeperOptions
@@ -27,7 +26,8 @@ _WORDS = {
 }
 
 
-class Moment(msgspec.Struct, frozen=True):
+@frozen
+class Moment:
     """When something happens, in seconds: ``at`` by the monotonic clock, ``wall`` by the wall clock."""
 
     at: float
@@ -38,7 +38,8 @@ class Moment(msgspec.Struct, frozen=True):
         return (self.wall - before.wall) - (self.at - before.at)
 
 
-class Wish(msgspec.Struct, frozen=True):
+@frozen
+class Wish:
     """A session that something asks for, before the phase's timer does.
 
     It is due at ``at``; more of the same may put that off, up to ``latest``.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import msgspec
 from attrs import field, frozen
 
 Trust = Literal["openssl", "system"]
@@ -25,7 +24,8 @@ class ClientCertificate:
     passphrase: str | None = field(default=None, repr=False)
 
 
-class Timeouts(msgspec.Struct, frozen=True):
+@frozen
+class Timeouts:
     """Seconds: to connect, of silence while an answer is awaited, and for a whole request."""
 
     connect: float

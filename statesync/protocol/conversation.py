@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-import msgspec
 from attrs import evolve, field, frozen
 
 from statesync.errors import SyncFailed
@@ -32,7 +31,8 @@ class RequestState(StrEnum):
     ENDED = "ended"
 
 
-class Spent(msgspec.Struct, frozen=True):
+@frozen
+class Spent:
     """Seconds that the open batch has taken so far: its requests, and the reading of its answer."""
 
     request: float = 0.0
@@ -70,7 +70,8 @@ class OpenBatch:
         return self.request is RequestState.UNDER_WAY
 
 
-class Committed(msgspec.Struct, frozen=True):
+@frozen
+class Committed:
     """What a transaction came to that only the database knew.
 
     ``records`` is how many of the batch's were accepted by the hub, or came from it. ``upload_limit`` is

@@ -7,7 +7,6 @@ Every end goes through ``over``. A cancel first brings the batch that is open to
 from __future__ import annotations
 
 from attrs import evolve
-from msgspec.structs import replace
 
 from statesync.errors import InDoubt, InternalError, SyncCancelled, SyncError, SyncFailed
 from statesync.lifecycle import AnyTrigger, Facts, Phase, Trigger
@@ -85,7 +84,7 @@ def out_of_turn(now: Conversation, event: Event) -> Decision:
     """End a session whose driver tells what nothing has asked for: it cannot be trusted to go on."""
     what = f"{type(event).__name__} came in {now.phase}, where nothing had asked for it"
     ending = local_failure(now, LocalFailure(InternalError(f"a defect of statesync: {what}")))
-    return replace(ending, actions=(Interrupt(), *ending.actions))
+    return evolve(ending, actions=(Interrupt(), *ending.actions))
 
 
 # -- cancel ----------------------------------------------------------------------------------------
@@ -114,7 +113,7 @@ def grace_over(now: Conversation) -> Decision:
         return Decision(now)
     late = evolve(with_doubt(now, now.batch), deadline_passed=True)
     ending = abandon(late, now.batch)
-    return replace(ending, actions=(Interrupt(), *ending.actions))
+    return evolve(ending, actions=(Interrupt(), *ending.actions))
 
 
 def abandon(

@@ -6,7 +6,6 @@ transaction (triggers and effects), then actions.
 
 from __future__ import annotations
 
-import msgspec
 from attrs import field, frozen
 
 from statesync.errors import RemoteError, SyncError, SyncFailed
@@ -18,7 +17,8 @@ from statesync.wire import Problem
 # -- events ----------------------------------------------------------------------------------------
 
 
-class Begin(msgspec.Struct, frozen=True):
+@frozen
+class Begin:
     """The session may start.
 
     ``replay``: a batch in doubt waits to be settled. ``waiting``: the outbox may hold something to upload.
@@ -28,7 +28,8 @@ class Begin(msgspec.Struct, frozen=True):
     waiting: bool = True
 
 
-class Prepared(msgspec.Struct, frozen=True):
+@frozen
+class Prepared:
     """The outbox was looked through: ``records`` changes stand ready as the next batch, 0 for none.
 
     ``last_position`` is where the last of them stands in the outbox; 0 for a batch of an earlier session.
@@ -40,11 +41,13 @@ class Prepared(msgspec.Struct, frozen=True):
     are_offers: bool = False
 
 
-class Continued(msgspec.Struct, frozen=True):
+@frozen
+class Continued:
     """Nothing else came in between: go on."""
 
 
-class HeadStartOver(msgspec.Struct, frozen=True):
+@frozen
+class HeadStartOver:
     """The upload's request has had the time to be sent, and nothing else has happened."""
 
 
@@ -72,22 +75,26 @@ class Answered:
     expected: int | None = field(default=None, eq=False)
 
 
-class RequestFailed(msgspec.Struct, frozen=True):
+@frozen
+class RequestFailed:
     """The open batch's request ended, after ``seconds``, without an answer that can be used."""
 
     error: RemoteError
     seconds: float = 0.0
 
 
-class BackoffOver(msgspec.Struct, frozen=True):
+@frozen
+class BackoffOver:
     """The time before the next attempt has passed."""
 
 
-class Built(msgspec.Struct, frozen=True):
+@frozen
+class Built:
     """The indexes that waited are built."""
 
 
-class CancelRequested(msgspec.Struct, frozen=True):
+@frozen
+class CancelRequested:
     """Somebody wants the session to end; ``grace`` are the seconds that the batch in flight may still take.
 
     None: as long as its request takes.
@@ -97,11 +104,13 @@ class CancelRequested(msgspec.Struct, frozen=True):
     grace: float | None = None
 
 
-class GraceOver(msgspec.Struct, frozen=True):
+@frozen
+class GraceOver:
     """The time that the cancel gave the batch in flight has passed."""
 
 
-class LocalFailure(msgspec.Struct, frozen=True):
+@frozen
+class LocalFailure:
     """The session cannot go on for a reason of this side: a transaction was rolled back, or a defect.
 
     No request is under way any more.
@@ -128,7 +137,8 @@ Event = (
 # -- effects: what a transaction writes besides the journal ------------------------------------------
 
 
-class BeginSession(msgspec.Struct, frozen=True):
+@frozen
+class BeginSession:
     """Fix the upload limit: changes made after it wait for the next session.
 
     Without ``uploads`` it lies before every change: none waited when the session looked, or none shall go.
@@ -137,21 +147,24 @@ class BeginSession(msgspec.Struct, frozen=True):
     uploads: bool
 
 
-class StoreBatch(msgspec.Struct, frozen=True):
+@frozen
+class StoreBatch:
     """Write down the new batch, an upload with its exact payload, before it is sent for the first time."""
 
     number: int
     direction: Direction
 
 
-class StoreAttempt(msgspec.Struct, frozen=True):
+@frozen
+class StoreAttempt:
     """Write down that the batch is being sent; an upload is in doubt from now on until it ends."""
 
     number: int
     attempt: int
 
 
-class StoreAnswer(msgspec.Struct, frozen=True):
+@frozen
+class StoreAnswer:
     """Apply the answer: acknowledgements, verdicts and resolutions, or records and cursors.
 
     An answer to a batch of an earlier session fixes the upload limit anew: what was edited before it was
@@ -163,21 +176,24 @@ class StoreAnswer(msgspec.Struct, frozen=True):
     spent: Spent = NO_TIME
 
 
-class StoreDoubt(msgspec.Struct, frozen=True):
+@frozen
+class StoreDoubt:
     """The attempt failed; ``in_doubt`` says whether the hub may have applied any of the batch's attempts."""
 
     number: int
     in_doubt: bool
 
 
-class DropBatch(msgspec.Struct, frozen=True):
+@frozen
+class DropBatch:
     """Forget what was staged for the batch, except for the payload of one that is in doubt."""
 
     number: int
     in_doubt: bool
 
 
-class HoldBack(msgspec.Struct, frozen=True):
+@frozen
+class HoldBack:
     """Park the batch's changes, with what the hub, or what stands before it, said of them.
 
     That is one change alone, or offers of what a restored hub has lost and the device may not write.
@@ -190,13 +206,15 @@ class HoldBack(msgspec.Struct, frozen=True):
     retry_after: float | None = None
 
 
-class Adapt(msgspec.Struct, frozen=True):
+@frozen
+class Adapt:
     """Follow the hub's refusal: take a new identity, or read everything again under its epoch."""
 
     problem: Problem
 
 
-class StoreReason(msgspec.Struct, frozen=True):
+@frozen
+class StoreReason:
     """Keep in the journal who or what cancelled the session (K11)."""
 
     reason: Reason
@@ -227,7 +245,8 @@ Effect = (
 # -- what the driver does beside the transaction: nothing depends on it, and nothing is promised by it -------
 
 
-class AskAhead(msgspec.Struct, frozen=True):
+@frozen
+class AskAhead:
     """Ask for the page that follows the one that is being stored, of up to ``page_size`` records.
 
     It becomes the next batch's answer if that batch, once it is open, asks for the very same.
@@ -236,7 +255,8 @@ class AskAhead(msgspec.Struct, frozen=True):
     page_size: int = 0
 
 
-class EndRequests(msgspec.Struct, frozen=True):
+@frozen
+class EndRequests:
     """No other request will follow: what makes them may end by itself."""
 
 
@@ -246,7 +266,8 @@ Meanwhile = AskAhead | EndRequests
 # -- actions: what the driver does after the commit --------------------------------------------------
 
 
-class Prepare(msgspec.Struct, frozen=True):
+@frozen
+class Prepare:
     """Look for the next upload batch behind position ``after``, up to ``up_to``; leads to ``Prepared``.
 
     ``round`` 0 is the batch of an earlier session, which is looked for by its doubt. ``at_most`` bounds the
@@ -259,7 +280,8 @@ class Prepare(msgspec.Struct, frozen=True):
     at_most: int | None = None
 
 
-class Send(msgspec.Struct, frozen=True):
+@frozen
+class Send:
     """Start the open batch's request; leads to ``Answered`` or ``RequestFailed``.
 
     A download asks for up to ``page_size`` records, 0: as many as the hub gives. An upload has None.
@@ -269,14 +291,16 @@ class Send(msgspec.Struct, frozen=True):
     page_size: int | None = None
 
 
-class GiveHeadStart(msgspec.Struct, frozen=True):
+@frozen
+class GiveHeadStart:
     """Leave an upload's request alone for the moment that it takes to be sent; leads to ``HeadStartOver``.
 
     Two busy threads would hold each other up.
     """
 
 
-class ComposeAhead(msgspec.Struct, frozen=True):
+@frozen
+class ComposeAhead:
     """Compose the upload batch that may follow the one under way, to have it at hand. Writes nothing."""
 
     round: int
@@ -285,14 +309,16 @@ class ComposeAhead(msgspec.Struct, frozen=True):
     at_most: int | None = None
 
 
-class Wait(msgspec.Struct, frozen=True):
+@frozen
+class Wait:
     """Wait before attempt ``attempt``, more than ``at_least`` seconds; leads to ``BackoffOver``."""
 
     attempt: int
     at_least: float | None
 
 
-class Drain(msgspec.Struct, frozen=True):
+@frozen
+class Drain:
     """Wait for the request under way, ``grace`` seconds at most; leads to ``GraceOver`` where it has an end.
 
     Of several ends the earliest counts.
@@ -301,18 +327,21 @@ class Drain(msgspec.Struct, frozen=True):
     grace: float | None
 
 
-class Continue(msgspec.Struct, frozen=True):
+@frozen
+class Continue:
     """Leads to ``Continued``, after a cancel that waits has been served."""
 
 
-class Build(msgspec.Struct, frozen=True):
+@frozen
+class Build:
     """Build the indexes that wait, each in a transaction of its own; leads to ``Built``.
 
     A cancel, or the end of the session's time, interrupts it at once, and is what happens next then.
     """
 
 
-class Interrupt(msgspec.Struct, frozen=True):
+@frozen
+class Interrupt:
     """End the request that is under way: nobody waits for its answer."""
 
 
@@ -329,7 +358,8 @@ Action = Prepare | Send | GiveHeadStart | ComposeAhead | Wait | Drain | Continue
 NOTHING_KNOWN = Facts()
 
 
-class Decision(msgspec.Struct, frozen=True):
+@frozen
+class Decision:
     """What to do about one event: one transaction, what goes on beside it, and what follows it."""
 
     conversation: Conversation

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from attrs import evolve
-from msgspec.structs import replace
 
 from statesync.errors import RemoteError
 from statesync.lifecycle import BatchTrigger, Phase, Trigger
@@ -79,7 +78,7 @@ def answered(now: Conversation, event: Answered) -> Decision:
         # It is done with its last batch, so a cancel that comes now comes too late (K6).
         return leave_upload(taken, triggers, effects)
     ahead = (AskAhead(taken.page_size),) if batch.direction is Direction.DOWNLOAD else ()
-    return replace(decision_of(taken, triggers, effects, Continue()), meanwhile=ahead)
+    return evolve(decision_of(taken, triggers, effects, Continue()), meanwhile=ahead)
 
 
 def built(now: Conversation) -> Decision:
@@ -112,7 +111,7 @@ def request_failed(now: Conversation, event: RequestFailed) -> Decision:
     batch, error = now.batch, event.error
     if batch is None or not batch.is_under_way:
         return Decision(now)
-    spent = replace(batch.spent, request=batch.spent.request + event.seconds)
+    spent = evolve(batch.spent, request=batch.spent.request + event.seconds)
     ended = evolve(batch, request=RequestState.ENDED, spent=spent)
     failed = evolve(with_doubt(now, batch) if error.maybe_applied else now, batch=ended)
     if now.phase is Phase.CANCELLING:

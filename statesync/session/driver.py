@@ -12,7 +12,6 @@ from collections.abc import Callable
 from logging import Logger, getLogger
 
 from attrs import define, evolve, field
-from msgspec.structs import replace
 
 from statesync.errors import (
     InternalError,
@@ -237,7 +236,7 @@ class Driver:
         def commit(moves: tuple[Move, ...]) -> None:
             began = self.clock()
             done = self.storage.commit(moves, decision.effects)
-            committed.append(replace(done, seconds=self.clock() - began))
+            committed.append(evolve(done, seconds=self.clock() - began))
 
         moves = self.machine.fire(*decision.triggers, facts=decision.facts, commit=commit)
         return moves, committed[0]

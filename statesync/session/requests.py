@@ -11,7 +11,7 @@ from collections.abc import Callable
 from logging import Logger, getLogger
 from queue import SimpleQueue
 
-import msgspec
+from attrs import frozen
 
 from statesync.errors import InternalError, RemoteError, Stopped, words_of
 from statesync.net.remote import Remote
@@ -27,7 +27,8 @@ _AGAIN = 0.02
 """Seconds after which a request that has not ended is interrupted again."""
 
 
-class Reply(msgspec.Struct, frozen=True):
+@frozen
+class Reply:
     """A request has ended, after ``seconds``, with an answer or an error."""
 
     request: Request

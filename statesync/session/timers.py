@@ -7,8 +7,7 @@ import time
 from collections.abc import Callable
 from enum import Enum
 
-from attrs import define, field
-from msgspec.structs import replace
+from attrs import define, evolve, field
 
 from statesync.protocol.messages import BackoffOver, CancelRequested, Event, GraceOver, HeadStartOver
 from statesync.values import Reason
@@ -66,7 +65,7 @@ class Timers:
             if self.is_due(timer):
                 del self._ends[timer]
                 event: Event = timer.value
-                return replace(event, grace=self.grace) if isinstance(event, CancelRequested) else event
+                return evolve(event, grace=self.grace) if isinstance(event, CancelRequested) else event
         return None
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-import msgspec
+from attrs import frozen
 
 from statesync.checks import LARGEST
 from statesync.conflicts import Record
@@ -21,7 +21,8 @@ from statesync.values import ConflictEntry
 TABLE = "statesync_conflict"
 
 
-class Sides(msgspec.Struct, frozen=True):
+@frozen
+class Sides:
     """The record before the local change, here, at the hub, and as it was kept; None is no record."""
 
     base: Record | None

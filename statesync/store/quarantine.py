@@ -16,7 +16,6 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
-import msgspec
 from attrs import astuple, frozen
 
 from statesync.conflicts import Record
@@ -43,7 +42,8 @@ class Reason:
     in_the_way: str | None = None
 
 
-class Misfit(msgspec.Struct, frozen=True):
+@frozen
+class Misfit:
     """One record that does not fit. ``data`` is its JSON text as it travelled; None is a delete."""
 
     key: str

@@ -5,8 +5,7 @@ from __future__ import annotations
 import sqlite3
 import uuid
 
-import msgspec
-from msgspec.structs import replace
+from attrs import evolve, frozen
 
 from statesync.errors import BadAnswer, WrongHub
 from statesync.wire import MAX_NUMBER
@@ -14,7 +13,8 @@ from statesync.wire import MAX_NUMBER
 TABLE = "statesync_space"
 
 
-class SpaceState(msgspec.Struct, frozen=True):
+@frozen
+class SpaceState:
     """The device in one space. ``number`` counts its acknowledged batches; hub and epoch may be unknown.
 
     ``head`` is the highest head of the space that the hub has told in this epoch.
@@ -39,7 +39,7 @@ def load_or_create(connection: sqlite3.Connection, space: str) -> SpaceState:
     ).fetchone()
     if row is not None:
         state = SpaceState(*row)
-        return replace(state, number=min(state.number, MAX_NUMBER))
+        return evolve(state, number=min(state.number, MAX_NUMBER))
     fresh = SpaceState(space, str(uuid.uuid4()), 0, None, None)
     connection.execute("INSERT INTO statesync_space (name, client) VALUES (?, ?)", (space, fresh.client))
     return fresh

@@ -9,7 +9,6 @@ from importlib import import_module
 
 import pytest
 from attrs import evolve
-from msgspec.structs import replace
 from rig.device import Device
 
 import statesync
@@ -94,11 +93,11 @@ def decide_otherwise(monkeypatch: pytest.MonkeyPatch, changes: Changes) -> None:
 
 
 def with_a_full_outbox(decision: Decision) -> Decision:
-    return replace(decision, facts=evolve(decision.facts, outbox_drained=False))
+    return evolve(decision, facts=evolve(decision.facts, outbox_drained=False))
 
 
 def with_another_end(decision: Decision) -> Decision:
-    return replace(decision, triggers=(Trigger.SETTLE,))
+    return evolve(decision, triggers=(Trigger.SETTLE,))
 
 
 def test_a_session_that_is_refused_a_step_fails_in_plain_words(

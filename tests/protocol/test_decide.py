@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Any, get_args
 
-import msgspec
 import pytest
 from attrs import asdict, evolve
 
@@ -43,8 +42,6 @@ FINAL = ("cancelled", "failed", "done")
 
 
 def _fields(value: Any) -> dict[str, Any]:
-    if isinstance(value, msgspec.Struct):
-        return msgspec.structs.asdict(value)
     return asdict(value, recurse=False)
 
 

@@ -17,7 +17,6 @@ from typing import Any
 
 import msgspec
 from attrs import define, evolve, field
-from msgspec.structs import replace
 from peewee import SQL, TextField
 
 from statesync import Store, SyncOptions, SyncType
@@ -473,4 +472,4 @@ def without_time(event: Event | None) -> Event | None:
     """Return an event without the seconds and the bytes that it tells of, which the model does not have."""
     if isinstance(event, Answered):
         return evolve(event, spent=NO_TIME, size=0)
-    return replace(event, seconds=0.0) if isinstance(event, RequestFailed) else event
+    return evolve(event, seconds=0.0) if isinstance(event, RequestFailed) else event

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from msgspec.structs import replace
 
 from statesync.lifecycle import Phase, Trigger
 from statesync.protocol.conversation import Conversation, Doubt, RequestState
@@ -225,10 +224,10 @@ def test_without_accidents_every_beginning_has_one_end(scenario: Scenario) -> No
 def forget_doubt(now: Conversation, event: Event, decision: Decision) -> Decision:
     """Drop every batch for good, sent or not."""
     effects = tuple(
-        replace(effect, in_doubt=False) if isinstance(effect, DropBatch | StoreDoubt) else effect
+        evolve(effect, in_doubt=False) if isinstance(effect, DropBatch | StoreDoubt) else effect
         for effect in decision.effects
     )
-    return replace(decision, effects=effects)
+    return evolve(decision, effects=effects)
 
 
 def settle_in_doubt(now: Conversation, event: Event, decision: Decision) -> Decision:
@@ -237,7 +236,7 @@ def settle_in_doubt(now: Conversation, event: Event, decision: Decision) -> Deci
         return decision
     triggers = tuple(Trigger.SETTLE if each is Trigger.FAIL else each for each in decision.triggers)
     facts = evolve(decision.facts, in_doubt=False)
-    return replace(decision, triggers=triggers, facts=facts)
+    return evolve(decision, triggers=triggers, facts=facts)
 
 
 def go_on_after_cancel(now: Conversation, event: Event, decision: Decision) -> Decision:
@@ -245,14 +244,14 @@ def go_on_after_cancel(now: Conversation, event: Event, decision: Decision) -> D
     if now.phase is Phase.CANCELLING and isinstance(event, Answered):
         effects = tuple(effect for effect in decision.effects if not isinstance(effect, EndSession))
         triggers = tuple(trigger for trigger in decision.triggers if trigger is not Trigger.SETTLE)
-        return replace(decision, triggers=triggers, effects=effects, actions=(Prepare(1),))
+        return evolve(decision, triggers=triggers, effects=effects, actions=(Prepare(1),))
     return decision
 
 
 def read_ahead_after_cancel(now: Conversation, event: Event, decision: Decision) -> Decision:
     """Ask for another page while the session is cancelling."""
     if now.phase is Phase.CANCELLING and isinstance(event, Answered) and event.more:
-        return replace(decision, meanwhile=(AskAhead(),))
+        return evolve(decision, meanwhile=(AskAhead(),))
     return decision
 
 
@@ -289,12 +288,12 @@ def hear_no_second_grace(now: Conversation, event: Event, decision: Decision) ->
 def blame_the_user(now: Conversation, event: Event, decision: Decision) -> Decision:
     """Say that every cancel was the user's."""
     by = decision.conversation.cancelled_by and Reason.USER
-    return replace(decision, conversation=evolve(decision.conversation, cancelled_by=by))
+    return evolve(decision, conversation=evolve(decision.conversation, cancelled_by=by))
 
 
 def commit_without_storing(now: Conversation, event: Event, decision: Decision) -> Decision:
     """Commit a batch and forget to store its answer."""
-    return replace(
+    return evolve(
         decision, effects=tuple(each for each in decision.effects if not isinstance(each, StoreAnswer))
     )
 
@@ -302,14 +301,14 @@ def commit_without_storing(now: Conversation, event: Event, decision: Decision) 
 def fail_with_a_batch(now: Conversation, event: Event, decision: Decision) -> Decision:
     """Fail without ending the batch first."""
     if isinstance(event, RequestFailed) and Trigger.FAIL in decision.triggers:
-        return replace(decision, triggers=(Trigger.FAIL,))
+        return evolve(decision, triggers=(Trigger.FAIL,))
     return decision
 
 
 def finish_early(now: Conversation, event: Event, decision: Decision) -> Decision:
     """Announce the end as soon as a cancel comes."""
     if isinstance(event, CancelRequested) and any(isinstance(each, Drain) for each in decision.actions):
-        return replace(decision, actions=(Finish(),))
+        return evolve(decision, actions=(Finish(),))
     return decision
 
 
@@ -321,9 +320,9 @@ def fail_without_doubt(now: Conversation, event: Event, decision: Decision) -> D
 def upload_everything(now: Conversation, event: Event, decision: Decision) -> Decision:
     """Look for changes past the upload limit."""
     actions = tuple(
-        replace(each, up_to=1_000) if isinstance(each, Prepare) else each for each in decision.actions
+        evolve(each, up_to=1_000) if isinstance(each, Prepare) else each for each in decision.actions
     )
-    return replace(decision, actions=actions)
+    return evolve(decision, actions=actions)
 
 
 def upload_nothing(now: Conversation, event: Event, decision: Decision) -> Decision:
@@ -331,7 +330,7 @@ def upload_nothing(now: Conversation, event: Event, decision: Decision) -> Decis
     effects = tuple(
         BeginSession(uploads=False) if isinstance(each, BeginSession) else each for each in decision.effects
     )
-    return replace(decision, effects=effects)
+    return evolve(decision, effects=effects)
 
 
 def compose_and_prepare(now: Conversation, event: Event, decision: Decision) -> Decision:
@@ -339,7 +338,7 @@ def compose_and_prepare(now: Conversation, event: Event, decision: Decision) -> 
     ahead = [each for each in decision.actions if isinstance(each, ComposeAhead)]
     if not isinstance(event, HeadStartOver) or not ahead:
         return decision
-    return replace(decision, conversation=evolve(decision.conversation, looked_through=ahead[0].after))
+    return evolve(decision, conversation=evolve(decision.conversation, looked_through=ahead[0].after))
 
 
 def hear_what_is_late(now: Conversation, event: Event, decision: Decision) -> Decision:
@@ -354,12 +353,12 @@ def let_go_for_want_of_a_right(now: Conversation, event: Event, decision: Decisi
     if not isinstance(event, RequestFailed) or event.error.status != 403 or not now.is_replaying:
         return decision
     forgotten = forget_doubt(now, event, decision)
-    return replace(forgotten, conversation=evolve(forgotten.conversation, doubt=Doubt.NONE))
+    return evolve(forgotten, conversation=evolve(forgotten.conversation, doubt=Doubt.NONE))
 
 
 def forget_to_adapt(now: Conversation, event: Event, decision: Decision) -> Decision:
     """Go on under the old identity, in the old epoch."""
-    return replace(decision, effects=tuple(each for each in decision.effects if not isinstance(each, Adapt)))
+    return evolve(decision, effects=tuple(each for each in decision.effects if not isinstance(each, Adapt)))
 
 
 def be_done_with_rejections(now: Conversation, event: Event, decision: Decision) -> Decision:
@@ -367,7 +366,7 @@ def be_done_with_rejections(now: Conversation, event: Event, decision: Decision)
     if Trigger.FAIL not in decision.triggers or not now.sent or now.rejected != now.sent:
         return decision
     going_on = decide(evolve(now, rejected=0), event)
-    return replace(going_on, conversation=evolve(going_on.conversation, rejected=now.rejected))
+    return evolve(going_on, conversation=evolve(going_on.conversation, rejected=now.rejected))
 
 
 @pytest.mark.sabotage

@@ -10,12 +10,13 @@ import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
-import msgspec
+from attrs import frozen
 
 from statesync.values import Progress
 
 
-class Traced(msgspec.Struct, frozen=True):
+@frozen
+class Traced:
     """A session, as far as a tracer knows it."""
 
     id: str

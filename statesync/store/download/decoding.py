@@ -7,7 +7,7 @@ from operator import attrgetter, ge
 from typing import Any
 
 import msgspec
-from msgspec.structs import replace
+from attrs import evolve, frozen
 
 from statesync.conflicts import Record
 from statesync.errors import BadAnswer
@@ -19,7 +19,8 @@ from statesync.wire import MAX_KEY_LENGTH, Entry, Page, Pull
 KEY, OBJECT, DATA = attrgetter("key"), attrgetter("object"), attrgetter("data")
 
 
-class ObjectPage(msgspec.Struct, frozen=True):
+@frozen
+class ObjectPage:
     """One object's part of a page, decoded into rows of (key, *columns); ``UNSET`` marks a missing column.
 
     ``misfits`` are records of another shape than the object's; they are not among the others. ``is_whole``
@@ -35,7 +36,7 @@ class ObjectPage(msgspec.Struct, frozen=True):
 
     def without(self, keys: Container[str]) -> ObjectPage:
         """Return the page without these records."""
-        return replace(
+        return evolve(
             self,
             entries=tuple(entry for entry in self.entries if entry.key not in keys),
             rows=tuple(row for row in self.rows if row[0] not in keys),
@@ -131,7 +132,7 @@ def _decode_apart(tracked: TrackedObject, entries: Sequence[Entry]) -> ObjectPag
     misfits = [misfit for entry in entries if (misfit := _misfit(tracked, entry)) is not None]
     unlike = {misfit.key for misfit in misfits}
     alike = decode_object(tracked, [entry for entry in entries if entry.key not in unlike])
-    return replace(alike, misfits=tuple(misfits))
+    return evolve(alike, misfits=tuple(misfits))
 
 
 def _misfit(tracked: TrackedObject, entry: Entry) -> Misfit | None:

@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 
 import msgspec
-from attrs import define, evolve
+from attrs import define, evolve, frozen
 
 from statesync.errors import UsageError
 from statesync.protocol.messages import Answered
@@ -43,7 +43,8 @@ class Download:
     ranges: list[Range]
 
 
-class LeftOut(msgspec.Struct, frozen=True):
+@frozen
+class LeftOut:
     """The records that came and are not where they belong, and how many of them are in quarantine."""
 
     errors: tuple[RecordError, ...]

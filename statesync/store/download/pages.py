@@ -14,7 +14,6 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 
-import msgspec
 from attrs import field, frozen
 
 from statesync.conflicts import Record
@@ -65,7 +64,8 @@ class How:
         return self.deadly.get(name, {}) if self.is_apart else None
 
 
-class Stored(msgspec.Struct, frozen=True):
+@frozen
+class Stored:
     """How many records were stored or deleted, and how many came into quarantine, and out of it."""
 
     records: int = 0

@@ -16,6 +16,7 @@ from contextlib import suppress
 from functools import partial
 
 import msgspec
+from attrs import frozen
 
 from statesync.store.download import upserts
 from statesync.store.download.fitting import keys_in_the_way
@@ -68,7 +69,8 @@ def _that_can_move(
     return left
 
 
-class _Lift(msgspec.Struct, frozen=True):
+@frozen
+class _Lift:
     connection: sqlite3.Connection
     tracked: TrackedObject
 

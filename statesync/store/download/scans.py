@@ -174,7 +174,8 @@ def _shortened(page: Page, names: Sequence[str], name: str, found: Mapping[str, 
 # -- what a page does not show ---------------------------------------------------------------------------
 
 
-class Replaced(msgspec.Struct, frozen=True):
+@frozen
+class Replaced:
     """What became of a range: rows that cannot be deleted, and how many records left quarantine."""
 
     misfits: tuple[Misfit, ...] = ()

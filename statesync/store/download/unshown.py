@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
+from attrs import frozen
 
 from statesync.store.download.apart import Apart
 from statesync.store.download.fitting import REFUSALS, PageDoesNotFit, reason_of
@@ -17,7 +17,8 @@ from statesync.store.tracking.quoting import in_main, quoted
 from statesync.store.tracking.records import passed_over
 
 
-class Unshown(msgspec.Struct, frozen=True):
+@frozen
+class Unshown:
     """The rows of one object for which the condition ``which`` holds; ``known`` are the values it names."""
 
     connection: sqlite3.Connection

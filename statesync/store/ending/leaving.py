@@ -10,8 +10,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 
-import msgspec
-from attrs import evolve
+from attrs import evolve, frozen
 
 from statesync.errors import SyncError
 from statesync.lifecycle import AnyTrigger, BatchPhase, Trigger
@@ -41,7 +40,8 @@ _PATIENCE = 0.2
 _NOTHING = Committed()
 
 
-class LeftEnd(msgspec.Struct, frozen=True):
+@frozen
+class LeftEnd:
     """How it ended: what was done, and the error; None where it is done, or had ended before."""
 
     result: SyncResult

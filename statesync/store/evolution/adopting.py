@@ -5,8 +5,7 @@ from __future__ import annotations
 import sqlite3
 from logging import Logger, getLogger
 
-import msgspec
-from attrs import evolve
+from attrs import evolve, frozen
 
 from statesync.errors import UnsupportedModel
 from statesync.store import local_only, quarantine
@@ -25,7 +24,8 @@ from statesync.store.tracking.tables.fitting import fit, table_of
 logger: Logger = getLogger(__name__)
 
 
-class Takeover(msgspec.Struct, frozen=True):
+@frozen
+class Takeover:
     """An object as it was ``known`` and as it is to be ``tracked``.
 
     ``is_lost`` says that its table is not the one that was tracked, ``is_new`` that it was made just now.

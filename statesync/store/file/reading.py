@@ -11,14 +11,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-import msgspec
+from attrs import frozen
 
 _Read = TypeVar("_Read")
 
 _REFUSAL = "Could not decode to UTF-8"
 
 
-class UnreadableText(msgspec.Struct, frozen=True):
+@frozen
+class UnreadableText:
     """A text of the database that is no UTF-8, as its bytes. Bound to a statement, it is a blob."""
 
     raw: bytes

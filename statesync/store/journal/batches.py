@@ -30,7 +30,8 @@ class WireBatch:
         return _CHANGES.decode(self.payload)
 
 
-class DoubtfulBatch(msgspec.Struct, frozen=True):
+@frozen
+class DoubtfulBatch:
     """A batch that the hub may have applied: the batch ``number`` of an earlier ``session``."""
 
     session: str

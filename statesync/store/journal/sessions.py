@@ -7,7 +7,7 @@ import sqlite3
 import time
 from collections.abc import Iterable
 
-import msgspec
+from attrs import frozen
 
 from statesync.lifecycle import SESSION, Phase
 from statesync.store.journal.phases import has_not_ended
@@ -16,7 +16,8 @@ RUNNING = f"SELECT id, phase FROM statesync_session WHERE {has_not_ended(SESSION
 """The statement that finds the sessions that have not ended; a partial index answers it."""
 
 
-class Running(msgspec.Struct, frozen=True):
+@frozen
+class Running:
     """A session that has not ended, as the journal has it.
 
     ``last`` is the number of its last transition, ``elapsed`` the seconds that it had run by then.

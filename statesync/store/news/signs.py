@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping
 
-import msgspec
+from attrs import frozen
 
 from statesync.store import conflict_log, quarantine
 from statesync.store.cursors import applied
@@ -15,7 +15,8 @@ from statesync.store.schema import notes
 from statesync.store.tracking.objects import Objects
 
 
-class Signs(msgspec.Struct, frozen=True):
+@frozen
+class Signs:
     """The signs of one state of a store: of each object's log and cursor, and of all objects together.
 
     ``objects`` are the same in two states where they are described alike; ``steps`` are migrations taken.
@@ -28,7 +29,8 @@ class Signs(msgspec.Struct, frozen=True):
     others: tuple[object, ...]
 
 
-class Rows(msgspec.Struct, frozen=True):
+@frozen
+class Rows:
     """Rows of a log: those after ``after``, up to ``up_to``."""
 
     after: int

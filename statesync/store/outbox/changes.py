@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import NamedTuple
 
-import msgspec
+from attrs import frozen
 
 from statesync.store import local_only
 from statesync.store.local_only import LOCAL_KEYS
@@ -36,7 +36,8 @@ class RemoteImage(NamedTuple):
     version: int
 
 
-class Rebase(msgspec.Struct, frozen=True):
+@frozen
+class Rebase:
     """What a change becomes once the hub's record is known: an edit of ``image``, of version ``base``."""
 
     operation: str

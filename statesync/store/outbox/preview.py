@@ -9,9 +9,7 @@ import sqlite3
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import msgspec
-from attrs import evolve
-from msgspec.structs import replace
+from attrs import evolve, frozen
 
 from statesync.store import local_only
 from statesync.store.cursors import knowledge
@@ -28,7 +26,8 @@ from statesync.store.tracking.quoting import in_main, is_key, quoted
 from statesync.values import PendingChange
 
 
-class _Net(msgspec.Struct, frozen=True):
+@frozen
+class _Net:
     """One net change. ``place`` orders it among all: by its position, and behind those if it has none yet."""
 
     place: tuple[int, int]
@@ -175,7 +174,7 @@ def _continued(net: _Net, record: _Logged) -> _Net:
     operation = "delete" if record.is_gone else "update" if net.has_image else "insert"
     revision = net.change.revision + record.revisions
     # An edit lets go what is parked.
-    return replace(net, change=evolve(net.change, operation=operation, revision=revision, parked=None))
+    return evolve(net, change=evolve(net.change, operation=operation, revision=revision, parked=None))
 
 
 def _begun(name: str, record: _Logged, number: int) -> _Net:
@@ -190,7 +189,7 @@ def _with_least_base(net: _Net) -> _Net:
     """Return a change of which a column was written that the device had not read."""
     if not (net.has_image and net.may_spare):
         return net
-    return replace(net, change=evolve(net.change, base=min(net.change.base, LEAST_BASE)))
+    return evolve(net, change=evolve(net.change, base=min(net.change.base, LEAST_BASE)))
 
 
 def _has_living(connection: sqlite3.Connection, tracked: TrackedObject) -> bool:

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterable
 from typing import NamedTuple
 
-import msgspec
+from attrs import frozen
 
 from statesync.store.file.reading import StoredKey, read
 from statesync.store.outbox.parking import IS_LET_GO
@@ -46,7 +46,8 @@ Marks are held against each other as a whole, so they have no names: each would 
 """
 
 
-class Window(msgspec.Struct, frozen=True):
+@frozen
+class Window:
     """Which changes may go into a batch: at most ``limit`` of those between two positions.
 
     ``now`` is the wall clock's time: what the hub refused for a time waits for its end.

@@ -12,7 +12,7 @@ from functools import partial
 from logging import Logger, getLogger
 
 import msgspec
-from msgspec.structs import replace
+from attrs import evolve, frozen
 from peewee import Model
 
 from statesync.conflicts import Conflict, Later, Policy, Record
@@ -27,7 +27,8 @@ from statesync.wire import Change, Conflicted, Verdict
 logger: Logger = getLogger(__name__)
 
 
-class Resolution(msgspec.Struct, frozen=True):
+@frozen
+class Resolution:
     """What becomes of one record in conflict: ``kept`` is a record, None for a delete, or ``LATER``.
 
     ``revision`` is the one that was looked at: if the record was edited since, nothing is stored and the
@@ -100,7 +101,7 @@ def _resolve(
     resolution = Resolution(tracked, key, seen.revision, verdict.version, base, local, remote, local)
     problem = problem or _problem_of(seen, local)
     if problem is not None:
-        return replace(resolution, problem=problem)
+        return evolve(resolution, problem=problem)
     if not resolution.is_conflict:
         return resolution
     return _asked(connection, form, policy, resolution, seen.error)
@@ -149,8 +150,8 @@ def _asked(
             logger.warning(
                 "the conflict policy failed for %s %s", found.tracked.name, found.key, exc_info=True
             )
-        return replace(found, problem=problem)
-    return replace(found, kept=kept)
+        return evolve(found, problem=problem)
+    return evolve(found, kept=kept)
 
 
 def _conflict(form: RowForm, found: Resolution) -> Conflict:

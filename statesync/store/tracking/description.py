@@ -6,7 +6,6 @@ import json
 from functools import cached_property
 from typing import Any, Self
 
-import msgspec
 from attrs import define, field, frozen
 
 from statesync.conflicts import Record
@@ -15,7 +14,8 @@ from statesync.store.tracking.quoting import quoted
 SCALAR, BOOLEAN, BLOB = "scalar", "boolean", "blob"
 
 
-class Column(msgspec.Struct, frozen=True):
+@frozen
+class Column:
     """One column besides the key. ``kind`` says how it travels: scalar, boolean or blob.
 
     ``default`` is what a new record gets whose writer does not know the column. ``is_filled`` says that the
@@ -39,7 +39,8 @@ class Reference:
     parent_column: str
 
 
-class Term(msgspec.Struct, frozen=True):
+@frozen
+class Term:
     """One term of a unique index: a column's name or an expression, as SQL, and how its values compare."""
 
     sql: str
@@ -47,7 +48,8 @@ class Term(msgspec.Struct, frozen=True):
     is_expression: bool = False
 
 
-class UniqueIndex(msgspec.Struct, frozen=True):
+@frozen
+class UniqueIndex:
     """A unique index; ``where`` is the condition on the records that it is about, None for all of them."""
 
     terms: tuple[Term, ...]

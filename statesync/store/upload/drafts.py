@@ -17,7 +17,7 @@ from operator import itemgetter
 from typing import Any
 
 import msgspec
-from msgspec.structs import replace
+from attrs import evolve, frozen
 
 from statesync.store.file.reading import UnreadableText, key_for_people, read
 from statesync.store.outbox import queue
@@ -52,7 +52,8 @@ _BAD_KEY = (
 )
 
 
-class Outgoing(msgspec.Struct, frozen=True):
+@frozen
+class Outgoing:
     """An upload batch that stands ready: its exact payload, and what it was made from.
 
     ``sources`` are the changes as they waited; ``are_offers`` says that nobody made any of them here.
@@ -65,7 +66,8 @@ class Outgoing(msgspec.Struct, frozen=True):
     last_position: int
 
 
-class Unsendable(msgspec.Struct, frozen=True):
+@frozen
+class Unsendable:
     """A change that cannot go up, and why."""
 
     change: Waiting
@@ -73,7 +75,8 @@ class Unsendable(msgspec.Struct, frozen=True):
     message: str
 
 
-class Draft(msgspec.Struct, frozen=True):
+@frozen
+class Draft:
     """A batch as it was composed, and the changes that cannot go up.
 
     ``marks`` are those of all changes that were looked at: whatever happens to a change moves one.
@@ -100,7 +103,7 @@ def next_batch(
             hold_back(connection, one.change.position, f"{one.code}: {one.message}", session)
         if drafted.batch.sources:
             return drafted.batch
-        drafted = draft(connection, objects, replace(window, after=drafted.batch.last_position))
+        drafted = draft(connection, objects, evolve(window, after=drafted.batch.last_position))
     return None
 
 

@@ -11,6 +11,7 @@ from itertools import chain, repeat
 from typing import Any
 
 import msgspec
+from attrs import frozen
 
 from statesync.store.outbox.queue import WaitingRow
 from statesync.store.tracking.wire_form import WireForm
@@ -32,7 +33,8 @@ class _Upsert(msgspec.Struct, frozen=True, omit_defaults=True):
     since: int = 0
 
 
-class Upserts(msgspec.Struct, frozen=True):
+@frozen
+class Upserts:
     """Upserts of one object, by keys that travel."""
 
     object: str

@@ -10,7 +10,6 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 
 from attrs import evolve
-from msgspec.structs import replace
 
 from statesync.errors import UnsupportedModel
 from statesync.store.tracking.description import Column, Reference
@@ -124,7 +123,7 @@ def _columns(table: Table, wanted: TrackedObject, known: TrackedObject | None) -
             is_same = chosen.is_filled and earlier is not None and earlier.default is not None
             default = earlier.default if is_same and earlier is not None else chosen.default
             is_required = found.not_null and found.default is None and default is None
-            yield replace(chosen, default=default, is_filled=is_filled, is_required=is_required)
+            yield evolve(chosen, default=default, is_filled=is_filled, is_required=is_required)
 
 
 def _references(

@@ -6,7 +6,6 @@ import sqlite3
 from collections.abc import Iterator
 from functools import cached_property
 
-import msgspec
 from attrs import frozen
 
 from statesync.store.tracking.description import Reference, Term, UniqueIndex
@@ -19,7 +18,8 @@ _EXPRESSION = -2
 """The place of a column, in a list of an index's terms, that is no column."""
 
 
-class TableColumn(msgspec.Struct, frozen=True):
+@frozen
+class TableColumn:
     """One column. ``default`` is what SQLite gives to a record that does not say, as SQL; None: nothing."""
 
     name: str
