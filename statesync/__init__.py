@@ -3,25 +3,13 @@
 Everything that a public function takes, returns or raises can be imported from here. The other front doors
 are ``statesync.hub``, ``statesync.diagram``, ``statesync.verify`` and ``statesync.testing``. Modules below
 them may change with every release.
+
+Keepers, and the comparison with a hub, are imported when one of their names is asked for.
 """
 
-from statesync.autosync.application import (
-    Application,
-)
-from statesync.autosync.conditions import (
-    Condition,
-)
-from statesync.autosync.handle import (
-    AutoSync,
-)
-from statesync.autosync.round import (
-    SessionOutcome,
-)
-from statesync.autosync.status import (
-    InSync,
-    KeeperStatus,
-    LastSession,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from statesync.complaints import (
     Complaint,
     Repair,
@@ -36,13 +24,6 @@ from statesync.conflicts import (
     decide_later,
     merge_fields,
     server_wins,
-)
-from statesync.diagnosis import (
-    Diagnosis,
-    Difference,
-    ObjectDiagnosis,
-    RecordDifference,
-    SurveyRemote,
 )
 from statesync.errors import (
     AllRejected,
@@ -172,6 +153,14 @@ from statesync.wire import (
     Tally,
     Verdict,
 )
+
+if TYPE_CHECKING:
+    from statesync.autosync.application import Application
+    from statesync.autosync.conditions import Condition
+    from statesync.autosync.handle import AutoSync
+    from statesync.autosync.round import SessionOutcome
+    from statesync.autosync.status import InSync, KeeperStatus, LastSession
+    from statesync.diagnosis import Diagnosis, Difference, ObjectDiagnosis, RecordDifference, SurveyRemote
 
 __all__ = [
     "BATCH",
@@ -311,3 +300,26 @@ __all__ = [
     "merge_fields",
     "server_wins",
 ]
+
+_HOMES = {
+    "Application": "statesync.autosync.application",
+    "AutoSync": "statesync.autosync.handle",
+    "Condition": "statesync.autosync.conditions",
+    "Diagnosis": "statesync.diagnosis",
+    "Difference": "statesync.diagnosis",
+    "InSync": "statesync.autosync.status",
+    "KeeperStatus": "statesync.autosync.status",
+    "LastSession": "statesync.autosync.status",
+    "ObjectDiagnosis": "statesync.diagnosis",
+    "RecordDifference": "statesync.diagnosis",
+    "SessionOutcome": "statesync.autosync.round",
+    "SurveyRemote": "statesync.diagnosis",
+}
+"""Where the names are that are imported when they are asked for."""
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its module: a program that keeps and compares nothing never pays for that."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -7,7 +7,6 @@ of the connection, in ``transport``. Both decide whether a request that failed m
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, TypeVar
 from urllib.parse import quote, urlsplit
@@ -258,6 +257,8 @@ class HttpRemote:
         headers = self._headers | {"Content-Type": "application/json"}
         if not self._compress or len(body) < _WORTH_PACKING:
             return body, headers
+        import gzip  # few requests are that large
+
         return gzip.compress(body, compresslevel=1, mtime=0), headers | {"Content-Encoding": "gzip"}
 
     def _refused(self, status: int, retry_after: float | None, body: bytes) -> RemoteError:

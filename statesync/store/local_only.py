@@ -82,6 +82,11 @@ def origin(tracked: TrackedObject, *, exempt: bool) -> Origin:
 # -- looking ---------------------------------------------------------------------------------------
 
 
+def is_in_use(connection: sqlite3.Connection) -> bool:
+    """Tell whether any record of any object is local only."""
+    return connection.execute("SELECT 1 FROM statesync_local LIMIT 1").fetchone() is not None
+
+
 def has_any(connection: sqlite3.Connection, name: str) -> bool:
     """Tell whether any record of an object is local only."""
     found = connection.execute("SELECT 1 FROM statesync_local WHERE object = ? LIMIT 1", (name,))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 import stat
 from collections.abc import Sequence
@@ -180,7 +179,9 @@ def _check_room(path: Path) -> None:
     """Refuse to begin a store where there is no room for it: an empty file would be left."""
     if _mode(path):
         return
-    whole, _, free = shutil.disk_usage(path.parent)
+    from shutil import disk_usage  # takes every way of packing along, and few openings begin a file
+
+    whole, _, free = disk_usage(path.parent)
     if whole and free < _ROOM_OF_NEW:
         raise StoreFull(f"{path.name}: the disk is full; free some space, and set it up again")
 

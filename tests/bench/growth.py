@@ -14,7 +14,7 @@ from statistics import median
 from attrs import define, field, frozen
 
 from .hubs import Writer, hub
-from .runner import Figures, Result, run
+from .runner import Figures, Result, by_turns, run
 from .sides.records import keys
 from .sizes import Sizes
 from .transfers import as_they_come, longest_batch, some_of
@@ -174,16 +174,32 @@ def _opening(folder: Path, sizes: Sizes) -> Iterator[Result]:
     seconds = median(run("ours:opening", path=device)["seconds"] for _ in range(sizes.repeat)) * 1000
     what = f"open and setup() with {sizes.growth[-1]:,} records, {sizes.sessions:,} sessions"
     yield Result("W7", what, seconds, 50.0, "ms", seconds / 50, 1.0)
-    _import_seconds(folder)  # compiles, as an installation does
-    importing = median(_import_seconds(folder) for _ in range(sizes.repeat)) * 1000
-    yield Result("W7", "import statesync", importing, 150.0, "ms", importing / 150, 1.0)
+    yield importing(folder, sizes)
 
 
-def _import_seconds(folder: Path) -> float:
-    """Time the import as on a device: compiled, and without the hub's PostgreSQL driver."""
+_DEPENDENCIES = ("attrs", "filelock", "msgspec", "peewee", "transitions", "uuid_utils")
+"""What is imported with ``statesync``: all that it takes along, but for the network's."""
+
+
+def importing(folder: Path, sizes: Sizes) -> Result:
+    """W7: the import beside that of its dependencies alone, by turns."""
+    dependencies = ", ".join(_DEPENDENCIES)
+    _import_seconds(folder, f"statesync, {dependencies}")  # compiles, as an installation does
+    ours, least = by_turns(
+        sizes.repeat,
+        lambda _: {"seconds": _import_seconds(folder, "statesync")},
+        lambda _: {"seconds": _import_seconds(folder, dependencies)},
+    )
+    mine, theirs = ours["seconds"] * 1000, least["seconds"] * 1000
+    what = "import statesync, beside the import of its dependencies"
+    return Result("W7", what, mine, theirs, "ms", mine / theirs, 1.6)
+
+
+def _import_seconds(folder: Path, what: str) -> float:
+    """Time an import as on a device: compiled, and without the hub's PostgreSQL driver."""
     code = (
         "import sys, time; sys.modules['psycopg'] = None; began = time.perf_counter(); "
-        "import statesync; print(time.perf_counter() - began)"
+        f"import {what}; print(time.perf_counter() - began)"
     )
     compiled = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(folder / "compiled")}
     done = subprocess.run(

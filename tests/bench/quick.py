@@ -13,7 +13,7 @@ from bench.device import tracking
 from bench.fleet.meeting import Sizes as FleetSizes
 from bench.fleet.meeting import meet
 from bench.fleet.table import table
-from bench.growth import growth
+from bench.growth import growth, importing
 from bench.plots import write_plots
 from bench.runner import Result
 from bench.sizes import Sizes
@@ -24,6 +24,7 @@ TINY = Sizes(
     uploads=2_000,
     writes=4_000,
     repeat=3,
+    syncs=30,
     growth=(2_000, 6_000),
 )
 
@@ -43,6 +44,16 @@ def test_a_download_an_upload_and_an_exchange_cost_little_more_than_a_bare_loop(
         for result in workload(tmp_path, TINY)
     ]
     assert {what: share for what, share in shares(results).items() if share > GROSS} == {}
+
+
+def test_a_sync_with_nothing_to_do_costs_little_more_than_its_request_and_commits(tmp_path: Path) -> None:
+    results = list(transfers.nothing(tmp_path, TINY))
+    assert {what: share for what, share in shares(results).items() if share > GROSS} == {}
+
+
+def test_the_import_costs_little_more_than_that_of_its_dependencies(tmp_path: Path) -> None:
+    result = importing(tmp_path, TINY)
+    assert result.ratio / result.reach < GROSS
 
 
 def test_tracking_costs_little_more_than_hand_written_triggers(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from statesync.hub.pages import pull
 from statesync.store import conflict_log
 from statesync.store.bases import Base
 from statesync.store.cursors import applied, knowledge, rereads
+from statesync.store.journal.batches import WireBatch
 from statesync.store.outbox import queue, shared
 from statesync.store.upload import verdicts
 from statesync.testing import CrashPoints, Fault, FaultyRemote, Point, ProgramFailed, Watch, record_strategy
@@ -236,9 +237,9 @@ def test_a_world_notices_a_store_that_loses_what_was_edited_during_an_upload(
 ) -> None:
     real = verdicts._store_accepted
 
-    def forgetful(connection: sqlite3.Connection, wire_id: str, *rest: Any, **more: Any) -> None:
-        connection.execute("UPDATE statesync_change SET sent = revision WHERE batch = ?", (wire_id,))
-        real(connection, wire_id, *rest, **more)
+    def forgetful(connection: sqlite3.Connection, batch: WireBatch, *rest: Any, **more: Any) -> None:
+        connection.execute("UPDATE statesync_change SET sent = revision WHERE batch = ?", (batch.id,))
+        real(connection, batch, *rest, **more)
 
     monkeypatch.setattr(verdicts, "_store_accepted", forgetful)
     one = world.devices[0]

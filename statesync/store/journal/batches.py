@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
+from functools import cached_property
 
+import msgspec
 from attrs import frozen
 
 from statesync.lifecycle import BATCH, BatchPhase
 from statesync.store.journal.phases import has_not_ended
 from statesync.values import Direction
+from statesync.wire import Change
+
+_CHANGES = msgspec.json.Decoder(list[Change])
 
 
 @frozen
@@ -18,6 +23,11 @@ class WireBatch:
     id: str
     number: int
     payload: bytes
+
+    @cached_property
+    def changes(self) -> list[Change]:
+        """Its changes, read from the payload when they are asked for: of most batches nobody does."""
+        return _CHANGES.decode(self.payload)
 
 
 @frozen
@@ -55,11 +65,19 @@ def create_batch(
 def stage_upload(
     connection: sqlite3.Connection, session: str, number: int, wire: WireBatch, records: int
 ) -> None:
-    """Keep the exact payload of an upload batch until the hub's answer is stored."""
+    """Keep the exact payload of an upload batch, which takes the place of the session's last one.
+
+    That one's answer is stored. If it had gone with that, its pages would be written twice.
+    """
     connection.execute(
         "UPDATE statesync_batch SET wire_id = ?, wire_number = ?, records = ? "
         "WHERE session = ? AND number = ?",
         (wire.id, wire.number, records, session, number),
+    )
+    connection.execute(
+        "DELETE FROM statesync_payload WHERE session = ? AND NOT (SELECT doubt FROM statesync_batch AS batch "
+        "WHERE batch.session = statesync_payload.session AND batch.number = statesync_payload.number)",
+        (session,),
     )
     connection.execute("INSERT INTO statesync_payload VALUES (?, ?, ?)", (session, number, wire.payload))
 
@@ -117,10 +135,7 @@ def set_doubt(connection: sqlite3.Connection, session: str, number: int, *, doub
 
 
 def resolve_doubt(connection: sqlite3.Connection, session: str, number: int) -> None:
-    """Take doubt and payload off a batch that is answered, or that another one asks for now.
-
-    The payload goes at once, so that the next one takes its place in the file.
-    """
+    """Take doubt and payload off a batch that another one asks for now, or that nobody asks for any more."""
     set_doubt(connection, session, number, doubtful=False)
     connection.execute("DELETE FROM statesync_payload WHERE session = ? AND number = ?", (session, number))
 

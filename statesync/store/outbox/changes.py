@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import NamedTuple
 
 from attrs import frozen
@@ -16,10 +17,13 @@ from statesync.store import local_only
 from statesync.store.local_only import LOCAL_KEYS
 from statesync.store.outbox.lookup import NO_RECORD, PENDING_KEYS
 from statesync.store.outbox.parking import FREE, IS_PARKED
-from statesync.store.outbox.queue import Waiting
+from statesync.store.outbox.queue import Mark
 from statesync.store.outbox.shared import IS_MERE_OFFER, OFFERED, SENT, TOLD
 from statesync.store.tracking.objects import TrackedObject
 from statesync.store.tracking.quoting import in_main, quoted
+
+_REVISION = itemgetter(1)
+"""Of a mark."""
 
 _IS_NO_OFFER = "NOT (shared AND operation = 'insert' AND image IS NULL)"
 
@@ -229,15 +233,27 @@ def forget_versions_above(connection: sqlite3.Connection, name: str, version: in
 # -- under way -------------------------------------------------------------------------------------
 
 
-def mark_sent(connection: sqlite3.Connection, wire_id: str, sources: Iterable[Waiting]) -> None:
-    """Note which revision of each change goes up with the batch ``wire_id``."""
-    positions: dict[int, list[int]] = {}
-    for change in sources:
-        positions.setdefault(change.revision, []).append(change.position)
+def mark_sent(connection: sqlite3.Connection, wire_id: str, sources: Sequence[Mark]) -> None:
+    """Note which revision of each change, in their order, goes up with the batch ``wire_id``."""
+    revisions = set(map(_REVISION, sources))
+    if len(revisions) == 1 and _are_side_by_side(sources):
+        connection.execute(
+            "UPDATE statesync_change SET batch = ?, sent = ? WHERE position BETWEEN ? AND ?",
+            (wire_id, *revisions, sources[0][0], sources[-1][0]),
+        )
+        return
+    positions: dict[int, list[int]] = {revision: [] for revision in revisions}
+    for position, revision, _ in sources:
+        positions[revision].append(position)
     connection.executemany(  # most records were changed once: this is one statement a batch, not a record
         "UPDATE statesync_change SET batch = ?, sent = ? WHERE position IN (SELECT value FROM json_each(?))",
         [(wire_id, revision, json.dumps(some)) for revision, some in positions.items()],
     )
+
+
+def _are_side_by_side(sources: Sequence[Mark]) -> bool:
+    """Tell whether there is no room between these changes for another one, whatever happens meanwhile."""
+    return sources[-1][0] - sources[0][0] == len(sources) - 1
 
 
 def mark_failed(connection: sqlite3.Connection, name: str, key: str, error: str, session: str) -> None:

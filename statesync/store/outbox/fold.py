@@ -10,7 +10,7 @@ from statesync.store.cursors import knowledge
 from statesync.store.outbox import queue, shared, spared
 from statesync.store.outbox.keep_local import keep_local
 from statesync.store.outbox.lookup import PENDING_KEYS
-from statesync.store.outbox.proof import is_gone, log_beside_records, written
+from statesync.store.outbox.proof import is_gone, written
 from statesync.store.tracking import triggers
 from statesync.store.tracking.log import GONE, KEPT
 from statesync.store.tracking.objects import Objects, TrackedObject
@@ -54,24 +54,22 @@ def _have_rows(connection: sqlite3.Connection, tables: Sequence[str]) -> tuple[i
 def fold_without_table(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
     """Fold what was logged of an object whose table is gone, and with it what its records are now."""
     if logged(connection, {tracked.name: tracked}):
-        log, gone = f"FROM {in_main(tracked.log)} AS logged", f"(logged.changed = {GONE})"
-        _fold_log(connection, tracked, log, gone, exempt=local_only.has_any(connection, tracked.name))
+        gone, exempt = f"(logged.changed = {GONE})", local_only.has_any(connection, tracked.name)
+        _fold_log(connection, tracked, gone, exempt=exempt)
         connection.execute(f"DELETE FROM {in_main(tracked.log)}")
 
 
 def _fold_object(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
     before = queue.last_position(connection)
     exempt = local_only.has_any(connection, tracked.name)
-    _fold_log(connection, tracked, log_beside_records(tracked), is_gone(tracked), exempt=exempt)
+    _fold_log(connection, tracked, is_gone(tracked), exempt=exempt)
     if exempt:
         _take_over(connection, tracked, before)
     spared.note_spared(connection, tracked, before)
 
 
-def _fold_log(
-    connection: sqlite3.Connection, tracked: TrackedObject, log: str, gone: str, *, exempt: bool
-) -> None:
-    """Make net changes of a ``log``; ``gone`` tells whether it proves that a record is there no more.
+def _fold_log(connection: sqlite3.Connection, tracked: TrackedObject, gone: str, *, exempt: bool) -> None:
+    """Make net changes of a log; ``gone`` tells whether it proves that a record is there no more.
 
     ``exempt`` says that some records are local only.
     """
@@ -87,7 +85,7 @@ def _fold_log(
                CASE WHEN {was.known} THEN {base.version} ELSE 0 END,
                CASE WHEN {was.known} THEN {base.since} ELSE 0 END,
                logged.changed > {KEPT} OR {gone}
-        {log} {was.join}
+        FROM {in_main(tracked.log)} AS logged {was.join}
         ORDER BY logged.rowid
         ON CONFLICT (object, key) DO UPDATE SET
             revision = revision + excluded.revision,

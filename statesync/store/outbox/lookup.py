@@ -155,6 +155,9 @@ def shown_of_batch(
     connection: sqlite3.Connection, wire_id: str
 ) -> list[tuple[str, str, frozenset[str], Record]]:
     """Return (object, key, spared columns, the hub's record) of the batch's changes that have both."""
+    is_any = connection.execute("SELECT 1 FROM statesync_change WHERE spared IS NOT NULL LIMIT 1").fetchone()
+    if is_any is None:  # an index of its own tells that at once
+        return []
     rows = connection.execute(
         "SELECT object, key, spared, theirs FROM statesync_change "
         "WHERE batch = ? AND spared IS NOT NULL AND theirs IS NOT NULL AND theirs <> ?",

@@ -16,7 +16,7 @@ from statesync.store.cursors import knowledge
 from statesync.store.file.reading import StoredKey, key_for_people, read
 from statesync.store.outbox.fold import logged
 from statesync.store.outbox.parking import COLUMNS, Told
-from statesync.store.outbox.proof import is_gone, is_write, log_beside_records
+from statesync.store.outbox.proof import is_gone, is_write
 from statesync.store.outbox.shared import NEVER_LEFT
 from statesync.store.outbox.spared import LEAST_BASE, keys_of_unseen, untold_keys
 from statesync.store.tracking import triggers
@@ -159,7 +159,7 @@ def _log_of(connection: sqlite3.Connection, tracked: TrackedObject) -> Iterator[
     was = local_only.origin(tracked, exempt=local_only.has_any(connection, tracked.name))
     rows = connection.execute(
         f"SELECT logged.key, min(2 * logged.rowid + ({was.known})), {last}, sum({wrote}), {base} "
-        f"{log_beside_records(tracked)} {was.join} "
+        f"FROM {in_main(tracked.log)} AS logged {was.join} "
         f"WHERE {_telling(connection, tracked)} GROUP BY logged.key",
         {"object": tracked.name},
     )

@@ -8,26 +8,19 @@ from statesync.store.tracking.objects import TrackedObject
 from statesync.store.tracking.quoting import in_main, is_key, quoted
 
 
-def log_beside_records(tracked: TrackedObject) -> str:
-    """Return the FROM of an object's log, as ``logged``, beside the records as they are ``now``."""
-    key = f"now.{quoted(tracked.key)}"
-    return (
-        f"FROM {in_main(tracked.log)} AS logged "
-        f"LEFT JOIN {in_main(tracked.table)} AS now ON {is_key(key, 'logged.key')}"
-    )
-
-
 def is_gone(tracked: TrackedObject) -> str:
     """Return the condition that the log proves that a ``logged`` record is there no more.
 
     That it is not found proves nothing: it may have been deleted untracked, or lost with a damaged page. One
     that stood in the way was replaced where a record is in its place whose key the table takes for the same.
+    Most rows tell of a write, and prove nothing: for those nobody looks for the record.
     """
-    key = quoted(tracked.key)
-    twin = f"SELECT 1 FROM {in_main(tracked.table)} AS twin WHERE twin.{key} = logged.key"
+    key, table = quoted(tracked.key), in_main(tracked.table)
+    is_there = f"EXISTS (SELECT 1 FROM {table} AS now WHERE {is_key(f'now.{key}', 'logged.key')})"
+    twin = f"SELECT 1 FROM {table} AS twin WHERE twin.{key} = logged.key"
     return (
-        f"(now.{key} IS NULL AND CASE logged.changed WHEN {GONE} THEN 1 "
-        f"WHEN {KEPT} THEN logged.known AND EXISTS ({twin}) ELSE 0 END)"
+        f"(CASE logged.changed WHEN {GONE} THEN NOT {is_there} "
+        f"WHEN {KEPT} THEN logged.known AND NOT {is_there} AND EXISTS ({twin}) ELSE 0 END)"
     )
 
 
@@ -47,6 +40,6 @@ def written(tracked: TrackedObject) -> str:
         f"SELECT logged.key AS key, net.gone AS gone, "
         f"CASE WHEN logged.known THEN {image_sql(tracked, 'logged')} END AS image "
         f"FROM (SELECT min(logged.rowid) AS first, {last} % 2 AS gone "
-        f"{log_beside_records(tracked)} GROUP BY logged.key HAVING sum({really})) AS net "
+        f"FROM {in_main(tracked.log)} AS logged GROUP BY logged.key HAVING sum({really})) AS net "
         f"JOIN {in_main(tracked.log)} AS logged ON logged.rowid = net.first"
     )

@@ -36,6 +36,9 @@ class Waiting(NamedTuple):
     """Whether nobody made it here, as SQLite says it: it offers again what a restored hub has lost."""
 
 
+WaitingRow = tuple[int, str, StoredKey, str, int, int, int, int]
+"""What a ``Waiting`` is made of: of most batches nobody needs the names."""
+
 Mark = tuple[int, int, int]
 """A change's position, revision and base: one of them moves whenever anything happens to it.
 
@@ -130,11 +133,10 @@ def count_pending(connection: sqlite3.Connection, name: str) -> int:
     return int(row[0])
 
 
-def waiting_in(connection: sqlite3.Connection, objects: Objects, window: Window) -> list[Waiting]:
-    """Return the changes of ``objects`` in the window."""
+def waiting_in(connection: sqlite3.Connection, objects: Objects, window: Window) -> list[WaitingRow]:
+    """Return the changes of ``objects`` in the window, in their order."""
     columns = f"position, object, key, operation, base, since, revision, {IS_MERE_OFFER}"
-    rows = read(connection, lambda: _look(connection, objects, window, columns).fetchall())
-    return list(map(Waiting._make, rows))
+    return read(connection, lambda: _look(connection, objects, window, columns).fetchall())
 
 
 def marks_in(connection: sqlite3.Connection, objects: Objects, window: Window) -> list[Mark]:

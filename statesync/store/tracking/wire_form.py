@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -17,15 +17,21 @@ _WIRE_TYPES: dict[str, Any] = {
     BOOLEAN: str | _Whole | float | bool | None,
     BLOB: bytes | None,
 }
+_PLAIN = frozenset({str, int, float, type(None)})
+_BYTES = frozenset({bytes, type(None)})
 
 
 class WireForm:
-    """Makes the JSON text of one object's records, and reads it."""
+    """Makes the JSON text of one object's records, and reads it.
+
+    ``stored_types`` are those that a column's values may have to travel; an infinite number may not.
+    """
 
     def __init__(self, of: Description) -> None:
         self._columns = of.columns
         self._names = of.column_names
         self._booleans = tuple(index for index, c in enumerate(of.columns) if c.kind == BOOLEAN)
+        self.stored_types = tuple(_BYTES if c.kind == BLOB else _PLAIN for c in of.columns)
         self._row_name = f"{of.name}Row"
 
     @cached_property
@@ -68,6 +74,12 @@ class WireForm:
                 for name, value in zip(self._names, values, strict=True)
             )
         return msgspec.json.encode(self.row_type(*values))
+
+    def records(self, columns: list[tuple[Any, ...]]) -> Iterable[msgspec.Struct]:
+        """Return records, given as the values of each column, in the shape that travels."""
+        for index in self._booleans:
+            columns[index] = tuple(None if value is None else bool(value) for value in columns[index])
+        return map(self.row_type, *columns)
 
     def read(self, text: bytes | msgspec.Raw) -> Record:
         """Return a record that travelled as JSON text; columns unknown to this device are left out.

@@ -13,6 +13,7 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from math import isfinite
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -23,15 +24,19 @@ from statesync.store.outbox import queue
 from statesync.store.outbox.changes import hold_back
 from statesync.store.outbox.fold import fold
 from statesync.store.outbox.lookup import spared_columns
-from statesync.store.outbox.queue import Mark, Waiting, Window
+from statesync.store.outbox.queue import Mark, Waiting, WaitingRow, Window
 from statesync.store.tracking.description import BLOB
 from statesync.store.tracking.objects import Objects, TrackedObject
+from statesync.store.upload import in_one
 from statesync.wire import MAX_BATCH_BYTES, MAX_KEY_LENGTH, MAX_RECORD_BYTES, Change
 
 Texts = dict[tuple[str, str], bytes | str]
 
 _NONE: frozenset[str] = frozenset()
-_PLAIN = frozenset({str, int, float, type(None)})
+_MARK = itemgetter(0, 6, 4)
+"""A waiting change's position, revision and base."""
+
+_IS_MERE_OFFER = itemgetter(7)
 
 _MISSING = (
     "no record with this key is there any more, and none was seen being deleted, so nothing was sent; make "
@@ -49,14 +54,15 @@ _BAD_KEY = (
 
 @frozen
 class Outgoing:
-    """An upload batch that stands ready: its changes, their exact payload, and what it was made from.
+    """An upload batch that stands ready: its exact payload, and what it was made from.
 
-    ``sources`` are the changes as they waited. ``last_position`` is that of the last one that was looked at.
+    ``sources`` are the changes as they waited; ``are_offers`` says that nobody made any of them here.
+    ``last_position`` is that of the last one that was looked at.
     """
 
-    changes: list[Change]
     payload: bytes
-    sources: tuple[Waiting, ...]
+    sources: tuple[Mark, ...]
+    are_offers: bool
     last_position: int
 
 
@@ -107,9 +113,26 @@ def draft(connection: sqlite3.Connection, objects: Objects, window: Window) -> D
     return _compose(connection, objects, waiting) if waiting else None
 
 
-def _compose(connection: sqlite3.Connection, objects: Objects, waiting: list[Waiting]) -> Draft:
-    texts = _record_texts(connection, objects, waiting)
-    changes: list[Change] = []
+def _compose(connection: sqlite3.Connection, objects: Objects, rows: list[WaitingRow]) -> Draft:
+    marks: list[Mark] = list(map(_MARK, rows))
+    payload = _in_one(connection, objects, rows)
+    if payload is not None:
+        are_offers = all(map(_IS_MERE_OFFER, rows))
+        return Draft(marks, Outgoing(payload, tuple(marks), are_offers, rows[-1][0]), [])
+    waiting = list(map(Waiting._make, rows))
+    return Draft(marks, *_one_by_one(waiting, _record_texts(connection, objects, waiting)))
+
+
+def _in_one(connection: sqlite3.Connection, objects: Objects, rows: list[WaitingRow]) -> bytes | None:
+    """Return the payload if no change needs a look by itself."""
+    upserts = in_one.upserts(rows)
+    if upserts is None or spared_columns(connection, upserts.object):
+        return None
+    tracked = objects[upserts.object]
+    return in_one.payload(tracked.wire, upserts, _rows(connection, tracked, upserts.keys))
+
+
+def _one_by_one(waiting: list[Waiting], texts: Texts) -> tuple[Outgoing, list[Unsendable]]:
     parts: list[bytes] = []
     taken: list[Waiting] = []
     failed: list[Unsendable] = []
@@ -123,13 +146,12 @@ def _compose(connection: sqlite3.Connection, objects: Objects, waiting: list[Wai
             size += len(part)
             if parts and size > MAX_BATCH_BYTES:
                 break
-            changes.append(offer)
             parts.append(part)
             taken.append(change)
         last_position = change.position
-    payload = b"[" + b",".join(parts) + b"]"
-    marks: list[Mark] = [(change.position, change.revision, change.base) for change in waiting]
-    return Draft(marks, Outgoing(changes, payload, tuple(taken), last_position), failed)
+    are_offers = bool(taken) and all(map(_IS_MERE_OFFER, taken))
+    text, sources = b"[" + b",".join(parts) + b"]", tuple(map(_MARK, taken))
+    return Outgoing(text, sources, are_offers, last_position), failed
 
 
 def _record_texts(connection: sqlite3.Connection, objects: Objects, waiting: list[Waiting]) -> Texts:
@@ -147,13 +169,16 @@ def _record_texts(connection: sqlite3.Connection, objects: Objects, waiting: lis
     return texts
 
 
-def _rows(connection: sqlite3.Connection, tracked: TrackedObject, keys: list[str]) -> list[tuple[Any, ...]]:
+def _rows(
+    connection: sqlite3.Connection, tracked: TrackedObject, keys: Sequence[str]
+) -> list[tuple[Any, ...]]:
     wanted = json.dumps(keys)
     return read(connection, lambda: connection.execute(tracked.sql.select, (wanted,)).fetchall())
 
 
 def _text_of(tracked: TrackedObject, values: Sequence[Any], spared: frozenset[str]) -> bytes | str:
-    odd = None if _PLAIN.issuperset(map(type, values)) else _without_json(tracked, values)
+    is_plain = all(map(frozenset.__contains__, tracked.wire.stored_types, map(type, values)))
+    odd = None if is_plain else _without_json(tracked, values)
     if odd is not None:
         return odd
     text = tracked.wire.text(tuple(values), spared)

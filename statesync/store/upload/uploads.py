@@ -25,25 +25,28 @@ from statesync.store.outbox import queue, shared
 from statesync.store.outbox.changes import mark_sent
 from statesync.store.outbox.fold import fold
 from statesync.store.outbox.parking import park
-from statesync.store.outbox.queue import Waiting
+from statesync.store.outbox.queue import Mark
 from statesync.store.resolving.asking import Resolution, resolve
 from statesync.store.tracking.triggers import switched_off
 from statesync.store.upload import drafts, verdicts
-from statesync.wire import Change, Push, PushAnswer, Rejected
+from statesync.wire import Push, PushAnswer, Rejected
 
 
 @define(eq=False)
 class UploadBatch:
-    """The upload batch that stands ready or is under way. ``up_to`` is the session's upload limit.
+    """The upload batch that stands ready or is under way: so many ``records``.
 
-    ``replayed`` says as what it was first sent, if it is in doubt; ``client`` as whom it was sent last.
+    ``sources`` are the changes that it was made from; ``are_offers`` says that nobody made any of them here.
+    ``up_to`` is the session's upload limit. ``replayed`` says as what it was first sent, if it is in doubt;
+    ``client`` as whom it was sent last.
     """
 
     wire: WireBatch
-    changes: list[Change]
+    records: int
     up_to: int
     last_position: int = 0
-    sources: tuple[Waiting, ...] = ()
+    sources: tuple[Mark, ...] = ()
+    are_offers: bool = False
     replayed: DoubtfulBatch | None = None
     client: str = ""
     answer: PushAnswer | None = None
@@ -73,18 +76,16 @@ class Uploads:
         if self._batch is None:
             return Prepared(0)
         batch = self._batch
-        if batch.replayed is None:
-            are_offers = bool(batch.sources) and all(change.is_mere_offer for change in batch.sources)
-        else:
-            are_offers = shared.are_mere_offers(self._context.raw(), batch.wire.id)
-        return Prepared(len(batch.changes), batch.last_position, are_offers)
+        return Prepared(batch.records, batch.last_position, batch.are_offers)
 
     def _replay(self, wanted: Prepare) -> UploadBatch | None:
-        in_doubt = batches.find_doubtful(self._context.raw(), self._context.space)
+        raw = self._context.raw()
+        in_doubt = batches.find_doubtful(raw, self._context.space)
         if in_doubt is None:
             return None
-        changes = verdicts.changes_of(in_doubt.wire.payload)
-        return UploadBatch(in_doubt.wire, changes, wanted.up_to, replayed=in_doubt)
+        are_offers = shared.are_mere_offers(raw, in_doubt.wire.id)
+        records = len(in_doubt.wire.changes)
+        return UploadBatch(in_doubt.wire, records, wanted.up_to, are_offers=are_offers, replayed=in_doubt)
 
     def _next(self, wanted: Prepare) -> UploadBatch | None:
         context = self._context
@@ -100,10 +101,11 @@ class Uploads:
             return None
         return UploadBatch(
             WireBatch(str(uuid.uuid4()), here.number + 1, ready.payload),
-            ready.changes,
+            len(ready.sources),
             wanted.up_to,
             last_position=ready.last_position,
             sources=ready.sources,
+            are_offers=ready.are_offers,
         )
 
     def _window(self, wanted: Prepare | ComposeAhead) -> queue.Window:
@@ -127,7 +129,7 @@ class Uploads:
     def stage(self, connection: sqlite3.Connection, number: int) -> None:
         """Keep the batch's exact payload, and mark its changes as under way."""
         batch = self._staged()
-        batches.stage_upload(connection, self._context.session, number, batch.wire, len(batch.changes))
+        batches.stage_upload(connection, self._context.session, number, batch.wire, batch.records)
         if batch.replayed is not None:
             batches.resolve_doubt(connection, batch.replayed.session, batch.replayed.number)
         mark_sent(connection, batch.wire.id, batch.sources)
@@ -136,33 +138,38 @@ class Uploads:
 
     def take(self, answer: PushAnswer) -> Answered:
         """Check the answer and resolve its conflicts. Raises ``BadAnswer``; writes nothing."""
-        batch, context = self._staged(), self._context
-        if len(answer.results) != len(batch.changes):
+        batch = self._staged()
+        if len(answer.results) != batch.records:
             raise BadAnswer(
-                f"the hub answered {len(answer.results)} verdicts to {len(batch.changes)} changes",
+                f"the hub answered {len(answer.results)} verdicts to {batch.records} changes",
                 maybe_applied=True,
             )
-        versions = [each.version for each in answer.results if not isinstance(each, Rejected)]
-        if max(versions, default=0) > answer.head:
+        if verdicts.highest_version(answer.results) > answer.head:
             raise BadAnswer("the hub answered a version that is above its own head", maybe_applied=True)
-        raw, database = context.raw(), context.parts.database.peewee
-        with database.aside():  # the policy, and the fields of a model, are the program's code
-            batch.resolutions = resolve(
-                raw,
-                batch.changes,
-                answer.results,
-                context.tracked,
-                context.parts.registry.models,
-                self._ask,
-            )
+        are_accepted = verdicts.are_accepted(answer.results)
+        batch.resolutions = [] if are_accepted else self._resolve(batch, answer)
         batch.answer = answer
+        if are_accepted:
+            return Answered(batch.records, last=self._is_last(batch))
         return Answered(
-            len(batch.changes),
+            batch.records,
             rejected=sum(isinstance(verdict, Rejected) for verdict in answer.results),
             resend=sum(resolution.goes_up for resolution in batch.resolutions),
             unread=sum(map(verdicts.is_unread, answer.results)),
             last=self._is_last(batch),
         )
+
+    def _resolve(self, batch: UploadBatch, answer: PushAnswer) -> list[Resolution]:
+        raw, context = self._context.raw(), self._context
+        with context.parts.database.peewee.aside():  # policy and fields of a model are the program's code
+            return resolve(
+                raw,
+                batch.wire.changes,
+                answer.results,
+                context.tracked,
+                context.parts.registry.models,
+                self._ask,
+            )
 
     def _ask(self, conflict: Conflict) -> object:
         """Ask the policy; a transaction that it leaves open is not there any more for the next conflict."""
@@ -195,8 +202,7 @@ class Uploads:
             outcome = verdicts.store(
                 connection,
                 context.session,
-                batch.wire.id,
-                batch.changes,
+                batch.wire,
                 answer.results,
                 batch.resolutions or [],
                 context.deadly,
@@ -206,7 +212,7 @@ class Uploads:
             )
         spaces.learn(connection, here, answer.hub, answer.epoch, answer.head)
         spaces.acknowledge(connection, context.space, batch.wire.number)
-        batches.resolve_doubt(connection, context.session, number)
+        batches.set_doubt(connection, context.session, number, doubtful=False)
         if batch.replayed is None:
             return outcome, Committed(outcome.accepted)
         # Edits that were made before the doubt was settled have moved to the end of the queue.
@@ -215,7 +221,7 @@ class Uploads:
     def hold_back(self, connection: sqlite3.Connection, said: Rejected) -> None:
         """Park what is staged: the hub does not take it, not even alone."""
         batch, session, now = self._staged(), self._context.session, time.time()
-        for change in batch.changes:
+        for change in batch.wire.changes:
             park(connection, batch.wire.id, (change.object, change.key), said, session, now)
 
     def drop(self) -> None:

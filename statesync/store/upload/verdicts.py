@@ -7,13 +7,14 @@ the change was not applied: it is offered again, and nobody is asked about it be
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 
-import msgspec
 from attrs import frozen
 
 from statesync.store import bases, local_only, quarantine
 from statesync.store.cursors import applied
+from statesync.store.journal.batches import WireBatch
 from statesync.store.outbox import changes as outbox
 from statesync.store.outbox import lookup
 from statesync.store.outbox.changes import Rebase
@@ -25,7 +26,7 @@ from statesync.store.tracking.images import image_of
 from statesync.store.tracking.objects import Objects, TrackedObject
 from statesync.wire import Accepted, Change, Conflicted, Rejected, Verdict
 
-_CHANGES = msgspec.json.Decoder(list[Change])
+_version: Callable[[Verdict], int] = attrgetter("version")
 
 Pair = tuple[Change, Verdict]
 
@@ -44,16 +45,22 @@ class Outcome:
     released: int
 
 
-def changes_of(payload: bytes) -> list[Change]:
-    """Return the changes of an upload batch from its payload."""
-    return _CHANGES.decode(payload)
+def are_accepted(verdicts: Iterable[Verdict]) -> bool:
+    """Tell whether the hub has taken all, as it does of most batches."""
+    return set(map(type, verdicts)) <= {Accepted}
+
+
+def highest_version(verdicts: Sequence[Verdict]) -> int:
+    """Return the highest version that verdicts tell of; 0 if they tell of none."""
+    if are_accepted(verdicts):
+        return max(map(_version, verdicts), default=0)
+    return max((each.version for each in verdicts if not isinstance(each, Rejected)), default=0)
 
 
 def store(
     connection: sqlite3.Connection,
     session: str,
-    wire_id: str,
-    changes: Sequence[Change],
+    batch: WireBatch,
     verdicts: Sequence[Verdict],
     resolutions: Iterable[Resolution],
     deadly: Deadly,
@@ -68,8 +75,8 @@ def store(
     """
     fold(connection, objects)
     waiting = quarantine.total(connection)
-    refused = _not_accepted(changes, verdicts)
-    rejected = _park_rejected(connection, session, wire_id, refused, now)
+    refused = [] if are_accepted(verdicts) else _not_accepted(batch.changes, verdicts)
+    rejected = _park_rejected(connection, session, batch.id, refused, now)
     for resolution in resolutions:
         store_resolution(connection, session, resolution, deadly)
     # A conflict that was not stored (edited since) is free again and comes up in the next round.
@@ -77,12 +84,12 @@ def store(
     unread = _records(pair for pair in conflicts if is_unread(pair[1]))
     outbox.release(connection, _records(conflicts))
     outbox.free_errors(connection, unread)
-    take_spared(connection, wire_id, objects, deadly)
-    _store_accepted(connection, wire_id, changes, verdicts, objects, remove_accepted=remove_accepted)
+    take_spared(connection, batch.id, objects, deadly)
+    _store_accepted(connection, batch, verdicts, objects, remove_accepted=remove_accepted)
     if waiting:
-        _end_quarantine(connection, changes, verdicts)
+        _end_quarantine(connection, batch.changes, verdicts)
     released = waiting and waiting - quarantine.total(connection)
-    return Outcome(len(changes) - len(refused), len(conflicts) - len(unread), rejected, released)
+    return Outcome(len(verdicts) - len(refused), len(conflicts) - len(unread), rejected, released)
 
 
 def is_unread(verdict: Verdict) -> bool:
@@ -112,25 +119,25 @@ def _park_rejected(
 
 def _store_accepted(
     connection: sqlite3.Connection,
-    wire_id: str,
-    changes: Sequence[Change],
+    batch: WireBatch,
     verdicts: Sequence[Verdict],
     objects: Objects,
     *,
     remove_accepted: bool,
 ) -> None:
     """Take accepted changes out of the outbox, by compare and set; those edited since stay, rebased."""
-    _settle_local(connection, wire_id, changes, verdicts, objects)
+    if local_only.is_in_use(connection):
+        _settle_local(connection, batch.id, batch.changes, verdicts, objects)
     if remove_accepted:
-        _remove(connection, wire_id, objects)
-    outbox.forget_unedited(connection, wire_id)
-    edited = lookup.changes_of_batch(connection, wire_id)
-    accepted = _accepted(changes, verdicts) if edited else {}
+        _remove(connection, batch.id, objects)
+    outbox.forget_unedited(connection, batch.id)
+    edited = lookup.changes_of_batch(connection, batch.id)
+    accepted = _accepted(batch.changes, verdicts) if edited else {}
     for name, key in edited:
         if name in objects and (name, key) in accepted:
             _rebase(connection, objects[name], *accepted[name, key])
     for name, end in applied.ends_of_scans(connection).items():
-        _note_written(connection, name, end, changes, verdicts)
+        _note_written(connection, name, end, batch.changes, verdicts)
 
 
 def _note_written(

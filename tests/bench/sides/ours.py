@@ -48,8 +48,8 @@ def raw(store: Store) -> sqlite3.Connection:
     return connection
 
 
-def _timed_sync(store: Store, port: int, space: str, limit: int) -> dict[str, float]:
-    scope, chosen = scope_of(store, port, space), evolve(options(limit), get_sync_stats=True)
+def _timed_sync(store: Store, port: int, space: str, limit: int, **more: Any) -> dict[str, float]:
+    scope, chosen = scope_of(store, port, space), evolve(options(limit), get_sync_stats=True, **more)
     began, cpu = time.perf_counter(), time.process_time()
     stats = scope.sync(chosen).stats
     figures = {
@@ -89,10 +89,10 @@ def read_again(path: str, port: int, space: str, limit: int) -> dict[str, float]
 
 
 def upload(path: str, port: int, space: str, limit: int, order: str, count: int) -> dict[str, float]:
-    """Send ``count`` records that were made on the device."""
+    """Send ``count`` records that were made on the device, and fetch nothing, as the bare loop does."""
     store, _ = open_store(path)
     insert(raw(store), list(rows(order, count, seed=2)))
-    return _timed_sync(store, port, space, limit)
+    return _timed_sync(store, port, space, limit, sync_type="upload_only")
 
 
 def exchange(

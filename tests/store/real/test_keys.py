@@ -73,6 +73,23 @@ def test_a_change_under_another_case_is_held_back(new_site: NewSite, is_folded: 
     assert b.rows() == {"Red": ("1",), "Blue": ("2",)}
 
 
+def test_a_key_that_no_write_took_is_not_deleted_by_one_of_another_case(new_site: NewSite) -> None:
+    """red is lost, RED is in its place, and a write that would have made another red is passed over."""
+    a, b = new_site("a", tag, odd=IGNORING_CASE), new_site("b", tag)
+    a.execute("CREATE TRIGGER own AFTER UPDATE ON tag BEGIN UPDATE tag SET title = title WHERE 0; END")
+    for name in ("red", "Blue"):
+        a.model.create(name=name, title="1")
+    a.sync()
+    b.sync()
+    a.model.update(title="2").where(a.model.name == "red").execute()
+    a.unseen("UPDATE tag SET name = 'RED' WHERE name = 'red'")
+    a.execute("UPDATE OR IGNORE tag SET name = 'red' WHERE name = 'Blue'")
+    assert a.execute("SELECT count(*) FROM statesync_log_Tag WHERE key = 'red' AND NOT known") == [(1,)]
+    assert a.errors() == {"red": "record_missing"}
+    b.sync()
+    assert b.rows() == {"red": ("1",), "Blue": ("1",)}
+
+
 def test_a_record_that_is_replaced_by_one_of_another_case_is_deleted(new_site: NewSite) -> None:
     a, b = new_site("a", tag, odd=IGNORING_CASE), new_site("b", tag)
     a.model.create(name="Red", title="1")

@@ -20,6 +20,7 @@ Rows = dict[str, tuple[Any, ...]]
 
 STATEMENTS = {
     "insert": "INSERT INTO item (id, name, code) VALUES (:key, :name, :code)",
+    "ignore": "INSERT OR IGNORE INTO item (id, name, code) VALUES (:key, :name, :code)",
     "replace": "INSERT OR REPLACE INTO item (id, name, code) VALUES (:key, :name, :code)",
     "upsert": "INSERT INTO item (id, name, code) VALUES (:key, :name, :code) "
     "ON CONFLICT (id) DO UPDATE SET name = excluded.name, code = excluded.code",
@@ -104,6 +105,9 @@ B = A | {"key": "b"}
 )
 @example(start={"a": 1}, history=[("edit", A, True), ("delete", A, False)]).via("lost")
 @example(start={"a": 1}, history=[("edit", A, True), ("delete", A, True)]).via("deleted")
+@example(start={"a": 1}, history=[("delete", A, True), ("insert", A, False)]).via("deleted, and there again")
+@example(start={"a": 1}, history=[("ignore", A, True)]).via("in the way of a write that did not follow")
+@example(start={"a": 1}, history=[("ignore", A, True), ("delete", A, False)]).via("the same, and lost then")
 @example(start={"a": 1}, history=[("replace", B, True)]).via("replaced")
 @example(start={"a": 1}, history=[("edit", A, True), ("delete", A, False), ("replace", B, True)]).via(
     "lost, and another record has its place"

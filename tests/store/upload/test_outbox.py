@@ -533,11 +533,12 @@ def test_a_session_whose_every_record_is_rejected_fails(picky: Device) -> None:
     ],
 )
 def test_a_record_that_no_hub_could_take_is_not_sent_but_listed(
-    here: Device, there: Device, key: str, values: dict[str, Any], code: str
+    here: Device, there: Device, gate: Gate, key: str, values: dict[str, Any], code: str
 ) -> None:
     here.add(1)
     here.airport.create(id=key, **values)
     result = here.sync()
+    assert pushed(gate) == [[("upsert", KEY)]]
     assert [(error.key, error.code) for error in result.errors.upload] == [(key, code)]
     assert here.operations() == {key: "insert"}
     there.sync()
@@ -548,8 +549,12 @@ def test_a_record_that_no_hub_could_take_is_not_sent_but_listed(
 def test_a_value_that_is_not_what_its_model_stores_is_not_sent_but_listed(
     here: Device, there: Device, column: str, value: object
 ) -> None:
-    """It would arrive as something else, or keep every other device from reading on."""
+    """It would arrive as something else, or keep every other device from reading on.
+
+    That holds whether or not the record has an empty column besides.
+    """
     here.add(2)
+    here.execute("UPDATE airport SET elevation = 1, latitude = 1.5, plan = ?", b"\0")
     here.execute(f"UPDATE airport SET {column} = ? WHERE id = ?", value, KEY)
     (error,) = here.sync().errors.upload
     assert (error.key, error.code) == (KEY, "bad_value")

@@ -1,0 +1,273 @@
+"""A batch that is composed in one go says what its records say one by one, and stops where one is odd."""
+
+from __future__ import annotations
+
+import sqlite3
+from base64 import b64encode
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from peewee import TextField
+from rig.device import Device, as_downloaded
+from rig.gate import Gate, lose_answer, pass_on, refuse
+
+from statesync import ConnectionLost, HttpRemote, Phase, RemoteError, Store, SyncOptions
+from statesync.store.journal import batches
+from statesync.store.journal.batches import WireBatch
+from statesync.values import Direction
+
+KEY = "k00001"
+
+
+def pushed(gate: Gate) -> list[list[dict[str, Any]]]:
+    """The changes of each batch that went up, as they travelled."""
+    return [seen.body["changes"] for seen in gate.seen if seen.verb == "push"]
+
+
+def test_records_travel_with_the_values_that_their_columns_have(here: Device, gate: Gate) -> None:
+    values: dict[str, Any] = {"name": 'Ä"\n', "elevation": 2**63 - 1, "latitude": -0.5, "is_open": False}
+    here.airport.create(id="b", **values, plan=b"\0\xff")
+    here.airport.create(id="a", name="null", elevation=None, latitude=None, is_open=True, plan=None)
+    here.sync()
+    ((first, second),) = pushed(gate)
+    assert (first["key"], second["key"]) == ("b", "a")
+    assert first["data"] == {**values, "plan": "AP8="}
+    assert second == {
+        "object": "Airport",
+        "key": "a",
+        "op": "upsert",
+        "base": 0,
+        "data": {"name": "null", "elevation": None, "latitude": None, "is_open": True, "plan": None},
+    }
+
+
+def test_each_change_says_on_what_it_is_based(here: Device, there: Device, gate: Gate) -> None:
+    here.add(2)
+    here.sync()
+    there.sync()
+    there.edit(KEY, name="theirs")
+    there.sync()
+    here.sync()
+    here.edit("k00000", name="mine")
+    here.airport.create(id="new", name="new")
+    here.sync()
+    first, last = pushed(gate)[-1]
+    assert (first["key"], first["base"] > 1) == ("k00000", True)
+    assert (last["key"], last["base"]) == ("new", 0)
+
+
+def test_two_objects_with_the_same_key_in_one_batch_keep_their_own_values(
+    tmp_path: Path, gate: Gate, space: str
+) -> None:
+    with Store(tmp_path / "two.db") as store, closing(HttpRemote(gate.url, space)) as remote:
+
+        class Left(store.Model):  # type: ignore[name-defined, misc]
+            name = TextField()
+
+        class Right(store.Model):  # type: ignore[name-defined, misc]
+            name = TextField()
+
+        store.setup()
+        Left.create(id="same", name="left")
+        Right.create(id="same", name="right")
+        assert store.scope(remote).sync().stats.uploaded == 2
+    (batch,) = pushed(gate)
+    assert {change["object"]: change["data"]["name"] for change in batch} == {
+        "Left": "left",
+        "Right": "right",
+    }
+
+
+def test_a_change_says_since_when_a_delete_would_be_news(here: Device, gate: Gate) -> None:
+    here.add(2)
+    here.scope.defer(here.airport.get_by_id(KEY))  # folds
+    here.execute("UPDATE statesync_change SET since = 7, deferred = 0")
+    here.sync()
+    assert [change["since"] for change in pushed(gate)[0]] == [7, 7]
+
+
+def test_a_column_that_a_change_spares_stays_here(here: Device, gate: Gate) -> None:
+    here.add(2)
+    here.scope.defer(here.airport.get_by_id(KEY))  # folds
+    here.execute("UPDATE statesync_change SET deferred = 0")
+    here.execute("UPDATE statesync_change SET spared = ? WHERE key = ?", '["elevation"]', KEY)
+    here.sync()
+    (batch,) = pushed(gate)
+    assert {change["key"]: "elevation" in change["data"] for change in batch} == {"k00000": True, KEY: False}
+
+
+ODD: dict[str, tuple[str, object]] = {
+    "infinite": ("latitude", float("-inf")),
+    "bytes": ("name", b"bytes"),
+    "a text of bytes": ("plan", "text"),
+}
+
+
+@pytest.mark.parametrize(("column", "value"), ODD.values(), ids=list(ODD))
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_one_odd_record_keeps_only_itself_from_going_up(
+    here: Device, there: Device, place: int, column: str, value: object
+) -> None:
+    here.add(3)
+    here.execute("UPDATE airport SET elevation = 1, latitude = 1.5, plan = ?", b"\0")
+    here.execute(f"UPDATE airport SET {column} = ? WHERE id = ?", value, f"k0000{place}")
+    assert [error.key for error in here.sync().errors.upload] == [f"k0000{place}"]
+    there.sync()
+    assert there.keys() == [f"k0000{each}" for each in range(3) if each != place]
+
+
+def test_a_record_that_is_missing_amid_a_batch_moves_no_other_ones_values(
+    here: Device, there: Device
+) -> None:
+    here.add(3)
+    with as_downloaded(here.store):
+        here.delete(KEY)
+    names = {key: here.field(key, "name") for key in ("k00000", "k00002")}
+    assert [(error.key, error.code) for error in here.sync().errors.upload] == [(KEY, "record_missing")]
+    there.sync()
+    assert there.keys() == list(names)
+    assert {key: there.field(key, "name") for key in names} == names
+
+
+def test_an_edit_during_a_batch_that_is_accepted_whole_goes_up_next(here: Device, gate: Gate) -> None:
+    here.add(3)
+    held = gate.hold()
+    session = here.scope.start_sync()
+    held.wait()
+    here.edit(KEY, name="edited")
+    held.release()
+    assert session.result(10).stats.uploaded == 3
+    assert here.operations() == {KEY: "update"}
+    here.sync()
+    assert [(change["key"], change["data"]["name"]) for change in pushed(gate)[-1]] == [(KEY, "edited")]
+
+
+def test_what_is_deferred_between_others_is_no_part_of_their_batch(here: Device) -> None:
+    here.add(3)
+    here.scope.defer(here.airport.get_by_id(KEY))
+    assert here.sync().stats.uploaded == 2
+    assert here.operations() == {KEY: "insert"}
+
+
+def test_a_batch_of_several_is_offered_again_whole_after_a_lost_answer(here: Device, gate: Gate) -> None:
+    here.add(3)
+    gate.plan(lose_answer)
+    with pytest.raises(ConnectionLost):
+        here.sync(max_attempts=1)
+    assert here.sync().stats.uploaded == 3
+    first, again = pushed(gate)
+    assert first == again
+
+
+def test_only_the_payload_of_the_batch_that_is_under_way_is_kept(here: Device, gate: Gate) -> None:
+    here.add(3)
+    held = gate.hold()
+    session = here.scope.start_sync(SyncOptions(upload_batch_size=1))
+    held.wait()
+    kept = []
+    for _ in range(2):
+        with closing(sqlite3.connect(here.store.database.database)) as other:
+            kept.append(other.execute("SELECT number FROM statesync_payload").fetchall())
+        following = gate.hold()
+        held.release()
+        following.wait()
+        held = following
+    held.release()
+    session.result(10)
+    assert kept == [[(1,)], [(2,)]]
+    with closing(sqlite3.connect(here.store.database.database)) as other:
+        assert other.execute("SELECT count(*) FROM statesync_payload").fetchone() == (0,)
+
+
+# -- how the others travel, and what is under way ----------------------------------------------------
+
+AS_THEY_ARE: list[dict[str, Any]] = [
+    {"name": "", "elevation": 0, "latitude": 0.0, "is_open": False, "plan": b""},
+    {"name": "1", "elevation": -(2**63), "latitude": 5e-324, "is_open": True, "plan": bytes(range(256))},
+    {"name": "\u2028\U0001f6eb\t", "elevation": 1, "latitude": 0.1 + 0.2, "is_open": True, "plan": b"\xff"},
+    {"name": "x" * 5000, "elevation": None, "latitude": 1e300, "is_open": False, "plan": None},
+]
+
+
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_records_travel_the_same_in_one_go_and_one_by_one(here: Device, gate: Gate, is_alone: bool) -> None:
+    """Where one cannot travel, each is looked at by itself."""
+    for number, values in enumerate(AS_THEY_ARE):
+        here.airport.create(id=f"{number}", **values)
+    here.execute("UPDATE airport SET is_open = 2 WHERE id = '1'")  # true to SQLite, and to who reads it
+    if not is_alone:
+        here.airport.create(id="odd", name="odd", latitude=float("inf"))
+    here.sync()
+    plans = ["", b64encode(bytes(range(256))).decode(), "/w==", None]
+    expected = [{**values, "plan": plan} for values, plan in zip(AS_THEY_ARE, plans, strict=True)]
+    assert [change["data"] for change in pushed(gate)[0]] == expected
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_what_happens_to_a_batch_in_one_go_while_it_is_under_way_goes_up_next(
+    here: Device, there: Device, gate: Gate, is_lost: bool
+) -> None:
+    """Changes that stand side by side were marked as one range: each is settled by itself all the same."""
+    here.add(5)
+    held = gate.hold(lose_answer if is_lost else pass_on)
+    session = here.scope.start_sync(SyncOptions(max_attempts=1))
+    held.wait()
+    here.edit("k00001", name="edited")
+    here.delete("k00002")
+    here.delete("k00003")
+    here.airport.create(id="k00003", name="again", is_open=True)
+    here.add(1, first=5)
+    held.release()
+    if is_lost:
+        with pytest.raises(ConnectionLost):
+            session.result(10)
+    else:
+        assert session.result(10).stats.uploaded == 5
+    here.sync()
+    here.sync()
+    assert here.operations() == {}
+    there.sync()
+    assert there.rows() == here.rows()
+    assert there.keys() == ["k00000", "k00001", "k00003", "k00004", "k00005"]
+    assert (there.field("k00001", "name"), there.field("k00003", "name")) == ("edited", "again")
+
+
+def test_the_payload_of_a_batch_in_doubt_makes_room_for_no_other(here: Device) -> None:
+    with here.store._parts.database.transaction() as connection:
+        for number in (1, 2, 3):
+            batches.create_batch(connection, "s", number, Direction.UPLOAD, "space")
+            batches.stage_upload(connection, "s", number, WireBatch(f"{number}", number, b"[]"), 0)
+            batches.set_doubt(connection, "s", number, doubtful=number == 1)
+    assert here.execute("SELECT number FROM statesync_payload ORDER BY number").fetchall() == [(1,), (3,)]
+
+
+def offer(here: Device, *keys: str) -> None:
+    """Let changes be what a restored hub has lost, and nobody has made here."""
+    here.scope.defer(*here.airport.select())  # folds
+    here.execute("UPDATE statesync_change SET deferred = 0")
+    for key in keys:
+        here.execute("UPDATE statesync_change SET shared = 3 WHERE key = ?", key)
+
+
+def test_a_batch_of_nothing_but_offers_may_be_forbidden(here: Device, gate: Gate) -> None:
+    offer(here, *here.add(3))
+    gate.plan(refuse(403, "forbidden"))
+    assert [error.code for error in here.sync().errors.upload] == ["forbidden"] * 3
+
+
+def test_such_a_batch_in_doubt_may_be_forbidden_too(here: Device, gate: Gate) -> None:
+    offer(here, *here.add(3))
+    gate.plan(lose_answer)
+    with pytest.raises(ConnectionLost):
+        here.sync(max_attempts=1)
+    gate.plan(refuse(403, "forbidden"), refuse(403, "forbidden"))
+    assert here.sync().phase is Phase.DONE
+
+
+def test_a_batch_with_one_change_of_the_devices_own_may_not(here: Device, gate: Gate) -> None:
+    offer(here, *here.add(3)[1:])
+    gate.plan(refuse(403, "forbidden"))
+    with pytest.raises(RemoteError, match="forbidden"):
+        here.sync()
