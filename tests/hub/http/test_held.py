@@ -33,7 +33,7 @@ PEAK = 120
 """Megabytes of a hub's process, whatever it is asked for."""
 
 
-PEAK_OF_ONE = 240
+PEAK_OF_ONE = 200
 """Megabytes, where one request alone looks at all that one may look at: what is too large is given to it."""
 
 
