@@ -48,6 +48,11 @@ def limited(url: str, objects: int) -> Hub:
     return Hub(url, without_tokens=True, limits=HubLimits(objects=objects))
 
 
+def test_a_device_without_objects_syncs_too(hub: Hub, tmp_path: Path) -> None:
+    with device(tmp_path / "none.db", 0) as (none, _):
+        assert none.scope(Watched(hub)).sync().phase is Phase.DONE
+
+
 @pytest.mark.parametrize(
     ("most", "count"), [(7, 21), pytest.param(200, 600, marks=[pytest.mark.large, pytest.mark.timeout(300)])]
 )
