@@ -54,7 +54,8 @@ def test_a_device_without_objects_syncs_too(hub: Hub, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("most", "count"), [(7, 21), pytest.param(200, 600, marks=[pytest.mark.large, pytest.mark.timeout(300)])]
+    ("most", "count"),
+    [(7, 21), pytest.param(200, 600, marks=[pytest.mark.exhaustive, pytest.mark.timeout(300)])],
 )
 def test_a_device_with_three_times_as_many_objects_as_a_pull_may_have_reads_them_in_three(
     new_database: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, count: int
