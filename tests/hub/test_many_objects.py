@@ -48,8 +48,14 @@ def limited(url: str, objects: int) -> Hub:
     return Hub(url, without_tokens=True, limits=HubLimits(objects=objects))
 
 
+def test_a_device_without_objects_syncs_too(hub: Hub, tmp_path: Path) -> None:
+    with device(tmp_path / "none.db", 0) as (none, _):
+        assert none.scope(Watched(hub)).sync().phase is Phase.DONE
+
+
 @pytest.mark.parametrize(
-    ("most", "count"), [(7, 21), pytest.param(200, 600, marks=[pytest.mark.large, pytest.mark.timeout(300)])]
+    ("most", "count"),
+    [(7, 21), pytest.param(200, 600, marks=[pytest.mark.exhaustive, pytest.mark.timeout(300)])],
 )
 def test_a_device_with_three_times_as_many_objects_as_a_pull_may_have_reads_them_in_three(
     new_database: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, count: int

@@ -126,7 +126,8 @@ class Share:
         others = self._taken.get(who, 0) - has
         if others <= 0 or others + has + count <= most:
             return False
-        return others > sum(one.has for one in self._waiting if one is not waiting and one.is_of(who))
+        idle = sum(one.has for one in self._waiting if one is not waiting and one.is_of(who))
+        return others > min(idle, most)  # else each could have more than the share while others wait
 
     def _add(self, space: str, holder: str, count: int) -> None:
         for who in _parts_of(space, holder):

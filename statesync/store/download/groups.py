@@ -17,7 +17,8 @@ class Groups:
     """
 
     def __init__(self, names: Sequence[str]) -> None:
-        self._all = [frozenset(names[at : at + MOST]) for at in range(0, len(names), MOST)]
+        places = range(0, max(1, len(names)), MOST)  # a program without objects asks as well
+        self._all = [frozenset(names[at : at + MOST]) for at in places]
         self.begin_again()
 
     def begin_again(self) -> None:
@@ -29,7 +30,7 @@ class Groups:
     @property
     def current(self) -> Collection[str]:
         """The objects that are read now."""
-        return self._all[self._left[0]] if self._left else frozenset()
+        return self._all[self._left[0]]
 
     def following(self, head: int) -> Collection[str]:
         """Return what is read next, once the current ones are read up to ``head``; nothing if that is all."""

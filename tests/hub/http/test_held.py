@@ -19,6 +19,7 @@ import pytest
 from statesync.hub import Hub, HubLimits, Refused, create_token, serving
 from statesync.hub.access.rights import Right
 from statesync.hub.http.places import MADE, Door, Visit
+from statesync.hub.http.shares import Share
 from statesync.hub.http.workers import Workers
 from statesync.hub.limits import BEGIN
 
@@ -33,7 +34,7 @@ PEAK = 120
 """Megabytes of a hub's process, whatever it is asked for."""
 
 
-PEAK_OF_ONE = 240
+PEAK_OF_ONE = 200
 """Megabytes, where one request alone looks at all that one may look at: what is too large is given to it."""
 
 
@@ -145,6 +146,23 @@ def test_bodies_that_wait_for_memory_to_be_read_do_not_wait_for_each_other() -> 
         assert not late.make(BEGIN)
         second.finish(0)
         assert late.make(BEGIN)
+
+    anyio.run(wait)
+
+
+def test_those_of_a_token_that_wait_do_not_let_it_have_more_and_more() -> None:
+    share = Share(32, "bytes", patience=30.0)
+
+    async def wait() -> None:
+        share.take("other", "theirs", 10)
+        async with anyio.create_task_group() as tasks:
+            for _ in range(2):  # the first is within the token's quarter, and the second is the one too many
+                share.take("acme", "mine", 7)
+                tasks.start_soon(share.wait, "acme", "mine", 30, 7)
+                await anyio.wait_all_tasks_blocked()
+            with pytest.raises(Refused, match="the token has 8 bytes"):
+                share.take("acme", "mine", 7)
+            tasks.cancel_scope.cancel()
 
     anyio.run(wait)
 
