@@ -271,3 +271,15 @@ def test_a_batch_with_one_change_of_the_devices_own_may_not(here: Device, gate: 
     gate.plan(refuse(403, "forbidden"))
     with pytest.raises(RemoteError, match="forbidden"):
         here.sync()
+
+
+def test_what_waited_of_a_record_is_let_go_once_the_hub_has_taken_ours(here: Device) -> None:
+    here.add(2)
+    for key in (KEY, "other"):
+        here.execute(
+            "INSERT INTO statesync_quarantine VALUES (?, ?, 1, NULL, 'no', 'no', NULL, 's', 0, 1)",
+            "Airport",
+            key,
+        )
+    assert here.sync(sync_type="upload_only").stats.uploaded == 2
+    assert here.execute("SELECT key FROM statesync_quarantine").fetchall() == [("other",)]
