@@ -179,6 +179,7 @@ class Kept:
         try:
             await self.device.sync_once(count, tally, float("inf"))
             self.waiting -= count
+            self._asking = self._asking.reached()
             if not self.waiting:
                 self.synced.append(time.monotonic())
         except RemoteError as failure:
