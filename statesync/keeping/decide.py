@@ -85,6 +85,8 @@ def decide(now: Standing, moment: Moment, event: Event) -> Decision:
 
 
 def _looked_at_the_clock(now: Standing, moment: Moment) -> Standing:
+    if moment == now.seen:
+        return now
     seen = evolve(now, seen=moment)
     if abs(moment.jump_since(now.seen)) <= JUMP:
         return seen

@@ -29,7 +29,7 @@ from statesync import (
     SyncType,
     Unauthorized,
 )
-from statesync.autosync.listening import Listening
+from statesync.autosync.listening import Heard, Listening
 from statesync.autosync.target import Target
 from statesync.hub import Hub, LocalRemote
 from statesync.keeping import asking, ending
@@ -530,7 +530,7 @@ def test_news_that_come_as_it_stops_listening_do_not_keep_it_from_listening_agai
 
     target: Any = Target(here.scope)
     target.signals = signals
-    told: list[Signalled] = []
+    told: list[Signalled | Heard] = []
     listening = Listening(target, told.append)
     for number in range(2):
         listening.follow(LISTENING, is_done=True)

@@ -148,7 +148,8 @@ class Kept:
             standing = decision.standing.entered(self.phase)
             listens = self.phase is KeeperPhase.LISTENING
             if poll is not None and not listens:
-                poll.cancel()
+                if poll.cancel():  # one that is over keeps its connection for the next
+                    self.listener.hang_up()
                 poll = None
             elif poll is None and listens:
                 poll = self._begin(self._listen())
@@ -179,6 +180,7 @@ class Kept:
         try:
             await self.device.sync_once(count, tally, float("inf"))
             self.waiting -= count
+            self._asking = self._asking.reached()
             if not self.waiting:
                 self.synced.append(time.monotonic())
         except RemoteError as failure:
@@ -188,13 +190,9 @@ class Kept:
     async def _listen(self) -> None:
         since = max(self._told, self.device.cursor)
         self._told = 0
-        try:
-            while self._told == 0:
-                await asyncio.sleep(max(0.0, self._asking.at - time.monotonic()))
-                await self._poll(since)
-        except asyncio.CancelledError:
-            self.listener.hang_up()
-            raise
+        while self._told == 0:
+            await asyncio.sleep(max(0.0, self._asking.at - time.monotonic()))
+            await self._poll(since)
 
     async def _poll(self, since: int) -> None:
         began, wait = time.monotonic(), self._asking.wait
