@@ -101,7 +101,8 @@ def _begin_anew() -> None:
             connection.close()
         _held.clear()
     else:
-        _untouchable.update(found for holder in holders if (found := identity_of(holder.held_file())))
+        in_use = [holder for holder in holders if holder.held_connections() or not holder.is_at_rest()]
+        _untouchable.update(found for holder in in_use if (found := identity_of(holder.held_file())))
     for heir in (*holders, *_heirs):
         heir.begin_anew()
     _registering.release()

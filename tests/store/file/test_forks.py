@@ -123,3 +123,33 @@ thread.join()
 print([one.name for one in Airport.select()])
 """
     assert run(HEAD + program, tmp_path / "device.db") == "True\nTrue\n['first', 'second']\n"
+
+
+def test_a_file_that_was_closed_is_opened_in_the_child_though_another_one_was_in_use(tmp_path: Path) -> None:
+    program = """
+store.close()
+other = Store(sys.argv[1] + ".other")
+other.setup()
+begun, done = threading.Event(), threading.Event()
+def transact():
+    with other.database.atomic():
+        begun.set()
+        done.wait()
+    other.database.close()
+thread = threading.Thread(target=transact)
+thread.start()
+begun.wait()
+child = os.fork()
+if child == 0:
+    opened()[1].create(name="second")
+    try:
+        Store(sys.argv[1] + ".other").setup()
+    except UsageError as error:
+        print("fork before the file is opened" in str(error), flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+done.set()
+thread.join()
+print([one.name for one in opened()[1].select()])
+"""
+    assert run(HEAD + program, tmp_path / "device.db") == "True\n['first', 'second']\n"
