@@ -4,11 +4,11 @@ Everything that a public function takes, returns or raises can be imported from 
 are ``statesync.hub``, ``statesync.diagram``, ``statesync.verify`` and ``statesync.testing``. Modules below
 them may change with every release.
 
-Keepers, and the comparison with a hub, are imported when one of their names is asked for.
+What keeps stores in sync by itself is imported when its first name is asked for.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from statesync.complaints import (
     Complaint,
@@ -24,6 +24,13 @@ from statesync.conflicts import (
     decide_later,
     merge_fields,
     server_wins,
+)
+from statesync.diagnosis import (
+    Diagnosis,
+    Difference,
+    ObjectDiagnosis,
+    RecordDifference,
+    SurveyRemote,
 )
 from statesync.errors import (
     AllRejected,
@@ -160,7 +167,6 @@ if TYPE_CHECKING:
     from statesync.autosync.handle import AutoSync
     from statesync.autosync.round import SessionOutcome
     from statesync.autosync.status import InSync, KeeperStatus, LastSession
-    from statesync.diagnosis import Diagnosis, Difference, ObjectDiagnosis, RecordDifference, SurveyRemote
 
 __all__ = [
     "BATCH",
@@ -301,25 +307,21 @@ __all__ = [
     "server_wins",
 ]
 
-_HOMES = {
-    "Application": "statesync.autosync.application",
-    "AutoSync": "statesync.autosync.handle",
-    "Condition": "statesync.autosync.conditions",
-    "Diagnosis": "statesync.diagnosis",
-    "Difference": "statesync.diagnosis",
-    "InSync": "statesync.autosync.status",
-    "KeeperStatus": "statesync.autosync.status",
-    "LastSession": "statesync.autosync.status",
-    "ObjectDiagnosis": "statesync.diagnosis",
-    "RecordDifference": "statesync.diagnosis",
-    "SessionOutcome": "statesync.autosync.round",
-    "SurveyRemote": "statesync.diagnosis",
+_KEEPING = {
+    "Application": "application",
+    "AutoSync": "handle",
+    "Condition": "conditions",
+    "InSync": "status",
+    "KeeperStatus": "status",
+    "LastSession": "status",
+    "SessionOutcome": "round",
 }
-"""Where the names are that are imported when they are asked for."""
 
 
-def __getattr__(name: str) -> Any:
-    """Import a public name from its module: a program that keeps and compares nothing never pays for that."""
-    if name not in _HOMES:
+def __getattr__(name: str) -> object:
+    """Import what keeps stores in sync: a program that syncs when it wants to never pays for that."""
+    if name not in _KEEPING:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    found: object = getattr(import_module(f"{__name__}.autosync.{_KEEPING[name]}"), name)
+    globals()[name] = found
+    return found

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import peewee
 
 from statesync.checks import as_wait
 from statesync.complaints import Complaint
+from statesync.diagnosis import Diagnosis, SurveyRemote, diagnose
 from statesync.errors import BadOptions, NothingToCancel, UnknownObject, UsageError
 from statesync.net.remote import Remote
 from statesync.session.handle import OnFailure, OnProgress, OnSuccess, Session
@@ -25,9 +26,6 @@ from statesync.store.selection import Selection
 from statesync.store.tracking.model import Model, model_base
 from statesync.store.tracking.wanted import check_names
 from statesync.values import CancelOptions, JournalEntry, Reason, SessionInfo, SyncOptions, SyncResult
-
-if TYPE_CHECKING:
-    from statesync.diagnosis import Diagnosis, SurveyRemote
 
 _Tracked = TypeVar("_Tracked", bound=peewee.Model)
 
@@ -333,11 +331,9 @@ class Scope(AwaitedSelection):
         """
         if not hasattr(self.remote, "survey"):
             raise UsageError(f"{type(self.remote).__name__} has no survey(); it cannot be compared with")
-        from statesync.diagnosis import diagnose
-
         with self._folded() as connection:
             filters = stored_filters(connection, self.objects)
-        return diagnose(connection, cast("SurveyRemote", self.remote), self._tracked(), filters)
+        return diagnose(connection, cast(SurveyRemote, self.remote), self._tracked(), filters)
 
     async def diagnose_async(self) -> Diagnosis:
         """Do what ``diagnose`` does, beside the event loop."""

@@ -241,19 +241,6 @@ def test_importing_the_package_loads_nothing_of_the_network_and_no_event_loop() 
     assert "http" in loaded_by("import sys, statesync; statesync.HttpRemote('http://localhost', 'space')")
 
 
-def test_importing_the_package_imports_neither_keepers_nor_the_comparison_with_a_hub() -> None:
-    """A program that asks for one of them by its name has it."""
-    code = (
-        "import sys, statesync; print(*sys.modules); statesync.AutoSync, statesync.Diagnosis; "
-        "print(*sys.modules)"
-    )
-    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    before, after = (set(line.split()) for line in said.stdout.splitlines())
-    late = {"statesync.autosync", "statesync.keeping", "statesync.diagnosis", "statesync.digest"}
-    assert not late & before
-    assert late <= after
-
-
 def test_the_package_can_be_imported_where_no_extra_is_installed() -> None:
     hidden = f"import sys; sys.modules.update(dict.fromkeys({sorted(EXTRAS)}))"
     assert "statesync" in loaded_by(f"{hidden}; import statesync")
