@@ -17,8 +17,8 @@ _WIRE_TYPES: dict[str, Any] = {
     BOOLEAN: str | _Whole | float | bool | None,
     BLOB: bytes | None,
 }
-_PLAIN = frozenset({str, int, float, type(None)})
-_BYTES = frozenset({bytes, type(None)})
+_PLAIN: frozenset[type[Any]] = frozenset({str, int, float, type(None)})
+_BYTES: frozenset[type[Any]] = frozenset({bytes, type(None)})
 
 
 class WireForm:
@@ -31,7 +31,9 @@ class WireForm:
         self._columns = of.columns
         self._names = of.column_names
         self._booleans = tuple(index for index, c in enumerate(of.columns) if c.kind == BOOLEAN)
-        self.stored_types = tuple(_BYTES if c.kind == BLOB else _PLAIN for c in of.columns)
+        self.stored_types: tuple[frozenset[type[Any]], ...] = tuple(
+            _BYTES if c.kind == BLOB else _PLAIN for c in of.columns
+        )
         self._row_name = f"{of.name}Row"
 
     @cached_property
