@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import get_origin
+from typing import get_origin, get_type_hints
 
 import pytest
 
@@ -71,6 +73,29 @@ def test_all_that_is_named_is_there(door: str) -> None:
     package = import_module(door)
     assert len(set(package.__all__)) == len(package.__all__)
     assert [name for name in package.__all__ if not hasattr(package, name)] == []
+
+
+def public_functions(door: str) -> list[Callable[..., object]]:
+    package = import_module(door)
+    offered = [getattr(package, name) for name in package.__all__]
+    of_classes = [
+        function
+        for each in filter(inspect.isclass, offered)
+        for name, function in inspect.getmembers(each, inspect.isfunction)
+        if not name.startswith("_")
+    ]
+    return [
+        one for one in (*filter(inspect.isfunction, offered), *of_classes) if "statesync" in one.__module__
+    ]
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_annotations_of_public_functions_can_be_resolved_while_a_program_runs(door: str) -> None:
+    """As libraries do that check calls by them: a name that is imported for a type checker alone is none."""
+    functions = public_functions(door)
+    assert functions
+    for function in functions:
+        get_type_hints(function)
 
 
 def test_a_name_that_is_no_name_of_a_door_is_an_attribute_error() -> None:
