@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from peewee import TextField
 from rig.gate import Gate, Hold, gate_before
+from rig.search import some
 from textual.pilot import Pilot
 from textual.widgets import Button, DataTable, Input, ProgressBar, Static
 
@@ -137,7 +138,7 @@ def test_a_sync_is_cancelled_and_can_be_begun_again(drive: Callable[[Drive], Non
     drive(deed)
 
 
-@pytest.mark.parametrize(("button", "wins"), [("#keep-mine", "mine"), ("#take-theirs", "theirs")])
+@pytest.mark.parametrize(("button", "wins"), some([("#keep-mine", "mine"), ("#take-theirs", "theirs")], 2))
 def test_a_conflict_waits_until_somebody_decides(
     drive: Callable[[Drive], None], gate: Gate, tmp_path: Path, button: str, wins: str
 ) -> None:

@@ -22,7 +22,7 @@ LONGEST_WAIT = 60.0
 """Seconds that a hub lets a question for news wait."""
 
 FEW = settings(
-    max_examples=examples(5),
+    max_examples=examples(3, 30),
     derandomize=True,
     deadline=None,
     suppress_health_check=list(HealthCheck),

@@ -147,7 +147,7 @@ def test_a_space_is_scanned_as_its_model_is(shared_hub: Hub) -> None:
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=examples(25),
+            max_examples=examples(10, 150),
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -34,7 +34,7 @@ def test_a_store_is_sound_at_every_moment_of_its_sessions(tmp_path: Path) -> Non
         thread = threading.Thread(target=work)
         thread.start()
         try:
-            found = [complaint for _ in range(150) for complaint in here.store.examine()]
+            found = [complaint for _ in range(60) for complaint in here.store.examine()]
         finally:
             stop.set()
             thread.join()
