@@ -33,9 +33,9 @@ def names_in(file: Path) -> set[str]:
 
 
 def conformance_tests(name: str) -> set[str]:
-    from statesync.testing import conformance
+    from statesync import testing
 
-    return {test for test in dir(getattr(conformance, name, object)) if test.startswith("test_")}
+    return {test for test in dir(getattr(testing, name, object)) if test.startswith("test_")}
 
 
 def test_every_named_test_exists() -> None:

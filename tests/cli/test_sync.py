@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sqlite3
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -9,13 +10,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from rich.console import Console
 from rig.certificates import make_certificate
 from rig.device import Device
 from rig.forwarding import forwarding
 from rig.gate import Gate, refuse
 
 from statesync import Part, Progress, State, Unreachable
-from statesync.cli.syncing.progress import described
+from statesync.cli.syncing.progress import described, records_bar
 from statesync.hub import Hub, Right, create_token, prepare, serving
 
 from .shell import call
@@ -176,3 +178,16 @@ def test_the_bar_says_why_a_batch_waits_and_which_attempt_it_is() -> None:
     assert described(waiting) == "upload: unreachable, again in 4 s"
     assert described(Progress(Part.UPLOAD, State.STARTED, 1, attempt=2)) == "upload, attempt 2"
     assert described(Progress(Part.DOWNLOAD, State.ENDED, 1, attempt=1)) == "download"
+
+
+def test_a_bar_says_how_much_is_done_where_that_is_known_and_how_long_the_rest_takes() -> None:
+    told = io.StringIO()
+    bar = records_bar(Console(file=told, force_terminal=True, width=120))
+    known, unknown = bar.add_task("upload", total=200), bar.add_task("download", total=None)
+    bar.update(known, completed=50)
+    bar.update(unknown, completed=7)
+    bar.console.print(bar.get_renderable())
+    first, second = [line for line in told.getvalue().splitlines() if "records" in line]
+    assert " 25%" in first
+    assert "-:--:--" in first, "nobody knows yet how fast it is"
+    assert "%" not in second

@@ -7,7 +7,18 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 from statesync import values
 from statesync.cli.commands import visible
@@ -56,14 +67,27 @@ def described(event: values.Progress) -> str:
     return str(event.part) if is_first else f"{event.part}, attempt {event.attempt}"
 
 
+class ShareColumn(ProgressColumn):
+    """How much of it is done, where it is known how much there is."""
+
+    def render(self, task: Task) -> Text:
+        """Return the percentage, or nothing."""
+        return Text(f"{task.percentage:3.0f}%" if task.total else "")
+
+
 def records_bar(console: Console, *, hidden: bool = False) -> Progress:
-    """Return a bar that counts records and is gone when it is stopped; its tasks may have no total."""
+    """Return a bar that counts records and is gone when it is stopped; its tasks may have no total.
+
+    Where they have one it shows how much is done, and how long the rest will take.
+    """
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
+        ShareColumn(),
         TextColumn("{task.completed:>9,} records"),
         TimeElapsedColumn(),
+        TimeRemainingColumn(),
         console=console,
         transient=True,
         disable=hidden,

@@ -42,7 +42,7 @@ def _as_it_is(
     change = contested(connection, entry.object, entry.key)
     if change is None:
         return None
-    local = record_here(connection, tracked, entry.key)
+    local = _ours(connection, tracked, entry, change.remote)
     return evolve(entry, base=record_of_image(change.image), local=local, remote=change.remote)
 
 
@@ -73,7 +73,7 @@ def decide(connection: sqlite3.Connection, form: RowForm, entry: ConflictEntry, 
     change = contested(connection, entry.object, entry.key)
     if change is None or change.contested is None:
         raise UsageError(f"the change of {entry.object} {entry.key} does not wait any more")
-    local = record_here(connection, form.tracked, entry.key)
+    local = _ours(connection, form.tracked, entry, change.remote)
     if choice == LOCAL and local is None:
         _refuse_lost(connection, entry)
     kept = _chosen(connection, form, entry.key, choice, local, change.remote)
@@ -81,6 +81,17 @@ def decide(connection: sqlite3.Connection, form: RowForm, entry: ConflictEntry, 
         settle(connection, form.tracked, change, change.contested, kept)
     except sqlite3.IntegrityError as error:
         _refuse_unfit(entry, error)
+
+
+def _ours(
+    connection: sqlite3.Connection, tracked: TrackedObject, entry: ConflictEntry, remote: Record | None
+) -> Record | None:
+    """Return our side; columns that this device has only filled in are as the hub has them."""
+    local = record_here(connection, tracked, entry.key)
+    if local is None or remote is None:
+        return local
+    spared = lookup.spared_columns(connection, entry.object).get(entry.key, frozenset())
+    return {**local, **{column: remote[column] for column in spared & remote.keys() & local.keys()}}
 
 
 def _refuse_lost(connection: sqlite3.Connection, entry: ConflictEntry) -> None:

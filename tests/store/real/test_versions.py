@@ -446,6 +446,32 @@ def test_the_fleets_values_also_come_to_records_whose_changes_waited_when_they_w
         site.store.close()
 
 
+@pytest.mark.parametrize("choice", ["local", {"title": "both"}])
+def test_the_fleets_values_also_come_to_a_record_whose_conflict_waited_when_they_were_read(
+    pair: tuple[Site, Site], choice: object
+) -> None:
+    """The program has decided for its side, which has nothing of the new column."""
+    a, b = pair
+    b = by_setup(b)
+    b.sync()
+    b.model.update(title="theirs", kind="y").where(b.model.id == "k").execute()
+    b.sync()
+    a.model.update(title="mine").where(a.model.id == "k").execute()
+    a.sync(conflict_policy="later")
+    a = by_setup(a)
+    a.sync(conflict_policy="later")
+    (entry,) = a.store.conflicts(waiting=True)
+    a.store.resolve(entry, choice)
+    for site in (a, b, a):
+        site.sync()
+    kept = "mine" if choice == "local" else "both"
+    assert a.rows() == b.rows()
+    assert a.rows()["k"] == (kept, "7", "y")
+    for site in (a, b):
+        assert site.store.scope(site.remote).diagnose().differences == ()
+        site.store.close()
+
+
 @pytest.mark.parametrize("upgrade", WAYS)
 def test_what_waits_is_told_the_same_before_a_new_column_is_folded_and_after(
     pair: tuple[Site, Site], upgrade: Callable[[Site], Site]
