@@ -141,9 +141,10 @@ class Progress:
 
     ``batch`` is the number of the batch within the session (None for the session itself), ``records``
     how many records of this direction are committed so far, ``total`` how many there are where that is
-    known. ``attempt`` counts how often the batch was sent. One that ``waiting`` says is sent again at
-    ``next_at``, because of ``error``. The last event of a session is sync/ended and carries its ``outcome``
-    and ``stats``.
+    known. ``behind`` is how many versions of the hub's a download has yet to read, as the hub said last, so
+    that at most as many records follow; None while it reads from the start. ``attempt`` counts how often
+    the batch was sent. One that ``waiting`` says is sent again at ``next_at``, because of ``error``. The last
+    event of a session is sync/ended and carries its ``outcome`` and ``stats``.
     """
 
     part: Part
@@ -156,6 +157,7 @@ class Progress:
     next_at: datetime | None = None
     outcome: Phase | None = None
     stats: SyncStats | None = None
+    behind: int | None = None
 
 
 @frozen

@@ -59,8 +59,8 @@ class Answered:
     their conflict was resolved (``resend``) or because the hub's record did not come (``unread``), and
     whether it was the ``last`` that waited; for a download whether ``more`` pages follow, the bytes of its
     records (``size``), how many records are ``expected`` of the scans under way, its own among them, where
-    that is known, and, with the last page, whether indexes wait to be built (``unbuilt``). ``spent`` are the
-    seconds of this attempt.
+    that is known, or how many versions the feeds are ``behind`` the head after it, and, with the last page,
+    whether indexes wait to be built (``unbuilt``). ``spent`` are the seconds of this attempt.
     """
 
     records: int
@@ -73,6 +73,7 @@ class Answered:
     unbuilt: bool = False
     spent: Spent = NO_TIME
     expected: int | None = field(default=None, eq=False)
+    behind: int | None = field(default=None, eq=False)
 
 
 @frozen

@@ -207,7 +207,7 @@ class Driver:
             answered = self.storage.take(reply.request, outcome)
         except RemoteError as error:
             return RequestFailed(error, reply.seconds)
-        self._reporter.expect(answered.expected)
+        self._reporter.expect(answered)
         return evolve(answered, spent=Spent(reply.seconds, self.clock() - began))
 
     # -- decisions -----------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from statesync.errors import SyncError
 from statesync.lifecycle import Phase, Trigger
 from statesync.machine import Move
 from statesync.protocol.conversation import Committed, OpenBatch
+from statesync.protocol.messages import Answered
 from statesync.values import Direction, Part, Progress, State
 
 
@@ -22,11 +23,13 @@ class Reporter:
         self._records = {Direction.UPLOAD: 0, Direction.DOWNLOAD: 0}
         self._total: int | None = None
         self._expected: int | None = None
+        self._behind: int | None = None
 
-    def expect(self, records: int | None) -> None:
-        """Take in how many more records are about to come, where the hub has said that."""
-        if records is not None:
-            self._expected = self._records[Direction.DOWNLOAD] + records
+    def expect(self, answered: Answered) -> None:
+        """Take in what a page says of those that follow it: how many records, or how many versions."""
+        if answered.expected is not None:
+            self._expected = self._records[Direction.DOWNLOAD] + answered.expected
+        self._behind = answered.behind
 
     def moved(self, moves: tuple[Move, ...], batch: OpenBatch | None, committed: Committed) -> None:
         """Tell what a transaction has moved; ``batch`` is the one that was open then."""
@@ -61,9 +64,10 @@ class Reporter:
         is_upload = batch.direction is Direction.UPLOAD
         part = Part.UPLOAD if is_upload else Part.DOWNLOAD
         total = self._total_of(batch)
-        return Progress(
+        told = Progress(
             part, state, batch.number, self._records[batch.direction], total, attempt=batch.attempts
         )
+        return told if is_upload else evolve(told, behind=self._behind)
 
     def _total_of(self, batch: OpenBatch) -> int | None:
         """Return how many records there are; what is written meanwhile comes besides."""

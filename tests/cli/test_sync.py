@@ -177,7 +177,9 @@ def test_the_bar_says_why_a_batch_waits_and_which_attempt_it_is() -> None:
     waiting = Progress(Part.UPLOAD, State.WAITING, 1, attempt=1, error=error, next_at=again)
     assert described(waiting) == "upload: unreachable, again in 4 s"
     assert described(Progress(Part.UPLOAD, State.STARTED, 1, attempt=2)) == "upload, attempt 2"
-    assert described(Progress(Part.DOWNLOAD, State.ENDED, 1, attempt=1)) == "download"
+    assert described(Progress(Part.DOWNLOAD, State.ENDED, 1, attempt=1, behind=0)) == "download"
+    far = Progress(Part.DOWNLOAD, State.ENDED, 1, attempt=2, behind=12_000)
+    assert described(far) == "download, attempt 2, 12,000 versions behind the hub"
 
 
 def test_a_bar_says_how_much_is_done_where_that_is_known_and_how_long_the_rest_takes() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rig.child import start_child
@@ -52,6 +53,25 @@ def test_a_batch_that_fails_says_why_when_it_is_tried_again_and_which_attempt_th
         assert abs((event.next_at - at).total_seconds() - 0.05) < 0.04
     sent = [event.attempt for _, event in told if (event.part, event.state) == (Part.UPLOAD, State.STARTED)]
     assert sent == [1, 2, 3]
+
+
+def test_the_feed_says_how_far_it_is_from_the_head_and_a_read_from_the_start_does_not(
+    here: Device, there: Device
+) -> None:
+    there.add(30)
+    there.sync()
+    assert {event.behind for event in downloads_of(here)} == {None}
+    there.add(25, first=30)
+    there.sync()
+    ended = [event for event in downloads_of(here, download_batch_size=10) if event.state is State.ENDED]
+    assert [(event.records, event.behind) for event in ended] == [(10, 15), (20, 5), (25, 0)]
+
+
+def downloads_of(device: Device, **options: Any) -> list[Progress]:
+    """Sync, and return what was told of the download."""
+    told: list[Progress] = []
+    device.scope.sync(SyncOptions(**options), on_progress=told.append)
+    return [event for event in told if event.part is Part.DOWNLOAD]
 
 
 def test_a_batch_that_goes_well_has_one_attempt_and_no_error(here: Device, there: Device) -> None:

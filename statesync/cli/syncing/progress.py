@@ -59,12 +59,14 @@ class SessionBar:
 
 
 def described(event: values.Progress) -> str:
-    """Return what a bar says of its batch: the attempt, where it is not the first, and what it waits for."""
+    """Return what a bar says of its batch: what it waits for, a second attempt, and how much may follow."""
     if event.state is State.WAITING and event.error is not None and event.next_at is not None:
         seconds = max(0.0, (event.next_at - datetime.now(UTC)).total_seconds())
         return escape(visible(f"{event.part}: {event.error.reason}, again in {seconds:.0f} s"))
-    is_first = event.attempt is None or event.attempt == 1
-    return str(event.part) if is_first else f"{event.part}, attempt {event.attempt}"
+    said = str(event.part)
+    if event.attempt is not None and event.attempt > 1:
+        said += f", attempt {event.attempt}"
+    return f"{said}, {event.behind:,} versions behind the hub" if event.behind else said
 
 
 class ShareColumn(ProgressColumn):

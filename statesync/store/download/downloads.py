@@ -137,6 +137,7 @@ class Downloads:
             size=size,
             unbuilt=unbuilt,
             expected=sum(to_come.values()) if to_come else None,
+            behind=None if page.scans else page.head - min(page.cursors.values(), default=page.head),
         )
 
     def _to_come(self, request: Pull, page: Page) -> tuple[dict[str, int], dict[str, int]]:
