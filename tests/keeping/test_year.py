@@ -42,7 +42,7 @@ def test_a_keeper_that_sleeps_after_a_failure_is_noticed(monkeypatch: pytest.Mon
 def test_a_keeper_that_obeys_any_retry_after_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ending, "LONGEST_RETRY_AFTER", 1e12)
     with pytest.raises(AssertionError, match="has waited"):
-        years(20)
+        years(60)
 
 
 def test_a_keeper_that_forgets_its_gap_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,7 +63,7 @@ class KeeperWorld:
     def options(self) -> KeeperOptions:
         """Return how the keeper lives; by default, in one of several ways."""
         return KeeperOptions(
-            every=self.chance.choice([2 * DAY, 4 * DAY, WEEK, 2 * WEEK]),
+            every=self.chance.choice([DAY, 2 * DAY, WEEK, 2 * WEEK]),
             min_gap=self.chance.choice([0.0, 1.0, 60.0]),
             on_change=self.chance.random() < 0.7,
             live=self.chance.random() < 0.5,

@@ -313,8 +313,8 @@ def replacing(module: Any, name: str, change: Callable[[Any], Any]) -> Sabotage:
 def follows_from_the_head(follow: Any) -> Any:
     """O1."""
 
-    def careless(connection: sqlite3.Connection, cursor: Cursor, scanned: Scanned) -> None:
-        follow(connection, cursor, scanned)
+    def careless(connection: sqlite3.Connection, cursor: Cursor, scanned: Scanned, *rest: Any) -> None:
+        follow(connection, cursor, scanned, *rest)
         if scanned.done:
             connection.execute("UPDATE statesync_cursor SET cursor = (SELECT head FROM statesync_space)")
 
@@ -352,7 +352,9 @@ def passes_everything(holds: Any) -> Any:
 
 def leaves_the_position(follow: Any) -> Any:
     """O14."""
-    return lambda connection, cursor, scanned: follow(connection, cursor, scanned) if scanned.done else None
+    return lambda connection, cursor, scanned, *rest: (
+        follow(connection, cursor, scanned, *rest) if scanned.done else None
+    )
 
 
 def goes_on_in_another_epoch(start_over: Any) -> Any:
@@ -393,8 +395,8 @@ def lets_no_scan_go(let_go: Any) -> Any:
 def moves_the_cursor_too(follow: Any) -> Any:
     """O24."""
 
-    def careless(connection: sqlite3.Connection, cursor: Cursor, scanned: Scanned) -> None:
-        follow(connection, cursor, scanned)
+    def careless(connection: sqlite3.Connection, cursor: Cursor, scanned: Scanned, *rest: Any) -> None:
+        follow(connection, cursor, scanned, *rest)
         if cursor.is_part and scanned.done:
             connection.execute("UPDATE statesync_cursor SET cursor = (SELECT head FROM statesync_space)")
 
