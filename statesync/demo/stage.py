@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from attrs import define, field, frozen
 
 from statesync.demo.airports import FIELDS, define_airport
 from statesync.hub import Hub, prepare, serving
-from statesync.hub.access.rights import ALL_RIGHTS, Rights
+from statesync.hub.access.rights import Rights
 from statesync.hub.limits import Ask, unbounded
 from statesync.net.remote import HttpRemote
 from statesync.scope import Scope, Store
@@ -47,12 +47,17 @@ class CountingHub(Hub):
         super().__init__(url, without_tokens=True, objects=[OBJECT])
         self.sent: list[Sent] = []
 
-    def pull(self, space: str, body: bytes, rights: Rights = ALL_RIGHTS, ask: Ask = unbounded) -> bytes:
+    def take_pull(self, space: str, body: bytes, rights: Rights, ask: Ask = unbounded) -> Callable[[], bytes]:
         """Answer as a hub does, and note the page."""
-        answer = super().pull(space, body, rights, ask)
-        keys = tuple(entry.key for entry in msgspec.json.decode(answer, type=Page).changes)
-        self.sent.append(Sent(msgspec.json.decode(body, type=Pull).client, keys))
-        return answer
+        made = super().take_pull(space, body, rights, ask)
+
+        def noted() -> bytes:
+            answer = made()
+            keys = tuple(entry.key for entry in msgspec.json.decode(answer, type=Page).changes)
+            self.sent.append(Sent(msgspec.json.decode(body, type=Pull).client, keys))
+            return answer
+
+        return noted
 
     def keys_sent_to(self, device: Device, since: int = 0) -> list[str]:
         """Return the key of every record sent to ``device``, from the page with the number ``since`` on."""
