@@ -278,8 +278,9 @@ def test_postgres_asks_for_what_fits_into_a_page_in_the_order_of_the_index(
     feeds = [feed_query("one", each, 3000) for each in wanted]
     sql, parameters = postgres_hub.database.dialect.merged(feeds, 11)
     for query, given in (
-        (fitting.FITTING, [100, 100, *parameters]),
-        (fitting.LARGE, [*parameters, 100, 0, 5]),
+        (fitting.SMALL, [100, *parameters]),
+        (fitting.LENGTHS, parameters),
+        (fitting.PIECE, [*parameters, 0, 5]),
     ):
         plan = plan_of(postgres_hub, query.format(rows=sql.replace("?", "%s"), **fitting.FEEDS), given)
         assert plan.count("record_feed") == 2

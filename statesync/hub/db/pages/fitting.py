@@ -1,4 +1,4 @@
-"""The rows of a page that fit into it, on a server: small texts at once, large ones when it is known which.
+"""The rows of a page that fit into it, on a server: all small ones at once, others when it is known how long.
 
 A driver gives what it was asked for at once, and then has it twice. So no record is asked for that does not
 fit, and what is much comes piece by piece.
@@ -7,9 +7,8 @@ fit, and what is much comes piece by piece.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
-from operator import itemgetter
 from typing import Any
 
 import psycopg
@@ -19,25 +18,25 @@ from psycopg.types.string import ByteaBinaryLoader
 from statesync.hub.db.database import FeedRow, Pool, Statement
 from statesync.hub.limits import Room
 
+_SMALL = 512
+"""Bytes of a text below which so many are not likely to be small."""
+
 _PIECE_BYTES = 2 << 20
 """Bytes of texts, and the text that is too much, that are asked for at once."""
 
-# A text that is longer than the first placeholder says stays there; its length comes instead. To add the
-# lengths up on the server, and know whether all fit, takes as long as half of the page.
-FITTING = """
-SELECT object, key, version, {bare},
-    CASE WHEN octet_length(data) <= %s THEN data::varchar END,
-    CASE WHEN octet_length(data) > %s THEN octet_length(data) END
+# A text that is longer than the placeholder says stays there. To add all lengths up on the server, and know
+# whether they fit, takes as long as half of the page.
+SMALL = """
+SELECT object, key, version, {bare}, CASE WHEN octet_length(data) <= %s THEN data::varchar END
 FROM ({rows} OFFSET 0) AS feed ORDER BY {order}
 """
-LARGE = """
-SELECT data::varchar FROM ({rows} OFFSET 0) AS feed WHERE octet_length(data) > %s
+LENGTHS = "SELECT coalesce(octet_length(data), 0) FROM ({rows} OFFSET 0) AS feed ORDER BY {order}"
+PIECE = """
+SELECT object, key, version, {bare}, data::varchar FROM ({rows} OFFSET 0) AS feed
 ORDER BY {order} OFFSET %s LIMIT %s
 """
 FEEDS = {"order": "version", "bare": "deleted"}
 SCAN = {"order": "key", "bare": "stub"}
-
-_length = itemgetter(5)
 
 
 def take_varchars_as_bytes(connection: psycopg.Connection[Any]) -> None:
@@ -55,47 +54,43 @@ def page_of(
 
     ``names`` says in which ``order`` they are, and which of them are ``bare``: without a text.
     """
-    feed, parameters = query[0].replace("?", "%s"), query[1]
+    feed = query[0].replace("?", "%s")
     small = allowance.size // (limit + 1)  # as many of them fit, whichever they are
-    found = _fetched(pool, FITTING.format(rows=feed, **names), [small, small, *parameters])
-    if not any(map(_length, found)):
-        return [row[:5] for row in found[:limit]], len(found) > limit
-    fit = _fitting(found, limit, allowance)
-    rows: list[FeedRow] = [row[:5] for row in found[:fit]]
-    large, asked = LARGE.format(rows=feed, **names), 0
-    for places in _pieces(found[:fit]):
-        texts = _fetched(pool, large, [*parameters, small, asked, len(places)])
-        for place, (text,) in zip(places, texts, strict=True):
-            rows[place] = (*rows[place][:4], text)
-        asked += len(places)
-    return rows, len(found) > fit
+    if small >= _SMALL:
+        rows = _fetched(pool, SMALL.format(rows=feed, **names), [small, *query[1]])
+        if all(text is not None or bare for _, _, _, bare, text in rows):
+            return rows[:limit], len(rows) > limit
+    lengths = [length for (length,) in _fetched(pool, LENGTHS.format(rows=feed, **names), query[1])]
+    fit = _fitting(lengths, limit, allowance)
+    piece, rows = PIECE.format(rows=feed, **names), []
+    for count in _pieces(lengths[:fit]):
+        rows += _fetched(pool, piece, [*query[1], len(rows), count])
+    return rows, len(lengths) > fit
 
 
-def _fitting(found: list[Any], limit: int, allowance: Room) -> int:
+def _fitting(lengths: list[int], limit: int, allowance: Room) -> int:
     """Return how many rows fit, with as much allowed as they need."""
-    sizes = (length or len(text or b"") for *_, text, length in found)
-    begins = list(accumulate(sizes, initial=0))
+    begins = list(accumulate(lengths, initial=0))
     while True:
-        fit = min(limit, bisect_left(begins, allowance.size, hi=len(found)))
-        if fit in (limit, len(found)) or not allowance.grows():
+        fit = min(limit, bisect_left(begins, allowance.size, hi=len(lengths)))
+        if fit in (limit, len(lengths)) or not allowance.grows():
             return fit
 
 
-def _pieces(rows: list[Any]) -> Iterator[list[int]]:
-    """Return the places of the rows whose texts are large, as many of them as come at once."""
-    places, size = list[int](), 0
-    for place, length in enumerate(map(_length, rows)):
-        if length is not None:
-            places.append(place)
-            size += length
+def _pieces(lengths: list[int]) -> Iterator[int]:
+    """Cut rows into pieces; return how many each of them has."""
+    count = size = 0
+    for length in lengths:
+        count += 1
+        size += length
         if size >= _PIECE_BYTES:
-            yield places
-            places, size = [], 0
-    if places:
-        yield places
+            yield count
+            count = size = 0
+    if count:
+        yield count
 
 
-def _fetched(pool: Pool, sql: str, parameters: list[object]) -> list[Any]:
+def _fetched(pool: Pool, sql: str, parameters: Sequence[object]) -> list[Any]:
     """Return the rows of a query, in which varchars are bytes."""
     cursor = pool.cursor()
     cursor.format = Format.BINARY
