@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import cycle
 from typing import Any
 
@@ -70,6 +70,8 @@ from statesync.verify.system.scenarios import POLICIES, SCENARIOS, Scenario
 from statesync.verify.system.world import Asked, Talk, World
 from statesync.verify.system.worlds import in_conflict
 from statesync.wire import CLIENT_FORKED, FORBIDDEN
+
+from .reaching import reached
 
 NETWORK, EDITS, DELETES, DISK, REJECTIONS, DIRECTIONS = SCENARIOS[:6]
 RESTORED, FORGETFUL, UNWILLING, SMALL, FORBIDDING = SCENARIOS[6:11]
@@ -175,17 +177,6 @@ def test_the_bounds_are_as_wide_as_promised(report: SystemReport) -> None:
     assert len(unseen) == 2 * downloads.PAGE_SIZE
     assert len(world.hub.records) == 3
     assert all(part.runs > 10_000 for part in report.explored)
-
-
-def reached(beginnings: Iterable[World]) -> set[World]:
-    """Return every world that an exploration meets."""
-    frontier = [*beginnings]
-    seen = set(frontier)
-    while frontier:
-        new = {step.target for step in steps.steps(frontier.pop())} - seen
-        seen |= new
-        frontier += new
-    return seen
 
 
 def test_every_outcome_is_met() -> None:

@@ -5,7 +5,7 @@ The obligations O1 to O26 are those of ``docs/scan.md``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import pytest
 from attrs import evolve
@@ -37,6 +37,8 @@ from statesync.verify.system.scans import promises as scanning
 from statesync.verify.system.scenarios import POLICIES, SCANS, Scenario
 from statesync.verify.system.world import Asked, Talk, World
 
+from ..reaching import reached
+
 BROKEN_OFF, WRITTEN, EDITED, _, ADDED, MISSED, RESTORED = SCANS[:7]
 MISFITS, FILTERED, LOCAL, CHANGED, DISK, VERSIONS, OBJECTS = SCANS[7:14]
 DAMAGED = SCANS[15]
@@ -64,17 +66,6 @@ def test_every_promise_holds_in_every_interleaving(
         print("", *report.explored, sep="\n")
     assert report.violations == ()
     assert report.runs > 10_000
-
-
-def reached(beginnings: Iterable[World]) -> set[World]:
-    """Return every world that an exploration meets."""
-    frontier = [*beginnings]
-    seen = set(frontier)
-    while frontier:
-        new = {step.target for step in steps.steps(frontier.pop())} - seen
-        seen |= new
-        frontier += new
-    return seen
 
 
 def test_a_scan_is_cancelled_between_two_pages_and_the_next_session_goes_on_with_it() -> None:
