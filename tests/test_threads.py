@@ -27,10 +27,6 @@ def run(pool: Threads, work: object, name: str = "task") -> Task:
     return task
 
 
-def idle() -> int:
-    return sum(thread.name == "statesync-idle" for thread in threading.enumerate())
-
-
 def test_a_task_that_ends_leaves_its_thread_to_the_next() -> None:
     pool = Threads()
     used: list[int] = []
@@ -48,11 +44,15 @@ def test_tasks_at_one_time_have_threads_of_their_own() -> None:
 
 
 def test_a_thread_is_called_as_its_task_and_otherwise_idle() -> None:
-    pool, names = Threads(), list[str]()
-    before = idle()
+    pool, names, used = Threads(), list[str](), list[threading.Thread]()
+
+    def look() -> None:
+        used.append(threading.current_thread())
+        names.append(used[-1].name)
+
     for name in ("first", "second"):
-        assert run(pool, lambda: names.append(threading.current_thread().name), name).wait(PATIENCE)
-        assert idle() == before + 1
+        assert run(pool, look, name).wait(PATIENCE)
+        assert used[-1].name == "statesync-idle"
     assert names == ["first", "second"]
 
 

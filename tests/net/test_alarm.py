@@ -8,15 +8,12 @@ import threading
 import time
 
 import pytest
+from rig.new_threads import NewThreads
 
 from statesync.net.alarm import Alarm
 from statesync.net.alarm import alarm as process_alarm
 
 PATIENCE = 10.0
-
-
-def watchers() -> int:
-    return sum(thread.name == "statesync-alarm" for thread in threading.enumerate())
 
 
 def test_it_rings_for_a_block_that_takes_too_long() -> None:
@@ -62,20 +59,18 @@ def test_a_short_one_rings_though_the_thread_sleeps_for_a_long_one(longer: float
 
 
 def test_one_thread_sleeps_for_all_and_is_not_started_again_for_the_next() -> None:
-    alarm, before = Alarm(), watchers()
+    alarm, new = Alarm(), NewThreads()
     for _ in range(3):
         with alarm.after(60.0, lambda: None), alarm.after(60.0, lambda: None):
-            assert watchers() == before + 1
+            assert len(new.called("statesync-alarm")) == 1
 
 
 def test_its_thread_ends_when_nothing_is_left_to_ring_for() -> None:
-    alarm, before = Alarm(), watchers()
+    alarm, new = Alarm(), NewThreads()
     with alarm.after(0.05, lambda: None):
-        pass
-    until = time.monotonic() + PATIENCE
-    while watchers() > before:
-        assert time.monotonic() < until
-        time.sleep(0.01)
+        [thread] = new.called("statesync-alarm")
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import pytest
 from rig.child import Child, start_child
 from rig.device import Device, store_at
 from rig.gate import PATIENCE, Gate, lose_answer, lose_request, pass_on, refuse, wait_for
+from rig.new_threads import NewThreads
 
 from statesync import (
     GuardRefused,
@@ -209,13 +212,17 @@ def test_k2_the_end_of_a_batch_is_one_transaction(
 # -- K3: `cancelled` is announced only after K2, with everything released ----------------------------
 
 
-def workers() -> list[str]:
-    """The threads that make a request."""
-    return [thread.name for thread in threading.enumerate() if "statesync-request" in thread.name]
+Workers = Callable[[], list[threading.Thread]]
+
+
+@pytest.fixture
+def workers() -> Workers:
+    """The threads that make a request of this test's."""
+    return partial(NewThreads().called, "statesync-request")
 
 
 def test_k3_everything_is_released_before_cancelled_is_announced(
-    here: Device, gate: Gate, waiting: list[str]
+    here: Device, gate: Gate, waiting: list[str], workers: Workers
 ) -> None:
     found: dict[str, Any] = {}
 
@@ -251,7 +258,7 @@ def test_k3_the_connection_to_the_hub_is_closed(here: Device, gate: Gate, waitin
 
 
 def test_k3_a_request_that_begins_after_it_was_interrupted_is_ended_all_the_same(
-    here: Device, gate: Gate, monkeypatch: pytest.MonkeyPatch
+    here: Device, gate: Gate, workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times: list[str] = []
     pull, interrupt = here.remote.pull, here.remote.interrupt

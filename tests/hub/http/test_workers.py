@@ -48,10 +48,6 @@ async def until(holds: Callable[[], bool]) -> None:
         await asyncio.sleep(0.001)
 
 
-def at_work() -> int:
-    return sum(thread.name == "statesync-worker" for thread in threading.enumerate())
-
-
 def test_work_is_done_in_another_thread_and_its_outcome_returned() -> None:
     async def work() -> tuple[int, int]:
         return await Workers(1, PATIENCE).run(threading.get_ident), threading.get_ident()
@@ -141,8 +137,9 @@ def test_who_is_cancelled_amid_its_work_waits_no_longer_and_the_thread_is_used_a
 ) -> None:
     async def work() -> int:
         threads = Workers(1, PATIENCE)
-        asked = asyncio.ensure_future(threads.run(gate.wait))
-        await until(lambda: at_work() > 0)
+        began = threading.Event()
+        asked = asyncio.ensure_future(threads.run(partial(begin, began, gate)))
+        await until(began.is_set)
         asked.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asked
@@ -166,9 +163,8 @@ def test_work_that_outlives_its_loop_harms_nobody(gate: threading.Event) -> None
 
 def test_threads_that_have_nothing_to_do_end() -> None:
     async def work() -> None:
-        before = at_work()
-        await Workers(2, PATIENCE).run(lambda: None)
-        await until(lambda: at_work() <= before)
+        thread = await Workers(2, PATIENCE).run(threading.current_thread)
+        await until(lambda: not thread.is_alive())
 
     in_a_loop(work)
 
