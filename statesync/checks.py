@@ -44,14 +44,13 @@ def check_remote(remote: object) -> None:
         )
 
 
-def check_callback(name: str, value: object) -> None:
+def check_callbacks(**callbacks: object) -> None:
     """Raise ``BadOptions`` for what cannot be called, and for a coroutine, which nobody would wait for."""
-    if value is None:
-        return
-    if not callable(value):
-        raise BadOptions(f"{name} must be a function, not {kind_of(value)}")
-    if iscoroutinefunction(value):
-        raise BadOptions(f"{name} must be a function, and not a coroutine: it is called in a thread")
+    for name, value in callbacks.items():
+        if value is not None and not callable(value):
+            raise BadOptions(f"{name} must be a function, not {kind_of(value)}")
+        if iscoroutinefunction(value):
+            raise BadOptions(f"{name} must be a function, and not a coroutine: it is called in a thread")
 
 
 def check_count(name: str, value: object, least: int) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar, cast
 
 import peewee
 
-from statesync.checks import as_wait, check_callback, check_kind, check_remote
+from statesync.checks import as_wait, check_callbacks, check_kind, check_remote
 from statesync.complaints import Complaint
 from statesync.diagnosis import Diagnosis, SurveyRemote, diagnose
 from statesync.errors import BadOptions, NothingToCancel, UnknownObject, UsageError
@@ -273,9 +273,7 @@ class Scope(AwaitedSelection):
         """Return a session that is being started, and has not begun yet: who waits for it is told of that."""
         chosen = options if options is not None else SyncOptions()
         check_kind("options", chosen, SyncOptions, "SyncOptions")
-        check_callback("on_success", on_success)
-        check_callback("on_failure", on_failure)
-        check_callback("on_progress", on_progress)
+        check_callbacks(on_success=on_success, on_failure=on_failure, on_progress=on_progress)
         check_names(chosen.filter, self.objects)
         if self._parts.database.in_transaction():
             raise UsageError(
@@ -307,8 +305,7 @@ class Scope(AwaitedSelection):
         Of a session that has ended, and whose callbacks hang, only the wait for them is cut (``grace``).
         """
         check_kind("options", options, (CancelOptions, NoneType), "CancelOptions")
-        check_callback("on_success", on_success)
-        check_callback("on_failure", on_failure)
+        check_callbacks(on_success=on_success, on_failure=on_failure)
         session, grace = self._running.session, options.grace if options else None
         if session is not None and set(session.objects) & set(self.objects) and not session.is_over():
             is_heard = session.on_cancel(on_success, on_failure)
