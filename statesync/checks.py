@@ -45,12 +45,18 @@ def check_remote(remote: object) -> None:
 
 
 def check_callbacks(**callbacks: object) -> None:
-    """Raise ``BadOptions`` for what cannot be called, and for a coroutine, which nobody would wait for."""
+    """Raise ``BadOptions`` for a callback that is given and is none."""
     for name, value in callbacks.items():
-        if value is not None and not callable(value):
-            raise BadOptions(f"{name} must be a function, not {kind_of(value)}")
-        if iscoroutinefunction(value):
-            raise BadOptions(f"{name} must be a function, and not a coroutine: it is called in a thread")
+        if value is not None:
+            check_callback(name, value)
+
+
+def check_callback(name: str, value: object) -> None:
+    """Raise ``BadOptions`` for what cannot be called, and for a coroutine, which nobody would wait for."""
+    if not callable(value):
+        raise BadOptions(f"{name} must be a function, not {kind_of(value)}")
+    if iscoroutinefunction(value):
+        raise BadOptions(f"{name} must be a function, and not a coroutine: it is called in a thread")
 
 
 def check_count(name: str, value: object, least: int) -> None:

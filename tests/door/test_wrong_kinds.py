@@ -99,6 +99,10 @@ GIVEN: dict[str, tuple[Callable[[Device], object], str]] = {
         lambda here: here.store.observe(None, _any(5)),
         "callback must be a function, not int",
     ),
+    "no observer": (
+        lambda here: here.store.observe(None, _any(None)),
+        "callback must be a function, not NoneType",
+    ),
     "an observer that is a coroutine": (
         lambda here: here.scope.observe("Airport", later),
         "callback must be a function, and not a coroutine",
