@@ -17,7 +17,7 @@ from peewee import CharField, IntegerField, TextField
 from rig.device import Device
 from rig.search import examples
 
-from statesync import Scope, Store
+from statesync import HttpRemote, Scope, Store
 from statesync.values import PendingChange
 
 KEYS = ["a", "b", "c", "A"]
