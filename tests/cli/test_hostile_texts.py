@@ -19,14 +19,18 @@ HOSTILE = ["[/etc]", "[red]alarm[/red]", "\x1b[2J\x1b]0;owned\x07", "two\nlines"
 OBEYED = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
-@pytest.fixture(params=HOSTILE)
+@pytest.fixture(scope="module", params=HOSTILE)
 def text(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture
-def database(tmp_path: Path, text: str) -> Path:
-    """A device with a conflict, a pending change and a record in quarantine, all with the text in them."""
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory, text: str) -> Path:
+    """A device with a conflict, a pending change and a record in quarantine, all with the text in them.
+
+    No command of the tests changes it.
+    """
+    tmp_path = tmp_path_factory.mktemp("hostile")
     url = f"sqlite:///{tmp_path}/hub.db"
     prepare(url)
     hub = Hub(url, without_tokens=True)

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import pytest
-from rig.postgres import empty_schema, make_ready, postgres_server
+from rig.postgres import ReadySchemas, empty_schema, make_ready, postgres_server
 
 from statesync.hub import Hub, serving
 
@@ -18,12 +19,25 @@ def postgres() -> Iterator[str]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def ready_schemas(postgres: str) -> Iterator[ReadySchemas]:
+    """Databases on PostgreSQL that are ready for a hub; each test has its own."""
+    with closing(ReadySchemas(postgres)) as schemas:
+        yield schemas
+
+
 @pytest.fixture(scope="session", params=["sqlite", "postgres"])
+def database_kind(request: pytest.FixtureRequest) -> str:
+    """One kind of server and then the other."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
 def empty_database(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    database_kind: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[], str]:
-    """Make the address of an empty database, each time another, on one kind of server and then the other."""
-    return addresses_of(request.param, request, tmp_path_factory)
+    """Make the address of an empty database, each time another."""
+    return addresses_of(database_kind, request, tmp_path_factory)
 
 
 def addresses_of(
@@ -38,9 +52,21 @@ def addresses_of(
 
 
 @pytest.fixture(scope="session")
-def new_database(empty_database: Callable[[], str]) -> Callable[[], str]:
-    """Make the address of a database that is ready for a hub, each time another."""
+def lasting_database(empty_database: Callable[[], str]) -> Callable[[], str]:
+    """Make the address of a database that is ready for a hub, for what lasts longer than a test."""
     return ready_for_a_hub(empty_database)
+
+
+@pytest.fixture
+def new_database(
+    database_kind: str, empty_database: Callable[[], str], request: pytest.FixtureRequest
+) -> Iterator[Callable[[], str]]:
+    """Make the address of a database that is ready for a hub, each time another, until the test's end."""
+    if database_kind == "sqlite":
+        yield ready_for_a_hub(empty_database)
+        return
+    with request.getfixturevalue("ready_schemas").lent() as lend:
+        yield lend
 
 
 def ready_for_a_hub(empty_database: Callable[[], str]) -> Callable[[], str]:
@@ -55,9 +81,9 @@ def ready_for_a_hub(empty_database: Callable[[], str]) -> Callable[[], str]:
 
 
 @pytest.fixture(scope="session")
-def service(new_database: Callable[[], str]) -> Iterator[Service]:
+def service(lasting_database: Callable[[], str]) -> Iterator[Service]:
     """A hub behind real HTTP that lets everybody in; tests keep apart by their spaces."""
-    url = new_database()
+    url = lasting_database()
     hub = Hub(url, without_tokens=True)
     with serving(hub) as address, Service(address, hub, url) as running:
         yield running
@@ -73,13 +99,10 @@ def hub(new_database: Callable[[], str]) -> Iterator[Hub]:
 
 
 @pytest.fixture
-def postgres_hub(postgres: str) -> Iterator[Hub]:
+def postgres_hub(ready_schemas: ReadySchemas) -> Iterator[Hub]:
     """A hub of the test's own on PostgreSQL, for what only PostgreSQL can do."""
-    url = empty_schema(postgres)
-    make_ready(url)
-    own = Hub(url, without_tokens=True)
-    yield own
-    own.close()
+    with ready_schemas.lent() as lend, closing(Hub(lend(), without_tokens=True)) as own:
+        yield own
 
 
 @pytest.fixture

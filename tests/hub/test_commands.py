@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from click.testing import CliRunner, Result
-from rig.postgres import empty_schema
+from rig.postgres import empty_schema, schema_at
 
 from statesync.cli.hub import hub
 from statesync.hub import Hub, HubLimits, LocalRemote, Right, prepare
@@ -205,7 +205,7 @@ def test_epoch_says_what_is_wrong(url: str) -> None:
 def server(postgres: str) -> Iterator[Callable[[str], str]]:
     """Make a hub on PostgreSQL and a user ``poor`` of it; return the address that he has."""
     name, url = f"poor_{os.getpid()}", empty_schema(postgres)
-    schema = url.rpartition("%3D")[2]
+    schema = schema_at(url)
     prepare(url)
     with psycopg.connect(postgres, autocommit=True) as owner:
 

@@ -402,8 +402,8 @@ def _verdict(verdict: Verdict, found: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def shared_hub(new_database: Any) -> Any:
-    yield from hub_like_the_model(new_database)
+def shared_hub(lasting_database: Any) -> Any:
+    yield from hub_like_the_model(lasting_database)
 
 
 def hub_like_the_model(new_database: Any) -> Iterator[Hub]:

@@ -233,6 +233,7 @@ def test_a_back_off_without_a_timer_is_noticed(monkeypatch: pytest.MonkeyPatch) 
         run()
 
 
+@pytest.mark.sabotage
 def test_a_gap_that_is_forgotten_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     waiting = ending._waiting
     monkeypatch.setattr(ending, "_waiting", lambda now, event: evolve(waiting(now, event), earliest=0.0))

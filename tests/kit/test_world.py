@@ -142,6 +142,6 @@ TestSpoiltWorld.settings = settings(QUICK, max_examples=examples(2, 18))
 TestMisfitWorld = MisfitWorld.TestCase
 TestMisfitWorld.settings = settings(QUICK, max_examples=examples(2, 18))
 TestRestoredWorld = RestoredWorld.TestCase
-TestRestoredWorld.settings = settings(QUICK, max_examples=examples(2, 24))
+TestRestoredWorld.settings = settings(QUICK, max_examples=examples(1, 24))
 TestStrictWorld = StrictWorld.TestCase
 TestStrictWorld.settings = settings(QUICK, max_examples=examples(2, 24), stateful_step_count=20)

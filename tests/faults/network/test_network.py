@@ -49,7 +49,7 @@ def test_a_day_on_a_good_network_ends_as_expected(morning: Path, folder: Path, n
         assert len(proxy.requests) == 10
 
 
-@pytest.mark.parametrize(("fault", "number"), some([*product(FAULTS, range(1, 11))], 3))
+@pytest.mark.parametrize(("fault", "number"), some([*product(FAULTS, range(1, 11))], 7))
 def test_nothing_is_lost_whatever_happens_to_one_request(
     morning: Path, folder: Path, network: Network, fault: Fault, number: int
 ) -> None:

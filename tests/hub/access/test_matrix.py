@@ -22,8 +22,8 @@ MOST = 2000
 
 
 @pytest.fixture(scope="module")
-def guarded(new_database: Callable[[], str]) -> Iterator[Service]:
-    url = new_database()
+def guarded(lasting_database: Callable[[], str]) -> Iterator[Service]:
+    url = lasting_database()
     hub = Hub(url, limits=HubLimits(record=MOST))
     with serving(hub) as address, Service(address, hub, url) as running:
         yield running

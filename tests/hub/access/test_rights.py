@@ -31,9 +31,9 @@ def pem(key: Ed25519PrivateKey) -> str:
 
 
 @pytest.fixture(scope="module")
-def guarded(new_database: Callable[[], str]) -> Iterator[Service]:
+def guarded(lasting_database: Callable[[], str]) -> Iterator[Service]:
     """A hub that asks for tokens."""
-    url = new_database()
+    url = lasting_database()
     hub = Hub(url, issuer=Issuer(pem(SIGNER), audience="hub", issuer="https://id.example"))
     with serving(hub) as address, Service(address, hub, url) as running:
         yield running

@@ -25,8 +25,8 @@ TOLD, LISTED, TALLIED = 8, 12_000, 20
 
 
 @pytest.fixture(scope="module")
-def small(new_database: Callable[[], str]) -> Iterator[Service]:
-    url = new_database()
+def small(lasting_database: Callable[[], str]) -> Iterator[Service]:
+    url = lasting_database()
     limits = HubLimits(record=RECORD, page_bytes=CARRIES, body=TOUCHED)
     hub = Hub(url, without_tokens=True, limits=limits)
     with serving(hub) as address, Service(address, hub, url) as running:

@@ -136,8 +136,8 @@ class ScanMachine(SpaceMachine):
 
 
 @pytest.fixture(scope="module")
-def shared_hub(new_database: Any) -> Iterator[Hub]:
-    yield from hub_like_the_model(new_database)
+def shared_hub(lasting_database: Any) -> Iterator[Hub]:
+    yield from hub_like_the_model(lasting_database)
 
 
 def test_a_space_is_scanned_as_its_model_is(shared_hub: Hub) -> None:

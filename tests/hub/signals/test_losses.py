@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 from rig import TESTS
-from rig.postgres import empty_schema, make_ready
+from rig.postgres import ReadySchemas
 
 from statesync.hub import Hub, prepare, serving
 from statesync.hub.signals import files, servers, watch
@@ -35,11 +35,10 @@ def silent_push(url: str, space: str, number: int = 1) -> None:
 
 
 @pytest.fixture
-def on_postgres(postgres: str) -> Iterator[Service]:
+def on_postgres(ready_schemas: ReadySchemas) -> Iterator[Service]:
     """A hub on PostgreSQL, behind HTTP."""
-    url = empty_schema(postgres)
-    make_ready(url)
     with ExitStack() as stack:
+        url = stack.enter_context(ready_schemas.lent())()
         hub = stack.enter_context(closing(Hub(url, without_tokens=True)))
         yield stack.enter_context(Service(stack.enter_context(serving(hub)), hub, url))
 
