@@ -17,7 +17,7 @@ from statesync.store import local_only
 from statesync.store.local_only import LOCAL_KEYS
 from statesync.store.outbox.lookup import NO_RECORD, PENDING_KEYS
 from statesync.store.outbox.parking import FREE, IS_PARKED
-from statesync.store.outbox.queue import Mark
+from statesync.store.outbox.queue import Mark, Run
 from statesync.store.outbox.shared import IS_MERE_OFFER, OFFERED, SENT, TOLD
 from statesync.store.tracking.objects import TrackedObject
 from statesync.store.tracking.quoting import in_main, quoted
@@ -233,27 +233,21 @@ def forget_versions_above(connection: sqlite3.Connection, name: str, version: in
 # -- under way -------------------------------------------------------------------------------------
 
 
-def mark_sent(connection: sqlite3.Connection, wire_id: str, sources: Sequence[Mark]) -> None:
+def mark_sent(connection: sqlite3.Connection, wire_id: str, sources: Run | Sequence[Mark]) -> None:
     """Note which revision of each change, in their order, goes up with the batch ``wire_id``."""
-    revisions = set(map(_REVISION, sources))
-    if len(revisions) == 1 and _are_side_by_side(sources):
+    if isinstance(sources, Run):
         connection.execute(
             "UPDATE statesync_change SET batch = ?, sent = ? WHERE position BETWEEN ? AND ?",
-            (wire_id, *revisions, sources[0][0], sources[-1][0]),
+            (wire_id, sources.revision, sources.first, sources.last),
         )
         return
-    positions: dict[int, list[int]] = {revision: [] for revision in revisions}
+    positions: dict[int, list[int]] = {revision: [] for revision in set(map(_REVISION, sources))}
     for position, revision, _ in sources:
         positions[revision].append(position)
     connection.executemany(  # most records were changed once: this is one statement a batch, not a record
         "UPDATE statesync_change SET batch = ?, sent = ? WHERE position IN (SELECT value FROM json_each(?))",
         [(wire_id, revision, json.dumps(some)) for revision, some in positions.items()],
     )
-
-
-def _are_side_by_side(sources: Sequence[Mark]) -> bool:
-    """Tell whether there is no room between these changes for another one, whatever happens meanwhile."""
-    return sources[-1][0] - sources[0][0] == len(sources) - 1
 
 
 def mark_failed(connection: sqlite3.Connection, name: str, key: str, error: str, session: str) -> None:

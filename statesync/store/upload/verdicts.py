@@ -36,13 +36,15 @@ class Outcome:
     """How many records of a batch were accepted, in conflict and rejected.
 
     Those that are offered again, because the hub's record has not come, are none of the three. ``released``
-    is of how many another version need not wait in quarantine any more.
+    is of how many another version need not wait in quarantine any more. ``is_calm`` says that the accepted
+    ones were taken out of the outbox, and that nothing else has happened there.
     """
 
     accepted: int
     conflicts: int
     rejected: int
     released: int
+    is_calm: bool = False
 
 
 def are_accepted(verdicts: Iterable[Verdict]) -> bool:
@@ -73,7 +75,7 @@ def store(
 
     Raises ``TransactionLost`` as ``store_resolution`` does.
     """
-    fold(connection, objects)
+    has_folded = fold(connection, objects)
     waiting = quarantine.total(connection)
     refused = [] if are_accepted(verdicts) else _not_accepted(batch.changes, verdicts)
     rejected = _park_rejected(connection, session, batch.id, refused, now)
@@ -85,11 +87,13 @@ def store(
     outbox.release(connection, _records(conflicts))
     outbox.free_errors(connection, unread)
     take_spared(connection, batch.id, objects, deadly)
-    _store_accepted(connection, batch, verdicts, objects, remove_accepted=remove_accepted)
+    is_edited = _store_accepted(connection, batch, verdicts, objects, remove_accepted=remove_accepted)
     if waiting:
         _end_quarantine(connection, batch.changes, verdicts)
     released = waiting and waiting - quarantine.total(connection)
-    return Outcome(len(verdicts) - len(refused), len(conflicts) - len(unread), rejected, released)
+    is_calm = not (has_folded or refused or is_edited)
+    accepted = len(verdicts) - len(refused)
+    return Outcome(accepted, len(conflicts) - len(unread), rejected, released, is_calm)
 
 
 def is_unread(verdict: Verdict) -> bool:
@@ -124,8 +128,11 @@ def _store_accepted(
     objects: Objects,
     *,
     remove_accepted: bool,
-) -> None:
-    """Take accepted changes out of the outbox, by compare and set; those edited since stay, rebased."""
+) -> bool:
+    """Take accepted changes out of the outbox, by compare and set; those edited since stay, rebased.
+
+    Tells whether there are any of those.
+    """
     if local_only.is_in_use(connection):
         _settle_local(connection, batch.id, batch.changes, verdicts, objects)
     if remove_accepted:
@@ -138,6 +145,7 @@ def _store_accepted(
             _rebase(connection, objects[name], *accepted[name, key])
     for name, end in applied.ends_of_scans(connection).items():
         _note_written(connection, name, end, batch.changes, verdicts)
+    return bool(edited)
 
 
 def _note_written(

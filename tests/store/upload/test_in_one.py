@@ -181,6 +181,84 @@ def test_only_the_payload_of_the_batch_that_is_under_way_is_kept(here: Device, g
         assert other.execute("SELECT count(*) FROM statesync_payload").fetchone() == (0,)
 
 
+def test_records_travel_whose_columns_have_the_names_of_those_of_the_outbox(
+    tmp_path: Path, gate: Gate, space: str
+) -> None:
+    with Store(tmp_path / "names.db") as store, closing(HttpRemote(gate.url, space)) as remote:
+
+        class Item(store.Model):  # type: ignore[name-defined, misc]
+            key = TextField()
+            object = TextField()
+            position = TextField()
+            base = TextField()
+            error = TextField()
+
+        store.setup()
+        values = {name: f"its {name}" for name in ("key", "object", "position", "base", "error")}
+        Item.create(id="a", **values)
+        Item.create(id="b", **values)
+        assert store.scope(remote).sync().stats.uploaded == 2
+    (batch,) = pushed(gate)
+    assert [(change["key"], change["base"], change["data"]) for change in batch] == [
+        ("a", 0, values),
+        ("b", 0, values),
+    ]
+
+
+def test_a_batch_is_full_wherever_changes_were_taken_back(here: Device, gate: Gate) -> None:
+    here.add(7)
+    for key in ("k00000", "k00003", "k00004"):
+        here.store.rollback(here.airport.get_by_id(key))
+    here.sync(upload_batch_size=3)
+    assert [[change["key"] for change in batch] for batch in pushed(gate)] == [
+        ["k00001", "k00002", "k00005"],
+        ["k00006"],
+    ]
+
+
+def a_change_of_its_own(here: Device, how: str) -> None:
+    """Let the second of three changes be another one than those around it."""
+    here.scope.defer(*here.airport.select())  # folds
+    here.execute("UPDATE statesync_change SET deferred = 0")
+    here.execute(f"UPDATE statesync_change SET {how} WHERE key = ?", KEY)
+
+
+ANOTHER: dict[str, tuple[str, dict[str, Any]]] = {
+    "revision": ("revision = 3", {}),
+    "base": ("base = 5, shared = 2", {"base": 5}),
+    "since": ("since = 4", {"since": 4}),
+    "offer": ("shared = 3", {}),
+    "error": ("error = 'bad_value: no', failed_in = 'before'", {}),
+    "let go": ("parked = 1, error = 'no: no', refusals = 1, last_refused = 0, retry_at = 1", {}),
+}
+
+
+@pytest.mark.parametrize(("how", "said"), ANOTHER.values(), ids=list(ANOTHER))
+def test_a_change_that_is_unlike_the_others_of_its_batch_says_what_it_is(
+    here: Device, gate: Gate, how: str, said: dict[str, Any]
+) -> None:
+    here.add(3)
+    a_change_of_its_own(here, how)
+    assert here.sync(sync_type="upload_only").stats.uploaded == 3
+    (batch,) = pushed(gate)
+    told = [{name: change.get(name, 0) for name in ("key", "op", "base", "since")} for change in batch]
+    plain = {"op": "upsert", "base": 0, "since": 0}
+    assert told == [{**plain, "key": "k00000"}, {**plain, "key": KEY, **said}, {**plain, "key": "k00002"}]
+    assert here.operations() == {}
+
+
+@pytest.mark.parametrize(
+    "how", ["parked = 1, error = 'no: no', last_refused = 0, first_refused = 0", "contested = 1"]
+)
+def test_a_change_that_waits_for_somebody_is_left_out_of_its_batch(
+    here: Device, gate: Gate, how: str
+) -> None:
+    here.add(3)
+    a_change_of_its_own(here, how)
+    assert here.sync(sync_type="upload_only").stats.uploaded == 2
+    assert [change["key"] for change in pushed(gate)[0]] == ["k00000", "k00002"]
+
+
 # -- how the others travel, and what is under way ----------------------------------------------------
 
 AS_THEY_ARE: list[dict[str, Any]] = [
