@@ -218,7 +218,8 @@ class Uploads:
                 remove_accepted=context.options.remove_after_upload,
                 now=time.time(),
             )
-        self._is_calm = outcome.is_calm
+        # What was composed beside a replay may have the very changes that this has taken out.
+        self._is_calm = outcome.is_calm and batch.replayed is None
         spaces.learn(connection, here, answer.hub, answer.epoch, answer.head)
         spaces.acknowledge(connection, context.space, batch.wire.number)
         batches.set_doubt(connection, context.session, number, doubtful=False)
