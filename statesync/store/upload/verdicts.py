@@ -16,7 +16,7 @@ from statesync.store import bases, local_only, quarantine
 from statesync.store.cursors import applied
 from statesync.store.journal.batches import WireBatch
 from statesync.store.outbox import changes as outbox
-from statesync.store.outbox import lookup
+from statesync.store.outbox import lookup, under_way
 from statesync.store.outbox.changes import Rebase
 from statesync.store.outbox.fold import fold
 from statesync.store.outbox.parking import park
@@ -78,14 +78,17 @@ def store(
     has_folded = fold(connection, objects)
     waiting = quarantine.total(connection)
     refused = [] if are_accepted(verdicts) else _not_accepted(batch.changes, verdicts)
+    if refused or remove_accepted or local_only.is_in_use(connection):  # then it is about single changes
+        under_way.spread(connection)
     rejected = _park_rejected(connection, session, batch.id, refused, now)
     for resolution in resolutions:
         store_resolution(connection, session, resolution, deadly)
     # A conflict that was not stored (edited since) is free again and comes up in the next round.
     conflicts = [pair for pair in refused if isinstance(pair[1], Conflicted)]
     unread = _records(pair for pair in conflicts if is_unread(pair[1]))
-    outbox.release(connection, _records(conflicts))
-    outbox.free_errors(connection, unread)
+    if conflicts:
+        outbox.release(connection, _records(conflicts))
+        outbox.free_errors(connection, unread)
     take_spared(connection, batch.id, objects, deadly)
     is_edited = _store_accepted(connection, batch, verdicts, objects, remove_accepted=remove_accepted)
     if waiting:
@@ -137,7 +140,7 @@ def _store_accepted(
         _settle_local(connection, batch.id, batch.changes, verdicts, objects)
     if remove_accepted:
         _remove(connection, batch.id, objects)
-    outbox.forget_unedited(connection, batch.id)
+    under_way.forget_unedited(connection, batch.id)
     edited = lookup.changes_of_batch(connection, batch.id)
     accepted = _accepted(batch.changes, verdicts) if edited else {}
     for name, key in edited:
