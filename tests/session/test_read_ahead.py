@@ -196,3 +196,29 @@ def test_what_is_taken_back_after_a_batch_was_composed_ahead_stays_here(
     after_composing_ahead(here, gate, monkeypatch, take_back)
     assert sent(gate) == [[("k00000", "n0"), ("k00001", "n1")], [("k00004", "n4")]]
     assert here.operations() == {"k00003": "insert"}
+
+
+def test_an_edit_just_before_a_batch_is_composed_ahead_goes_up_once(
+    here: Device, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in the records that were read, but the change that went up is only known once it is folded."""
+    real, edited = Uploads.compose_ahead, threading.Event()
+
+    def compose_ahead(uploads: Uploads, wanted: ComposeAhead) -> None:
+        if not edited.is_set():
+            editing = threading.Thread(target=here.edit, args=("k00003",), kwargs={"name": "later"})
+            editing.start()
+            editing.join()
+            edited.set()
+        real(uploads, wanted)
+
+    monkeypatch.setattr(Uploads, "compose_ahead", compose_ahead)
+    here.add(5)
+    held = gate.hold()
+    session = here.scope.start_sync(SyncOptions(upload_batch_size=2))
+    held.wait()
+    assert edited.wait(PATIENCE)
+    held.release()
+    assert session.result(PATIENCE).stats.uploaded == 5
+    assert sent(gate)[1] == [("k00002", "n2"), ("k00003", "later")]
+    assert here.operations() == {}

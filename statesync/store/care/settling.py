@@ -14,7 +14,7 @@ from statesync.store.care.losses import Losses
 from statesync.store.cursors import applied, cursor, rereads
 from statesync.store.cursors.cursor import MISSED_DELETES, UNLOGGED
 from statesync.store.journal import batches
-from statesync.store.outbox import changes, loss
+from statesync.store.outbox import changes, loss, shared, under_way
 from statesync.store.outbox.fold import fold
 from statesync.store.rereading import reread
 from statesync.store.schema import migrating
@@ -100,7 +100,10 @@ def _settle_changes(connection: sqlite3.Connection, losses: Losses, objects: Obj
             loss.offer_lost_change(connection, tracked, entry["key"], may_be_lost=may_be_lost)
     if lost is not None and lost.known is None:
         doubted = objects
+    under_way.spread(connection)  # what gave the positions out may be lost, too
     fold(connection, objects)
+    if losses.of(under_way.TABLE):  # any of them may have been under way
+        shared.note_all(connection, objects)
     for tracked in objects.values():
         table = losses.of(tracked.table)
         if table is not None:

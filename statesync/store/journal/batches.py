@@ -15,6 +15,9 @@ from statesync.wire import Change
 
 _CHANGES = msgspec.json.Decoder(list[Change])
 
+_BLANK = b" "
+"""Stands behind a payload that is kept; no payload ends with one."""
+
 
 @frozen
 class WireBatch:
@@ -67,19 +70,33 @@ def stage_upload(
 ) -> None:
     """Keep the exact payload of an upload batch, which takes the place of the session's last one.
 
-    That one's answer is stored. If it had gone with that, its pages would be written twice.
+    That one's answer is stored. If it had gone with that, its pages would be written twice. So they would be
+    if it was deleted now: many builds of SQLite write zeros over what is deleted, and the new one would get
+    other pages. A blob that is as long as before is written over it, page by page.
     """
     connection.execute(
         "UPDATE statesync_batch SET wire_id = ?, wire_number = ?, records = ? "
         "WHERE session = ? AND number = ?",
         (wire.id, wire.number, records, session, number),
     )
-    connection.execute(
-        "DELETE FROM statesync_payload WHERE session = ? AND NOT (SELECT doubt FROM statesync_batch AS batch "
-        "WHERE batch.session = statesync_payload.session AND batch.number = statesync_payload.number)",
+    payload = _padded(wire.payload)
+    last = connection.execute(
+        "SELECT kept.rowid FROM statesync_payload AS kept JOIN statesync_batch AS batch "
+        "USING (session, number) WHERE session = ? AND NOT doubt",
         (session,),
-    )
-    connection.execute("INSERT INTO statesync_payload VALUES (?, ?, ?)", (session, number, wire.payload))
+    ).fetchone()
+    if last is None:
+        connection.execute("INSERT INTO statesync_payload VALUES (?, ?, ?)", (session, number, payload))
+    else:
+        connection.execute(
+            "UPDATE statesync_payload SET number = ?, payload = ? WHERE rowid = ?", (number, payload, *last)
+        )
+
+
+def _padded(payload: bytes) -> bytes:
+    """Return a payload with up to an eighth of blanks: most batches of a session are equally long then."""
+    step = 1 << max(0, len(payload).bit_length() - 4)
+    return payload.ljust(-(-len(payload) // step) * step, _BLANK)
 
 
 def note_attempt(connection: sqlite3.Connection, session: str, number: int, attempt: int) -> None:
@@ -156,7 +173,10 @@ def find_doubtful(connection: sqlite3.Connection, space: str) -> DoubtfulBatch |
         "WHERE space = ? AND doubt = 1 ORDER BY statesync_batch.rowid DESC LIMIT 1",
         (space,),
     ).fetchone()
-    return None if row is None else DoubtfulBatch(row[0], row[1], WireBatch(*row[2:]))
+    if row is None:
+        return None
+    of, number, wire_id, wire_number, payload = row
+    return DoubtfulBatch(of, number, WireBatch(wire_id, wire_number, payload.rstrip(_BLANK)))
 
 
 def all_in_doubt(connection: sqlite3.Connection, space: str) -> list[tuple[str, int]]:

@@ -15,9 +15,10 @@ from attrs import frozen
 
 from statesync.store import local_only
 from statesync.store.local_only import LOCAL_KEYS
+from statesync.store.outbox import under_way
 from statesync.store.outbox.lookup import NO_RECORD, PENDING_KEYS
 from statesync.store.outbox.parking import FREE, IS_PARKED
-from statesync.store.outbox.queue import Mark
+from statesync.store.outbox.queue import Mark, Run
 from statesync.store.outbox.shared import IS_MERE_OFFER, OFFERED, SENT, TOLD
 from statesync.store.tracking.objects import TrackedObject
 from statesync.store.tracking.quoting import in_main, quoted
@@ -75,6 +76,7 @@ def offer_all(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
 
     It may be the same hub again, though. So a delete that waits goes up as well, and says nothing to another.
     """
+    under_way.spread(connection)
     name = {"object": tracked.name}
     local_only.end_those(connection, f"key IN ({PENDING_KEYS} AND operation <> 'delete')", name)
     local_only.forget_versions(connection, tracked.name)
@@ -175,6 +177,7 @@ def keep_remote_images(connection: sqlite3.Connection, name: str, remote: Iterab
 
 def contest(connection: sqlite3.Connection, name: str, remote: RemoteImage) -> None:
     """Let a change wait for a decision, beside the hub's record; it is not offered until it is rebased."""
+    under_way.spread(connection)
     connection.execute(
         "UPDATE statesync_change SET theirs = ?, contested = ?, batch = NULL, sent = NULL, error = NULL, "
         f"failed_in = NULL, {FREE} WHERE object = ? AND key = ?",
@@ -233,16 +236,12 @@ def forget_versions_above(connection: sqlite3.Connection, name: str, version: in
 # -- under way -------------------------------------------------------------------------------------
 
 
-def mark_sent(connection: sqlite3.Connection, wire_id: str, sources: Sequence[Mark]) -> None:
+def mark_sent(connection: sqlite3.Connection, wire_id: str, sources: Run | Sequence[Mark]) -> None:
     """Note which revision of each change, in their order, goes up with the batch ``wire_id``."""
-    revisions = set(map(_REVISION, sources))
-    if len(revisions) == 1 and _are_side_by_side(sources):
-        connection.execute(
-            "UPDATE statesync_change SET batch = ?, sent = ? WHERE position BETWEEN ? AND ?",
-            (wire_id, *revisions, sources[0][0], sources[-1][0]),
-        )
+    if isinstance(sources, Run):
+        under_way.begin(connection, wire_id, sources.first, sources.last, sources.revision)
         return
-    positions: dict[int, list[int]] = {revision: [] for revision in revisions}
+    positions: dict[int, list[int]] = {revision: [] for revision in set(map(_REVISION, sources))}
     for position, revision, _ in sources:
         positions[revision].append(position)
     connection.executemany(  # most records were changed once: this is one statement a batch, not a record
@@ -251,13 +250,9 @@ def mark_sent(connection: sqlite3.Connection, wire_id: str, sources: Sequence[Ma
     )
 
 
-def _are_side_by_side(sources: Sequence[Mark]) -> bool:
-    """Tell whether there is no room between these changes for another one, whatever happens meanwhile."""
-    return sources[-1][0] - sources[0][0] == len(sources) - 1
-
-
 def mark_failed(connection: sqlite3.Connection, name: str, key: str, error: str, session: str) -> None:
     """Keep a change in the outbox with its error; the next session tries it again."""
+    under_way.spread(connection)
     connection.execute(
         f"UPDATE statesync_change SET error = ?, failed_in = ?, batch = NULL, sent = NULL, {FREE} "
         "WHERE object = ? AND key = ?",
@@ -275,11 +270,13 @@ def hold_back(connection: sqlite3.Connection, position: int, error: str, session
 
 def release_batch(connection: sqlite3.Connection, wire_id: str) -> None:
     """Set the changes of a batch free: they are ordinary pending changes again."""
+    under_way.spread(connection)
     connection.execute("UPDATE statesync_change SET batch = NULL, sent = NULL WHERE batch = ?", (wire_id,))
 
 
 def release(connection: sqlite3.Connection, records: Iterable[tuple[str, str]]) -> None:
     """Set changes that met a conflict, given as (object, key), free: the hub has had these records."""
+    under_way.spread(connection)
     connection.executemany(
         f"UPDATE statesync_change SET batch = NULL, sent = NULL, shared = max(shared, {TOLD}) "
         "WHERE object = ? AND key = ?",
@@ -304,6 +301,7 @@ def rebase(connection: sqlite3.Connection, name: str, key: str, edit: Rebase, *,
 
     ``revised`` says that its record was changed with it, so that the change is another revision.
     """
+    under_way.spread(connection)
     connection.execute(
         "UPDATE statesync_change SET image = ?, base = ?, operation = ?, revision = revision + ?, "
         "since = CASE WHEN ? > 1 THEN 0 ELSE since END, "
@@ -315,6 +313,7 @@ def rebase(connection: sqlite3.Connection, name: str, key: str, edit: Rebase, *,
 
 def move_to_end(connection: sqlite3.Connection, name: str, key: str) -> None:
     """Let a change wait behind all others, as if its record had been changed just now."""
+    under_way.spread(connection)
     connection.execute(
         "UPDATE statesync_change SET position = 1 + (SELECT seq FROM sqlite_sequence "
         "WHERE name = 'statesync_change') WHERE object = ? AND key = ?",
@@ -339,11 +338,6 @@ def forget(connection: sqlite3.Connection, position: int) -> None:
 def forget_object(connection: sqlite3.Connection, name: str) -> None:
     """Forget all changes of an object."""
     connection.execute("DELETE FROM statesync_change WHERE object = ?", (name,))
-
-
-def forget_unedited(connection: sqlite3.Connection, wire_id: str) -> None:
-    """Forget the changes that are as they went up with the batch ``wire_id``."""
-    connection.execute("DELETE FROM statesync_change WHERE batch = ? AND revision = sent", (wire_id,))
 
 
 def withdraw_offers(connection: sqlite3.Connection, name: str, keys: Iterable[str]) -> set[str]:

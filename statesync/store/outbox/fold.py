@@ -17,8 +17,8 @@ from statesync.store.tracking.objects import Objects, TrackedObject
 from statesync.store.tracking.quoting import in_main
 
 
-def fold(connection: sqlite3.Connection, objects: Objects) -> None:
-    """Fold what was logged into net changes; does nothing, cheaply, if nothing was. In a transaction.
+def fold(connection: sqlite3.Connection, objects: Objects) -> bool:
+    """Fold what was logged into net changes; tell, cheaply, if nothing was. In a transaction.
 
     insert + update is an insert, insert + delete is nothing, delete + insert is an update. A delete is what
     the log proves to be one: a change whose record is merely not found stays what it is, and no upload takes
@@ -27,12 +27,13 @@ def fold(connection: sqlite3.Connection, objects: Objects) -> None:
     """
     found = logged(connection, objects)
     if not found:
-        return
+        return False
     settle = keep_local if triggers.are_local(connection) else _fold_object
     for tracked in found:
         spared.drop_untold(connection, tracked)
         settle(connection, tracked)
         connection.execute(f"DELETE FROM {in_main(tracked.log)}")
+    return True
 
 
 def logged(connection: sqlite3.Connection, objects: Objects) -> list[TrackedObject]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from statesync.store import local_only
 from statesync.store.cursors import applied
-from statesync.store.outbox import changes
+from statesync.store.outbox import changes, under_way
 from statesync.store.outbox.lookup import NO_RECORD, PENDING_KEYS
 from statesync.store.outbox.proof import written
 from statesync.store.tracking.objects import TrackedObject
@@ -19,6 +19,7 @@ from statesync.store.tracking.objects import TrackedObject
 
 def keep_local(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
     """Let what was logged of an object be local only. In a transaction, which empties the log next."""
+    under_way.spread(connection)
     known: dict[str, object] = {"object": tracked.name, **_versions(connection, tracked.name)}
     local_only.keep_those(connection, _exempted(tracked), known)
     changes.drop_gone(connection, tracked.name, f"SELECT key FROM ({written(tracked)}) WHERE gone", known)

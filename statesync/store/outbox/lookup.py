@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from statesync.conflicts import Record
 from statesync.store.file.reading import StoredKey, UnreadableText, key_for_people, read
-from statesync.store.outbox.shared import SENT
+from statesync.store.outbox import shared
+from statesync.store.outbox.under_way import BATCH, SENT
 from statesync.store.tracking.images import record_of_image
 from statesync.values import RecordError
 
@@ -45,7 +46,7 @@ class Change(NamedTuple):
     @property
     def may_be_at_hub(self) -> bool:
         """Whether a hub may have taken what is here, and has not said so: the record before is not known."""
-        is_sent = self.shared >= SENT and self.remote_image is None and self.error is None
+        is_sent = self.shared >= shared.SENT and self.remote_image is None and self.error is None
         return self.batch is not None or is_sent
 
     @property
@@ -78,7 +79,7 @@ class Version(NamedTuple):
 
 
 _CHANGE = (
-    "SELECT position, object, key, image, theirs, batch, contested, base, shared, error "
+    f"SELECT position, object, key, image, theirs, {BATCH}, contested, base, shared, error "
     "FROM statesync_change WHERE object = ?"
 )
 
@@ -97,7 +98,7 @@ def changes_of_record(connection: sqlite3.Connection, name: str, key: str) -> li
 
 def version_of(connection: sqlite3.Connection, name: str, key: str) -> Version | None:
     """Return how a record's change stands, None if it has no change."""
-    columns = "revision, operation, image, revision IS sent, error"
+    columns = f"revision, operation, image, revision IS {SENT}, error"
     sql = f"SELECT {columns} FROM statesync_change WHERE object = ? AND key = ?"
     row = read(connection, lambda: connection.execute(sql, (name, key)).fetchone())
     return None if row is None else Version(*row)
@@ -160,7 +161,7 @@ def shown_of_batch(
         return []
     rows = connection.execute(
         "SELECT object, key, spared, theirs FROM statesync_change "
-        "WHERE batch = ? AND spared IS NOT NULL AND theirs IS NOT NULL AND theirs <> ?",
+        f"WHERE {BATCH} = ? AND spared IS NOT NULL AND theirs IS NOT NULL AND theirs <> ?",
         (wire_id, NO_RECORD),
     )
     return [

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from statesync.store.outbox import under_way
 from statesync.store.outbox.shared import TOLD
 from statesync.values import Parked
 from statesync.wire import CONFLICT_UNREADABLE, Rejected
@@ -76,6 +77,7 @@ def park(
     Runs in the transaction that stores the verdict, at the time ``now``. What was edited since it was sent is
     free at once.
     """
+    under_way.spread(connection)
     name, key = record
     wait = None if said.retry_after is None else now + min(max(0.0, said.retry_after), LONGEST)
     connection.execute(

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from attrs import frozen
+from attrs import asdict, evolve, frozen
 
 from statesync.store.file.reading import StoredKey, read
 from statesync.store.outbox.parking import IS_LET_GO
 from statesync.store.outbox.shared import IS_MERE_OFFER
-from statesync.store.tracking.objects import Objects
-from statesync.store.tracking.quoting import in_main
+from statesync.store.tracking.objects import Objects, TrackedObject
+from statesync.store.tracking.quoting import in_main, is_key, quoted
 
 _READY = f"deferred = 0 AND contested IS NULL AND {IS_LET_GO}"
 
@@ -58,6 +58,40 @@ class Window:
     limit: int
     now: float
     skip_failed: bool
+
+    def has_bounds_of(self, other: Window) -> bool:
+        """Tell whether both are the same, but for the time at which somebody looks."""
+        return self == evolve(other, now=self.now)
+
+
+@frozen
+class Run:
+    """Inserts and updates of one object that stand side by side, and are alike but for their records.
+
+    Nothing has kept any of them here, none spares a column, and there is no room for another change between
+    them, whatever happens meanwhile.
+    """
+
+    first: int
+    last: int
+    object: str
+    revision: int
+    base: int
+    since: int
+    is_mere_offer: int
+
+    @property
+    def records(self) -> int:
+        """How many changes there are."""
+        return self.last - self.first + 1
+
+
+_ALIKE = (
+    "position BETWEEN :first AND :last AND revision = :revision AND base = :base AND since = :since "
+    f"AND +object = :object AND operation <> 'delete' AND ({IS_MERE_OFFER}) = :is_mere_offer "
+    "AND deferred = 0 AND contested IS NULL AND parked IS NULL AND error IS NULL AND spared IS NULL"
+)
+"""Says of a change that it belongs to a ``Run``; the + as above."""
 
 
 def last_position(connection: sqlite3.Connection) -> int:
@@ -157,3 +191,50 @@ def _look(connection: sqlite3.Connection, objects: Objects, window: Window, colu
             "names": json.dumps(list(objects)),
         },
     )
+
+
+# -- runs ------------------------------------------------------------------------------------------
+
+
+def run_in(connection: sqlite3.Connection, objects: Objects, window: Window) -> Run | None:
+    """Return the run that the window may begin with, if there is one: whoever reads its records finds out."""
+    columns = f"position, object, revision, base, since, {IS_MERE_OFFER}"
+    found = _look(connection, objects, evolve(window, limit=1), columns).fetchone()
+    if found is None:
+        return None
+    first, *alike = found
+    last = min(first + window.limit - 1, window.up_to)
+    (there,) = connection.execute(
+        "SELECT max(position) FROM statesync_change WHERE position <= ?", (last,)
+    ).fetchone()
+    is_whole = there == last or not has_waiting(connection, after=last, up_to=window.up_to)
+    return Run(first, there, *alike) if is_whole else None
+
+
+def records_of_run(
+    connection: sqlite3.Connection, tracked: TrackedObject, run: Run
+) -> list[tuple[Any, ...]] | None:
+    """Return (key, *columns) of the records of a run, in its order; None if it is none, or one is missing."""
+    key = f"now.{quoted(tracked.key)}"
+    names = ", ".join(f"now.{quoted(name)}" for name in (tracked.key, *tracked.column_names))
+    # Only the subquery can see the columns of the outbox by their bare names: a record may have the same.
+    changes = f"(SELECT position, key FROM statesync_change WHERE {_ALIKE}) AS change"
+    sql = (
+        f"SELECT {names} FROM {changes} CROSS JOIN {in_main(tracked.table)} AS now "
+        f"ON {is_key(key, 'change.key')} ORDER BY change.position"
+    )
+    rows = read(connection, lambda: connection.execute(sql, asdict(run)).fetchall())
+    return rows if len(rows) == run.records else None
+
+
+def is_still_there(connection: sqlite3.Connection, objects: Objects, window: Window, run: Run) -> bool:
+    """Tell whether the window begins with this very run."""
+    if run_in(connection, objects, window) != run:
+        return False
+    alike = connection.execute(f"SELECT count(*) FROM statesync_change WHERE {_ALIKE}", asdict(run))
+    return bool(alike.fetchone()[0] == run.records)
+
+
+def glance(connection: sqlite3.Connection) -> int:
+    """Return a number that is another one as soon as another connection has committed anything."""
+    return int(connection.execute("PRAGMA main.data_version").fetchone()[0])

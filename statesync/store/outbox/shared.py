@@ -21,6 +21,8 @@ from collections.abc import Iterable, Sequence
 
 from statesync.store import quarantine
 from statesync.store.cursors.knowledge import DELETES_KNOWN
+from statesync.store.outbox import under_way
+from statesync.store.outbox.under_way import BATCH, OF_BATCH
 from statesync.store.tracking.objects import TrackedObject
 
 TOLD, SENT, OFFERED = 1, 2, 3
@@ -31,7 +33,7 @@ IS_MERE_OFFER = f"shared = {OFFERED} AND revision = 1 AND theirs IS NULL"
 """Says of a change that nobody made it here: it offers again what a restored hub has lost, and no more."""
 
 NEVER_LEFT = (
-    "image IS NULL AND base = 0 AND theirs IS NULL AND batch IS NULL AND shared = 0 "
+    f"image IS NULL AND base = 0 AND theirs IS NULL AND {BATCH} IS NULL AND shared = 0 "
     f"AND key NOT IN ({quarantine.KEYS})"
 )
 """Says of a change of ``:object`` that no hub can have its record, as a part of a statement."""
@@ -39,14 +41,15 @@ NEVER_LEFT = (
 
 def are_mere_offers(connection: sqlite3.Connection, wire_id: str) -> bool:
     """Tell whether nobody made any change of a batch here."""
-    made = f"SELECT 1 FROM statesync_change WHERE batch = ? AND NOT ({IS_MERE_OFFER})"
-    offered = "SELECT 1 FROM statesync_change WHERE batch = ?"
-    rows = connection.execute(f"SELECT EXISTS ({offered}) AND NOT EXISTS ({made})", (wire_id, wire_id))
+    made = f"SELECT 1 FROM statesync_change WHERE {OF_BATCH} AND NOT ({IS_MERE_OFFER})"
+    offered = f"SELECT 1 FROM statesync_change WHERE {OF_BATCH}"
+    rows = connection.execute(f"SELECT EXISTS ({offered}) AND NOT EXISTS ({made})", {"batch": wire_id})
     return bool(rows.fetchone()[0])
 
 
 def note_batch(connection: sqlite3.Connection, wire_id: str) -> None:
     """Note that a hub may have taken the records of a batch, whatever becomes of it."""
+    under_way.spread(connection)
     note_those(connection, "batch = ?", wire_id)
 
 

@@ -7,11 +7,12 @@ import sqlite3
 from collections.abc import Iterable
 
 from statesync.store.local_only import LOCAL_KEYS
-from statesync.store.outbox import shared
+from statesync.store.outbox import shared, under_way
+from statesync.store.outbox.under_way import BATCH
 from statesync.store.tracking.objects import TrackedObject
 from statesync.store.tracking.quoting import in_main, is_key, quoted
 
-_STRAY = "batch IS NOT NULL AND batch NOT IN (SELECT value FROM json_each(?))"
+_STRAY = f"{BATCH} IS NOT NULL AND {BATCH} NOT IN (SELECT value FROM json_each(?1))"
 _CONTRADICTS = f"change.operation = 'delete' AND now.{{key}} IS NOT NULL AND change.key NOT IN ({LOCAL_KEYS})"
 """A delete may wait beside a record that is local only."""
 _IS_MISSING = "change.operation <> 'delete' AND now.{key} IS NULL"
@@ -34,6 +35,7 @@ def count_stray(connection: sqlite3.Connection, awaited: Iterable[str]) -> int:
 
 def release_stray(connection: sqlite3.Connection, awaited: Iterable[str]) -> None:
     """Set changes free that wait for a batch other than those ``awaited``: nobody knows what became of it."""
+    under_way.spread(connection)
     known = json.dumps(list(awaited))
     shared.note_those(connection, _STRAY, known)
     connection.execute(f"UPDATE statesync_change SET batch = NULL, sent = NULL WHERE {_STRAY}", (known,))

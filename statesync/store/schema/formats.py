@@ -242,6 +242,17 @@ def _tell_what_is_to_come(connection: sqlite3.Connection) -> None:
     add_column(connection, "statesync_cursor", "to_come", "INTEGER")
 
 
+# Runs of changes that are under way with a batch. In an older file each change says so by itself, as it may.
+_UNDER_WAY = """
+CREATE TABLE IF NOT EXISTS statesync_sent (
+    batch TEXT PRIMARY KEY,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    revision INTEGER NOT NULL
+) WITHOUT ROWID;
+"""
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     FORMAT_1,
     _FORMAT_2,
@@ -259,6 +270,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     _keep_positions_of_scans,
     _INDEXES,
     _tell_what_is_to_come,
+    _UNDER_WAY,
 )
 FORMAT = len(MIGRATIONS)
 

@@ -80,7 +80,12 @@ class WireForm:
     def records(self, columns: list[tuple[Any, ...]]) -> Iterable[msgspec.Struct]:
         """Return records, given as the values of each column, in the shape that travels."""
         for index in self._booleans:
-            columns[index] = tuple(None if value is None else bool(value) for value in columns[index])
+            column = columns[index]
+            columns[index] = (
+                tuple(None if value is None else bool(value) for value in column)
+                if None in column
+                else tuple(map(bool, column))
+            )
         return map(self.row_type, *columns)
 
     def read(self, text: bytes | msgspec.Raw) -> Record:

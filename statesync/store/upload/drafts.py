@@ -4,7 +4,7 @@ A delete goes up for the operation delete alone. A change whose record is not fo
 held back with its error; the others go up.
 
 A batch may be composed ahead, while the one before it is under way. It is taken only if nothing has
-happened to its changes since.
+happened to its changes since. Most batches are a run, of which the changes are not even read.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from statesync.store.outbox import queue
 from statesync.store.outbox.changes import hold_back
 from statesync.store.outbox.fold import fold
 from statesync.store.outbox.lookup import spared_columns
-from statesync.store.outbox.queue import Mark, Waiting, WaitingRow, Window
+from statesync.store.outbox.queue import Mark, Run, Waiting, WaitingRow, Window
 from statesync.store.tracking.description import BLOB
 from statesync.store.tracking.objects import Objects, TrackedObject
 from statesync.store.upload import in_one
@@ -56,12 +56,13 @@ _BAD_KEY = (
 class Outgoing:
     """An upload batch that stands ready: its exact payload, and what it was made from.
 
-    ``sources`` are the changes as they waited; ``are_offers`` says that nobody made any of them here.
-    ``last_position`` is that of the last one that was looked at.
+    ``sources`` are the changes as they waited, so many ``records``; ``are_offers`` says that nobody made any
+    of them here. ``last_position`` is that of the last one that was looked at.
     """
 
     payload: bytes
-    sources: tuple[Mark, ...]
+    sources: Run | tuple[Mark, ...]
+    records: int
     are_offers: bool
     last_position: int
 
@@ -79,29 +80,39 @@ class Unsendable:
 class Draft:
     """A batch as it was composed, and the changes that cannot go up.
 
-    ``marks`` are those of all changes that were looked at: whatever happens to a change moves one.
+    ``looked_at`` are all changes that were looked at: whatever happens to a change moves its mark, or takes
+    it out of its run. ``glance`` is from before they were; they are those in ``window``.
     """
 
-    marks: list[Mark]
+    window: Window
+    glance: int
+    looked_at: Run | list[Mark]
     batch: Outgoing
     failed: list[Unsendable]
 
 
 def next_batch(
-    connection: sqlite3.Connection, objects: Objects, window: Window, session: str, drafted: Draft | None
+    connection: sqlite3.Connection,
+    objects: Objects,
+    window: Window,
+    session: str,
+    drafted: Draft | None,
+    *,
+    is_calm: bool = False,
 ) -> Outgoing | None:
     """Return the next batch of at most ``MAX_BATCH_BYTES``, or None if none waits.
 
-    ``drafted`` is taken as it is if nothing has happened to its changes. A change that cannot
-    go up is marked with its error and left out. Folds first; runs in a transaction.
+    ``drafted`` is taken as it is if nothing has happened to its changes; ``is_calm`` says that nothing has on
+    this connection. A change that cannot go up is marked with its error and left out. Folds first; runs in a
+    transaction.
     """
     fold(connection, objects)
-    if drafted is None or drafted.marks != queue.marks_in(connection, objects, window):
+    if drafted is None or not _is_to_be_taken(connection, objects, window, drafted, is_calm=is_calm):
         drafted = draft(connection, objects, window)
     while drafted is not None:
         for one in drafted.failed:
             hold_back(connection, one.change.position, f"{one.code}: {one.message}", session)
-        if drafted.batch.sources:
+        if drafted.batch.records:
             return drafted.batch
         drafted = draft(connection, objects, evolve(window, after=drafted.batch.last_position))
     return None
@@ -109,18 +120,49 @@ def next_batch(
 
 def draft(connection: sqlite3.Connection, objects: Objects, window: Window) -> Draft | None:
     """Compose the batch that waits, or return None; writes nothing, folds nothing."""
+    glance = queue.glance(connection)
+    run = queue.run_in(connection, objects, window)
+    batch = None if run is None else _of_run(connection, objects[run.object], run)
+    if run is not None and batch is not None:
+        return Draft(window, glance, run, batch, [])
     waiting = queue.waiting_in(connection, objects, window)
-    return _compose(connection, objects, waiting) if waiting else None
+    if not waiting:
+        return None
+    marks: list[Mark] = list(map(_MARK, waiting))
+    return Draft(window, glance, marks, *_compose(connection, objects, waiting))
 
 
-def _compose(connection: sqlite3.Connection, objects: Objects, rows: list[WaitingRow]) -> Draft:
-    marks: list[Mark] = list(map(_MARK, rows))
+def _is_to_be_taken(
+    connection: sqlite3.Connection, objects: Objects, window: Window, drafted: Draft, *, is_calm: bool
+) -> bool:
+    """Tell whether nothing has happened to what is in the window since a draft was made of it."""
+    if not window.has_bounds_of(drafted.window):
+        return False
+    if is_calm and drafted.glance == queue.glance(connection):
+        return True
+    if isinstance(drafted.looked_at, Run):
+        return queue.is_still_there(connection, objects, window, drafted.looked_at)
+    return drafted.looked_at == queue.marks_in(connection, objects, window)
+
+
+def _of_run(connection: sqlite3.Connection, tracked: TrackedObject, run: Run) -> Outgoing | None:
+    """Return the batch that a run makes; None if it is none, or if a record needs a look by itself."""
+    rows = queue.records_of_run(connection, tracked, run)
+    payload = in_one.payload_of_run(tracked.wire, run, rows) if rows else None
+    if payload is None:
+        return None
+    return Outgoing(payload, run, run.records, bool(run.is_mere_offer), run.last)
+
+
+def _compose(
+    connection: sqlite3.Connection, objects: Objects, rows: list[WaitingRow]
+) -> tuple[Outgoing, list[Unsendable]]:
     payload = _in_one(connection, objects, rows)
     if payload is not None:
-        are_offers = all(map(_IS_MERE_OFFER, rows))
-        return Draft(marks, Outgoing(payload, tuple(marks), are_offers, rows[-1][0]), [])
+        sources, are_offers = tuple(map(_MARK, rows)), all(map(_IS_MERE_OFFER, rows))
+        return Outgoing(payload, sources, len(rows), are_offers, rows[-1][0]), []
     waiting = list(map(Waiting._make, rows))
-    return Draft(marks, *_one_by_one(waiting, _record_texts(connection, objects, waiting)))
+    return _one_by_one(waiting, _record_texts(connection, objects, waiting))
 
 
 def _in_one(connection: sqlite3.Connection, objects: Objects, rows: list[WaitingRow]) -> bytes | None:
@@ -151,7 +193,7 @@ def _one_by_one(waiting: list[Waiting], texts: Texts) -> tuple[Outgoing, list[Un
         last_position = change.position
     are_offers = bool(taken) and all(map(_IS_MERE_OFFER, taken))
     text, sources = b"[" + b",".join(parts) + b"]", tuple(map(_MARK, taken))
-    return Outgoing(text, sources, are_offers, last_position), failed
+    return Outgoing(text, sources, len(taken), are_offers, last_position), failed
 
 
 def _record_texts(connection: sqlite3.Connection, objects: Objects, waiting: list[Waiting]) -> Texts:

@@ -1,19 +1,20 @@
 """The payload of a batch in one go, for most batches: records of one object whose values are as declared.
 
 What needs a look at each record (a delete, a value that does not travel, a column that is spared, a size)
-makes no payload here: ``drafts`` goes through such a batch one by one then. Both write the same bytes.
+makes no payload here: ``drafts`` goes through such a batch one by one then. Both write the same bytes. Where
+even the changes are alike (a run, ``outbox.queue``), nothing but the records is read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import chain, repeat
+from itertools import repeat
 from typing import Any
 
 import msgspec
 from attrs import frozen
 
-from statesync.store.outbox.queue import WaitingRow
+from statesync.store.outbox.queue import Run, WaitingRow
 from statesync.store.tracking.wire_form import WireForm
 from statesync.wire import MAX_KEY_LENGTH, MAX_RECORD_BYTES
 
@@ -22,7 +23,7 @@ _INFINITE = frozenset({float("inf"), float("-inf")})
 Rows = Sequence[tuple[Any, ...]]
 
 
-class _Upsert(msgspec.Struct, frozen=True, omit_defaults=True):
+class _Upsert(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """``wire.Change``, with a record that has not been written yet."""
 
     object: str
@@ -39,8 +40,8 @@ class Upserts:
 
     object: str
     keys: tuple[str, ...]
-    bases: tuple[int, ...]
-    since: tuple[int, ...]
+    bases: Iterable[int]
+    since: Iterable[int]
 
 
 def upserts(rows: Iterable[WaitingRow]) -> Upserts | None:
@@ -69,23 +70,32 @@ def payload(wire: WireForm, upserts: Upserts, rows: Rows) -> bytes | None:
     if len(rows) != len(upserts.keys):
         return None
     keys, *columns = zip(*rows, strict=True)
-    if keys != upserts.keys or not columns or not _are_stored_types(wire, columns):
+    if keys != upserts.keys:
         return None
-    name, bases, records = upserts.object, upserts.bases, wire.records(columns)
+    return _text(wire, upserts, columns)
+
+
+def payload_of_run(wire: WireForm, run: Run, rows: Rows) -> bytes | None:
+    """Return the payload of a run from the ``rows`` of all its records, or None if one needs a look."""
+    keys, *columns = zip(*rows, strict=True)
+    if not _are_plain_keys(keys):
+        return None
+    return _text(wire, Upserts(run.object, keys, repeat(run.base), repeat(run.since)), columns)
+
+
+def _text(wire: WireForm, upserts: Upserts, columns: list[tuple[Any, ...]]) -> bytes | None:
+    if not columns or not _can_travel(wire, columns):
+        return None
+    name, keys, bases, records = upserts.object, upserts.keys, upserts.bases, wire.records(columns)
     changes = map(_Upsert, repeat(name), keys, repeat("upsert"), bases, records, upserts.since)
     text = msgspec.json.encode(list(changes))
-    # An infinite number has been written as null.
-    if len(text) > MAX_RECORD_BYTES or (b"null" in text and _has_infinite(columns)):
-        return None
-    return text
+    return text if len(text) <= MAX_RECORD_BYTES else None
 
 
-def _are_stored_types(wire: WireForm, columns: Iterable[Iterable[object]]) -> bool:
-    """Tell whether the values of all columns are of types that travel from there."""
-    return all(
-        types.issuperset(map(type, values)) for types, values in zip(wire.stored_types, columns, strict=True)
-    )
-
-
-def _has_infinite(columns: Iterable[Iterable[object]]) -> bool:
-    return not _INFINITE.isdisjoint(chain.from_iterable(columns))
+def _can_travel(wire: WireForm, columns: Iterable[tuple[Any, ...]]) -> bool:
+    """Tell whether the values of all columns are of types that travel from there, and none is infinite."""
+    for types, values in zip(wire.stored_types, columns, strict=True):
+        found = set(map(type, values))
+        if not found <= types or (float in found and not _INFINITE.isdisjoint(values)):
+            return False
+    return True

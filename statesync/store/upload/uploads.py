@@ -25,7 +25,7 @@ from statesync.store.outbox import queue, shared
 from statesync.store.outbox.changes import mark_sent
 from statesync.store.outbox.fold import fold
 from statesync.store.outbox.parking import park
-from statesync.store.outbox.queue import Mark
+from statesync.store.outbox.queue import Mark, Run
 from statesync.store.resolving.asking import Resolution, resolve
 from statesync.store.tracking.triggers import switched_off
 from statesync.store.upload import drafts, verdicts
@@ -45,7 +45,7 @@ class UploadBatch:
     records: int
     up_to: int
     last_position: int = 0
-    sources: tuple[Mark, ...] = ()
+    sources: Run | tuple[Mark, ...] = ()
     are_offers: bool = False
     replayed: DoubtfulBatch | None = None
     client: str = ""
@@ -60,6 +60,7 @@ class Uploads:
         self._context = context
         self._batch: UploadBatch | None = None
         self._draft: drafts.Draft | None = None
+        self._is_calm = False
 
     def fix_limit(self, connection: sqlite3.Connection) -> int:
         """Fold what was logged, and return the upload limit: what is written later waits."""
@@ -91,17 +92,23 @@ class Uploads:
         context = self._context
         if not queue.has_waiting(context.raw(), after=wanted.after, up_to=wanted.up_to):
             return None
+        drafted, self._draft = self._draft, None
         with context.parts.database.transaction() as connection:
             context.check_store(connection)
             ready = drafts.next_batch(
-                connection, context.objects, self._window(wanted), context.session, self._draft
+                connection,
+                context.objects,
+                self._window(wanted),
+                context.session,
+                drafted,
+                is_calm=self._is_calm,
             )
             here = spaces.load_or_create(connection, context.space)
         if ready is None:
             return None
         return UploadBatch(
             WireBatch(str(uuid.uuid4()), here.number + 1, ready.payload),
-            len(ready.sources),
+            ready.records,
             wanted.up_to,
             last_position=ready.last_position,
             sources=ready.sources,
@@ -117,6 +124,7 @@ class Uploads:
     def compose_ahead(self, wanted: ComposeAhead) -> None:
         """Compose the batch that follows the one under way, to have it at hand; writes nothing."""
         self._draft = drafts.draft(self._context.raw(), self._context.objects, self._window(wanted))
+        self._is_calm = False
 
     def request(self) -> Push:
         """Return the request of the staged batch."""
@@ -210,6 +218,8 @@ class Uploads:
                 remove_accepted=context.options.remove_after_upload,
                 now=time.time(),
             )
+        # What was composed beside a replay may have the very changes that this has taken out.
+        self._is_calm = outcome.is_calm and batch.replayed is None
         spaces.learn(connection, here, answer.hub, answer.epoch, answer.head)
         spaces.acknowledge(connection, context.space, batch.wire.number)
         batches.set_doubt(connection, context.session, number, doubtful=False)

@@ -16,7 +16,7 @@ from statesync.store import bases, local_only, quarantine
 from statesync.store.cursors import applied
 from statesync.store.journal.batches import WireBatch
 from statesync.store.outbox import changes as outbox
-from statesync.store.outbox import lookup
+from statesync.store.outbox import lookup, under_way
 from statesync.store.outbox.changes import Rebase
 from statesync.store.outbox.fold import fold
 from statesync.store.outbox.parking import park
@@ -36,13 +36,15 @@ class Outcome:
     """How many records of a batch were accepted, in conflict and rejected.
 
     Those that are offered again, because the hub's record has not come, are none of the three. ``released``
-    is of how many another version need not wait in quarantine any more.
+    is of how many another version need not wait in quarantine any more. ``is_calm`` says that the accepted
+    ones were taken out of the outbox, and that nothing else has happened there.
     """
 
     accepted: int
     conflicts: int
     rejected: int
     released: int
+    is_calm: bool = False
 
 
 def are_accepted(verdicts: Iterable[Verdict]) -> bool:
@@ -73,23 +75,28 @@ def store(
 
     Raises ``TransactionLost`` as ``store_resolution`` does.
     """
-    fold(connection, objects)
+    has_folded = fold(connection, objects)
     waiting = quarantine.total(connection)
     refused = [] if are_accepted(verdicts) else _not_accepted(batch.changes, verdicts)
+    if refused or remove_accepted or local_only.is_in_use(connection):  # then it is about single changes
+        under_way.spread(connection)
     rejected = _park_rejected(connection, session, batch.id, refused, now)
     for resolution in resolutions:
         store_resolution(connection, session, resolution, deadly)
     # A conflict that was not stored (edited since) is free again and comes up in the next round.
     conflicts = [pair for pair in refused if isinstance(pair[1], Conflicted)]
     unread = _records(pair for pair in conflicts if is_unread(pair[1]))
-    outbox.release(connection, _records(conflicts))
-    outbox.free_errors(connection, unread)
+    if conflicts:
+        outbox.release(connection, _records(conflicts))
+        outbox.free_errors(connection, unread)
     take_spared(connection, batch.id, objects, deadly)
-    _store_accepted(connection, batch, verdicts, objects, remove_accepted=remove_accepted)
+    is_edited = _store_accepted(connection, batch, verdicts, objects, remove_accepted=remove_accepted)
     if waiting:
         _end_quarantine(connection, batch.changes, verdicts)
     released = waiting and waiting - quarantine.total(connection)
-    return Outcome(len(verdicts) - len(refused), len(conflicts) - len(unread), rejected, released)
+    is_calm = not (has_folded or refused or is_edited)
+    accepted = len(verdicts) - len(refused)
+    return Outcome(accepted, len(conflicts) - len(unread), rejected, released, is_calm)
 
 
 def is_unread(verdict: Verdict) -> bool:
@@ -124,13 +131,16 @@ def _store_accepted(
     objects: Objects,
     *,
     remove_accepted: bool,
-) -> None:
-    """Take accepted changes out of the outbox, by compare and set; those edited since stay, rebased."""
+) -> bool:
+    """Take accepted changes out of the outbox, by compare and set; those edited since stay, rebased.
+
+    Tells whether there are any of those.
+    """
     if local_only.is_in_use(connection):
         _settle_local(connection, batch.id, batch.changes, verdicts, objects)
     if remove_accepted:
         _remove(connection, batch.id, objects)
-    outbox.forget_unedited(connection, batch.id)
+    under_way.forget_unedited(connection, batch.id)
     edited = lookup.changes_of_batch(connection, batch.id)
     accepted = _accepted(batch.changes, verdicts) if edited else {}
     for name, key in edited:
@@ -138,6 +148,7 @@ def _store_accepted(
             _rebase(connection, objects[name], *accepted[name, key])
     for name, end in applied.ends_of_scans(connection).items():
         _note_written(connection, name, end, batch.changes, verdicts)
+    return bool(edited)
 
 
 def _note_written(

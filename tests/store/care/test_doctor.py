@@ -329,6 +329,7 @@ OWN_TABLES = [
     "statesync_object",
     "statesync_payload",
     "statesync_seen",
+    "statesync_sent",
     "statesync_session",
     "statesync_space",
     "statesync_tracking",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from base64 import b64encode
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from peewee import TextField
 from rig.device import Device, as_downloaded
 from rig.gate import Gate, lose_answer, pass_on, refuse
 
-from statesync import ConnectionLost, HttpRemote, Phase, RemoteError, Store, SyncOptions
+from statesync import ConnectionLost, HttpRemote, Phase, RemoteError, Store, SyncOptions, UsageError
 from statesync.store.journal import batches
 from statesync.store.journal.batches import WireBatch
 from statesync.values import Direction
@@ -181,6 +182,84 @@ def test_only_the_payload_of_the_batch_that_is_under_way_is_kept(here: Device, g
         assert other.execute("SELECT count(*) FROM statesync_payload").fetchone() == (0,)
 
 
+def test_records_travel_whose_columns_have_the_names_of_those_of_the_outbox(
+    tmp_path: Path, gate: Gate, space: str
+) -> None:
+    with Store(tmp_path / "names.db") as store, closing(HttpRemote(gate.url, space)) as remote:
+
+        class Item(store.Model):  # type: ignore[name-defined, misc]
+            key = TextField()
+            object = TextField()
+            position = TextField()
+            base = TextField()
+            error = TextField()
+
+        store.setup()
+        values = {name: f"its {name}" for name in ("key", "object", "position", "base", "error")}
+        Item.create(id="a", **values)
+        Item.create(id="b", **values)
+        assert store.scope(remote).sync().stats.uploaded == 2
+    (batch,) = pushed(gate)
+    assert [(change["key"], change["base"], change["data"]) for change in batch] == [
+        ("a", 0, values),
+        ("b", 0, values),
+    ]
+
+
+def test_a_batch_is_full_wherever_changes_were_taken_back(here: Device, gate: Gate) -> None:
+    here.add(7)
+    for key in ("k00000", "k00003", "k00004"):
+        here.store.rollback(here.airport.get_by_id(key))
+    here.sync(upload_batch_size=3)
+    assert [[change["key"] for change in batch] for batch in pushed(gate)] == [
+        ["k00001", "k00002", "k00005"],
+        ["k00006"],
+    ]
+
+
+def a_change_of_its_own(here: Device, how: str) -> None:
+    """Let the second of three changes be another one than those around it."""
+    here.scope.defer(*here.airport.select())  # folds
+    here.execute("UPDATE statesync_change SET deferred = 0")
+    here.execute(f"UPDATE statesync_change SET {how} WHERE key = ?", KEY)
+
+
+ANOTHER: dict[str, tuple[str, dict[str, Any]]] = {
+    "revision": ("revision = 3", {}),
+    "base": ("base = 5, shared = 2", {"base": 5}),
+    "since": ("since = 4", {"since": 4}),
+    "offer": ("shared = 3", {}),
+    "error": ("error = 'bad_value: no', failed_in = 'before'", {}),
+    "let go": ("parked = 1, error = 'no: no', refusals = 1, last_refused = 0, retry_at = 1", {}),
+}
+
+
+@pytest.mark.parametrize(("how", "said"), ANOTHER.values(), ids=list(ANOTHER))
+def test_a_change_that_is_unlike_the_others_of_its_batch_says_what_it_is(
+    here: Device, gate: Gate, how: str, said: dict[str, Any]
+) -> None:
+    here.add(3)
+    a_change_of_its_own(here, how)
+    assert here.sync(sync_type="upload_only").stats.uploaded == 3
+    (batch,) = pushed(gate)
+    told = [{name: change.get(name, 0) for name in ("key", "op", "base", "since")} for change in batch]
+    plain = {"op": "upsert", "base": 0, "since": 0}
+    assert told == [{**plain, "key": "k00000"}, {**plain, "key": KEY, **said}, {**plain, "key": "k00002"}]
+    assert here.operations() == {}
+
+
+@pytest.mark.parametrize(
+    "how", ["parked = 1, error = 'no: no', last_refused = 0, first_refused = 0", "contested = 1"]
+)
+def test_a_change_that_waits_for_somebody_is_left_out_of_its_batch(
+    here: Device, gate: Gate, how: str
+) -> None:
+    here.add(3)
+    a_change_of_its_own(here, how)
+    assert here.sync(sync_type="upload_only").stats.uploaded == 2
+    assert [change["key"] for change in pushed(gate)[0]] == ["k00000", "k00002"]
+
+
 # -- how the others travel, and what is under way ----------------------------------------------------
 
 AS_THEY_ARE: list[dict[str, Any]] = [
@@ -232,6 +311,112 @@ def test_what_happens_to_a_batch_in_one_go_while_it_is_under_way_goes_up_next(
     assert there.rows() == here.rows()
     assert there.keys() == ["k00000", "k00001", "k00003", "k00004", "k00005"]
     assert (there.field("k00001", "name"), there.field("k00003", "name")) == ("edited", "again")
+
+
+def copy_amid(here: Device, gate: Gate) -> Path:
+    """Leave a copy of the file as a process that is killed does, while the hub has the batch of five."""
+    path = Path(here.store.database.database)
+    copy = path.with_name("killed.db")
+    held = gate.hold(lose_answer)
+    session = here.scope.start_sync(SyncOptions(max_attempts=1))
+    held.wait()
+    with closing(sqlite3.connect(path)) as whole, closing(sqlite3.connect(copy)) as left:
+        whole.backup(left)
+    held.release()
+    with pytest.raises(ConnectionLost):
+        session.result(10)
+    here.store.close()
+    return copy
+
+
+def marks_of(path: Path) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(path)) as plain:
+        return plain.execute("SELECT batch, sent FROM statesync_change").fetchall()
+
+
+def as_format_16(path: Path) -> None:
+    """Let a file be one of format 16, in which each change says with which batch it is under way."""
+    with closing(sqlite3.connect(path)) as plain, plain:
+        plain.execute(
+            "UPDATE statesync_change SET (batch, sent) = (SELECT batch, revision FROM statesync_sent "
+            "WHERE position BETWEEN first AND last)"
+        )
+        plain.execute("DROP TABLE statesync_sent")
+        plain.execute("UPDATE statesync_meta SET value = 16 WHERE key = 'format'")
+
+
+@pytest.mark.parametrize("is_older", [False, True], ids=["this format", "format 16"])
+@pytest.mark.parametrize("is_edited", [False, True])
+def test_a_device_that_was_killed_amid_a_batch_goes_on_with_it(
+    here: Device,
+    there: Device,
+    gate: Gate,
+    new_device: Callable[..., Device],
+    is_older: bool,
+    is_edited: bool,
+) -> None:
+    here.add(5)
+    copy = copy_amid(here, gate)
+    assert marks_of(copy) == [(None, None)] * 5  # a run is marked as one
+    if is_older:
+        as_format_16(copy)
+        assert len(set(marks_of(copy))) == 1
+    again = new_device("killed", gate.url)
+    assert again.store.examine() == []
+    if is_edited:
+        again.edit("k00001", name="edited")
+        again.delete("k00002")
+        again.delete("k00003")
+        again.airport.create(id="k00003", name="again", is_open=True)
+    again.sync()
+    first, repeat = [seen.body for seen in gate.seen if seen.verb == "push"][:2]
+    assert (first["batch"], first["changes"]) == (repeat["batch"], repeat["changes"])
+    again.sync()
+    assert again.operations() == {}
+    assert again.execute("SELECT count(*) FROM statesync_sent").fetchone() == (0,)
+    there.sync()
+    assert there.rows() == again.rows()
+    assert ("k00002" in there.rows()) != is_edited
+
+
+@pytest.mark.parametrize("way", ["rollback", "delete", "defer"])
+def test_what_is_under_way_as_one_may_be_at_the_hub_for_each_of_its_records(
+    here: Device, there: Device, gate: Gate, way: str
+) -> None:
+    here.add(3)
+    held = gate.hold()
+    session = here.scope.start_sync()
+    held.wait()
+    if way == "delete":
+        here.delete(KEY)
+        assert here.operations()[KEY] == "delete"
+    elif way == "defer":
+        here.scope.defer(here.airport.get_by_id(KEY))
+    else:
+        with pytest.raises(UsageError, match="may have reached the hub"):
+            here.store.rollback(here.airport.get_by_id(KEY))
+    before = here.operations()
+    held.release()
+    session.result(10)
+    here.sync()
+    there.sync()
+    assert before.keys() >= {"k00000", "k00002"}
+    assert here.operations() == {}
+    assert there.rows() == here.rows()
+
+
+def test_no_change_is_marked_where_the_hub_takes_a_batch_whole(here: Device, gate: Gate) -> None:
+    here.add(4)
+    held = gate.hold()
+    session = here.scope.start_sync(SyncOptions(upload_batch_size=2))
+    held.wait()
+    path = Path(here.store.database.database)
+    with closing(sqlite3.connect(path)) as plain:
+        runs = plain.execute("SELECT first, last, revision FROM statesync_sent").fetchall()
+    assert (runs, marks_of(path)) == ([(1, 2, 1)], [(None, None)] * 4)
+    held.release()
+    session.result(10)
+    assert here.execute("SELECT count(*) FROM statesync_sent").fetchone() == (0,)
 
 
 def test_the_payload_of_a_batch_in_doubt_makes_room_for_no_other(here: Device) -> None:
