@@ -12,9 +12,8 @@ from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Protocol
 
-from attrs import frozen
-
 from statesync import digest
+from statesync.classes import frozen
 from statesync.errors import BadAnswer, WrongHub
 from statesync.filters import NO_FILTER, Filter, Filters
 from statesync.net.remote import Remote

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sqlite3
 from logging import Logger, getLogger
 
-from attrs import evolve, frozen
+from attrs import evolve
 
+from statesync.classes import frozen
 from statesync.errors import UnsupportedModel
 from statesync.store import local_only, quarantine
 from statesync.store.cursors import applied, rereads

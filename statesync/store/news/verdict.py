@@ -7,9 +7,8 @@ import time
 from enum import StrEnum
 from threading import Event
 
-from attrs import frozen
-
 from statesync.checks import as_wait
+from statesync.classes import frozen
 from statesync.errors import UnknownObject, UsageError
 from statesync.store.outbox import preview
 from statesync.store.parts import StoreParts

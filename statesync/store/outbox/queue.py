@@ -7,8 +7,7 @@ import sqlite3
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from attrs import frozen
-
+from statesync.classes import frozen
 from statesync.store.file.reading import StoredKey, read
 from statesync.store.outbox.parking import IS_LET_GO
 from statesync.store.outbox.shared import IS_MERE_OFFER

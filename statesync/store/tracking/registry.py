@@ -11,9 +11,10 @@ from typing import Any
 from uuid import UUID
 
 import peewee
-from attrs import field, frozen
+from attrs import field
 
 from statesync.checks import is_utf8
+from statesync.classes import frozen
 from statesync.errors import StoreCorrupt, StoreNotReady, UnknownObject, UnsupportedModel, UsageError
 from statesync.store.tracking.describe import computed_defaults, describe
 from statesync.store.tracking.objects import Objects, TrackedObject
