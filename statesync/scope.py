@@ -14,6 +14,7 @@ from statesync.complaints import Complaint
 from statesync.diagnosis import Diagnosis, SurveyRemote, diagnose
 from statesync.errors import BadOptions, NothingToCancel, UnknownObject, UsageError
 from statesync.net.remote import Remote
+from statesync.session import loading
 from statesync.session.handle import OnFailure, OnProgress, OnSuccess, Session
 from statesync.session.running import Running
 from statesync.store import opening
@@ -275,6 +276,7 @@ class Scope(AwaitedSelection):
                 "a sync cannot run inside a transaction of the thread that starts it: each would wait for "
                 "the other; end the transaction first"
             )
+        loading.load()
         self._parts.lock.acquire()
         try:
             session = Session(
@@ -349,4 +351,6 @@ class Scope(AwaitedSelection):
         # asyncio is a tenth of what the import of statesync takes, and most programs have threads.
         from statesync.session.aio import follow
 
+        if not loading.is_loaded() and not self._parts.database.in_transaction():
+            await self._beside(loading.load)
         return await follow(self._begin(options, on_progress=on_progress))
