@@ -11,7 +11,7 @@ import peewee
 
 from statesync.checks import as_wait
 from statesync.complaints import Complaint
-from statesync.diagnosis import Diagnosis, SurveyRemote, diagnose
+from statesync.diagnosis.found import Diagnosis, SurveyRemote
 from statesync.errors import BadOptions, NothingToCancel, UnknownObject, UsageError
 from statesync.net.remote import Remote
 from statesync.session import loading
@@ -333,6 +333,8 @@ class Scope(AwaitedSelection):
         """
         if not hasattr(self.remote, "survey"):
             raise UsageError(f"{type(self.remote).__name__} has no survey(); it cannot be compared with")
+        from statesync.diagnosis.comparing import diagnose
+
         with self._folded() as connection:
             filters = stored_filters(connection, self.objects)
         return diagnose(connection, cast(SurveyRemote, self.remote), self._tracked(), filters)

@@ -1,4 +1,7 @@
-"""What a program does with the records of a store, or of one scope, besides syncing them."""
+"""What a program does with the records of a store, or of one scope, besides syncing them.
+
+What takes back, decides and begins anew is imported by the methods that do: few programs open a store for it.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from peewee import Model
 
 from statesync.checks import check_count
 from statesync.errors import UnknownObject, UsageError
-from statesync.store import claims, conflict_log, local_only, opening, quarantine
+from statesync.store import conflict_log, local_only, opening, quarantine
 from statesync.store.cursors.cursor import EVERYTHING
 from statesync.store.file.reading import key_for_people
 from statesync.store.indexes import building, marks
@@ -20,10 +23,6 @@ from statesync.store.outbox import changes, lookup, parking, preview, queue
 from statesync.store.outbox.fold import fold
 from statesync.store.outbox.lookup import Change
 from statesync.store.parts import StoreParts
-from statesync.store.rereading import reread
-from statesync.store.resolving import decisions
-from statesync.store.resolving.rows import RowForm
-from statesync.store.resolving.undoing import make_room, undo
 from statesync.store.tracking import records, registry, triggers
 from statesync.store.tracking.objects import Objects, TrackedObject, chosen
 from statesync.store.tracking.quoting import in_main
@@ -133,6 +132,9 @@ class Selection:
         also one that is offered again to a hub that has lost it or to another one; where what one was before
         does not fit its table any more, or a rule of that holds it fast; and inside a transaction.
         """
+        from statesync.store.resolving import decisions
+        from statesync.store.resolving.undoing import make_room, undo
+
         with self._quietly() as connection:
             undone = self._changes(connection, what)
             _refuse_under_way(undone)
@@ -160,6 +162,8 @@ class Selection:
         ``discard_pending`` they are deleted too. So it does where a rule of a table, such as a trigger, holds
         a record fast. Raises ``SyncInProgress`` while a session runs.
         """
+        from statesync.store.rereading import reread
+
         with self._alone() as connection:
             if not discard_pending:
                 self._refuse_to_lose(connection, "clear")
@@ -175,6 +179,8 @@ class Selection:
         the device has; with ``discard_pending`` they are deleted too; and where a rule of a table holds a
         record fast. Raises ``SyncInProgress`` while a session runs.
         """
+        from statesync.store import claims
+
         with self._alone() as connection:
             if not (keep_records or discard_pending):
                 self._refuse_to_lose(connection, "reset")
@@ -192,6 +198,8 @@ class Selection:
         Raises ``UsageError``, and deletes nothing, where a rule of a table holds a record fast, and
         ``SyncInProgress`` while a session runs.
         """
+        from statesync.store import claims
+
         with self._alone() as connection:
             self._empty(connection)
             claims.forget(connection, self.objects)
@@ -263,6 +271,8 @@ class Selection:
         ``BadOptions`` for a ``limit`` that is no count.
         """
         check_count("limit", limit, 0)
+        from statesync.store.resolving import decisions
+
         objects = self._tracked()
         with self._parts.database.snapshot() as connection:
             if waiting:
@@ -281,6 +291,9 @@ class Selection:
         at stake stay as they are. Raises ``UsageError``, and changes nothing, for a conflict that was
         resolved meanwhile, a record that was deleted after a logged one, and values that do not fit.
         """
+        from statesync.store.resolving import decisions
+        from statesync.store.resolving.rows import RowForm
+
         with self._parts.database.snapshot() as connection:
             found = decisions.find(connection, self.objects, conflict)
         with self._quietly() if found.waiting else self._folded() as connection:

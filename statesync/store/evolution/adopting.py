@@ -15,7 +15,6 @@ from statesync.store.cursors.cursor import EPOCH, MISSED_DELETES
 from statesync.store.evolution.places import fold_where_it_is, is_in_place, with_key_of_table
 from statesync.store.outbox import changes, parking
 from statesync.store.outbox.fold import fold
-from statesync.store.rereading import reread
 from statesync.store.schema.statements import has_table
 from statesync.store.tracking import registry, triggers
 from statesync.store.tracking.objects import Objects, TrackedObject
@@ -74,6 +73,8 @@ def adopt(connection: sqlite3.Connection, takeover: Takeover) -> None:
         # What was written unseen is found by holding all against the hub. Bases still mean what they meant.
         rereads.start_over(connection, tracked.name, MISSED_DELETES if takeover.is_new else EPOCH)
     elif added:
+        from statesync.store.rereading import reread  # rare, and it takes the journal along
+
         reread(connection, {tracked.name: tracked}, MISSED_DELETES)
 
 

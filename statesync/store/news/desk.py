@@ -14,16 +14,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from logging import Logger, getLogger
 from queue import Empty, SimpleQueue
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from statesync.errors import InternalError, StoreError, SyncError
 from statesync.store.news.observation import Observation, OnNews
-from statesync.store.news.taps import Noted
 from statesync.store.news.told import News
-from statesync.store.news.witness import StoreWitness
 from statesync.store.parts import StoreParts
 from statesync.store.tracking.records import has_number_among, there_among
 from statesync.threads import Task, threads
+
+if TYPE_CHECKING:
+    from statesync.store.news.taps import Noted
+    from statesync.store.news.witness import StoreWitness
 
 logger: Logger = getLogger(__name__)
 
@@ -54,7 +56,7 @@ class Desk:
     def __init__(self, parts: StoreParts) -> None:
         self._parts = parts
         self._noted: SimpleQueue[Noted | None] = SimpleQueue()
-        self._witness = StoreWitness(parts, self._noted.put)
+        self._witness: StoreWitness | None = None
         self._changing = threading.RLock()
         self._observers: list[Observer] = []
         self._reader: _Reader | None = None
@@ -82,6 +84,11 @@ class Desk:
                 raise
 
     def _begin(self) -> _Reader:
+        # Nobody observes most stores: the witness and its taps come with the first who does.
+        from statesync.store.news.witness import StoreWitness
+
+        if self._witness is None:
+            self._witness = StoreWitness(self._parts, self._noted.put)
         reader = _Reader(self._parts, self._witness, self._noted, self._put)
         threads.start(reader.task)
         failure = reader.begun.get()
@@ -109,7 +116,6 @@ class Desk:
         with self._changing:
             reader, self._reader = self._reader, None
             if reader is not None:
-                self._witness.end()
                 reader.stop()
             return reader
 
@@ -170,7 +176,8 @@ class _Reader:
         self._is_blind = False
 
     def stop(self) -> None:
-        """End soon."""
+        """See nothing any more, and end soon."""
+        self._witness.end()
         self._stopped.set()
         self._noted.put(None)
 
