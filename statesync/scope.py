@@ -20,7 +20,6 @@ from statesync.session.running import Running
 from statesync.store import opening
 from statesync.store.awaited.selection import AwaitedSelection
 from statesync.store.cursors.applied import stored_filters
-from statesync.store.journal import history
 from statesync.store.news.desk import Desk
 from statesync.store.parts import StoreParts
 from statesync.store.selection import Selection
@@ -139,11 +138,15 @@ class Store(AwaitedSelection):
 
     def session(self, session_id: str) -> SessionInfo:
         """Return one session of the history by its id or the beginning of it; else ``UnknownObject``."""
+        from statesync.store.journal import history
+
         with self._parts.database.errors_mapped():
             return history.session(self._parts.database.raw(), session_id)
 
     def journal(self, session_id: str) -> list[JournalEntry]:
         """Return every transition of a session, in the order in which it was taken."""
+        from statesync.store.journal import history
+
         with self._parts.database.errors_mapped():
             return history.journal(self._parts.database.raw(), self.session(session_id).id)
 
