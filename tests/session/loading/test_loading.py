@@ -88,6 +88,48 @@ assert os.waitpid(child, 0)[1] == 0
 """
 
 
+AT_CTRL_C = """
+def interrupt(name):
+    if name == "statesync.session.driver":
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
+Seen.at = interrupt
+try:
+    store.scope(Nowhere()).sync(once)
+except KeyboardInterrupt:
+    assert store.sessions() == []
+else:
+    raise SystemExit("the Ctrl-C is lost")
+Seen.at = lambda name: None
+try:
+    store.scope(Nowhere()).sync(once)
+except statesync.SyncFailed:
+    pass
+assert len(store.sessions()) == 1
+assert Seen.threads["statesync.session.inside"] is not threading.main_thread()
+"""
+
+BROKEN = """
+def fail(name):
+    if name == "statesync.session.driver":
+        raise MemoryError(name)
+Seen.at = fail
+for _ in range(2):
+    try:
+        store.scope(Nowhere()).sync(once)
+    except MemoryError as error:
+        assert str(error) == "statesync.session.driver"
+    else:
+        raise SystemExit("it is not told")
+Seen.at = lambda name: None
+try:
+    store.scope(Nowhere()).sync(once)
+except statesync.SyncFailed:
+    pass
+assert len(store.sessions()) == 1
+"""
+
+
 def run(text: str, path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", HEAD + text, str(path)], check=False, capture_output=True, text=True
@@ -102,3 +144,11 @@ def test_it_is_loaded_with_the_first_session_and_beside_an_event_loop(tmp_path: 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_a_process_that_is_forked_meanwhile_has_it_whole(tmp_path: Path) -> None:
     run(FORKED, tmp_path / "device.db")
+
+
+def test_a_ctrl_c_meanwhile_is_heard_and_no_session_has_begun(tmp_path: Path) -> None:
+    run(AT_CTRL_C, tmp_path / "device.db")
+
+
+def test_what_keeps_it_from_being_loaded_is_told_and_tried_again(tmp_path: Path) -> None:
+    run(BROKEN, tmp_path / "device.db")
