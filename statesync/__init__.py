@@ -25,7 +25,7 @@ from statesync.conflicts import (
     merge_fields,
     server_wins,
 )
-from statesync.diagnosis import (
+from statesync.diagnosis.found import (
     Diagnosis,
     Difference,
     ObjectDiagnosis,

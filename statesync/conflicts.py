@@ -12,7 +12,9 @@ from functools import cached_property
 from inspect import signature
 from typing import Any, Final
 
-from attrs import field, frozen
+from attrs import field
+
+from statesync.classes import frozen
 
 Record = dict[str, Any]
 

@@ -11,7 +11,8 @@ from hashlib import blake2b
 from typing import Any
 
 import msgspec
-from attrs import define
+
+from statesync.classes import define
 
 _BITS = 64
 _NUMBERS = (bool, float)

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
-from attrs import frozen
+from statesync.classes import frozen
 
 Scalar = str | int | float | bool | None
 """What a filter can ask for."""

@@ -17,10 +17,10 @@ from collections.abc import Callable
 from functools import lru_cache
 from logging import LogRecord, getLogger
 
-from attrs import frozen
 from transitions import EventData
 from transitions import Machine as Engine
 
+from statesync.classes import frozen
 from statesync.errors import GuardRefused, IllegalTransition, InternalError
 from statesync.lifecycle import (
     BATCH,

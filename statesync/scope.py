@@ -12,16 +12,16 @@ import peewee
 
 from statesync.checks import as_wait, check_callbacks, check_kind, check_remote
 from statesync.complaints import Complaint
-from statesync.diagnosis import Diagnosis, SurveyRemote, diagnose
+from statesync.diagnosis.found import Diagnosis, SurveyRemote
 from statesync.errors import BadOptions, NothingToCancel, UnknownObject, UsageError
 from statesync.net.remote import Remote
+from statesync.session import loading
 from statesync.session.handle import OnFailure, OnProgress, OnSuccess, Session
 from statesync.session.running import Running
 from statesync.store import opening
 from statesync.store.awaited.selection import AwaitedSelection
 from statesync.store.cursors.applied import stored_filters
 from statesync.store.evolution.steps import as_steps
-from statesync.store.journal import history
 from statesync.store.news.desk import Desk
 from statesync.store.parts import StoreParts
 from statesync.store.selection import Selection
@@ -141,11 +141,15 @@ class Store(AwaitedSelection):
 
     def session(self, session_id: str) -> SessionInfo:
         """Return one session of the history by its id or the beginning of it; else ``UnknownObject``."""
+        from statesync.store.journal import history
+
         with self._parts.database.errors_mapped():
             return history.session(self._parts.database.raw(), session_id)
 
     def journal(self, session_id: str) -> list[JournalEntry]:
         """Return every transition of a session, in the order in which it was taken."""
+        from statesync.store.journal import history
+
         with self._parts.database.errors_mapped():
             return history.journal(self._parts.database.raw(), self.session(session_id).id)
 
@@ -280,6 +284,7 @@ class Scope(AwaitedSelection):
                 "a sync cannot run inside a transaction of the thread that starts it: each would wait for "
                 "the other; end the transaction first"
             )
+        loading.load()
         self._parts.lock.acquire()
         try:
             session = Session(
@@ -338,6 +343,8 @@ class Scope(AwaitedSelection):
         """
         if not hasattr(self.remote, "survey"):
             raise UsageError(f"{type(self.remote).__name__} has no survey(); it cannot be compared with")
+        from statesync.diagnosis.comparing import diagnose
+
         with self._folded() as connection:
             filters = stored_filters(connection, self.objects)
         return diagnose(connection, cast(SurveyRemote, self.remote), self._tracked(), filters)
@@ -356,4 +363,6 @@ class Scope(AwaitedSelection):
         # asyncio is a tenth of what the import of statesync takes, and most programs have threads.
         from statesync.session.aio import follow
 
+        if not loading.is_loaded() and not self._parts.database.in_transaction():
+            await self._beside(loading.load)
         return await follow(self._begin(options, on_progress=on_progress))

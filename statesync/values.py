@@ -7,10 +7,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from attrs import Factory, field, frozen
+from attrs import Factory, field
 from attrs.validators import optional
 
 from statesync.checks import as_filters, as_policy, at_least, is_grace, is_timeout
+from statesync.classes import frozen
 from statesync.conflicts import Policy, Record, merge_fields
 from statesync.errors import BadOptions, SyncError
 from statesync.filters import Filter

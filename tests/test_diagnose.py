@@ -14,9 +14,10 @@ from rig.device import Device, as_downloaded, device_at
 from rig.gate import Gate, Reply
 from rig.search import examples
 
-from statesync import BadAnswer, RemoteError, diagnosis, digest
+from statesync import BadAnswer, RemoteError, digest
 from statesync.cli.care import diagnose
-from statesync.diagnosis import Difference
+from statesync.diagnosis import comparing
+from statesync.diagnosis.found import Difference
 from statesync.hub import Hub, HubLimits, prepare, serving
 
 
@@ -139,8 +140,8 @@ def test_a_hundred_thousand_equal_records_cost_less_than_100_kb_of_traffic(here:
 def test_a_hub_that_answers_in_parts_and_many_ranges_are_compared_as_well(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(diagnosis, "_RANGE", 7)
-    monkeypatch.setattr(diagnosis, "_RANGES", 5)
+    monkeypatch.setattr(comparing, "_RANGE", 7)
+    monkeypatch.setattr(comparing, "_RANGES", 5)
     url = f"sqlite:///{tmp_path}/hub.db"
     prepare(url)
     hub = Hub(url, without_tokens=True)
@@ -179,7 +180,7 @@ def test_a_filter_that_is_too_large_for_a_hub_fails_with_its_object_and_the_limi
 def test_a_key_that_no_hub_takes_begins_no_range(
     here: Device, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(diagnosis, "_RANGE", 1)
+    monkeypatch.setattr(comparing, "_RANGE", 1)
     here.add(3)
     here.airport.create(id="k\0", name="only here")
     here.sync()

@@ -14,7 +14,7 @@ from functools import partial
 from logging import Logger, getLogger
 from queue import Empty, SimpleQueue
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from statesync.autosync.conditions import Condition, Conditions
 from statesync.autosync.listening import Heard, Listening
@@ -24,6 +24,7 @@ from statesync.autosync.target import Target
 from statesync.autosync.telling import Telling
 from statesync.autosync.turns import Turns
 from statesync.checks import as_wait
+from statesync.classes import frozen
 from statesync.errors import StoreError, UsageError
 from statesync.keeping.decide import JUMP, decide
 from statesync.keeping.messages import (

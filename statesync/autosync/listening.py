@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable
 from logging import Logger, getLogger
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from statesync.autosync.target import Target
+from statesync.classes import frozen
 from statesync.errors import RemoteError, SyncError
 from statesync.keeping.asking import Asking
 from statesync.keeping.messages import Signalled

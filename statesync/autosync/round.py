@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from functools import partial
 from logging import Logger, getLogger
 
-from attrs import Factory, define, field
+from attrs import Factory, field
 
 from statesync.autosync.target import Target
 from statesync.autosync.turns import Turns
+from statesync.classes import define
 from statesync.errors import InternalError, SyncCancelled, SyncError
 from statesync.scope import Scope
 from statesync.session.handle import Session

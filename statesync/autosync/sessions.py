@@ -7,11 +7,10 @@ import time
 from collections.abc import Callable
 from logging import Logger, getLogger
 
-from attrs import frozen
-
 from statesync.autosync.status import InSync, LastSession, as_time
 from statesync.autosync.target import Target
 from statesync.autosync.turns import Turns
+from statesync.classes import frozen
 from statesync.errors import InternalError, StoreError, SyncCancelled, SyncError
 from statesync.keeping.ending import meaning_of
 from statesync.keeping.messages import SessionEnded

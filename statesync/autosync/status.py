@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from attrs import frozen
-
+from statesync.classes import frozen
 from statesync.errors import SyncError
 from statesync.keeping.standing import Standing
 from statesync.lifecycle import KEEPER, KeeperPhase, Phase

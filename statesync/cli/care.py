@@ -18,7 +18,7 @@ from statesync.cli.printing import (
     say,
 )
 from statesync.complaints import Complaint, Repair
-from statesync.diagnosis import ObjectDiagnosis
+from statesync.diagnosis.found import ObjectDiagnosis
 from statesync.errors import StoreCorrupt
 from statesync.net.remote import HttpRemote
 from statesync.scope import Store

@@ -17,8 +17,8 @@ from importlib.metadata import version
 from typing import Any, NoReturn
 
 import click
-from attrs import frozen
 
+from statesync.classes import frozen
 from statesync.errors import BadOptions, SyncError
 
 INTERRUPTED = 130

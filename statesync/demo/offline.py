@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from attrs import frozen
-
+from statesync.classes import frozen
 from statesync.demo.report import Edit, Play
 from statesync.demo.stage import Device, Records
 from statesync.values import ConflictEntry, SyncOptions

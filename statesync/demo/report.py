@@ -6,8 +6,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from attrs import define, field, frozen
+from attrs import field
 
+from statesync.classes import define, frozen
 from statesync.demo.stage import Stage
 from statesync.values import Progress
 

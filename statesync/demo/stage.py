@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from attrs import define, field, frozen
+from attrs import field
 
+from statesync.classes import define, frozen
 from statesync.demo.airports import FIELDS, define_airport
 from statesync.hub import Hub, prepare, serving
 from statesync.hub.access.rights import Rights

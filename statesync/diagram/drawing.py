@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 
-from attrs import evolve, field, frozen
+from attrs import evolve, field
 
+from statesync.classes import frozen
 from statesync.lifecycle import (
     LINKED,
     AnyPhase,

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from attrs import frozen
-
+from statesync.classes import frozen
 from statesync.diagram.drawing import NO_MARKS, Marks
 from statesync.diagram.formats import DiagramsMissing, mermaid, svg
 from statesync.diagram.history import taken

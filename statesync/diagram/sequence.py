@@ -10,8 +10,7 @@ from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from itertools import groupby
 
-from attrs import frozen
-
+from statesync.classes import frozen
 from statesync.lifecycle import AnyTrigger, BatchTrigger, Phase, Trigger
 from statesync.values import BatchInfo, Direction, JournalEntry, SessionInfo
 

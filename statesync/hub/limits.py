@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from attrs import Attribute, define, field, frozen
+from attrs import Attribute, field
 
+from statesync.classes import define, frozen
 from statesync.filters import MOST_FIELDS, MOST_VALUES
 from statesync.wire import MAX_KEY_LENGTH
 

@@ -11,8 +11,9 @@ from collections import Counter
 from collections.abc import Mapping
 
 import msgspec
-from attrs import define, field, frozen
+from attrs import field
 
+from statesync.classes import define, frozen
 from statesync.hub import epochs, receipts, requests, spaces
 from statesync.hub.access.rights import Right, Rights
 from statesync.hub.db.database import Database, Finding, Stored, Written

@@ -11,8 +11,8 @@ from collections.abc import Collection
 from typing import TypeVar
 
 import msgspec
-from attrs import frozen
 
+from statesync.classes import frozen
 from statesync.filters import WireFilter, excess, is_held
 from statesync.hub.errors import Refused, body_too_large, malformed, refused, too_large
 from statesync.hub.limits import HubLimits

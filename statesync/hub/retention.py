@@ -14,8 +14,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from attrs import Attribute, field, frozen
+from attrs import Attribute, field
 
+from statesync.classes import frozen
 from statesync.hub import spaces
 from statesync.hub.db.database import Database
 

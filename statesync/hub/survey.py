@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
-from attrs import define, field
+from attrs import field
 
 from statesync import digest
+from statesync.classes import define
 from statesync.filters import Filter
 from statesync.hub import spaces
 from statesync.hub.db.database import Database

@@ -7,8 +7,9 @@ whoever waits for long, the question waits for less.
 
 from __future__ import annotations
 
-from attrs import evolve, frozen
+from attrs import evolve
 
+from statesync.classes import frozen
 from statesync.errors import RemoteError, Unauthorized, Unreachable
 from statesync.keeping.ending import LONGEST_RETRY_AFTER, back_off
 

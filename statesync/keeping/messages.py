@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from attrs import frozen
-
+from statesync.classes import frozen
 from statesync.keeping.standing import Standing
 from statesync.lifecycle import Facts, KeeperTrigger, SessionEnd
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from attrs import Factory, field, frozen
+from attrs import Factory, field
 
 from statesync.checks import is_yes_or_no, seconds_of
+from statesync.classes import frozen
 from statesync.errors import BadOptions
 from statesync.lifecycle import KEEPER
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from attrs import evolve, frozen
+from attrs import evolve
 
+from statesync.classes import frozen
 from statesync.keeping.options import KeeperOptions
 from statesync.lifecycle import KeeperPhase, KeeperTrigger
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from attrs import frozen
-
+from statesync.classes import frozen
 from statesync.lifecycle.words import BatchPhase
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from attrs import field, frozen
+import attrs
+from attrs import field
 
+from statesync.classes import frozen
 from statesync.lifecycle.facts import Facts
 from statesync.lifecycle.rules import broken_rules
 from statesync.lifecycle.words import AnyPhase, AnyTrigger
@@ -50,7 +52,7 @@ class BrokenChart(Exception):
     """A chart breaks one of the four rules (``statesync.lifecycle.rules``)."""
 
 
-@frozen(cache_hash=True)
+@attrs.frozen(cache_hash=True)  # it is looked up by each session
 class Chart:
     """One lifecycle as data: its phases are those that its edges name.
 

@@ -7,8 +7,7 @@ import socket
 from ipaddress import IPv6Address
 from urllib.parse import SplitResult, urlsplit
 
-from attrs import frozen
-
+from statesync.classes import frozen
 from statesync.errors import BadOptions
 
 _PORTS = {"http": 80, "https": 443}

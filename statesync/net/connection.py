@@ -16,12 +16,12 @@ from contextlib import suppress
 from http import client
 from threading import Lock
 
-from attrs import frozen
 from urllib3.connection import HTTPConnection, HTTPSConnection, ProxyConfig
 from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse
 from urllib3.util import parse_url
 
+from statesync.classes import frozen
 from statesync.net.addresses import Address
 from statesync.net.alarm import alarm
 from statesync.net.options import Timeouts

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from attrs import field, frozen
+from attrs import field
+
+from statesync.classes import frozen
 
 Trust = Literal["openssl", "system"]
 """Whose certificates vouch for a hub: those of OpenSSL's files, or those of the operating system's store."""

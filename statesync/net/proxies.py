@@ -11,8 +11,9 @@ from contextlib import suppress
 from ipaddress import ip_address, ip_network
 from urllib.parse import SplitResult, unquote
 
-from attrs import field, frozen
+from attrs import field
 
+from statesync.classes import frozen
 from statesync.errors import BadOptions
 from statesync.net.addresses import Address, address_of, split, without_password
 

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from attrs import field, frozen
+from attrs import field
 from urllib3.response import BaseHTTPResponse
 
+from statesync.classes import frozen
 from statesync.errors import BadAnswer, BadOptions
 from statesync.net.addresses import hub_at
 from statesync.net.alarm import alarm

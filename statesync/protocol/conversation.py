@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from attrs import evolve, field, frozen
+import attrs
+from attrs import evolve, field
 
+from statesync.classes import frozen
 from statesync.errors import SyncFailed
 from statesync.lifecycle import BatchPhase, Phase
 from statesync.protocol.page_size import fitting
@@ -42,7 +44,7 @@ class Spent:
 NO_TIME = Spent()
 
 
-@frozen
+@attrs.frozen
 class OpenBatch:
     """The batch that is open. ``number`` counts the batches of the session, from 1.
 
@@ -85,7 +87,7 @@ class Committed:
     seconds: float = 0.0
 
 
-@frozen
+@attrs.frozen  # the proofs compare and hash it without end
 class Conversation:
     """Everything that the next decision depends on.
 

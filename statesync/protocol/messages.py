@@ -6,8 +6,9 @@ transaction (triggers and effects), then actions.
 
 from __future__ import annotations
 
-from attrs import field, frozen
+from attrs import field
 
+from statesync.classes import frozen
 from statesync.errors import RemoteError, SyncError, SyncFailed
 from statesync.lifecycle import AnyTrigger, Facts
 from statesync.protocol.conversation import NO_TIME, Conversation, Spent

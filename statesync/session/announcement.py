@@ -10,8 +10,7 @@ import os
 import threading
 from collections.abc import Callable
 
-from attrs import frozen
-
+from statesync.classes import frozen
 from statesync.errors import InternalError, StoreError, SyncError, UsageError
 from statesync.lifecycle import Phase
 from statesync.values import SyncResult

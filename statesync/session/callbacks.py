@@ -8,8 +8,7 @@ from logging import Logger, getLogger
 from types import TracebackType
 from typing import TypeVar
 
-from attrs import frozen
-
+from statesync.classes import frozen
 from statesync.store.file.connections import DeviceDatabase
 
 logger: Logger = getLogger(__name__)

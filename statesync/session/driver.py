@@ -11,8 +11,9 @@ from collections import deque
 from collections.abc import Callable
 from logging import Logger, getLogger
 
-from attrs import define, evolve, field
+from attrs import evolve, field
 
+from statesync.classes import define
 from statesync.errors import (
     InternalError,
     LifecycleError,

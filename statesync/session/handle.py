@@ -19,19 +19,10 @@ from statesync.errors import (
 )
 from statesync.lifecycle import SESSION, Phase
 from statesync.net.remote import Remote
-from statesync.protocol.messages import CancelRequested
 from statesync.session.announcement import Announcement, Ended
-from statesync.session.callbacks import Callbacks
-from statesync.session.driver import Driver
-from statesync.session.mailbox import Mailbox
-from statesync.session.telling.logs import log_end, log_steps
-from statesync.session.telling.pace import Pace
-from statesync.session.telling.told import Told
-from statesync.session.telling.tracing import Traced, tracers
 from statesync.session.watch import watch
 from statesync.store.file.tenure import Tenure
 from statesync.store.parts import StoreParts
-from statesync.store.session_store import SessionStore
 from statesync.store.tracking.model import new_key
 from statesync.threads import Task, threads
 from statesync.values import CancelOptions, Part, Progress, Reason, State, SyncOptions, SyncResult
@@ -66,23 +57,29 @@ class Session:
         on_failure: OnFailure | None,
         on_progress: OnProgress | None,
     ) -> None:
+        from statesync.session import inside  # who begins a session has loaded it (``loading``)
+
         self.id: str = new_key()
         self.objects = names
         self._core, self._space = core, remote.space
         self._on_success, self._on_failure, self._on_progress = on_success, on_failure, on_progress
-        self._mailbox = Mailbox()
+        self._mailbox = inside.Mailbox()
         self._announcement = Announcement()
         self._news = self._announcement.news
-        self._told, self._pace = Told(self._news), Pace()
+        self._told, self._pace = inside.Told(self._news), inside.Pace()
         self._cancellers: list[tuple[Callable[[object], object] | None, OnFailure | None]] = []
         self._tenure = Tenure()
         self._options = options
         self._reasons: list[Reason] = []
         self._ended_in_thread = False
-        self._store = SessionStore(core, self.id, remote.space, names, options, self._tenure)
-        self._driver = Driver(self._store, remote, options, self._mailbox, self._tell, self._tenure)
-        self._on_steps = (*log_steps(self.id), *tracers.begin(Traced(self.id, self._space, names)))
-        self._callbacks = Callbacks(core.database.peewee, self._driver.stop)
+        self._store = inside.SessionStore(core, self.id, remote.space, names, options, self._tenure)
+        self._driver = inside.Driver(self._store, remote, options, self._mailbox, self._tell, self._tenure)
+        self._on_steps = (
+            *inside.log_steps(self.id),
+            *inside.tracers.begin(inside.Traced(self.id, self._space, names)),
+        )
+        self._log_end = partial(inside.log_end, self.id, self._space)
+        self._callbacks = inside.Callbacks(core.database.peewee, self._driver.stop)
         self._task = Task(self._run, "statesync-session", self._thread_is_free)
 
     def __repr__(self) -> str:
@@ -160,7 +157,7 @@ class Session:
         """
         seconds = CancelOptions(grace=grace).grace
         self._reasons.append(reason)
-        self._mailbox.post(CancelRequested(reason, seconds))
+        self._mailbox.post_cancel(reason, seconds)
         if seconds is not None:
             self._tenure.shorten(seconds)
             self._ring()
@@ -324,7 +321,7 @@ class Session:
         """Tell the outcome: everything is released by now (K3)."""
         self._announcement.make(ended)
         # This comes first: a callback of the program's may hang.
-        self._callbacks.call(partial(log_end, self.id, self._space), ended)
+        self._callbacks.call(self._log_end, ended)
         stats = ended.result.stats if ended.result else None
         if self._announcement.has_begun:
             self._tell(Progress(Part.SYNC, State.ENDED, outcome=ended.phase, stats=stats))

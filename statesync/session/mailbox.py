@@ -12,6 +12,7 @@ from queue import Empty, SimpleQueue
 from statesync.checks import LONGEST_WAIT
 from statesync.protocol.messages import CancelRequested
 from statesync.session.requests import Reply
+from statesync.values import Reason
 
 Letter = CancelRequested | Reply
 
@@ -26,6 +27,10 @@ class Mailbox:
     def post(self, letter: Letter) -> None:
         """Leave a letter; from any thread, or a signal handler."""
         self._queue.put(letter)
+
+    def post_cancel(self, reason: Reason, grace: float | None) -> None:
+        """Leave a cancel; from any thread, or a signal handler."""
+        self.post(CancelRequested(reason, grace))
 
     def take_cancel(self) -> CancelRequested | None:
         """Return the cancel that waits, or None; never waits itself."""

@@ -11,8 +11,7 @@ from collections.abc import Callable
 from logging import Logger, getLogger
 from queue import SimpleQueue
 
-from attrs import frozen
-
+from statesync.classes import frozen
 from statesync.errors import InternalError, RemoteError, Stopped, words_of
 from statesync.net.remote import Remote
 from statesync.threads import Task, threads

@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable
 from enum import Enum
 
-from attrs import define, evolve, field
+from attrs import evolve, field
 
+from statesync.classes import define
 from statesync.protocol.messages import BackoffOver, CancelRequested, Event, GraceOver, HeadStartOver
 from statesync.values import Reason
 

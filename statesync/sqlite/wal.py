@@ -9,8 +9,9 @@ from contextlib import closing
 from logging import Logger, getLogger
 from pathlib import Path
 
-from attrs import define, field
+from attrs import field
 
+from statesync.classes import define
 from statesync.sqlite import forks
 
 logger: Logger = getLogger(__name__)

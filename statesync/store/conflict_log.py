@@ -11,9 +11,8 @@ import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from attrs import frozen
-
 from statesync.checks import LARGEST
+from statesync.classes import frozen
 from statesync.conflicts import Record
 from statesync.store.tracking.images import image_of, record_of_image
 from statesync.values import ConflictEntry

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 
-from attrs import field, frozen
+from attrs import field
 
+from statesync.classes import frozen
 from statesync.errors import StoreChanged
 from statesync.filters import Filters
 from statesync.store.parts import StoreParts

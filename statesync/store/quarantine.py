@@ -16,8 +16,9 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
-from attrs import astuple, frozen
+from attrs import astuple
 
+from statesync.classes import frozen
 from statesync.conflicts import Record
 from statesync.store import bases, local_only
 from statesync.values import Quarantined, RecordError

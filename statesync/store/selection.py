@@ -1,4 +1,8 @@
-"""What a program does with the records of a store, or of one scope, besides syncing them."""
+"""What a program does with the records of a store, or of one scope, besides syncing them.
+
+What the rooms of the outbox, of conflicts and of the history do is imported by the methods that ask for it: a
+program that opens a store to write and read its records needs none of it.
+"""
 
 from __future__ import annotations
 
@@ -11,22 +15,12 @@ from peewee import Model
 
 from statesync.checks import check_count
 from statesync.errors import UnknownObject, UsageError
-from statesync.store import claims, conflict_log, local_only, opening, quarantine
-from statesync.store.cursors.cursor import EVERYTHING
-from statesync.store.file.reading import key_for_people
-from statesync.store.indexes import building, marks
-from statesync.store.journal import history
-from statesync.store.outbox import changes, lookup, parking, preview, queue
+from statesync.store import opening, quarantine
+from statesync.store.outbox import parking
 from statesync.store.outbox.fold import fold
-from statesync.store.outbox.lookup import Change
 from statesync.store.parts import StoreParts
-from statesync.store.rereading import reread
-from statesync.store.resolving import decisions
-from statesync.store.resolving.rows import RowForm
-from statesync.store.resolving.undoing import make_room, undo
-from statesync.store.tracking import records, registry, triggers
-from statesync.store.tracking.objects import Objects, TrackedObject, chosen
-from statesync.store.tracking.quoting import in_main
+from statesync.store.tracking import triggers
+from statesync.store.tracking.objects import Objects, chosen
 from statesync.values import ConflictEntry, PendingChange, Quarantined, SessionInfo
 
 
@@ -53,6 +47,8 @@ class Selection:
 
         Deferred ones are among them, and those that the hub has refused. Only reads, and waits for no writer.
         """
+        from statesync.store.outbox import preview
+
         names = self.objects
         with self._parts.database.snapshot() as connection:
             return preview.pending(connection, self._in_order(connection, names))
@@ -62,6 +58,8 @@ class Selection:
 
         Only reads, and waits for no writer.
         """
+        from statesync.store.outbox import preview
+
         names = self.objects
         with self._parts.database.snapshot() as connection:
             return preview.has_pending(connection, self._in_order(connection, names))
@@ -75,6 +73,8 @@ class Selection:
         return self._set_deferred(records, deferred=False)
 
     def _set_deferred(self, records: tuple[Model, ...], *, deferred: bool) -> int:
+        from statesync.store.outbox import changes
+
         keys: dict[str, list[str]] = {}
         for record in records:
             name, key = self._address(record)
@@ -120,6 +120,7 @@ class Selection:
         already goes up with that change as it is then; if the block deletes it, its insert or update is
         forgotten, and the hub keeps what it has.
         """
+
         with self._folded() as connection, triggers.local_only(self._parts.database):
             yield
             fold(connection, self._parts.registry.refresh(connection))
@@ -133,23 +134,13 @@ class Selection:
         also one that is offered again to a hub that has lost it or to another one; where what one was before
         does not fit its table any more, or a rule of that holds it fast; and inside a transaction.
         """
-        with self._quietly() as connection:
-            undone = self._changes(connection, what)
-            _refuse_under_way(undone)
-            for change in undone:
-                decisions.take_back(connection, self._parts.objects[change.object], change)
-            for change in undone:
-                make_room(connection, self._parts.objects[change.object], change)
-            # What was made here goes first: its key may be, to the table, that of one that comes back.
-            for change in sorted(undone, key=lambda change: not change.made_the_record):
-                undo(connection, self._parts.objects[change.object], change)
-            return len(undone)
+        from statesync.store import starting_over
 
-    def _changes(self, connection: sqlite3.Connection, what: Model | type[Model] | None) -> list[Change]:
-        if isinstance(what, Model):
-            return lookup.changes_of_record(connection, *self._address(what))
-        names = self.objects if what is None else (self._name(what),)
-        return [change for name in names for change in lookup.changes_of_object(connection, name)]
+        with self._quietly() as connection:
+            if isinstance(what, Model):
+                return starting_over.roll_back(connection, self._parts.objects, [self._address(what)])
+            names = self.objects if what is None else (self._name(what),)
+            return starting_over.roll_back_all(connection, self._parts.objects, names)
 
     # -- starting over -------------------------------------------------------------------------------
 
@@ -160,11 +151,12 @@ class Selection:
         ``discard_pending`` they are deleted too. So it does where a rule of a table, such as a trigger, holds
         a record fast. Raises ``SyncInProgress`` while a session runs.
         """
+        from statesync.store import starting_over
+
         with self._alone() as connection:
             if not discard_pending:
-                self._refuse_to_lose(connection, "clear")
-            self._empty(connection)
-            reread(connection, self._tracked(), EVERYTHING)
+                starting_over.refuse_to_lose(connection, self.objects, "clear")
+            starting_over.clear(connection, self._tracked())
 
     def reset(self, *, keep_records: bool = False, discard_pending: bool = False) -> None:
         """Forget the hub: the next sync may be with another one, as if it were the first.
@@ -175,16 +167,12 @@ class Selection:
         the device has; with ``discard_pending`` they are deleted too; and where a rule of a table holds a
         record fast. Raises ``SyncInProgress`` while a session runs.
         """
+        from statesync.store import starting_over
+
         with self._alone() as connection:
             if not (keep_records or discard_pending):
-                self._refuse_to_lose(connection, "reset")
-            if keep_records:
-                for tracked in self._tracked().values():
-                    changes.offer_all(connection, tracked)
-                    conflict_log.forget_waiting(connection, tracked.name)
-            else:
-                self._empty(connection)
-            claims.forget(connection, self.objects)
+                starting_over.refuse_to_lose(connection, self.objects, "reset")
+            starting_over.reset(connection, self._tracked(), keep_records=keep_records)
 
     def drop(self) -> None:
         """Delete these objects from the device for good: tables, triggers, pending changes.
@@ -192,42 +180,11 @@ class Selection:
         Raises ``UsageError``, and deletes nothing, where a rule of a table holds a record fast, and
         ``SyncInProgress`` while a session runs.
         """
+        from statesync.store import starting_over
+
         with self._alone() as connection:
-            self._empty(connection)
-            claims.forget(connection, self.objects)
-            for tracked in self._tracked().values():
-                triggers.remove(connection, tracked)
-                marks.forget_table(connection, tracked.table)
-                connection.execute(f"DROP TABLE IF EXISTS {in_main(tracked.table)}")
-                registry.remove(connection, tracked.name)
+            starting_over.drop(connection, self._tracked())
         self._parts.registry.forget(self.objects)
-
-    def _refuse_to_lose(self, connection: sqlite3.Connection, what: str) -> None:
-        waiting = sum(queue.count_pending(connection, name) for name in self.objects)
-        if waiting:
-            keep = ", keep them with reset(keep_records=True)" if what == "reset" else ""
-            raise UsageError(
-                f"{waiting} changes wait that no hub has yet, and {what}() would delete them; "
-                f"sync first{keep}, or let go of them with {what}(discard_pending=True)"
-            )
-
-    def _empty(self, connection: sqlite3.Connection) -> None:
-        for tracked in self._tracked().values():
-            if not tracked.is_gone:
-                self._delete_all(connection, tracked)
-                building.build_of(connection, tracked.table)
-            changes.forget_object(connection, tracked.name)
-            conflict_log.forget_waiting(connection, tracked.name)
-            local_only.forget_object(connection, tracked.name)
-
-    def _delete_all(self, connection: sqlite3.Connection, tracked: TrackedObject) -> None:
-        try:
-            records.delete_all(connection, tracked)
-        except sqlite3.IntegrityError as error:
-            raise UsageError(
-                f"the records of {tracked.name} stay: a rule of the table {tracked.table} holds one fast "
-                f"({error}), and nothing was changed; drop the rule, or change the record, and say it again"
-            ) from error
 
     # -- quarantine ----------------------------------------------------------------------------------
 
@@ -248,6 +205,8 @@ class Selection:
 
         Raises ``BadOptions`` for a ``limit`` that is no count.
         """
+        from statesync.store.journal import history
+
         check_count("limit", limit, 0)
         wanted = set(self.objects)
         with self._parts.database.errors_mapped():
@@ -262,6 +221,9 @@ class Selection:
         With ``waiting``, those that a policy left for later, with their sides as they are now. Raises
         ``BadOptions`` for a ``limit`` that is no count.
         """
+        from statesync.store import conflict_log
+        from statesync.store.resolving import decisions
+
         check_count("limit", limit, 0)
         objects = self._tracked()
         with self._parts.database.snapshot() as connection:
@@ -281,6 +243,9 @@ class Selection:
         at stake stay as they are. Raises ``UsageError``, and changes nothing, for a conflict that was
         resolved meanwhile, a record that was deleted after a logged one, and values that do not fit.
         """
+        from statesync.store.resolving import decisions
+        from statesync.store.resolving.rows import RowForm
+
         with self._parts.database.snapshot() as connection:
             found = decisions.find(connection, self.objects, conflict)
         with self._quietly() if found.waiting else self._folded() as connection:
@@ -342,14 +307,8 @@ class Selection:
 
     @contextmanager
     def _folded(self) -> Iterator[sqlite3.Connection]:
+
         with self._parts.database.transaction() as connection:
             opening.follow_tables(self._parts)
             fold(connection, self._parts.registry.refresh(connection))
             yield connection
-
-
-def _refuse_under_way(undone: list[Change]) -> None:
-    for change in undone:
-        if change.may_be_at_hub:
-            key = key_for_people(change.key)
-            raise UsageError(f"the change of {change.object} {key} may have reached the hub; sync first")

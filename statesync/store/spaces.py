@@ -5,8 +5,9 @@ from __future__ import annotations
 import sqlite3
 import uuid
 
-from attrs import evolve, frozen
+from attrs import evolve
 
+from statesync.classes import frozen
 from statesync.errors import BadAnswer, WrongHub
 from statesync.wire import MAX_NUMBER
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from attrs import define, field
+from attrs import field
 from opentelemetry import context, trace
 from opentelemetry.trace import Span, StatusCode, Tracer, TracerProvider
 
+from statesync.classes import define
 from statesync.errors import SyncError
 from statesync.lifecycle import Phase
 from statesync.session.telling.tracing import OnStep, Traced, tracers

@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from attrs import Factory, define, field, frozen
+from attrs import Factory, field
 
+from statesync.classes import define, frozen
 from statesync.diagram.drawing import Mark, Marks, Weight
 from statesync.lifecycle import (
     BATCH,

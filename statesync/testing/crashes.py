@@ -22,9 +22,10 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn, Self
 
-from attrs import asdict, field, frozen
+from attrs import asdict, field
 from peewee import SqliteDatabase
 
+from statesync.classes import frozen
 from statesync.net.remote import Remote
 from statesync.wire import Page, Pull, Push, PushAnswer
 

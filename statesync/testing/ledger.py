@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from attrs import define, field
+from attrs import field
 
+from statesync.classes import define
 from statesync.conflicts import Record
 from statesync.testing.sites import WorldDevice, WorldHub
 

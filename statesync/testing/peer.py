@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from attrs import define, field
+from attrs import field
 
+from statesync.classes import define
 from statesync.errors import RemoteError
 from statesync.net.remote import Remote
 from statesync.wire import (

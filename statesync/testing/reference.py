@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from enum import Enum
 
-from attrs import define, evolve
+from attrs import evolve
 
+from statesync.classes import define
 from statesync.lifecycle import AnyTrigger, BatchTrigger, Facts
 
 

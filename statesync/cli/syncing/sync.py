@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import click
-from attrs import frozen
 
+from statesync.classes import frozen
 from statesync.cli.commands import visible
 from statesync.cli.devices import opened, remote_options
 from statesync.cli.kinds import COUNT

@@ -10,8 +10,8 @@ import hashlib
 
 import jwt
 import msgspec
-from attrs import frozen
 
+from statesync.classes import frozen
 from statesync.hub.access.rights import Right, Rights
 from statesync.hub.errors import forbidden, unauthorized
 

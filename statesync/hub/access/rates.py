@@ -16,8 +16,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from math import ceil
 
-from attrs import define, field
+from attrs import field
 
+from statesync.classes import define
 from statesync.hub.errors import refused
 from statesync.hub.limits import HubLimits
 

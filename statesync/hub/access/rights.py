@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
-from attrs import frozen
-
+from statesync.classes import frozen
 from statesync.hub.errors import forbidden
 from statesync.hub.texts.quoting import quoted
 

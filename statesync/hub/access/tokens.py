@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from attrs import frozen
 
+from statesync.classes import frozen
 from statesync.hub import spaces
 from statesync.hub.access.rights import Right, Rights
 from statesync.hub.db.database import Database

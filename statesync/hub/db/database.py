@@ -11,8 +11,9 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from attrs import define, field
+from attrs import field
 
+from statesync.classes import define
 from statesync.hub.db.failures import AWAY, FULL, Undone, Warnings, WrongFile, failure_of
 from statesync.hub.db.groups import Group
 from statesync.hub.errors import outcome_unknown

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import peewee
 import psycopg
-from attrs import define, frozen
 
+from statesync.classes import define, frozen
 from statesync.errors import UsageError
 from statesync.hub.errors import Refused, refused
 

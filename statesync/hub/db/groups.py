@@ -15,8 +15,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Protocol, TypeVar, cast
 
-from attrs import define
-
+from statesync.classes import define
 from statesync.hub.db.failures import failure_of
 from statesync.hub.errors import Refused, busy, outcome_unknown
 

@@ -18,8 +18,9 @@ import time
 from typing import Any
 
 import msgspec
-from attrs import define, field
+from attrs import field
 
+from statesync.classes import define
 from statesync.hub.errors import Refused, busy
 from statesync.hub.http.answers import retry_headers
 from statesync.wire import Refusal

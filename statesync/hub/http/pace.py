@@ -8,8 +8,7 @@ from __future__ import annotations
 import asyncio
 from types import TracebackType
 
-from attrs import define
-
+from statesync.classes import define
 from statesync.hub.limits import HubLimits
 
 _LOOKS = 8

@@ -16,8 +16,9 @@ from types import TracebackType
 from weakref import WeakValueDictionary
 
 import anyio
-from attrs import define, field
+from attrs import field
 
+from statesync.classes import define
 from statesync.hub.access.rights import Rights
 from statesync.hub.errors import Refused, busy
 from statesync.hub.http.pace import Pace

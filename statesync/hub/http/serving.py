@@ -17,10 +17,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
-from attrs import asdict, evolve, field, frozen
+from attrs import asdict, evolve, field
 from starlette.applications import Starlette
 from uvicorn.supervisors import Multiprocess
 
+from statesync.classes import frozen
 from statesync.hub.access import tokens
 from statesync.hub.addresses import without_password
 from statesync.hub.db.opening import file_at, is_file, prepare

@@ -7,8 +7,9 @@ from contextlib import suppress
 from threading import Lock
 
 import anyio
-from attrs import define, field
+from attrs import field
 
+from statesync.classes import define
 from statesync.hub.errors import Refused, busy
 
 

@@ -13,8 +13,8 @@ from functools import cache
 from typing import Any
 
 import uvicorn
-from attrs import define
 
+from statesync.classes import define
 from statesync.hub.http.bodies import SHORT
 from statesync.hub.http.crowd import BACKLOG, Crowd, TurnedAway, room_for
 from statesync.hub.http.waiting.again import Asking

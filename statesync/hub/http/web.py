@@ -9,7 +9,6 @@ from functools import partial
 from typing import TypeVar
 
 import msgspec
-from attrs import define, frozen
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -18,6 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from statesync.classes import define, frozen
 from statesync.hub.access.rights import Right, Rights
 from statesync.hub.errors import Refused, malformed, outcome_unknown, refused
 from statesync.hub.http.answers import Answer, retry_headers

@@ -18,8 +18,9 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Generic, TypeVar, cast
 
-from attrs import define, field
+from attrs import field
 
+from statesync.classes import define
 from statesync.hub.errors import busy
 from statesync.sqlite import forks
 

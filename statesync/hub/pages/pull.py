@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from typing import TypeGuard
 
 import msgspec
-from attrs import frozen
 
+from statesync.classes import frozen
 from statesync.filters import Filter
 from statesync.hub import epochs, spaces
 from statesync.hub.db.database import Database, FeedRow

@@ -7,8 +7,9 @@ client has written itself, where it asks for that. What a filter hides is not to
 from __future__ import annotations
 
 import msgspec
-from attrs import define, field
+from attrs import field
 
+from statesync.classes import define
 from statesync.filters import Filter
 from statesync.hub.db.database import Database
 from statesync.hub.db.pages import feeds

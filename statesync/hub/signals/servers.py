@@ -14,8 +14,9 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 
 import psycopg
-from attrs import define, field
+from attrs import field
 
+from statesync.classes import define
 from statesync.hub.signals.waiters import Head
 
 LOOK_EVERY = 3.0

@@ -6,7 +6,9 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from attrs import define, field
+from attrs import field
+
+from statesync.classes import define
 
 
 class Head(NamedTuple):

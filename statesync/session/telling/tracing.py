@@ -10,8 +10,7 @@ import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
-from attrs import frozen
-
+from statesync.classes import frozen
 from statesync.values import Progress
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from attrs import frozen
+from statesync.classes import frozen
 
 Entry = dict[str, Any]
 """What an index still knows of a row that is lost: values by their columns."""

@@ -13,8 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-from attrs import frozen
-
+from statesync.classes import frozen
 from statesync.errors import StoreCorrupt
 from statesync.store.care import garbling, rebuilding, searches
 from statesync.store.care.losses import Loss, Losses

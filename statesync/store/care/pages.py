@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from attrs import frozen
+from statesync.classes import frozen
 
 INDEX_INNER, TABLE_INNER, INDEX_LEAF, TABLE_LEAF = 2, 5, 10, 13
 _INNER = (INDEX_INNER, TABLE_INNER)

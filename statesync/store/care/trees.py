@@ -13,8 +13,9 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from itertools import pairwise
 
-from attrs import Factory, define, frozen
+from attrs import Factory
 
+from statesync.classes import define, frozen
 from statesync.store.care.pages import TABLE_LEAF, Cell, Misfit, Page, PageFile
 from statesync.store.care.shapes import Shape, fits
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from functools import cached_property
 
-from attrs import frozen
-
+from statesync.classes import frozen
 from statesync.filters import Filter
 from statesync.wire import Feed, Page, Scan
 

@@ -10,8 +10,9 @@ import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
-from attrs import define, field
+from attrs import field
 
+from statesync.classes import define
 from statesync.store import local_only
 from statesync.store.download import room, upserts
 from statesync.store.download.fitting import NOT_UNIQUE, attempt, keys_in_the_way

@@ -7,8 +7,9 @@ from operator import attrgetter, ge
 from typing import Any
 
 import msgspec
-from attrs import evolve, frozen
+from attrs import evolve
 
+from statesync.classes import frozen
 from statesync.conflicts import Record
 from statesync.errors import BadAnswer
 from statesync.store.download import pages_of_scans, upserts

@@ -11,8 +11,9 @@ from collections.abc import Collection, Iterable, Mapping
 from operator import attrgetter
 
 import msgspec
-from attrs import define, evolve, frozen
+from attrs import evolve
 
+from statesync.classes import define, frozen
 from statesync.errors import UsageError
 from statesync.protocol.messages import Answered
 from statesync.store import quarantine, spaces

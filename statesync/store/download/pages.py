@@ -14,8 +14,9 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 
-from attrs import field, frozen
+from attrs import field
 
+from statesync.classes import frozen
 from statesync.conflicts import Record
 from statesync.store import bases, conflict_log, local_only, quarantine
 from statesync.store.bases import Step

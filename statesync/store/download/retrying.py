@@ -9,8 +9,9 @@ from __future__ import annotations
 import sqlite3
 
 import msgspec
-from attrs import define, field
+from attrs import field
 
+from statesync.classes import define
 from statesync.store import quarantine
 from statesync.store.cursors import applied
 from statesync.store.cursors.cursor import Cursor

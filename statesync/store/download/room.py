@@ -16,8 +16,8 @@ from contextlib import suppress
 from functools import partial
 
 import msgspec
-from attrs import frozen
 
+from statesync.classes import frozen
 from statesync.store.download import upserts
 from statesync.store.download.fitting import keys_in_the_way
 from statesync.store.download.upserts import Row

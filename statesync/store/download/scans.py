@@ -13,8 +13,8 @@ from itertools import takewhile
 from typing import Any
 
 import msgspec
-from attrs import frozen
 
+from statesync.classes import frozen
 from statesync.store import bases, quarantine
 from statesync.store.cursors.cursor import EPOCH, OWN, UNLOGGED, Cursor
 from statesync.store.download import lost

@@ -6,8 +6,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import frozen
-
+from statesync.classes import frozen
 from statesync.store.download.apart import Apart
 from statesync.store.download.fitting import REFUSALS, PageDoesNotFit, reason_of
 from statesync.store.file.reading import read

@@ -10,8 +10,9 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 
-from attrs import evolve, frozen
+from attrs import evolve
 
+from statesync.classes import frozen
 from statesync.errors import SyncError
 from statesync.lifecycle import AnyTrigger, BatchPhase, Trigger
 from statesync.machine import Commit, Move, SessionMachine

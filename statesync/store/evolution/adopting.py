@@ -5,16 +5,15 @@ from __future__ import annotations
 import sqlite3
 from logging import Logger, getLogger
 
-from attrs import evolve, frozen
+from attrs import evolve
 
+from statesync.classes import frozen
 from statesync.errors import UnsupportedModel
 from statesync.store import local_only, quarantine
 from statesync.store.cursors import applied, rereads
 from statesync.store.cursors.cursor import EPOCH, MISSED_DELETES
 from statesync.store.evolution.places import fold_where_it_is, is_in_place, with_key_of_table
-from statesync.store.outbox import changes, parking
-from statesync.store.outbox.fold import fold
-from statesync.store.rereading import reread
+from statesync.store.outbox import parking
 from statesync.store.schema.statements import has_table
 from statesync.store.tracking import registry, triggers
 from statesync.store.tracking.objects import Objects, TrackedObject
@@ -68,11 +67,15 @@ def adopt(connection: sqlite3.Connection, takeover: Takeover) -> None:
     triggers.install(connection, tracked)
     unread = rereads.add_unread(connection, tracked.name, added) if added else frozenset()
     if unread:
+        from statesync.store.outbox import changes
+
         changes.spare(connection, tracked.name, added)
     if takeover.is_lost:
         # What was written unseen is found by holding all against the hub. Bases still mean what they meant.
         rereads.start_over(connection, tracked.name, MISSED_DELETES if takeover.is_new else EPOCH)
     elif added:
+        from statesync.store.rereading import reread  # rare, and it takes the journal along
+
         reread(connection, {tracked.name: tracked}, MISSED_DELETES)
 
 
@@ -84,10 +87,14 @@ def begin(connection: sqlite3.Connection, tracked: TrackedObject, *, keep_local:
     registry.save(connection, tracked)
     if tracked.name in applied.spaces(connection):
         if triggers.has_log(connection, tracked):
+            from statesync.store.outbox.fold import fold
+
             fold(connection, {tracked.name: tracked})
     elif keep_local:
         local_only.keep_all(connection, tracked)
     else:
+        from statesync.store.outbox import changes
+
         changes.offer_new(connection, tracked)
     triggers.install(connection, tracked)
 

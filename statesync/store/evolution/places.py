@@ -6,7 +6,6 @@ import sqlite3
 
 from attrs import evolve
 
-from statesync.store.outbox.fold import fold, fold_without_table
 from statesync.store.schema.statements import has_table
 from statesync.store.tracking import triggers
 from statesync.store.tracking.objects import TrackedObject
@@ -44,6 +43,11 @@ def fold_where_it_is(connection: sqlite3.Connection, known: TrackedObject) -> No
     if place is None and has_table(connection, known.table):  # made anew: its records are what they are there
         place = _with_key(connection, known, known.table)
     if triggers.has_log(connection, known):
+        from statesync.store.outbox.fold import (  # few tables change while writes wait
+            fold,
+            fold_without_table,
+        )
+
         if place is not None:
             fold(connection, {known.name: place})
         else:

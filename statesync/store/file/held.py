@@ -12,8 +12,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
-from attrs import define, field
+from attrs import field
 
+from statesync.classes import define
 from statesync.errors import StoreError
 from statesync.sqlite.identity import Identity, identity_of, logs_of, put_aside
 

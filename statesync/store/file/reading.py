@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from attrs import frozen
+from statesync.classes import frozen
 
 _Read = TypeVar("_Read")
 

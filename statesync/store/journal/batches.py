@@ -6,8 +6,8 @@ import sqlite3
 from functools import cached_property
 
 import msgspec
-from attrs import frozen
 
+from statesync.classes import frozen
 from statesync.lifecycle import BATCH, BatchPhase
 from statesync.store.journal.phases import has_not_ended
 from statesync.values import Direction

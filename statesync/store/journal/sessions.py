@@ -7,8 +7,7 @@ import sqlite3
 import time
 from collections.abc import Iterable
 
-from attrs import frozen
-
+from statesync.classes import frozen
 from statesync.lifecycle import SESSION, Phase
 from statesync.store.journal.phases import has_not_ended
 

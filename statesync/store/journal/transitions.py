@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
-from attrs import define, field
+from attrs import field
 
+from statesync.classes import define
 from statesync.errors import StaleRunner
 from statesync.lifecycle import AnyTrigger, Trigger
 from statesync.machine import Move

@@ -15,17 +15,19 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from logging import Logger, getLogger
 from queue import Empty, SimpleQueue
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from statesync.errors import InternalError, StoreError, SyncError
 from statesync.store.file.looks import Looks
 from statesync.store.news.observation import Observation, OnNews
-from statesync.store.news.taps import Noted
 from statesync.store.news.told import News
-from statesync.store.news.witness import StoreWitness
 from statesync.store.parts import StoreParts
 from statesync.store.tracking.records import has_number_among, there_among
 from statesync.threads import Task, threads
+
+if TYPE_CHECKING:
+    from statesync.store.news.taps import Noted
+    from statesync.store.news.witness import StoreWitness
 
 logger: Logger = getLogger(__name__)
 
@@ -52,7 +54,7 @@ class Desk:
     def __init__(self, parts: StoreParts) -> None:
         self._parts = parts
         self._noted: SimpleQueue[Noted | None] = SimpleQueue()
-        self._witness = StoreWitness(parts, self._noted.put)
+        self._witness: StoreWitness | None = None
         self._changing = threading.RLock()
         self._observers: list[Observer] = []
         self._reader: _Reader | None = None
@@ -80,6 +82,11 @@ class Desk:
                 raise
 
     def _begin(self) -> _Reader:
+        # Nobody observes most stores: the witness and its taps come with the first who does.
+        from statesync.store.news.witness import StoreWitness
+
+        if self._witness is None:
+            self._witness = StoreWitness(self._parts, self._noted.put)
         reader = _Reader(self._parts, self._witness, self._noted, self._put)
         threads.start(reader.task)
         failure = reader.begun.get()
@@ -107,7 +114,6 @@ class Desk:
         with self._changing:
             reader, self._reader = self._reader, None
             if reader is not None:
-                self._witness.end()
                 reader.stop()
             return reader
 
@@ -169,7 +175,8 @@ class _Reader:
         self._looks = Looks(partial(noted.put, {}))
 
     def stop(self) -> None:
-        """End soon."""
+        """See nothing any more, and end soon."""
+        self._witness.end()
         self._stopped.set()
         self._noted.put(None)
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping
 
-from attrs import frozen
-
+from statesync.classes import frozen
 from statesync.store import conflict_log, quarantine
 from statesync.store.cursors import applied
 from statesync.store.cursors.cursor import Cursor

@@ -7,11 +7,9 @@ import time
 from enum import StrEnum
 from threading import Event
 
-from attrs import frozen
-
 from statesync.checks import as_wait
+from statesync.classes import frozen
 from statesync.errors import UnknownObject, UsageError
-from statesync.store.outbox import preview
 from statesync.store.parts import StoreParts
 from statesync.values import PendingChange
 
@@ -73,6 +71,8 @@ def _change_of(
     tracked = parts.registry.refresh(connection).get(name)
     if tracked is None:
         raise UnknownObject(f"{name} was dropped from this store, and nobody knows what became of {key}")
+    from statesync.store.outbox import preview  # with the first who waits
+
     return preview.pending_of_record(connection, tracked, key)
 
 

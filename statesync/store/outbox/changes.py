@@ -11,8 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import NamedTuple
 
-from attrs import frozen
-
+from statesync.classes import frozen
 from statesync.store import local_only
 from statesync.store.local_only import LOCAL_KEYS
 from statesync.store.outbox import under_way

@@ -9,8 +9,9 @@ import sqlite3
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from attrs import evolve, frozen
+from attrs import evolve
 
+from statesync.classes import frozen
 from statesync.store import local_only
 from statesync.store.cursors import knowledge
 from statesync.store.file.reading import StoredKey, key_for_people, read

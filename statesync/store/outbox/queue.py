@@ -7,8 +7,9 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from attrs import asdict, evolve, frozen
+from attrs import asdict, evolve
 
+from statesync.classes import frozen
 from statesync.store.file.reading import StoredKey, read
 from statesync.store.outbox.parking import IS_LET_GO
 from statesync.store.outbox.shared import IS_MERE_OFFER

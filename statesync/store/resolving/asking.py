@@ -12,9 +12,10 @@ from functools import partial
 from logging import Logger, getLogger
 
 import msgspec
-from attrs import evolve, frozen
+from attrs import evolve
 from peewee import Model
 
+from statesync.classes import frozen
 from statesync.conflicts import Conflict, Later, Policy, Record
 from statesync.errors import words_of
 from statesync.store import local_only

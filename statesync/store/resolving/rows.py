@@ -7,9 +7,9 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import frozen
 from peewee import Field, Model, Select, SqliteDatabase, Value
 
+from statesync.classes import frozen
 from statesync.conflicts import Record
 from statesync.store.file.reading import UnreadableText, read
 from statesync.store.tracking.description import BLOB, BOOLEAN

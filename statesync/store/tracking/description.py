@@ -6,8 +6,9 @@ import json
 from functools import cached_property
 from typing import Any, Self
 
-from attrs import define, field, frozen
+from attrs import field
 
+from statesync.classes import define, frozen
 from statesync.conflicts import Record
 from statesync.store.tracking.quoting import quoted
 

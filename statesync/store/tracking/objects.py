@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Any
 
-from attrs import define, field
+from attrs import field
 
+from statesync.classes import define
 from statesync.errors import UnknownObject
 from statesync.store.tracking.description import Description
 from statesync.store.tracking.log import log_name

@@ -11,9 +11,10 @@ from typing import Any
 from uuid import UUID
 
 import peewee
-from attrs import field, frozen
+from attrs import field
 
 from statesync.checks import check_kind, is_utf8, kind_of
+from statesync.classes import frozen
 from statesync.errors import (
     BadOptions,
     StoreCorrupt,

@@ -17,8 +17,9 @@ from operator import itemgetter
 from typing import Any
 
 import msgspec
-from attrs import evolve, frozen
+from attrs import evolve
 
+from statesync.classes import frozen
 from statesync.store.file.reading import UnreadableText, key_for_people, read
 from statesync.store.outbox import queue
 from statesync.store.outbox.changes import hold_back

@@ -12,8 +12,8 @@ from itertools import repeat
 from typing import Any
 
 import msgspec
-from attrs import frozen
 
+from statesync.classes import frozen
 from statesync.store.outbox.queue import Run, WaitingRow
 from statesync.store.tracking.wire_form import WireForm
 from statesync.wire import MAX_KEY_LENGTH, MAX_RECORD_BYTES

@@ -11,8 +11,8 @@ import time
 import uuid
 
 import msgspec
-from attrs import define
 
+from statesync.classes import define
 from statesync.conflicts import Conflict
 from statesync.errors import BadAnswer, UsageError
 from statesync.protocol.conversation import Committed

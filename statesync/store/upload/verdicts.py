@@ -10,8 +10,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 
-from attrs import frozen
-
+from statesync.classes import frozen
 from statesync.store import bases, local_only, quarantine
 from statesync.store.cursors import applied
 from statesync.store.journal.batches import WireBatch

@@ -6,8 +6,9 @@ that a test judges what a program would have seen, and not what the core remembe
 
 from __future__ import annotations
 
-from attrs import Factory, define, field, frozen
+from attrs import Factory, field
 
+from statesync.classes import define, frozen
 from statesync.keeping.decide import decide
 from statesync.keeping.messages import (
     AskConditions,

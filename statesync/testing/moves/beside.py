@@ -12,10 +12,10 @@ from typing import Any
 from unittest import mock
 
 import peewee
-from attrs import define
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
+from statesync.classes import define
 from statesync.errors import StoreChanged, SyncInProgress
 from statesync.net.remote import Remote
 from statesync.scope import Scope, Store

@@ -11,10 +11,10 @@ from contextlib import suppress
 from typing import Any
 
 import peewee
-from attrs import frozen
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
+from statesync.classes import frozen
 from statesync.conflicts import Record
 from statesync.store.cursors.cursor import EPOCH, MISSED_DELETES
 from statesync.testing.moves.rules import text_of

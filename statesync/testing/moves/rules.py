@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import peewee
-from attrs import frozen
 
+from statesync.classes import frozen
 from statesync.store.tracking.objects import TrackedObject
 from statesync.store.tracking.quoting import quoted
 from statesync.testing.rows import Row

@@ -10,8 +10,9 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from attrs import define, field
+from attrs import field
 
+from statesync.classes import define
 from statesync.hub.errors import busy
 from statesync.sqlite.wal import write_back
 

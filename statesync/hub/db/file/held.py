@@ -14,8 +14,9 @@ from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from attrs import Factory, define, field
+from attrs import Factory, field
 
+from statesync.classes import define
 from statesync.hub.db.failures import GONE, REPLACED, WrongFile
 from statesync.sqlite.identity import Identity, identity_of, logs_of, put_aside
 

@@ -6,8 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-from attrs import define
-
+from statesync.classes import define
 from statesync.hub.db.database import Database
 from statesync.hub.db.file.checkpoints import Checkpoints, WriterLock
 from statesync.hub.db.file.pool import SqlitePool

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from attrs import frozen
-
+from statesync.classes import frozen
 from statesync.hub.db.database import Database, FeedRow, Statement
 from statesync.hub.limits import Allowance
 

@@ -7,8 +7,7 @@ it ends where it has come to.
 
 from __future__ import annotations
 
-from attrs import frozen
-
+from statesync.classes import frozen
 from statesync.hub.db.database import Database, FeedRow, Statement
 from statesync.hub.db.pages import feeds
 from statesync.hub.limits import Room

@@ -14,9 +14,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import psycopg
-from attrs import define, field
+from attrs import field
 from psycopg.pq import ConnStatus, ExecStatus
 from psycopg.pq.abc import PGresult
+
+from statesync.classes import define
 
 _Connection = psycopg.Connection[tuple[Any, ...]]
 _Rows = list[tuple[Any, ...]] | None

@@ -14,9 +14,10 @@ import time
 from typing import Any
 
 import h11
-from attrs import define, field, frozen
+from attrs import field
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from statesync.classes import define, frozen
 from statesync.hub.access.rights import Right, Rights
 from statesync.hub.errors import Refused
 from statesync.hub.http.crowd import as_bytes

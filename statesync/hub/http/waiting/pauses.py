@@ -9,8 +9,10 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 import anyio
-from attrs import define, field
+from attrs import field
 from starlette.types import Receive
+
+from statesync.classes import define
 
 END = "statesync.end"
 """Where a request's scope has what ends its wait, because the server ends."""

@@ -7,8 +7,9 @@ import random
 from typing import Any
 
 import msgspec
-from attrs import define, field
+from attrs import field
 
+from statesync.classes import define
 from statesync.hub.errors import Refused, busy, refused
 from statesync.hub.http.crowd import room_for
 from statesync.hub.http.shares import Share

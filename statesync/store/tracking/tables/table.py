@@ -6,8 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from functools import cached_property
 
-from attrs import frozen
-
+from statesync.classes import frozen
 from statesync.store.tracking.description import Reference, Term, UniqueIndex
 from statesync.store.tracking.quoting import literal, quoted
 from statesync.store.tracking.tables.index_text import terms_and_condition

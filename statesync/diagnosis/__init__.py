@@ -1,0 +1,1 @@
+"""The comparison of a device with a hub, on demand."""
