@@ -180,7 +180,7 @@ class Gate:
 
 
 class _Server(ThreadingHTTPServer):
-    """It sleeps until somebody connects; one that looked for its end now and then would cost all tests that."""
+    """It sleeps until somebody connects: one that looks for its end now and then costs all tests that."""
 
     daemon_threads = True
     gate: Gate
