@@ -41,7 +41,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_report_to_serializable() -> Generator[None, dict[str, Any] | None, dict[str, Any] | None]:
-    """Send reports without the words that tests are selected by: 20,000 of them go from process to process."""
+    """Send reports without the words that tests are selected by: a run has 20,000 reports."""
     report = yield
     if report is not None and "keywords" in report:
         report["keywords"] = {}

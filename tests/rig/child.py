@@ -18,8 +18,19 @@ from attrs import frozen
 
 from .device import device_at
 
-_PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["statesync.net.remote", "statesync.scope", "statesync.store.opening"])
+PROCESSES = multiprocessing.get_context("forkserver")
+"""What starts processes; a run of the tests has one server, and it imports what any of them needs."""
+
+PROCESSES.set_forkserver_preload(
+    [
+        "statesync.net.remote",
+        "statesync.scope",
+        "statesync.store.opening",
+        "statesync.hub",
+        "statesync.hub.db.file.opening",
+        "statesync.hub.db.server.opening",
+    ]
+)
 
 
 @frozen
@@ -44,7 +55,7 @@ class Child:
 @contextmanager
 def start_child(path: Path, url: str, space: str, **options: Any) -> Iterator[Child]:
     """Sync the device at ``path`` in a child process; whatever is left of it at the end is killed."""
-    child = Child(_PROCESSES.Process(target=sync_here, args=(path, url, space, options)))
+    child = Child(PROCESSES.Process(target=sync_here, args=(path, url, space, options)))
     child.process.start()
     try:
         yield child

@@ -180,8 +180,21 @@ class Gate:
 
 
 class _Server(ThreadingHTTPServer):
+    """It sleeps until somebody connects: one that looks for its end now and then costs all tests that."""
+
     daemon_threads = True
     gate: Gate
+    has_ended = False
+
+    def serve(self) -> None:
+        """Take connections until the end."""
+        while not self.has_ended:
+            self.handle_request()
+
+    def end(self) -> None:
+        """Let ``serve`` return."""
+        self.has_ended = True
+        socket.create_connection(("127.0.0.1", self.server_port)).close()
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Say nothing: a client that cut its connection is what some tests are about."""
@@ -232,12 +245,12 @@ def gate_before(hub: str) -> Iterator[Gate]:
     server = _Server(("127.0.0.1", 0), _Handler)
     server.gate = gate
     gate.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, name="gate")
+    thread = threading.Thread(target=server.serve, name="gate")
     thread.start()
     try:
         yield gate
     finally:
         gate.close()
-        server.shutdown()
+        server.end()
         thread.join()
         server.server_close()

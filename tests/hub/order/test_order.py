@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import threading
 import time
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from typing import Any
 
 import peewee
 import pytest
+from rig.child import PROCESSES
 from rig.search import examples
 
 from statesync.hub import Hub, Refused, spaces
@@ -24,16 +24,12 @@ WRITERS, READERS = 8, 4
 
 def run_crowd(url: str, kind: type[Hub], batches: int, size: int) -> tuple[set[str], list[list[str]]]:
     """Run the crowd; return what was written, and what each reader saw in its order."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["statesync.hub", "statesync.hub.db.file.opening", "statesync.hub.db.server.opening"]
-    )
-    finished = context.Event()
+    finished = PROCESSES.Event()
     names = [f"writer{n}" for n in range(WRITERS)]
-    writers = [context.Process(target=write, args=(url, kind, name, batches, size)) for name in names]
-    pipes = [context.Pipe(duplex=False) for _ in range(READERS)]
+    writers = [PROCESSES.Process(target=write, args=(url, kind, name, batches, size)) for name in names]
+    pipes = [PROCESSES.Pipe(duplex=False) for _ in range(READERS)]
     readers = [
-        context.Process(target=read, args=(url, f"reader{n}", finished, sender))
+        PROCESSES.Process(target=read, args=(url, f"reader{n}", finished, sender))
         for n, (_, sender) in enumerate(pipes)
     ]
     for process in readers + writers:
@@ -55,7 +51,7 @@ def run_crowd(url: str, kind: type[Hub], batches: int, size: int) -> tuple[set[s
 
 @pytest.mark.timeout(600)
 def test_no_reader_passes_a_late_commit(new_database: Callable[[], str]) -> None:
-    batches, size = examples(30), 125
+    batches, size = examples(20), examples(20, 125)
     written, seen = run_crowd(new_database(), Hub, batches, size)
     assert len(written) == WRITERS * batches * size
     for keys in seen:
