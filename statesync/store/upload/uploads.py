@@ -152,9 +152,9 @@ class Uploads:
                 f"the hub answered {len(answer.results)} verdicts to {batch.records} changes",
                 maybe_applied=True,
             )
-        if verdicts.highest_version(answer.results) > answer.head:
-            raise BadAnswer("the hub answered a version that is above its own head", maybe_applied=True)
         are_accepted = verdicts.are_accepted(answer.results)
+        if verdicts.highest_version(answer.results, accepted=are_accepted) > answer.head:
+            raise BadAnswer("the hub answered a version that is above its own head", maybe_applied=True)
         batch.resolutions = [] if are_accepted else self._resolve(batch, answer)
         batch.answer = answer
         if are_accepted:

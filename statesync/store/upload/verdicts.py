@@ -51,9 +51,12 @@ def are_accepted(verdicts: Iterable[Verdict]) -> bool:
     return set(map(type, verdicts)) <= {Accepted}
 
 
-def highest_version(verdicts: Sequence[Verdict]) -> int:
-    """Return the highest version that verdicts tell of; 0 if they tell of none."""
-    if are_accepted(verdicts):
+def highest_version(verdicts: Sequence[Verdict], *, accepted: bool) -> int:
+    """Return the highest version that verdicts tell of; 0 if they tell of none.
+
+    ``accepted`` says that the hub has taken all.
+    """
+    if accepted:
         return max(map(_version, verdicts), default=0)
     return max((each.version for each in verdicts if not isinstance(each, Rejected)), default=0)
 
