@@ -16,7 +16,6 @@ from peewee import Model
 from statesync.checks import check_count
 from statesync.errors import UnknownObject, UsageError
 from statesync.store import opening, quarantine
-from statesync.store.outbox import parking
 from statesync.store.outbox.fold import fold
 from statesync.store.parts import StoreParts
 from statesync.store.tracking import triggers
@@ -91,6 +90,8 @@ class Selection:
         model, or its name), or (None) all. Raises ``UnknownObject`` for an object that is not here, and
         ``UsageError`` for a key without an object.
         """
+        from statesync.store.outbox import parking
+
         names, keys = self._picked(what, key)
         with self._folded() as connection:
             return sum(parking.let_go(connection, name, keys) for name in names)
