@@ -16,7 +16,6 @@ from peewee import Model
 from statesync.checks import check_count
 from statesync.errors import UnknownObject, UsageError
 from statesync.store import opening, quarantine
-from statesync.store.outbox.fold import fold
 from statesync.store.parts import StoreParts
 from statesync.store.tracking import triggers
 from statesync.store.tracking.objects import Objects, chosen
@@ -121,6 +120,8 @@ class Selection:
         already goes up with that change as it is then; if the block deletes it, its insert or update is
         forgotten, and the hub keeps what it has.
         """
+
+        from statesync.store.outbox.fold import fold
 
         with self._folded() as connection, triggers.local_only(self._parts.database):
             yield
@@ -308,6 +309,8 @@ class Selection:
 
     @contextmanager
     def _folded(self) -> Iterator[sqlite3.Connection]:
+
+        from statesync.store.outbox.fold import fold
 
         with self._parts.database.transaction() as connection:
             opening.follow_tables(self._parts)
