@@ -10,7 +10,6 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from contextvars import Context
 from logging import Logger, getLogger
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -56,6 +55,8 @@ class Task:
         """Do the work in the calling thread, with the variables of a new context."""
         self._thread = threading.current_thread()
         self._thread.name = self.name
+        from contextvars import Context  # most programs that open a store start no thread of ours
+
         Context().run(self._work)
 
     def end(self) -> None:

@@ -236,8 +236,8 @@ def test_importing_the_package_imports_nothing_that_only_an_extra_needs() -> Non
     assert not loaded & EXTRAS
 
 
-def test_importing_the_package_loads_nothing_of_the_network_and_no_event_loop() -> None:
-    heavy = {"http", "ssl", "asyncio", "urllib3"}
+def test_importing_the_package_loads_nothing_of_the_network_no_machine_and_no_event_loop() -> None:
+    heavy = {"http", "ssl", "asyncio", "urllib3", "transitions"}
     loaded = loaded_by("import sys, statesync") - loaded_by("import sys, peewee")
     assert not loaded & heavy
     assert "http" in loaded_by("import sys, statesync; statesync.HttpRemote('http://localhost', 'space')")

@@ -20,7 +20,6 @@ from statesync.errors import (
 from statesync.lifecycle import SESSION, Phase
 from statesync.net.remote import Remote
 from statesync.session.announcement import Announcement, Ended
-from statesync.session.watch import watch
 from statesync.store.file.tenure import Tenure
 from statesync.store.parts import StoreParts
 from statesync.store.tracking.model import new_key
@@ -78,6 +77,7 @@ class Session:
             *inside.log_steps(self.id),
             *inside.tracers.begin(inside.Traced(self.id, self._space, names)),
         )
+        self._watch = inside.watch
         self._log_end = partial(inside.log_end, self.id, self._space)
         self._callbacks = inside.Callbacks(core.database.peewee, self._driver.stop)
         self._task = Task(self._run, "statesync-session", self._thread_is_free)
@@ -94,7 +94,7 @@ class Session:
         if timeout is not None and grace is not None:
             self._tenure.shorten(timeout + grace)
         try:
-            watch.follow(self)
+            self._watch.follow(self)
             self._ring()  # a cancel may have come before the watch knew of the session
             threads.start(self._task)
         except BaseException:
@@ -104,7 +104,7 @@ class Session:
 
     def _leave_unbegun(self) -> None:
         self._core.lock.release()
-        watch.leave(self)
+        self._watch.leave(self)
         self._announcement.make(Ended(Phase.FAILED, InternalError("the session got no thread to begin in")))
         self._announcement.complete()
 
@@ -118,7 +118,7 @@ class Session:
         """Let the watch end the session when its time is over, if that is known."""
         ends_at = self._tenure.ends_at
         if ends_at is not None:
-            watch.ring_at(self, ends_at + LATE)
+            self._watch.ring_at(self, ends_at + LATE)
 
     # -- what the program asks -----------------------------------------------------------------------
 
@@ -242,7 +242,7 @@ class Session:
                 self._ended_in_thread = True
                 self._end_here(self._driver.error or failure, result)
             self._core.database.leave()  # a callback that uses a model opens a connection
-            watch.leave(self)
+            self._watch.leave(self)
 
     def _read_result(self) -> SyncResult | None:
         """Read what the session did; None where that cannot be read, or another ends the session."""
@@ -292,7 +292,7 @@ class Session:
             ended = self._ended(Phase.FAILED, None, InternalError.because_of(error))
         threads.try_to_start(Task(self._driver.interrupt_requests, "statesync-interrupt"))
         self._core.lock.release()
-        watch.ring_at(self, time.monotonic() + LATE / 2)  # what is told now may hang, too
+        self._watch.ring_at(self, time.monotonic() + LATE / 2)  # what is told now may hang, too
         self._announce(ended)
         self._core.database.leave()
         self._announcement.complete()

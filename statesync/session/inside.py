@@ -9,6 +9,7 @@ from statesync.session.telling.logs import log_end, log_steps
 from statesync.session.telling.pace import Pace
 from statesync.session.telling.told import Told
 from statesync.session.telling.tracing import Traced, tracers
+from statesync.session.watch import watch
 from statesync.store.session_store import SessionStore
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "log_end",
     "log_steps",
     "tracers",
+    "watch",
 ]

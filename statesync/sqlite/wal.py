@@ -9,9 +9,6 @@ from contextlib import closing
 from logging import Logger, getLogger
 from pathlib import Path
 
-from attrs import field
-
-from statesync.classes import define
 from statesync.sqlite import forks
 
 logger: Logger = getLogger(__name__)
@@ -35,13 +32,12 @@ def write_back(path: Path) -> None:
         forks.lets_go(writing)  # the traceback may be kept, and what is here with it
 
 
-@define(eq=False)
 class _WritingBack:
     """A writing back that is under way: a process that is forked meanwhile must not open the file."""
 
-    path: Path
-    connections: Collection[sqlite3.Connection] = ()
-    thread: int = field(factory=threading.get_ident)
+    def __init__(self, path: Path, connections: Collection[sqlite3.Connection] = ()) -> None:
+        self.path, self.connections = path, connections
+        self.thread = threading.get_ident()
 
     def held_file(self) -> Path:
         return self.path

@@ -16,8 +16,6 @@ from peewee import Model
 from statesync.checks import check_count
 from statesync.errors import UnknownObject, UsageError
 from statesync.store import opening, quarantine
-from statesync.store.outbox import parking
-from statesync.store.outbox.fold import fold
 from statesync.store.parts import StoreParts
 from statesync.store.tracking import triggers
 from statesync.store.tracking.objects import Objects, chosen
@@ -91,6 +89,8 @@ class Selection:
         model, or its name), or (None) all. Raises ``UnknownObject`` for an object that is not here, and
         ``UsageError`` for a key without an object.
         """
+        from statesync.store.outbox import parking
+
         names, keys = self._picked(what, key)
         with self._folded() as connection:
             return sum(parking.let_go(connection, name, keys) for name in names)
@@ -120,6 +120,8 @@ class Selection:
         already goes up with that change as it is then; if the block deletes it, its insert or update is
         forgotten, and the hub keeps what it has.
         """
+
+        from statesync.store.outbox.fold import fold
 
         with self._folded() as connection, triggers.local_only(self._parts.database):
             yield
@@ -307,6 +309,8 @@ class Selection:
 
     @contextmanager
     def _folded(self) -> Iterator[sqlite3.Connection]:
+
+        from statesync.store.outbox.fold import fold
 
         with self._parts.database.transaction() as connection:
             opening.follow_tables(self._parts)

@@ -177,8 +177,8 @@ def _opening(folder: Path, sizes: Sizes) -> Iterator[Result]:
     yield importing(folder, sizes)
 
 
-_DEPENDENCIES = ("attrs", "filelock", "msgspec", "peewee", "transitions", "uuid_utils")
-"""What is imported with ``statesync``: all that it takes along, but for the network's."""
+_DEPENDENCIES = ("attrs", "filelock", "msgspec", "peewee", "uuid_utils")
+"""What is imported with ``statesync``: all that it takes along. ``transitions`` comes with a session."""
 
 
 def importing(folder: Path, sizes: Sizes) -> Result:

@@ -13,7 +13,6 @@ from statesync.store import local_only, quarantine
 from statesync.store.cursors import applied, rereads
 from statesync.store.cursors.cursor import EPOCH, MISSED_DELETES
 from statesync.store.evolution.places import fold_where_it_is, is_in_place, with_key_of_table
-from statesync.store.outbox import parking
 from statesync.store.schema.statements import has_table
 from statesync.store.tracking import registry, triggers
 from statesync.store.tracking.objects import Objects, TrackedObject
@@ -61,6 +60,8 @@ def adopt(connection: sqlite3.Connection, takeover: Takeover) -> None:
     if known != tracked:
         registry.save(connection, tracked)
         quarantine.try_first(connection, tracked.name)
+        from statesync.store.outbox import parking  # an object is seldom described anew
+
         parking.let_go(connection, tracked.name)
     if takeover.is_lost:
         triggers.set_aside(connection, known)  # they may stand on the table that was renamed

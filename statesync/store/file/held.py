@@ -12,26 +12,22 @@ from collections.abc import Iterable
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
-from attrs import field
-
-from statesync.classes import define
 from statesync.errors import StoreError
 from statesync.sqlite.identity import Identity, identity_of, logs_of, put_aside
 
 
-@define(eq=False)
 class _Held:
     """The file that a connection is of, and the log beside it; a new file has none before it is written."""
 
-    identity: Identity | None
-    logs: dict[Path, Identity | None]
+    def __init__(self, identity: Identity | None, logs: dict[Path, Identity | None]) -> None:
+        self.identity, self.logs = identity, logs
 
 
-@define(eq=False)
 class HeldFiles:
     """The files that connections are of, with the logs beside them."""
 
-    _of: WeakKeyDictionary[sqlite3.Connection, _Held] = field(factory=WeakKeyDictionary)
+    def __init__(self) -> None:
+        self._of: WeakKeyDictionary[sqlite3.Connection, _Held] = WeakKeyDictionary()
 
     def hold(self, path: Path, connection: sqlite3.Connection) -> None:
         """Take note of a connection that has just been opened."""

@@ -10,16 +10,14 @@ import re
 from collections.abc import Iterator
 from itertools import pairwise
 
-_TOKEN = re.compile(
-    r"""
+_PARTS = r"""
     (?P<comment> --[^\n]* | /\*.*?(?:\*/|\Z) )
   | (?P<quoted> '(?:[^']|'')*' | "(?:[^"]|"")*" | `(?:[^`]|``)*` | \[[^\]]*\] )
   | (?P<word> [^\W\d][\w$]* )
   | (?P<space> \s+ )
   | (?P<sign> . )
-    """,
-    re.VERBOSE | re.DOTALL,
-)
+"""
+"""Compiled when it is first used: few indexes have expressions."""
 _MAY_FAIL = frozenset({"MATCH", "REGEXP", "LIKE", "GLOB", "COLLATE", "RAISE"})
 _TAKE_ANYTHING = frozenset(
     {"AND", "OR", "NOT", "IN", "IS", "BETWEEN", "CASE", "WHEN", "THEN", "ELSE", "CAST", "COALESCE", "IFNULL"}
@@ -27,7 +25,7 @@ _TAKE_ANYTHING = frozenset(
 )
 """Words that may stand before a parenthesis in an expression that never fails."""
 _SIGNS = frozenset("(,+-*/%|&<>=!~.")
-_ORDER = re.compile(r"\s+(?:ASC|DESC)$", re.IGNORECASE)
+_ORDER = r"\s+(?:ASC|DESC)$"
 
 
 def terms_and_condition(statement: str) -> tuple[list[str], str | None]:
@@ -48,7 +46,9 @@ def terms_and_condition(statement: str) -> tuple[list[str], str | None]:
             current = ""
         elif depth:
             current += part
-    return [_ORDER.sub("", term.strip()) for term in (*terms, current)], _condition(parts)
+    return [re.sub(_ORDER, "", term.strip(), flags=re.IGNORECASE) for term in (*terms, current)], _condition(
+        parts
+    )
 
 
 def can_fail(expression: str) -> bool:
@@ -72,5 +72,5 @@ def _condition(rest: Iterator[str]) -> str | None:
 
 def _tokens(statement: str) -> Iterator[str]:
     """Yield the parts of a statement, each comment as a space."""
-    for found in _TOKEN.finditer(statement):
+    for found in re.finditer(_PARTS, statement, re.VERBOSE | re.DOTALL):
         yield " " if found.lastgroup == "comment" else found.group()
