@@ -24,15 +24,17 @@ from statesync import Phase, StoreLocked, SyncCancelled, SyncError, SyncOptions
 BUSY = 20.0
 """Seconds that the store waits for another writer."""
 
+either = pytest.mark.parametrize("here", ["new", "known"], indirect=True)
+
 BOUND = 2.5
 """Seconds in which what has a grace of 0 has ended, on a busy machine."""
 
 
-@pytest.fixture(params=["new", "known"])
+@pytest.fixture
 def here(request: pytest.FixtureRequest, new_device: Callable[..., Device], gate: Gate) -> Device:
-    """A device whose next session is recorded by itself, or, as it was here before, with its first step."""
+    """A device whose next session is recorded by itself or, if it was here before, with its first step."""
     device = new_device("here", gate.url, busy_timeout=BUSY)
-    if request.param == "known":
+    if getattr(request, "param", "new") == "known":
         device.sync()
         device.execute("DELETE FROM statesync_session")
     return device
@@ -77,6 +79,7 @@ def is_beginning(device: Device) -> bool:
     return session is not None and not session.done()
 
 
+@either
 def test_closing_ends_a_session_that_another_thread_is_beginning(here: Device) -> None:
     ended: list[BaseException] = []
     with writing(here):
@@ -106,12 +109,14 @@ def test_a_grace_that_was_given_before_the_session_had_begun_holds_when_it_has(
     thread.join(PATIENCE)
 
 
+@either
 def test_the_time_of_a_session_runs_while_it_begins(here: Device) -> None:
     with writing(here), soon(), pytest.raises(StoreLocked):
         here.scope.sync(SyncOptions(timeout=0.1, cancel_grace=0.0))
     assert here.store.sessions() == []
 
 
+@either
 def test_a_writer_is_waited_for_as_long_as_the_store_was_told_to(here: Device) -> None:
     """Longer than one of the short waits of which it is made; the time of the session does not begin anew."""
     ended: list[BaseException] = []
@@ -141,6 +146,7 @@ def test_a_reader_that_locks_everybody_out_is_waited_for_as_a_writer_is(here: De
     assert here.sync().phase is Phase.DONE
 
 
+@either
 def test_an_interrupt_from_the_keyboard_ends_a_session_that_is_beginning(here: Device) -> None:
     main = threading.main_thread().ident or 0
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -217,6 +223,7 @@ def test_cancelling_a_task_needs_no_thread_of_the_loops_executor(here: Device, g
         held.release()
 
 
+@either
 def test_what_another_program_sets_up_while_it_begins_is_what_it_syncs(here: Device, there: Device) -> None:
     there.add(2)
     there.sync()
