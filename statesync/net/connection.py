@@ -1,4 +1,4 @@
-"""One connection to a hub, as urllib3 opens it; the thread that uses it can be cut off by any other.
+"""One connection to a hub, over urllib3; the thread that uses it can be cut off by any other.
 
 urllib3 ends a read by shutting the socket that it knows. That is not there before the answer's head is, and
 under TLS its shutdown takes the keys away: whoever reads on takes the rest of the cipher for the answer. So
@@ -8,6 +8,7 @@ not know of it, and shutting it ends whatever waits: a proxy's word, the handsha
 
 from __future__ import annotations
 
+import io
 import socket
 import ssl
 import time
@@ -18,20 +19,17 @@ from threading import Lock
 from attrs import frozen
 from urllib3.connection import HTTPConnection, HTTPSConnection, ProxyConfig
 from urllib3.exceptions import HTTPError
+from urllib3.response import BaseHTTPResponse
 from urllib3.util import parse_url
 
 from statesync.net.addresses import Address
 from statesync.net.alarm import alarm
-from statesync.net.http.heads import Answer, head_of_request, name_of
 from statesync.net.options import Timeouts
 from statesync.net.proxies import Proxy
 from statesync.net.reach import Patience, reach
 
 FAILURES = (OSError, EOFError, client.HTTPException, HTTPError)
 """What a connection raises that does not come about, breaks, or carries no HTTP."""
-
-_LITTLE = 1 << 16
-"""Bytes up to which the content of a request goes out with its head: a hub that has both wakes up once."""
 
 
 @frozen
@@ -54,9 +52,46 @@ class Route:
         return self.proxy is not None and not self.hub.is_secure
 
 
+_BEFORE_THE_ANSWER = range(102, 200)
+"""Statuses of interim answers; 100 is read past by ``http.client``, and 101 would be another protocol."""
+
+
+class _Lines(io.BufferedReader):
+    """What comes from a socket, with the last line that was read of it."""
+
+    last = b""
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        self.last = super().readline(size)
+        return self.last
+
+    @property
+    def is_whole(self) -> bool:
+        """Tell whether the last line was the empty one that ends a head."""
+        return self.last in (b"\r\n", b"\n")
+
+
+class _Answer(client.HTTPResponse):
+    """An answer whose head is whole: ``http.client`` takes one that breaks off for the end of it."""
+
+    def begin(self) -> None:
+        """Read the head; raises ``EOFError`` if the connection ended within it.
+
+        What is said before the answer is read past (RFC 9110, 15.2); ``http.client`` does so for 100 alone.
+        """
+        self.fp = lines = _Lines(self.fp.detach())
+        super().begin()
+        while self.status in _BEFORE_THE_ANSWER and lines.is_whole:
+            vars(self).update(headers=None)  # as before the first head, so that another one is read
+            super().begin()
+        if not lines.is_whole:
+            raise EOFError("it ended within its headers")
+
+
 class _Plain(HTTPConnection):
     """urllib3's connection over a socket that was made for it."""
 
+    response_class = _Answer
     link: socket.socket
 
     def _new_conn(self) -> socket.socket:
@@ -66,6 +101,7 @@ class _Plain(HTTPConnection):
 class _Secure(HTTPSConnection):
     """The same with TLS, to the hub or to a proxy."""
 
+    response_class = _Answer
     link: socket.socket
 
     def _new_conn(self) -> socket.socket:
@@ -81,10 +117,9 @@ class Connection:
         self._lock = Lock()
         self._link: socket.socket | None = None
         self._handle: socket.socket | None = None
-        self._answer: Answer | None = None
+        self._answer: BaseHTTPResponse | None = None
         self._is_cut = False
         self._http = _over(route)
-        self._hub = name_of(route.hub)
 
     @property
     def is_cut(self) -> bool:
@@ -110,7 +145,7 @@ class Connection:
             self._hold(reach(first.host, first.port, patience))
             with alarm.after(until - time.monotonic(), self.cut):
                 self._connect()
-            self._socket.settimeout(self._timeouts.read)
+            self._http.timeout = self._timeouts.read
             self._check_uncut()
         except FAILURES as error:
             if time.monotonic() >= until:
@@ -136,31 +171,15 @@ class Connection:
             self._http.set_tunnel(hub.host, hub.port, proxy.headers, proxy.address.scheme)
         self._http.connect()
 
-    @property
-    def _socket(self) -> socket.socket:
-        """What is written to and read from: TLS over the link, where there is TLS."""
-        return self._http.sock
-
-    def ask(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
+    def ask(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> BaseHTTPResponse:
         """Send a request and return its answer, of which the body is still to be read."""
         if self.route.is_forwarded and self.route.proxy:
             path, headers = f"{self.route.hub}{path}", headers | self.route.proxy.headers
-        head = head_of_request(method, path, self._hub, headers, None if body is None else len(body))
         # Who has read enough answers and hangs up, such as for a body that is too large; that is to be read.
         with suppress(BrokenPipeError, ConnectionResetError):
-            self._send(head, body or b"")
-        self._answer = answer = Answer(self._socket, method=method)
-        answer.begin()
-        if answer.will_close:  # the answer has what it needs of it
-            self._http.close()
-        return answer
-
-    def _send(self, head: bytes, body: bytes) -> None:
-        if len(body) <= _LITTLE:
-            self._socket.sendall(head + body)
-        else:
-            self._socket.sendall(head)
-            self._socket.sendall(body)
+            self._http.request(method, path, body, headers, preload_content=False, decode_content=False)
+        self._answer = self._http.getresponse()
+        return self._answer
 
     def is_alive(self) -> bool:
         """Tell whether the other side has kept the idle connection open, and has said nothing on it."""

@@ -143,7 +143,7 @@ class HttpRemote:
         client_certificate: ClientCertificate | None = None,
     ) -> None:
         # Loaded with the first remote: a program that works offline starts a third sooner without it.
-        from statesync.net.http.answers import ACCEPTED
+        from statesync.net.answers import ACCEPTED
         from statesync.net.transport import Transport, Way
 
         self._space = space

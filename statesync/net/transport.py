@@ -11,10 +11,12 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from attrs import field, frozen
+from urllib3.response import BaseHTTPResponse
 
 from statesync.errors import BadAnswer, BadOptions
 from statesync.net.addresses import hub_at
 from statesync.net.alarm import alarm
+from statesync.net.answers import UNPACKABLE, content_of
 from statesync.net.connection import FAILURES, Connection, Route
 from statesync.net.failures import (
     PROXY_AUTHENTICATION,
@@ -30,8 +32,6 @@ from statesync.net.failures import (
     wants_tls,
 )
 from statesync.net.glance import speaks_tls
-from statesync.net.http.answers import UNPACKABLE, content_of
-from statesync.net.http.heads import Answer
 from statesync.net.options import ClientCertificate, Timeouts, Trust
 from statesync.net.proxies import ENVIRONMENT, proxy_for
 from statesync.net.reach import Patience
@@ -106,7 +106,7 @@ class Transport:
         self._keep(connection)
         if answer.status == PROXY_AUTHENTICATION and self._route.is_forwarded:
             raise refused_by_proxy(self._url, connection, answer.status, answer.reason or "")
-        return RawAnswer(answer.status, _seconds(answer.fields.get("retry-after")), content)
+        return RawAnswer(answer.status, _seconds(answer.headers.get("Retry-After")), content)
 
     @contextmanager
     def _losses_told(self, connection: Connection) -> Iterator[None]:
@@ -135,7 +135,7 @@ class Transport:
             except FAILURES as error:
                 raise not_connected(self._url, connection, error) from error
 
-    def _content_of(self, answer: Answer) -> bytes:
+    def _content_of(self, answer: BaseHTTPResponse) -> bytes:
         content = content_of(answer, self._max_answer)
         if content is None:
             raise BadAnswer(

@@ -56,8 +56,6 @@ class Server:
     tls: ssl.SSLContext | None
     answers: SimpleQueue[Answer] = field(factory=SimpleQueue)
     links: list[socket.socket] = field(factory=list)
-    pieces: list[bytes] = field(factory=list)
-    """What the requests came in."""
     ended: SimpleQueue[None] = field(factory=SimpleQueue)
     """A None for every connection that the device has ended."""
 
@@ -74,7 +72,7 @@ class Server:
         try:
             with self.tls.wrap_socket(plain, server_side=True) if self.tls else plain as link:
                 self.links.append(link)
-                while _has_request(link, self.pieces):
+                while _has_request(link):
                     self.answers.get(timeout=PATIENCE)(link)
         except OSError:  # cut, or a device that does not trust the certificate
             pass
@@ -83,19 +81,17 @@ class Server:
             self.ended.put(None)
 
 
-def _has_request(link: socket.socket, pieces: list[bytes]) -> bool:
+def _has_request(link: socket.socket) -> bool:
     message = b""
     while b"\r\n\r\n" not in message:
         part = link.recv(1 << 16)
         if not part or part.startswith(b"\x16"):  # the end, or a question whether this is TLS
             return False
-        pieces.append(part)
         message += part
     top, _, body = message.partition(b"\r\n\r\n")
     (length,) = (int(line.split(b":")[1]) for line in top.lower().split(b"\r\n") if b"content-length" in line)
     while len(body) < length:
-        pieces.append(link.recv(1 << 16))
-        body += pieces[-1]
+        body += link.recv(1 << 16)
     return True
 
 

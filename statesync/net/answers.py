@@ -1,7 +1,7 @@
 """What an answer holds: unpacked as it comes, and no further than the device takes.
 
-What unpacks is what reads packed files, because it is strict: it raises ``EOFError`` for a stream that breaks
-off.
+urllib3 would unpack by itself, but it takes a gzip stream that breaks off for a whole one. What reads packed
+files is strict: it raises ``EOFError``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import suppress
 from gzip import GzipFile
 from typing import Protocol
 
-from statesync.net.http.heads import Answer
+from urllib3.response import BaseHTTPResponse
 
 _CHUNK = 1 << 18
 _WINDOW = 23
@@ -24,7 +24,7 @@ class _Source(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
-_UNPACKED: dict[str, Callable[[Answer], _Source]] = {}
+_UNPACKED: dict[str, Callable[[BaseHTTPResponse], _Source]] = {}
 """By the content coding, the best one first."""
 
 UNPACKABLE: tuple[type[Exception], ...] = (zlib.error,)
@@ -44,13 +44,13 @@ ACCEPTED: str = ", ".join(_UNPACKED)
 """The codings that this device can read, as an Accept-Encoding header."""
 
 
-def content_of(answer: Answer, most: int) -> bytes | None:
+def content_of(answer: BaseHTTPResponse, most: int) -> bytes | None:
     """Return the content of an answer, or None if it is more than ``most`` bytes.
 
     It is measured unpacked, and given up when it has grown too large. Content of an unknown coding comes
     as it is. Raises one of a connection's ``FAILURES``, or of ``UNPACKABLE``.
     """
-    coding = answer.fields.get("content-encoding", "").strip().lower()
+    coding = answer.headers.get("Content-Encoding", "").strip().lower()
     source: _Source = _UNPACKED[coding](answer) if coding in _UNPACKED else answer
     parts: list[bytes] = []
     size = 0
