@@ -54,11 +54,14 @@ class Announcement:
     """Made once, with how the session has ended; complete once the callbacks of the end have come back.
 
     It is complete also when they need not be waited for any longer. ``news`` tells of every step. It may be
-    waited for in a signal handler of a thread that waits for it.
+    waited for in a signal handler of a thread that waits for it. Who waits for the end alone sleeps until
+    then: a thread that wakes up at every step is in the way of the one that takes it.
     """
 
     def __init__(self) -> None:
-        self.news: threading.Condition = threading.Condition()
+        lock = threading.RLock()
+        self.news: threading.Condition = threading.Condition(lock)
+        self._completion = threading.Condition(lock)
         self.ended: Ended | None = None
         self.has_begun: bool = False
         self._is_complete = False
@@ -94,6 +97,7 @@ class Announcement:
             self._is_complete = True
             wakers, self._wakers = self._wakers, []
             self.news.notify_all()
+            self._completion.notify_all()
         for wake in wakers:
             wake()
 
@@ -120,7 +124,7 @@ class Announcement:
             if self._is_inherited:
                 raise UsageError("the session runs in the process that this one was forked from; wait there")
             if self._teller != threading.get_ident():
-                with self.news:
-                    if not self.news.wait_for(lambda: self._is_complete, timeout):
+                with self._completion:
+                    if not self._completion.wait_for(lambda: self._is_complete, timeout):
                         return None
         return self.ended

@@ -147,9 +147,10 @@ class Driver:
     def _end_with(self, error: SyncFailed) -> None:
         """End the session after a transaction was rolled back; if not even that can be written, just end.
 
-        What the journal shows as running then is ended as interrupted by whoever opens the store next.
+        What the journal shows as running then is ended as interrupted by whoever opens the store next. One
+        that could not be recorded has never begun.
         """
-        if self.tenure.is_over:
+        if self.tenure.is_over or not self.storage.is_recorded:
             self._finish(error)
             return
         self._requests.stop(PATIENCE)

@@ -71,7 +71,9 @@ class Session:
         self._options = options
         self._reasons: list[Reason] = []
         self._ended_in_thread = False
-        self._store = inside.SessionStore(core, self.id, remote.space, names, options, self._tenure)
+        self._store = inside.SessionStore(
+            core, self.id, remote.space, names, options, self._tenure, self._note_recorded
+        )
         self._driver = inside.Driver(self._store, remote, options, self._mailbox, self._tell, self._tenure)
         self._on_steps = (
             *inside.log_steps(self.id),
@@ -231,8 +233,6 @@ class Session:
         try:
             with self._store.connected():
                 self._store.open()
-                with self._tenure.held():  # who ends it without this thread knows whether it had begun
-                    self._announcement.begin()
                 self._driver.run()
                 result = self._read_result()
         except SyncError as error:  # it could not begin: not even the connection could be opened, perhaps
@@ -244,9 +244,13 @@ class Session:
             self._core.database.leave()  # a callback that uses a model opens a connection
             self._watch.leave(self)
 
+    def _note_recorded(self) -> None:
+        with self._tenure.held():  # who ends it without this thread knows whether it had begun
+            self._announcement.begin()
+
     def _read_result(self) -> SyncResult | None:
         """Read what the session did; None where that cannot be read, or another ends the session."""
-        if not self._tenure.is_over:
+        if self._store.is_recorded and not self._tenure.is_over:
             try:
                 return self._store.result()
             except StoreError:

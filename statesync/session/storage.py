@@ -17,6 +17,10 @@ class Storage(Protocol):
     What is staged between two calls (a batch that stands ready, a page that has come) need not survive.
     """
 
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the session is written down. One that is not is recorded by the first ``commit``."""
+
     def begin(self) -> Begin:
         """Look for what the session may have to do; writes nothing."""
 

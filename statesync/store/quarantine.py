@@ -56,9 +56,8 @@ class Misfit:
 # -- looking ---------------------------------------------------------------------------------------
 
 
-def has_any(connection: sqlite3.Connection) -> bool:
-    """Tell whether any record waits here."""
-    return connection.execute("SELECT 1 FROM statesync_quarantine LIMIT 1").fetchone() is not None
+ANY = "EXISTS (SELECT 1 FROM statesync_quarantine)"
+"""Whether any record waits here, as a part of a statement."""
 
 
 def total(connection: sqlite3.Connection) -> int:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-from statesync.errors import InternalError, StoreLocked, UsageError
+from statesync.errors import InternalError, StoreChanged, StoreLocked, UsageError
 from statesync.lifecycle import AnyTrigger, Trigger
 from statesync.machine import Move
 from statesync.protocol.conversation import Committed
@@ -80,18 +80,23 @@ class SessionStore:
         names: tuple[str, ...],
         options: SyncOptions,
         tenure: Tenure,
+        tell_recorded: Callable[[], object],
     ) -> None:
         self._parts, self._session, self._space, self._names = parts, session, space, names
-        self._tenure, self._options = tenure, options
+        self._tenure, self._options, self._tell_recorded = tenure, options, tell_recorded
         self._journal = JournalWriter(session, began=time.monotonic())
         self._batch: int | None = None
         self._stored = 0
+        self._has_uploaded = False
+        self._found: Begin | None = None
+        self.is_recorded: bool = False
 
     def open(self) -> None:
         """Let the store follow its tables, end what was interrupted, and record the session.
 
-        Whoever keeps the file from being written, or read, is waited for as for another writer. Raises what
-        ``create`` raises, and ``StoreError``; nothing is recorded then.
+        Where it finds nothing to send, and nothing else to write down, its first transition records it: that
+        is a commit less. Whoever keeps the file from being written, or read, is waited for as for another
+        writer. Raises what ``create`` raises, and ``StoreError``; nothing is recorded then.
         """
         until = time.monotonic() + self._parts.database.busy_timeout
         while True:
@@ -107,7 +112,18 @@ class SessionStore:
         self._tenure.check()
         opening.follow_tables(self._parts)
         recover(self._parts.database)
-        self.create()
+        if not self._may_be_recorded_later():
+            self.create()
+
+    def _may_be_recorded_later(self) -> bool:
+        """Tell whether the objects are as a session of this space left them, and nothing waits to go up."""
+        with self._errors_mapped():
+            raw = self._parts.database.raw()
+            self._know(self._parts.registry.refresh(raw))
+            if not self._downloads.are_ready(raw):
+                return False
+            self._found = found = self._look()
+            return not (found.waiting or found.replay)
 
     def create(self) -> None:
         """Record the session in the phase idle, for the objects as they are described now.
@@ -116,8 +132,8 @@ class SessionStore:
         any more, and ``BadOptions`` for a filter on a column that an object has not.
         """
         with self._parts.database.transaction() as connection:
-            self._context = context = self._context_of(self._parts.registry.refresh(connection))
-            self._uploads, self._downloads = Uploads(context), Downloads(context)
+            self._know(self._parts.registry.refresh(connection))
+            context, self._found = self._context, None
             elsewhere = claims.claim_objects(connection, context.objects, context.space)
             if elsewhere is not None:
                 raise UsageError(
@@ -126,8 +142,21 @@ class SessionStore:
                 )
             if context.options.downloads:
                 rereading.apply_filters(connection, context.objects, context.filters)
-            sessions.create_session(connection, context.session, context.space, context.objects)
-            sessions.prune(connection, context.parts.keep_sessions)
+            self._record(connection)
+        self._note_recorded()
+
+    def _know(self, tracked: Objects) -> None:
+        self._context = context = self._context_of(tracked)
+        self._uploads, self._downloads = Uploads(context), Downloads(context)
+
+    def _record(self, connection: sqlite3.Connection) -> None:
+        context = self._context
+        sessions.create_session(connection, context.session, context.space, context.objects)
+        sessions.prune(connection, context.parts.keep_sessions)
+
+    def _note_recorded(self) -> None:
+        self.is_recorded = True
+        self._tell_recorded()
 
     def _context_of(self, tracked: Objects) -> SessionContext:
         objects = chosen(tracked, self._names)
@@ -164,6 +193,8 @@ class SessionStore:
                 left_out.errors,
                 left_out.quarantined,
                 with_batches=self._context.options.get_sync_stats,
+                has_uploaded=self._has_uploaded,
+                has_moved=self._has_uploaded or self._downloads.has_brought,
             )
 
     # -- what the session's loop asks for --------------------------------------------------------------
@@ -174,13 +205,18 @@ class SessionStore:
         It makes the connection ready for pages, too.
         """
         with self._errors_mapped():
-            raw, context = self._context.raw(), self._context
-            self._downloads.connect(raw)
-            in_doubt = batches.find_doubtful(raw, context.space) is not None
-            return Begin(replay=in_doubt, waiting=queue.is_in_use(raw, context.objects))
+            return self._found or self._look()
+
+    def _look(self) -> Begin:
+        raw, context = self._context.raw(), self._context
+        self._downloads.connect(raw)
+        asked = f"SELECT {batches.ANY_IN_DOUBT}, {queue.any_waiting(context.objects)}"
+        in_doubt, waiting = raw.execute(asked, {"space": context.space}).fetchone()
+        return Begin(replay=bool(in_doubt), waiting=bool(waiting))
 
     def prepare(self, wanted: Prepare) -> Prepared:
         """Stage the next upload batch."""
+        self._has_uploaded = True
         with self._errors_mapped():
             return self._uploads.prepare(wanted)
 
@@ -234,6 +270,11 @@ class SessionStore:
                 return self._commit(moves, effects)
             except (PageDoesNotFit, TransactionLost) as found:
                 self._downloads.look_closer(found)
+            except StoreChanged:  # while another writer was waited for: the session has yet to begin
+                if self.is_recorded:
+                    raise
+                self.create()
+                self._look()
 
     def _commit(self, moves: tuple[Move, ...], effects: tuple[Effect, ...]) -> Committed:
         details: dict[AnyTrigger, Detail] = {}
@@ -242,6 +283,8 @@ class SessionStore:
         with self._parts.database.transaction() as connection:
             if any(isinstance(effect, _OF_THE_STORE) for effect in effects):
                 self._context.check_store(connection)
+            if not self.is_recorded:
+                self._record(connection)
             for effect in effects:
                 committed = self._write(connection, effect, details) or committed
             last = self._journal.write(connection, moves, self._batch, details)
@@ -249,6 +292,8 @@ class SessionStore:
         if any(isinstance(effect, StoreAnswer) for effect in effects):
             self._downloads.end_page()  # it would lie beside the page that is decoded next
         self._journal.last = last
+        if not self.is_recorded:
+            self._note_recorded()
         return committed
 
     def _refuse_open_transaction(self) -> None:
@@ -271,7 +316,7 @@ class SessionStore:
                 return self._store_answer(connection, effect, details)
             case StoreBatch():
                 self._store_batch(connection, effect)
-            case StoreAttempt():
+            case StoreAttempt() if effect.attempt > 1:  # the first is recorded with the batch
                 batches.note_attempt(connection, session, effect.number, effect.attempt)
             case StoreDoubt():
                 keep_doubt(connection, session, effect.number, doubtful=effect.in_doubt)
@@ -344,7 +389,10 @@ class SessionStore:
 
     def _end(self, connection: sqlite3.Connection, effect: EndSession) -> Detail:
         message = effect.error.message if effect.error else None
-        sessions.end_session(connection, self._context.session, effect.reason, message)
+        session = self._context.session
+        sessions.note_end(connection, session, effect.reason, message)
+        if self._has_uploaded:
+            sessions.drop_payloads(connection, session)
         if self._stored >= _MUCH:
             self._parts.database.peewee.put_off_checkpoint()
         return {"reason": effect.reason, "error": message}

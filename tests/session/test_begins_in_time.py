@@ -24,23 +24,31 @@ from statesync import Phase, StoreLocked, SyncCancelled, SyncError, SyncOptions
 BUSY = 20.0
 """Seconds that the store waits for another writer."""
 
+either = pytest.mark.parametrize("here", ["new", "known"], indirect=True)
+
 BOUND = 2.5
 """Seconds in which what has a grace of 0 has ended, on a busy machine."""
 
 
 @pytest.fixture
-def here(new_device: Callable[..., Device], gate: Gate) -> Device:
-    return new_device("here", gate.url, busy_timeout=BUSY)
+def here(request: pytest.FixtureRequest, new_device: Callable[..., Device], gate: Gate) -> Device:
+    """A device whose next session is recorded by itself or, if it was here before, with its first step."""
+    device = new_device("here", gate.url, busy_timeout=BUSY)
+    if getattr(request, "param", "new") == "known":
+        device.sync()
+        device.execute("DELETE FROM statesync_session")
+    return device
 
 
 @contextmanager
-def writing(device: Device) -> Iterator[None]:
-    """Write in another program."""
+def writing(device: Device, what: str | None = None) -> Iterator[None]:
+    """Write in another program, which commits if it writes anything."""
     path = device.store.database.database
     with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
         other.execute("BEGIN IMMEDIATE")
+        other.execute(what or "SELECT 1")
         yield
-        other.execute("ROLLBACK")
+        other.execute("COMMIT" if what else "ROLLBACK")
 
 
 @contextmanager
@@ -62,10 +70,16 @@ def begin(device: Device, ended: list[BaseException], options: SyncOptions | Non
 
     thread = threading.Thread(target=run)
     thread.start()
-    assert wait_for(lambda: device.store._running.session is not None)
+    assert wait_for(lambda: is_beginning(device))
     return thread
 
 
+def is_beginning(device: Device) -> bool:
+    session = device.store._running.session
+    return session is not None and not session.done()
+
+
+@either
 def test_closing_ends_a_session_that_another_thread_is_beginning(here: Device) -> None:
     ended: list[BaseException] = []
     with writing(here):
@@ -86,7 +100,7 @@ def test_a_grace_that_was_given_before_the_session_had_begun_holds_when_it_has(
     with writing(here):
         thread = threading.Thread(target=here.scope.start_sync, args=(None, None, wall))
         thread.start()
-        assert wait_for(lambda: here.store._running.session is not None)
+        assert wait_for(lambda: is_beginning(here))
         closer = threading.Thread(target=here.store.close, args=(0.4,))
         closer.start()
         time.sleep(0.1)
@@ -95,12 +109,14 @@ def test_a_grace_that_was_given_before_the_session_had_begun_holds_when_it_has(
     thread.join(PATIENCE)
 
 
+@either
 def test_the_time_of_a_session_runs_while_it_begins(here: Device) -> None:
     with writing(here), soon(), pytest.raises(StoreLocked):
         here.scope.sync(SyncOptions(timeout=0.1, cancel_grace=0.0))
     assert here.store.sessions() == []
 
 
+@either
 def test_a_writer_is_waited_for_as_long_as_the_store_was_told_to(here: Device) -> None:
     """Longer than one of the short waits of which it is made; the time of the session does not begin anew."""
     ended: list[BaseException] = []
@@ -130,6 +146,7 @@ def test_a_reader_that_locks_everybody_out_is_waited_for_as_a_writer_is(here: De
     assert here.sync().phase is Phase.DONE
 
 
+@either
 def test_an_interrupt_from_the_keyboard_ends_a_session_that_is_beginning(here: Device) -> None:
     main = threading.main_thread().ident or 0
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -204,3 +221,22 @@ def test_cancelling_a_task_needs_no_thread_of_the_loops_executor(here: Device, g
     finally:
         free.set()
         held.release()
+
+
+@either
+def test_what_another_program_sets_up_while_it_begins_is_what_it_syncs(here: Device, there: Device) -> None:
+    there.add(2)
+    there.sync()
+    ended: list[BaseException] = []
+    with writing(
+        here,
+        "UPDATE statesync_object SET description = json_set(description, '$.columns[0][3]', json('true'))",
+    ):
+        thread = begin(here, ended)
+        time.sleep(0.1)
+    thread.join(PATIENCE)
+    session = here.store._running.session
+    assert session is not None
+    assert session.result(PATIENCE).phase is Phase.DONE
+    assert ended == []
+    assert here.rows() == there.rows()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import Any
 
 import pytest
 from rig.device import Device
 from rig.gate import Gate
 
-from statesync import Phase
+from statesync import Phase, StoreFull, SyncCancelled
 from statesync.protocol.messages import Begin
+from statesync.store.journal import transitions
 from statesync.store.session_store import SessionStore
 
 
@@ -28,7 +30,7 @@ def transactions(here: Device, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return committed
 
 
-def test_a_sync_with_nothing_to_do_is_one_request_and_three_transactions(
+def test_a_sync_with_nothing_to_do_is_one_request_and_two_transactions(
     here: Device, gate: Gate, transactions: list[str]
 ) -> None:
     here.sync()
@@ -37,7 +39,7 @@ def test_a_sync_with_nothing_to_do_is_one_request_and_three_transactions(
     session = here.scope.start_sync()
     assert session.result(10).phase is Phase.DONE
     assert gate.verbs() == ["pull"]
-    assert len(transactions) == 3, "the session, its request, its end"
+    assert len(transactions) == 2, "the session with its request, its end"
     assert [str(entry.trigger) for entry in here.store.journal(session.id)] == [
         "start",
         "finish_upload",
@@ -48,6 +50,46 @@ def test_a_sync_with_nothing_to_do_is_one_request_and_three_transactions(
         "commit",
         "finish_download",
     ]
+
+
+def test_a_cancel_while_it_begins_is_all_that_is_recorded(
+    here: Device, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here.sync()
+    gate.seen.clear()
+    look = SessionStore.begin
+
+    def look_and_cancel(store: SessionStore) -> Begin:
+        here.scope.cancel_sync()
+        return look(store)
+
+    monkeypatch.setattr(SessionStore, "begin", look_and_cancel)
+    session = here.scope.start_sync()
+    with pytest.raises(SyncCancelled):
+        session.result(10)
+    assert [str(entry.trigger) for entry in here.store.journal(session.id)] == ["cancel"]
+    assert gate.seen == []
+
+
+def test_a_session_whose_first_transaction_fails_has_never_begun(
+    here: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here.sync()
+    before = here.store.sessions()
+
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    told: list[object] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(transitions.JournalWriter, "write", full)
+        with pytest.raises(StoreFull):
+            here.scope.start_sync(None, told.append, told.append, told.append)
+        with pytest.raises(StoreFull):
+            here.sync()
+    assert told == []
+    assert here.store.sessions() == before
+    assert here.sync().phase is Phase.DONE
 
 
 def test_an_upload_of_nothing_is_done_without_a_request(

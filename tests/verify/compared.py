@@ -9,6 +9,7 @@ from typing import Any
 
 from attrs import evolve, frozen
 
+from statesync.lifecycle import Phase
 from statesync.protocol.conversation import Conversation
 from statesync.protocol.messages import Event, Prepared, RequestFailed
 from statesync.store.outbox.shared import IS_MERE_OFFER
@@ -106,7 +107,9 @@ def _heard(event: Event | None) -> Any:
 def journal(talk: Talk, device: Device, real: RealSession, plain: sqlite3.Connection) -> Compared:
     """Return the phases and the committed batches that the journal of the running session has."""
     name = (real.session.id,)
-    (phase,) = plain.execute("SELECT phase FROM statesync_session WHERE id = ?", name).fetchone()
+    # What has nothing to send is recorded with its first step; until then nobody sees that it is idle.
+    unseen = None if real.session._store.is_recorded else (Phase.IDLE,)
+    (phase,) = plain.execute("SELECT phase FROM statesync_session WHERE id = ?", name).fetchone() or unseen
     batch = plain.execute(
         "SELECT phase FROM statesync_batch WHERE session = ? AND phase NOT IN ('committed', 'aborted')", name
     ).fetchone()

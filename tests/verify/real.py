@@ -201,8 +201,12 @@ class RealDevice:
     def be_set_up(self, how: Kind) -> None:
         """Let another program set the store up.
 
-        It has another column, one more model, lost triggers, or a table that takes every record.
+        It has another column, one more model, lost triggers, or a table that takes every record. A session
+        that has begun is recorded first: one that is not follows what was set up, and has begun after it.
         """
+        if self.running is not None and not self.running.session._store.is_recorded:
+            self.running.session._store.create()
+            self.running.session._store.begin()
         if how is Kind.MIGRATE:
             self.take_rules_away()
         if how is Kind.TRACK_ANEW:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -154,6 +154,12 @@ def stored_filters(connection: sqlite3.Connection, objects: Iterable[str]) -> Fi
     rows = connection.execute("SELECT object, filter FROM statesync_cursor WHERE filter IS NOT NULL")
     wanted = set(objects)
     return {name: Filter.from_text(text) for name, text in rows if name in wanted}
+
+
+def filtered_otherwise(found: Mapping[str, Cursor], filters: Filters) -> list[str]:
+    """Return the objects that are not read with the filter that is wanted now."""
+    wanted = {name: filters.get(name, NO_FILTER).as_text() for name in found}
+    return [name for name, text in wanted.items() if found[name].filter != text]
 
 
 def keep_filters(connection: sqlite3.Connection, objects: Iterable[str], filters: Filters) -> list[str]:

@@ -72,16 +72,28 @@ class Downloads:
         self._is_apart = False
         self._retries = Retries(context.objects)
         self._scans = True
+        self._may_lack_indexes = True
+        self.has_brought: bool = False
+        """Whether any record came, or one that waited here may have been stored."""
         self.orphans: list[RecordError] = []
         """Records without a parent; known once the feed is drained."""
+
+    def are_ready(self, connection: sqlite3.Connection) -> bool:
+        """Tell whether the objects belong to the session's space, and are read with its filters already."""
+        context = self._context
+        at = self._asked_from = applied.cursors(connection, context.objects)
+        if any(name not in at or at[name].space != context.space for name in context.objects):
+            return False
+        return not context.options.downloads or not applied.filtered_otherwise(at, context.filters)
 
     def connect(self, connection: sqlite3.Connection) -> None:
         """Make the session's connection ready."""
         if self._watched:
             orphans.begin(connection)
-        at = applied.cursors(connection, self._context.objects)
+        at = self._asked_from or applied.cursors(connection, self._context.objects)
         self._spare_memory(connection, [name for name, cursor in at.items() if cursor.is_scanned])
-        self._holds = quarantine.has_any(connection)
+        asked = f"SELECT {quarantine.ANY}, {marks.ANY}"
+        self._holds, self._may_lack_indexes = map(bool, connection.execute(asked).fetchone())
         self._scans = is_in_byte_order(connection)
 
     def request(self, page_size: int) -> Pull:
@@ -131,7 +143,9 @@ class Downloads:
         self._download = Download(request, page, decoding.decode(page, objects), ranges, is_last)
         more = not is_last or (self._holds and self._retries.are_left(raw))
         size = sum(map(len, filter(None, map(decoding.DATA, page.changes))))
-        unbuilt = not more and marks.are_any(raw)
+        self.has_brought = self.has_brought or self._holds or bool(page.changes)
+        self._may_lack_indexes = self._may_lack_indexes or bool(page.scans)
+        unbuilt = not more and self._may_lack_indexes and marks.are_any(raw)
         return Answered(
             len(page.changes),
             more=more,

@@ -324,6 +324,8 @@ class DeviceDatabase(SqliteDatabase):
         _limit_log(connection, _LOG_LENGTH * _log_limit(connection))
         patience = min(_PATIENCE_MS, int(1000 * self._timeout))
         connection.execute(f"PRAGMA busy_timeout = {patience}")
+        # Once: setting a flag of SQLite's, even to what it is, compiles every statement anew.
+        connection.execute("PRAGMA foreign_keys = OFF")
         return connection
 
     def _connect_anew(self) -> sqlite3.Connection:

@@ -135,8 +135,6 @@ class Database:
         """
         with self.errors_mapped():
             self.peewee.connect_session(tenure)
-            if _enforces_foreign_keys(self.raw()):  # setting it, even to the same, recompiles every statement
-                self.raw().execute("PRAGMA foreign_keys = OFF")
         try:
             yield self.raw()
         finally:

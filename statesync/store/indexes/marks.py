@@ -20,9 +20,13 @@ class Mark(NamedTuple):
     sql: str
 
 
+ANY = "EXISTS (SELECT 1 FROM statesync_index)"
+"""Whether any index waits to be built, as a part of a statement."""
+
+
 def are_any(connection: sqlite3.Connection) -> bool:
     """Tell whether any index waits to be built."""
-    return connection.execute("SELECT 1 FROM statesync_index LIMIT 1").fetchone() is not None
+    return bool(connection.execute(f"SELECT {ANY}").fetchone()[0])
 
 
 def waiting(connection: sqlite3.Connection, table: str | None = None) -> list[Mark]:

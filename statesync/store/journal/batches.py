@@ -58,10 +58,12 @@ def create_batch(
     direction: Direction,
     space: str,
 ) -> None:
-    """Record a new batch in the phase open."""
+    """Record a new batch in the phase open, and that it is being sent; an upload is in doubt from here on."""
+    is_upload = direction is Direction.UPLOAD
     connection.execute(
-        "INSERT INTO statesync_batch (session, number, direction, phase, space) VALUES (?, ?, ?, ?, ?)",
-        (session, number, direction, BatchPhase.OPEN, space),
+        "INSERT INTO statesync_batch (session, number, direction, phase, space, attempts, doubt) "
+        "VALUES (?, ?, ?, ?, ?, 1, ?)",
+        (session, number, direction, BatchPhase.OPEN, space, is_upload),
     )
 
 
@@ -100,7 +102,7 @@ def _padded(payload: bytes) -> bytes:
 
 
 def note_attempt(connection: sqlite3.Connection, session: str, number: int, attempt: int) -> None:
-    """Record that the batch is being sent; an upload is in doubt from here on, also across a crash."""
+    """Record that the batch is being sent once more; an upload is in doubt again, also across a crash."""
     connection.execute(
         "UPDATE statesync_batch SET attempts = ?, doubt = (direction = 'upload') "
         "WHERE session = ? AND number = ?",
@@ -163,6 +165,13 @@ def is_in_doubt(connection: sqlite3.Connection, session: str, number: int) -> bo
         "SELECT doubt FROM statesync_batch WHERE session = ? AND number = ?", (session, number)
     ).fetchone()
     return row is not None and bool(row[0])
+
+
+ANY_IN_DOUBT = (
+    "EXISTS (SELECT 1 FROM statesync_batch JOIN statesync_payload USING (session, number) "
+    "WHERE space = :space AND doubt = 1)"
+)
+"""Whether ``:space`` has a batch in doubt that can be sent again, as a part of a statement."""
 
 
 def find_doubtful(connection: sqlite3.Connection, space: str) -> DoubtfulBatch | None:

@@ -145,8 +145,13 @@ def result(
     quarantined: int,
     *,
     with_batches: bool,
+    has_uploaded: bool = True,
+    has_moved: bool = True,
 ) -> SyncResult:
-    """Return what a session did, as the database has it; ``left_out`` are downloads that were left out."""
+    """Return what a session did, as the database has it; ``left_out`` are downloads that were left out.
+
+    Errors of uploads are looked for where there were any, conflicts where it ``has_moved`` records.
+    """
     phase, started = connection.execute(
         "SELECT phase, started FROM statesync_session WHERE id = ?", (session_id,)
     ).fetchone()
@@ -154,7 +159,9 @@ def result(
         session=session_id,
         phase=Phase(phase),
         stats=_fold_stats(connection, session_id, _time(started), with_batches=with_batches),
-        errors=SyncErrors(tuple(upload_errors(connection, session_id)), tuple(left_out)),
-        conflicts=tuple(conflict_log.entries(connection, session=session_id)),
+        errors=SyncErrors(
+            tuple(upload_errors(connection, session_id)) if has_uploaded else (), tuple(left_out)
+        ),
+        conflicts=tuple(conflict_log.entries(connection, session=session_id)) if has_moved else (),
         quarantined=quarantined,
     )

@@ -43,10 +43,20 @@ def set_upload_limit(connection: sqlite3.Connection, session: str, position: int
 
 def end_session(connection: sqlite3.Connection, session: str, reason: str | None, error: str | None) -> None:
     """Record why the session ended (K11) and drop the payloads of batches that are in no doubt (K9)."""
+    note_end(connection, session, reason, error)
+    drop_payloads(connection, session)
+
+
+def note_end(connection: sqlite3.Connection, session: str, reason: str | None, error: str | None) -> None:
+    """Record why the session ended (K11), where there is anything to say."""
     if (reason, error) != (None, None):
         connection.execute(
             "UPDATE statesync_session SET reason = ?, error = ? WHERE id = ?", (reason, error, session)
         )
+
+
+def drop_payloads(connection: sqlite3.Connection, session: str) -> None:
+    """Drop the payloads of a session's batches that are in no doubt (K9)."""
     connection.execute(
         "DELETE FROM statesync_payload WHERE session = :session AND number IN "
         "(SELECT number FROM statesync_batch WHERE session = :session AND doubt = 0)",
@@ -77,6 +87,8 @@ def prune(connection: sqlite3.Connection, keep: int) -> None:
         "AND id NOT IN (SELECT session FROM statesync_batch WHERE doubt = 1)",
         (keep,),
     ).fetchall()
+    if not old:
+        return
     for table, column in (
         ("statesync_transition", "session"),
         ("statesync_batch", "session"),

@@ -101,11 +101,10 @@ def last_position(connection: sqlite3.Connection) -> int:
     return int(row[0] or 0)
 
 
-def is_in_use(connection: sqlite3.Connection, objects: Objects) -> bool:
-    """Tell whether anything waits, or was logged of ``objects``; needs no transaction."""
+def any_waiting(objects: Objects) -> str:
+    """Return whether anything waits, or was logged of ``objects``, as a part of a statement."""
     tables = ["statesync_change", *(in_main(tracked.log) for tracked in objects.values())]
-    found = connection.execute(f"SELECT {' OR '.join(f'EXISTS (SELECT 1 FROM {table})' for table in tables)}")
-    return bool(found.fetchone()[0])
+    return " OR ".join(f"EXISTS (SELECT 1 FROM {table})" for table in tables)
 
 
 def has_waiting(connection: sqlite3.Connection, *, after: int, up_to: int) -> bool:

@@ -53,7 +53,7 @@ def test_a_session_leaves_the_setting_alone_that_would_have_every_statement_comp
     said: list[str] = []
     opened[0].set_trace_callback(said.append)
     here.sync()
-    assert [statement for statement in said if "foreign_keys" in statement] == ["PRAGMA foreign_keys"]
+    assert [statement for statement in said if "foreign_keys" in statement] == []
 
 
 def test_whatever_a_callback_sets_is_set_on_a_connection_that_is_not_the_sessions(
