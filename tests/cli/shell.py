@@ -10,6 +10,7 @@ from typing import Any
 
 from attrs import frozen
 from click.testing import CliRunner
+from rig.child import on_a_device
 
 from statesync.cli.commands import commands
 
@@ -37,7 +38,7 @@ def start(*arguments: object, **environment: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, **environment},
+        env={**os.environ, **environment} if arguments[0] in ("hub", "demo") else on_a_device(**environment),
     )
 
 

@@ -20,6 +20,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from rig.child import on_a_device
 from rig.device import Device
 from rig.gate import Gate, Hold, wait_for
 from rig.search import some
@@ -135,7 +136,7 @@ def test_a_terminal_that_is_closed_lets_the_batch_in_flight_end_and_the_exit_cod
         stdin=slave,
         stdout=slave,
         stderr=slave,
-        env={**os.environ, "TERM": "xterm"},
+        env=on_a_device(TERM="xterm"),
         start_new_session=True,
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )
@@ -204,7 +205,11 @@ main()
 )
 def test_while_the_command_is_imported_it_ends_without_a_traceback(module: str) -> None:
     ran = subprocess.run(
-        [sys.executable, "-c", PRESS.format(module=module)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", PRESS.format(module=module)],
+        env=on_a_device(),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert ran.returncode == 130
     assert "Traceback" not in ran.stderr
@@ -228,7 +233,7 @@ main()
 
 def test_a_ctrl_c_that_python_would_drop_while_it_imports_ends_the_command() -> None:
     command = [sys.executable, "-c", PRESS_WHERE_PYTHON_DROPS_WHAT_IS_RAISED]
-    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    ran = subprocess.run(command, env=on_a_device(), capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stderr) == (130, "")
 
 

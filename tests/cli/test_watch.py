@@ -19,6 +19,7 @@ from select import select
 
 import pytest
 from attrs import define, evolve
+from rig.child import on_a_device
 from rig.device import Device
 from rig.gate import Gate, refuse, wait_for
 
@@ -235,7 +236,7 @@ def terminal(
         stdin=slave,
         stdout=slave,
         stderr=slave,
-        env={**os.environ, "TERM": getattr(request, "param", "xterm")},
+        env=on_a_device(TERM=getattr(request, "param", "xterm")),
         start_new_session=True,
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )

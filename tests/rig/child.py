@@ -16,6 +16,7 @@ from typing import Any
 
 from attrs import frozen
 
+from . import TESTS
 from .device import device_at
 
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -31,6 +32,12 @@ PROCESSES.set_forkserver_preload(
         "statesync.hub.db.server.opening",
     ]
 )
+
+
+def on_a_device(**more: str) -> dict[str, str]:
+    """Return the environment of a Python of its own that is a device's: it has no driver of PostgreSQL."""
+    folders = [str(TESTS / "rig" / "on_a_device"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(folders), **more}
 
 
 @frozen

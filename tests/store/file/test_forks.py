@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from rig.child import on_a_device
+
 PATIENCE = 60.0
 
 HEAD = """
@@ -34,6 +36,7 @@ def run(program: str, path: Path) -> str:
     """Run a program that opens a store and forks; return what it printed."""
     ran = subprocess.run(
         [sys.executable, "-W", "ignore:.*fork:DeprecationWarning", "-c", program, str(path)],
+        env=on_a_device(),
         capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert (ran.returncode, ran.stderr) == (0, "")

@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from rig.child import on_a_device
 
 PATIENCE = 20.0
 
@@ -47,6 +48,7 @@ def test_an_interrupt_ends_the_wait_for_another_writer(tmp_path: Path, what: str
     path = tmp_path / "device.db"
     program = subprocess.Popen(
         [sys.executable, "-c", _PROGRAM.format(what=what), str(path)],
+        env=on_a_device(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

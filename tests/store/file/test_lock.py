@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rig.child import on_a_device
 
 from statesync.errors import StoreReadOnly, SyncInProgress
 from statesync.store.file.lock import StoreLock
@@ -91,6 +92,7 @@ def test_a_child_that_outlives_its_parent_keeps_no_store_locked(path: Path) -> N
     )
     parent = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", code, str(path)],
+        env=on_a_device(),
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     with parent:
@@ -115,6 +117,7 @@ def test_it_is_free_at_once_though_a_child_has_not_let_go_yet(path: Path) -> Non
     )
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code, str(path)],
+        env=on_a_device(),
         capture_output=True, text=True, timeout=PATIENCE,
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from peewee import TextField
 from rig import TESTS
+from rig.child import on_a_device
 from rig.device import Device, airport_model, quick_store
 from rig.gate import PATIENCE, Gate
 from rig.search import examples, some
@@ -126,6 +127,7 @@ def set_up_at_once(path: Path) -> list[str]:
     children = [
         subprocess.Popen(
             [sys.executable, "-c", _SET_UP, str(path), f"k{number}"],
+            env=on_a_device(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
