@@ -24,7 +24,7 @@ from statesync.store import conflict_log
 from statesync.store.bases import Base
 from statesync.store.cursors import applied, knowledge, rereads
 from statesync.store.journal.batches import WireBatch
-from statesync.store.outbox import queue, shared
+from statesync.store.outbox import queue, shared, under_way
 from statesync.store.upload import verdicts
 from statesync.testing import CrashPoints, Fault, FaultyRemote, Point, ProgramFailed, Watch, record_strategy
 from statesync.testing.moves.restored import Fate, Sequel
@@ -238,6 +238,7 @@ def test_a_world_notices_a_store_that_loses_what_was_edited_during_an_upload(
     real = verdicts._store_accepted
 
     def forgetful(connection: sqlite3.Connection, batch: WireBatch, *rest: Any, **more: Any) -> None:
+        under_way.spread(connection)
         connection.execute("UPDATE statesync_change SET sent = revision WHERE batch = ?", (batch.id,))
         real(connection, batch, *rest, **more)
 

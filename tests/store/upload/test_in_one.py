@@ -428,6 +428,21 @@ def test_the_payload_of_a_batch_in_doubt_makes_room_for_no_other(here: Device) -
     assert here.execute("SELECT number FROM statesync_payload ORDER BY number").fetchall() == [(1,), (3,)]
 
 
+def test_a_payload_in_doubt_is_the_one_that_was_sent_to_the_byte(here: Device) -> None:
+    """It is written over the one before, whichever of the two is longer."""
+    with here.store._parts.database.transaction() as connection:
+        for number, length in enumerate((0, 1, 300, 70_000, 69_990, 70_001, 2, 5000, 250_000), 1):
+            payload = b"[" + b"7" * length + b"]"
+            batches.create_batch(connection, "s", number, Direction.UPLOAD, "space")
+            batches.stage_upload(connection, "s", number, WireBatch(f"{number}", number, payload), 0)
+            batches.set_doubt(connection, "s", number, doubtful=True)
+            found = batches.find_doubtful(connection, "space")
+            assert found is not None
+            assert (found.number, found.wire) == (number, WireBatch(f"{number}", number, payload))
+            batches.set_doubt(connection, "s", number, doubtful=False)
+    assert here.execute("SELECT number FROM statesync_payload").fetchall() == [(9,)]
+
+
 def offer(here: Device, *keys: str) -> None:
     """Let changes be what a restored hub has lost, and nobody has made here."""
     here.scope.defer(*here.airport.select())  # folds
