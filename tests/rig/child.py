@@ -19,7 +19,7 @@ from attrs import frozen
 from .device import device_at
 
 _PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["statesync.net.remote", "statesync.scope", "statesync.store.opening"])
+_PROCESSES.set_forkserver_preload(["statesync.net.remote", "statesync.scope", "statesync.session.inside"])
 
 
 @frozen
