@@ -4,7 +4,7 @@ Everything that a public function takes, returns or raises can be imported from 
 are ``statesync.hub``, ``statesync.diagram``, ``statesync.verify`` and ``statesync.testing``. Modules below
 them may change with every release.
 
-What keeps stores in sync by itself is imported when its first name is asked for.
+What speaks HTTP to a hub, and what keeps stores in sync by itself, is imported when its name is asked for.
 """
 
 from importlib import import_module
@@ -87,18 +87,7 @@ from statesync.lifecycle import (
     SessionEnd,
     Trigger,
 )
-from statesync.net.identity.tokens import TokenSource
-from statesync.net.options import (
-    ClientCertificate,
-    Trust,
-)
-from statesync.net.remote import (
-    HttpRemote,
-    Remote,
-)
-from statesync.net.signals import (
-    Signals,
-)
+from statesync.remote import Remote
 from statesync.scope import (
     Scope,
     Store,
@@ -167,6 +156,10 @@ if TYPE_CHECKING:
     from statesync.autosync.handle import AutoSync
     from statesync.autosync.round import SessionOutcome
     from statesync.autosync.status import InSync, KeeperStatus, LastSession
+    from statesync.net.identity.tokens import TokenSource
+    from statesync.net.options import ClientCertificate, Trust
+    from statesync.net.remote import HttpRemote
+    from statesync.net.signals import Signals
 
 __all__ = [
     "BATCH",
@@ -307,21 +300,30 @@ __all__ = [
     "server_wins",
 ]
 
-_KEEPING = {
-    "Application": "application",
-    "AutoSync": "handle",
-    "Condition": "conditions",
-    "InSync": "status",
-    "KeeperStatus": "status",
-    "LastSession": "status",
-    "SessionOutcome": "round",
+_LATER = {
+    "Application": "autosync.application",
+    "AutoSync": "autosync.handle",
+    "ClientCertificate": "net.options",
+    "Condition": "autosync.conditions",
+    "HttpRemote": "net.remote",
+    "InSync": "autosync.status",
+    "KeeperStatus": "autosync.status",
+    "LastSession": "autosync.status",
+    "SessionOutcome": "autosync.round",
+    "Signals": "net.signals",
+    "TokenSource": "net.identity.tokens",
+    "Trust": "net.options",
 }
 
 
 def __getattr__(name: str) -> object:
-    """Import what keeps stores in sync: a program that syncs when it wants to never pays for that."""
-    if name not in _KEEPING:
+    """Import what speaks to a hub, and what keeps stores in sync: who does neither never pays for it."""
+    if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found: object = getattr(import_module(f"{__name__}.autosync.{_KEEPING[name]}"), name)
+    found: object = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
     globals()[name] = found
     return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

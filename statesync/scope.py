@@ -14,7 +14,7 @@ from statesync.checks import as_wait, check_callbacks, check_kind, check_remote
 from statesync.complaints import Complaint
 from statesync.diagnosis.found import Diagnosis, SurveyRemote
 from statesync.errors import BadOptions, NothingToCancel, UnknownObject, UsageError
-from statesync.net.remote import Remote
+from statesync.remote import Remote
 from statesync.session import loading
 from statesync.session.handle import OnFailure, OnProgress, OnSuccess, Session
 from statesync.session.running import Running

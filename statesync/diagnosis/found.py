@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from statesync.classes import frozen
-from statesync.net.remote import Remote
+from statesync.remote import Remote
 from statesync.wire import Survey, SurveyAnswer
 
 

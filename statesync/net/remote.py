@@ -1,4 +1,4 @@
-"""The client's side of a hub: the ``Remote`` protocol, and ``HttpRemote`` that speaks it over HTTP.
+"""The client's side of a hub: ``HttpRemote``, a ``Remote`` over HTTP.
 
 A remote does one request at a time, never retries by itself (the conversation decides that), and turns
 everything that can go wrong into a ``RemoteError``. What a hub says of itself is judged here; what becomes
@@ -8,7 +8,7 @@ of the connection, in ``transport``. Both decide whether a request that failed m
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -48,33 +48,6 @@ NEWS_TIMEOUT = 15.0
 
 _WORTH_PACKING = 1 << 10
 _IN_A_PATH = "/%:@!$&'()*+,;=~"
-
-
-class Remote(Protocol):
-    """What a session needs of a hub. Every method but ``interrupt`` runs in the session's worker.
-
-    ``push`` and ``pull`` raise ``RemoteError`` and nothing else; its ``retryable`` and ``maybe_applied``
-    decide whether the session tries again and whether an upload batch is in doubt.
-    """
-
-    @property
-    def space(self) -> str:
-        """The space on the hub that this remote speaks to."""
-
-    def push(self, request: Push) -> PushAnswer:
-        """Offer one upload batch and return a verdict for each of its changes, in order."""
-
-    def pull(self, request: Pull) -> Page:
-        """Return the records that follow the request's cursors, in the order of their versions."""
-
-    def interrupt(self) -> None:
-        """End the request that is under way, if there is one: it raises ``ConnectionLost`` soon.
-
-        May be called from any thread, at any time.
-        """
-
-    def close(self) -> None:
-        """Release the connection. The remote may be used again afterwards."""
 
 
 def refusal(status: int, problem: Problem, retry_after: float | None = None) -> RemoteError:

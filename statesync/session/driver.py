@@ -25,7 +25,6 @@ from statesync.errors import (
 )
 from statesync.lifecycle import SESSION, Phase
 from statesync.machine import Move, SessionMachine
-from statesync.net.remote import Remote
 from statesync.protocol.conversation import Committed, Conversation, Spent
 from statesync.protocol.decide import decide
 from statesync.protocol.messages import (
@@ -52,6 +51,7 @@ from statesync.protocol.messages import (
     Wait,
 )
 from statesync.protocol.page_size import FEWEST
+from statesync.remote import Remote
 from statesync.session.mailbox import Letter, Mailbox
 from statesync.session.progress import Reporter
 from statesync.session.requests import Reply, Requests

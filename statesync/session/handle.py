@@ -18,7 +18,7 @@ from statesync.errors import (
     UsageError,
 )
 from statesync.lifecycle import SESSION, Phase
-from statesync.net.remote import Remote
+from statesync.remote import Remote
 from statesync.session.announcement import Announcement, Ended
 from statesync.store.file.tenure import Tenure
 from statesync.store.parts import StoreParts

@@ -13,7 +13,7 @@ from queue import SimpleQueue
 
 from statesync.classes import frozen
 from statesync.errors import InternalError, RemoteError, Stopped, words_of
-from statesync.net.remote import Remote
+from statesync.remote import Remote
 from statesync.threads import Task, threads
 from statesync.wire import Page, Pull, Push, PushAnswer
 

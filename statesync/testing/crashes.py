@@ -26,7 +26,7 @@ from attrs import asdict, field
 from peewee import SqliteDatabase
 
 from statesync.classes import frozen
-from statesync.net.remote import Remote
+from statesync.remote import Remote
 from statesync.wire import Page, Pull, Push, PushAnswer
 
 Program = Callable[["Watch"], object]

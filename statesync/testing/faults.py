@@ -14,7 +14,8 @@ from typing import TypeVar
 import msgspec
 
 from statesync.errors import BadOptions, ConnectionLost, RemoteError
-from statesync.net.remote import Remote, refusal
+from statesync.net.remote import refusal
+from statesync.remote import Remote
 from statesync.wire import Entry, Page, Problem, Pull, Push, PushAnswer
 
 _Answer = TypeVar("_Answer", PushAnswer, Page)

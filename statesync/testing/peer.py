@@ -11,7 +11,7 @@ from attrs import field
 
 from statesync.classes import define
 from statesync.errors import RemoteError
-from statesync.net.remote import Remote
+from statesync.remote import Remote
 from statesync.wire import (
     Accepted,
     Change,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -99,8 +101,19 @@ def test_annotations_of_public_functions_can_be_resolved_while_a_program_runs(do
         get_type_hints(function)
 
 
+def test_what_is_imported_when_it_is_asked_for_is_listed_from_the_beginning() -> None:
+    """By ``dir``, which completes names; and ``import *`` brings it."""
+    code = (
+        "import sys, statesync; listed = set(dir(statesync)); "
+        "assert 'statesync.net.remote' not in sys.modules; "
+        "from statesync import *; assert {'AutoSync', 'HttpRemote'} <= set(statesync.__all__) <= listed; "
+        "assert HttpRemote is statesync.HttpRemote and AutoSync.__name__ == 'AutoSync'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_a_name_that_is_no_name_of_a_door_is_an_attribute_error() -> None:
-    for door in ("statesync.hub", "statesync.testing"):
+    for door in ("statesync", "statesync.hub", "statesync.testing"):
         with pytest.raises(AttributeError, match="no attribute 'Nonsense'"):
             _ = import_module(door).Nonsense
 

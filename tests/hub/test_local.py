@@ -7,7 +7,8 @@ import pytest
 
 from statesync.errors import RemoteError, Unauthorized, WrongHub
 from statesync.hub import Hub, LocalRemote, serving
-from statesync.net.remote import HttpRemote, Remote
+from statesync.net.remote import HttpRemote
+from statesync.remote import Remote
 from statesync.wire import Accepted, Change, Entry, Feed, Pull, Push
 
 from .devices import Device, Service, upsert

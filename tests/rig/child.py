@@ -26,6 +26,7 @@ PROCESSES.set_forkserver_preload(
     [
         "statesync.net.remote",
         "statesync.scope",
+        "statesync.session.inside",
         "statesync.store.opening",
         "statesync.hub",
         "statesync.hub.db.file.opening",

@@ -6,7 +6,7 @@ requests are made here, and answers compared, as section 6 of the design has the
 
 from __future__ import annotations
 
-from statesync.net.remote import Remote
+from statesync.remote import Remote
 from statesync.testing.conformance.scans import ScanConformance
 from statesync.testing.peer import Peer, read, refusal_of
 from statesync.wire import (

@@ -17,7 +17,7 @@ from hypothesis.stateful import rule
 
 from statesync.classes import define
 from statesync.errors import StoreChanged, SyncInProgress
-from statesync.net.remote import Remote
+from statesync.remote import Remote
 from statesync.scope import Scope, Store
 from statesync.session.telling.tracing import each_step
 from statesync.store.evolution import steps

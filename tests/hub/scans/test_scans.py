@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from statesync.hub import Hub, LocalRemote, Right, Rights, serving
-from statesync.net.remote import HttpRemote, Remote
+from statesync.net.remote import HttpRemote
+from statesync.remote import Remote
 from statesync.wire import Feed, Pull, Scan, Scanned
 
 from ..devices import Device, Service, delete, upsert
