@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from inspect import iscoroutinefunction
 from typing import Any
 
 from attrs import Attribute
@@ -21,6 +22,41 @@ LONGEST_WAIT = 1e9
 def is_utf8(text: str) -> bool:
     """Tell whether a text can be written at all: one of odd bytes from outside cannot."""
     return text.isascii() or text == text.encode("utf-8", "replace").decode()
+
+
+def kind_of(value: object) -> str:
+    """Return what a value is, without what is in it: that may be a record, or a secret."""
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+
+
+def check_kind(name: str, value: object, kind: type | tuple[type, ...], what: str) -> None:
+    """Raise ``BadOptions`` for what is none of a ``kind``, which is ``what`` in words."""
+    if not isinstance(value, kind):
+        raise BadOptions(f"{name} must be {what}, not {kind_of(value)}")
+
+
+def check_remote(remote: object) -> None:
+    """Raise ``BadOptions`` for what cannot be asked to push and to pull."""
+    if isinstance(remote, type) or not all(hasattr(remote, name) for name in ("space", "push", "pull")):
+        raise BadOptions(
+            "the remote must be an HttpRemote, or what has space, push() and pull() as it has, "
+            f"not {kind_of(remote)}"
+        )
+
+
+def check_callbacks(**callbacks: object) -> None:
+    """Raise ``BadOptions`` for a callback that is given and is none."""
+    for name, value in callbacks.items():
+        if value is not None:
+            check_callback(name, value)
+
+
+def check_callback(name: str, value: object) -> None:
+    """Raise ``BadOptions`` for what cannot be called, and for a coroutine, which nobody would wait for."""
+    if not callable(value):
+        raise BadOptions(f"{name} must be a function, not {kind_of(value)}")
+    if iscoroutinefunction(value):
+        raise BadOptions(f"{name} must be a function, and not a coroutine: it is called in a thread")
 
 
 def check_count(name: str, value: object, least: int) -> None:
@@ -52,6 +88,12 @@ def as_policy(value: object) -> Policy:
         f"conflict_policy must be one of {', '.join(POLICIES)}, or a callable that takes a Conflict, "
         f"not {value!r}"
     )
+
+
+def check_timeout(name: str, value: object) -> None:
+    """Raise ``BadOptions`` for what is no number of seconds from 0."""
+    if not (isinstance(value, int | float) and _is_seconds(value) and value >= 0):
+        raise BadOptions(f"{name} must be a number of seconds from 0, not {value!r}")
 
 
 def is_timeout(_: Any, attribute: Attribute[Any], value: Any) -> None:
@@ -94,6 +136,12 @@ def seconds_of(least: float, most: float) -> Callable[[Any, Attribute[Any], Any]
             )
 
     return check
+
+
+def is_yes_or_no(_: Any, attribute: Attribute[Any], value: Any) -> None:
+    """Check an option that is True or False: a text that says no is no False."""
+    if not isinstance(value, bool):
+        raise BadOptions(f"{attribute.name} must be True or False, not {value!r}")
 
 
 def as_filters(value: Any) -> dict[str, Filter]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from types import NoneType
 from typing import Any, Literal, TypeVar, cast
 
 import peewee
 
-from statesync.checks import as_wait
+from statesync.checks import as_wait, check_callbacks, check_kind, check_remote
 from statesync.complaints import Complaint
 from statesync.diagnosis.found import Diagnosis, SurveyRemote
 from statesync.errors import BadOptions, NothingToCancel, UnknownObject, UsageError
@@ -20,6 +21,7 @@ from statesync.session.running import Running
 from statesync.store import opening
 from statesync.store.awaited.selection import AwaitedSelection
 from statesync.store.cursors.applied import stored_filters
+from statesync.store.evolution.steps import as_steps
 from statesync.store.news.desk import Desk
 from statesync.store.parts import StoreParts
 from statesync.store.selection import Selection
@@ -113,7 +115,7 @@ class Store(AwaitedSelection):
         to do.
         """
         if migrations is not None:
-            self._migrations = tuple(migrations)
+            self._migrations = as_steps(migrations)
         opening.set_up(self._parts, self._migrations)
         self._is_set_up = True
 
@@ -131,8 +133,9 @@ class Store(AwaitedSelection):
     def scope(self, remote: Remote, *models: type[peewee.Model]) -> Scope:
         """Return what a session with ``remote`` syncs: these models, or every tracked one.
 
-        Raises ``UnknownObject`` for a model that is not tracked.
+        Raises ``UnknownObject`` for a model that is not tracked, ``BadOptions`` for what is no remote.
         """
+        check_remote(remote)
         names = tuple(self._parts.registry.name_of(model) for model in models)
         return Scope(self._parts, self._running, self._desk, remote, names or None)
 
@@ -273,6 +276,8 @@ class Scope(AwaitedSelection):
     ) -> Session:
         """Return a session that is being started, and has not begun yet: who waits for it is told of that."""
         chosen = options if options is not None else SyncOptions()
+        check_kind("options", chosen, SyncOptions, "SyncOptions")
+        check_callbacks(on_success=on_success, on_failure=on_failure, on_progress=on_progress)
         check_names(chosen.filter, self.objects)
         if self._parts.database.in_transaction():
             raise UsageError(
@@ -304,6 +309,8 @@ class Scope(AwaitedSelection):
         otherwise. With nothing to cancel, ``on_failure`` gets ``NothingToCancel``; without it, it is raised.
         Of a session that has ended, and whose callbacks hang, only the wait for them is cut (``grace``).
         """
+        check_kind("options", options, (CancelOptions, NoneType), "CancelOptions")
+        check_callbacks(on_success=on_success, on_failure=on_failure)
         session, grace = self._running.session, options.grace if options else None
         if session is not None and set(session.objects) & set(self.objects) and not session.is_over():
             is_heard = session.on_cancel(on_success, on_failure)

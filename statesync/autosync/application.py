@@ -9,6 +9,7 @@ from statesync.autosync.handle import AutoSync
 from statesync.autosync.round import SessionOutcome, run_round
 from statesync.autosync.status import KeeperStatus
 from statesync.autosync.turns import Turns
+from statesync.checks import check_kind
 from statesync.errors import UsageError
 from statesync.scope import Scope
 
@@ -22,8 +23,12 @@ class Application:
     """
 
     def __init__(self, keepers: Iterable[AutoSync | Scope], *, parallel: bool = False) -> None:
+        check_kind("keepers", keepers, Iterable, "several of AutoSync or Scope")
+        some = tuple(keepers)
+        for each in some:
+            check_kind("each of keepers", each, (AutoSync, Scope), "an AutoSync or a Scope")
         self.keepers: tuple[AutoSync, ...] = tuple(
-            each if isinstance(each, AutoSync) else AutoSync(each) for each in keepers
+            each if isinstance(each, AutoSync) else AutoSync(each) for each in some
         )
         if len(set(self.keepers)) < len(self.keepers):
             raise UsageError("a keeper stands twice in the application, and is started once; give it once")

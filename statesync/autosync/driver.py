@@ -44,13 +44,11 @@ from statesync.keeping.standing import Moment, Standing
 from statesync.lifecycle import KEEPER, KeeperPhase, keeper_chart
 from statesync.machine import KeeperMachine
 from statesync.session.handle import OnProgress
+from statesync.store.file.looks import Looks
 from statesync.threads import Task, threads
 from statesync.values import CancelOptions, SyncOptions
 
 logger: Logger = getLogger(__name__)
-
-LOOK_EVERY = 0.02
-"""Seconds between two looks for local changes, while any would begin a session."""
 
 
 @frozen
@@ -84,7 +82,7 @@ class Driver:
     ) -> None:
         self.machine: KeeperMachine = KeeperMachine(keeper_chart(options.conditions))
         self._target, self._lookout = target, target.lookout
-        self._looks = options.on_change and sync_options.uploads
+        self._wants_changes = options.on_change and sync_options.uploads
         self._queue: SimpleQueue[_Letter | _Committed] = SimpleQueue()
         self._conditions = Conditions(only_if, self._queue.put, target.clear_up)
         self._sessions = Sessions(target, sync_options, on_progress, self._queue.put)
@@ -96,7 +94,7 @@ class Driver:
         self._process = os.getpid()
         self.is_begun: bool = False
         self._is_blind = False
-        self._looks_at_commits_from = float("-inf")
+        self._looks = Looks(partial(self._queue.put, _Committed()))
 
     # -- from any thread -------------------------------------------------------------------------------
 
@@ -109,7 +107,7 @@ class Driver:
         self._standing = Standing.begun(self._standing.options, now())
         self._target.enter(self)
         self._target.watch_token(self._tell_of_token)
-        if self._looks:
+        if self._wants_changes:
             self._lookout.watch(self._tell_of_commit)
         try:
             threads.start(self._task)
@@ -212,10 +210,8 @@ class Driver:
 
     def _tell_of_commit(self) -> None:
         """Look at once after a commit; at those that follow at the next look, however many they are."""
-        now = time.monotonic()
-        if now >= self._looks_at_commits_from and self._is_looking():
-            self._looks_at_commits_from = now + LOOK_EVERY
-            self._queue.put(_Committed())
+        if self._is_looking():
+            self._looks.commit()
 
     def _forget(self) -> None:
         self._lookout.unwatch(self._tell_of_commit)
@@ -232,9 +228,11 @@ class Driver:
         while True:
             wakes_at = self._standing.wakes_at()
             left = None if wakes_at is None else max(0.0, wakes_at - time.monotonic())
-            looks = self._is_looking() and (left is None or left > LOOK_EVERY)
+            pause = self._looks.pause if self._is_looking() else None
+            looks = pause is not None and (left is None or left > pause)
             try:
-                letter: _Letter | _Committed = self._queue.get(timeout=LOOK_EVERY if looks else left)
+                letter: _Letter | _Committed = self._queue.get(timeout=pause if looks else left)
+                self._looks.stir()
             except Empty:
                 if not looks or self._has_slept():
                     return Ticked()
@@ -242,6 +240,7 @@ class Driver:
             if not isinstance(letter, _Committed):
                 return letter
             if self._is_looking() and self._has_news():
+                self._looks.stir()
                 return Changed()
 
     def _has_slept(self) -> bool:
@@ -249,7 +248,7 @@ class Driver:
         return abs(now().jump_since(self._standing.seen)) > JUMP
 
     def _is_looking(self) -> bool:
-        return self._looks and self.machine.phase in (KeeperPhase.RESTING, KeeperPhase.LISTENING)
+        return self._wants_changes and self.machine.phase in (KeeperPhase.RESTING, KeeperPhase.LISTENING)
 
     def _has_news(self) -> bool:
         try:

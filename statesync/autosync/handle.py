@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from inspect import iscoroutinefunction
-from types import TracebackType
+from types import NoneType, TracebackType
 
 from statesync.autosync.conditions import Condition
 from statesync.autosync.driver import Driver
 from statesync.autosync.status import KeeperStatus
 from statesync.autosync.target import Target
+from statesync.checks import check_callbacks, check_kind
 from statesync.errors import BadOptions, UsageError
 from statesync.keeping.messages import Nudged, StopAsked, TokenRenewed
 from statesync.keeping.options import KeeperOptions
@@ -49,6 +50,10 @@ class AutoSync:
         debounce: float | None = None,
         on_progress: OnProgress | None = None,
     ) -> None:
+        check_kind("scope", scope, Scope, "a Scope")
+        check_kind("options", options, (SyncOptions, NoneType), "SyncOptions")
+        check_kind("only_if", only_if, (Mapping, NoneType), 'names with functions, as {"name": function}')
+        check_callbacks(on_progress=on_progress)
         conditions = dict(only_if or {})
         for name, condition in conditions.items():
             if not callable(condition) or iscoroutinefunction(condition):

@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import Factory, field
 
-from statesync.checks import seconds_of
+from statesync.checks import is_yes_or_no, seconds_of
 from statesync.classes import frozen
 from statesync.errors import BadOptions
 from statesync.lifecycle import KEEPER
@@ -51,8 +51,8 @@ class KeeperOptions:
     every: float = field(default=300.0, validator=seconds_of(0.001, LONGEST_INTERVAL))
     min_gap: float = field(default=_usual(1.0), validator=seconds_of(0.0, LONGEST_INTERVAL))
     debounce: float = field(default=_usual(0.01), validator=seconds_of(0.0, LONGEST_INTERVAL))
-    on_change: bool = True
-    live: bool = False
+    on_change: bool = field(default=True, validator=is_yes_or_no)
+    live: bool = field(default=False, validator=is_yes_or_no)
     conditions: tuple[str, ...] = field(default=(), converter=_as_names)
 
     def __attrs_post_init__(self) -> None:

@@ -122,6 +122,7 @@ class HttpRemote:
         self._space = space
         self._url = url
         self._compress = compress
+        _check_texts(url, space)
         timeouts = Timeouts(connect_timeout, read_timeout, request_timeout)
         way = Way(proxy, ca_certs, trust, client_certificate)
         self._transport = Transport(url, timeouts, max_answer, way)
@@ -249,9 +250,13 @@ class HttpRemote:
             )
 
 
-def _path_of(url: str, space: str) -> str:
-    """Return where a space is at a hub; neither is shown if it is refused, for it may be anything."""
-    if not is_utf8(url) or not is_utf8(space):
+def _check_texts(*texts: object) -> None:
+    """Refuse an address or a space that is no text; neither is shown, for it may be anything."""
+    if not all(isinstance(text, str) and is_utf8(text) for text in texts):
         raise BadOptions("the hub's address and the name of the space have to be texts that UTF-8 can write")
+
+
+def _path_of(url: str, space: str) -> str:
+    """Return where a space is at a hub."""
     base = quote(urlsplit(url).path.rstrip("/"), safe=_IN_A_PATH)
     return f"{base}/v1/spaces/{quote(space, safe='')}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from statesync.checks import check_count
+from statesync.checks import check_count, check_kind, check_timeout
 from statesync.store.file.database import Database
 from statesync.store.file.lock import StoreLock
 from statesync.store.tracking.objects import Objects
@@ -15,6 +15,8 @@ class StoreParts:
     """The parts of one open store. ``keep_sessions`` is how many sessions its history keeps."""
 
     def __init__(self, path: str | Path, busy_timeout: float, keep_sessions: int) -> None:
+        check_kind("path", path, (str, Path), "a text or a Path")
+        check_timeout("busy_timeout", busy_timeout)
         check_count("keep_sessions", keep_sessions, 1)
         self.database: Database = Database(path, busy_timeout)
         self.registry: Registry = Registry(str(self.database))

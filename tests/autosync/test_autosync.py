@@ -38,6 +38,7 @@ from statesync import (
 from statesync.autosync import driver
 from statesync.keeping import decide, ending, standing
 from statesync.keeping.standing import Moment
+from statesync.store.file import looks
 from statesync.store.lookout import Lookout
 from statesync.threads import Task, Threads
 
@@ -624,7 +625,7 @@ def by_sql(device: Device) -> None:
 def test_a_commit_of_this_process_does_not_wait_for_the_next_look(
     here: Device, keep: Keep, monkeypatch: pytest.MonkeyPatch, write: Callable[[Device], None]
 ) -> None:
-    monkeypatch.setattr(driver, "LOOK_EVERY", 600.0)
+    monkeypatch.setattr(looks, "OFTEN", 600.0)
     keeper = keep(here, every=3600)
     assert rests(keeper)
     write(here)
@@ -635,12 +636,12 @@ def test_many_commits_are_looked_at_no_more_often_than_every_so_often(
     here: Device, keep: Keep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each of them would wake the keeper, and cost the program more than its writes do."""
-    monkeypatch.setattr(driver, "LOOK_EVERY", 0.2)
-    looks: list[float] = []
+    monkeypatch.setattr(looks, "OFTEN", 0.2)
+    looked: list[float] = []
     has_news = Lookout.has_news
 
     def counted(lookout: Lookout) -> bool:
-        looks.append(time.monotonic())
+        looked.append(time.monotonic())
         return has_news(lookout)
 
     keeper = keep(here, debounce=1.0)
@@ -651,4 +652,4 @@ def test_many_commits_are_looked_at_no_more_often_than_every_so_often(
         here.add(1, first=number)
     took = time.monotonic() - began
     assert wait_for(lambda: not here.store.has_pending())
-    assert len([at for at in looks if at < began + took]) <= 2 * (1 + took / 0.2)
+    assert len([at for at in looked if at < began + took]) <= 2 * (1 + took / 0.2)

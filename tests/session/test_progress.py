@@ -121,6 +121,18 @@ def test_a_session_in_a_new_process_that_goes_on_with_a_read_tells_how_much_is_l
     assert of_downloads(told)[:2] == [(5, 8), (8, 8)]
 
 
+def test_a_read_with_a_filter_has_no_total(here: Device, there: Device) -> None:
+    """The hub counts what the filter hides as well: a bar would stand at a hundredth, and be done."""
+    there.add(8)
+    there.execute("UPDATE airport SET name = 'shown' WHERE id IN ('k00001', 'k00006')")
+    there.sync()
+    told: list[Progress] = []
+    options = SyncOptions(filter={"Airport": {"name": "shown"}}, download_batch_size=1)
+    here.scope.sync(options, on_progress=told.append)
+    assert here.keys() == ["k00001", "k00006"]
+    assert {total for _, total in of_downloads(told)} == {None}
+
+
 def test_a_read_that_begins_anew_counts_anew(here: Device, there: Device, gate: Gate) -> None:
     there.add(12)
     there.sync()

@@ -17,7 +17,7 @@ from peewee import CharField, IntegerField, TextField
 from rig.device import Device
 from rig.search import examples
 
-from statesync import Scope, Store
+from statesync import HttpRemote, Scope, Store
 from statesync.values import PendingChange
 
 KEYS = ["a", "b", "c", "A"]
@@ -66,7 +66,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
             id = CharField(primary_key=True)
 
         store.setup()
-        nobody: Any = None  # nothing is synced here
+        nobody = HttpRemote("http://127.0.0.1:1", "nowhere")  # nothing is synced here
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("PRAGMA synchronous = OFF")
             scopes = {model.__name__: store.scope(nobody, model) for model in (Right, Left, Bare)}

@@ -144,8 +144,11 @@ class Downloads:
     def _to_come(self, request: Pull, page: Page) -> tuple[dict[str, int], dict[str, int]]:
         """Return how many records each scan has yet to bring, with this page and behind it.
 
-        Of scans alone whose records the hub has counted.
+        Of scans alone whose records the hub has counted. It counts what a filter hides as well: where one
+        has a filter nobody knows.
         """
+        if any(feed.scan is not None and feed.filter is not None for feed in request.objects.values()):
+            return {}, {}
         here = Counter(map(attrgetter("object"), page.changes)) if page.scans else Counter[str]()
         known = {name: at.to_come for name, at in self._asked_from.items()}
         known |= {

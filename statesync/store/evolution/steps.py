@@ -9,13 +9,14 @@ from __future__ import annotations
 import inspect
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from peewee import PeeweeException
 
-from statesync.errors import StoreError, SyncInProgress, UsageError
+from statesync.checks import kind_of
+from statesync.errors import BadOptions, StoreError, SyncInProgress, UsageError
 from statesync.store.file.database import Database
 from statesync.store.file.lock import StoreLock
 from statesync.store.schema import notes
@@ -25,6 +26,17 @@ Step = Callable[[Any], object]
 
 _PATIENCE = 10.0
 """Seconds to wait for a session, or for another process that takes the same steps."""
+
+
+def as_steps(migrations: object) -> tuple[Step, ...]:
+    """Return the steps that a program gives. Raises ``BadOptions`` for what are none."""
+    if isinstance(migrations, str) or not isinstance(migrations, Iterable):
+        raise BadOptions(f"migrations must be a list of functions, not {kind_of(migrations)}")
+    steps = tuple(migrations)
+    for step in steps:
+        if not callable(step):
+            raise BadOptions(f"each of migrations must be a function, not {kind_of(step)}")
+    return steps
 
 
 @contextmanager

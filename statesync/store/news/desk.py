@@ -12,11 +12,13 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from logging import Logger, getLogger
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Protocol
 
 from statesync.errors import InternalError, StoreError, SyncError
+from statesync.store.file.looks import Looks
 from statesync.store.news.observation import Observation, OnNews
 from statesync.store.news.told import News
 from statesync.store.parts import StoreParts
@@ -28,10 +30,6 @@ if TYPE_CHECKING:
     from statesync.store.news.witness import StoreWitness
 
 logger: Logger = getLogger(__name__)
-
-LOOK_EVERY = 0.02
-"""Seconds between two looks for commits of others, and of the program's own."""
-
 
 _GRACE = 10.0
 """Seconds that a callback gets when the store is closed, where nobody says how many."""
@@ -174,6 +172,7 @@ class _Reader:
         self._untold: deque[Noted] = deque()
         self._version: int | None = None
         self._is_blind = False
+        self._looks = Looks(partial(noted.put, {}))
 
     def stop(self) -> None:
         """See nothing any more, and end soon."""
@@ -189,12 +188,15 @@ class _Reader:
             self.begun.put(error)
             return
         self.begun.put(None)
+        commits = self._parts.database.peewee.commits
+        commits.watch(self._looks.commit)
         try:
             while not self._stopped.is_set():
                 self._round()
         except Exception:
             logger.exception("a defect ended what tells the news of a store")
         finally:
+            commits.unwatch(self._looks.commit)
             self._parts.database.leave()
 
     def _let_go(self) -> None:
@@ -204,7 +206,8 @@ class _Reader:
     def _round(self) -> None:
         """Wait for what was written by the library, or for the time to look for the rest; and tell it."""
         with suppress(Empty):
-            self._untold.append(self._noted.get(timeout=LOOK_EVERY) or {})
+            self._untold.append(self._noted.get(timeout=self._looks.pause) or {})
+            self._looks.stir()
         try:
             self._look()
             while self._untold:
@@ -223,6 +226,7 @@ class _Reader:
         if version != self._version:
             self._untold.append(self._witness.look())
             self._version = version
+            self._looks.stir()
 
     def _tell(self, noted: Noted) -> None:
         if noted:

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from peewee import Model
 
+from statesync.checks import check_callback
 from statesync.store.news import verdict
 from statesync.store.news.changes import Changes
 from statesync.store.news.desk import Desk
@@ -35,6 +36,7 @@ class ObservedSelection(Selection):
         that raises or blocks. The file stays open as long as anybody observes it, and a process that is
         forked meanwhile cannot use it. Raises ``UnknownObject``.
         """
+        check_callback("callback", callback)
         return self._desk.observe(self._meant(what), callback)
 
     def changes(self, *models: type[Model] | str) -> Changes:

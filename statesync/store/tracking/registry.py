@@ -13,9 +13,16 @@ from uuid import UUID
 import peewee
 from attrs import field
 
-from statesync.checks import is_utf8
+from statesync.checks import check_kind, is_utf8, kind_of
 from statesync.classes import frozen
-from statesync.errors import StoreCorrupt, StoreNotReady, UnknownObject, UnsupportedModel, UsageError
+from statesync.errors import (
+    BadOptions,
+    StoreCorrupt,
+    StoreNotReady,
+    UnknownObject,
+    UnsupportedModel,
+    UsageError,
+)
 from statesync.store.tracking.describe import computed_defaults, describe
 from statesync.store.tracking.objects import Objects, TrackedObject
 
@@ -70,6 +77,9 @@ class Registry:
 
         ``keep_local`` says that the records which its table has before it is tracked are local only.
         """
+        _check_model(model)
+        if name is not None:
+            check_kind("name", name, str, "a text")
         described = describe(model, name)
         for known, other in self._models.items():  # SQLite's names, of tables and triggers, have no case
             if known.lower() == described.name.lower() and (other is not model or known != described.name):
@@ -128,6 +138,7 @@ class Registry:
 
     def name_of(self, model: type[peewee.Model]) -> str:
         """Return the object's name of a model. Raises ``UnknownObject`` if it is not tracked."""
+        _check_model(model)
         for name, known in self._models.items():
             if known is model and name in self.objects:
                 return name
@@ -221,6 +232,11 @@ def save(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
 def remove(connection: sqlite3.Connection, name: str) -> None:
     """Forget how an object looks."""
     connection.execute("DELETE FROM statesync_object WHERE name = ?", (name,))
+
+
+def _check_model(model: object) -> None:
+    if not (isinstance(model, type) and issubclass(model, peewee.Model)):
+        raise BadOptions(f"a model must be a class that derives from peewee.Model, not {kind_of(model)}")
 
 
 def _as_key(name: str, stored: object) -> str:

@@ -11,6 +11,7 @@ from rig.device import Device, device_on
 from rig.search import examples
 
 from statesync import ConflictEntry, Store, SyncError, UsageError, client_wins, decide_later, server_wins
+from statesync.store.file import looks
 
 from .mirror import Mirror
 
@@ -111,7 +112,7 @@ def test_what_another_process_does_amid_two_looks_is_not_missed(
     """It takes a change back, and makes the very same one again, with other values."""
     here.add(1)
     here.sync()
-    monkeypatch.setattr("statesync.store.news.desk.LOOK_EVERY", 0.3)
+    monkeypatch.setattr(looks, "OFTEN", 0.3)
     with closing(Store.open(here.store._parts.database.path)) as other:
         mirror = Mirror(here)
         for number in range(3):
@@ -129,7 +130,7 @@ def test_a_log_that_another_process_has_read_and_that_is_as_long_again_is_not_mi
     """Both records wait already, so that the outbox looks as before."""
     here.add(2)
     here.store.retry()
-    monkeypatch.setattr("statesync.store.news.desk.LOOK_EVERY", 0.3)
+    monkeypatch.setattr(looks, "OFTEN", 0.3)
     with closing(Store.open(here.store._parts.database.path)) as other:
         mirror = Mirror(here)
         for number in range(3):
