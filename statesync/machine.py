@@ -230,8 +230,9 @@ getLogger("transitions.core").addFilter(_is_of_others)
 
 
 class _Step(Transition):
-    """A transition with the one hook that is used: what ``transitions`` does for those that no chart has, and
-    ten lines for a log that has none of them, take as long as all the rest.
+    """A transition with the one hook that is used.
+
+    To look for those that no chart has, and for a log that wants none of its ten lines, is a third of a step.
     """
 
     def execute(self, event_data: EventData) -> bool:
