@@ -107,8 +107,8 @@ def journal(talk: Talk, device: Device, real: RealSession, plain: sqlite3.Connec
     """Return the phases and the committed batches that the journal of the running session has."""
     name = (real.session.id,)
     # What has nothing to send is recorded with its first step; until then nobody sees that it is idle.
-    unseen = None if real.session._store.is_recorded else (Phase.IDLE,)
-    (phase,) = plain.execute("SELECT phase FROM statesync_session WHERE id = ?", name).fetchone() or unseen
+    found = plain.execute("SELECT phase FROM statesync_session WHERE id = ?", name).fetchone()
+    (phase,) = found if real.session._store.is_recorded else (Phase.IDLE,)
     batch = plain.execute(
         "SELECT phase FROM statesync_batch WHERE session = ? AND phase NOT IN ('committed', 'aborted')", name
     ).fetchone()
