@@ -18,7 +18,8 @@ from functools import lru_cache
 from logging import LogRecord, getLogger
 
 from attrs import frozen
-from transitions import EventData, Machine, Transition
+from transitions import EventData
+from transitions import Machine as Engine
 
 from statesync.errors import GuardRefused, IllegalTransition, InternalError
 from statesync.lifecycle import (
@@ -227,27 +228,6 @@ def _is_of_others(record: LogRecord) -> bool:
 
 
 getLogger("transitions.core").addFilter(_is_of_others)
-
-
-class _Step(Transition):
-    """A transition with the one hook that is used.
-
-    To look for those that no chart has, and for a log that wants none of its ten lines, is a third of a step.
-    """
-
-    def execute(self, event_data: EventData) -> bool:
-        """Change the state once what belongs to it is written, if the guards hold; tell whether they do."""
-        if not self._eval_conditions(event_data):
-            return False
-        event_data.machine.callbacks(event_data.machine.before_state_change, event_data)
-        event_data.machine.set_state(str(self.dest), event_data.model)
-        return True
-
-
-class Engine(Machine):
-    """``transitions``' machine, with our steps."""
-
-    transition_cls = _Step
 
 
 @lru_cache(maxsize=8)
