@@ -62,12 +62,15 @@ class Reporter:
 
     def _of(self, state: State, batch: OpenBatch) -> Progress:
         is_upload = batch.direction is Direction.UPLOAD
-        part = Part.UPLOAD if is_upload else Part.DOWNLOAD
-        total = self._total_of(batch)
-        told = Progress(
-            part, state, batch.number, self._records[batch.direction], total, attempt=batch.attempts
+        return Progress(
+            Part.UPLOAD if is_upload else Part.DOWNLOAD,
+            state,
+            batch.number,
+            self._records[batch.direction],
+            self._total_of(batch),
+            attempt=batch.attempts,
+            behind=None if is_upload else self._behind,
         )
-        return told if is_upload else evolve(told, behind=self._behind)
 
     def _total_of(self, batch: OpenBatch) -> int | None:
         """Return how many records there are; what is written meanwhile comes besides."""

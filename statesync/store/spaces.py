@@ -40,7 +40,7 @@ def load_or_create(connection: sqlite3.Connection, space: str) -> SpaceState:
     ).fetchone()
     if row is not None:
         state = SpaceState(*row)
-        return evolve(state, number=min(state.number, MAX_NUMBER))
+        return state if state.number <= MAX_NUMBER else evolve(state, number=MAX_NUMBER)
     fresh = SpaceState(space, str(uuid.uuid4()), 0, None, None)
     connection.execute("INSERT INTO statesync_space (name, client) VALUES (?, ?)", (space, fresh.client))
     return fresh

@@ -16,6 +16,7 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from copy import copy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -78,7 +79,7 @@ class DeviceDatabase(SqliteDatabase):
 
     def held_file(self) -> Path:
         """Return the path of the file."""
-        return Path(str(self.database))
+        return _path(str(self.database))
 
     def held_connections(self) -> Collection[sqlite3.Connection]:
         """Return every connection that is open, of any thread."""
@@ -286,13 +287,13 @@ class DeviceDatabase(SqliteDatabase):
         now = self._settings()
         if self._opened_with != now:
             self.drop_spare()
+            self._opened_with = tuple(map(copy, now))
         self._session = self._swap_spare(None) or self._connect_for_any_thread()
-        self._opened_with = now
         return self._session
 
     def _settings(self) -> tuple[object, ...]:
         """Return what the program may have changed since a connection was opened."""
-        return tuple(copy(vars(self)[name]) for name in _SETTINGS)
+        return tuple(vars(self)[name] for name in _SETTINGS)
 
     def _set_pragmas(self, connection: sqlite3.Connection) -> None:
         """Set what every connection is opened with.
@@ -362,6 +363,11 @@ class DeviceDatabase(SqliteDatabase):
         if self._writing_back is None or self._writing_back.wait(0):
             task = Task(lambda: write_back(Path(self.database)), "statesync-checkpoint")
             self._writing_back = task if threads.try_to_start(task) else None
+
+
+@lru_cache(maxsize=64)
+def _path(name: str) -> Path:
+    return Path(name)
 
 
 def _log_limit(connection: sqlite3.Connection) -> int:
