@@ -12,7 +12,7 @@ from statesync.net.signals import LiveRemote, Signals
 from statesync.scope import Scope
 from statesync.session.handle import OnProgress, Session
 from statesync.session.running import Keeper
-from statesync.store.lookout import Lookout
+from statesync.store.news.lookout import Lookout
 from statesync.store.parts import StoreParts
 from statesync.values import SyncOptions
 

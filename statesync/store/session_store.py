@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 from statesync.errors import InternalError, StoreChanged, StoreLocked, UsageError
-from statesync.lifecycle import AnyTrigger, Trigger
+from statesync.lifecycle import AnyTrigger
 from statesync.machine import Move
 from statesync.protocol.conversation import Committed
 from statesync.protocol.messages import (
@@ -22,22 +22,17 @@ from statesync.protocol.messages import (
     Begin,
     BeginSession,
     ComposeAhead,
-    DropBatch,
     Effect,
-    EndSession,
-    HoldBack,
     Prepare,
     Prepared,
     StoreAnswer,
-    StoreAttempt,
     StoreBatch,
-    StoreDoubt,
-    StoreReason,
 )
 from statesync.store import claims, opening, rereading
 from statesync.store.context import SessionContext
 from statesync.store.download.downloads import Downloads
 from statesync.store.download.fitting import PageDoesNotFit, TransactionLost
+from statesync.store.effects import Effects
 from statesync.store.ending.leaving import LeftEnd, end_left
 from statesync.store.ending.recovery import recover
 from statesync.store.file.tenure import Tenure
@@ -48,13 +43,9 @@ from statesync.store.outbox import queue
 from statesync.store.parts import StoreParts
 from statesync.store.tracking.objects import Objects, chosen
 from statesync.store.tracking.wanted import fitted
-from statesync.store.upload.doubts import keep_doubt, release_changes
 from statesync.store.upload.uploads import Uploads
-from statesync.values import Direction, Reason, SyncOptions, SyncResult
-from statesync.wire import Page, Pull, Push, PushAnswer, Rejected
-
-_MUCH = 100
-"""Records of a session from which on SQLite's log may be long, and is written back when it has ended."""
+from statesync.values import Reason, SyncOptions, SyncResult
+from statesync.wire import Page, Pull, Push, PushAnswer
 
 _OF_THE_STORE = (BeginSession, StoreBatch, StoreAnswer, Adapt)
 """Effects that act on records: they hold only for the store as it was when the session began."""
@@ -71,6 +62,7 @@ class SessionStore:
     _context: SessionContext
     _uploads: Uploads
     _downloads: Downloads
+    _effects: Effects
 
     def __init__(
         self,
@@ -85,9 +77,6 @@ class SessionStore:
         self._parts, self._session, self._space, self._names = parts, session, space, names
         self._tenure, self._options, self._tell_recorded = tenure, options, tell_recorded
         self._journal = JournalWriter(session, began=time.monotonic())
-        self._batch: int | None = None
-        self._stored = 0
-        self._has_uploaded = False
         self._found: Begin | None = None
         self.is_recorded: bool = False
 
@@ -148,6 +137,7 @@ class SessionStore:
     def _know(self, tracked: Objects) -> None:
         self._context = context = self._context_of(tracked)
         self._uploads, self._downloads = Uploads(context), Downloads(context)
+        self._effects = Effects(context, self._uploads, self._downloads)
 
     def _record(self, connection: sqlite3.Connection) -> None:
         context = self._context
@@ -193,8 +183,8 @@ class SessionStore:
                 left_out.errors,
                 left_out.quarantined,
                 with_batches=self._context.options.get_sync_stats,
-                has_uploaded=self._has_uploaded,
-                has_moved=self._has_uploaded or self._downloads.has_brought,
+                has_uploaded=self._uploads.has_looked,
+                has_moved=self._uploads.has_looked or self._downloads.has_brought,
             )
 
     # -- what the session's loop asks for --------------------------------------------------------------
@@ -216,7 +206,6 @@ class SessionStore:
 
     def prepare(self, wanted: Prepare) -> Prepared:
         """Stage the next upload batch."""
-        self._has_uploaded = True
         with self._errors_mapped():
             return self._uploads.prepare(wanted)
 
@@ -286,8 +275,8 @@ class SessionStore:
             if not self.is_recorded:
                 self._record(connection)
             for effect in effects:
-                committed = self._write(connection, effect, details) or committed
-            last = self._journal.write(connection, moves, self._batch, details)
+                committed = self._effects.write(connection, effect, details) or committed
+            last = self._journal.write(connection, moves, self._effects.batch, details)
         self._refuse_open_transaction()
         if any(isinstance(effect, StoreAnswer) for effect in effects):
             self._downloads.end_page()  # it would lie beside the page that is decoded next
@@ -303,96 +292,3 @@ class SessionStore:
                 f"{self._parts.database}: code of the program's left a transaction open on the session's own "
                 "connection: nothing of the session would be stored in it"
             )
-
-    def _write(
-        self, connection: sqlite3.Connection, effect: Effect, details: dict[AnyTrigger, Detail]
-    ) -> Committed | None:
-        """Write one effect, add to the journal's details, and return what only the database knew."""
-        session = self._context.session
-        match effect:
-            case BeginSession():
-                return self._begin(connection, effect)
-            case StoreAnswer():
-                return self._store_answer(connection, effect, details)
-            case StoreBatch():
-                self._store_batch(connection, effect)
-            case StoreAttempt() if effect.attempt > 1:  # the first is recorded with the batch
-                batches.note_attempt(connection, session, effect.number, effect.attempt)
-            case StoreDoubt():
-                keep_doubt(connection, session, effect.number, doubtful=effect.in_doubt)
-            case DropBatch():
-                self._drop_batch(connection, effect)
-            case HoldBack():
-                self._uploads.hold_back(
-                    connection, Rejected(effect.code, effect.message, retry_after=effect.retry_after)
-                )
-            case Adapt():
-                objects = claims.objects_of(connection, self._context.space, self._context.tracked)
-                rereading.adapt(connection, self._context.space, objects, effect.problem)
-                self._downloads.begin_again()
-            case StoreReason():
-                details[Trigger.CANCEL] = {"reason": effect.reason}
-            case EndSession():
-                details[Trigger.FAIL] = self._end(connection, effect)
-        return None
-
-    def _begin(self, connection: sqlite3.Connection, effect: BeginSession) -> Committed:
-        if not effect.uploads:
-            return Committed(upload_limit=0, waiting=0 if self._context.options.uploads else None)
-        limit = self._uploads.fix_limit(connection)
-        waiting = queue.count_waiting(connection, self._context.objects, time.time()) if limit else 0
-        return Committed(upload_limit=limit, waiting=waiting)
-
-    def _store_batch(self, connection: sqlite3.Connection, effect: StoreBatch) -> None:
-        self._batch = effect.number
-        context = self._context
-        batches.create_batch(connection, context.session, effect.number, effect.direction, context.space)
-        if effect.direction is Direction.UPLOAD:
-            self._uploads.stage(connection, effect.number)
-
-    def _store_answer(
-        self,
-        connection: sqlite3.Connection,
-        effect: StoreAnswer,
-        details: dict[AnyTrigger, Detail],
-    ) -> Committed:
-        began = time.monotonic()
-        more: dict[str, int] = {}
-        if effect.direction is Direction.UPLOAD:
-            outcome, committed = self._uploads.store(connection, effect.number)
-            more = {"conflicts": outcome.conflicts, "rejected": outcome.rejected}
-            if outcome.released:
-                more["released"] = outcome.released
-        else:
-            stored = self._downloads.store(connection, effect.number)
-            committed = Committed(stored.records)
-            more = (
-                {"held": stored.held, "released": stored.released} if stored.held or stored.released else {}
-            )
-        self._stored += committed.records
-        details[Trigger.COMMIT_BATCH] = {
-            "direction": effect.direction,
-            "records": committed.records,
-            "request": effect.spent.request,
-            "parsing": effect.spent.parsing,
-            "storing": time.monotonic() - began,
-            **more,
-        }
-        return committed
-
-    def _drop_batch(self, connection: sqlite3.Connection, effect: DropBatch) -> None:
-        keep_doubt(connection, self._context.session, effect.number, doubtful=effect.in_doubt)
-        if not effect.in_doubt:
-            release_changes(connection, self._context.session, effect.number)
-        self._uploads.drop()
-        self._downloads.drop()
-
-    def _end(self, connection: sqlite3.Connection, effect: EndSession) -> Detail:
-        message = effect.error.message if effect.error else None
-        session = self._context.session
-        sessions.note_end(connection, session, effect.reason, message)
-        if self._has_uploaded:
-            sessions.drop_payloads(connection, session)
-        if self._stored >= _MUCH:
-            self._parts.database.peewee.put_off_checkpoint()
-        return {"reason": effect.reason, "error": message}

@@ -9,7 +9,7 @@ from rig.device import Device
 from rig.gate import PATIENCE, Gate, wait_for
 
 from statesync import AutoSync, Backlog, KeeperPhase, KeeperStatus, StoreError, UsageError
-from statesync.store.lookout import Lookout
+from statesync.store.news.lookout import Lookout
 
 RESTING, LISTENING, SYNCING, BACKING_OFF, HELD, NEEDS_TOKEN, STOPPING, STOPPED = KeeperPhase
 

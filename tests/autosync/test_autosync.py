@@ -39,7 +39,7 @@ from statesync.autosync import driver
 from statesync.keeping import decide, ending, standing
 from statesync.keeping.standing import Moment
 from statesync.store.file import looks
-from statesync.store.lookout import Lookout
+from statesync.store.news.lookout import Lookout
 from statesync.threads import Task, Threads
 
 from .conftest import Keep

@@ -24,7 +24,7 @@ from statesync import (
     SyncOptions,
     SyncType,
 )
-from statesync.store.lookout import Lookout
+from statesync.store.news.lookout import Lookout
 
 from .conftest import Keep
 

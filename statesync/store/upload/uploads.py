@@ -61,6 +61,8 @@ class Uploads:
         self._batch: UploadBatch | None = None
         self._draft: drafts.Draft | None = None
         self._is_calm = False
+        self.has_looked: bool = False
+        """Whether the session has looked for anything to send."""
 
     def fix_limit(self, connection: sqlite3.Connection) -> int:
         """Fold what was logged, and return the upload limit: what is written later waits."""
@@ -73,6 +75,7 @@ class Uploads:
 
     def prepare(self, wanted: Prepare) -> Prepared:
         """Stage the next batch. Round 0 is the replay."""
+        self.has_looked = True
         self._batch = self._next(wanted) if wanted.round else self._replay(wanted)
         if self._batch is None:
             return Prepared(0)

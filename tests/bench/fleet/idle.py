@@ -20,7 +20,7 @@ from typing import Any
 
 from statesync import AutoSync, KeeperPhase
 from statesync.hub import prepare
-from statesync.store.lookout import Lookout
+from statesync.store.news.lookout import Lookout
 
 from ..runner import ROOT
 from .hub import HubProcess, processor
