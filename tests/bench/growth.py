@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from itertools import product
 from pathlib import Path
 from statistics import median
@@ -174,28 +175,35 @@ def _opening(folder: Path, sizes: Sizes) -> Iterator[Result]:
     seconds = median(run("ours:opening", path=device)["seconds"] for _ in range(sizes.repeat)) * 1000
     what = f"open and setup() with {sizes.growth[-1]:,} records, {sizes.sessions:,} sessions"
     yield Result("W7", what, seconds, 50.0, "ms", seconds / 50, 1.0)
-    yield importing(folder, sizes)
+    yield from importing(folder, sizes)
 
 
 _DEPENDENCIES = ("attrs", "filelock", "msgspec", "peewee", "uuid_utils")
 """What is imported with ``statesync``: all that it takes along. ``transitions`` comes with a session."""
 
 
-def importing(folder: Path, sizes: Sizes) -> Result:
-    """W7: the import beside that of its dependencies alone, by turns."""
-    dependencies = ", ".join(_DEPENDENCIES)
-    _import_seconds(folder, f"statesync, {dependencies}")  # compiles, as an installation does
-    ours, least = by_turns(
-        sizes.repeat,
-        lambda _: {"seconds": _import_seconds(folder, "statesync")},
-        lambda _: {"seconds": _import_seconds(folder, dependencies)},
-    )
-    mine, theirs = ours["seconds"] * 1000, least["seconds"] * 1000
-    what = "import statesync, beside the import of its dependencies"
-    return Result("W7", what, mine, theirs, "ms", mine / theirs, 1.6)
+def importing(folder: Path, sizes: Sizes) -> Iterator[Result]:
+    """W7: the import beside that of its dependencies alone, by turns; and with what a first session loads.
+
+    Transfers are measured without that, as their bare loops are without their imports.
+    """
+    few, all_of_them = ", ".join(_DEPENDENCIES), ", ".join((*_DEPENDENCIES, "transitions"))
+    whole = "statesync, statesync.session.inside"
+    _import_seconds(folder, f"{whole}, {all_of_them}")  # compiles, as an installation does
+    for what, ours, theirs, reach in (
+        ("import statesync, beside the import of its dependencies", "statesync", few, 1.6),
+        ("the same with what a first session loads", whole, all_of_them, 2.2),
+    ):
+        took, least = by_turns(
+            sizes.repeat,
+            partial(_import_seconds, folder, ours),
+            partial(_import_seconds, folder, theirs),
+        )
+        mine, bare = took["seconds"] * 1000, least["seconds"] * 1000
+        yield Result("W7", what, mine, bare, "ms", mine / bare, reach)
 
 
-def _import_seconds(folder: Path, what: str) -> float:
+def _import_seconds(folder: Path, what: str, _turn: int = 0) -> Figures:
     """Time an import as on a device: compiled, and without the hub's PostgreSQL driver."""
     code = (
         "import sys, time; sys.modules['psycopg'] = None; began = time.perf_counter(); "
@@ -205,4 +213,4 @@ def _import_seconds(folder: Path, what: str) -> float:
     done = subprocess.run(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, check=True, env=os.environ | compiled
     )
-    return float(done.stdout)
+    return {"seconds": float(done.stdout)}

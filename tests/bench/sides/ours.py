@@ -11,6 +11,7 @@ from attrs import evolve
 from peewee import BooleanField, CharField, FloatField, IntegerField
 
 from statesync import HttpRemote, Scope, Store, SyncOptions
+from statesync.session import loading
 
 from .bare import change_some, insert, write_in_bulk
 from .records import FIELDS, rows
@@ -34,6 +35,7 @@ def open_store(path: str, keep: int = 1000) -> tuple[Store, Any]:
 
 def scope_of(store: Store, port: int, space: str) -> Scope:
     """Return everything in the store, to be synced with ``space``."""
+    loading.load()  # what a session has inside is imported, and measured as an import
     return store.scope(HttpRemote(f"http://127.0.0.1:{port}", space=space))
 
 
