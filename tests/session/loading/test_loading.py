@@ -88,6 +88,15 @@ assert os.waitpid(child, 0)[1] == 0
 """
 
 
+THE_NEXT_BEGINS = """
+Seen.at = lambda name: None
+try:
+    store.scope(Nowhere()).sync(once)
+except statesync.SyncFailed:
+    pass
+assert len(store.sessions()) == 1
+"""
+
 AT_CTRL_C = """
 def interrupt(name):
     if name == "statesync.session.driver":
@@ -100,12 +109,9 @@ except KeyboardInterrupt:
     assert store.sessions() == []
 else:
     raise SystemExit("the Ctrl-C is lost")
-Seen.at = lambda name: None
-try:
-    store.scope(Nowhere()).sync(once)
-except statesync.SyncFailed:
-    pass
-assert len(store.sessions()) == 1
+"""
+
+NOT_IN_THE_MAIN_THREAD = """
 assert Seen.threads["statesync.session.inside"] is not threading.main_thread()
 """
 
@@ -121,12 +127,6 @@ for _ in range(2):
         assert str(error) == "statesync.session.driver"
     else:
         raise SystemExit("it is not told")
-Seen.at = lambda name: None
-try:
-    store.scope(Nowhere()).sync(once)
-except statesync.SyncFailed:
-    pass
-assert len(store.sessions()) == 1
 """
 
 
@@ -147,8 +147,8 @@ def test_a_process_that_is_forked_meanwhile_has_it_whole(tmp_path: Path) -> None
 
 
 def test_a_ctrl_c_meanwhile_is_heard_and_no_session_has_begun(tmp_path: Path) -> None:
-    run(AT_CTRL_C, tmp_path / "device.db")
+    run(AT_CTRL_C + THE_NEXT_BEGINS + NOT_IN_THE_MAIN_THREAD, tmp_path / "device.db")
 
 
 def test_what_keeps_it_from_being_loaded_is_told_and_tried_again(tmp_path: Path) -> None:
-    run(BROKEN, tmp_path / "device.db")
+    run(BROKEN + THE_NEXT_BEGINS, tmp_path / "device.db")
