@@ -5,6 +5,8 @@ Traps that they answer for (measured on SQLite 3.40):
 * INSERT OR REPLACE fires no delete trigger, and an AFTER INSERT trigger cannot see the old row any more.
   So BEFORE INSERT keeps the values of all rows that the new one may replace, by key or by a unique
   index (``KEPT``): they count only if the write really happened. The AFTER trigger looks which are gone.
+  OR IGNORE lets a write end there. What it kept is forgotten by the next write: until then a record may
+  vanish otherwise, and would seem to be replaced.
   An index may be of expressions, of some records alone, and of a collation of its own; triggers compare as
   it does.
 * That a record cannot be found proves nothing: it may have been deleted untracked, or lost. Only what a
@@ -37,9 +39,6 @@ KINDS = (
     "rekey_before",
     "delete_before",
 )
-_WITHIN = 1
-"""How many rows may stand at the log's end, besides one a unique index, that were kept for a plain write.
-Rows further up were kept for writes that did not follow: what is missing of those may have gone otherwise."""
 
 
 def trigger_name(name: str, what: str) -> str:
@@ -56,14 +55,16 @@ def plain(tracked: TrackedObject, is_on: str) -> Iterator[tuple[str, str]]:
     key, by_key = of.key, f"{of.key} = NEW.{of.key}"
     replaced = of.find_replaced() if tracked.uniques else ""
     new, old, gone = of.append_new(), of.append_old(WRITTEN), of.append_gone()
-    yield of.keeper("insert_before", "BEFORE INSERT", [by_key, *of.clashes(f"NEW.{key}")])
+    yield of.keeper("insert_before", "BEFORE INSERT", is_on, [by_key, *of.clashes(f"NEW.{key}")])
     yield of.trigger("insert", "AFTER INSERT", is_on, replaced + new)
     yield of.trigger("delete", "AFTER DELETE", is_on, gone)
     yield of.trigger("update", "AFTER UPDATE", of.same, replaced + old)
     yield of.trigger("rekey", f"AFTER UPDATE OF {key}", of.moved, replaced + gone + new)
-    if tracked.uniques:
-        yield of.keeper("update_before", "BEFORE UPDATE", of.clashes(f"OLD.{key}"))
-    yield of.trigger("rekey_before", f"BEFORE UPDATE OF {key}", of.moved, of.keep_rows(by_key))
+    clashes = of.clashes(f"OLD.{key}")
+    # Only one of these is for a write: SQLite does not say which comes first, and it forgets what was kept.
+    if clashes:
+        yield of.keeper("update_before", "BEFORE UPDATE", of.same, clashes)
+    yield of.keeper("rekey_before", f"BEFORE UPDATE OF {key}", of.moved, [by_key, *clashes])
 
 
 def nested(tracked: TrackedObject, is_on: str) -> Iterator[tuple[str, str]]:
@@ -89,7 +90,7 @@ class _Parts:
     """Parts of the triggers of one object."""
 
     def __init__(self, tracked: TrackedObject, is_on: str) -> None:
-        self._tracked, self._is_on = tracked, is_on
+        self._tracked = tracked
         self.key, self._table, self._log = map(quoted, (tracked.key, tracked.table, tracked.log))
         is_other = f"OLD.{self.key} IS NOT NEW.{self.key} COLLATE BINARY"
         self.same, self.moved = f"NOT ({is_other}) AND {is_on}", f"{is_other} AND {is_on}"
@@ -99,14 +100,16 @@ class _Parts:
         name = trigger_name(self._tracked.name, what)
         return name, f"CREATE TRIGGER {quoted(name)} {when} ON {self._table} WHEN {only} BEGIN {body} END"
 
-    def keeper(self, what: str, when: str, replaced: list[str]) -> tuple[str, str]:
-        """Return the trigger that keeps the rows that NEW may replace.
+    def keeper(self, what: str, when: str, only: str, replaced: list[str]) -> tuple[str, str]:
+        """Return the trigger that keeps the rows that NEW may replace, and forgets those of the last write.
 
         Mostly there are none. To look for them costs less than to begin the trigger's body.
         """
-        found = (f"EXISTS (SELECT 1 FROM {self._table} WHERE {where})" for where in replaced)
-        only = f"{self._is_on} AND ({' OR '.join(found)})"
-        return self.trigger(what, when, only, "".join(map(self.keep_rows, replaced)))
+        found = [f"EXISTS (SELECT 1 FROM {self._table} WHERE {where})" for where in replaced]
+        left = f"(SELECT changed FROM {self._log} ORDER BY rowid DESC LIMIT 1) = {KEPT}"
+        only = f"{only} AND ({' OR '.join((*found, left))})"
+        forget = f"DELETE FROM {self._log} WHERE {self._kept_last()}; "
+        return self.trigger(what, when, only, forget + "".join(map(self.keep_rows, replaced)))
 
     # -- what may be replaced --------------------------------------------------------------------------
 
@@ -156,10 +159,14 @@ class _Parts:
     def find_replaced(self) -> str:
         """Return the statement that marks as gone what the write has replaced of the rows kept before it."""
         return (
-            f"UPDATE {self._log} SET changed = {GONE} WHERE changed = {KEPT} "
-            f"AND rowid > (SELECT max(rowid) - {_WITHIN + len(self._tracked.uniques)} FROM {self._log}) "
+            f"UPDATE {self._log} SET changed = {GONE} WHERE {self._kept_last()} "
             f"AND NOT EXISTS (SELECT 1 FROM {self._table} AS now WHERE now.{self.key} = {self._log}.key); "
         )
+
+    def _kept_last(self) -> str:
+        """Return the condition on rows at the log's end, after which no write has followed yet."""
+        done = f"SELECT rowid FROM {self._log} WHERE changed > {KEPT} ORDER BY rowid DESC LIMIT 1"
+        return f"changed = {KEPT} AND rowid > coalesce(({done}), 0)"
 
     # -- writes within writes --------------------------------------------------------------------------
 

@@ -97,6 +97,7 @@ def run(other: sqlite3.Connection, name: str, arguments: dict[str, Any], *, is_s
 
 A = {"key": "a", "other": "b", "code": 1}
 B = A | {"key": "b"}
+C = A | {"key": "c", "code": 3}
 
 
 @pytest.mark.parametrize("recursive", ["OFF", "ON"])
@@ -108,6 +109,16 @@ B = A | {"key": "b"}
 @example(start={"a": 1}, history=[("delete", A, True), ("insert", A, False)]).via("deleted, and there again")
 @example(start={"a": 1}, history=[("ignore", A, True)]).via("in the way of a write that did not follow")
 @example(start={"a": 1}, history=[("ignore", A, True), ("delete", A, False)]).via("the same, and lost then")
+@example(start={"a": 1}, history=[("ignore", A, True), ("delete", A, False), ("insert", B, True)]).via(
+    "the same, lost then, and another one was written"
+)
+@example(start={"a": 1}, history=[("ignore", B, True), ("delete", A, False), ("insert", B, True)]).via(
+    "in the way of a write, lost, and the write was tried again"
+)
+@example(
+    start={"a": 1, "b": 2},
+    history=[("ignore", A, True), ("delete", B, True), ("delete", A, False), ("insert", C, True)],
+).via("the same, lost then, after a delete and before a write")
 @example(start={"a": 1}, history=[("replace", B, True)]).via("replaced")
 @example(start={"a": 1}, history=[("edit", A, True), ("delete", A, False), ("replace", B, True)]).via(
     "lost, and another record has its place"
