@@ -2,10 +2,6 @@
 
 A new connection reads the whole schema and compiles every statement anew: a sixth of the time of a sync
 with nothing to do. So a session leaves its connection to the next one.
-
-SQLite writes its log back into the file with the commit that makes it too long. A session lets it become
-longer than the program does. That saves a tenth of a large download, because a page that is written twice
-meanwhile is written back once. After a large session a thread writes the log back, so nobody waits.
 """
 
 from __future__ import annotations
@@ -24,12 +20,11 @@ from weakref import WeakValueDictionary
 from peewee import OperationalError, SqliteDatabase
 
 from statesync.sqlite import forks
-from statesync.sqlite.wal import write_back
 from statesync.store.file.aside import Aside, roll_back_what_is_open
 from statesync.store.file.commits import Commits
 from statesync.store.file.held import HeldFiles
+from statesync.store.file.log_length import LogLength, lengthen
 from statesync.store.file.tenure import Tenure
-from statesync.threads import Task, threads
 
 _SETTINGS = (
     "connect_params",
@@ -48,9 +43,6 @@ _PATIENCE_MS = 100
 
 _LITTLE = -4000
 """The cache of a session that fills an empty table, as SQLite's pragma says it: KiB."""
-
-_LOG_LENGTH = 4
-"""How many times longer than the program's own a session's log may become: 16 MB if the program sets none."""
 
 
 class Connection(sqlite3.Connection):
@@ -110,9 +102,8 @@ class DeviceDatabase(SqliteDatabase):
         self._opened_with: tuple[object, ...] = ()
         self._others = 0
         self._is_sound = True
-        self._put_off: int | None = None
         self._cached: int | None = None
-        self._writing_back: Task | None = None
+        self._log = LogLength()
 
     def rollback(self) -> None:
         """Roll back, unless SQLite has done so by itself, as it does where a disk is full."""
@@ -240,13 +231,9 @@ class DeviceDatabase(SqliteDatabase):
         self._is_sound = False
 
     def put_off_checkpoint(self) -> None:
-        """Let the session that runs now end before SQLite's log is written back into the file.
-
-        A program that writes it back by itself, and has told SQLite so (0 pages), goes on doing that.
-        """
-        if self._session is not None and self._put_off is None:
-            self._put_off = _log_limit(self._session) or None
-            _limit_log(self._session, 0)
+        """Let the session that runs now end before SQLite's log is written back into the file."""
+        if self._session is not None:
+            self._log.put_off(self._session)
 
     def spare_memory(self) -> None:
         """Let the session that runs now keep little of the file in memory: it reads none of it again.
@@ -259,9 +246,7 @@ class DeviceDatabase(SqliteDatabase):
 
     def drop_spare(self) -> None:
         """Close the connection that is kept for the next session, when the last one's log is written back."""
-        writing, self._writing_back = self._writing_back, None
-        if writing is not None:
-            writing.wait()
+        self._log.wait()
         spare = self._swap_spare(None)
         if spare is not None:
             self._shut(spare)
@@ -322,7 +307,7 @@ class DeviceDatabase(SqliteDatabase):
             connection = self._connect_anew()
         finally:
             self.connect_params, self._functions = params, functions
-        _limit_log(connection, _LOG_LENGTH * _log_limit(connection))
+        lengthen(connection)
         patience = min(_PATIENCE_MS, int(1000 * self._timeout))
         connection.execute(f"PRAGMA busy_timeout = {patience}")
         # Once: setting a flag of SQLite's, even to what it is, compiles every statement anew.
@@ -356,25 +341,13 @@ class DeviceDatabase(SqliteDatabase):
 
     def _write_back(self, connection: sqlite3.Connection) -> None:
         """Begin what was put off. Without another connection, closing this one does it."""
-        pages, self._put_off = self._put_off, None
-        if pages is None or not self._others or not self._files.is_in_place(self.held_file(), connection):
-            return
-        _limit_log(connection, pages)
-        if self._writing_back is None or self._writing_back.wait(0):
-            task = Task(lambda: write_back(Path(self.database)), "statesync-checkpoint")
-            self._writing_back = task if threads.try_to_start(task) else None
+        is_put_off = self._log.is_put_off() and self._others
+        if is_put_off and self._files.is_in_place(self.held_file(), connection):
+            self._log.begin(connection, Path(self.database))
+        else:
+            self._log.forget()
 
 
 @lru_cache(maxsize=64)
 def _path(name: str) -> Path:
     return Path(name)
-
-
-def _log_limit(connection: sqlite3.Connection) -> int:
-    """Return the pages from which on a commit on this connection writes the log back; 0: none does."""
-    (pages,) = connection.execute("PRAGMA wal_autocheckpoint").fetchone()
-    return int(pages)
-
-
-def _limit_log(connection: sqlite3.Connection, pages: int) -> None:
-    connection.execute(f"PRAGMA wal_autocheckpoint = {pages}")

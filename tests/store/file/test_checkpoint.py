@@ -17,7 +17,7 @@ from rig.device import Device
 
 from statesync import Progress, SyncCancelled, SyncOptions
 from statesync.sqlite.wal import write_back
-from statesync.store.file import connections
+from statesync.store.file import log_length
 from statesync.threads import Task, Threads
 
 PATIENCE = 10.0
@@ -34,7 +34,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Task]]:
         def start(self, task: Task) -> None:
             tasks.append(task)
 
-    monkeypatch.setattr(connections, "threads", Holding())
+    monkeypatch.setattr(log_length, "threads", Holding())
     yield tasks
     release(tasks)
 

@@ -175,7 +175,7 @@ def test_a_log_that_no_thread_is_there_to_write_back_keeps_no_file_from_being_cl
         raise RuntimeError("can't start new thread")
 
     database: Any = here.store.database
-    database._put_off = 1000  # as a session leaves it whose last batch was large
+    database._log.put_off(database.raw_connection())  # as a session leaves it whose last batch was large
     with monkeypatch.context() as patch:
         patch.setattr(Threads, "start", crowded)
         database._write_back(database.raw_connection())
