@@ -44,6 +44,8 @@ class Listening:
     def __init__(self, target: Target, tell: Tell) -> None:
         self._target, self._tell = target, tell
         self._listens = False
+        self._is_deaf = False
+        """Whether it listens, and could not begin to ask."""
         self._poll: _Poll | None = None
         self._asking = Asking()
         self._told: _Told | None = None
@@ -54,7 +56,7 @@ class Listening:
         """Whether the hub answers the question; None where it is not asked, or had no time to. Any thread."""
         poll = self._poll
         if poll is None:
-            return False if self._listens else None
+            return False if self._is_deaf else None
         return poll.asking.hears
 
     def follow(self, phase: KeeperPhase, *, is_done: bool) -> None:
@@ -66,7 +68,7 @@ class Listening:
         if phase is KeeperPhase.NEEDS_TOKEN:
             self._asking = Asking()  # with the next token
         if listens is not self._listens:
-            self._listens = listens
+            self._listens, self._is_deaf = listens, False
             self._end()
             if listens:
                 self._asking = self._asking.reached() if is_done else self._asking
@@ -88,6 +90,10 @@ class Listening:
             self._kept = None
 
     def _begin(self, *, is_done: bool) -> None:
+        self._poll = self._ask_in_thread(is_done=is_done)
+        self._is_deaf = self._poll is None
+
+    def _ask_in_thread(self, *, is_done: bool) -> _Poll | None:
         try:
             since = self._since(is_done=is_done)
             signals = self._kept or self._target.signals()
@@ -95,11 +101,12 @@ class Listening:
             threads.start(Task(poll.run, "statesync-listening"))
         except (SyncError, RuntimeError):
             logger.warning("the hub cannot be listened to; the interval goes on", exc_info=True)
-            return
+            return None
         except Exception:  # a remote of the program's own may raise anything
             logger.exception("the remote cannot be asked for news; the interval goes on")
-            return
-        self._poll, self._kept = poll, None
+            return None
+        self._kept = None
+        return poll
 
     def _since(self, *, is_done: bool) -> int:
         """Return the head that is no news any more.

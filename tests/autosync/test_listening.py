@@ -283,6 +283,26 @@ def test_the_status_says_whether_the_hub_answers_and_who_watches_is_told_when_th
     assert sessions(here) == 1, "nobody is asked for more, only because nobody answers"
 
 
+def test_nobody_is_told_that_the_hub_does_not_answer_before_it_was_asked(
+    here: Device, keep: Keep, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begins, goes_on, signals = threading.Event(), threading.Event(), Target.signals
+
+    def late(self: Target) -> Any:
+        begins.set()
+        assert goes_on.wait(PATIENCE)
+        return signals(self)
+
+    monkeypatch.setattr(Target, "signals", late)
+    keeper = keep(here, live=True)
+    try:
+        assert begins.wait(PATIENCE)
+        assert keeper.status().hears is None
+    finally:
+        goes_on.set()
+    assert listens(keeper, gate)
+
+
 def test_after_a_session_that_has_reached_the_hub_it_listens_at_once(
     here: Device, there: Device, keep: Keep, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
