@@ -97,17 +97,18 @@ def test_a_callback_that_is_late_to_the_very_moment_changes_nothing_in_what_is_t
     monkeypatch.setattr(handle, "LATE", late)
     ends = Counter[object]()
     limit = 0.0 if run is start_and_cancel else 0.05
-    for number in range(15):
+    while (number := ends.total()) < 15:
         began = time.monotonic()
 
-        def be_late(_: Progress, until: float = began + limit + late + 0.0004 * (number % 15)) -> None:
+        def be_late(_: Progress, until: float = began + limit + late + 0.0004 * number) -> None:
             while time.monotonic() < until:
                 time.sleep(0.0002)
 
         try:
             ends[run(here, be_late).phase] += 1
         except SyncError as error:
-            ends[type(error), error.phase, error.result.phase] += 1
+            if error.result is not None:  # else the machine was so slow that it had no time to begin
+                ends[type(error), error.phase, error.result.phase] += 1
     assert ends == {(SyncCancelled, Phase.CANCELLED, Phase.CANCELLED): 15}
     assert {session.phase for session in here.store.sessions()} == {Phase.CANCELLED}
 
