@@ -13,7 +13,7 @@ from peewee import BooleanField, CharField, FloatField, IntegerField
 from statesync import HttpRemote, Scope, Store, SyncOptions
 from statesync.session import loading
 
-from .bare import change_some, insert, write_in_bulk
+from .bare import REST, change_some, insert, write_in_bulk
 from .records import FIELDS, rows
 
 
@@ -113,6 +113,7 @@ def nothing(path: str, port: int, space: str, limit: int, repeat: int, keep: int
     scope.sync(chosen)
     times = []
     for _ in range(repeat):
+        time.sleep(REST)
         began = time.perf_counter()
         scope.sync(chosen)
         times.append(time.perf_counter() - began)
