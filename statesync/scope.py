@@ -80,8 +80,8 @@ class Store(AwaitedSelection):
         database. Takes effect with ``setup()``; after that, at once. ``existing`` says what becomes of
         records that are in the table when it is tracked for the first time: the hub is offered them as new,
         or they stay ``"local"`` only, as if written in ``untracked()``. Raises ``UnsupportedModel`` for a key
-        that two devices would both make up, and ``BadOptions`` for another ``existing``; nothing is tracked
-        then.
+        that two devices would both make up, and ``BadOptions`` for another ``existing`` or for a name that no
+        hub takes; nothing is tracked then.
         """
         if existing not in ("offer", "local"):
             raise BadOptions(f"existing is {existing!r}; give 'offer' or 'local'")
