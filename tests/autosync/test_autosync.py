@@ -161,9 +161,9 @@ def test_what_the_hub_refuses_for_no_time_at_all_does_not_wake_it_again_and_agai
     here.add(1)
     assert wait_for(lambda: sessions(here) >= 2)
     assert not keeper.wait(0.5)
+    assert wait_for(lambda: keeper.status().phase is RESTING)  # a loaded machine may be at the last one still
     assert sessions(here) <= 3
     assert gate.verbs().count("push") >= 1
-    assert keeper.status().phase is RESTING
 
 
 def test_a_download_only_keeper_does_not_look_for_changes(here: Device, keep: Keep) -> None:
