@@ -140,8 +140,13 @@ def seconds_of(least: float, most: float) -> Callable[[Any, Attribute[Any], Any]
 
 def is_yes_or_no(_: Any, attribute: Attribute[Any], value: Any) -> None:
     """Check an option that is True or False: a text that says no is no False."""
+    check_yes_or_no(attribute.name, value)
+
+
+def check_yes_or_no(name: str, value: object) -> None:
+    """Raise ``BadOptions`` for what is neither True nor False."""
     if not isinstance(value, bool):
-        raise BadOptions(f"{attribute.name} must be True or False, not {value!r}")
+        raise BadOptions(f"{name} must be True or False, not {value!r}")
 
 
 def as_filters(value: Any) -> dict[str, Filter]:

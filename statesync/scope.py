@@ -80,8 +80,8 @@ class Store(AwaitedSelection):
         database. Takes effect with ``setup()``; after that, at once. ``existing`` says what becomes of
         records that are in the table when it is tracked for the first time: the hub is offered them as new,
         or they stay ``"local"`` only, as if written in ``untracked()``. Raises ``UnsupportedModel`` for a key
-        that two devices would both make up, and ``BadOptions`` for another ``existing``; nothing is tracked
-        then.
+        that two devices would both make up, and ``BadOptions`` for another ``existing`` or for a name that no
+        hub takes; nothing is tracked then.
         """
         if existing not in ("offer", "local"):
             raise BadOptions(f"existing is {existing!r}; give 'offer' or 'local'")
@@ -125,6 +125,7 @@ class Store(AwaitedSelection):
         For one whose model is gone from the program, or whose table is. Raises ``UnknownObject`` for a name
         that the store does not know, and ``SyncInProgress`` while a session runs.
         """
+        check_kind("name", name, str, "a text")
         if name not in self._parts.registry.known:
             known = ", ".join(self._parts.registry.known)
             raise UnknownObject(f"{name} is no object of {self._parts.database}, which has: {known}")
@@ -140,9 +141,13 @@ class Store(AwaitedSelection):
         return Scope(self._parts, self._running, self._desk, remote, names or None)
 
     def session(self, session_id: str) -> SessionInfo:
-        """Return one session of the history by its id or the beginning of it; else ``UnknownObject``."""
+        """Return one session of the history by its id or the beginning of it; else ``UnknownObject``.
+
+        Raises ``BadOptions`` for what is no text, and so does ``journal``.
+        """
         from statesync.store.journal import history
 
+        check_kind("session_id", session_id, str, "a text")
         with self._parts.database.errors_mapped():
             return history.session(self._parts.database.raw(), session_id)
 

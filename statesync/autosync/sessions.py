@@ -20,6 +20,10 @@ from statesync.values import SyncOptions
 
 logger: Logger = getLogger(__name__)
 
+_LACKING = (RuntimeError, OSError, ImportError, MemoryError)
+"""What the process has not got just now (a thread, a descriptor, memory, what a session has inside): another
+time it may have it."""
+
 
 @frozen
 class TurnCame:
@@ -76,7 +80,7 @@ class Sessions:
         except SyncError as error:
             self._tell(Over(error=error))
             return
-        except RuntimeError as error:  # no thread can be started: another time one may be
+        except _LACKING as error:
             self._tell(Over(error=InternalError.because_of(error)))
             return
         self.session = session

@@ -23,19 +23,24 @@ _MOST_MERGED = 500
 """SELECTs that SQLite can merge in one statement."""
 
 
+def is_number(value: object) -> bool:
+    """Tell whether a value can be a limit."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _in_range(_owner: object, option: Attribute[int], value: int) -> None:
     most = option.metadata["most"]
-    if not 1 <= value <= most:
-        raise ValueError(f"{option.name} is {value}; it has to be 1 to {most}")
+    if type(value) is not int or not 1 <= value <= most:
+        raise ValueError(f"{option.name} is {value}; it has to be 1 to {most}, and a whole number")
 
 
 def _not_negative(_owner: object, option: Attribute[float], value: float) -> None:
-    if not 0 <= value < _ENDLESS:
+    if not is_number(value) or not 0 <= value < _ENDLESS:
         raise ValueError(f"{option.name} is {value}; it cannot be negative, nor without end")
 
 
 def _positive(_owner: object, option: Attribute[float], value: float) -> None:
-    if not 0 < value < _ENDLESS:
+    if not is_number(value) or not 0 < value < _ENDLESS:
         raise ValueError(f"{option.name} is {value}; it has to be above 0, and have an end")
 
 

@@ -19,6 +19,7 @@ from attrs import Attribute, field
 from statesync.classes import frozen
 from statesync.hub import spaces
 from statesync.hub.db.database import Database
+from statesync.hub.limits import is_number
 
 DAY = 86_400
 
@@ -48,7 +49,7 @@ _LONGEST = 1e11
 
 
 def _in_range(_owner: object, _option: Attribute[float], value: float) -> None:
-    if not 0 <= value <= _LONGEST:
+    if not is_number(value) or not 0 <= value <= _LONGEST:
         raise ValueError(f"the retention is {value} seconds; it has to be from 0 to {_LONGEST:.0f}")
 
 

@@ -13,6 +13,7 @@ from urllib.parse import SplitResult, unquote
 
 from attrs import field
 
+from statesync.checks import check_kind
 from statesync.classes import frozen
 from statesync.errors import BadOptions
 from statesync.net.addresses import Address, address_of, split, without_password
@@ -37,6 +38,7 @@ def proxy_for(hub: Address, said: str | None) -> Proxy | None:
     """
     if said is None:
         return None
+    check_kind("proxy", said, str, "an address, or None")
     if said != ENVIRONMENT:
         return _proxy_at(said, "proxy")
     variables = _variables()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from statesync.checks import check_count, check_kind, check_timeout
+from statesync.errors import BadOptions
 from statesync.store.file.database import Database
 from statesync.store.file.lock import StoreLock
 from statesync.store.tracking.objects import Objects
@@ -16,6 +17,8 @@ class StoreParts:
 
     def __init__(self, path: str | Path, busy_timeout: float, keep_sessions: int) -> None:
         check_kind("path", path, (str, Path), "a text or a Path")
+        if "\0" in str(path):
+            raise BadOptions("path must have no NUL: no file's name has one")
         check_timeout("busy_timeout", busy_timeout)
         check_count("keep_sessions", keep_sessions, 1)
         self.database: Database = Database(path, busy_timeout)

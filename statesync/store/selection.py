@@ -13,7 +13,7 @@ from uuid import UUID
 
 from peewee import Model
 
-from statesync.checks import check_count
+from statesync.checks import check_count, check_kind, check_yes_or_no
 from statesync.errors import UnknownObject, UsageError
 from statesync.store import opening, quarantine
 from statesync.store.parts import StoreParts
@@ -151,10 +151,12 @@ class Selection:
 
         Raises ``UsageError``, and deletes nothing, while changes wait, which only the device has; with
         ``discard_pending`` they are deleted too. So it does where a rule of a table, such as a trigger, holds
-        a record fast. Raises ``SyncInProgress`` while a session runs.
+        a record fast. Raises ``SyncInProgress`` while a session runs, and ``BadOptions`` for a
+        ``discard_pending`` that is neither True nor False.
         """
         from statesync.store import starting_over
 
+        check_yes_or_no("discard_pending", discard_pending)
         with self._alone() as connection:
             if not discard_pending:
                 starting_over.refuse_to_lose(connection, self.objects, "clear")
@@ -167,10 +169,13 @@ class Selection:
         hub. Otherwise they are deleted
         from the device: then it raises ``UsageError``, and deletes nothing, while changes wait, which only
         the device has; with ``discard_pending`` they are deleted too; and where a rule of a table holds a
-        record fast. Raises ``SyncInProgress`` while a session runs.
+        record fast. Raises ``SyncInProgress`` while a session runs, and ``BadOptions`` for what is neither
+        True nor False.
         """
         from statesync.store import starting_over
 
+        check_yes_or_no("keep_records", keep_records)
+        check_yes_or_no("discard_pending", discard_pending)
         with self._alone() as connection:
             if not (keep_records or discard_pending):
                 starting_over.refuse_to_lose(connection, self.objects, "reset")
@@ -248,6 +253,7 @@ class Selection:
         from statesync.store.resolving import decisions
         from statesync.store.resolving.rows import RowForm
 
+        check_kind("conflict", conflict, (ConflictEntry, int), "an entry of conflicts(), or its id")
         with self._parts.database.snapshot() as connection:
             found = decisions.find(connection, self.objects, conflict)
         with self._quietly() if found.waiting else self._folded() as connection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import sqlite3
@@ -38,6 +39,7 @@ from statesync import (
 from statesync.autosync import driver
 from statesync.keeping import decide, ending, standing
 from statesync.keeping.standing import Moment
+from statesync.session import loading
 from statesync.store.file import looks
 from statesync.store.news.lookout import Lookout
 from statesync.threads import Task, Threads
@@ -159,9 +161,9 @@ def test_what_the_hub_refuses_for_no_time_at_all_does_not_wake_it_again_and_agai
     here.add(1)
     assert wait_for(lambda: sessions(here) >= 2)
     assert not keeper.wait(0.5)
+    assert wait_for(lambda: keeper.status().phase is RESTING)  # a loaded machine may be at the last one still
     assert sessions(here) <= 3
     assert gate.verbs().count("push") >= 1
-    assert keeper.status().phase is RESTING
 
 
 def test_a_download_only_keeper_does_not_look_for_changes(here: Device, keep: Keep) -> None:
@@ -448,6 +450,29 @@ def test_where_no_thread_can_be_started_it_tries_again_or_says_so(
     with keeper:
         assert rests(keeper)
     assert refused
+
+
+@pytest.mark.parametrize("lacking", [OSError(errno.EMFILE, "too many"), MemoryError(), ImportError("locked")])
+def test_where_the_first_session_cannot_be_loaded_it_tries_again(
+    here: Device, keep: Keep, monkeypatch: pytest.MonkeyPatch, lacking: Exception
+) -> None:
+    """The process has no descriptors, or no memory, just then."""
+    load = loading.load
+    failed: list[Exception] = []
+
+    def poor() -> None:
+        if not failed:
+            failed.append(lacking)
+            raise lacking
+        load()
+
+    monkeypatch.setattr(loading, "load", poor)
+    monkeypatch.setattr(ending, "SHORTEST_BACK_OFF", 0.02)
+    monkeypatch.setattr(ending, "LONGEST_BACK_OFF", 0.02)
+    here.add(1)
+    assert rests(keep(here, min_gap=0))
+    assert failed
+    assert here.operations() == {}
 
 
 @pytest.mark.parametrize("timeout", [float("nan"), "1", 10**400])

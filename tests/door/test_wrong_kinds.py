@@ -10,6 +10,7 @@ import pytest
 from rig.device import Device
 
 from statesync import Application, AutoSync, BadOptions, CancelOptions, HttpRemote, Store, SyncOptions
+from statesync.hub import BadDatabase, Hub, HubLimits, Retention, prepare
 
 
 async def later(_: object) -> None:
@@ -39,6 +40,48 @@ GIVEN: dict[str, tuple[Callable[[Device], object], str]] = {
     "a name that is none": (
         lambda here: here.store.track(here.airport, name=_any(5)),
         "name must be a text, not int",
+    ),
+    "a name that no hub takes": (
+        lambda here: here.store.track(here.airport, name="x" * 256),
+        "name must have at most 255 characters",
+    ),
+    "a name with a NUL": (
+        lambda here: here.store.track(here.airport, name="a\0b"),
+        "name must have .* no NUL",
+    ),
+    "a name of odd bytes": (
+        lambda here: here.store.track(here.airport, name="a\udc80"),
+        "name must have .* UTF-8",
+    ),
+    "a path with a NUL": (lambda here: _open("x.db\0"), "path must have no NUL"),
+    "a list as an object to drop": (
+        lambda here: here.store.drop_object(_any([])),
+        "name must be a text, not list",
+    ),
+    "no session": (lambda here: here.store.session(_any(None)), "session_id must be a text, not NoneType"),
+    "a session in bytes": (
+        lambda here: here.store.journal(_any(b"0")),
+        "session_id must be a text, not bytes",
+    ),
+    "a conflict in words": (
+        lambda here: here.store.resolve(_any("the last"), "local"),
+        "conflict must be an entry of conflicts\\(\\), or its id, not str",
+    ),
+    "a clear that says no in words": (
+        lambda here: here.store.clear(discard_pending=_any("no")),
+        "discard_pending must be True or False, not 'no'",
+    ),
+    "a reset that says no in words": (
+        lambda here: here.scope.reset(discard_pending=_any("no")),
+        "discard_pending must be True or False, not 'no'",
+    ),
+    "a reset that keeps nobody knows what": (
+        lambda here: here.store.reset(keep_records=_any(None), discard_pending=True),
+        "keep_records must be True or False, not None",
+    ),
+    "a number as a proxy": (
+        lambda here: HttpRemote("http://h", "s", proxy=_any(3128)),
+        "proxy must be an address, or None, not int",
     ),
     "migrations that are none": (lambda here: here.store.setup(_any(5)), "migrations must be .* not int"),
     "a migration that is none": (
@@ -188,3 +231,19 @@ def test_what_can_be_called_is_a_callback_whatever_it_is(here: Device) -> None:
     here.scope.sync(SyncOptions(), on_progress=Hearer())
     here.scope.start_sync(on_success=heard.append).wait(10)
     assert len(heard) > 2
+
+
+@pytest.mark.parametrize("url", [None, 5, b"sqlite:///hub.db", Path("hub.db")])
+def test_what_is_no_text_is_no_address_of_a_hubs_database(url: object) -> None:
+    for give in (prepare, Hub):
+        with pytest.raises(BadDatabase, match=f"must be a text, not {type(url).__name__}"):
+            give(_any(url))
+
+
+@pytest.mark.parametrize("value", [None, "5", b"5", True, [5], float("nan")])
+def test_a_limit_of_a_wrong_kind_is_refused_by_its_name(value: object) -> None:
+    for name in ("body", "rate", "survey_seconds"):
+        with pytest.raises(ValueError, match=f"{name} is "):
+            HubLimits(**{name: _any(value)})
+    with pytest.raises(ValueError, match="the retention is "):
+        Retention(_any(value))

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
+from statesync.checks import kind_of
 from statesync.hub.addresses import without_password
 from statesync.hub.db import schema
 from statesync.hub.db.database import Database
@@ -48,7 +49,12 @@ def useful_connections(url: str) -> int:
 
 
 def file_at(url: str) -> Path | None:
-    """Return the path of the SQLite file that ``url`` is the address of; None if it is of something else."""
+    """Return the path of the SQLite file that ``url`` is the address of; None if it is of something else.
+
+    Raises ``BadDatabase`` for what is no text.
+    """
+    if not isinstance(url, str):
+        raise BadDatabase(f"the address of a hub's database must be a text, not {kind_of(url)}")
     path = url.removeprefix("sqlite:///")
     return Path(path) if path not in (url, "", ":memory:") else None
 

@@ -63,6 +63,7 @@ class Description:
 
     ``uniques`` are the unique indexes besides the key's: a write may replace another record there.
     ``others`` are the table's columns that are not tracked, which the terms of an index may name.
+    ``stand_ins`` are columns that must not be empty, each with what OR REPLACE writes there for NULL, as SQL.
     ``is_gone`` says that there is no such table any more: the object is kept for what waits of it.
     """
 
@@ -73,6 +74,7 @@ class Description:
     references: tuple[Reference, ...] = ()
     uniques: tuple[UniqueIndex, ...] = field(default=())
     others: tuple[str, ...] = ()
+    stand_ins: tuple[tuple[str, str], ...] = ()
     is_gone: bool = False
 
     @cached_property
@@ -108,6 +110,7 @@ class Description:
                     for index in self.uniques
                 ],
                 "others": self.others,
+                "stand_ins": self.stand_ins,
                 "is_gone": self.is_gone,
             }
         )
@@ -124,6 +127,7 @@ class Description:
             references=tuple(Reference(*reference) for reference in raw["references"]),
             uniques=tuple(map(_unique_index, raw["uniques"])),
             others=tuple(raw.get("others", ())),
+            stand_ins=tuple((name, sql) for name, sql in raw.get("stand_ins", ())),
             is_gone=raw.get("is_gone", False),
         )
 

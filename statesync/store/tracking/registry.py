@@ -25,6 +25,7 @@ from statesync.errors import (
 )
 from statesync.store.tracking.describe import computed_defaults, describe
 from statesync.store.tracking.objects import Objects, TrackedObject
+from statesync.wire import MAX_KEY_LENGTH
 
 TABLE = "statesync_object"
 
@@ -79,7 +80,7 @@ class Registry:
         """
         _check_model(model)
         if name is not None:
-            check_kind("name", name, str, "a text")
+            _check_name(name)
         described = describe(model, name)
         for known, other in self._models.items():  # SQLite's names, of tables and triggers, have no case
             if known.lower() == described.name.lower() and (other is not model or known != described.name):
@@ -232,6 +233,13 @@ def save(connection: sqlite3.Connection, tracked: TrackedObject) -> None:
 def remove(connection: sqlite3.Connection, name: str) -> None:
     """Forget how an object looks."""
     connection.execute("DELETE FROM statesync_object WHERE name = ?", (name,))
+
+
+def _check_name(name: object) -> None:
+    """Raise ``BadOptions`` for a name that no hub takes: no session of the object would ever be done."""
+    check_kind("name", name, str, "a text")
+    if len(str(name)) > MAX_KEY_LENGTH or "\0" in str(name) or not is_utf8(str(name)):
+        raise BadOptions(f"name must have at most {MAX_KEY_LENGTH} characters, all of UTF-8, and no NUL")
 
 
 def _check_model(model: object) -> None:

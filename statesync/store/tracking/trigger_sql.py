@@ -8,7 +8,8 @@ Traps that they answer for (measured on SQLite 3.40):
   OR IGNORE lets a write end there. What it kept is forgotten by the next write: until then a record may
   vanish otherwise, and would seem to be replaced.
   An index may be of expressions, of some records alone, and of a collation of its own; triggers compare as
-  it does.
+  it does. Where a column must not be empty, OR REPLACE puts its default in place of NULL, and does so after
+  the BEFORE trigger.
 * That a record cannot be found proves nothing: it may have been deleted untracked, or lost. Only what a
   trigger saw going is ``GONE``, under a key that is a text: a key that the table has made a number of may
   have been another text.
@@ -52,10 +53,10 @@ def plain(tracked: TrackedObject, is_on: str) -> Iterator[tuple[str, str]]:
     ``is_on`` is the condition that writes are tracked. A nested table has triggers of all these names, too.
     """
     of = _Parts(tracked, is_on)
-    key, by_key = of.key, f"{of.key} = NEW.{of.key}"
+    key, by_key = of.key, f"{of.key} = {of.new_key}"
     replaced = of.find_replaced() if tracked.uniques else ""
     new, old, gone = of.append_new(), of.append_old(WRITTEN), of.append_gone()
-    yield of.keeper("insert_before", "BEFORE INSERT", is_on, [by_key, *of.clashes(f"NEW.{key}")])
+    yield of.keeper("insert_before", "BEFORE INSERT", is_on, [by_key, *of.clashes(of.new_key)])
     yield of.trigger("insert", "AFTER INSERT", is_on, replaced + new)
     yield of.trigger("delete", "AFTER DELETE", is_on, gone)
     yield of.trigger("update", "AFTER UPDATE", of.same, replaced + old)
@@ -70,11 +71,11 @@ def plain(tracked: TrackedObject, is_on: str) -> Iterator[tuple[str, str]]:
 def nested(tracked: TrackedObject, is_on: str) -> Iterator[tuple[str, str]]:
     """Yield the name and SQL of each trigger of a table whose writes may write it again."""
     of = _Parts(tracked, is_on)
-    key, by_key = of.key, f"{of.key} = NEW.{of.key}"
+    key, by_key = of.key, f"{of.key} = {of.new_key}"
     end_old, end_new = (of.end_write(f"{row}.{key}") if tracked.uniques else "" for row in ("OLD", "NEW"))
     begun, new, old, gone = of.append_old(BEGUN), of.new_if_there(), of.old_if_there(), of.gone_if_missing()
-    twins = of.keep_rows(f"{by_key} AND NOT {is_same_key(key, f'NEW.{key}')}")
-    starts = of.begin_new() + twins + of.keep_clashes(f"NEW.{key}")
+    twins = of.keep_rows(f"{by_key} AND NOT {is_same_key(key, of.new_key)}")
+    starts = of.begin_new() + twins + of.keep_clashes(of.new_key)
     yield of.trigger("insert_before", "BEFORE INSERT", is_on, starts)
     yield of.trigger("insert", "AFTER INSERT", is_on, end_new + new)
     yield of.trigger("delete_before", "BEFORE DELETE", is_on, begun)
@@ -93,6 +94,9 @@ class _Parts:
         self._tracked = tracked
         self.key, self._table, self._log = map(quoted, (tracked.key, tracked.table, tracked.log))
         is_other = f"OLD.{self.key} IS NOT NEW.{self.key} COLLATE BINARY"
+        self._stand_ins = {quoted(name).lower(): sql for name, sql in tracked.stand_ins}
+        self.new_key: str = self._new(self.key)
+        """The key that a write puts there, before it is."""
         self.same, self.moved = f"NOT ({is_other}) AND {is_on}", f"{is_other} AND {is_on}"
 
     def trigger(self, what: str, when: str, only: str, body: str) -> tuple[str, str]:
@@ -119,19 +123,26 @@ class _Parts:
         return [" AND ".join((*self._clash(index), others)) for index in self._tracked.uniques]
 
     def _clash(self, index: UniqueIndex) -> Iterator[str]:
-        """Yield what makes a row clash with NEW in one index; SQLite finds such rows by that index."""
+        """Yield what makes a row clash with NEW in one index; SQLite finds such rows by that index.
+
+        Whether the index is about NEW nobody asks: a record that was kept and is still there counts nothing.
+        """
         if index.where is not None:
             yield f"({index.where})"
-            yield self._of_new(index.where)
         for term in index.terms:
-            new = self._of_new(term.sql) if term.is_expression else f"NEW.{term.sql}"
+            new = self._of_new(term.sql) if term.is_expression else self._new(term.sql)
             yield f"({term.sql}) = {new} COLLATE {quoted(term.collation)}"
 
     def _of_new(self, expression: str) -> str:
         """Return what an expression of the table's columns is for NEW."""
         names = map(quoted, (self._tracked.key, *self._tracked.column_names, *self._tracked.others))
-        columns = ", ".join(f"NEW.{name} AS {name}" for name in names)
+        columns = ", ".join(f"{self._new(name)} AS {name}" for name in names)
         return f"(SELECT ({expression}) FROM (SELECT {columns}))"
+
+    def _new(self, column: str) -> str:
+        """Return what a write that may replace puts into a column, of which a BEFORE trigger knows NULL."""
+        stand_in = self._stand_ins.get(column.lower())
+        return f"NEW.{column}" if stand_in is None else f"coalesce(NEW.{column}, {stand_in})"
 
     def keep_rows(self, where: str) -> str:
         """Return the statement that keeps rows of the table as they are before the write."""
@@ -174,16 +185,16 @@ class _Parts:
         """Return the statement that logs, before an insert, what has NEW's key, or that nothing has it."""
         values = "".join(f", now.{quoted(name)}" for name in self._tracked.column_names)
         return (
-            f"INSERT INTO {self._log} SELECT NEW.{self.key}, {BEGUN}, now.{self.key} IS NOT NULL{values} "
-            f"FROM (SELECT 1) LEFT JOIN {self._table} AS now ON {self._has('now', f'NEW.{self.key}')} "
-            f"WHERE NEW.{self.key} IS NOT NULL; "
+            f"INSERT INTO {self._log} SELECT {self.new_key}, {BEGUN}, now.{self.key} IS NOT NULL{values} "
+            f"FROM (SELECT 1) LEFT JOIN {self._table} AS now ON {self._has('now', self.new_key)} "
+            f"WHERE {self.new_key} IS NOT NULL; "
         )
 
     def keep_that_there_is_none(self) -> str:
         """Return the statement that logs, before a change of the key, that nothing has NEW's key."""
         return (
-            f"INSERT INTO {self._log} (key, changed, known) SELECT NEW.{self.key}, {KEPT}, 0 "
-            f"WHERE NOT {self._is_there('NEW')} AND NEW.{self.key} IS NOT NULL; "
+            f"INSERT INTO {self._log} (key, changed, known) SELECT {self.new_key}, {KEPT}, 0 "
+            f"WHERE NOT {self._is_there(self.new_key)} AND {self.new_key} IS NOT NULL; "
         )
 
     def new_if_there(self) -> str:
@@ -193,17 +204,17 @@ class _Parts:
         """
         return (
             f"INSERT INTO {self._log} (key, changed, known) SELECT NEW.{self.key}, {WRITTEN}, 0 "
-            f"WHERE NEW.{self.key} IS NULL OR {self._is_there('NEW')}; "
+            f"WHERE NEW.{self.key} IS NULL OR {self._is_there(f'NEW.{self.key}')}; "
         )
 
     def old_if_there(self) -> str:
         """Return the statement that logs a record that was updated, unless a write within has removed it."""
         logged = self._logged("OLD.", WRITTEN)
-        return f"INSERT INTO {self._log} SELECT {logged} WHERE {self._is_there('NEW')}; "
+        return f"INSERT INTO {self._log} SELECT {logged} WHERE {self._is_there(f'NEW.{self.key}')}; "
 
     def gone_if_missing(self) -> str:
         """Return the statement that logs a record that was deleted, and may have been made again within."""
-        is_gone = f"typeof(OLD.{self.key}) = 'text' AND NOT {self._is_there('OLD')}"
+        is_gone = f"typeof(OLD.{self.key}) = 'text' AND NOT {self._is_there(f'OLD.{self.key}')}"
         changed = f"CASE WHEN {is_gone} THEN {GONE} ELSE {WRITTEN} END"
         return f"INSERT INTO {self._log} VALUES ({self._logged('OLD.', changed)}); "
 
@@ -225,9 +236,9 @@ class _Parts:
             f"UPDATE {self._log} SET changed = {KEPT} WHERE changed = {BEGUN} AND rowid >= {begun}; "
         )
 
-    def _is_there(self, row: str) -> str:
+    def _is_there(self, key: str) -> str:
         """Return the condition that a record is in its table, whatever triggers have done since."""
-        return f"EXISTS (SELECT 1 FROM {self._table} AS now WHERE {self._has('now', f'{row}.{self.key}')})"
+        return f"EXISTS (SELECT 1 FROM {self._table} AS now WHERE {self._has('now', key)})"
 
     def _has(self, row: str, key: str) -> str:
         return is_key(f"{row}.{self.key}", key)

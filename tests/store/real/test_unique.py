@@ -167,3 +167,80 @@ def test_a_rollback_that_would_need_the_value_of_another_record_is_refused_and_c
     with pytest.raises(UsageError, match="Thing k1 cannot be taken back"):
         a.store.rollback()
     assert (a.rows(), a.store.pending()) == before
+
+
+TEXT_KEY = "id TEXT NOT NULL PRIMARY KEY"
+OWN_TRIGGER = (
+    "CREATE TRIGGER own AFTER UPDATE ON item WHEN NEW.code = 7 "
+    "BEGIN UPDATE item SET code = 8 WHERE id = NEW.id; END"
+)
+
+
+@pytest.mark.parametrize("own", ["", OWN_TRIGGER], ids=["plain", "nested"])
+@pytest.mark.parametrize(
+    ("columns", "write"),
+    [
+        (
+            "number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, name TEXT, code INTEGER",
+            "REPLACE INTO item (number, id) SELECT number, 'c' FROM item WHERE id = 'a'",
+        ),
+        (
+            "number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, name TEXT, code INTEGER",
+            "UPDATE OR REPLACE item SET number = (SELECT number FROM item WHERE id = 'a') WHERE id = 'b'",
+        ),
+        (
+            f"{TEXT_KEY}, name TEXT NOT NULL DEFAULT 'one' UNIQUE, code INTEGER",
+            "REPLACE INTO item (id) VALUES ('c')",
+        ),
+        (
+            f'{TEXT_KEY}, name TEXT NOT NULL DEFAULT "one" UNIQUE, code INTEGER',
+            "REPLACE INTO item (id, name) VALUES ('c', NULL)",
+        ),
+        (
+            f"{TEXT_KEY}, name TEXT NOT NULL ON CONFLICT REPLACE DEFAULT ('one') "
+            "UNIQUE ON CONFLICT REPLACE, code INTEGER",
+            "UPDATE item SET name = NULL WHERE id = 'b'",
+        ),
+        (
+            f"{TEXT_KEY}, name TEXT, code INTEGER NOT NULL DEFAULT '1' UNIQUE",
+            "UPDATE OR REPLACE item SET code = NULL WHERE id = 'b'",
+        ),
+        (
+            f"{TEXT_KEY}, name TEXT NOT NULL DEFAULT 'one', code INTEGER); "
+            "CREATE UNIQUE INDEX some ON item (upper(name)",
+            "REPLACE INTO item (id, name) VALUES ('c', NULL)",
+        ),
+        (
+            f"{TEXT_KEY}, name TEXT NOT NULL DEFAULT 'one', code INTEGER NOT NULL DEFAULT 1); "
+            "CREATE UNIQUE INDEX some ON item (name) WHERE (code = '1'",
+            "REPLACE INTO item (id, name, code) VALUES ('c', 'one', 1)",
+        ),
+        (
+            "id TEXT NOT NULL PRIMARY KEY DEFAULT 'a', name TEXT, code INTEGER",
+            "REPLACE INTO item (id, name) VALUES (NULL, 'three')",
+        ),
+    ],
+)
+def test_what_a_write_replaces_is_seen_whatever_it_had_in_common(
+    tmp_path: Path, columns: str, write: str, own: str
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "item.db", isolation_level=None)) as other:
+        other.executescript(f"CREATE TABLE item ({columns}); {own}")
+        with quick_store(tmp_path / "item.db") as store:
+
+            class Item(store.Model):  # type: ignore[name-defined, misc]
+                name = TextField(null=True)
+                code = IntegerField(null=True)
+
+            store.setup()
+            with as_downloaded(store):
+                Item.create(id="a", name="one", code=1)
+                Item.create(id="b", name="two", code=2)
+            other.execute(write)
+            left = {key for (key,) in other.execute("SELECT id FROM item")}
+            told = {change.key: change.operation for change in store.pending()}
+            assert {key for key, operation in told.items() if operation == "delete"} == {"a", "b"} - left
+            assert {key for key, operation in told.items() if operation == "insert"} == left - {"a", "b"}
+            store.rollback()
+            rows = set(other.execute("SELECT id, name, code FROM item"))
+            assert rows == {("a", "one", 1), ("b", "two", 2)}

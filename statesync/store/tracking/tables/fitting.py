@@ -55,17 +55,23 @@ def fit(table: Table, wanted: TrackedObject, known: TrackedObject | None) -> Tra
     columns = tuple(_columns(table, wanted, known))
     tracked = {column.name.lower() for column in columns} | {wanted.key.lower()}
     key = quoted(wanted.key).lower()
+    uniques = tuple(
+        index
+        for index in table.uniques
+        if index.where is not None
+        or [(term.sql.lower(), term.collation) for term in index.terms] != [(key, "BINARY")]
+    )
     return evolve(
         wanted,
         columns=columns,
         references=tuple(_references(table, wanted, known, tracked)),
-        uniques=tuple(
-            index
-            for index in table.uniques
-            if index.where is not None
-            or [(term.sql.lower(), term.collation) for term in index.terms] != [(key, "BINARY")]
-        ),
+        uniques=uniques,
         others=tuple(column.name for column in table.columns if column.name.lower() not in tracked),
+        stand_ins=tuple(
+            (column.name, column.stand_in)
+            for column in table.columns
+            if column.stand_in is not None and (uniques or quoted(column.name).lower() == key)
+        ),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from functools import cached_property
@@ -15,6 +16,8 @@ _GENERATED = (2, 3)
 """What SQLite calls hidden: a column that it computes, when it is read or when it is written."""
 _EXPRESSION = -2
 """The place of a column, in a list of an index's terms, that is no column."""
+_CONSTANT = r"[-+]?[\d.]+(?:e[-+]?\d+)?|x?'(?:[^']|'')*'|true|false|current_(?:time|date|timestamp)"
+"""A default that is the same for every record of a write, and means the same wherever it stands."""
 
 
 @frozen
@@ -39,6 +42,16 @@ class TableColumn:
         if not declared or "BLOB" in declared:
             return "BLOB"
         return "REAL" if any(word in declared for word in ("REAL", "FLOA", "DOUB")) else "NUMERIC"
+
+    @property
+    def stand_in(self) -> str | None:
+        """What OR REPLACE writes in place of NULL, as SQL that can stand elsewhere; None: nobody knows."""
+        if not self.not_null or self.default is None:
+            return None
+        text = self.default.strip("() ")
+        if text.startswith('"'):  # which SQLite takes for a text
+            return literal(text[1:-1].replace('""', '"'))
+        return text if re.fullmatch(_CONSTANT, text, re.IGNORECASE) else None
 
 
 @frozen(slots=False)
@@ -105,10 +118,11 @@ def read_table(connection: sqlite3.Connection, name: str) -> Table | None:
     """Return an ordinary table of the file itself; None if there is none of this name."""
     if kind_of(connection, name) != "table":
         return None
+    columns = columns_of(connection, name)
     return Table(
         name,
-        columns_of(connection, name),
-        tuple(_uniques(connection, name)),
+        columns,
+        (*_uniques(connection, name), *_numbers(connection, name, columns)),
         tuple(_references(connection, name)),
     )
 
@@ -153,6 +167,15 @@ def _uniques(connection: sqlite3.Connection, table: str) -> Iterator[UniqueIndex
             ),
             where,
         )
+
+
+def _numbers(
+    connection: sqlite3.Connection, table: str, columns: tuple[TableColumn, ...]
+) -> Iterator[UniqueIndex]:
+    """Yield the key that SQLite numbers records by, where it is a column: it is unique, and has no index."""
+    for column in columns:
+        if column.key_place and counts_its_key(connection, table, column.name):
+            yield UniqueIndex((Term(quoted(column.name)),))
 
 
 def _references(connection: sqlite3.Connection, table: str) -> Iterator[Reference]:
