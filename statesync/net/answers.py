@@ -59,4 +59,6 @@ def content_of(answer: BaseHTTPResponse, most: int) -> bytes | None:
         size += len(part)
         if size > most:
             return None
+        if source is answer and answer.length_remaining == 0:  # to ask for more would take as long again
+            break
     return b"".join(parts)

@@ -15,6 +15,7 @@ import time
 from contextlib import suppress
 from http import client
 from threading import Lock
+from typing import Any
 
 from urllib3.connection import HTTPConnection, HTTPSConnection, ProxyConfig
 from urllib3.exceptions import HTTPError
@@ -52,6 +53,9 @@ class Route:
         return self.proxy is not None and not self.hub.is_secure
 
 
+_PACKET = 1 << 14
+"""Bytes of a request that are sent in one go, head and body; also the longest record of TLS."""
+
 _BEFORE_THE_ANSWER = range(102, 200)
 """Statuses of interim answers; 100 is read past by ``http.client``, and 101 would be another protocol."""
 
@@ -88,7 +92,35 @@ class _Answer(client.HTTPResponse):
             raise EOFError("it ended within its headers")
 
 
-class _Plain(HTTPConnection):
+class _InOnePacket(HTTPConnection):
+    """Sends a small body with its head; ``http.client`` sends each by itself, which wakes the hub twice."""
+
+    _held: bytes | None = None
+
+    def request(self, *args: Any, **options: Any) -> None:
+        """Send a request; what of it is small is held until all is said."""
+        self._held = b""
+        try:
+            super().request(*args, **options)
+            self._let_go()
+        finally:
+            self._held = None
+
+    def send(self, data: Any) -> None:
+        """Send a part of a request, or hold it; also what is said to a proxy, before any request."""
+        if self._held is not None and len(self._held) + len(data) <= _PACKET:
+            self._held += data
+        else:
+            self._let_go()
+            super().send(data)
+
+    def _let_go(self) -> None:
+        held, self._held = self._held, None
+        if held:
+            super().send(held)
+
+
+class _Plain(_InOnePacket):
     """urllib3's connection over a socket that was made for it."""
 
     response_class = _Answer
@@ -98,7 +130,7 @@ class _Plain(HTTPConnection):
         return self.link
 
 
-class _Secure(HTTPSConnection):
+class _Secure(_InOnePacket, HTTPSConnection):
     """The same with TLS, to the hub or to a proxy."""
 
     response_class = _Answer
