@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from rig.device import Device
-from rig.gate import Gate
+from rig.gate import PATIENCE, Gate
 
 from statesync import Phase, StoreFull, SyncCancelled
 from statesync.protocol.messages import Begin
 from statesync.store.journal import transitions
 from statesync.store.session_store import SessionStore
+from statesync.store.upload.uploads import Uploads
 
 
 @pytest.fixture
@@ -130,3 +133,29 @@ def test_a_write_just_as_the_session_begins_waits_for_the_next_and_is_not_overwr
     there.sync()
     assert here.rows() == there.rows()
     assert (there.field("k00000", "name"), there.field("k00000", "elevation")) == ("theirs", 7)
+
+
+def test_a_session_with_something_to_send_is_given_back_before_all_that_was_written_is_folded(
+    here: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a million writes that takes a second. Who has the session may cancel it, and finds it recorded."""
+    here.sync()
+    here.add(3)
+    folding, folded, fix = threading.Event(), threading.Event(), Uploads.fix_limit
+
+    def slowly(uploads: Uploads, connection: sqlite3.Connection) -> int:
+        folding.set()
+        assert folded.wait(PATIENCE)
+        return fix(uploads, connection)
+
+    monkeypatch.setattr(Uploads, "fix_limit", slowly)
+    with ThreadPoolExecutor(1) as pool:
+        beginning = pool.submit(here.scope.start_sync)
+        try:
+            assert folding.wait(PATIENCE)
+            session = beginning.result(PATIENCE / 4)
+            (known,) = [each for each in here.store.sessions() if each.id == session.id]
+            assert known.phase is Phase.IDLE
+        finally:
+            folded.set()
+    assert session.result(10).stats.uploaded == 3
