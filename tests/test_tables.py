@@ -24,6 +24,7 @@ OWNERS = {
     "statesync_log": "store.tracking.log",
     "statesync_change": "store.outbox",
     "statesync_sent": "store.outbox",
+    "statesync_settled": "store.outbox",
     "statesync_local": "store.local_only",
     "statesync_space": "store.spaces",
     "statesync_cursor": "store.cursors",

@@ -14,7 +14,7 @@ from statesync.store.care.losses import Losses
 from statesync.store.cursors import applied, cursor, rereads
 from statesync.store.cursors.cursor import MISSED_DELETES, UNLOGGED
 from statesync.store.journal import batches
-from statesync.store.outbox import changes, loss, shared, under_way
+from statesync.store.outbox import changes, loss, settled, shared, under_way
 from statesync.store.outbox.fold import fold
 from statesync.store.rereading import reread
 from statesync.store.schema import migrating
@@ -102,7 +102,7 @@ def _settle_changes(connection: sqlite3.Connection, losses: Losses, objects: Obj
         doubted = objects
     under_way.spread(connection)  # what gave the positions out may be lost, too
     fold(connection, objects)
-    if losses.of(under_way.TABLE):  # any of them may have been under way
+    if losses.of(under_way.TABLE) or losses.of(settled.TABLE):  # any of them may be at the hub
         shared.note_all(connection, objects)
     for tracked in objects.values():
         table = losses.of(tracked.table)

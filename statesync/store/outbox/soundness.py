@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from statesync.store.local_only import LOCAL_KEYS
 from statesync.store.outbox import shared, under_way
+from statesync.store.outbox.settled import WAITING
 from statesync.store.outbox.under_way import BATCH
 from statesync.store.tracking.objects import TrackedObject
 from statesync.store.tracking.quoting import in_main, is_key, quoted
@@ -21,14 +22,14 @@ _IS_MISSING = "change.operation <> 'delete' AND now.{key} IS NULL"
 def counts(connection: sqlite3.Connection) -> dict[str, int]:
     """Return how many changes are kept of each object, tracked or not."""
     return dict(
-        connection.execute("SELECT object, count(*) FROM statesync_change GROUP BY object").fetchall()
+        connection.execute(f"SELECT object, count(*) FROM {WAITING} GROUP BY object").fetchall()
     )
 
 
 def count_stray(connection: sqlite3.Connection, awaited: Iterable[str]) -> int:
     """Return how many changes wait for a batch other than those ``awaited``, given by their wire ids."""
     row = connection.execute(
-        f"SELECT count(*) FROM statesync_change WHERE {_STRAY}", (json.dumps(list(awaited)),)
+        f"SELECT count(*) FROM {WAITING} WHERE {_STRAY}", (json.dumps(list(awaited)),)
     ).fetchone()
     return int(row[0])
 
@@ -75,7 +76,7 @@ def _changes(tracked: TrackedObject, which: str) -> str:
     """Return the FROM and WHERE of those changes of an object of which nothing was logged later."""
     key = quoted(tracked.key)
     return (
-        "FROM statesync_change AS change "
+        f"FROM {WAITING} AS change "
         f"LEFT JOIN {in_main(tracked.table)} AS now ON {is_key(f'now.{key}', 'change.key')} "
         f"WHERE change.object = :object AND {which.format(key=key)} "
         f"AND NOT EXISTS (SELECT 1 FROM {in_main(tracked.log)} AS later WHERE later.key = change.key)"
