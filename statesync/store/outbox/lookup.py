@@ -182,9 +182,7 @@ def edited_keys(connection: sqlite3.Connection, wire_id: str, name: str) -> set[
 
 def changes_of_batch(connection: sqlite3.Connection, wire_id: str) -> list[tuple[str, str]]:
     """Return (object, key) of the changes that are under way with the batch ``wire_id``."""
-    return connection.execute(
-        f"SELECT object, key FROM {WAITING} WHERE batch = ?", (wire_id,)
-    ).fetchall()
+    return connection.execute(f"SELECT object, key FROM {WAITING} WHERE batch = ?", (wire_id,)).fetchall()
 
 
 def upload_errors(connection: sqlite3.Connection, session: str) -> list[RecordError]:

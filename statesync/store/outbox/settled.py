@@ -1,4 +1,4 @@
-"""Changes that the hub has taken, and that stand in the outbox nevertheless. It alone owns ``statesync_settled``.
+"""Changes that the hub has taken and that still stand in the outbox. It alone owns ``statesync_settled``.
 
 To take a batch out touches every page of the outbox's unique index where keys are random. So a run that was
 taken whole is only *settled* while others wait behind it: one row here says that it counts for nothing. What
@@ -22,23 +22,24 @@ TABLE = "statesync_settled"
 MOST = 20_000
 """How many changes are settled at most."""
 
-_FEW = 100_000
+FEW = 100_000
 """Behind more changes than so many nothing is settled.
 
 To take ``MOST`` out of a larger outbox is longer than a batch may be, and touches as many pages as all their
 batches would by themselves.
 """
 
-_IS_SETTLED = (
-    "position BETWEEN (SELECT first FROM statesync_settled) AND (SELECT last FROM statesync_settled) "
-    "AND revision = (SELECT revision FROM statesync_settled)"
+WAITING = (
+    "(SELECT * FROM statesync_change WHERE position > ifnull((SELECT last FROM statesync_settled), 0) "
+    "OR position < (SELECT first FROM statesync_settled) "
+    "OR revision <> (SELECT revision FROM statesync_settled))"
 )
-
-WAITING = f"(SELECT * FROM statesync_change WHERE ({_IS_SETTLED}) IS NOT TRUE)"
 """The changes that wait, to stand behind a FROM: all there are, but what is settled."""
 
 COUNT_WAITING = (
-    f"((SELECT count(*) FROM statesync_change) - (SELECT count(*) FROM statesync_change WHERE {_IS_SETTLED}))"
+    "((SELECT count(*) FROM statesync_change) - (SELECT count(*) FROM statesync_change "
+    "WHERE position BETWEEN (SELECT first FROM statesync_settled) AND (SELECT last FROM statesync_settled) "
+    "AND revision = (SELECT revision FROM statesync_settled)))"
 )
 """How many there are: SQLite counts a whole table sooner than it looks at each of its rows."""
 
@@ -69,7 +70,7 @@ def settle(connection: sqlite3.Connection, first: int, last: int, revision: int)
     ).fetchone()
     if not (are_as_sent and is_next):
         return False
-    if 0 < behind <= _FEW and found.last - found.first < MOST:
+    if 0 < behind <= FEW and found.last - found.first < MOST:
         connection.execute("INSERT OR REPLACE INTO statesync_settled VALUES (1, ?, ?, ?)", found)
     else:
         _take_out(connection, found)
