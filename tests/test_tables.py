@@ -24,6 +24,7 @@ OWNERS = {
     "statesync_log": "store.tracking.log",
     "statesync_change": "store.outbox",
     "statesync_sent": "store.outbox",
+    "statesync_settled": "store.outbox",
     "statesync_local": "store.local_only",
     "statesync_space": "store.spaces",
     "statesync_cursor": "store.cursors",
@@ -147,6 +148,31 @@ def test_who_looks_from_outside_only_reads(module: str) -> None:
     statements = [text for text in about_tables if " " in text]
     assert statements
     assert [text for text in statements if not text.startswith(("SELECT ", "WITH "))] == []
+
+
+READS_THE_OUTBOX = re.compile(r"(?<!DELETE )\b(FROM|JOIN) statesync_change\b|INTO statesync_change\b")
+"""A change that is settled counts for nothing, so who reads has ``WAITING``, and who adds to it ``into``."""
+
+
+@pytest.mark.parametrize("module", sorted(name for name in MODULES if name.startswith("store.outbox.")))
+def test_who_reads_the_outbox_or_adds_to_it_leaves_what_is_settled_to_its_room(module: str) -> None:
+    if module != "store.outbox.settled":
+        assert [text for text in literals(MODULES[module]) if READS_THE_OUTBOX.search(text)] == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        'sql = f"SELECT {columns} FROM statesync_change WHERE position > ?"',
+        'sql = "SELECT 1 FROM other LEFT JOIN statesync_change AS change"',
+        'sql = "INSERT INTO statesync_change (key) VALUES (?)"',
+    ],
+)
+def test_a_statement_that_forgets_what_is_settled_is_noticed(code: str) -> None:
+    assert any(map(READS_THE_OUTBOX.search, literals(code)))
+    assert not any(
+        map(READS_THE_OUTBOX.search, literals('sql = "DELETE FROM statesync_change WHERE key = ?"'))
+    )
 
 
 FINALS = re.compile(r"'(done|cancelled|failed|committed|aborted)'")

@@ -25,7 +25,7 @@ from statesync.store.context import SessionContext
 from statesync.store.download.downloads import Downloads
 from statesync.store.journal import batches, sessions
 from statesync.store.journal.transitions import Detail
-from statesync.store.outbox import queue
+from statesync.store.outbox import queue, settled
 from statesync.store.upload.doubts import keep_doubt, release_changes
 from statesync.store.upload.uploads import Uploads
 from statesync.values import Direction
@@ -133,6 +133,7 @@ class Effects:
         sessions.note_end(connection, session, effect.reason, message)
         if self._uploads.has_looked:
             sessions.drop_payloads(connection, session)
+            settled.sweep(connection)
         if self._stored >= _MUCH:
             self._context.parts.database.peewee.put_off_checkpoint()
         return {"reason": effect.reason, "error": message}

@@ -31,6 +31,8 @@ def check_at_rest(device: WorldDevice) -> None:
             "WHERE doubt IS NOT 1"
         ).fetchone()
         assert staged == (0,), f"{device.name} keeps a payload of a batch that is settled"
+        settled = found.execute("SELECT first, last FROM statesync_settled").fetchall()
+        assert settled == [], f"{device.name} keeps changes that the hub has taken: {settled}"
         twice = found.execute(
             "SELECT name FROM statesync_index JOIN main.sqlite_master USING (name) WHERE type = 'index' "
             "AND sqlite_master.sql = statesync_index.sql"

@@ -7,6 +7,7 @@ import sqlite3
 from collections import Counter
 
 from statesync import Phase
+from statesync.store.outbox.settled import WAITING
 from statesync.values import SessionInfo
 
 from .field import Device, hub_rows
@@ -37,7 +38,7 @@ def check_whole_pages(found: sqlite3.Connection) -> None:
     feed = found.execute(
         "SELECT key, version, deleted, data ->> '$.text', data ->> '$.number' FROM record "
         "WHERE writer NOT IN (SELECT client FROM statesync_space) AND key NOT IN "
-        "(SELECT key FROM statesync_change UNION SELECT key FROM statesync_log_Note "
+        f"(SELECT key FROM {WAITING} UNION SELECT key FROM statesync_log_Note "
         "UNION SELECT key FROM statesync_conflict)"
     )
     for key, version, deleted, *values in feed:

@@ -12,6 +12,7 @@ from attrs import evolve, frozen
 from statesync.lifecycle import Phase
 from statesync.protocol.conversation import Conversation
 from statesync.protocol.messages import Event, Prepared, RequestFailed
+from statesync.store.outbox.settled import WAITING
 from statesync.store.outbox.shared import IS_MERE_OFFER
 from statesync.store.outbox.under_way import BATCH, SENT
 from statesync.verify.modelled.device import Device, Pending, Tally
@@ -189,7 +190,7 @@ def _stands(device: Device, real: tuple[Any, ...], names: Names) -> tuple[Any, .
 def _outbox(device: Device, plain: sqlite3.Connection, names: Names) -> Compared:
     found = plain.execute(
         f"SELECT position, {BATCH}, key, operation, image, base, since, revision, {SENT}, error IS NOT NULL, "
-        f"parked, {IS_MERE_OFFER} FROM statesync_change ORDER BY position"
+        f"parked, {IS_MERE_OFFER} FROM {WAITING} ORDER BY position"
     ).fetchall()
     real = [
         ((device.name, at), batch, key, operation, text_of_json(image), *rest)

@@ -14,7 +14,7 @@ from statesync.store.care.losses import Losses
 from statesync.store.cursors import applied, cursor, rereads
 from statesync.store.cursors.cursor import MISSED_DELETES, UNLOGGED
 from statesync.store.journal import batches
-from statesync.store.outbox import changes, loss, shared, under_way
+from statesync.store.outbox import changes, settled, shared, soundness, under_way
 from statesync.store.outbox.fold import fold
 from statesync.store.rereading import reread
 from statesync.store.schema import migrating
@@ -91,27 +91,27 @@ def _with_tables(connection: sqlite3.Connection, objects: Objects) -> Objects:
 def _settle_changes(connection: sqlite3.Connection, losses: Losses, objects: Objects) -> Objects:
     """Set log and outbox right; return the objects of which writes may be unknown."""
     doubted = {name: tracked for name, tracked in objects.items() if losses.of(tracked.log)}
-    lost = losses.of(loss.TABLE)
+    lost = losses.of(soundness.TABLE)
     for entry in (lost.known if lost is not None else None) or ():
         tracked = objects.get(entry["object"])
         if tracked is not None:
             gone = losses.of(tracked.table)
             may_be_lost = gone is not None and _has(gone.keys(tracked.key), entry["key"])
-            loss.offer_lost_change(connection, tracked, entry["key"], may_be_lost=may_be_lost)
+            soundness.offer_lost_change(connection, tracked, entry["key"], may_be_lost=may_be_lost)
     if lost is not None and lost.known is None:
         doubted = objects
     under_way.spread(connection)  # what gave the positions out may be lost, too
     fold(connection, objects)
-    if losses.of(under_way.TABLE):  # any of them may have been under way
+    if losses.of(under_way.TABLE) or losses.of(settled.TABLE):  # any of them may be at the hub
         shared.note_all(connection, objects)
     for tracked in objects.values():
         table = losses.of(tracked.table)
         if table is not None:
             keys = table.keys(tracked.key)
-            loss.forget_edits(connection, tracked, keys)
+            soundness.forget_edits(connection, tracked, keys)
             local_only.end_missing(connection, tracked, keys)
     if losses.of(conflict_log.TABLE):
-        loss.decide_anew(connection)
+        soundness.decide_anew(connection)
     if not triggers.is_on(connection):
         triggers.switch_on(connection)
         doubted = objects

@@ -14,6 +14,7 @@ from statesync.store.journal import batches, sessions
 from statesync.store.journal.batches import OpenBatch
 from statesync.store.journal.sessions import Running
 from statesync.store.journal.transitions import JournalWriter
+from statesync.store.outbox import settled
 from statesync.store.upload.doubts import release_undoubted
 
 
@@ -34,6 +35,7 @@ def _write_down(
         if batch is not None:
             release_undoubted(connection, session.session, batch.number)
         sessions.end_session(connection, session.session, error.reason, error.message)
+        settled.sweep(connection)
         _journal(connection, session, batch, moves, error.reason)
 
 

@@ -32,6 +32,7 @@ from statesync.store.context import SessionContext
 from statesync.store.journal import batches, history, sessions
 from statesync.store.journal.sessions import Running
 from statesync.store.journal.transitions import Detail, JournalWriter
+from statesync.store.outbox import settled
 from statesync.store.upload.doubts import keep_doubt, release_changes
 from statesync.values import Reason, SyncResult
 
@@ -124,6 +125,7 @@ class _Ending:
                 case EndSession():
                     message = effect.error.message if effect.error else None
                     sessions.end_session(self._connection, session, effect.reason, message)
+                    settled.sweep(self._connection)
                     details[Trigger.FAIL] = {"reason": effect.reason, "error": message}
         number = self._batch.number if self._batch else None
         self._journal.last = self._journal.write(self._connection, moves, number, details)

@@ -14,10 +14,11 @@ from typing import NamedTuple
 from statesync.classes import frozen
 from statesync.store import local_only
 from statesync.store.local_only import LOCAL_KEYS
-from statesync.store.outbox import under_way
+from statesync.store.outbox import settled, under_way
 from statesync.store.outbox.lookup import NO_RECORD, PENDING_KEYS
 from statesync.store.outbox.parking import FREE, IS_PARKED
 from statesync.store.outbox.queue import Mark, Run
+from statesync.store.outbox.settled import WAITING
 from statesync.store.outbox.shared import IS_MERE_OFFER, OFFERED, SENT, TOLD
 from statesync.store.tracking.objects import TrackedObject
 from statesync.store.tracking.quoting import in_main, quoted
@@ -100,7 +101,7 @@ def _offer(
 ) -> None:
     key = quoted(tracked.key)
     connection.execute(
-        "INSERT INTO statesync_change (object, key, operation, base, since, revision, shared) "
+        f"INSERT INTO {settled.into(connection)} (object, key, operation, base, since, revision, shared) "
         f"SELECT :object, {key}, 'insert', :base, :since_then, 1, :shared FROM {in_main(tracked.table)} "
         f"WHERE {where} ORDER BY {key} ON CONFLICT DO NOTHING",
         {**(known or {}), "object": tracked.name, "base": base, "since_then": since, "shared": shared},
@@ -115,8 +116,8 @@ def offer_edit(
     ``since`` is since when a delete of it would be news, where that is not what the edit is based on.
     """
     connection.execute(
-        "INSERT INTO statesync_change (object, key, operation, image, base, since, revision, shared) "
-        "VALUES (?, ?, ?, ?, ?, ?, 1, ?)",
+        f"INSERT INTO {settled.into(connection)} "
+        "(object, key, operation, image, base, since, revision, shared) VALUES (?, ?, ?, ?, ?, ?, 1, ?)",
         (name, key, edit.operation, edit.image, edit.base, since, shared),
     )
 
@@ -129,7 +130,7 @@ def spare(
     Those of ``keys``, or all of an object's. A record that is new to the hub goes up whole.
     """
     rows = connection.execute(
-        "SELECT position, spared FROM statesync_change WHERE object = :name AND image IS NOT NULL "
+        f"SELECT position, spared FROM {WAITING} WHERE object = :name AND image IS NOT NULL "
         "AND (:keys IS NULL OR key IN (SELECT value FROM json_each(:keys)))",
         {"name": name, "keys": None if keys is None else json.dumps(list(keys))},
     ).fetchall()
@@ -143,7 +144,7 @@ def spare(
 def no_longer_spare(connection: sqlite3.Connection, name: str, key: str, columns: Collection[str]) -> None:
     """Let a change bring ``columns`` to the hub, also those that it has left as they are there."""
     row = connection.execute(
-        "SELECT spared FROM statesync_change WHERE object = ? AND key = ? AND spared IS NOT NULL", (name, key)
+        f"SELECT spared FROM {WAITING} WHERE object = ? AND key = ? AND spared IS NOT NULL", (name, key)
     ).fetchone()
     if row is not None:
         left = sorted(set(json.loads(row[0])).difference(columns))
@@ -314,7 +315,7 @@ def move_to_end(connection: sqlite3.Connection, name: str, key: str) -> None:
     """Let a change wait behind all others, as if its record had been changed just now."""
     under_way.spread(connection)
     connection.execute(
-        "UPDATE statesync_change SET position = 1 + (SELECT seq FROM sqlite_sequence "
+        f"UPDATE {settled.into(connection)} SET position = 1 + (SELECT seq FROM sqlite_sequence "
         "WHERE name = 'statesync_change') WHERE object = ? AND key = ?",
         (name, key),
     )
@@ -342,7 +343,7 @@ def forget_object(connection: sqlite3.Connection, name: str) -> None:
 def withdraw_offers(connection: sqlite3.Connection, name: str, keys: Iterable[str]) -> set[str]:
     """Forget parked offers of these records of an object, which nobody has edited; return whose they were."""
     rows = connection.execute(
-        f"SELECT position, key FROM statesync_change WHERE object = ? AND {IS_MERE_OFFER} AND {IS_PARKED} "
+        f"SELECT position, key FROM {WAITING} WHERE object = ? AND {IS_MERE_OFFER} AND {IS_PARKED} "
         "AND key IN (SELECT value FROM json_each(?))",
         (name, json.dumps(list(keys))),
     ).fetchall()

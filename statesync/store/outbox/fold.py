@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from statesync.store import local_only
 from statesync.store.cursors import knowledge
-from statesync.store.outbox import queue, shared, spared
+from statesync.store.outbox import queue, settled, shared, spared
 from statesync.store.outbox.keep_local import keep_local
 from statesync.store.outbox.lookup import PENDING_KEYS
 from statesync.store.outbox.proof import is_gone, written
@@ -20,14 +20,23 @@ from statesync.store.tracking.quoting import in_main
 def fold(connection: sqlite3.Connection, objects: Objects) -> bool:
     """Fold what was logged into net changes; tell, cheaply, if nothing was. In a transaction.
 
+    Afterwards nothing stands in the outbox but what waits.
+
     insert + update is an insert, insert + delete is nothing, delete + insert is an update. A delete is what
     the log proves to be one: a change whose record is merely not found stays what it is, and no upload takes
     it. One of which any hub may know stays even if insert + delete would make it nothing. What was logged in
     ``untracked()`` becomes local only instead.
     """
+    settled.sweep(connection)
+    return fold_amid_upload(connection, objects)
+
+
+def fold_amid_upload(connection: sqlite3.Connection, objects: Objects) -> bool:
+    """Fold what was logged; where nothing was, what an upload has settled stays where it is."""
     found = logged(connection, objects)
     if not found:
         return False
+    settled.sweep(connection)
     settle = keep_local if triggers.are_local(connection) else _fold_object
     for tracked in found:
         spared.drop_untold(connection, tracked)
@@ -79,7 +88,7 @@ def _fold_log(connection: sqlite3.Connection, tracked: TrackedObject, gone: str,
     # In the order of the writes: the first of a record brings its image and base, each adds a revision.
     connection.execute(
         f"""
-        INSERT INTO statesync_change (object, key, operation, image, base, since, revision)
+        INSERT INTO {settled.into(connection)} (object, key, operation, image, base, since, revision)
         SELECT :object, logged.key,
                CASE WHEN {gone} THEN 'delete' WHEN {was.known} THEN 'update' ELSE 'insert' END,
                {was.image},

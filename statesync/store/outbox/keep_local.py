@@ -14,6 +14,7 @@ from statesync.store.cursors import applied
 from statesync.store.outbox import changes, under_way
 from statesync.store.outbox.lookup import NO_RECORD, PENDING_KEYS
 from statesync.store.outbox.proof import written
+from statesync.store.outbox.settled import WAITING
 from statesync.store.tracking.objects import TrackedObject
 
 
@@ -49,7 +50,7 @@ def _exempted(tracked: TrackedObject) -> str:
         f"WHEN change.theirs = '{NO_RECORD}' THEN NULL "
         "ELSE coalesce(change.theirs, change.image, "
         f"CASE WHEN {may_be_there} THEN first.image END) END AS image "
-        f"FROM ({written(tracked)}) AS first LEFT JOIN statesync_change AS change "
+        f"FROM ({written(tracked)}) AS first LEFT JOIN {WAITING} AS change "
         "ON change.object = :object AND change.key = first.key "
         "WHERE change.operation IS NOT 'delete' OR NOT first.gone) WHERE TRUE"
     )

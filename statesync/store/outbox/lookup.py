@@ -12,11 +12,12 @@ from typing import NamedTuple
 from statesync.conflicts import Record
 from statesync.store.file.reading import StoredKey, UnreadableText, key_for_people, read
 from statesync.store.outbox import shared
+from statesync.store.outbox.settled import WAITING
 from statesync.store.outbox.under_way import BATCH, SENT
 from statesync.store.tracking.images import record_of_image
 from statesync.values import RecordError
 
-PENDING_KEYS = "SELECT key FROM statesync_change WHERE object = :object"
+PENDING_KEYS = f"SELECT key FROM {WAITING} WHERE object = :object"
 """The keys of an object's records with a pending change, as a part of a statement."""
 
 NO_RECORD = "null"
@@ -80,7 +81,7 @@ class Version(NamedTuple):
 
 _CHANGE = (
     f"SELECT position, object, key, image, theirs, {BATCH}, contested, base, shared, error "
-    "FROM statesync_change WHERE object = ?"
+    f"FROM {WAITING} WHERE object = ?"
 )
 
 
@@ -99,18 +100,18 @@ def changes_of_record(connection: sqlite3.Connection, name: str, key: str) -> li
 def version_of(connection: sqlite3.Connection, name: str, key: str) -> Version | None:
     """Return how a record's change stands, None if it has no change."""
     columns = f"revision, operation, image, revision IS {SENT}, error"
-    sql = f"SELECT {columns} FROM statesync_change WHERE object = ? AND key = ?"
+    sql = f"SELECT {columns} FROM {WAITING} WHERE object = ? AND key = ?"
     row = read(connection, lambda: connection.execute(sql, (name, key)).fetchone())
     return None if row is None else Version(*row)
 
 
 def pending_among(connection: sqlite3.Connection, name: str, keys: list[str]) -> set[str]:
     """Return those of ``keys`` whose records have a pending change."""
-    any_change = connection.execute("SELECT 1 FROM statesync_change WHERE object = ? LIMIT 1", (name,))
+    any_change = connection.execute(f"SELECT 1 FROM {WAITING} WHERE object = ? LIMIT 1", (name,))
     if any_change.fetchone() is None:
         return set()
     rows = connection.execute(
-        "SELECT key FROM statesync_change WHERE object = ? AND key IN (SELECT value FROM json_each(?))",
+        f"SELECT key FROM {WAITING} WHERE object = ? AND key IN (SELECT value FROM json_each(?))",
         (name, json.dumps(keys)),
     )
     return {key for (key,) in rows}
@@ -124,7 +125,7 @@ def records_before(
     May refuse to read (see ``file.reading``).
     """
     rows = connection.execute(
-        "SELECT key, coalesce(theirs, image) FROM statesync_change "
+        f"SELECT key, coalesce(theirs, image) FROM {WAITING} "
         "WHERE object = :object AND key >= :low AND (:until IS NULL OR key < :until)",
         {"object": name, "low": low, "until": until},
     )
@@ -138,7 +139,7 @@ def _record_of(image: str | UnreadableText | None) -> Record | None:
 def unedited_keys(connection: sqlite3.Connection, wire_id: str, name: str) -> list[str]:
     """Return the keys of an object's changes that are as they went up with the batch ``wire_id``."""
     rows = connection.execute(
-        "SELECT key FROM statesync_change WHERE batch = ? AND revision = sent AND object = ?",
+        f"SELECT key FROM {WAITING} WHERE batch = ? AND revision = sent AND object = ?",
         (wire_id, name),
     )
     return [key for (key,) in rows]
@@ -147,7 +148,7 @@ def unedited_keys(connection: sqlite3.Connection, wire_id: str, name: str) -> li
 def spared_columns(connection: sqlite3.Connection, name: str) -> dict[str, frozenset[str]]:
     """Return which columns an object's changes leave as the hub has them, by the keys of their records."""
     rows = connection.execute(
-        "SELECT key, spared FROM statesync_change WHERE object = ? AND spared IS NOT NULL", (name,)
+        f"SELECT key, spared FROM {WAITING} WHERE object = ? AND spared IS NOT NULL", (name,)
     )
     return {key: frozenset(json.loads(text)) for key, text in rows}
 
@@ -156,11 +157,11 @@ def shown_of_batch(
     connection: sqlite3.Connection, wire_id: str
 ) -> list[tuple[str, str, frozenset[str], Record]]:
     """Return (object, key, spared columns, the hub's record) of the batch's changes that have both."""
-    is_any = connection.execute("SELECT 1 FROM statesync_change WHERE spared IS NOT NULL LIMIT 1").fetchone()
+    is_any = connection.execute(f"SELECT 1 FROM {WAITING} WHERE spared IS NOT NULL LIMIT 1").fetchone()
     if is_any is None:  # an index of its own tells that at once
         return []
     rows = connection.execute(
-        "SELECT object, key, spared, theirs FROM statesync_change "
+        f"SELECT object, key, spared, theirs FROM {WAITING} "
         f"WHERE {BATCH} = ? AND spared IS NOT NULL AND theirs IS NOT NULL AND theirs <> ?",
         (wire_id, NO_RECORD),
     )
@@ -173,7 +174,7 @@ def shown_of_batch(
 def edited_keys(connection: sqlite3.Connection, wire_id: str, name: str) -> set[str]:
     """Return the keys of an object's changes that were edited since they went up with the batch."""
     rows = connection.execute(
-        "SELECT key FROM statesync_change WHERE batch = ? AND revision <> sent AND object = ?",
+        f"SELECT key FROM {WAITING} WHERE batch = ? AND revision <> sent AND object = ?",
         (wire_id, name),
     )
     return {key for (key,) in rows}
@@ -181,15 +182,13 @@ def edited_keys(connection: sqlite3.Connection, wire_id: str, name: str) -> set[
 
 def changes_of_batch(connection: sqlite3.Connection, wire_id: str) -> list[tuple[str, str]]:
     """Return (object, key) of the changes that are under way with the batch ``wire_id``."""
-    return connection.execute(
-        "SELECT object, key FROM statesync_change WHERE batch = ?", (wire_id,)
-    ).fetchall()
+    return connection.execute(f"SELECT object, key FROM {WAITING} WHERE batch = ?", (wire_id,)).fetchall()
 
 
 def upload_errors(connection: sqlite3.Connection, session: str) -> list[RecordError]:
     """Return the records that a session could not upload, with the reasons."""
     columns = "object, key, error, parked_field"
-    sql = f"SELECT {columns} FROM statesync_change WHERE failed_in = ? ORDER BY position"
+    sql = f"SELECT {columns} FROM {WAITING} WHERE failed_in = ? ORDER BY position"
     rows = read(connection, lambda: connection.execute(sql, (session,)).fetchall())
     return [RecordError(name, key_for_people(key), *_said(error), field) for name, key, error, field in rows]
 

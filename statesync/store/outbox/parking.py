@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from statesync.store.outbox import under_way
+from statesync.store.outbox.settled import WAITING
 from statesync.store.outbox.shared import TOLD
 from statesync.values import Parked
 from statesync.wire import CONFLICT_UNREADABLE, Rejected
@@ -115,7 +116,7 @@ def counts(connection: sqlite3.Connection) -> dict[str, int]:
     """Return how many changes are parked of each object that has any."""
     return dict(
         connection.execute(
-            f"SELECT object, count(*) FROM statesync_change WHERE {IS_PARKED} GROUP BY object"
+            f"SELECT object, count(*) FROM {WAITING} WHERE {IS_PARKED} GROUP BY object"
         ).fetchall()
     )
 
@@ -123,6 +124,6 @@ def counts(connection: sqlite3.Connection) -> dict[str, int]:
 def count(connection: sqlite3.Connection, name: str) -> int:
     """Return how many changes of one object are parked."""
     row = connection.execute(
-        f"SELECT count(*) FROM statesync_change WHERE object = ? AND {IS_PARKED}", (name,)
+        f"SELECT count(*) FROM {WAITING} WHERE object = ? AND {IS_PARKED}", (name,)
     ).fetchone()
     return int(row[0])

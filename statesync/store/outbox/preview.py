@@ -18,6 +18,7 @@ from statesync.store.file.reading import StoredKey, key_for_people, read
 from statesync.store.outbox.fold import logged
 from statesync.store.outbox.parking import COLUMNS, Told
 from statesync.store.outbox.proof import is_gone, is_write
+from statesync.store.outbox.settled import WAITING
 from statesync.store.outbox.shared import NEVER_LEFT
 from statesync.store.outbox.spared import LEAST_BASE, keys_of_unseen, untold_keys
 from statesync.store.tracking import triggers
@@ -108,7 +109,7 @@ def _kept(connection: sqlite3.Connection, name: str, key: str | None = None) -> 
     """Find the changes that the outbox has of an object, or of its record with this key."""
     rows = connection.execute(
         "SELECT position, object, key, operation, base, revision, deferred, error, image IS NOT NULL, "
-        f"NOT ({NEVER_LEFT}), spared IS NOT NULL, contested IS NOT NULL, {COLUMNS} FROM statesync_change "
+        f"NOT ({NEVER_LEFT}), spared IS NOT NULL, contested IS NOT NULL, {COLUMNS} FROM {WAITING} "
         f"WHERE object = :object {'' if key is None else 'AND key = :key'}",
         {"object": name, "key": key},
     )

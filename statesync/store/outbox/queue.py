@@ -12,6 +12,7 @@ from attrs import asdict, evolve
 from statesync.classes import frozen
 from statesync.store.file.reading import StoredKey, read
 from statesync.store.outbox.parking import IS_LET_GO
+from statesync.store.outbox.settled import WAITING
 from statesync.store.outbox.shared import IS_MERE_OFFER
 from statesync.store.tracking.objects import Objects, TrackedObject
 from statesync.store.tracking.quoting import in_main, is_key, quoted
@@ -97,20 +98,20 @@ _ALIKE = (
 
 def last_position(connection: sqlite3.Connection) -> int:
     """Return the position of the last change: a session that starts now uploads up to it."""
-    row = connection.execute("SELECT max(position) FROM statesync_change").fetchone()
+    row = connection.execute(f"SELECT max(position) FROM {WAITING}").fetchone()
     return int(row[0] or 0)
 
 
 def any_waiting(objects: Objects) -> str:
     """Return whether anything waits, or was logged of ``objects``, as a part of a statement."""
-    tables = ["statesync_change", *(in_main(tracked.log) for tracked in objects.values())]
+    tables = [WAITING, *(in_main(tracked.log) for tracked in objects.values())]
     return " OR ".join(f"EXISTS (SELECT 1 FROM {table})" for table in tables)
 
 
 def has_waiting(connection: sqlite3.Connection, *, after: int, up_to: int) -> bool:
     """Tell whether any change stands between two positions; needs no transaction."""
     found = connection.execute(
-        "SELECT 1 FROM statesync_change WHERE position > ? AND position <= ? LIMIT 1", (after, up_to)
+        f"SELECT 1 FROM {WAITING} WHERE position > ? AND position <= ? LIMIT 1", (after, up_to)
     )
     return found.fetchone() is not None
 
@@ -120,7 +121,7 @@ def has_more(
 ) -> bool:
     """Tell whether a change of these objects waits between two positions."""
     found = connection.execute(
-        f"SELECT 1 FROM statesync_change WHERE position > :after AND position <= :up_to AND {_READY} "
+        f"SELECT 1 FROM {WAITING} WHERE position > :after AND position <= :up_to AND {_READY} "
         f"AND {_OF_THESE} LIMIT 1",
         {"after": after, "up_to": up_to, "now": now, "names": json.dumps(list(names))},
     ).fetchone()
@@ -130,7 +131,7 @@ def has_more(
 def count_waiting(connection: sqlite3.Connection, names: Iterable[str], now: float) -> int:
     """Return how many changes of these objects a session would send: no deferred, contested, parked ones."""
     row = connection.execute(
-        f"SELECT count(*) FROM statesync_change WHERE {_READY} AND {_OF_THESE}",
+        f"SELECT count(*) FROM {WAITING} WHERE {_READY} AND {_OF_THESE}",
         {"now": now, "names": json.dumps(list(names))},
     ).fetchone()
     return int(row[0])
@@ -142,7 +143,7 @@ def mark_of_ready(connection: sqlite3.Connection, names: Iterable[str], now: flo
     The same mark twice means that nothing has come, as far as what is ready goes.
     """
     row: Mark = connection.execute(
-        "SELECT count(*), ifnull(max(position), 0), ifnull(sum(revision), 0) FROM statesync_change "
+        f"SELECT count(*), ifnull(max(position), 0), ifnull(sum(revision), 0) FROM {WAITING} "
         f"WHERE {_READY} AND {_OF_THESE}",
         {"now": now, "names": json.dumps(list(names))},
     ).fetchone()
@@ -155,7 +156,7 @@ def count_by_why(connection: sqlite3.Connection, names: Iterable[str]) -> tuple[
         "SELECT count(*), ifnull(sum(contested IS NOT NULL), 0), "
         "ifnull(sum(contested IS NULL AND parked IS revision), 0), "
         "ifnull(sum(contested IS NULL AND parked IS NOT revision AND deferred), 0) "
-        f"FROM statesync_change WHERE {_OF_THESE}",
+        f"FROM {WAITING} WHERE {_OF_THESE}",
         {"names": json.dumps(list(names))},
     ).fetchone()
     return row
@@ -163,7 +164,7 @@ def count_by_why(connection: sqlite3.Connection, names: Iterable[str]) -> tuple[
 
 def count_pending(connection: sqlite3.Connection, name: str) -> int:
     """Return how many changes of one object wait, deferred ones included."""
-    row = connection.execute("SELECT count(*) FROM statesync_change WHERE object = ?", (name,)).fetchone()
+    row = connection.execute(f"SELECT count(*) FROM {WAITING} WHERE object = ?", (name,)).fetchone()
     return int(row[0])
 
 
@@ -180,7 +181,7 @@ def marks_in(connection: sqlite3.Connection, objects: Objects, window: Window) -
 
 def _look(connection: sqlite3.Connection, objects: Objects, window: Window, columns: str) -> sqlite3.Cursor:
     return connection.execute(
-        f"SELECT {columns} FROM statesync_change WHERE position > :after AND position <= :up_to AND {_READY} "
+        f"SELECT {columns} FROM {WAITING} WHERE position > :after AND position <= :up_to AND {_READY} "
         f"{'AND error IS NULL ' if window.skip_failed else ''}"
         f"AND {_OF_THESE} ORDER BY position LIMIT :limit",
         {
@@ -205,7 +206,7 @@ def run_in(connection: sqlite3.Connection, objects: Objects, window: Window) -> 
     first, *alike = found
     last = min(first + window.limit - 1, window.up_to)
     (there,) = connection.execute(
-        "SELECT max(position) FROM statesync_change WHERE position <= ?", (last,)
+        f"SELECT max(position) FROM {WAITING} WHERE position <= ?", (last,)
     ).fetchone()
     is_whole = there == last or not has_waiting(connection, after=last, up_to=window.up_to)
     return Run(first, there, *alike) if is_whole else None
@@ -218,7 +219,7 @@ def records_of_run(
     key = f"now.{quoted(tracked.key)}"
     names = ", ".join(f"now.{quoted(name)}" for name in (tracked.key, *tracked.column_names))
     # Only the subquery can see the columns of the outbox by their bare names: a record may have the same.
-    changes = f"(SELECT position, key FROM statesync_change WHERE {_ALIKE}) AS change"
+    changes = f"(SELECT position, key FROM {WAITING} WHERE {_ALIKE}) AS change"
     sql = (
         f"SELECT {names} FROM {changes} CROSS JOIN {in_main(tracked.table)} AS now "
         f"ON {is_key(key, 'change.key')} ORDER BY change.position"
@@ -231,7 +232,7 @@ def is_still_there(connection: sqlite3.Connection, objects: Objects, window: Win
     """Tell whether the window begins with this very run."""
     if run_in(connection, objects, window) != run:
         return False
-    alike = connection.execute(f"SELECT count(*) FROM statesync_change WHERE {_ALIKE}", asdict(run))
+    alike = connection.execute(f"SELECT count(*) FROM {WAITING} WHERE {_ALIKE}", asdict(run))
     return bool(alike.fetchone()[0] == run.records)
 
 

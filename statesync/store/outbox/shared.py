@@ -22,6 +22,7 @@ from collections.abc import Iterable, Sequence
 from statesync.store import quarantine
 from statesync.store.cursors.knowledge import DELETES_KNOWN
 from statesync.store.outbox import under_way
+from statesync.store.outbox.settled import WAITING
 from statesync.store.outbox.under_way import BATCH, OF_BATCH
 from statesync.store.tracking.objects import TrackedObject
 
@@ -41,8 +42,8 @@ NEVER_LEFT = (
 
 def are_mere_offers(connection: sqlite3.Connection, wire_id: str) -> bool:
     """Tell whether nobody made any change of a batch here."""
-    made = f"SELECT 1 FROM statesync_change WHERE {OF_BATCH} AND NOT ({IS_MERE_OFFER})"
-    offered = f"SELECT 1 FROM statesync_change WHERE {OF_BATCH}"
+    made = f"SELECT 1 FROM {WAITING} WHERE {OF_BATCH} AND NOT ({IS_MERE_OFFER})"
+    offered = f"SELECT 1 FROM {WAITING} WHERE {OF_BATCH}"
     rows = connection.execute(f"SELECT EXISTS ({offered}) AND NOT EXISTS ({made})", {"batch": wire_id})
     return bool(rows.fetchone()[0])
 

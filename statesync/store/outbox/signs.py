@@ -6,6 +6,8 @@ import sqlite3
 from typing import NamedTuple
 
 from statesync.store.file.reading import read
+from statesync.store.outbox import settled
+from statesync.store.outbox.settled import WAITING
 from statesync.store.tracking.objects import TrackedObject
 from statesync.store.tracking.quoting import in_main
 
@@ -25,8 +27,7 @@ class OutboxSign(NamedTuple):
 def of_outbox(connection: sqlite3.Connection) -> OutboxSign:
     """Return the sign of all that waits."""
     row = connection.execute(
-        "SELECT (SELECT count(*) FROM statesync_change), "
-        "(SELECT ifnull(max(position), 0) FROM statesync_change), "
+        f"SELECT {settled.COUNT_WAITING}, (SELECT ifnull(max(position), 0) FROM {WAITING}), "
         "ifnull((SELECT seq FROM main.sqlite_sequence WHERE name = 'statesync_change'), 0)"
     ).fetchone()
     return OutboxSign(*row)

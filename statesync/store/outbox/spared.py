@@ -12,6 +12,7 @@ import sqlite3
 from statesync.conflicts import Record
 from statesync.store.cursors import rereads
 from statesync.store.file.reading import StoredKey, read
+from statesync.store.outbox.settled import WAITING
 from statesync.store.tracking.images import image_of, image_sql, record_of_image
 from statesync.store.tracking.log import KEPT, log_columns
 from statesync.store.tracking.objects import TrackedObject
@@ -70,7 +71,7 @@ def note_spared(connection: sqlite3.Connection, tracked: TrackedObject, before: 
     if not unread and not _has_spared(connection, tracked.name):
         return
     changes = (
-        "SELECT position, spared, image, key FROM statesync_change "
+        f"SELECT position, spared, image, key FROM {WAITING} "
         "WHERE object = :object AND image IS NOT NULL AND (spared IS NOT NULL OR :unread AND position > "
         ":before)"
     )
@@ -115,7 +116,7 @@ def keys_of_unseen(connection: sqlite3.Connection, tracked: TrackedObject) -> fr
 def _has_spared(connection: sqlite3.Connection, name: str) -> bool:
     """Tell whether any change of an object leaves columns as the hub has them."""
     found = connection.execute(
-        "SELECT 1 FROM statesync_change WHERE object = ? AND spared IS NOT NULL LIMIT 1", (name,)
+        f"SELECT 1 FROM {WAITING} WHERE object = ? AND spared IS NOT NULL LIMIT 1", (name,)
     )
     return found.fetchone() is not None
 

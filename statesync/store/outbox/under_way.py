@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import sqlite3
 
+from statesync.store.outbox import settled
+from statesync.store.outbox.settled import WAITING
+
 TABLE = "statesync_sent"
 
 _RUN = "FROM statesync_sent AS run WHERE position BETWEEN run.first AND run.last"
@@ -20,8 +23,8 @@ SENT = f"coalesce(sent, (SELECT run.revision {_RUN}))"
 """The revision as which it went up."""
 
 OF_BATCH = (
-    "position IN (SELECT position FROM statesync_change WHERE batch = :batch UNION ALL "
-    "SELECT change.position FROM statesync_sent AS run JOIN statesync_change AS change "
+    f"position IN (SELECT position FROM {WAITING} WHERE batch = :batch UNION ALL "
+    f"SELECT change.position FROM statesync_sent AS run JOIN {WAITING} AS change "
     "ON change.position BETWEEN run.first AND run.last WHERE run.batch = :batch)"
 )
 """Says of a change that it is under way with ``:batch``."""
@@ -50,6 +53,9 @@ def forget_unedited(connection: sqlite3.Connection, wire_id: str) -> None:
     run = connection.execute(
         "SELECT first, last, revision FROM statesync_sent WHERE batch = ?", (wire_id,)
     ).fetchone()
+    if run is not None and settled.settle(connection, *run):
+        connection.execute("DELETE FROM statesync_sent WHERE batch = ?", (wire_id,))
+        return
     if run is not None:
         connection.execute(
             "DELETE FROM statesync_change WHERE position BETWEEN ? AND ? AND revision = ?", run

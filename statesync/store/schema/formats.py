@@ -252,6 +252,16 @@ CREATE TABLE IF NOT EXISTS statesync_sent (
 ) WITHOUT ROWID;
 """
 
+# The range of changes that the hub has taken, and that still stand in the outbox; there is one at most.
+_SETTLED = """
+CREATE TABLE IF NOT EXISTS statesync_settled (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    revision INTEGER NOT NULL
+);
+"""
+
 
 MIGRATIONS: tuple[Migration, ...] = (
     FORMAT_1,
@@ -271,6 +281,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     _INDEXES,
     _tell_what_is_to_come,
     _UNDER_WAY,
+    _SETTLED,
 )
 FORMAT = len(MIGRATIONS)
 

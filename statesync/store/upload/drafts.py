@@ -23,7 +23,7 @@ from statesync.classes import frozen
 from statesync.store.file.reading import UnreadableText, key_for_people, read
 from statesync.store.outbox import queue
 from statesync.store.outbox.changes import hold_back
-from statesync.store.outbox.fold import fold
+from statesync.store.outbox.fold import fold_amid_upload
 from statesync.store.outbox.lookup import spared_columns
 from statesync.store.outbox.queue import Mark, Run, Waiting, WaitingRow, Window
 from statesync.store.tracking.description import BLOB
@@ -107,7 +107,7 @@ def next_batch(
     this connection. A change that cannot go up is marked with its error and left out. Folds first; runs in a
     transaction.
     """
-    fold(connection, objects)
+    fold_amid_upload(connection, objects)
     if drafted is None or not _is_to_be_taken(connection, objects, window, drafted, is_calm=is_calm):
         drafted = draft(connection, objects, window)
     while drafted is not None:

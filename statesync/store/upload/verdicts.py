@@ -17,7 +17,7 @@ from statesync.store.journal.batches import WireBatch
 from statesync.store.outbox import changes as outbox
 from statesync.store.outbox import lookup, under_way
 from statesync.store.outbox.changes import Rebase
-from statesync.store.outbox.fold import fold
+from statesync.store.outbox.fold import fold_amid_upload
 from statesync.store.outbox.parking import park
 from statesync.store.resolving.asking import Resolution, sent_record
 from statesync.store.resolving.keeping import Deadly, compare_local, store_resolution, take_spared
@@ -77,7 +77,7 @@ def store(
 
     Raises ``TransactionLost`` as ``store_resolution`` does.
     """
-    has_folded = fold(connection, objects)
+    has_folded = fold_amid_upload(connection, objects)
     waiting = quarantine.total(connection)
     refused = [] if are_accepted(verdicts) else _not_accepted(batch.changes, verdicts)
     if refused or remove_accepted or local_only.is_in_use(connection):  # then it is about single changes

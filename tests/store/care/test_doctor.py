@@ -331,6 +331,7 @@ OWN_TABLES = [
     "statesync_seen",
     "statesync_sent",
     "statesync_session",
+    "statesync_settled",
     "statesync_space",
     "statesync_tracking",
     "statesync_transition",

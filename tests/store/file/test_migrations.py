@@ -18,6 +18,7 @@ from statesync.store.schema.first import FORMAT_1
 from statesync.testing import Fault, FaultyRemote
 
 _SINCE_FORMAT_5 = """\
+DROP TABLE statesync_settled;
 DROP TABLE statesync_sent;
 DROP TABLE statesync_index;
 ALTER TABLE statesync_cursor DROP COLUMN floors;

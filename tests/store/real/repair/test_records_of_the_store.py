@@ -265,17 +265,26 @@ def test_an_edit_overwrites_nothing_after_the_repair_of_a_cursor_that_no_hub_has
         assert (met.local, met.remote) == ({"title": "mine"}, {"title": "theirs 4"})
 
 
-def test_a_delete_of_what_was_under_way_goes_up_where_it_is_lost_what_was(path: Path, hub: Hub) -> None:
-    """A process was killed while the hub had the batch: a record of it is not new to everybody any more."""
+@pytest.mark.parametrize(
+    ("table", "row"),
+    [
+        ("statesync_sent", "'lost', position, position, revision"),
+        ("statesync_settled", "1, position, position, revision"),
+    ],
+)
+def test_a_delete_of_what_the_hub_may_have_goes_up_where_it_is_lost_what_was_sent(
+    path: Path, hub: Hub, table: str, row: str
+) -> None:
+    """A process was killed while the hub had the batch, or when it had taken it.
+
+    A record of it is not new to everybody any more.
+    """
     with device(path, hub) as (note, here):
         note.create(id="new", title="new")
         here.defer(note.get_by_id("new"))  # folds
     with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute(
-            "INSERT INTO statesync_sent SELECT 'lost', position, position, revision FROM statesync_change "
-            "WHERE key = 'new'"
-        )
-    lose_table(path, "statesync_sent")
+        connection.execute(f"INSERT INTO {table} SELECT {row} FROM statesync_change WHERE key = 'new'")
+    lose_table(path, table)
     with device(path, hub) as (note, here):
         note.delete_by_id("new")
         assert ("new", "delete") in [(one.key, one.operation) for one in here.pending()]
