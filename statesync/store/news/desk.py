@@ -224,9 +224,11 @@ class _Reader:
         with database.errors_mapped():
             (version,) = database.raw().execute("PRAGMA data_version").fetchone()
         if version != self._version:
-            self._untold.append(self._witness.look())
-            self._version = version
             self._looks.stir()
+            found = self._witness.look()
+            if found is not None:
+                self._untold.append(found)
+                self._version = version
 
     def _tell(self, noted: Noted) -> None:
         if noted:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from logging import Logger, getLogger
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 from statesync.store.file.database import Database
 from statesync.store.news import taps
@@ -27,6 +28,10 @@ logger: Logger = getLogger(__name__)
 
 _JOINED = ""
 """No object's name: the mark of a transaction of the program's that the library has had a part in."""
+
+
+_PATIENCE = 1.0
+"""Seconds after which what is found is told, also if a transaction of the program's may tell of it better."""
 
 
 class _OfThread(threading.local):
@@ -43,6 +48,8 @@ class StoreWitness:
         self._committing = threading.RLock()  # a signal handler may write amid a commit
         self._known: Signs | None = None
         self._tapped: WeakSet[sqlite3.Connection] = WeakSet()
+        self._joined: WeakKeyDictionary[sqlite3.Connection, float | None] = WeakKeyDictionary()
+        """Whose transaction the library has had a part in, and since when its commit may have been seen."""
         self._here = _OfThread()
         self._process = os.getpid()
 
@@ -60,13 +67,18 @@ class StoreWitness:
         with self._committing:
             self._known = None
 
-    def look(self) -> Noted:
-        """Return what was committed past the library in this process since the last look."""
+    def look(self) -> Noted | None:
+        """Return what was committed past the library in this process since the last look.
+
+        None where that may be a transaction that tells of its commit in a moment, with all its keys.
+        """
         with self._committing:
             if self._known is None:
                 return {}
             with self._database.snapshot() as connection:
                 now = self._signs(connection)
+                if now.others != self._known.others and self._may_be_told_better():
+                    return None
                 found = missed_between(self._known, now)
                 noted = {name: self._keys(connection, name, rows) for name, rows in found.items()}
             self._known = now
@@ -105,6 +117,8 @@ class StoreWitness:
             yield connection
             return
         taps.note(connection, _JOINED, None)
+        with self._committing:
+            self._joined[connection] = None
         yield connection
         reached.append(self._signs(connection))
 
@@ -128,6 +142,7 @@ class StoreWitness:
         """
         try:
             with self._committing:
+                self._joined.pop(connection, None)
                 noted = self._taken(connection, *reached)
                 if reached:
                     self._move(reached[0])
@@ -135,6 +150,19 @@ class StoreWitness:
             logger.exception("what was written cannot be told by its records")
             noted = dict.fromkeys(self._parts.registry.known)
         self._pass_on(noted)
+
+    def _may_be_told_better(self) -> bool:
+        """Tell whether a transaction of the program's may be what was committed: it tells of it right after.
+
+        Of one that was rolled back nobody hears. So this is so for a second at most.
+        """
+        now = time.monotonic()
+        for connection, seen in [*self._joined.items()]:
+            if seen is None:
+                self._joined[connection] = now
+            elif now - seen > _PATIENCE:
+                del self._joined[connection]
+        return bool(self._joined)
 
     def _taken(self, connection: sqlite3.Connection, now: Signs | None = None) -> Noted:
         """Return what was noted on a connection; of a table that was made anew nobody has noted all."""
