@@ -764,6 +764,29 @@ DIFFERENCES = [
 ]
 
 
+def what_waits_and_is_not_shown_in_another_epoch(both: AlikeMachine) -> None:
+    """It is among what the device does not read any more; nobody can tell that from a record that is lost."""
+    both.write(A, "z", UNFIT)
+    sync(both, A)
+    sync(both, B)
+    both.mislead(B, 1 << 62)
+    both.begin(B, Options(), EVERYTHING, ("one", "three"))
+
+
+def what_waits_and_is_not_shown_by_an_older_hub(both: AlikeMachine) -> None:
+    what_waits_and_is_not_shown_in_another_epoch(both)
+
+
+def what_waits_and_is_another_one_in_another_epoch(both: AlikeMachine) -> None:
+    both.write(A, "z", UNFIT)
+    sync(both, A)
+    sync(both, B)
+    both.write(A, "z", "two")
+    sync(both, A)
+    both.mislead(B, 1 << 62)
+    sync(both, B)
+
+
 FEW_FIT_WHERE = {
     an_edit_of_an_old_row,
     an_edit_of_an_old_row_against_a_hub_that_wins,
@@ -772,6 +795,9 @@ FEW_FIT_WHERE = {
     a_newer_version_and_a_delete_of_what_waits,
     an_old_row_in_a_read_from_the_start,
     what_waits_when_the_store_is_cleared,
+    what_waits_and_is_not_shown_in_another_epoch,
+    what_waits_and_is_not_shown_by_an_older_hub,
+    what_waits_and_is_another_one_in_another_epoch,
 }
 """Histories of a device whose table has rules."""
 
@@ -781,6 +807,7 @@ AT_AN_OLDER_HUB = {
     a_first_read_past_a_forgotten_delete,
     an_old_row_in_a_read_from_the_start,
     another_epoch_behind_a_forgotten_delete,
+    what_waits_and_is_not_shown_by_an_older_hub,
 }
 """Those whose differences are about reading from the start in the order of versions, as with such a hub."""
 
@@ -810,6 +837,9 @@ def both_in(folder: Path, happens: Callable[[AlikeMachine], None]) -> Iterator[A
         a_batch_before_which_the_store_is_set_up,
         a_delete_that_waits_at_a_reset,
         an_edit_of_an_old_row_against_a_hub_that_wins,
+        what_waits_and_is_not_shown_in_another_epoch,
+        what_waits_and_is_not_shown_by_an_older_hub,
+        what_waits_and_is_another_one_in_another_epoch,
     ],
 )
 def test_the_two_are_alike_where_this_happens(

@@ -102,7 +102,10 @@ def _object_stored(device: Device, page: Page, holds: bool) -> tuple[Device, Tal
     if not page.scans and device.part:  # what an older hub tells is another thing than was asked for
         return reread(device, MISSED_DELETES), Tally(Direction.DOWNLOAD, 0)
     scanned, waiting = dict(page.scans).get(device.object), {each.key for each in device.held}
-    device, to_store = _left_aside(_made_ready(device, page, scanned), page)
+    device = _made_ready(device, page, scanned)
+    if device.rereading == LOST_BY_HUB:
+        device = quarantine.log_replaced(device, page.entries)
+    device, to_store = _left_aside(device, page)
     device, misfits = quarantine.write(device, to_store)
     still = {misfit.key for misfit in misfits}
     device = quarantine.release(device, {entry.key for entry in page.entries} - still)
@@ -218,7 +221,10 @@ def _finish_reread(device: Device) -> Device:
             device = add_change(device, key, "insert", None, base, offered=True)
         else:
             device = put(device, key, None)
-    device = quarantine.release(device, {each.key for each in device.held} - set(device.seen))
+    gone = {each.key for each in device.held} - set(device.seen)
+    if device.rereading == LOST_BY_HUB:
+        device = quarantine.log_unseen(device, gone)
+    device = quarantine.release(device, gone)
     held = {each.key for each in device.held}
     bases = tuple(each for each in device.ahead if each[0] in held)
     return evolve(device, rereading=None, reread_from=0, missed_from=0, floors=(), seen=(), ahead=bases)

@@ -11,7 +11,7 @@ from attrs import frozen
 
 from statesync.verify.evolving import evolve
 from statesync.verify.modelled import table
-from statesync.verify.modelled.device import Device, Held
+from statesync.verify.modelled.device import Device, Held, Overruled
 from statesync.verify.modelled.wire import Entry
 
 
@@ -88,6 +88,24 @@ def release(device: Device, keys: Iterable[str]) -> Device:
         return device
     held = tuple(each for each in device.held if each.key not in gone)
     return evolve(device, held=held, ahead=tuple(each for each in device.ahead if each[0] not in gone))
+
+
+def log_unseen(device: Device, keys: Iterable[str]) -> Device:
+    """Keep in the conflict log what only quarantine has: a restored hub has lost it."""
+    gone = sorted((each for each in device.held if each.data is not None), key=lambda each: each.key)
+    lost = (Overruled(each.key, None, each.data, None, None) for each in gone if each.key in set(keys))
+    return evolve(device, conflicts=(*device.conflicts, *lost))
+
+
+def log_replaced(device: Device, entries: Iterable[Entry]) -> Device:
+    """Keep in the conflict log what only quarantine has, and in whose place a restored hub sends another."""
+    ours = {each.key: each.data for each in device.held if each.data is not None}
+    lost = (
+        Overruled(entry.key, None, ours[entry.key], entry.data, entry.data)
+        for entry in sorted(entries, key=lambda entry: entry.key)
+        if entry.key in ours and ours[entry.key] != entry.data
+    )
+    return evolve(device, conflicts=(*device.conflicts, *lost))
 
 
 # -- trying again --------------------------------------------------------------------------------------

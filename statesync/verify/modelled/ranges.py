@@ -51,6 +51,8 @@ def replace(device: Device, page: Page, scanned: Scanned) -> Device:
         else:
             device = put(device, key, None)
     held = {each.key for each in device.held if _is_in_range(device, scanned, each.key)}
+    if device.rereading == LOST_BY_HUB:
+        device = quarantine.log_unseen(device, held - shown)
     return quarantine.release(device, held - shown)
 
 
