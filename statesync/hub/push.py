@@ -261,8 +261,10 @@ def _accept(
         message = f"with the fields that the hub has besides it is over the limit of {limits.record} bytes"
         return Rejected("record_too_large", message)
     judged.head += 1
-    judged.writes.append(Written(change.object, change.key, judged.head, deleted, text))
-    judged.living[change.object] += (not deleted) - (old is not None and not old.deleted)
+    lives = old is not None and not old.deleted
+    row = old.row if old is not None and lives else None  # a purge of this transaction takes tombstones alone
+    judged.writes.append(Written(change.object, change.key, judged.head, deleted, text, row))
+    judged.living[change.object] += (not deleted) - lives
     return Accepted(judged.head)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 
 import pytest
@@ -22,12 +22,24 @@ class Space:
     numbers: Iterator[int] = Factory(lambda: count(1))
 
     def push(self, op: str, keys: range) -> None:
-        changes: list[dict[str, object]] = [{"object": "A", "key": f"{n}", "op": op, "base": 0} for n in keys]
-        for each in changes if op == "upsert" else ():
-            each["data"] = {}
+        self.push_all((op, n) for n in keys)
+
+    def push_all(self, operations: Iterable[tuple[str, int]]) -> None:
+        changes: list[dict[str, object]] = [
+            {"object": "A", "key": f"{n}", "op": op, "base": 0} | ({"data": {}} if op == "upsert" else {})
+            for op, n in operations
+        ]
         number = next(self.numbers)
         about = {"client": "c", "number": number, "batch": f"{number}", "hub": None, "epoch": None}
         self.hub.push("away", json.dumps(about | {"changes": changes}).encode())
+
+    def living(self) -> set[str]:
+        """Return the keys of all records that are not deleted."""
+        with self.hub.database.reading():
+            rows = self.hub.database.run(
+                "SELECT key FROM record WHERE space = 'away' AND NOT deleted"
+            ).fetchall()
+        return {key for (key,) in rows}
 
     def kept(self) -> tuple[int, int, int]:
         """Return how many deletes are kept, up to where they are forgotten, and the days that are marked."""
@@ -68,6 +80,13 @@ def test_a_push_that_deletes_much_purges_more_than_that(space: Space) -> None:
     space.push("upsert", range(2700, 3600))
     space.push("delete", range(2700, 3600))
     assert space.kept() == (2600 + 900 - 1800, 5300, 2)
+
+
+def test_a_record_is_made_anew_by_the_push_that_purges_its_old_delete(space: Space) -> None:
+    """What the push had found of it is gone when it writes: others of the batch may stand there by then."""
+    space.push_all([("upsert", 0), ("delete", 2600), ("upsert", 3000), ("upsert", 1)])
+    assert space.kept() == (1601, 5300, 2)
+    assert space.living() == {"0", "1", "3000", *map(str, range(2601, 2700))}
 
 
 def test_a_purge_by_hand_takes_all_in_one_call(space: Space, monkeypatch: pytest.MonkeyPatch) -> None:

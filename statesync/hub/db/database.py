@@ -31,13 +31,15 @@ _AT_ONCE = 1.0
 class Stored(NamedTuple):
     """What a push has to know of a record: its version, who wrote that, and the JSON text.
 
-    A record that is not deleted has no text here where a push would have looked at too much.
+    A record that is not deleted has no text here where a push would have looked at too much. ``row`` is where
+    it stands, in a database that finds it sooner by that than by its key.
     """
 
     version: int
     writer: str
     deleted: bool
     data: str | None
+    row: int | None = None
 
     @property
     def is_left_out(self) -> bool:
@@ -48,7 +50,8 @@ class Stored(NamedTuple):
 class Written(NamedTuple):
     """What a push writes of a record; its data is JSON in UTF-8.
 
-    As a text it may take four times the memory, so that only what is being written is made one.
+    As a text it may take four times the memory, so that only what is being written is made one. ``row`` is
+    where the record was found in this transaction; None if it was not, or may have been purged since.
     """
 
     object: str
@@ -56,6 +59,7 @@ class Written(NamedTuple):
     version: int
     deleted: bool
     data: bytes | None
+    row: int | None = None
 
     @property
     def text(self) -> str | None:

@@ -211,8 +211,8 @@ def test_no_log_is_written_back_into_the_file_that_replaces_its_own(
     push(hub)
 
     def look_after_the_file_was_replaced(held: HeldFile) -> bool:
-        if threading.current_thread().name != "statesync-checkpoints":
-            return look(held)
+        if held.path != file or threading.current_thread().name != "statesync-checkpoints":
+            return look(held)  # other tests have hubs of their own in this process
         copy.replace(file)
         found = look(held)
         asked.set()
@@ -222,4 +222,4 @@ def test_no_log_is_written_back_into_the_file_that_replaces_its_own(
     monkeypatch.setattr(HeldFile, "is_in_place", look_after_the_file_was_replaced)
     assert asked.wait(30)
     hub.database.stop_background()
-    assert written == []
+    assert file not in written

@@ -28,7 +28,7 @@ from statesync.hub.errors import BadDatabase
 from statesync.hub.limits import Allowance, Room
 
 _FIND = """
-SELECT object, record.key, version, writer, deleted, {data} FROM json_each(?) AS wanted
+SELECT object, record.key, version, writer, deleted, {data}, record.rowid FROM json_each(?) AS wanted
 CROSS JOIN record ON space = ? AND object = ? AND record.key = wanted.value
 """
 _FIND_WHOLE, _FIND_BARE = _FIND.format(data="data"), _FIND.format(data="NULL")
@@ -37,6 +37,10 @@ INSERT INTO record (space, object, key, version, writer, deleted, data) VALUES (
 ON CONFLICT (space, object, key) DO UPDATE SET
     version = excluded.version, writer = excluded.writer, deleted = excluded.deleted, data = excluded.data
 """
+# By its key each record would be looked for once more: a third of the time, where there are a million.
+_WRITE_IN_PLACE = (
+    "UPDATE record SET version = ?, writer = ?, deleted = ?, data = ? WHERE rowid = ? AND space = ?"
+)
 
 # A device's begin like that.
 _OWN_TABLES = "SELECT name FROM sqlite_master WHERE name = 'hub_meta' OR name GLOB 'statesync[_]*'"
@@ -107,16 +111,26 @@ class SqliteDialect:
             if left <= 0:
                 rest = json.dumps([key for key in some if (name, key) not in found])
                 rows = pool.cursor().execute(_FIND_BARE, (rest, space, name))
-                found |= {(row[0], row[1]): Stored(row[2], row[3], bool(row[4]), None) for row in rows}
+                found |= {(row[0], row[1]): Stored(row[2], row[3], bool(row[4]), *row[5:]) for row in rows}
         return found
 
     def write(self, pool: Pool, space: str, writer: str, records: Sequence[Written]) -> None:
-        """Upsert all records with one prepared statement."""
-        pool.cursor().executemany(
+        """Write the records that were found where they are, and upsert the others."""
+        cursor = pool.cursor()
+        cursor.executemany(
+            _WRITE_IN_PLACE,
+            (
+                (each.version, writer, each.deleted, each.text, each.row, space)
+                for each in records
+                if each.row is not None
+            ),
+        )
+        cursor.executemany(
             _WRITE,
             (
-                (space, name, key, version, writer, deleted, None if data is None else data.decode())
-                for name, key, version, deleted, data in records
+                (space, each.object, each.key, each.version, writer, each.deleted, each.text)
+                for each in records
+                if each.row is None
             ),
         )
 
@@ -145,8 +159,8 @@ def _find_whole(
     """Add records of one object to those ``found`` until none of ``left`` bytes is left; return what is."""
     with closing(pool.cursor()) as cursor:
         rows = cursor.execute(_FIND_WHOLE, (json.dumps(keys), space, name))
-        for _, key, version, writer, deleted, data in rows:
-            found[name, key] = Stored(version, writer, bool(deleted), data)
+        for _, key, version, writer, deleted, data, row in rows:
+            found[name, key] = Stored(version, writer, bool(deleted), data, row)
             left -= size_of(data)
             if left <= 0:
                 break
