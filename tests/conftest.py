@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest.runner import runtestprotocol
 from rig.device import Device, device_at
 from rig.gate import Gate, gate_before
 from rig.places import keep_bytecode, prefer_memory
+from rig.search import left_out
 
 from statesync.hub import Hub, prepare, serving
 from statesync.session import driver, timers
@@ -36,8 +38,12 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             import_module(".".join(file.relative_to(tests).with_suffix("").parts))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Begin with the files that take long, and end with the smallest: no worker is left with a large one."""
+    left = left_out(items)
+    if left:
+        config.hook.pytest_deselected(items=list(left))
+        items[:] = [item for item in items if item not in left]
     items.sort(key=lambda item: (item.get_closest_marker("long") is None, -_size_of(item.path), item.path))
 
 
@@ -53,9 +59,22 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    """Let a worker tell of each test once, and of a set-up or an end only where it failed or was skipped.
+
+    Six messages a test were a fiftieth of the run.
+    """
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return None
+    for report in runtestprotocol(item, log=False, nextitem=nextitem):
+        if report.when == "call" or not report.passed:
+            item.ihook.pytest_runtest_logreport(report=report)
+    return True
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_report_to_serializable() -> Generator[None, dict[str, Any] | None, dict[str, Any] | None]:
-    """Send reports without the words that tests are selected by: a run has 20,000 reports."""
+    """Send reports without the words that tests are selected by: a run has thousands of reports."""
     report = yield
     if report is not None and "keywords" in report:
         report["keywords"] = {}

@@ -145,6 +145,7 @@ NO_ANSWERS = {
 }
 
 
+@pytest.mark.crossed
 @pytest.mark.parametrize("body", NO_ANSWERS.values(), ids=NO_ANSWERS)
 @pytest.mark.parametrize("verb", ["push", "pull"])
 def test_an_answer_that_is_no_hubs_answer_is_a_bad_answer(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+from rig.child import on_a_device
 
 GUIDE = Path(__file__).parents[1] / "docs" / "models.md"
 
@@ -20,6 +21,6 @@ def test_the_examples_run_one_after_the_other(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         timeout=60,
-        env=os.environ,
+        env=on_a_device(),
     )
     assert (ran.returncode, ran.stderr) == (0, "")

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from rig.child import on_a_device
 from rooms import MOST, House, crowded, imported_by, rows_of
 
 import statesync
@@ -225,7 +226,8 @@ EXTRAS = {
 def loaded_by(code: str) -> set[str]:
     """Return the packages that a fresh interpreter has loaded after ``code``."""
     code += "; print(*sorted({name.split('.')[0] for name in sys.modules if sys.modules[name]}))"
-    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    command, environment = [sys.executable, "-c", code], on_a_device()
+    said = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     return set(said.stdout.split())
 
 

@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from queue import SimpleQueue
 
 import pytest
+from rig.child import on_a_device
 
 from statesync import threads as module
 from statesync.threads import Task, Threads
@@ -119,7 +120,8 @@ def test_idle_threads_keep_no_program_from_ending() -> None:
         "from statesync.threads import Task, threads\n"
         "task = Task(lambda: None, 'task'); threads.start(task); assert task.wait(10); print('over')"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE)
+    command, environment = [sys.executable, "-c", code], on_a_device()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=environment)
     assert (done.returncode, done.stdout, done.stderr) == (0, "over\n", "")
 
 

@@ -12,6 +12,7 @@ import pytest
 from attrs import evolve
 from lifecycle.keeper_matrix import KEEPER_MATRIX
 from lifecycle.matrix import BATCH_MATRIX, SESSION_MATRIX, Pair
+from rig.child import on_a_device
 from transitions.extensions import GraphMachine
 
 from statesync import diagram
@@ -211,7 +212,7 @@ def test_texts_are_the_same_in_every_process() -> None:
             capture_output=True,
             check=True,
             cwd=ROOT,
-            env={"PYTHONHASHSEED": seed, "PYTHONUTF8": "1"},
+            env=on_a_device(PYTHONHASHSEED=seed, PYTHONUTF8="1"),
         ).stdout
         for seed in ("1", "2")
     }
@@ -279,4 +280,4 @@ def test_a_notebook_shows_the_picture() -> None:
 
 def test_drawing_needs_no_extra() -> None:
     code = "import sys, statesync.diagram; sys.exit('pygraphviz' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env=on_a_device())

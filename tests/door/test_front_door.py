@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import get_origin, get_type_hints
 
 import pytest
+from rig.child import on_a_device
 from rig.search import some
 
 import statesync
@@ -109,7 +110,7 @@ def test_what_is_imported_when_it_is_asked_for_is_listed_from_the_beginning() ->
         "from statesync import *; assert {'AutoSync', 'HttpRemote'} <= set(statesync.__all__) <= listed; "
         "assert HttpRemote is statesync.HttpRemote and AutoSync.__name__ == 'AutoSync'"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], check=True, env=on_a_device())
 
 
 def test_a_name_that_is_no_name_of_a_door_is_an_attribute_error() -> None:

@@ -13,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from rig.child import on_a_device
 from rig.gate import wait_for
 
 from statesync.hub import Hub, prepare, serving
@@ -32,6 +33,12 @@ def rises(file: Path, table: str, by: int) -> Callable[[], bool]:
     return lambda: count(file, table) >= wanted
 
 
+def start(command: list[str]) -> subprocess.Popen[str]:
+    """Start the program in a process of its own."""
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=on_a_device())
+
+
 @pytest.mark.timeout(90)
 def test_the_hub_goes_away_and_comes_back_and_sigterm_ends_it_within_a_second_with_nothing_lost(
     tmp_path: Path,
@@ -40,7 +47,7 @@ def test_the_hub_goes_away_and_comes_back_and_sigterm_ends_it_within_a_second_wi
     prepare(f"sqlite:///{theirs}")
     with closing(Hub(f"sqlite:///{theirs}", without_tokens=True)) as hub, serving(hub) as address:
         command = [sys.executable, str(PROGRAM), str(mine), address, "plant"]
-        gateway = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        gateway = start(command)
         assert wait_for(rises(theirs, "record", 10))
     assert wait_for(rises(mine, "reading", 100))  # the hub is away
     port = int(address.rsplit(":", 1)[1])
@@ -57,7 +64,7 @@ def test_the_hub_goes_away_and_comes_back_and_sigterm_ends_it_within_a_second_wi
         assert took < 1.0 + 1.0  # a second, and one for a machine that does something else
         assert count(mine, "reading") == written
         assert count(theirs, "record") == written - waiting
-        again = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        again = start(command)
         assert wait_for(rises(theirs, "record", waiting + 1))
         again.send_signal(signal.SIGTERM)
         (first, *_, end) = again.communicate(timeout=30)[0].splitlines()
@@ -68,7 +75,7 @@ def test_the_hub_goes_away_and_comes_back_and_sigterm_ends_it_within_a_second_wi
 
 def test_what_is_said_ends_with_stopped_though_no_hub_was_ever_there(tmp_path: Path) -> None:
     command = [sys.executable, str(PROGRAM), str(tmp_path / "r.db"), "http://127.0.0.1:9", "plant"]
-    gateway = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    gateway = start(command)
     assert gateway.stdout is not None
     assert gateway.stdout.readline() == "syncing: it was started\n"
     gateway.send_signal(signal.SIGINT)

@@ -78,7 +78,7 @@ def fleet() -> Iterator[Fleet]:
 
 
 @settings(
-    max_examples=examples(3), deadline=None, suppress_health_check=list(HealthCheck), derandomize=True,
+    max_examples=examples(2, 18), deadline=None, suppress_health_check=list(HealthCheck), derandomize=True,
     database=None,
 )  # fmt: skip
 @given(

@@ -6,10 +6,13 @@ from contextlib import closing
 
 import pytest
 from rig.postgres import ReadySchemas, empty_schema, make_ready, postgres_server
+from rig.search import some
 
 from statesync.hub import Hub, serving
 
 from .devices import Device, Service
+
+KINDS = ["sqlite", "postgres"]
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +29,15 @@ def ready_schemas(postgres: str) -> Iterator[ReadySchemas]:
         yield schemas
 
 
-@pytest.fixture(scope="session", params=["sqlite", "postgres"])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test with both databases; in the ordinary run one does for those that ask nothing of them."""
+    if "database_kind" in metafunc.fixturenames:
+        is_any = metafunc.definition.get_closest_marker("any_database") is not None
+        kinds = some(KINDS, 2) if is_any else KINDS
+        metafunc.parametrize("database_kind", kinds, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
 def database_kind(request: pytest.FixtureRequest) -> str:
     """One kind of server and then the other."""
     return str(request.param)

@@ -16,6 +16,8 @@ from statesync.hub import Hub, HubLimits, LocalRemote
 from statesync.store.download import groups
 from statesync.wire import Page, Pull
 
+pytestmark = pytest.mark.any_database
+
 
 class Watched(LocalRemote):
     """A way to the hub that notes of how many objects each pull is; ``amid`` is called after each page."""

@@ -424,7 +424,7 @@ def test_a_space_answers_as_its_model_does(shared_hub: Hub) -> None:
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=examples(12),
+            max_examples=examples(8, 72),
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=list(HealthCheck),

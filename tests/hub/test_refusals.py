@@ -12,6 +12,8 @@ from statesync.wire import Refusal
 
 from .devices import Device, Service, upsert
 
+pytestmark = pytest.mark.any_database
+
 
 def code(answer: tuple[int, dict[str, Any]]) -> tuple[int, str]:
     return answer[0], answer[1]["error"]["code"]

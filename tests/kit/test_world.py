@@ -125,7 +125,7 @@ class StrictWorld(Scanned, Refusals):
 
 
 QUICK = settings(
-    max_examples=examples(3, 30),
+    max_examples=examples(2, 30),
     stateful_step_count=12,
     deadline=None,
     suppress_health_check=list(HealthCheck),
@@ -136,12 +136,12 @@ QUICK = settings(
 TestWorld = World.TestCase
 TestWorld.settings = QUICK
 TestCrowdedWorld = CrowdedWorld.TestCase
-TestCrowdedWorld.settings = settings(QUICK, max_examples=examples(2, 18))
+TestCrowdedWorld.settings = settings(QUICK, max_examples=examples(1, 18))
 TestSpoiltWorld = SpoiltWorld.TestCase
-TestSpoiltWorld.settings = settings(QUICK, max_examples=examples(2, 18))
+TestSpoiltWorld.settings = settings(QUICK, max_examples=examples(1, 18))
 TestMisfitWorld = MisfitWorld.TestCase
-TestMisfitWorld.settings = settings(QUICK, max_examples=examples(2, 18))
+TestMisfitWorld.settings = settings(QUICK, max_examples=examples(1, 18))
 TestRestoredWorld = RestoredWorld.TestCase
 TestRestoredWorld.settings = settings(QUICK, max_examples=examples(1, 24))
 TestStrictWorld = StrictWorld.TestCase
-TestStrictWorld.settings = settings(QUICK, max_examples=examples(2, 24), stateful_step_count=20)
+TestStrictWorld.settings = settings(QUICK, max_examples=examples(1, 24), stateful_step_count=20)

@@ -73,6 +73,7 @@ def ends_stopped(device: Device, error: BaseException, **start: Any) -> None:
     assert info.error == str(ended)
 
 
+@pytest.mark.crossed
 @pytest.mark.usefixtures("conflict")
 @pytest.mark.parametrize("error", ENDS, ids=named)
 @pytest.mark.parametrize(
@@ -226,6 +227,7 @@ def close(device: Device, kept: list[object]) -> None:
 LEAVES = {"a transaction": begin, "a block": enter, "a cursor": read, "no connection": close}
 
 
+@pytest.mark.crossed
 @pytest.mark.usefixtures("conflict")
 @pytest.mark.parametrize("what", LEAVES)
 @pytest.mark.parametrize("where", ["callback", "policy", "success"])

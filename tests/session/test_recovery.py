@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from rig import TESTS
-from rig.child import start_child
+from rig.child import on_a_device, start_child
 from rig.device import Device, device_at
 from rig.gate import Gate, Hold, pass_on, wait_for
 
@@ -148,13 +148,13 @@ def test_killed_while_cancelling(
 def test_killed_in_idle(path: Path, gate: Gate, space: str, new_device: NewDevice) -> None:
     """The child dies by its own hand between the record of the session and its start."""
     code = (
-        "import os, signal, sys; from pathlib import Path; from rig.child import sync_here; "
+        "import os, signal, sys; from pathlib import Path; from rig.child import on_a_device, sync_here; "
         "from statesync.session.handle import Session; "
         "Session.start = lambda self: (self._store.create(), os.kill(os.getpid(), signal.SIGKILL)); "
         "sync_here(Path(sys.argv[1]), *sys.argv[2:], {})"
     )
     arguments = [sys.executable, "-c", code, str(path), gate.url, space]
-    assert subprocess.run(arguments, cwd=TESTS, check=False).returncode == -9
+    assert subprocess.run(arguments, cwd=TESTS, check=False, env=on_a_device()).returncode == -9
     assert phase_on_disk(path) == "idle"
     device = new_device("killed", gate.url)
     assert [(s.phase, s.reason) for s in device.store.sessions()] == [(Phase.FAILED, "interrupted")]

@@ -27,6 +27,7 @@ def test_a_mistyped_space_owns_nothing_and_the_right_one_can_be_used_after_it(
     mistyped.close()
 
 
+@pytest.mark.crossed
 @pytest.mark.parametrize("status", [400, 413, 422])
 @pytest.mark.parametrize("applied", [True, False])
 @pytest.mark.usefixtures("no_backoff")

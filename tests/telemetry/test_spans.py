@@ -12,6 +12,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
+from rig.child import on_a_device
 from rig.device import Device
 from rig.gate import Gate, lose_answer, refuse, wait_for
 
@@ -156,6 +157,7 @@ def test_without_it_no_session_is_told_to_anybody(here: Device) -> None:
 
 def test_where_opentelemetry_is_not_installed_it_says_what_to_install() -> None:
     script = "import sys; sys.modules['opentelemetry'] = None; import statesync.telemetry"
-    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    command, environment = [sys.executable, "-c", script], on_a_device()
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert ran.returncode == 1
     assert "run: pip install 'statesync[opentelemetry]'" in ran.stderr

@@ -827,7 +827,7 @@ def both_in(folder: Path, happens: Callable[[AlikeMachine], None]) -> Iterator[A
 @pytest.mark.parametrize(
     "happens",
     [
-        *some(list(dict.fromkeys(happens for happens, _ in DIFFERENCES)), 4),
+        *some(list(dict.fromkeys(happens for happens, _ in DIFFERENCES)), 8),
         a_doubt_of_who_may_not_even_read,
         a_delete_that_was_forgotten,
         an_edit_of_what_a_conflict_and_then_a_page_brought,

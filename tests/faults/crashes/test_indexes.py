@@ -101,7 +101,7 @@ def test_a_device_has_all_its_indexes_or_marks_wherever_the_process_ends(morning
     _, telling = telling_points(day, folder)
     assert found(folder) == (WANTED, set())
     amid = set()
-    for point in some(telling, 3):
+    for point in some(telling, 6):
         begin(morning, folder)
         points.run_to(point)
         with naming(point):

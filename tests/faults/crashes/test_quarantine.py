@@ -121,7 +121,7 @@ def test_every_record_is_in_its_table_or_waits_wherever_the_process_ends(morning
     points = CrashPoints(day)
     _, telling = telling_points(day, folder)
     assert len(telling) > 10
-    for point in some(telling, 6):
+    for point in some(telling, 12):
         begin()
         points.run_to(point)
         with naming(point), program(folder, "strict") as again:

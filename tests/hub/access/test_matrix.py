@@ -15,6 +15,8 @@ from statesync.hub import Hub, HubLimits, Right, create_token, revoke_token, ser
 
 from ..devices import Device, Service, delete, upsert
 
+pytestmark = pytest.mark.any_database
+
 NONE, READ, WRITE = frozenset[Right](), frozenset({Right.READ}), frozenset({Right.WRITE})
 BOTH = READ | WRITE
 SECRET = "the secret of another till"
@@ -85,6 +87,7 @@ OWNER_IS_TOLD = WRITER_IS_TOLD | {
 }
 
 
+@pytest.mark.crossed
 @pytest.mark.parametrize("pushed", PUSHED)
 @pytest.mark.parametrize(
     ("rights", "told"),
@@ -122,6 +125,7 @@ def test_pulls_and_surveys_are_for_who_may_read(
     assert device.send("survey", survey_of(device, "Other"))[0] == 403
 
 
+@pytest.mark.crossed
 @pytest.mark.parametrize("offers_again", [True, False])
 @pytest.mark.parametrize(
     ("rights", "others", "told"),

@@ -19,6 +19,8 @@ from statesync.hub.access.rights import Rights
 
 from ..devices import Device, Service, upsert
 
+pytestmark = pytest.mark.any_database
+
 READ, WRITE = frozenset({Right.READ}), frozenset({Right.WRITE})
 BOTH = READ | WRITE
 ROUTES = ["push", "pull", "survey"]

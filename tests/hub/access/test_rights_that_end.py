@@ -17,6 +17,8 @@ from statesync.hub import Hub, LocalRemote, Right, create_token
 from statesync.net.remote import refusal
 from statesync.wire import FORBIDDEN, Problem, Push, PushAnswer
 
+pytestmark = pytest.mark.any_database
+
 READ, BOTH = frozenset({Right.READ}), frozenset(Right)
 KEY, NEWS = "k00000", "k00009"
 
@@ -95,6 +97,7 @@ def change_again(device: Device, name: str | None) -> None:
         device.edit(KEY, name=name)
 
 
+@pytest.mark.crossed
 @pytest.mark.parametrize("loses", [LosesAnswer, LosesRequest])
 @pytest.mark.parametrize("newer", ["newer", None], ids=["edit", "delete"])
 def test_what_was_changed_after_a_batch_in_doubt_goes_up_without_a_conflict_once_the_right_is_back(

@@ -15,6 +15,8 @@ from statesync.hub import Hub, HubLimits, serving
 
 from ..devices import Device, Service, delete, upsert
 
+pytestmark = pytest.mark.any_database
+
 RECORD, CARRIES, TOUCHED = 2000, 10_000, 60_000
 BIG = {"text": "x" * 1900}
 """A record of nearly as many bytes as one may have."""

@@ -25,6 +25,8 @@ from statesync.hub.texts import outline
 from ..devices import Service, upsert
 from ..served import wait_for
 
+pytestmark = pytest.mark.any_database
+
 SIZE = 3 << 19
 PULL = b'{"client":"c","number":0,"hub":null,"epoch":null,"limit":0,"objects":%s}'
 PUSH = b'{"client":"c","number":1,"batch":"b","hub":null,"epoch":null,"changes":%s}'

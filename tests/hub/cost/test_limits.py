@@ -13,6 +13,8 @@ from statesync.hub import Hub, HubLimits
 from ..devices import Device, upsert
 from .asking import ask, fill, refusal, survey_document, without_database
 
+pytestmark = pytest.mark.any_database
+
 SMALL = HubLimits(columns=3, bounds=3, filter_fields=2, filter_values=3)
 
 

@@ -15,6 +15,8 @@ from statesync.hub.texts.quoting import quoted, shortened
 from ..devices import Device, delete, upsert
 from .asking import ask, refusal, survey_document
 
+pytestmark = pytest.mark.any_database
+
 LONG = "\x7f\U000e0001\\" * 30_000
 MOST = 1000
 """Bytes of a message that a client's texts have part in."""
@@ -22,6 +24,7 @@ MOST = 1000
 ONLY_A = Rights({"A": frozenset(Right)})
 
 
+@pytest.mark.crossed
 @pytest.mark.parametrize(
     ("verb", "document"),
     [

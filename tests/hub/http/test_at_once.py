@@ -21,6 +21,8 @@ from statesync.hub.limits import Ask, unbounded
 from ..devices import Service, upsert
 from ..served import wait_for
 
+pytestmark = pytest.mark.any_database
+
 
 class Counted(Hub):
     """A hub that counts the pulls that took a thread."""

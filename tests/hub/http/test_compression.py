@@ -12,6 +12,8 @@ from statesync.hub.http.compression import best_coding, pack, unpack
 
 from ..devices import Device, Service, upsert
 
+pytestmark = pytest.mark.any_database
+
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
     "zstd": zstandard.ZstdCompressor().compress,

@@ -31,6 +31,8 @@ from ..devices import Device, Service, upsert
 from ..served import wait_for
 from .wires import PATIENCE, Wire, wires
 
+pytestmark = pytest.mark.any_database
+
 LARGE = f"Content-Length: {1 << 20}"
 NONSENSE = "Authorization: Bearer acme~AAAAAAAAAAAA~" + "A" * 43
 

@@ -27,6 +27,8 @@ from ..devices import Device, Service, upsert
 from ..served import running
 from .wires import Wire, wires
 
+pytestmark = pytest.mark.any_database
+
 FIRST = MADE * BEGIN
 """Bytes that a page takes before it is begun."""
 

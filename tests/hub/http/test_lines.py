@@ -22,6 +22,8 @@ from ..devices import Service, upsert
 from ..served import wait_for
 from .wires import wires
 
+pytestmark = pytest.mark.any_database
+
 
 def in_order(door: Door, spaces: str) -> tuple[list[str], list[str]]:
     """Let surveys of ``spaces`` come at once; return whose were worked on, and what the others heard."""

@@ -15,6 +15,8 @@ from statesync import wire
 
 from ..devices import Device, Service, upsert
 
+pytestmark = pytest.mark.any_database
+
 if TYPE_CHECKING:
     from .described import Described
 
@@ -93,6 +95,7 @@ def test_a_hub_takes_every_version_that_it_gives_out(document: dict[str, Any]) -
     assert {field["maximum"] for field in (*taken, *given)} == {wire.MAX_VERSION}
 
 
+@pytest.mark.crossed
 @pytest.mark.parametrize("mode", ["positive", "negative"])
 @pytest.mark.parametrize("verb", ["push", "pull", "survey"])
 def test_a_live_hub_answers_only_as_the_document_says(

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from rig.child import on_a_device
 
 HEAD = """
 import asyncio, os, signal, sys, threading, time
@@ -131,9 +132,8 @@ for _ in range(2):
 
 
 def run(text: str, path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", HEAD + text, str(path)], check=False, capture_output=True, text=True
-    )
+    command = [sys.executable, "-c", HEAD + text, str(path)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=on_a_device())
     assert done.returncode == 0, done.stderr
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rig.child import on_a_device
 from rig.device import Device, device_at
 from rig.gate import Gate
 
@@ -119,7 +120,7 @@ def test_a_page_that_is_damaged_under_a_session_fails_it_and_names_the_file(
 
 
 READ_ONLY = """
-import os, sys
+import os, shutil, sys  # the folder of the library may be closed to whom it becomes
 from statesync import Store
 from statesync.errors import StoreError
 if os.getuid() == 0:  # to root nothing is read-only
@@ -148,6 +149,7 @@ def test_a_file_or_folder_that_cannot_be_written_is_said_so_at_once(tmp_path: Pa
     assert "field.db" in said.stdout
 
 
+@pytest.mark.crossed
 @pytest.mark.parametrize("with_file", [True, False])
 @pytest.mark.parametrize("arguments", [(), ("open",)], ids=["set up", "opened without models"])
 def test_a_folder_that_may_not_be_entered_is_said_so_at_once(
@@ -180,7 +182,7 @@ def said_by_somebody_else(
     try:
         return subprocess.run(
             [sys.executable, "-c", READ_ONLY, str(path), *arguments],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            env=on_a_device(PYTHONPATH=os.pathsep.join([on_a_device()["PYTHONPATH"], *sys.path])),
             capture_output=True,
             text=True,
             check=False,

@@ -90,7 +90,7 @@ class Life:
                 transaction.rollback()
 
 
-@pytest.mark.parametrize("seed", range(examples(3)))
+@pytest.mark.parametrize("seed", range(examples(2, 18)))
 def test_a_mirror_that_is_kept_by_the_news_is_what_is_in_the_table(
     here: Device, there: Device, seed: int
 ) -> None:

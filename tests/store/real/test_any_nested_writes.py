@@ -114,7 +114,7 @@ def drop_own(site: Site) -> None:
 
 
 @pytest.mark.parametrize("recursive", ["OFF", "ON"])
-@settings(max_examples=examples(4), suppress_health_check=list(HealthCheck), deadline=None)
+@settings(max_examples=examples(2, 24), suppress_health_check=list(HealthCheck), deadline=None)
 @given(
     known=st.dictionaries(st.sampled_from(KEYS), st.sampled_from(["x", "y"])),
     made=own_triggers,

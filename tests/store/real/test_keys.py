@@ -170,6 +170,7 @@ def test_a_key_that_is_stored_as_a_number_is_held_back_and_the_others_go_up(
     assert b.rows() == {"a1": ("1",)}
 
 
+@pytest.mark.crossed
 @pytest.mark.parametrize("table", NUMBERS.values(), ids=NUMBERS)
 @pytest.mark.parametrize("write", ["UPDATE tag SET title = '2'", "DELETE FROM tag"])
 def test_no_record_is_deleted_for_one_whose_key_is_stored_as_a_number(

@@ -62,6 +62,7 @@ def pair(new_site: Callable[..., Site]) -> tuple[Site, Site]:
 # -- an edit that a trigger writes over again --------------------------------------------------------
 
 
+@pytest.mark.crossed
 @pytest.mark.parametrize("looked_at", [False, True])
 @pytest.mark.parametrize("temp", ["", "TEMP"])
 @pytest.mark.parametrize("body", [REWRITES, NOTES, REWRITES + NOTES])
@@ -79,6 +80,7 @@ def test_an_edit_whose_record_a_trigger_writes_again_reaches_the_others(
     assert b.rows() == {"k": ("x", 2)}
 
 
+@pytest.mark.crossed
 @pytest.mark.parametrize("temp", ["", "TEMP"])
 @pytest.mark.parametrize("body", [REWRITES, NOTES, COUNTS])
 def test_a_new_record_that_a_trigger_writes_again_reaches_the_others_before_anybody_looks_for_triggers(

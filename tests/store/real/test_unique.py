@@ -88,7 +88,7 @@ def shelf(path: Path, index: str) -> Iterator[Site]:
 
 
 @pytest.mark.parametrize("index", INDEXES)
-@settings(max_examples=examples(5), suppress_health_check=list(HealthCheck), deadline=None)
+@settings(max_examples=examples(3, 30), suppress_health_check=list(HealthCheck), deadline=None)
 @given(known=st.lists(rows, max_size=3), written=st.lists(statements, min_size=1, max_size=6))
 def test_what_waits_is_what_became_of_the_records(
     tmp_path_factory: pytest.TempPathFactory,
@@ -176,6 +176,7 @@ OWN_TRIGGER = (
 )
 
 
+@pytest.mark.crossed
 @pytest.mark.parametrize("own", ["", OWN_TRIGGER], ids=["plain", "nested"])
 @pytest.mark.parametrize(
     ("columns", "write"),

@@ -161,6 +161,7 @@ def test_a_migration_of_a_parent_uploads_nothing_and_cascades_to_nothing(
     a.store.close()
 
 
+@pytest.mark.crossed
 @pytest.mark.parametrize("choice", ["local", "remote", "values"])
 @pytest.mark.parametrize("change", ["drop_column", "rename_column"])
 def test_a_conflict_that_waits_is_settled_also_after_a_migration(

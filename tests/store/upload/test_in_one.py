@@ -106,6 +106,7 @@ ODD: dict[str, tuple[str, object]] = {
 }
 
 
+@pytest.mark.crossed
 @pytest.mark.parametrize(("column", "value"), ODD.values(), ids=list(ODD))
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_one_odd_record_keeps_only_itself_from_going_up(

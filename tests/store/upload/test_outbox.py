@@ -120,6 +120,7 @@ DISCARD: dict[str, dict[str, bool]] = {
 }
 
 
+@pytest.mark.crossed
 @pytest.mark.parametrize("in_doubt", [False, True])
 @pytest.mark.parametrize("forget", DISCARD)
 def test_own_records_come_back_to_an_object_that_was_emptied_alone(

@@ -176,6 +176,7 @@ MEANWHILE: dict[str, Edit] = {
 }
 
 
+@pytest.mark.crossed
 @pytest.mark.parametrize("meanwhile", MEANWHILE.values(), ids=MEANWHILE)
 @pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
 def test_an_edit_right_after_its_upload_was_taken_goes_up_by_itself(

@@ -292,7 +292,7 @@ def both_in(folder: Path, happens: Happens) -> Iterator[AlikeMachine]:
         machine.teardown()
 
 
-@pytest.mark.parametrize("happens", some(HISTORIES, 2))
+@pytest.mark.parametrize("happens", some(HISTORIES, 4))
 def test_the_two_are_alike_where_this_happens_amid_a_scan(tmp_path: Path, happens: Happens) -> None:
     with both_in(tmp_path, happens) as both:
         happens(both)

@@ -119,6 +119,7 @@ def sides(site: Site) -> dict[str, tuple[Any, ...]]:
 DECIDED = {key: ("first", f"mine {key}", f"theirs {key}") for key in KEYS}
 
 
+@pytest.mark.crossed
 @pytest.mark.parametrize("options", [{}, {"sync_type": UP}, {"upload_batch_size": 2}], ids=str)
 @pytest.mark.parametrize("policy", ["client_wins", "server_wins"])
 def test_all_are_decided_in_one_session_once_each_with_both_sides(

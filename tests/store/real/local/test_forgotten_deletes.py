@@ -66,6 +66,7 @@ def test_a_record_that_was_offered_again_and_deleted_does_not_come_back(
     check_that_it_is_gone(a, b, other_reads_first)
 
 
+@pytest.mark.crossed
 @pytest.mark.parametrize("other_reads_first", [False, True])
 @pytest.mark.parametrize("resets_first", [False, True])
 def test_the_delete_of_what_a_restored_hub_has_lost_is_told_to_it_after_a_reset_too(

@@ -68,6 +68,7 @@ def test_two_records_swap_a_value(pair: tuple[Site, Site], size: int) -> None:
     check(a, b, size)
 
 
+@pytest.mark.crossed
 @pytest.mark.parametrize("size", some(PAGES, 4))
 @pytest.mark.parametrize("step", [1, -1])
 @pytest.mark.parametrize("upward", [True, False], ids=["written upward", "written downward"])

@@ -46,6 +46,7 @@ RULES = {
 }
 
 
+@pytest.mark.crossed
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("size", [1, 2, 500])
 def test_a_record_that_breaks_a_rule_waits_and_all_others_arrive(

@@ -108,6 +108,7 @@ def test_pages_in_each_others_places_are_put_back(
     assert faults(case) == []
 
 
+@pytest.mark.crossed
 @pytest.mark.parametrize("table", ["note", "statesync_change"])
 @pytest.mark.parametrize("kept", [1024, 2048, 3072])
 def test_of_a_torn_page_nothing_is_sent_that_nobody_wrote(case: Path, table: str, kept: int) -> None:

@@ -109,6 +109,7 @@ def fill_behind(site: Site) -> None:
         site.model.create(id=f"{number:02}", title="mine")
 
 
+@pytest.mark.crossed
 @pytest.mark.parametrize("there", [0, 3])
 @pytest.mark.parametrize("stay", [local_only, waiting, lost_by_the_hub, held_by_a_rule])
 def test_many_rows_that_stay_behind_the_end_of_a_scan_end_it(
