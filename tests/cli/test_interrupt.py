@@ -65,7 +65,7 @@ def interrupted(process: subprocess.Popen[str], number: int = signal.SIGINT) -> 
     return process.stderr.readline()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", some([signal.SIGINT, signal.SIGTERM, signal.SIGHUP], 2))
 def test_the_first_cancels_and_waits_for_the_batch_in_flight(
     sync: Sync, held: Hold, here: Device, gate: Gate, number: int
 ) -> None:

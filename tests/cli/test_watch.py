@@ -22,6 +22,7 @@ from attrs import define, evolve
 from rig.child import on_a_device
 from rig.device import Device
 from rig.gate import Gate, refuse, wait_for
+from rig.search import some
 
 from statesync import (
     Backlog,
@@ -118,7 +119,7 @@ def line_with(process: subprocess.Popen[str], words: str) -> str:
     return line
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", some([signal.SIGINT, signal.SIGTERM, signal.SIGHUP], 2))
 def test_it_syncs_what_is_written_here_and_ends_by_a_signal_with_the_batch_in_flight(
     watch: Watch, here: Device, there: Device, gate: Gate, number: int
 ) -> None:

@@ -25,6 +25,6 @@ def shared_out(work: Callable[[Sequence[_Item]], None], items: Sequence[_Item]) 
 
 
 every = pytest.mark.parametrize(
-    "every", [8, pytest.param(1, marks=pytest.mark.exhaustive)], ids=["some", "all"]
+    "every", [16, pytest.param(1, marks=pytest.mark.exhaustive)], ids=["some", "all"]
 )
 """How many of the points are one that is tried: some in the ordinary run, all in a run of their own."""
