@@ -17,6 +17,7 @@ from functools import partial
 from logging import Logger, getLogger
 from weakref import WeakKeyDictionary, WeakSet
 
+from statesync.classes import define
 from statesync.store.file.database import Database
 from statesync.store.news import taps
 from statesync.store.news.signs import Missed, Rows, Signs, missed_between, read_signs, reshaped
@@ -39,6 +40,16 @@ class _OfThread(threading.local):
     """Whether the thread is in a transaction of the library's own."""
 
 
+@define(eq=False)
+class _Joined:
+    """A transaction of the program's that the library has had a part in, or several."""
+
+    reached: Signs | None = None
+    """The signs at the end of the last part; None if the only one has failed."""
+    seen: float | None = None
+    """Since when its commit may have been seen."""
+
+
 class StoreWitness:
     """The witness of one store. ``tell`` gets what was written, after its commit, in the writer's thread."""
 
@@ -48,8 +59,7 @@ class StoreWitness:
         self._committing = threading.RLock()  # a signal handler may write amid a commit
         self._known: Signs | None = None
         self._tapped: WeakSet[sqlite3.Connection] = WeakSet()
-        self._joined: WeakKeyDictionary[sqlite3.Connection, float | None] = WeakKeyDictionary()
-        """Whose transaction the library has had a part in, and since when its commit may have been seen."""
+        self._joined: WeakKeyDictionary[sqlite3.Connection, _Joined] = WeakKeyDictionary()
         self._here = _OfThread()
         self._process = os.getpid()
 
@@ -112,40 +122,42 @@ class StoreWitness:
     def part(self) -> Iterator[sqlite3.Connection]:
         """Run the block in the transaction that is open; the program's is told of when it has committed."""
         connection = self._database.raw()
-        reached: list[Signs] = []
-        if self._here.is_in or not self._is_told_of_commit(connection, reached):
+        joined = None if self._here.is_in else self._join(connection)
+        if joined is None:
             yield connection
             return
-        taps.note(connection, _JOINED, None)
-        with self._committing:
-            self._joined[connection] = None
         yield connection
-        reached.append(self._signs(connection))
+        joined.reached = self._signs(connection)
 
-    def _is_told_of_commit(self, connection: sqlite3.Connection, reached: list[Signs]) -> bool:
-        """Prepare a part of the program's transaction; False where nobody observes, or it commits in SQL.
+    def _join(self, connection: sqlite3.Connection) -> _Joined | None:
+        """Prepare a part of the program's transaction; None where nobody observes, or it commits in SQL.
 
-        What is done in one that commits in SQL is seen by its signs, as what another process does.
+        What is done in one that commits in SQL is seen by its signs, as what another process does. Of one
+        with several parts is told once: after the first of two, a look would find what came after it.
         """
         if not self._prepare(connection):
-            return False
+            return None
+        before = self._joined.get(connection)
+        if before is not None and taps.has_noted(connection, _JOINED):
+            return before
+        joined = _Joined()
         try:
-            self._database.peewee.after_commit(partial(self._committed, connection, reached))
+            self._database.peewee.after_commit(partial(self._committed, connection, joined))
         except ValueError:  # Peewee's, in ``manual_commit``
-            return False
-        return True
+            return None
+        taps.note(connection, _JOINED, None)
+        with self._committing:
+            self._joined[connection] = joined
+        return joined
 
-    def _committed(self, connection: sqlite3.Connection, reached: list[Signs]) -> None:
-        """Tell what a transaction of the program's has written. Raises nothing: it is committed.
-
-        ``reached`` are the signs at the end of the library's part, empty if that has failed.
-        """
+    def _committed(self, connection: sqlite3.Connection, joined: _Joined) -> None:
+        """Tell what a transaction of the program's has written. Raises nothing: it is committed."""
         try:
             with self._committing:
                 self._joined.pop(connection, None)
-                noted = self._taken(connection, *reached)
-                if reached:
-                    self._move(reached[0])
+                noted = self._taken(connection, joined.reached)
+                if joined.reached is not None:
+                    self._move(joined.reached)
         except sqlite3.Error:
             logger.exception("what was written cannot be told by its records")
             noted = dict.fromkeys(self._parts.registry.known)
@@ -157,10 +169,10 @@ class StoreWitness:
         Of one that was rolled back nobody hears. So this is so for a second at most.
         """
         now = time.monotonic()
-        for connection, seen in [*self._joined.items()]:
-            if seen is None:
-                self._joined[connection] = now
-            elif now - seen > _PATIENCE:
+        for connection, joined in [*self._joined.items()]:
+            if joined.seen is None:
+                joined.seen = now
+            elif now - joined.seen > _PATIENCE:
                 del self._joined[connection]
         return bool(self._joined)
 

@@ -144,8 +144,9 @@ def test_a_transaction_of_the_programs_is_told_once_it_is_committed(here: Device
     assert {key for each in after(mirror, 1) for key in each.stored} == {"k00000", "k00001"}
 
 
+@pytest.mark.parametrize("parts", [1, 2])
 def test_a_look_between_a_commit_and_what_is_told_of_it_takes_nothing_from_its_keys(
-    here: Device, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+    here: Device, mirror: Mirror, monkeypatch: pytest.MonkeyPatch, parts: int
 ) -> None:
     looked, committed = threading.Event(), StoreWitness._committed
     look = StoreWitness.look
@@ -164,9 +165,10 @@ def test_a_look_between_a_commit_and_what_is_told_of_it_takes_nothing_from_its_k
     monkeypatch.setattr(StoreWitness, "look", note_look)
     monkeypatch.setattr(StoreWitness, "_committed", late)
     with here.store.database.atomic():
-        here.add(1)
-        here.store.defer(here.airport.get_by_id("k00000"))
-    assert after(mirror, 1) == [news(["k00000"])]
+        for number in range(parts):
+            here.add(1, first=number)
+            here.store.defer(here.airport.get_by_id(f"k{number:05}"))
+    assert after(mirror, 1) == [news([f"k{number:05}" for number in range(parts)])]
 
 
 def test_after_a_transaction_that_is_rolled_back_what_others_do_is_told(here: Device, mirror: Mirror) -> None:
