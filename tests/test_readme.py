@@ -118,6 +118,19 @@ def test_ci_runs_the_readme_s_test_command_and_the_linters(tmp_path: Path) -> No
     ]
 
 
+@pytest.mark.crossed
+@pytest.mark.parametrize("one", ["a", "b", "c", "d", "e"])
+@pytest.mark.parametrize(("two", "three"), [(1, 2), (1, 3), (2, 2)])
+def test_the_ordinary_run_meets_each_value_of_lists_that_are_crossed(
+    request: pytest.FixtureRequest, one: str, two: int, three: int
+) -> None:
+    name = request.node.originalname
+    met = [each.callspec.params for each in request.session.items if each.originalname == name]  # type: ignore[attr-defined]
+    assert {given["one"] for given in met} == {"a", "b", "c", "d", "e"}
+    assert {(given["two"], given["three"]) for given in met} == {(1, 2), (1, 3), (2, 2)}
+    assert len(met) in (5, 15)
+
+
 @pytest.mark.parametrize("mark", ["sabotage", "exhaustive", "large", "typed"])
 def test_what_the_ordinary_run_leaves_out_is_run_by_a_step_of_ci(mark: str) -> None:
     script = (ROOT / ".ci" / "run").read_text()

@@ -7,14 +7,18 @@ import logging
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
 
-from statesync.hub import Hub, HubLimits, Refused, prepare, serving, spaces
+from statesync.errors import RemoteError
+from statesync.hub import Hub, HubLimits, LocalRemote, Refused, prepare, serving, spaces
 from statesync.hub.errors import refused
+from statesync.wire import Accepted, Change, Push
 
 from .devices import Service, accepted, upsert
 
@@ -64,6 +68,29 @@ def test_a_database_lost_in_the_commit_leaves_the_outcome_unknown(postgres_hub: 
         kill_connection(postgres_hub, postgres)
     assert (caught.value.status, caught.value.problem.code) == (503, "outcome_unknown")
     assert push(postgres_hub) == 1
+
+
+@pytest.mark.parametrize("event", ["INSERT", "UPDATE"])
+def test_what_the_file_passes_over_is_not_told_as_accepted(tmp_path: Path, event: str) -> None:
+    """As a trigger of somebody else's lets it: to SQLite that is no error."""
+    path = tmp_path / "hub.db"
+    prepare(f"sqlite:///{path}")
+    hub = Hub(f"sqlite:///{path}", without_tokens=True)
+    with closing(hub), closing(sqlite3.connect(path)) as other:
+        before = LocalRemote(hub, "acme").push(Push("me", 1, "first", None, None, changes("a")))
+        other.execute(f"CREATE TRIGGER over BEFORE {event} ON record BEGIN SELECT RAISE(IGNORE); END")
+        both = Push("me", 2, "second", before.hub, before.epoch, changes("a", "b"))
+        with pytest.raises(RemoteError, match="not_applied"):
+            LocalRemote(hub, "acme").push(both)
+        assert other.execute("SELECT key, version FROM record").fetchall() == [("a", 1)]
+        other.execute("DROP TRIGGER over")
+        assert LocalRemote(hub, "acme").push(both).results == [Accepted(2), Accepted(3)]
+
+
+def changes(*keys: str) -> msgspec.Raw:
+    return msgspec.Raw(
+        msgspec.json.encode([Change("A", key, "upsert", 1, msgspec.Raw(b"{}")) for key in keys])
+    )
 
 
 def test_a_database_that_another_program_holds_is_busy_and_then_free(tmp_path: Path) -> None:

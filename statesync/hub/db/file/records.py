@@ -24,7 +24,7 @@ from statesync.hub.db.database import (
     size_of,
 )
 from statesync.hub.db.failures import NEARLY_FULL
-from statesync.hub.errors import BadDatabase
+from statesync.hub.errors import BadDatabase, HubError
 from statesync.hub.limits import Allowance, Room
 
 _FIND = """
@@ -115,7 +115,10 @@ class SqliteDialect:
         return found
 
     def write(self, pool: Pool, space: str, writer: str, records: Sequence[Written]) -> None:
-        """Write the records that were found where they are, and upsert the others."""
+        """Write the records that were found where they are, and upsert the others.
+
+        Raises ``HubError`` where one was passed over, as a trigger of somebody else's may do.
+        """
         cursor = pool.cursor()
         cursor.executemany(
             _WRITE_IN_PLACE,
@@ -125,6 +128,7 @@ class SqliteDialect:
                 if each.row is not None
             ),
         )
+        written = cursor.rowcount
         cursor.executemany(
             _WRITE,
             (
@@ -133,6 +137,10 @@ class SqliteDialect:
                 if each.row is None
             ),
         )
+        passed_over = len(records) - written - cursor.rowcount
+        if passed_over:
+            told = f"{passed_over} of {len(records)} records were not written"
+            raise HubError(f"{told}; look for triggers on the table record")
 
     def merged(self, feeds: Sequence[Statement], limit: int) -> Statement:
         """Leave the merging to SQLite, which reads the feeds side by side."""
