@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 from rig.device import Device, device_at
 from rig.gate import Gate, lose_answer
+from rig.search import some
 
 from statesync import Phase, RemoteError, Store, StoreError
 from statesync.cli.care import doctor
@@ -338,7 +339,7 @@ OWN_TABLES = [
 ]
 
 
-@pytest.mark.parametrize("table", OWN_TABLES)
+@pytest.mark.parametrize("table", some(OWN_TABLES, 3))
 def test_a_table_of_the_stores_own_that_is_gone_is_a_complaint(
     synced: tuple[Device, Device], table: str
 ) -> None:
@@ -356,7 +357,7 @@ def test_a_table_of_the_programs_that_is_gone_is_a_complaint(synced: tuple[Devic
     assert "its table airport is gone" in complaint.message
 
 
-@pytest.mark.parametrize("table", OWN_TABLES)
+@pytest.mark.parametrize("table", some(OWN_TABLES, 3))
 def test_the_command_says_so_where_a_table_of_the_stores_own_is_gone(
     synced: tuple[Device, Device], table: str
 ) -> None:

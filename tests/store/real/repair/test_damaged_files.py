@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from rig.search import some
 
 from statesync import Store, StoreCorrupt
 
@@ -74,7 +75,7 @@ def test_a_file_that_is_no_database_is_left_as_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("at", "size"), [(0, 16), (16, 2), (18, 2), (20, 4), (28, 4), (32, 8), (44, 4), (56, 4)]
+    ("at", "size"), some([(0, 16), (16, 2), (18, 2), (20, 4), (28, 4), (32, 8), (44, 4), (56, 4)], 3)
 )
 def test_a_damaged_header_costs_nothing(case: Path, at: int, size: int) -> None:
     path = case / "here.db"
