@@ -7,7 +7,6 @@ import logging
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -70,21 +69,32 @@ def test_a_database_lost_in_the_commit_leaves_the_outcome_unknown(postgres_hub: 
     assert push(postgres_hub) == 1
 
 
+_PASSES_OVER = {
+    "sqlite": ["CREATE TRIGGER over BEFORE {event} ON record BEGIN SELECT RAISE(IGNORE); END"],
+    "postgres": [
+        "CREATE FUNCTION over() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$",
+        "CREATE TRIGGER over BEFORE {event} ON record FOR EACH ROW EXECUTE FUNCTION over()",
+    ],
+}
+
+
 @pytest.mark.parametrize("event", ["INSERT", "UPDATE"])
-def test_what_the_file_passes_over_is_not_told_as_accepted(tmp_path: Path, event: str) -> None:
-    """As a trigger of somebody else's lets it: to SQLite that is no error."""
-    path = tmp_path / "hub.db"
-    prepare(f"sqlite:///{path}")
-    hub = Hub(f"sqlite:///{path}", without_tokens=True)
-    with closing(hub), closing(sqlite3.connect(path)) as other:
-        before = LocalRemote(hub, "acme").push(Push("me", 1, "first", None, None, changes("a")))
-        other.execute(f"CREATE TRIGGER over BEFORE {event} ON record BEGIN SELECT RAISE(IGNORE); END")
-        both = Push("me", 2, "second", before.hub, before.epoch, changes("a", "b"))
-        with pytest.raises(RemoteError, match="not_applied"):
-            LocalRemote(hub, "acme").push(both)
-        assert other.execute("SELECT key, version FROM record").fetchall() == [("a", 1)]
-        other.execute("DROP TRIGGER over")
-        assert LocalRemote(hub, "acme").push(both).results == [Accepted(2), Accepted(3)]
+def test_what_a_database_passes_over_is_not_told_as_accepted(
+    hub: Hub, database_kind: str, event: str
+) -> None:
+    """As a trigger of somebody else's lets it: to a database that is no error."""
+    remote = LocalRemote(hub, "acme")
+    before = remote.push(Push("me", 1, "first", None, None, changes("a")))
+    with hub.database.connection():
+        for statement in _PASSES_OVER[database_kind]:
+            hub.database.run(statement.format(event=event))
+    both = Push("me", 2, "second", before.hub, before.epoch, changes("a", "b"))
+    with pytest.raises(RemoteError, match="not_applied"):
+        remote.push(both)
+    with hub.database.connection():
+        assert [*hub.database.run("SELECT key, version FROM record")] == [("a", 1)]
+        hub.database.run("DROP TRIGGER over" + " ON record" * (database_kind == "postgres"))
+    assert remote.push(both).results == [Accepted(2), Accepted(3)]
 
 
 def changes(*keys: str) -> msgspec.Raw:
