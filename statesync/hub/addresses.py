@@ -6,10 +6,12 @@ import re
 from urllib.parse import unquote
 
 _HIDDEN = "***"
-_PASSWORDS = frozenset({"password", "sslpassword"})
+PASSWORDS = ("password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key")
+"""What libpq calls what nobody may see."""
+
 _NO_PORT = re.compile(r"(?<=:)(?![0-9:\]])[^,:]+")
 _OPTION = re.compile(r"(?<=[?&])([^=&]*)=[^&]*")
-_SETTING = re.compile(r"(?<=password)\s*=\s*('[^']*'|\S+)", re.IGNORECASE)
+_SETTING = re.compile(rf"({'|'.join(PASSWORDS)})\s*=\s*('[^']*'|\S+)", re.IGNORECASE)
 
 
 def without_password(address: str) -> str:
@@ -21,7 +23,7 @@ def without_password(address: str) -> str:
     if kind == "sqlite":
         return address
     if not divider:
-        return _SETTING.sub(f"={_HIDDEN}", _place(address))
+        return _SETTING.sub(rf"\1={_HIDDEN}", _place(address))
     return f"{kind}{divider}{_OPTION.sub(_option, _place(rest))}"
 
 
@@ -41,5 +43,5 @@ def _place(text: str) -> str:
 
 
 def _option(match: re.Match[str]) -> str:
-    is_password = unquote(match[1]).strip().lower() in _PASSWORDS
+    is_password = unquote(match[1]).strip().lower() in PASSWORDS
     return f"{match[1]}={_HIDDEN}" if is_password else match[0]

@@ -280,8 +280,8 @@ def _check_survey(survey: Survey, limits: HubLimits) -> None:
     _check_counts(len(survey.columns), len(survey.bounds), limits)
     if len(set(survey.columns)) < len(survey.columns):
         raise malformed("a survey names each of its columns once")
-    if any("\0" in name or len(name) > limits.key for name in (survey.object, *survey.columns)):
-        raise malformed(f"a name has at most {limits.key} characters and no NUL")
+    if any("\0" in name or len(name) > MAX_KEY_LENGTH for name in (survey.object, *survey.columns)):
+        raise malformed(f"a name has at most {MAX_KEY_LENGTH} characters and no NUL")
     if not survey.bounds or survey.bounds != sorted(set(survey.bounds)):
         raise malformed("the bounds of a survey are one or more keys, each above the one before")
     if any("\0" in key for key in (*survey.bounds, survey.until or "")):

@@ -116,6 +116,9 @@ class Pool(Protocol):
     def lent(self) -> AbstractContextManager[None]:
         """Take a connection for the calling thread, and give it back at the end."""
 
+    def begin_at_rest(self) -> None:
+        """Take another connection if the calling thread's is amid a transaction that nobody will end."""
+
     def was_idle(self) -> bool:
         """Tell whether the connection had been opened before it was taken."""
 
@@ -274,8 +277,10 @@ class Database:
     @contextmanager
     def reading(self) -> Generator[None]:
         """Take a connection for statements that all see one state of the database."""
-        with self.connection(), self.snapshot():
-            yield
+        with self.connection():
+            self.pool.begin_at_rest()
+            with self.snapshot():
+                yield
 
     def write(self, step: Callable[[], _Outcome]) -> _Outcome:
         """Run ``step`` in a transaction that writes, and return what it returns once that is committed.
@@ -301,6 +306,7 @@ class Database:
         ended = False
         try:
             with self.writer_lock, self.connection():
+                self.pool.begin_at_rest()
                 with self._transaction(together):
                     yield
                     self.pool.check_in_place()

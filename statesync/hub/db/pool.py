@@ -28,6 +28,8 @@ class PooledDatabase(peewee.Database, Generic[_Connection]):
     ``TooManyConnections``. ``_connect`` and ``_close`` are how Peewee takes and gives back a connection.
     """
 
+    _state: Any
+
     def __init__(self, address: str, *, connections: int, patience: float, **settings: Any) -> None:
         self._most, self._patience = connections, patience
         self._forget_connections()
@@ -79,7 +81,21 @@ class PooledDatabase(peewee.Database, Generic[_Connection]):
             with self._watched(self._mine()):
                 yield
         finally:
-            self.close()
+            self._give_back()
+
+    def begin_at_rest(self) -> None:
+        """Take another connection if the calling thread's is amid a transaction that nobody will end.
+
+        An interrupt leaves one as a transaction begins, a Ctrl-C in the main thread: what is written in it
+        would be told as accepted, and never be committed.
+        """
+        if self.in_transaction() or not self._is_at_peace(self._mine()):
+            self._give_back()
+            self.connect()
+
+    def _give_back(self) -> None:
+        self._state.transactions.clear()  # Peewee closes nothing amid one; SQLite and the server roll it back
+        self.close()
 
     def distrust(self) -> None:
         """Use no connection again that is open now.

@@ -87,8 +87,13 @@ def has_noted(connection: sqlite3.Connection, name: str) -> bool:
     return connection.execute(sql, (name,)).fetchone() is not None
 
 
+_IS_THERE = "SELECT 1 FROM temp.sqlite_master WHERE name = 'statesync_news'"
+
+
 def take(connection: sqlite3.Connection) -> Noted:
-    """Return what was noted, and forget it."""
+    """Return what was noted, and forget it; nothing, where the taps were undone with what they noted."""
+    if connection.execute(_IS_THERE).fetchone() is None:
+        return {}
     sql = "SELECT DISTINCT object, key FROM temp.statesync_news"
     rows = read(connection, lambda: connection.execute(sql).fetchall())
     connection.execute("DELETE FROM temp.statesync_news")

@@ -7,6 +7,7 @@ or another process has done.
 
 from __future__ import annotations
 
+import itertools
 import os
 import sqlite3
 import threading
@@ -17,7 +18,10 @@ from functools import partial
 from logging import Logger, getLogger
 from weakref import WeakKeyDictionary, WeakSet
 
+from attrs import field
+
 from statesync.classes import define
+from statesync.errors import StoreError
 from statesync.store.file.database import Database
 from statesync.store.news import taps
 from statesync.store.news.signs import Missed, Rows, Signs, missed_between, read_signs, reshaped
@@ -44,8 +48,8 @@ class _OfThread(threading.local):
 class _Joined:
     """A transaction of the program's that the library has had a part in, or several."""
 
-    reached: Signs | None = None
-    """The signs at the end of the last part; None if the only one has failed."""
+    reached: dict[str, Signs] = field(factory=dict)
+    """The signs at the end of each part, by the part's mark, which is undone with it."""
     seen: float | None = None
     """Since when its commit may have been seen."""
 
@@ -60,6 +64,9 @@ class StoreWitness:
         self._known: Signs | None = None
         self._tapped: WeakSet[sqlite3.Connection] = WeakSet()
         self._joined: WeakKeyDictionary[sqlite3.Connection, _Joined] = WeakKeyDictionary()
+        self._marks = itertools.count(1)
+        self._by_hand: WeakSet[sqlite3.Connection] = WeakSet()
+        """Connections on which a transaction with a part of the library's was committed in SQL."""
         self._here = _OfThread()
         self._process = os.getpid()
 
@@ -71,9 +78,11 @@ class StoreWitness:
             with self._database.snapshot() as connection:
                 self._known = self._signs(connection)
             self._database.witness = self
+        self._database.peewee.commits.watch(self._committed_by_hand)
 
     def end(self) -> None:
         """See nothing any more; each connection that has taps loses them when it is used next."""
+        self._database.peewee.commits.unwatch(self._committed_by_hand)
         with self._committing:
             self._known = None
 
@@ -112,7 +121,8 @@ class StoreWitness:
                 self._database.peewee.check_in_place()
                 if is_observed:
                     now = self._signs(connection)
-                    noted = self._taken(connection, now)
+                    noted = taps.take(connection)
+                    self._add_reshaped(noted, now)
                     stack.enter_context(self._committing)
             if is_observed:
                 self._move(now)
@@ -126,26 +136,31 @@ class StoreWitness:
         if joined is None:
             yield connection
             return
+        mark = f"{next(self._marks)}"
+        taps.note(connection, _JOINED, [mark])
         yield connection
-        joined.reached = self._signs(connection)
+        joined.reached[mark] = self._signs(connection)
 
     def _join(self, connection: sqlite3.Connection) -> _Joined | None:
         """Prepare a part of the program's transaction; None where nobody observes, or it commits in SQL.
 
-        What is done in one that commits in SQL is seen by its signs, as what another process does. Of one
-        with several parts is told once: after the first of two, a look would find what came after it.
+        What is done in one that commits in SQL is seen by its signs, as what another process does, and what
+        shows in none of them is told after its commit. Of one with several parts is told once: after the
+        first of two, a look would find what came after it.
         """
         if not self._prepare(connection):
             return None
         before = self._joined.get(connection)
         if before is not None and taps.has_noted(connection, _JOINED):
             return before
-        joined = _Joined()
+        joined = _Joined(
+            seen=None if before is None else before.seen
+        )  # of one that was rolled back, nobody has heard
         try:
             self._database.peewee.after_commit(partial(self._committed, connection, joined))
         except ValueError:  # Peewee's, in ``manual_commit``
+            self._by_hand.add(connection)
             return None
-        taps.note(connection, _JOINED, None)
         with self._committing:
             self._joined[connection] = joined
         return joined
@@ -154,10 +169,13 @@ class StoreWitness:
         """Tell what a transaction of the program's has written. Raises nothing: it is committed."""
         try:
             with self._committing:
-                self._joined.pop(connection, None)
-                noted = self._taken(connection, joined.reached)
-                if joined.reached is not None:
-                    self._move(joined.reached)
+                reached = self._joined.pop(connection, joined).reached
+                noted = taps.take(connection)
+                marks = noted.get(_JOINED) or ()
+                there = [signs for mark, signs in reached.items() if mark in marks]
+                if there:
+                    self._add_reshaped(noted, there[-1])
+                    self._move(there[-1])
         except sqlite3.Error:
             logger.exception("what was written cannot be told by its records")
             noted = dict.fromkeys(self._parts.registry.known)
@@ -176,12 +194,22 @@ class StoreWitness:
                 del self._joined[connection]
         return bool(self._joined)
 
-    def _taken(self, connection: sqlite3.Connection, now: Signs | None = None) -> Noted:
-        """Return what was noted on a connection; of a table that was made anew nobody has noted all."""
-        noted, known = taps.take(connection), self._known
-        if now is not None and known is not None:
-            noted.update(dict.fromkeys(reshaped(known, now)))
-        return noted
+    def _committed_by_hand(self) -> None:
+        """Tell what was noted in a transaction that is committed in SQL. In its thread; raises nothing."""
+        if not self._by_hand:
+            return
+        try:
+            connection = self._database.raw()
+            noted = taps.take(connection) if connection in self._by_hand else {}
+        except (sqlite3.Error, StoreError):
+            logger.exception("what was written cannot be told by its records")
+            noted = dict.fromkeys(self._parts.registry.known)
+        self._pass_on(noted)
+
+    def _add_reshaped(self, noted: Noted, now: Signs) -> None:
+        """Of a table that was made anew nobody has noted all."""
+        if self._known is not None:
+            noted.update(dict.fromkeys(reshaped(self._known, now)))
 
     def _move(self, now: Signs) -> None:
         if self._known is not None:

@@ -24,6 +24,7 @@ from statesync import (
     UsageError,
     server_wins,
 )
+from statesync.store.file import looks
 from statesync.store.news.taps import Noted
 from statesync.store.news.witness import StoreWitness
 
@@ -182,6 +183,80 @@ def test_after_a_transaction_that_is_rolled_back_what_others_do_is_told(here: De
         airport.create(id="k00001", name="theirs", is_open=True)
         other.mark_for_upload()
     assert {each.everything or "k00001" in each.stored for each in after(mirror, 1)} == {True}
+
+
+def _defers_and_undoes(here: Device, key: str) -> None:
+    with here.store.database.atomic() as savepoint:
+        here.airport.create(id=key, name="undone", is_open=True)
+        here.store.defer(here.airport.get_by_id(key))
+        savepoint.rollback()
+
+
+def test_what_another_process_commits_after_a_part_that_was_undone_is_told(
+    here: Device, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A state that was never committed is not taken for the last one that was told."""
+    monkeypatch.setattr(looks, "OFTEN", 0.2)  # nothing is looked at between the two
+    here.store.retry()
+    with Store(here.store.database.database) as other:
+        airport = airport_model(other)
+        other.setup()
+        for number in range(3):
+            with here.store.database.atomic():
+                _defers_and_undoes(here, f"undone{number}")
+            airport.create(id=f"k{number}", name="theirs", is_open=True)
+            other.mark_for_upload()
+            assert {each.everything or f"k{number}" in each.stored for each in after(mirror, 1)} == {True}
+
+
+def test_a_part_that_is_undone_costs_the_others_of_its_transaction_nothing(
+    here: Device, mirror: Mirror, caplog: pytest.LogCaptureFixture
+) -> None:
+    with here.store.database.atomic():
+        _defers_and_undoes(here, "undone")
+        here.add(1)
+    assert after(mirror, 1) == [news(["k00000"])]
+    with here.store.database.atomic():
+        here.add(1, first=1)
+        here.store.defer(here.airport.get_by_id("k00001"))
+        _defers_and_undoes(here, "undone")
+    assert after(mirror, 1) == [news(["k00001"])]
+    here.add(1, first=2)
+    assert after(mirror, 1) == [news(["k00002"])]
+    assert caplog.records == []
+
+
+def test_what_is_untracked_in_a_transaction_that_commits_in_sql_is_told(here: Device, mirror: Mirror) -> None:
+    database = here.store.database
+    with database.manual_commit():
+        database.begin()
+        with here.store.untracked():
+            here.airport.create(id="k", name="made", is_open=True)
+        database.commit()
+    assert after(mirror, 1) == [news(["k"])]
+
+
+def test_who_rolls_back_again_and_again_keeps_no_news_from_others(here: Device, mirror: Mirror) -> None:
+    over = threading.Event()
+
+    def keep_rolling_back() -> None:
+        while not over.wait(0.3):
+            _defers_and_undoes(here, "undone")
+        here.store.database.close()
+
+    rolling = threading.Thread(target=keep_rolling_back)
+    rolling.start()
+    try:
+        with Store(here.store.database.database) as other:
+            airport = airport_model(other)
+            other.setup()
+            airport.create(id="k", name="theirs", is_open=True)
+            other.mark_for_upload()
+            assert {each.everything or "k" in each.stored for each in after(mirror, 1)} == {True}
+            assert rolling.is_alive()
+    finally:
+        over.set()
+        rolling.join()
 
 
 def test_a_transaction_that_is_rolled_back_is_not_told(here: Device, mirror: Mirror) -> None:

@@ -26,8 +26,8 @@ class Checkpoints:
     ``is_in_place`` tells whether the log there is that of the file there.
     """
 
-    def __init__(self, path: str, is_in_place: Callable[[], bool]) -> None:
-        self._path, self._is_in_place = Path(path), is_in_place
+    def __init__(self, path: Path, is_in_place: Callable[[], bool]) -> None:
+        self._path, self._is_in_place = path, is_in_place
         self.begin_anew()
 
     def begin_anew(self) -> None:

@@ -22,7 +22,7 @@ def open_sqlite(path: str, connections: int, patience: float) -> Database:
     at once.
     """
     pool = SqlitePool(path, connections=connections + 2, patience=patience)
-    checkpoints = Checkpoints(path, pool.is_in_place)
+    checkpoints = Checkpoints(pool.held_file(), pool.is_in_place)
     writer_lock = WriterLock(patience, checkpoints)
     forks.holds_file(pool)
     forks.begins_anew(writer_lock)

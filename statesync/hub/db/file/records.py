@@ -85,8 +85,8 @@ class SqliteDialect:
 
         In a log that is written anew there may be room for one more row when there is for nothing else.
         """
-        folder = Path(str(pool.database)).absolute().parent
-        whole, _, free = shutil.disk_usage(folder)
+        (_, _, path) = pool.execute_sql("PRAGMA database_list", ()).fetchone()
+        whole, _, free = shutil.disk_usage(Path(path).parent)
         if whole and free < LEAST_FREE:
             raise NEARLY_FULL.refusal()
         pool.execute_sql(_PROBE, (PROBE_BYTES,))

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from statesync.hub.addresses import has_password, without_password
+from statesync.hub.addresses import PASSWORDS, has_password, without_password
 from statesync.hub.db.database import Database
 from statesync.hub.db.server.glances import Numbered
 from statesync.hub.db.server.pool import PostgresPool
@@ -65,8 +65,8 @@ def _read(url: str) -> dict[str, Any]:
     except psycopg.ProgrammingError as error:
         why = "" if has_password(url) else f" ({str(error).strip()})"
         raise BadDatabase(f"the address {address!r} cannot be read{why}") from None
-    is_misread = "@" in f"{found.get('host')}{found.get('dbname')}"
-    if has_password(url) and (is_misread or not (found.get("password") or found.get("sslpassword"))):
+    is_misread = "@" in f"{found.get('host')}{found.get('port')}{found.get('dbname')}"
+    if has_password(url) and (is_misread or not any(found.get(name) for name in PASSWORDS)):
         raise BadDatabase(
             f"the address {address!r} cannot be read; in a password, write %2F for /, %40 for @ and %25 for %"
         )
