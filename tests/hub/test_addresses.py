@@ -30,6 +30,10 @@ SECRET = "geheim"
         ("postgresql://hub:geheim/hub", "postgresql://hub:***/hub"),
         ("mysql://hub:geheim@db/hub", "mysql://hub:***@db/hub"),
         ("hub:geheim@db/hub", "hub:***@db/hub"),
+        ("postgresql://db/hub?oauth_client_secret=geheim", "postgresql://db/hub?oauth_client_secret=***"),
+        ("postgresql://db/hub?scram_client_key=geheim&user=hub",
+         "postgresql://db/hub?scram_client_key=***&user=hub"),
+        ("host=db scram_server_key=geheim", "host=db scram_server_key=***"),
         ("host=db password=geheim user=hub", "host=db password=*** user=hub"),
         ("host=db password = 'geheim geheim' user=hub", "host=db password=*** user=hub"),
     ],
@@ -60,6 +64,8 @@ BROKEN = [
     "postgresql://127.0.0.1:1/hub?password=geheim&colour=red",
     "postgresql://hub:geheim%zz@127.0.0.1:1/hub",
     "postgresql://hub:geheim@127.0.0.1:1/hub",
+    "postgresql://hub:x@geheim:y@127.0.0.1:1/hub",
+    "postgresql://127.0.0.1:1/hub?oauth_client_secret=geheim&sslmode=nonsense",
 ]
 
 

@@ -153,9 +153,8 @@ class StoreWitness:
         before = self._joined.get(connection)
         if before is not None and taps.has_noted(connection, _JOINED):
             return before
-        joined = _Joined(
-            seen=None if before is None else before.seen
-        )  # of one that was rolled back, nobody has heard
+        # One that was rolled back is still there: nobody hears of that.
+        joined = _Joined(seen=None if before is None else before.seen)
         try:
             self._database.peewee.after_commit(partial(self._committed, connection, joined))
         except ValueError:  # Peewee's, in ``manual_commit``

@@ -56,6 +56,13 @@ def test_what_is_at_its_limit_is_answered(hub: Hub, device: Device) -> None:
     assert [tally["count"] for tally in ask(hub, "survey", document)["tallies"]] == [0, 0, 1]
 
 
+def test_the_limit_of_keys_is_none_of_names(hub: Hub, device: Device) -> None:
+    fill(hub, device, 1)
+    hub.limits = HubLimits(key=3)
+    document = survey_document(object="Warehouse", columns=["description"], bounds=["a"])
+    assert len(ask(hub, "survey", document)["tallies"]) == 1
+
+
 @pytest.mark.parametrize(
     ("limit", "value"), [("columns", 0), ("bounds", 0), ("filter_fields", 101), ("filter_values", 10_001),
                          ("survey_seconds", 0.0), ("survey_seconds", float("nan")), ("rate", float("inf"))],

@@ -6,6 +6,7 @@ import json
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ import pytest
 from statesync.hub import Hub, prepare
 from statesync.hub.db.file import checkpoints, pool
 from statesync.sqlite.wal import write_back
+
+from ..served import wait_for
 
 PATIENCE = 30.0
 PAGES_OF_OLD = 8000
@@ -166,10 +169,28 @@ def test_a_hub_that_is_closed_in_any_moment_of_a_writing_back_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoints, "PAUSE", 0.0)
-    one = checkpoints.Checkpoints(str(tmp_path / "hub.db"), lambda: False)
+    one = checkpoints.Checkpoints(tmp_path / "hub.db", lambda: False)
     wanted = one._wanted = ClosedMeanwhile(one.close)
     one.note_write()
     assert one._thread is not None
     one._thread.join(PATIENCE)
     wanted.closing.join(PATIENCE)
     assert [each.is_alive() for each in (one._thread, wanted.closing)] == [False, False]
+
+
+def test_a_hub_whose_process_changes_its_folder_keeps_to_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+        prepare(f"sqlite:///{tmp_path / name / 'hub.db'}")
+    monkeypatch.setattr(checkpoints, "PAUSE", 0.01)
+    monkeypatch.chdir(tmp_path / "here")
+    mine, others = tmp_path / "here" / "hub.db", tmp_path / "there" / "hub.db"
+    before, not_mine = mine.stat().st_size, others.read_bytes()
+    with closing(Hub("sqlite:///hub.db", without_tokens=True)) as hub:
+        monkeypatch.chdir(tmp_path / "there")
+        hub.check_ready()
+        fill(hub, 1)
+        wait_for(lambda: mine.stat().st_size > before, "the log is not written back")
+    assert others.read_bytes() == not_mine

@@ -237,11 +237,12 @@ def test_what_is_untracked_in_a_transaction_that_commits_in_sql_is_told(here: De
 
 
 def test_who_rolls_back_again_and_again_keeps_no_news_from_others(here: Device, mirror: Mirror) -> None:
-    over = threading.Event()
+    over, rolled = threading.Event(), threading.Event()
 
     def keep_rolling_back() -> None:
         while not over.wait(0.3):
             _defers_and_undoes(here, "undone")
+            rolled.set()
         here.store.database.close()
 
     rolling = threading.Thread(target=keep_rolling_back)
@@ -250,6 +251,7 @@ def test_who_rolls_back_again_and_again_keeps_no_news_from_others(here: Device, 
         with Store(here.store.database.database) as other:
             airport = airport_model(other)
             other.setup()
+            assert rolled.wait(PATIENCE)
             airport.create(id="k", name="theirs", is_open=True)
             other.mark_for_upload()
             assert {each.everything or "k" in each.stored for each in after(mirror, 1)} == {True}
