@@ -95,6 +95,7 @@ class Group:
         self._lock = threading.Lock()
         self._waiting: deque[_Turn] = deque()
         self._is_led = False
+        self._leader: int | None = None
 
     def run(self, step: Callable[[], _Outcome]) -> _Outcome:
         """Run ``step``, perhaps in another thread, and return what it returned once that is committed.
@@ -104,10 +105,11 @@ class Group:
         """
         turn, called = _Turn(step), None
         with self._lock:
-            if self._is_led:
+            if self._is_led and self._leader != threading.get_ident():
                 turn.is_called = called = threading.Event()
-            self._is_led = True
-            self._waiting.append(turn)
+                self._waiting.append(turn)
+            else:
+                self._begin_to_lead(turn)
         if called is not None:
             self._wait(turn, called)
         if not turn.is_done:
@@ -115,6 +117,14 @@ class Group:
         if turn.error is not None:
             raise turn.error
         return cast(_Outcome, turn.outcome)
+
+    def _begin_to_lead(self, turn: _Turn) -> None:
+        """Put a step before all others. Called under the lock.
+
+        Who leads already was interrupted, and what it led with is nobody's any more.
+        """
+        self._is_led, self._leader = True, threading.get_ident()
+        self._waiting = deque([turn, *(each for each in self._waiting if each.is_called is not None)])
 
     def _wait(self, turn: _Turn, called: threading.Event) -> None:
         try:
@@ -140,13 +150,14 @@ class Group:
 
     def _call_next(self) -> None:
         """Let the next one lead, if there is one. Called under the lock."""
-        self._is_led = bool(self._waiting)
+        self._is_led, self._leader = bool(self._waiting), None
         if self._waiting:
             self._waiting[0].call()
 
     def _lead(self) -> None:
         """Run the steps of those who wait, the caller's first; then let another one lead."""
         turns: list[_Turn] = []
+        self._leader = threading.get_ident()
         self._take(turns)
         try:
             self._commit(turns)

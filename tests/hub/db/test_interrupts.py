@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from statesync.hub import Hub, LocalRemote
+from statesync.hub import Hub, LocalRemote, prepare
+from statesync.hub.db.groups import Group
 from statesync.wire import Change, Feed, Page, Pull, Push, PushAnswer
 
 
@@ -22,6 +25,14 @@ def push(hub: Hub, client: str) -> PushAnswer:
 
 def pull(hub: Hub) -> Page:
     return LocalRemote(hub, "s").pull(Pull("reader", 0, None, None, {"A": Feed(0)}, 10))
+
+
+@pytest.fixture
+def new_hub(tmp_path: Path) -> Iterator[Hub]:
+    """A hub on a file, where one thread leads the others."""
+    prepare(f"sqlite:///{tmp_path}/hub.db")
+    with closing(Hub(f"sqlite:///{tmp_path}/hub.db", without_tokens=True, patience=0.5)) as own:
+        yield own
 
 
 class BegunAndInterrupted:
@@ -65,3 +76,25 @@ def test_a_connection_that_was_left_amid_a_transaction_is_used_by_nobody(hub: Hu
     assert pool.transaction_depth() == 0
     with closing(Hub(hub.url, without_tokens=True)) as other:
         assert pull(other).head == 2
+
+
+def test_who_was_interrupted_while_it_led_leads_again_and_then_others_do(
+    new_hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_group: Group) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Group, "_lead", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            push(new_hub, "interrupted")
+    assert push(new_hub, "second").head == 1, "what was interrupted is run by nobody"
+    with ThreadPoolExecutor(1) as other:
+        assert other.submit(push, new_hub, "third").result(30).head == 2
+
+
+def test_who_was_interrupted_with_the_file_s_lock_has_it_and_gives_it_back(new_hub: Hub) -> None:
+    new_hub.database.writer_lock.__enter__()
+    assert push(new_hub, "second").head == 1
+    with ThreadPoolExecutor(1) as other:
+        assert other.submit(push, new_hub, "third").result(30).head == 2
