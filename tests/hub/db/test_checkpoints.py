@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 
@@ -150,19 +151,19 @@ def test_a_write_is_stored_where_no_thread_can_be_started_and_the_next_one_follo
     hub.close()
 
 
-class ClosedMeanwhile(threading.Event):
-    """An event before whose first clearing somebody closes."""
+class ClosedMeanwhile(SimpleQueue[None]):
+    """What is wanted, before whose first clearing somebody closes."""
 
     def __init__(self, close: Callable[[], None]) -> None:
         super().__init__()
         self.closing = threading.Thread(target=close, daemon=True)
 
-    def clear(self) -> None:
-        if self.closing.ident is None:
-            super().clear()
+    def empty(self) -> bool:
+        is_cleared = threading.current_thread().name == "statesync-checkpoints"
+        if is_cleared and self.closing.ident is None:
             self.closing.start()
-            assert self.wait(PATIENCE)
-        super().clear()
+            wait_for(lambda: self.qsize() > 0, "it is not closed")
+        return super().empty()
 
 
 def test_a_hub_that_is_closed_in_any_moment_of_a_writing_back_ends(

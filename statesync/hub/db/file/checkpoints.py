@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from queue import SimpleQueue
 
 from attrs import field
 
@@ -34,12 +35,14 @@ class Checkpoints:
     def begin_anew(self) -> None:
         """Begin without a thread, as a forked process is without it."""
         self._thread: threading.Thread | None = None
-        self._wanted = threading.Event()
+        # An interrupt within an Event's ``set`` leaves it locked, and the next write would wait for ever.
+        self._wanted: SimpleQueue[None] = SimpleQueue()
         self._closed = threading.Event()
 
     def note_write(self) -> None:
         """Take note of a write; one thread may call this at a time. Raises nothing: the write is done."""
-        self._wanted.set()
+        if self._wanted.empty():
+            self._wanted.put(None)
         if self._thread is None and not self._closed.is_set():
             thread = threading.Thread(target=self._run, name="statesync-checkpoints", daemon=True)
             try:
@@ -51,17 +54,23 @@ class Checkpoints:
     def close(self) -> None:
         """End the thread, after the writing back that is under way."""
         self._closed.set()
-        self._wanted.set()
+        self._wanted.put(None)
         if self._thread is not None:
             self._thread.join()
 
     def _run(self) -> None:
-        while self._wanted.wait() and not self._closed.wait(PAUSE):
-            self._wanted.clear()
-            if self._closed.is_set():  # what was cleared may have been the word of ``close``
-                return
+        while not self._is_over():
             if self._is_in_place():
                 write_back(self._path)
+
+    def _is_over(self) -> bool:
+        """Wait for a write, and for those that follow soon; tell whether it is closed instead."""
+        self._wanted.get()
+        if self._closed.wait(PAUSE):
+            return True
+        while not self._wanted.empty():
+            self._wanted.get()
+        return self._closed.is_set()  # what was taken may have been the word of ``close``
 
 
 @define(eq=False)
