@@ -66,7 +66,7 @@ class StoreWitness:
         self._joined: WeakKeyDictionary[sqlite3.Connection, _Joined] = WeakKeyDictionary()
         self._marks = itertools.count(1)
         self._by_hand: WeakSet[sqlite3.Connection] = WeakSet()
-        """Connections on which a transaction with a part of the library's was committed in SQL."""
+        """Connections whose transaction has a part of the library's, and is committed in SQL."""
         self._here = _OfThread()
         self._process = os.getpid()
 
@@ -199,7 +199,10 @@ class StoreWitness:
             return
         try:
             connection = self._database.raw()
-            noted = taps.take(connection) if connection in self._by_hand else {}
+            if connection in self._joined or connection not in self._by_hand:
+                return
+            self._by_hand.discard(connection)
+            noted = taps.take(connection)
         except (sqlite3.Error, StoreError):
             logger.exception("what was written cannot be told by its records")
             noted = dict.fromkeys(self._parts.registry.known)

@@ -234,6 +234,10 @@ def test_what_is_untracked_in_a_transaction_that_commits_in_sql_is_told(here: De
             here.airport.create(id="k", name="made", is_open=True)
         database.commit()
     assert after(mirror, 1) == [news(["k"])]
+    with database.atomic():
+        here.add(1)
+        here.store.defer(here.airport.get_by_id("k00000"))
+    assert after(mirror, 1) == [news(["k00000"])], "the next one that commits otherwise is told by that"
 
 
 def test_who_rolls_back_again_and_again_keeps_no_news_from_others(here: Device, mirror: Mirror) -> None:
